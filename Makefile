@@ -1,0 +1,92 @@
+# make             build the programs into bin/
+# make demo        install what is missing, build, and raise a small model through all four stages (about ten minutes)
+# make test        the default tests (under ten minutes);  make test-full: all of them;  make SAN=1 test: under ASan + UBSan
+# make bench       speed of every part as a ratio to the machine's limits, measured in the same run
+# make fuzz        every fuzz target for FUZZ_SECONDS (60) each (needs clang)
+# make install     PREFIX=/usr/local: programs with the prefix quartet-, so that none shadows rm
+#
+# ARCH=native (default) builds for this machine; ARCH=x86-64-v3, x86-64-v4, armv8-a ... for another; ARCH= for any.
+
+ARCH   ?= native
+SAN    ?=
+CC     ?= gcc
+PREFIX ?= /usr/local
+FUZZ_SECONDS ?= 60
+
+BUILD  := build/cpu$(if $(SAN),-$(if $(filter tsan,$(SAN)),tsan,asan))
+BIN    := $(if $(SAN),$(BUILD)/bin,bin)
+
+WARN   := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wno-missing-field-initializers -Werror
+CFLAGS ?= -O3 -g
+ALL_CFLAGS = -std=gnu11 $(CFLAGS) $(if $(ARCH),-march=$(ARCH)) -ffp-contract=fast -fno-math-errno -fno-trapping-math \
+             $(WARN) -I. -MMD -MP -pthread
+LDLIBS := -ljansson -lpcre2-8 -lz -lm -pthread
+ifneq ($(SAN),)
+ALL_CFLAGS += -O1 -fno-omit-frame-pointer -fsanitize=$(if $(filter tsan,$(SAN)),thread,address$(comma)undefined -fno-sanitize-recover=all)
+ALL_LDFLAGS += -fsanitize=$(if $(filter tsan,$(SAN)),thread,address$(comma)undefined)
+endif
+comma  := ,
+
+# Every program has one file with main(); all other files go into one archive and the linker takes what it needs.
+MAINS    := pretrain/main.c sft/main.c rm/main.c rlhf/main.c rlhf/chat.c format/ckpt.c
+PROGRAMS := $(addprefix $(BIN)/,pretrain sft rm rlhf chat ckpt)
+SOURCES  := $(filter-out $(MAINS),$(wildcard common/*.c common/cpu/*.c format/*.c pretrain/*.c sft/*.c rm/*.c rlhf/*.c))
+OBJECTS  := $(SOURCES:%.c=$(BUILD)/%.o)
+LIB      := $(BUILD)/libquartet.a
+TESTS    := $(patsubst %.c,$(BUILD)/%,$(wildcard test/test_*.c))
+TOOLS    := $(patsubst %.c,$(BUILD)/%,$(wildcard test/demo/*.c test/tool_*.c))
+BENCHES  := $(patsubst %.c,$(BUILD)/%,$(wildcard test/bench/bench_*.c))
+
+all: $(PROGRAMS)
+
+$(BIN)/pretrain: $(BUILD)/pretrain/main.o
+$(BIN)/sft:      $(BUILD)/sft/main.o
+$(BIN)/rm:       $(BUILD)/rm/main.o
+$(BIN)/rlhf:     $(BUILD)/rlhf/main.o
+$(BIN)/chat:     $(BUILD)/rlhf/chat.o
+$(BIN)/ckpt:     $(BUILD)/format/ckpt.o
+
+$(PROGRAMS): $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(filter %.o,$^) $(LIB) $(LDLIBS) -o $@
+
+$(TESTS) $(TOOLS) $(BENCHES): $(BUILD)/%: $(BUILD)/%.o $(LIB)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $< $(LIB) $(LDLIBS) $(if $(findstring bench,$@),$(BENCH_LIBS)) -o $@
+
+$(LIB): $(OBJECTS)
+	@rm -f $@
+	ar rcs $@ $^
+
+$(BUILD)/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -c $< -o $@
+
+# Tests print "name: P passed, F failed[, S skipped]"; run.sh adds them up.
+test: $(PROGRAMS) $(TESTS) $(TOOLS)
+	BIN=$(BIN) BUILD=$(BUILD) test/run.sh default
+
+test-full: $(PROGRAMS) $(TESTS) $(TOOLS)
+	BIN=$(BIN) BUILD=$(BUILD) test/run.sh full
+
+demo:
+	test/demo/packages.sh
+	$(MAKE) all $(BUILD)/test/demo/world
+	BIN=$(BIN) BUILD=$(BUILD) test/demo/demo.sh
+
+bench: $(PROGRAMS) $(BENCHES)
+	BIN=$(BIN) BUILD=$(BUILD) test/bench/run.sh
+
+fuzz:
+	BUILD=build/fuzz FUZZ_SECONDS=$(FUZZ_SECONDS) test/fuzz/run.sh
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin
+	for p in $(PROGRAMS); do install -m 755 $$p $(DESTDIR)$(PREFIX)/bin/quartet-$$(basename $$p) || exit 1; done
+
+clean:
+	rm -rf build bin
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+
+.PHONY: all test test-full demo bench fuzz install clean
+.SECONDARY:

@@ -1,0 +1,100 @@
+/* base.h - what every file may use: errors, exit codes, checked sizes, host memory, growing byte strings.
+ *
+ * One rule of errors: bytes that come from outside can be wrong, and functions that read them return 0 or -1 and
+ * put one sentence into the caller's struct error.  Everything else is ours: it works, or the process dies saying
+ * what it was doing.  No macro here contains control flow, and nothing here is a global but the program's name. */
+#ifndef QUARTET_BASE_H
+#define QUARTET_BASE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#define QUARTET_VERSION "0.1.0"
+
+/* How a program ends.  The one table is in docs/exit-codes.md. */
+enum {
+    EXIT_DONE = 0,       /* all of it done */
+    EXIT_USAGE = 64,     /* unknown option, bad number, range or unit */
+    EXIT_DATA = 65,      /* bad data, corrupt file, non-finite loss */
+    EXIT_NOINPUT = 66,   /* an input file is missing or cannot be read */
+    EXIT_INTERNAL = 70,  /* a bug of ours, or no memory */
+    EXIT_IO = 74,        /* reading or writing failed: disk full, unwritable folder, broken pipe */
+    EXIT_STOPPED = 75,   /* stopped by a signal or a time limit; the same command resumes */
+    EXIT_MISMATCH = 78,  /* parts that do not belong together: stage, tokenizer, options of another run */
+};
+
+struct error {
+    int exit_code;       /* what the program should exit with: one of the above */
+    char text[2000];     /* one sentence: what, where, expected, found, what to do */
+};
+
+/* Fills *error (may be NULL) and returns -1, so that `return fail(error, EXIT_DATA, "...")` is the usual way out. */
+int fail(struct error *error, int exit_code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* Puts "prefix: " in front of the text of *error and returns -1. */
+int fail_in(struct error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Prints "program: sentence" to stderr and exits with exit_code. */
+_Noreturn void quit(int exit_code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+_Noreturn void quit_error(const struct error *error);
+
+/* quit(EXIT_INTERNAL, ...): for what only a bug of ours, memory or the device can break. */
+_Noreturn void die(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* The name that starts every message on stderr; set once by main (default "quartet"). */
+void program_name_set(const char *name);
+const char *program_name(void);
+
+/* *result = a * b, a + b.  Return true, or false with *result untouched if it does not fit. */
+bool size_mul(uint64_t *result, uint64_t a, uint64_t b);
+bool size_add(uint64_t *result, uint64_t a, uint64_t b);
+
+/* Host memory for bookkeeping.  count * size bytes, zeroed; dies when there is none.  The caller frees with free(). */
+void *host_alloc(size_t count, size_t size);
+void *host_grow(void *old, size_t count, size_t size);          /* realloc; new bytes are not zeroed */
+char *host_text(const char *format, ...) __attribute__((format(printf, 1, 2)));   /* a formatted string to free() */
+
+/* A growing byte string.  Starts as {0}; always followed by a NUL that is not counted.  bytes_free leaves {0}. */
+struct bytes { char *data; size_t size, capacity; };
+void bytes_add(struct bytes *b, const void *data, size_t size);
+void bytes_text(struct bytes *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void bytes_free(struct bytes *b);
+
+/* CRC-32 (zlib's polynomial) continued from `start`, 0 at first; any size. */
+uint32_t crc32_of(uint32_t start, const void *data, size_t size);
+
+/* Writes `text` for a terminal into out (always NUL-terminated, at most size bytes): control bytes, ESC, DEL, bidi
+ * controls and invalid UTF-8 become \xNN, and a cut is shown by "...".  Returns out. */
+char *text_escape(char *out, size_t size, const char *text, size_t length);
+
+/* Length of the valid UTF-8 character at text (1..4), or 0 if the bytes there are not valid UTF-8 (overlong,
+ * surrogate, above U+10FFFF, cut short by `length`). */
+int utf8_length(const char *text, size_t length);
+
+/* "12.3M", "1.20 GiB", "1h 02m", written into out; return out. */
+char *text_count(char out[16], double count);
+char *text_bytes(char out[16], double bytes);
+char *text_duration(char out[16], double seconds);
+
+/* Seconds since some fixed moment, never going back.  Nanoseconds since 1970, UTC. */
+double seconds_now(void);
+int64_t nanoseconds_utc(void);
+
+/* n bytes from the kernel's random source, for names that must be unique.  Never for anything that is computed. */
+void random_bytes(void *out, size_t n);
+
+/* Reads a whole small file.  Returns 0, or -1 with *error (missing: EXIT_NOINPUT; unreadable: EXIT_IO; larger than
+ * limit: EXIT_DATA) and *out untouched. */
+int file_read(struct bytes *out, const char *path, size_t limit, struct error *error);
+
+/* Writes `path` so that a reader sees the old or the new content whole, also after power loss: temporary file in the
+ * same folder, fsync, rename, fsync of the folder.  Returns 0 or -1 (EXIT_IO). */
+int file_replace(const char *path, const void *data, size_t size, struct error *error);
+
+static inline int int_min(int a, int b) { return a < b ? a : b; }
+static inline int int_max(int a, int b) { return a > b ? a : b; }
+
+#endif

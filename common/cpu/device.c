@@ -1,0 +1,88 @@
+/* device.c (CPU) - device memory is host memory: mapped in one piece, on huge pages where the kernel grants them, and zero
+ * without being touched. */
+#define _GNU_SOURCE
+#include "common/device.h"
+#include "common/base.h"
+#include "common/threads.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+enum { HUGE = 2 << 20 };
+
+void *device_alloc(size_t bytes)
+{
+    size_t size = (bytes + HUGE - 1) / HUGE * HUGE;
+    if (bytes < HUGE) size = (bytes + 4095) / 4096 * 4096;
+    char *p = mmap(NULL, size + HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) die("no memory for %zu bytes: %s", bytes, strerror(errno));
+    char *aligned = (char *)(((uintptr_t)p + HUGE - 1) / HUGE * HUGE);
+    if (aligned > p) munmap(p, (size_t)(aligned - p));
+    size_t tail = (size_t)(p + size + HUGE - (aligned + size));
+    if (tail) munmap(aligned + size, tail);
+    if (bytes >= HUGE) madvise(aligned, size, MADV_HUGEPAGE);
+    return aligned;
+}
+
+void device_free(void *memory, size_t bytes)
+{
+    if (!memory) return;
+    size_t size = bytes < HUGE ? (bytes + 4095) / 4096 * 4096 : (bytes + HUGE - 1) / HUGE * HUGE;
+    munmap(memory, size);
+}
+
+void device_put(void *device, const void *host, size_t bytes) { if (bytes) memcpy(device, host, bytes); }
+void device_get(void *host, const void *device, size_t bytes) { if (bytes) memcpy(host, device, bytes); }
+void device_copy(void *to, const void *from, size_t bytes) { if (bytes) memcpy(to, from, bytes); }
+void device_clear(void *device, size_t bytes) { if (bytes) memset(device, 0, bytes); }
+
+/* A number of bytes in a one-number file, or UINT64_MAX ("max", missing). */
+static uint64_t number_in(const char *path)
+{
+    FILE *f = fopen(path, "r");
+    unsigned long long n;
+    bool ok = f && fscanf(f, "%llu", &n) == 1;
+    if (f) fclose(f);
+    return ok ? n : UINT64_MAX;
+}
+
+static uint64_t meminfo_available(void)
+{
+    FILE *f = fopen("/proc/meminfo", "r");
+    char line[128];
+    unsigned long long kib;
+    uint64_t result = UINT64_MAX;
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "MemAvailable: %llu", &kib) == 1) result = kib * 1024;
+    if (f) fclose(f);
+    return result;
+}
+
+uint64_t device_memory_available(void)
+{
+    uint64_t available = meminfo_available();
+    uint64_t limit = number_in("/sys/fs/cgroup/memory.max"), used = number_in("/sys/fs/cgroup/memory.current");
+    if (limit != UINT64_MAX && used != UINT64_MAX) {
+        uint64_t left = limit > used ? limit - used : 0;
+        if (left < available) available = left;
+    }
+    return available;
+}
+
+const char *device_name(void)
+{
+    static char name[64];
+#if defined(__AVX512F__)
+    const char *isa = "AVX-512";
+#elif defined(__AVX2__)
+    const char *isa = "AVX2";
+#elif defined(__aarch64__)
+    const char *isa = "NEON";
+#else
+    const char *isa = "generic";
+#endif
+    snprintf(name, sizeof name, "%d thread%s, %s", threads_count(), threads_count() == 1 ? "" : "s", isa);
+    return name;
+}

@@ -1,0 +1,48 @@
+/* vector.h - one width of float vectors for the CPU kernels, from GCC's vector extensions: 16 with AVX-512, 8 with AVX, 4 else.
+ * Unaligned loads and stores; arithmetic is elementwise, so an element's bits do not depend on its lane. */
+#ifndef QUARTET_VECTOR_H
+#define QUARTET_VECTOR_H
+
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+#define VW 16
+#elif defined(__AVX__)
+#define VW 8
+#else
+#define VW 4
+#endif
+
+typedef float vf __attribute__((vector_size(4 * VW), aligned(4), may_alias));
+typedef int32_t vi __attribute__((vector_size(4 * VW), aligned(4), may_alias));
+
+#define INLINE static inline __attribute__((always_inline, unused))
+
+INLINE vf v_load(const float *p) { return *(const vf *)p; }
+INLINE void v_store(float *p, vf x) { *(vf *)p = x; }
+INLINE vf v_set(float x) { return x - (vf){0}; }
+INLINE vf v_select(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mask & (vi)b)); }
+INLINE vf v_max(vf a, vf b) { return v_select(a > b, a, b); }
+/* The first n < VW elements; the rest read as 0 and stay unwritten. */
+INLINE vf v_load_part(const float *p, int n) { vf x = {0}; memcpy(&x, p, (size_t)n * sizeof(float)); return x; }
+INLINE void v_store_part(float *p, vf x, int n) { memcpy(p, &x, (size_t)n * sizeof(float)); }
+/* Sum and maximum of the lanes, in a fixed order: halves folded onto each other. */
+INLINE float v_sum(vf x)
+{
+    float t[VW];
+    v_store(t, x);
+    for (int h = VW / 2; h; h /= 2)
+        for (int i = 0; i < h; i++) t[i] += t[i + h];
+    return t[0];
+}
+INLINE float v_max_lane(vf x)
+{
+    float t[VW];
+    v_store(t, x);
+    for (int h = VW / 2; h; h /= 2)
+        for (int i = 0; i < h; i++) t[i] = t[i] > t[i + h] ? t[i] : t[i + h];
+    return t[0];
+}
+
+#endif

@@ -1,0 +1,29 @@
+/* rng.h - randomness is a counter: the same (seed, stream, step, index, draw) gives the same number on any machine, for
+ * any number of threads or ranks, with no state to lose.
+ * Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", Philox4x32-10. */
+#ifndef QUARTET_RNG_H
+#define QUARTET_RNG_H
+
+#include <stdint.h>
+
+/* What a number is used for; never renumber (stored runs depend on it). */
+enum rng_stream { RNG_INIT = 1, RNG_SHUFFLE = 2, RNG_SAMPLE = 3, RNG_ROLLOUT = 4, RNG_MINIBATCH = 5, RNG_SPLIT = 6,
+                  RNG_MIX = 7, RNG_EVAL = 8, RNG_TEST = 99 };
+
+/* out = Philox4x32-10(counter, key). */
+void philox4x32(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2]);
+
+/* A place in a stream.  draw counts the 32-bit words taken from it. */
+struct rng { uint64_t seed; uint32_t stream; uint64_t step; uint64_t index; uint32_t draw; uint32_t block[4]; };
+
+/* index: the global number of the sample (never a rank's own); step: update, epoch or iteration (below 2^32). */
+struct rng rng_at(uint64_t seed, enum rng_stream stream, uint64_t step, uint64_t index);
+uint32_t rng_u32(struct rng *r);
+double rng_uniform(struct rng *r);                 /* in [0, 1), 53 bits */
+double rng_normal(struct rng *r);                  /* mean 0, variance 1 (Box-Muller, one of the pair) */
+uint64_t rng_below(struct rng *r, uint64_t n);     /* uniform in [0, n), without bias; n >= 1 */
+
+/* Fisher-Yates of order[0..n) with the stream's numbers. */
+void rng_shuffle(uint32_t *order, uint32_t n, struct rng *r);
+
+#endif
