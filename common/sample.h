@@ -4,6 +4,7 @@
 #define QUARTET_SAMPLE_H
 
 #include "common/model.h"
+#include "common/rng.h"
 
 struct sample_request {
     const int *prompt; int n_prompt;      /* n_prompt >= 1; host, must live until the request is done */

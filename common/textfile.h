@@ -4,8 +4,8 @@
 
 #include "common/options.h"
 
-/* Expands names, folders (every *.txt, *.jsonl, *.json and .gz of these inside, recursively, sorted) and globs, in order.
- * An entry may end in "=WEIGHT" or be preceded by "WEIGHT:"... only if weights is not NULL: "corpus/*.txt=2.5".
+/* Expands names, folders (every .txt, .jsonl, .json and .gz of these inside, recursively, sorted) and globs, in order.
+ * With `weights` an entry may end in "=WEIGHT": "books=2.5" (a file that really has such a name wins).
  * Returns 0, or -1 (EXIT_NOINPUT) naming what matches nothing. */
 struct paths { char **path; double *weight; int *source; int count; };     /* source: number of the entry it came from */
 int paths_expand(struct paths *out, const struct option_list *list, bool weights, struct error *error);

@@ -45,4 +45,28 @@ INLINE float v_max_lane(vf x)
     return t[0];
 }
 
+/* e^x to about 1 ulp: 0 below -87.3, infinite above 88.7, NaN for NaN.  x = n ln 2 + r, |r| <= ln 2 / 2, and a polynomial of
+ * degree 7 in r (Taylor coefficients tuned for the interval). */
+INLINE vf v_exp(vf x)
+{
+    vf clamped = v_select(x < -87.3f, v_set(-87.3f), x);
+    clamped = v_select(clamped > 88.7f, v_set(88.7f), clamped);
+    vf n = (clamped * 1.44269504f + 12582912.0f) - 12582912.0f;       /* rounds to the nearest integer */
+    vf r = clamped - n * 0.693359375f;
+    r = r + n * 2.12194440e-4f;
+    vf p = v_set(1.9875691500e-4f);
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.0f;
+    vi e = __builtin_convertvector(n, vi);
+    vf half = (vf)(((e >> 1) + 127) << 23), rest = (vf)((e - (e >> 1) + 127) << 23);   /* two steps: 2^128 overflows one */
+    vf y = p * half * rest;
+    y = v_select(x < -87.3f, v_set(0), y);
+    y = v_select(x > 88.7f, v_set(__builtin_inff()), y);
+    return v_select(x == x, y, x);
+}
+
 #endif
