@@ -44,10 +44,13 @@ double rng_uniform(struct rng *r)
     return (double)(high << 26 | low) * (1.0 / 9007199254740992.0);
 }
 
-double rng_normal(struct rng *r)
+void rng_normal_pair(struct rng *r, double pair[2])
 {
-    double u = 1 - rng_uniform(r), v = rng_uniform(r);       /* u in (0, 1] */
-    return sqrt(-2 * log(u)) * cos(6.283185307179586 * v);
+    float u = (float)(((double)rng_u32(r) + 0.5) * 0x1p-32);           /* in (0, 1) */
+    float turn = (float)((double)rng_u32(r) * 0x1p-32 * 6.283185307179586);
+    float radius = sqrtf(-2 * logf(u));
+    pair[0] = (double)(radius * cosf(turn));
+    pair[1] = (double)(radius * sinf(turn));
 }
 
 uint64_t rng_below(struct rng *r, uint64_t n)

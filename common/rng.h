@@ -20,7 +20,7 @@ struct rng { uint64_t seed; uint32_t stream; uint64_t step; uint64_t index; uint
 struct rng rng_at(uint64_t seed, enum rng_stream stream, uint64_t step, uint64_t index);
 uint32_t rng_u32(struct rng *r);
 double rng_uniform(struct rng *r);                 /* in [0, 1), 53 bits */
-double rng_normal(struct rng *r);                  /* mean 0, variance 1 (Box-Muller, one of the pair) */
+void rng_normal_pair(struct rng *r, double pair[2]);   /* two of mean 0, variance 1 (Box-Muller), from 32 bits each */
 uint64_t rng_below(struct rng *r, uint64_t n);     /* uniform in [0, n), without bias; n >= 1 */
 
 /* Fisher-Yates of order[0..n) with the stream's numbers. */
