@@ -1,0 +1,30 @@
+#!/bin/sh
+# packages.sh - installs what building Quartet needs and is not there yet: a C compiler, make, zlib, PCRE2, jansson.
+# Does nothing (and asks for no rights) when all of it is there.
+probe=$(mktemp -d) || exit 1
+trap 'rm -rf "$probe"' EXIT
+cat >"$probe/p.c" <<'C'
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+#include <jansson.h>
+#include <zlib.h>
+int main(void) { return json_true() == 0 || zlibVersion() == 0; }
+C
+there() { command -v make >/dev/null && ${CC:-gcc} "$probe/p.c" -o "$probe/p" -ljansson -lpcre2-8 -lz >/dev/null 2>&1; }
+there && exit 0
+
+if [ "$(id -u)" -eq 0 ]; then root=; elif command -v sudo >/dev/null; then root=sudo; else
+    echo "packages.sh: some packages are missing and neither root nor sudo is at hand: install gcc, make and the development" >&2
+    echo "files of zlib, PCRE2 and jansson, then run this again" >&2
+    exit 1
+fi
+if command -v apt-get >/dev/null; then
+    $root apt-get update -qq
+    $root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq gcc make libc6-dev zlib1g-dev libpcre2-dev libjansson-dev >"$probe/log" 2>&1 || cat "$probe/log" >&2
+elif command -v dnf >/dev/null; then $root dnf install -y -q gcc make zlib-devel pcre2-devel jansson-devel
+elif command -v pacman >/dev/null; then $root pacman -S --noconfirm --needed gcc make zlib pcre2 jansson
+elif command -v apk >/dev/null; then $root apk add gcc make musl-dev zlib-dev pcre2-dev jansson-dev
+fi
+there && exit 0
+echo "packages.sh: gcc, make, zlib, PCRE2 and jansson (with development files) are needed and could not all be installed" >&2
+exit 1
