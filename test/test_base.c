@@ -1,0 +1,163 @@
+/* test_base.c - the small things of common/base.h, common/memory.h and common/rng.h. */
+#include "test/test.h"
+#include "common/base.h"
+#include "common/memory.h"
+#include "common/rng.h"
+
+static void test_errors(void)
+{
+    struct error e = {0};
+    CHECK(fail(&e, EXIT_DATA, "tensor %s: expected %d", "x", 3) == -1);
+    CHECK(e.exit_code == EXIT_DATA && strcmp(e.text, "tensor x: expected 3") == 0);
+    CHECK(fail_in(&e, "file %s", "a.ckpt") == -1);
+    CHECK(strcmp(e.text, "file a.ckpt: tensor x: expected 3") == 0 && e.exit_code == EXIT_DATA);
+    char *long_text = host_text("%5000d", 1);
+    fail(&e, EXIT_IO, "%s", long_text);
+    fail_in(&e, "%s", long_text);
+    CHECK(strlen(e.text) == sizeof e.text - 1);
+    free(long_text);
+    CHECK(fail(NULL, EXIT_IO, "nobody listens") == -1);
+}
+
+static void test_sizes(void)
+{
+    uint64_t r = 7;
+    CHECK(size_mul(&r, 1ull << 32, 1ull << 31) && r == 1ull << 63);
+    CHECK(!size_mul(&r, 1ull << 32, 1ull << 32) && r == 1ull << 63);
+    CHECK(!size_add(&r, UINT64_MAX, 1) && r == 1ull << 63);
+    CHECK(size_add(&r, UINT64_MAX, 0) && r == UINT64_MAX);
+}
+
+static void test_bytes(void)
+{
+    struct bytes b = {0};
+    for (int i = 0; i < 1000; i++) bytes_text(&b, "%d,", i);
+    CHECK(b.size == 3890 && b.data[b.size] == 0 && strncmp(b.data, "0,1,2,", 6) == 0);
+    bytes_add(&b, "\0x", 2);
+    CHECK(b.size == 3892 && b.data[3890] == 0 && b.data[3891] == 'x');
+    bytes_free(&b);
+    CHECK(b.data == NULL && b.size == 0);
+    CHECK(crc32_of(0, "123456789", 9) == 0xCBF43926);
+    CHECK(crc32_of(crc32_of(0, "1234", 4), "56789", 5) == 0xCBF43926);
+}
+
+static void test_text(void)
+{
+    char out[64];
+    CHECK(utf8_length("a", 1) == 1 && utf8_length("\xc3\xa9", 2) == 2 && utf8_length("\xe7\xba\xa2", 3) == 3);
+    CHECK(utf8_length("\xf0\x9f\x98\x80", 4) == 4 && utf8_length("", 0) == 0);
+    CHECK(utf8_length("\xc0\xaf", 2) == 0 && utf8_length("\xe0\x80\xaf", 3) == 0 && utf8_length("\xed\xa0\x80", 3) == 0);
+    CHECK(utf8_length("\xf4\x90\x80\x80", 4) == 0 && utf8_length("\xf5\x80\x80\x80", 4) == 0 && utf8_length("\xe7\xba", 2) == 0);
+    CHECK(strcmp(text_escape(out, sizeof out, "a\x1b[31mb", 7), "a\\x1b[31mb") == 0);
+    CHECK(strcmp(text_escape(out, sizeof out, "\xe2\x80\xae", 3), "\\xe2\\x80\\xae") == 0);
+    CHECK(strcmp(text_escape(out, sizeof out, "\xff\xc3\xa9", 3), "\\xff\xc3\xa9") == 0);
+    char small[8];
+    CHECK(strcmp(text_escape(small, sizeof small, "0123456789", 10), "0123...") == 0);
+    CHECK(strcmp(text_count(out, 999), "999") == 0 && strcmp(text_count(out, 1e6), "1.00M") == 0);
+    CHECK(strcmp(text_count(out, 123456), "123k") == 0 && strcmp(text_bytes(out, 1536), "1.50 KiB") == 0);
+    CHECK(strcmp(text_duration(out, 3725), "1h 02m") == 0 && strcmp(text_duration(out, NAN), "?") == 0);
+}
+
+static void test_files(void)
+{
+    char folder[] = "/tmp/quartet-base-XXXXXX", path[64];
+    struct error e;
+    struct bytes b = {0};
+    if (!mkdtemp(folder)) { CHECK(false); return; }
+    snprintf(path, sizeof path, "%s/file", folder);
+    CHECK(file_read(&b, path, 100, &e) == -1 && e.exit_code == EXIT_NOINPUT && strstr(e.text, path));
+    CHECK(file_replace(path, "old", 3, &e) == 0 && file_replace(path, "new!", 4, &e) == 0);
+    CHECK(file_read(&b, path, 100, &e) == 0 && b.size == 4 && strcmp(b.data, "new!") == 0);
+    struct bytes c = {0};
+    CHECK(file_read(&c, path, 3, &e) == -1 && e.exit_code == EXIT_DATA && c.data == NULL);
+    bytes_free(&b);
+    CHECK(file_replace("/tmp/quartet-no-such-folder/x", "", 0, &e) == -1 && e.exit_code == EXIT_IO);
+    unlink(path);
+    CHECK(rmdir(folder) == 0);      /* nothing else was left in it */
+}
+
+/* The known answers published with the Random123 library. */
+static void test_philox(void)
+{
+    uint32_t out[4];
+    philox4x32(out, (uint32_t[4]){0}, (uint32_t[2]){0});
+    CHECK(out[0] == 0x6627e8d5 && out[1] == 0xe169c58d && out[2] == 0xbc57ac4c && out[3] == 0x9b00dbd8);
+    philox4x32(out, (uint32_t[4]){~0u, ~0u, ~0u, ~0u}, (uint32_t[2]){~0u, ~0u});
+    CHECK(out[0] == 0x408f276d && out[1] == 0x41c83b0e && out[2] == 0xa20bc7c6 && out[3] == 0x6d5451fd);
+    philox4x32(out, (uint32_t[4]){0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, (uint32_t[2]){0xa4093822, 0x299f31d0});
+    CHECK(out[0] == 0xd16cfe09 && out[1] == 0x94fdcceb && out[2] == 0x5001e420 && out[3] == 0x24126ea1);
+}
+
+static void test_streams(void)
+{
+    struct rng a = rng_at(1, RNG_TEST, 2, 3), b = rng_at(1, RNG_TEST, 2, 3), c = rng_at(1, RNG_TEST, 2, 4);
+    int same = 0, same_other = 0;
+    double sum = 0, squares = 0, uniform = 0;
+    for (int i = 0; i < 1000; i++) {
+        uint32_t x = rng_u32(&a);
+        same += x == rng_u32(&b);
+        same_other += x == rng_u32(&c);
+    }
+    CHECK(same == 1000 && same_other < 3);
+    for (int i = 0; i < 50000; i++) {
+        double pair[2];
+        rng_normal_pair(&a, pair);
+        sum += pair[0] + pair[1];
+        squares += pair[0] * pair[0] + pair[1] * pair[1];
+        double u = rng_uniform(&a);
+        uniform += u;
+        if (u < 0 || u >= 1) CHECK(false);
+    }
+    CHECK(fabs(sum / 1e5) < 0.015 && fabs(squares / 1e5 - 1) < 0.02 && fabs(uniform / 5e4 - 0.5) < 0.006);
+    int seen[7] = {0};
+    for (int i = 0; i < 70000; i++) seen[rng_below(&a, 7)]++;
+    for (int i = 0; i < 7; i++) CHECK(abs(seen[i] - 10000) < 500);
+    uint32_t order[100];
+    bool there[100] = {false};
+    for (uint32_t i = 0; i < 100; i++) order[i] = i;
+    rng_shuffle(order, 100, &a);
+    int moved = 0;
+    for (uint32_t i = 0; i < 100; i++) { there[order[i]] = true; moved += order[i] != i; }
+    for (int i = 0; i < 100; i++) CHECK(there[i]);
+    CHECK(moved > 80);
+}
+
+static void build(struct memory *m, void **a, void **b, void **c)
+{
+    *a = memory_take(m, MEMORY_PARAMS, 100, 4);
+    size_t mark = memory_mark(m, MEMORY_WORK);
+    *b = memory_take(m, MEMORY_WORK, 1000, 8);
+    memory_release(m, MEMORY_WORK, mark);
+    *c = memory_take(m, MEMORY_WORK, 1, 1);
+    memory_release(m, MEMORY_WORK, mark);
+}
+
+static void test_memory(void)
+{
+    struct memory m = {0};
+    struct error e;
+    void *a, *b, *c;
+    build(&m, &a, &b, &c);
+    CHECK(!a && !b && !c && memory_bytes(&m, MEMORY_PARAMS) == 448 && memory_bytes(&m, MEMORY_WORK) == 8000);
+    CHECK(memory_open(&m, &e) == 0);
+    build(&m, &a, &b, &c);
+    CHECK(a && b && b == c && ((uintptr_t)a & 63) == 0 && memory_total(&m) == 8448);
+    memory_seal(&m);
+    memory_close(&m);
+    struct memory huge = {0};
+    memory_take(&huge, MEMORY_ACTS, 1ull << 40, 64);
+    CHECK(memory_open(&huge, &e) == -1 && strstr(e.text, "--micro-tokens"));
+}
+
+int main(void)
+{
+    test_errors();
+    test_sizes();
+    test_bytes();
+    test_text();
+    test_files();
+    test_philox();
+    test_streams();
+    test_memory();
+    return test_end("test_base");
+}
