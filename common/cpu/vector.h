@@ -27,6 +27,13 @@ INLINE vf v_max(vf a, vf b) { return v_select(a > b, a, b); }
 /* The first n < VW elements; the rest read as 0 and stay unwritten. */
 INLINE vf v_load_part(const float *p, int n) { vf x = {0}; memcpy(&x, p, (size_t)n * sizeof(float)); return x; }
 INLINE void v_store_part(float *p, vf x, int n) { memcpy(p, &x, (size_t)n * sizeof(float)); }
+/* 0, 1, 2, ...: a lane's own number. */
+INLINE vi v_lanes(void)
+{
+    vi n;
+    for (int i = 0; i < VW; i++) n[i] = i;
+    return n;
+}
 /* Sum and maximum of the lanes, in a fixed order: halves folded onto each other. */
 INLINE float v_sum(vf x)
 {
