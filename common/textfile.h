@@ -19,6 +19,8 @@ int64_t textfile_read(struct textfile *f, void *data, size_t size, struct error 
 /* Next line without its end (LF or CRLF), BOM of the file removed; *line is valid until the next call.
  * Returns 1, 0 at the end, -1 with *error (a line over 256 MiB: EXIT_DATA). */
 int textfile_line(struct textfile *f, char **line, size_t *length, struct error *error);
+/* The first byte that is neither blank nor of a byte order mark; nothing is consumed.  0 when there is none, -1 with *error. */
+int textfile_first(struct textfile *f, struct error *error);
 int64_t textfile_line_number(const struct textfile *f);
 void textfile_close(struct textfile *f);
 

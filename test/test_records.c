@@ -1,0 +1,134 @@
+/* JSON rows from arrays and lines, whatever the file is called; every refusal with file, line and what was found. */
+#include "common/records.h"
+#include "common/textfile.h"
+#include "test/test.h"
+
+#include <zlib.h>
+
+static char folder[] = "/tmp/test_records_XXXXXX";
+
+static char *put(const char *name, const void *data, size_t size)
+{
+    struct error error;
+    char *path = host_text("%s/%s", folder, name);
+    if (file_replace(path, data, size, &error) != 0) die("%s", error.text);
+    return path;
+}
+
+static int collect(void *self, json_t *row, const char *where)
+{
+    struct bytes *text = self;
+    char *dump = json_dumps(row, JSON_COMPACT | JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+    bytes_text(text, "%s %s\n", where + strlen(folder) + 1, dump);
+    free(dump);
+    return 0;
+}
+
+static void check_rows(const char *name, const char *content, bool lenient, const char *expected)
+{
+    struct bytes text = {0};
+    struct error error = {0};
+    char *path = put(name, content, strlen(content));
+    int status = records_read(&path, 1, lenient, collect, &text, &error);
+    test_check(status == 0 && strcmp(text.data ? text.data : "", expected) == 0, __FILE__, __LINE__, "%s\nfound %s\nexpected %s\n%s", content,
+               text.data, expected, error.text);
+    bytes_free(&text);
+    free(path);
+}
+
+static void check_refused(const char *name, const char *content, const char *sentence)
+{
+    struct bytes text = {0};
+    struct error error = {0};
+    char *path = put(name, content, strlen(content));
+    int status = records_read(&path, 1, false, collect, &text, &error);
+    const char *said = strstr(error.text, name);
+    test_check(status == -1 && error.exit_code == EXIT_DATA && said && strcmp(said, sentence) == 0, __FILE__, __LINE__,
+               "%s: said     '%s'\nexpected '%s'", content, error.text, sentence);
+    bytes_free(&text);
+    free(path);
+}
+
+static void check_refusals(void)
+{
+    check_refused("a.jsonl", "{\"a\":1}\n{\"b\": nope}\n", "a.jsonl:2: not JSON at column 7 (invalid token), found 'nope}'");
+    check_refused("b.json", "{\"\xC3\xA9\" 1}", "b.json:1: not JSON at column 6 (':' expected), found '1}'");
+    check_refused("c.jsonl", "{\"a\":1} x", "c.jsonl:1: not JSON at column 9 (end of file expected), found 'x'");
+    check_refused("d.jsonl", "{\"a\":1,\"a\":2}", "d.jsonl:1: not JSON at column 8 (duplicate object key), found '\"a\":2}'");
+    check_refused("e.jsonl", "\n\n{\"a\":",
+                  "e.jsonl:3: not JSON: it ends in the middle of a value (expected an array, or one whole value a line)");
+    check_refused("f.json", "[1,\n2,\n 3 4]", "f.json:3: not JSON at column 4 (']' expected), found '4]'");
+    check_refused("g.json", "[1] [2]", "g.json:1: not JSON at column 5 (end of file expected), found '[2]'");
+    check_refused("h.json", "[1,\n2", "h.json:2: not JSON: it ends in the middle of a value (expected an array, or one whole value a line)");
+    check_refused("i.jsonl", "{\"a\": \"x\xFFy\"}",
+                  "i.jsonl:1: not JSON at column 9 (unable to decode byte 0xff), found '\\xffy\"}'");
+    check_refused("j.jsonl", "plain \033[31m text", "j.jsonl:1: not JSON at column 1 (invalid token), found 'plain \\x1b[31m text'");
+    struct error error;
+    char *missing = host_text("%s/none", folder);
+    CHECK(records_read(&missing, 1, false, collect, NULL, &error) == -1 && error.exit_code == EXIT_NOINPUT);
+    free(missing);
+    char *deep = host_alloc(100001, 1);
+    memset(deep, '[', 100000);
+    char *path = put("deep.json", deep, 100000);
+    CHECK(records_read(&path, 1, false, collect, NULL, &error) == -1 && error.exit_code == EXIT_DATA);
+    free(path);
+    free(deep);
+}
+
+static int stop_at_two(void *self, json_t *row, const char *where)
+{
+    int *count = self;
+    (void)row, (void)where;
+    return ++*count == 2 ? -1 : 0;
+}
+
+static void check_repair(void)
+{
+    static const char text[] = "{\"a\":\"x\xFFy\"}\r\n{\"a\":\"ok\"}\r\n";
+    char *path = put("repair.jsonl", text, sizeof text - 1);
+    struct text_counts counts = {0};
+    struct records *r;
+    struct error error;
+    json_t *row;
+    const char *where;
+    CHECK(records_open(&r, path, false, &counts, &error) == 0 && records_next(r, &row, &where, &error) == 1);
+    CHECK(strcmp(json_string_value(json_object_get(row, "a")), "x\xEF\xBF\xBDy") == 0 && counts.invalid == 1);
+    CHECK(records_next(r, &row, &where, &error) == 1 && records_next(r, &row, &where, &error) == 0);
+    records_close(r);
+    free(path);
+}
+
+int main(void)
+{
+    if (!mkdtemp(folder)) die("no temporary folder");
+    check_rows("l.jsonl", "{\"a\":1}\n\n  \n{\"b\":[2,\"x\"]}", false, "l.jsonl:1 {\"a\":1}\nl.jsonl:4 {\"b\":[2,\"x\"]}\n");
+    check_rows("lines.json", "\xEF\xBB\xBF{\"a\":1}\r\n{\"a\":2}\r\n", false, "lines.json:1 {\"a\":1}\nlines.json:2 {\"a\":2}\n");
+    check_rows("array.json", "\xEF\xBB\xBF \n[{\"a\":1},\n{\"a\":2}]\n", false, "array.json[0] {\"a\":1}\narray.json[1] {\"a\":2}\n");
+    check_rows("array.jsonl", "[]", false, "");
+    check_rows("empty", "", false, "");
+    check_rows("nul.jsonl", "{\"a\":\"x\\u0000y\"}", false, "nul.jsonl:1 {\"a\":\"x\\u0000y\"}\n");
+    check_rows("strings.jsonl", "\"Hello \\\"you\\\"\"\n12\n", false, "strings.jsonl:1 \"Hello \\\"you\\\"\"\nstrings.jsonl:2 12\n");
+    check_rows("plain.txt", "Tell me.\n12\n{\"prompt\":\"p\"}\nbad \xFF byte\ntrue\n", true,
+               "plain.txt:1 \"Tell me.\"\nplain.txt:2 \"12\"\nplain.txt:3 {\"prompt\":\"p\"}\nplain.txt:4 \"bad \\uFFFD byte\"\nplain.txt:5 \"true\"\n");
+    check_rows("bracket.txt", "[Scene] he enters\nand goes\n", true, "bracket.txt:1 \"[Scene] he enters\"\nbracket.txt:2 \"and goes\"\n");
+    check_refusals();
+    check_repair();
+
+    int count = 0;
+    struct error error;
+    char *path = put("three.jsonl", "1\n2\n3\n", 6), *zipped = host_text("%s/rows.json", folder);
+    CHECK(records_read(&path, 1, false, stop_at_two, &count, &error) == -1 && count == 2);
+    gzFile gz = gzopen(zipped, "wb");
+    CHECK(gz && gzputs(gz, "[7,8]") == 5 && gzclose(gz) == Z_OK);
+    char *both[] = {path, zipped};
+    struct bytes text = {0};
+    CHECK(records_read(both, 2, false, collect, &text, &error) == 0 && strstr(text.data, "three.jsonl:3 3\nrows.json[0] 7\nrows.json[1] 8\n"));
+    bytes_free(&text);
+    free(path);
+    free(zipped);
+
+    char *remove = host_text("rm -rf %s", folder);
+    CHECK(system(remove) == 0);
+    free(remove);
+    return test_end("test_records");
+}
