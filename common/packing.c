@@ -1,5 +1,5 @@
-/* packing.c - best fit needs "the bin with the least room that is still enough" for each sequence.  Bins hang in lists by their room,
- * and a bitmap says which rooms occur, so that the search is a scan of a few words instead of all open bins. */
+/* packing.c - best fit needs "the bin with the least room that is still enough" for each sequence.  Bins hang in lists by
+ * their room, and a bitmap says which rooms occur, so that the search is a scan of a few words, not of all open bins. */
 #include "common/packing.h"
 
 #include <assert.h>
@@ -57,7 +57,8 @@ static uint32_t bins_place(struct bins *b, uint32_t length, uint32_t max_items)
 }
 
 /* Stable counting sort of a window by falling length. */
-static void sort_window(uint32_t *sorted, const uint32_t *item, uint32_t n, const uint32_t *length, uint32_t *slot, uint32_t capacity)
+static void sort_window(uint32_t *sorted, const uint32_t *item, uint32_t n, const uint32_t *length,
+                        uint32_t *slot, uint32_t capacity)
 {
     memset(slot, 0, ((size_t)capacity + 2) * sizeof *slot);
     for (uint32_t i = 0; i < n; i++) slot[capacity - length[item[i]] + 1]++;

@@ -1,5 +1,6 @@
-/* records.c - a file whose first byte that is not blank is '[' is one JSON array and is parsed whole, up to 1 GiB; anything else is read
- * line by line in the memory of one line.  Names are not asked: real data sets keep JSON lines in files called .json. */
+/* records.c - a file whose first byte that is not blank is '[' is one JSON array and is parsed whole, up to 1 GiB; anything
+ * else is read line by line in the memory of one line.  Names are not asked: real data sets keep JSON lines in files
+ * called .json. */
 #include "common/records.h"
 #include "common/textfile.h"
 
@@ -19,9 +20,10 @@ struct records {
     size_t at;
 };
 
-/* One sentence for what jansson could not take.  It reports the place behind the word it quotes, we say where that word starts;
- * columns count characters from 1. */
-static int not_json(const char *path, int64_t line, const char *text, size_t length, const json_error_t *e, struct error *error)
+/* One sentence for what jansson could not take.  It reports the place behind the word it quotes, we say where that word
+ * starts; columns count characters from 1. */
+static int not_json(const char *path, int64_t line, const char *text, size_t length, const json_error_t *e,
+                    struct error *error)
 {
     char found[80];
     const char *near = strstr(e->text, " near '");
@@ -29,8 +31,8 @@ static int not_json(const char *path, int64_t line, const char *text, size_t len
     if (json_error_code(e) == json_error_invalid_utf8) word = 0;
     at = at > word ? at - word : 0;
     if (json_error_code(e) == json_error_premature_end_of_input || at >= length)
-        return fail(error, EXIT_DATA, "%s:%lld: not JSON: it ends in the middle of a value (expected an array, or one whole value a line)",
-                    path, (long long)line);
+        return fail(error, EXIT_DATA, "%s:%lld: not JSON: it ends in the middle of a value (expected an array, or one "
+                    "whole value a line)", path, (long long)line);
     size_t start = at, column = 1;
     while (start > 0 && text[start - 1] != '\n') start--;
     for (size_t i = start; i < at; i++) column += ((unsigned char)text[i] & 0xC0) != 0x80;
@@ -46,7 +48,8 @@ static int read_whole(struct bytes *out, struct textfile *file, const char *path
     while ((n = textfile_read(file, block, 1 << 20, error)) > 0) {
         bytes_add(out, block, (size_t)n);
         if (out->size > array_limit) {
-            n = fail(error, EXIT_DATA, "%s: a JSON array of more than 1 GiB; write it as JSON lines, one object a line", path);
+            n = fail(error, EXIT_DATA, "%s: a JSON array of more than 1 GiB; write it as JSON lines, one object a line",
+                     path);
             break;
         }
     }
@@ -54,7 +57,8 @@ static int read_whole(struct bytes *out, struct textfile *file, const char *path
     return n < 0 ? -1 : 0;
 }
 
-/* Parses the whole file.  Returns 1 when it is an array, 0 when it is not one but may be lines (lenient), -1 with *error. */
+/* Parses the whole file.  Returns 1 when it is an array, 0 when it is not one but may be lines (lenient), -1 with
+ * *error. */
 static int open_array(struct records *r, struct error *error)
 {
     struct bytes text = {0};
@@ -140,7 +144,8 @@ static int parse_line(struct records *r, const char *line, size_t length, struct
         length = r->clean.size;
     }
     r->row = json_loadb(line, length, flags, &e);
-    if (r->lenient && (!r->row || json_is_number(r->row) || json_is_boolean(r->row) || json_is_null(r->row))) {
+    bool word = json_is_number(r->row) || json_is_boolean(r->row) || json_is_null(r->row);
+    if (r->lenient && (!r->row || word)) {
         json_decref(r->row);
         r->row = line_as_string(line, length);
     }
@@ -172,8 +177,8 @@ int records_next(struct records *r, json_t **row, const char **where, struct err
     return 1;
 }
 
-int records_read(char *const *path, int n, bool lenient, int (*take)(void *self, json_t *row, const char *where), void *self,
-                 struct error *error)
+int records_read(char *const *path, int n, bool lenient, int (*take)(void *self, json_t *row, const char *where),
+                 void *self, struct error *error)
 {
     for (int i = 0; i < n; i++) {
         struct records *r;

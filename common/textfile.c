@@ -1,6 +1,6 @@
-/* textfile.c - zlib reads plain files through the same calls as gzip ones, so there is one way in for both.  Lines are cut from a
- * buffer that grows only as far as the longest line, and cleaning is a pure function of the text, so that it can be tested
- * and counted apart from any file. */
+/* textfile.c - zlib reads plain files through the same calls as gzip ones, so there is one way in for both.  Lines are
+ * cut from a buffer that grows only as far as the longest line, and cleaning is a pure function of the text, so that it
+ * can be tested and counted apart from any file. */
 #include "common/textfile.h"
 
 #include <ctype.h>
@@ -59,7 +59,8 @@ static int by_bytes(const struct dirent **a, const struct dirent **b) { return s
 static int add_folder(struct paths *p, const char *folder, double weight, int source, int depth, struct error *error)
 {
     struct dirent **entry;
-    if (depth > FOLDER_DEPTH) return fail(error, EXIT_NOINPUT, "%s: folders are nested more than %d deep", folder, FOLDER_DEPTH);
+    if (depth > FOLDER_DEPTH)
+        return fail(error, EXIT_NOINPUT, "%s: folders are nested more than %d deep", folder, FOLDER_DEPTH);
     int n = scandir(folder, &entry, visible, by_bytes);
     if (n < 0) return fail(error, EXIT_NOINPUT, "cannot list the folder %s: %s", folder, strerror(errno));
     int status = 0;
@@ -95,10 +96,12 @@ static int add_entry(struct paths *p, const char *entry, double weight, int sour
     glob_t found;
     int status = glob(entry, 0, NULL, &found);
     if (status == GLOB_NOMATCH)
-        return fail(error, EXIT_NOINPUT, strpbrk(entry, "*?[") ? "nothing matches '%s'" : "there is no file or folder '%s'", entry);
+        return fail(error, EXIT_NOINPUT, strpbrk(entry, "*?[") ? "nothing matches '%s'" : "there is no file or folder '%s'",
+                    entry);
     if (status != 0) return fail(error, EXIT_NOINPUT, "cannot expand '%s': %s", entry, strerror(errno));
     int result = 0;
-    for (size_t i = 0; i < found.gl_pathc && result == 0; i++) result = add_path(p, found.gl_pathv[i], weight, source, error);
+    for (size_t i = 0; i < found.gl_pathc && result == 0; i++)
+        result = add_path(p, found.gl_pathv[i], weight, source, error);
     globfree(&found);
     return result;
 }

@@ -19,13 +19,14 @@ int64_t textfile_read(struct textfile *f, void *data, size_t size, struct error 
 /* Next line without its end (LF or CRLF), BOM of the file removed; *line is valid until the next call.
  * Returns 1, 0 at the end, -1 with *error (a line over 256 MiB: EXIT_DATA). */
 int textfile_line(struct textfile *f, char **line, size_t *length, struct error *error);
-/* The first byte that is neither blank nor of a byte order mark; nothing is consumed.  0 when there is none, -1 with *error. */
+/* The first byte that is neither blank nor of a byte order mark; nothing is consumed.  0 when there is none, -1 with
+ * *error. */
 int textfile_first(struct textfile *f, struct error *error);
 int64_t textfile_line_number(const struct textfile *f);
 void textfile_close(struct textfile *f);
 
-/* Text rules: BOM at the start removed, CRLF and lone CR become LF, each invalid UTF-8 byte becomes U+FFFD; counts what it did.
- * Appends the cleaned text to out. */
+/* Text rules: BOM at the start removed, CRLF and lone CR become LF, each invalid UTF-8 byte becomes U+FFFD; counts what
+ * it did.  Appends the cleaned text to out. */
 struct text_counts { uint64_t bytes, boms, carriage_returns, invalid; };
 void text_clean(struct bytes *out, const char *text, size_t length, bool at_start, struct text_counts *counts);
 

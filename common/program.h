@@ -1,0 +1,59 @@
+/* program.h - what the four training programs do alike around the loop: start, open a parent checkpoint, take memory,
+ * fill batches, count steps, describe themselves in a checkpoint. */
+#ifndef QUARTET_PROGRAM_H
+#define QUARTET_PROGRAM_H
+
+#include "common/tokenizer.h"
+#include "common/train.h"
+
+/* Name, options, threads, signals and run folder, in that order; quits with one sentence when one of them fails.
+ * Returns the run, or NULL with --plan or without --out. */
+struct run *program_start(const char *name, const struct option *table, const struct train_options *o,
+                          int argc, char **argv, const char *usage, const char *about);
+
+/* ---- parents ---- */
+
+/* A checkpoint that training starts from: the open file, what its metadata says, and the lineage a child of it has. */
+struct parent {
+    struct ckpt *ckpt;
+    const struct ckpt_meta *meta;       /* of ckpt */
+    struct config config;
+    struct tokenizer *tokenizer;
+    struct kv line;                     /* section LINE of a child: this parent in its role, and the chain above it */
+};
+
+/* path: a file or a run folder.  stages: the allowed ones, 1u << STAGE_PRETRAIN | ...   role: as in lineage_add.
+ * Returns 0, or -1 with *p closed: not a checkpoint, another stage (EXIT_MISMATCH), no tokenizer or one that has more
+ * ids than the model. */
+int parent_open(struct parent *p, const char *path, unsigned stages, const char *role, struct error *error);
+void parent_close(struct parent *p);
+
+/* 0, or -1 (EXIT_MISMATCH) naming both files, when the tokenizers are not the same. */
+int parent_same_tokenizer(const struct parent *a, const struct parent *b, struct error *error);
+
+/* Sections CONF and TOKN. */
+void program_describe(struct ckpt_meta *meta, const struct config *c, const struct tokenizer *t);
+
+/* ---- memory ---- */
+
+/* After build(self, m) has measured: takes the memory, runs build again on it and seals it.  Quits when there is not
+ * enough. */
+void program_take(struct memory *m, void (*build)(void *self, struct memory *m), void *self);
+
+/* Host arrays of a batch from MEMORY_DATA. */
+void batch_open(struct batch *b, struct memory *m, int max_tokens, int max_sequences);
+void batch_clear(struct batch *b);
+
+/* Appends one sequence of n tokens.  targets = ids moved left; mask[t] = 1 where the token t + 1 is trained (all when
+ * trained is NULL) and 0 at the last.  Returns the number of positions with mask 1. */
+int batch_add(struct batch *b, const int *ids, const uint8_t *trained, int n);
+
+/* ---- steps ---- */
+
+/* --steps, else --tokens / tokens_per_step, else --epochs * steps_per_epoch; rounded up, at least 1. */
+int64_t program_steps(const struct train_options *o, double tokens_per_step, double steps_per_epoch);
+
+/* The schedule of `steps` steps; warmup_share of them (rounded up) when --warmup is not given. */
+struct schedule_options program_schedule(const struct train_options *o, int64_t steps, double warmup_share);
+
+#endif
