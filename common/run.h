@@ -29,9 +29,12 @@ int run_write_conf(struct run *run, const struct option *table, struct error *er
 /* One line to the log (log.txt and stderr).  On a terminal the progress line is cleared first. */
 void run_log(struct run *run, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Appends a record to metrics.jsonl.  On resume run_rewind_metrics first drops records of steps > step and a torn last line. */
+/* Appends a record to metrics.jsonl.  On resume run_rewind_metrics first drops records of steps > step and a torn last line,
+ * there and in every other .jsonl file of the folder whose lines begin with {"step":N (rollouts.jsonl).  run_sync makes
+ * the metrics durable: before a checkpoint that comes after them. */
 void run_metrics(struct run *run, const struct record *r);
 int run_rewind_metrics(struct run *run, int64_t step, struct error *error);
+void run_sync(struct run *run);
 
 /* One updating line on a terminal; otherwise a plain line every few seconds (then every minute). */
 void run_progress(struct run *run, const char *line);

@@ -1,7 +1,9 @@
 /* train.h - the one loop of all four programs: accumulation, clipping, schedule, AdamW, guards, logging, evaluation,
  * samples, checkpoints, resume, signals.  A program says only what differs (struct task).
  *
- * step: one record, one possible checkpoint.  update: one optimizer application.  Pretraining, sft and rm make one update
+ * step: one record, one possible checkpoint.  begin, prepare and end count it from 0; records, checkpoints, sample and
+ * whatever a task writes for people ({"step":N,...} in rollouts.jsonl) say how many are done: step + 1.
+ * update: one optimizer application.  Pretraining, sft and rm make one update
  * a step; a step of rlhf is an iteration: sample rollouts, then ppo_epochs * minibatches updates.
  * A step's losses are sums over a counted set, scaled once by 1 / (count over all its micro-batches). */
 #ifndef QUARTET_TRAIN_H

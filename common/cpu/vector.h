@@ -3,6 +3,7 @@
 #ifndef QUARTET_VECTOR_H
 #define QUARTET_VECTOR_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -14,6 +15,12 @@
 #define VW 4
 #endif
 
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define VECTOR_REGISTERS 32
+#else
+#define VECTOR_REGISTERS 16
+#endif
+
 typedef float vf __attribute__((vector_size(4 * VW), aligned(4), may_alias));
 typedef int32_t vi __attribute__((vector_size(4 * VW), aligned(4), may_alias));
 
@@ -21,6 +28,16 @@ typedef int32_t vi __attribute__((vector_size(4 * VW), aligned(4), may_alias));
 
 INLINE vf v_load(const float *p) { return *(const vf *)p; }
 INLINE void v_store(float *p, vf x) { *(vf *)p = x; }
+/* The same value, and for the compiler a new one: it must stay in a register, not be loaded again at every use. */
+INLINE vf v_pin(vf x)
+{
+#if defined(__x86_64__)
+    __asm__("" : "+x"(x));
+#elif defined(__aarch64__)
+    __asm__("" : "+w"(x));
+#endif
+    return x;
+}
 INLINE vf v_set(float x) { return x - (vf){0}; }
 INLINE vf v_select(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mask & (vi)b)); }
 INLINE vf v_max(vf a, vf b) { return v_select(a > b, a, b); }

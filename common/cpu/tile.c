@@ -1,0 +1,113 @@
+/* tile.c (CPU) - see tile.h.  One template, inlined for every number of rows, so that all sums live in registers.  Vectors of
+ * b are pinned by an empty asm: gcc 12 otherwise folds the load into every multiply-add, twelve loads instead of one. */
+#include "common/cpu/tile.h"
+
+INLINE void chains(const int rows, const bool columns, float *out, size_t ldo, const float *a, size_t lda, const float *b,
+                   int n)
+{
+    vf sum[TILE_ROWS][2];
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++) sum[r][0] = sum[r][1] = v_set(0);
+#pragma GCC unroll 4
+    for (int k = 0; k < n; k++) {
+        vf b0 = v_pin(v_load(b)), b1 = v_pin(v_load(b + VW));
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; r++) {
+            vf x = v_set(columns ? a[r] : a[(size_t)r * lda]);
+            sum[r][0] += x * b0;
+            sum[r][1] += x * b1;
+        }
+        a += columns ? lda : 1;
+        b += TILE_COLUMNS;
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++) {
+        v_store(out + (size_t)r * ldo, sum[r][0]);
+        v_store(out + (size_t)r * ldo + VW, sum[r][1]);
+    }
+}
+
+INLINE void choose(const bool columns, float *out, size_t ldo, const float *a, size_t lda, const float *b, int rows, int n)
+{
+    switch (rows) {
+    case 1: chains(1, columns, out, ldo, a, lda, b, n); break;
+    case 2: chains(2, columns, out, ldo, a, lda, b, n); break;
+    case 3: chains(3, columns, out, ldo, a, lda, b, n); break;
+    case 4: chains(4, columns, out, ldo, a, lda, b, n); break;
+    case 5: chains(5, columns, out, ldo, a, lda, b, n); break;
+    case 6: chains(6, columns, out, ldo, a, lda, b, n); break;
+#if VECTOR_REGISTERS >= 32
+    case 7: chains(7, columns, out, ldo, a, lda, b, n); break;
+    case 8: chains(8, columns, out, ldo, a, lda, b, n); break;
+    case 9: chains(9, columns, out, ldo, a, lda, b, n); break;
+    case 10: chains(10, columns, out, ldo, a, lda, b, n); break;
+    case 11: chains(11, columns, out, ldo, a, lda, b, n); break;
+    case 12: chains(12, columns, out, ldo, a, lda, b, n); break;
+#endif
+    }
+}
+
+void tile_rows(float *out, size_t ldo, const float *a, size_t lda, const float *b, int rows, int n)
+{
+    choose(false, out, ldo, a, lda, b, rows, n);
+}
+
+void tile_columns(float *out, size_t ldo, const float *a, size_t lda, const float *b, int rows, int n)
+{
+    choose(true, out, ldo, a, lda, b, rows, n);
+}
+
+typedef float v4 __attribute__((vector_size(16), aligned(4), may_alias));
+
+/* to[k * ldt + r] = from[r * ldf + k] for a 4 x 4 square. */
+INLINE void transpose4(float *to, size_t ldt, const float *from, size_t ldf)
+{
+    v4 a = *(const v4 *)from, b = *(const v4 *)(from + ldf), c = *(const v4 *)(from + 2 * ldf), d = *(const v4 *)(from + 3 * ldf);
+    v4 ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    v4 cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5), cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    *(v4 *)to = __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5);
+    *(v4 *)(to + ldt) = __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7);
+    *(v4 *)(to + 2 * ldt) = __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5);
+    *(v4 *)(to + 3 * ldt) = __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7);
+}
+
+static void transpose(float *to, size_t ldt, const float *from, size_t ldf, int rows, int n)
+{
+    int r = 0;
+    for (; r + 4 <= rows; r += 4) {
+        int k = 0;
+        for (; k + 4 <= n; k += 4) transpose4(to + (size_t)k * ldt + r, ldt, from + (size_t)r * ldf + k, ldf);
+        for (; k < n; k++)
+            for (int i = r; i < r + 4; i++) to[(size_t)k * ldt + i] = from[(size_t)i * ldf + k];
+    }
+    for (; r < rows; r++)
+        for (int k = 0; k < n; k++) to[(size_t)k * ldt + r] = from[(size_t)r * ldf + k];
+}
+
+void tile_pack_strip(float *to, const float *from, size_t ld, int rows, int n)
+{
+    transpose(to, (size_t)rows, from, ld, rows, n);
+}
+
+void tile_pack_transposed(float *to, const float *from, size_t ld, int columns, int n)
+{
+    enum { PIECE = 64 };                            /* a piece of the panel stays in the first-level cache */
+    for (int k = 0; k < n; k += PIECE) {
+        float *piece = to + (size_t)k * TILE_COLUMNS;
+        int length = n - k < PIECE ? n - k : PIECE;
+        if (columns < TILE_COLUMNS) memset(piece, 0, (size_t)length * TILE_COLUMNS * sizeof *to);
+        transpose(piece, TILE_COLUMNS, from + k, ld, columns, length);
+    }
+}
+
+void tile_pack_panel(float *to, const float *from, size_t ld, int columns, int n)
+{
+    for (int k = 0; k < n; k++, to += TILE_COLUMNS, from += ld) {
+        if (columns == TILE_COLUMNS) {
+            v_store(to, v_load(from));
+            v_store(to + VW, v_load(from + VW));
+        } else {
+            for (int c = 0; c < TILE_COLUMNS; c++) to[c] = c < columns ? from[c] : 0;
+        }
+    }
+}

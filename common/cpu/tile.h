@@ -1,0 +1,33 @@
+/* tile.h - the one inner loop of products and attention: a small tile of sums that stays in registers.
+ *
+ *     out[r][c] = sum over k of a(r, k) * b[k][c],   r < rows <= TILE_ROWS,  c < TILE_COLUMNS
+ *
+ * each sum one ascending chain of multiply-adds from zero: its bits do not depend on rows, nor on where the row lies.
+ * b is a panel: [n][TILE_COLUMNS], contiguous.   out: rows at distance ldo, may not overlap the inputs. */
+#ifndef QUARTET_TILE_H
+#define QUARTET_TILE_H
+
+#include "common/cpu/vector.h"
+
+#include <stddef.h>
+
+enum {
+    TILE_COLUMNS = 2 * VW,
+    TILE_ROWS = VECTOR_REGISTERS >= 32 ? 12 : 6,    /* sums, two vectors of b and one of a fill the registers */
+};
+
+/* a(r, k) = a[r * lda + k]: rows as they lie.   a(r, k) = a[k * lda + r]: columns, or a packed strip with lda = rows. */
+void tile_rows(float *out, size_t ldo, const float *a, size_t lda, const float *b, int rows, int n);
+void tile_columns(float *out, size_t ldo, const float *a, size_t lda, const float *b, int rows, int n);
+
+/* to[k * rows + r] = from[r * ld + k]: packs a strip of rows <= TILE_ROWS, n long, for tile_columns. */
+void tile_pack_strip(float *to, const float *from, size_t ld, int rows, int n);
+
+/* Panels of b.  transposed: to[k][c] = from[c * ld + k], else to[k][c] = from[k * ld + c]; columns <= TILE_COLUMNS, the
+ * rest is 0.   to: n rows of TILE_COLUMNS. */
+void tile_pack_transposed(float *to, const float *from, size_t ld, int columns, int n);
+void tile_pack_panel(float *to, const float *from, size_t ld, int columns, int n);
+
+static inline size_t tile_round(size_t n, size_t to) { return (n + to - 1) / to * to; }
+
+#endif

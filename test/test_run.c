@@ -1,0 +1,186 @@
+/* test_run.c - the run folder: its lock, its records, going back, a disk that is full; and the wish to stop. */
+#include "common/run.h"
+#include "common/signals.h"
+#include "test/test.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+static char folder[] = "/tmp/quartet-run-XXXXXX";
+static struct error error;
+
+static char *read_all(const char *file)
+{
+    char path[128];
+    struct bytes b = {0};
+    snprintf(path, sizeof path, "%s/run/%s", folder, file);
+    if (file_read(&b, path, 1 << 20, &error)) return host_text("%s", error.text);
+    return b.data;
+}
+
+static struct run *open_run(const char *program)
+{
+    struct run *run = NULL;
+    char *path = host_text("%s/run", folder);
+    run_open(&run, path, program, &error);
+    free(path);
+    return run;
+}
+
+static void put(struct run *run, int64_t step, double loss)
+{
+    struct record r = {0};
+    record_count(&r, "step", step);
+    record_real(&r, "loss", loss);
+    run_metrics(run, &r);
+}
+
+static void test_record(void)
+{
+    struct record r = {0};
+    struct bytes b = {0};
+    record_count(&r, "step", 9007199254740991);
+    record_real(&r, "loss", 0.1);
+    record_real(&r, "bad", NAN);
+    record_text(&r, "why", "a \"b\"\n\\");
+    record_real(&r, "loss", 0.2);                     /* a key again replaces */
+    record_json(&b, &r);
+    CHECK(strcmp(b.data, "{\"step\":9007199254740991,\"loss\":0.2,\"bad\":null,\"why\":\"a \\\"b\\\"\\\\x0a\\\\\"}") == 0);
+    CHECK(record_get(&r, "loss") == 0.2 && isnan(record_get(&r, "none")) && isnan(record_get(&r, "why")));
+    bytes_free(&b);
+}
+
+static void test_lock(void)
+{
+    struct run *run = open_run("pretrain");
+    CHECK(run != NULL);
+    CHECK(open_run("pretrain") == NULL && error.exit_code == EXIT_MISMATCH && strstr(error.text, "in use by pretrain"));
+    run_close(run);
+    CHECK(open_run("sft") == NULL && error.exit_code == EXIT_MISMATCH && strstr(error.text, "holds a run of pretrain, not of sft"));
+    run = open_run("pretrain");
+    CHECK(run != NULL);
+    run_close(run);
+    char *path = host_text("%s/file/run", folder), *file = host_text("%s/file", folder);
+    close(open(file, O_CREAT | O_WRONLY, 0666));
+    CHECK(run_open(&run, path, "pretrain", &error) == -1 && error.exit_code == EXIT_IO && strstr(error.text, "cannot be created"));
+    CHECK(run_open(&run, file, "pretrain", &error) == -1 && error.exit_code == EXIT_IO);
+    CHECK(run_open(&run, "/proc/nothing", "pretrain", &error) == -1 && error.exit_code == EXIT_IO);
+    unlink(file);
+    free(path);
+    free(file);
+}
+
+static void append_raw(const char *file, const char *text)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/run/%s", folder, file);
+    FILE *f = fopen(path, "a");
+    fputs(text, f);
+    fclose(f);
+}
+
+static void test_rewind(void)
+{
+    struct run *run = open_run("pretrain");
+    for (int i = 0; i <= 5; i++) put(run, i, i);
+    append_raw("metrics.jsonl", "{\"step\":6,\"lo");
+    append_raw("rollouts.jsonl", "{\"step\": 3, \"x\": 1}\n{\"step\": 3, \"x\": 2}\n{\"step\": 4, \"x\": 3}\n");
+    append_raw("mine.jsonl", "[1]\n[2");
+    CHECK(run_rewind_metrics(run, 5, &error) == 0);
+    char *text = read_all("metrics.jsonl");
+    CHECK(strstr(text, "{\"step\":5,\"loss\":5}\n") && !strstr(text, "{\"step\":6"));
+    free(text);
+    CHECK(run_rewind_metrics(run, 3, &error) == 0);
+    put(run, 4, 44);
+    text = read_all("metrics.jsonl");
+    CHECK(strcmp(text, "{\"step\":0,\"loss\":0}\n{\"step\":1,\"loss\":1}\n{\"step\":2,\"loss\":2}\n{\"step\":3,\"loss\":3}\n"
+                       "{\"step\":4,\"loss\":44}\n") == 0);
+    free(text);
+    text = read_all("rollouts.jsonl");
+    CHECK(strcmp(text, "{\"step\": 3, \"x\": 1}\n{\"step\": 3, \"x\": 2}\n") == 0);
+    free(text);
+    text = read_all("mine.jsonl");
+    CHECK(strcmp(text, "[1]\n[2") == 0);
+    free(text);
+    CHECK(run_rewind_metrics(run, -1, &error) == 0);
+    text = read_all("metrics.jsonl");
+    CHECK(strcmp(text, "") == 0);
+    free(text);
+    run_close(run);
+}
+
+/* A file may grow to `bytes` and no further, as on a full disk: the process lives, whole records stay, and later ones follow. */
+static void test_full(void)
+{
+    struct run *run = open_run("pretrain");
+    struct rlimit old, small = {100, RLIM_INFINITY};
+    getrlimit(RLIMIT_FSIZE, &old);
+    signals_install(0);
+    setrlimit(RLIMIT_FSIZE, &small);
+    for (int i = 0; i < 8; i++) put(run, i, i);
+    run_status(run, "running", 1, 2, "a text so long that the status cannot be written to a file of a hundred bytes, of course");
+    setrlimit(RLIMIT_FSIZE, &old);
+    put(run, 8, 8);
+    char *text = read_all("metrics.jsonl");
+    CHECK(strstr(text, "{\"step\":3,\"loss\":3}\n") && strstr(text, "}\n{\"step\":8,\"loss\":8}\n"));
+    CHECK(strlen(text) < 130 && text[strlen(text) - 1] == '\n');
+    free(text);
+    run_status(run, "running", 1, 2, "say \"it\"");
+    text = read_all("status.json");
+    CHECK(strstr(text, "\"state\":\"running\",\"step\":1,\"steps\":2") && strstr(text, "\"text\":\"say \\\"it\\\"\"}"));
+    free(text);
+    run_log(run, "a line of %d", 7);
+    text = read_all("log.txt");
+    CHECK(strstr(text, "a line of 7\n") != NULL);
+    free(text);
+    run_close(run);
+}
+
+static void test_signals(void)
+{
+    signals_install(0);
+    CHECK(signals_stop() == NULL && isinf(signals_time_left()));
+    static const struct { int signal; const char *name; } all[] = {{SIGTERM, "SIGTERM"}, {SIGUSR1, "SIGUSR1"}, {SIGINT, "SIGINT"}};
+    for (int i = 0; i < 3; i++) {
+        signals_install(0);
+        raise(all[i].signal);
+        CHECK(signals_stop() && strcmp(signals_stop(), all[i].name) == 0);
+    }
+    signals_install(0);
+    raise(SIGPIPE);
+    raise(SIGXFSZ);
+    CHECK(signals_stop() == NULL);
+    int status;
+    pid_t child = fork();
+    if (child == 0) {
+        signals_install(0);
+        raise(SIGINT);
+        if (!signals_stop()) _exit(1);
+        raise(SIGINT);
+        _exit(2);
+    }
+    waitpid(child, &status, 0);
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGINT);
+    signals_install(3600);
+    double left = signals_time_left();
+    CHECK(signals_stop() == NULL && left < 3600.1 && left > 3500);      /* the test is younger than 100 s */
+    signals_install(1e-9);
+    CHECK(signals_stop() && strstr(signals_stop(), "time limit"));
+}
+
+int main(void)
+{
+    if (!mkdtemp(folder)) return 1;
+    test_record();
+    test_lock();
+    test_rewind();
+    test_full();
+    test_signals();
+    char *command = host_text("rm -r '%s'", folder);
+    CHECK(system(command) == 0);
+    free(command);
+    return test_end("test_run");
+}
