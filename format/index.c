@@ -1,0 +1,287 @@
+/* index.c - the tensor index (SPEC.md, "TIDX"), and the chunk CRCs beside it.  One pass over entries in data order proves
+ * places and sizes; one pass over the name order proves that no (name, role) occurs twice and that it is a permutation. */
+#define _GNU_SOURCE
+#include "format/layout.h"
+
+#include <stdlib.h>
+
+void index_free(struct index *index)
+{
+    free(index->tensor);
+    free(index->order);
+    free(index->names);
+    *index = (struct index){0};
+}
+
+bool tensor_name_valid(const char *name, size_t length)
+{
+    if (length < 1 || length > CKPT_MAX_NAME || name[0] == '.' || name[length - 1] == '.') return false;
+    for (size_t i = 0; i < length; i++) {
+        char c = name[i];
+        bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+        if (!letter && c != '_' && c != '-' && c != '.') return false;
+        if (c == '.' && name[i + 1] == '.' && i + 1 < length) return false;
+    }
+    return true;
+}
+
+int tensor_bytes(uint64_t *bytes, uint32_t dtype, int ndim, const uint64_t shape[8], const char *what, struct error *error)
+{
+    const struct dtype_facts *facts = dtype_facts(dtype);
+    if (!facts) return fail(error, EXIT_DATA, "%s: unknown dtype %u [T4]", what, dtype);
+    if (ndim < 0 || ndim > CKPT_MAX_DIMS) return fail(error, EXIT_DATA, "%s: %d dimensions (limit %d) [D1]", what, ndim, CKPT_MAX_DIMS);
+    uint64_t elements = 1;
+    for (int i = 0; i < CKPT_MAX_DIMS; i++) {
+        if (i >= ndim && shape[i] != 0) return fail(error, EXIT_DATA, "%s: unused dimension %d is not 0 [D1]", what, i);
+        if (i >= ndim) continue;
+        if (shape[i] < 1 || shape[i] > CKPT_MAX_DIM)
+            return fail(error, EXIT_DATA, "%s: dimension %d is %llu (expected 1 to 2^48) [D2]", what, i, (unsigned long long)shape[i]);
+        if (!size_mul(&elements, elements, shape[i]) || elements > CKPT_MAX_ELEMENTS)
+            return fail(error, EXIT_DATA, "%s: more than 2^56 elements [D3]", what);
+    }
+    uint64_t inner = ndim ? shape[ndim - 1] : 1, size;
+    if (inner % facts->block != 0)
+        return fail(error, EXIT_DATA, "%s: rows of %llu are no whole %s blocks of %u [D4]", what, (unsigned long long)inner,
+                    facts->name, facts->block);
+    if (!size_mul(&size, elements / facts->block, facts->block_bytes) || size > CKPT_MAX_TENSOR)
+        return fail(error, EXIT_DATA, "%s: more than 2^58 bytes [D4]", what);
+    *bytes = size;
+    return 0;
+}
+
+/* Ascending by name bytes, then role. */
+static int compare(const struct tensor *a, const struct tensor *b)
+{
+    int order = strcmp(a->public.name, b->public.name);
+    return order ? order : (int)a->public.role - (int)b->public.role;
+}
+
+static int compare_numbers(const void *a, const void *b, void *tensors)
+{
+    const struct tensor *tensor = tensors;
+    return compare(&tensor[*(const uint32_t *)a], &tensor[*(const uint32_t *)b]);
+}
+
+int64_t index_sort(struct index *index)
+{
+    free(index->order);
+    index->order = host_alloc(index->count, sizeof *index->order);
+    for (size_t i = 0; i < index->count; i++) index->order[i] = (uint32_t)i;
+    qsort_r(index->order, index->count, sizeof *index->order, compare_numbers, index->tensor);
+    for (size_t i = 1; i < index->count; i++)
+        if (compare(&index->tensor[index->order[i - 1]], &index->tensor[index->order[i]]) == 0) return index->order[i];
+    return -1;
+}
+
+int64_t index_find(const struct index *index, const char *name, uint32_t role)
+{
+    struct tensor wanted = {.public = {.name = name, .role = (enum role)role}};
+    size_t low = 0, high = index->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int order = compare(&index->tensor[index->order[middle]], &wanted);
+        if (order == 0) return index->order[middle];
+        if (order < 0) low = middle + 1;
+        else high = middle;
+    }
+    return -1;
+}
+
+static void encode_entry(uint8_t p[CKPT_INDEX_ENTRY], const struct tensor *t, uint64_t name_offset)
+{
+    store64(p, t->offset);
+    store64(p + 8, t->stored);
+    store64(p + 16, t->public.bytes);
+    store32(p + 24, t->public.crc);
+    store32(p + 28, (uint32_t)name_offset);
+    store16(p + 32, (uint16_t)strlen(t->public.name));
+    p[34] = (uint8_t)t->public.dtype;
+    p[35] = (uint8_t)t->public.ndim;
+    p[36] = (uint8_t)t->public.role;
+    store16(p + 38, t->flags);
+    for (int d = 0; d < CKPT_MAX_DIMS; d++) store64(p + 40 + 8 * d, t->public.shape[d]);
+    store32(p + 108, t->group);
+    store32(p + 112, t->first_chunk);
+}
+
+void index_encode(struct bytes *out, const struct index *index)
+{
+    static const char zero[CKPT_INDEX_HEAD];
+    uint8_t head[CKPT_INDEX_HEAD] = {0};
+    uint64_t names = 0;
+    struct bytes entries = {0};
+    for (size_t i = 0; i < index->count; i++) {
+        uint8_t entry[CKPT_INDEX_ENTRY] = {0};
+        encode_entry(entry, &index->tensor[i], names);
+        bytes_add(&entries, entry, sizeof entry);
+        names += strlen(index->tensor[i].public.name);
+    }
+    store32(head, (uint32_t)index->count);
+    store32(head + 4, CKPT_INDEX_ENTRY);
+    store64(head + 8, names);
+    store64(head + 16, (names + 7) & ~UINT64_C(7));
+    bytes_add(out, head, sizeof head);
+    bytes_add(out, entries.data, entries.size);
+    bytes_free(&entries);
+    for (size_t i = 0; i < index->count; i++) {
+        uint8_t number[4];
+        store32(number, index->order[i]);
+        bytes_add(out, number, 4);
+    }
+    bytes_add(out, zero, index->count % 2 * 4);
+    for (size_t i = 0; i < index->count; i++) bytes_add(out, index->tensor[i].public.name, strlen(index->tensor[i].public.name));
+    bytes_add(out, zero, -names & 7);
+}
+
+/* ---- decoding ---- */
+
+/* The places of TIDX's parts. */
+struct parts { const uint8_t *entries, *order, *names; uint64_t names_length; };
+
+static int find_parts(struct parts *parts, size_t *count, const uint8_t *p, size_t size, struct error *error)
+{
+    if (size < CKPT_INDEX_HEAD || load32(p + 4) != CKPT_INDEX_ENTRY || !all_zero(p + 24, 40))
+        return fail(error, EXIT_DATA, "the head of the tensor index is wrong [T1]");
+    uint64_t n = load32(p), names = load64(p + 8), padded = load64(p + 16), order = (4 * n + 7) & ~UINT64_C(7), sum, up;
+    if (n < 1 || n > CKPT_MAX_TENSORS)
+        return fail(error, EXIT_DATA, "%llu tensors (expected 1 to %d) [T1]", (unsigned long long)n, CKPT_MAX_TENSORS);
+    if (!round_up(&up, names, 8) || up != padded || !size_add(&sum, padded, CKPT_INDEX_HEAD + n * CKPT_INDEX_ENTRY + order) || sum != size)
+        return fail(error, EXIT_DATA, "%llu tensors and %llu bytes of names do not make an index of %zu bytes [T1]",
+                    (unsigned long long)n, (unsigned long long)names, size);
+    *parts = (struct parts){p + CKPT_INDEX_HEAD, p + CKPT_INDEX_HEAD + n * CKPT_INDEX_ENTRY,
+                            p + CKPT_INDEX_HEAD + n * CKPT_INDEX_ENTRY + order, names};
+    if (!all_zero(parts->order + 4 * n, order - 4 * n) || !all_zero(parts->names + names, padded - names))
+        return fail(error, EXIT_DATA, "padding of the tensor index is not zero [T1]");
+    *count = (size_t)n;
+    return 0;
+}
+
+/* name_at: where this entry's name must start; moved on. */
+static int decode_name(char *copy, const uint8_t *p, size_t i, const struct parts *parts, uint64_t *name_at, struct error *error)
+{
+    uint64_t offset = load32(p + 28), length = load16(p + 32);
+    if (offset != *name_at || length > parts->names_length - *name_at || !tensor_name_valid((const char *)parts->names + offset, length))
+        return fail(error, EXIT_DATA, "tensor %zu: its name (%llu bytes at %llu) is not a valid one of %llu [T2]", i,
+                    (unsigned long long)length, (unsigned long long)offset, (unsigned long long)parts->names_length);
+    memcpy(copy, parts->names + offset, length);
+    copy[length] = 0;
+    *name_at += length;
+    return 0;
+}
+
+static int decode_entry(struct tensor *t, const uint8_t *p, struct error *error)
+{
+    t->offset = load64(p);
+    t->stored = load64(p + 8);
+    t->flags = load16(p + 38);
+    t->group = load32(p + 108);
+    t->first_chunk = load32(p + 112);
+    t->public.dtype = p[34];
+    t->public.ndim = p[35];
+    t->public.role = (enum role)p[36];
+    t->public.crc = load32(p + 24);
+    for (int d = 0; d < CKPT_MAX_DIMS; d++) t->public.shape[d] = load64(p + 40 + 8 * d);
+    const char *name = t->public.name;
+    if (!role_name(p[36])) return fail(error, EXIT_DATA, "tensor %s: unknown role %d [T4]", name, p[36]);
+    if (p[37] != 0) return fail(error, EXIT_DATA, "tensor %s: unknown codec %d [T4]", name, p[37]);
+    if (t->flags & ~(TENSOR_TRAINABLE | TENSOR_DECAY)) return fail(error, EXIT_DATA, "tensor %s: unknown flags %x [T4]", name, t->flags);
+    if (load32(p + 104) != 0 || !all_zero(p + 116, 12)) return fail(error, EXIT_DATA, "tensor %s: reserved bytes are not zero [T4]", name);
+    if (tensor_bytes(&t->public.bytes, p[34], p[35], t->public.shape, name, error) != 0) return fail_in(error, "tensor");
+    if (load64(p + 16) != t->public.bytes || t->stored != t->public.bytes)
+        return fail(error, EXIT_DATA, "tensor %s: %llu bytes stored, %llu raw, but its shape takes %llu [T5]", name, (unsigned long long)t->stored,
+                    (unsigned long long)load64(p + 16), (unsigned long long)t->public.bytes);
+    return 0;
+}
+
+/* end: where the tensor before ended, relative to TDAT; moved on. */
+static int check_place(const struct tensor *t, uint64_t *end, uint64_t tdat, uint64_t align, struct error *error)
+{
+    if (t->offset % align != 0 || t->offset < *end || t->offset > tdat || t->stored > tdat - t->offset)
+        return fail(error, EXIT_DATA, "tensor %s: %llu bytes at %llu do not lie in order between %llu and %llu, aligned to %llu [T6]",
+                    t->public.name, (unsigned long long)t->stored, (unsigned long long)t->offset, (unsigned long long)*end,
+                    (unsigned long long)tdat, (unsigned long long)align);
+    if (t->offset - *end >= align)
+        return fail(error, EXIT_DATA, "there is a hole of %llu bytes before tensor %s [T8]", (unsigned long long)(t->offset - *end), t->public.name);
+    *end = t->offset + t->stored;
+    return 0;
+}
+
+static int decode_order(struct index *index, const uint8_t *p, struct error *error)
+{
+    for (size_t i = 0; i < index->count; i++) {
+        index->order[i] = load32(p + 4 * i);
+        if (index->order[i] >= index->count)
+            return fail(error, EXIT_DATA, "place %zu of the name order is %u of %zu tensors [T3]", i, index->order[i], index->count);
+        if (i && compare(&index->tensor[index->order[i - 1]], &index->tensor[index->order[i]]) >= 0)
+            return fail(error, EXIT_DATA, "the name order is not ascending at tensor %s [T3]", index->tensor[index->order[i]].public.name);
+    }
+    return 0;
+}
+
+static int decode_tensors(struct index *index, const struct parts *parts, uint64_t tdat, uint64_t align, struct error *error)
+{
+    char *name = index->names;
+    uint64_t name_at = 0, end = 0, chunks = 0;
+    for (size_t i = 0; i < index->count; i++) {
+        struct tensor *t = &index->tensor[i];
+        const uint8_t *p = parts->entries + i * CKPT_INDEX_ENTRY;
+        t->public.name = name;
+        if (decode_name(name, p, i, parts, &name_at, error) != 0) return -1;
+        if (decode_entry(t, p, error) != 0 || check_place(t, &end, tdat, align, error) != 0) return -1;
+        if (t->first_chunk != chunks)
+            return fail(error, EXIT_DATA, "tensor %s: first chunk %u (expected %llu) [T7]", name, t->first_chunk, (unsigned long long)chunks);
+        chunks += tensor_chunks(t->stored);
+        name += strlen(name) + 1;
+        if (chunks > UINT32_MAX) return fail(error, EXIT_DATA, "more than 2^32 chunks of data [T7]");
+    }
+    if (name_at != parts->names_length) return fail(error, EXIT_DATA, "there are names that no tensor has [T2]");
+    if (end != tdat)
+        return fail(error, EXIT_DATA, "the last tensor ends at %llu of %llu bytes of TDAT [T9]", (unsigned long long)end, (unsigned long long)tdat);
+    return decode_order(index, parts->order, error);
+}
+
+int index_decode(struct index *out, const void *data, size_t size, uint64_t tdat, uint64_t align, struct error *error)
+{
+    struct parts parts = {0};
+    struct index index = {0};
+    if (find_parts(&parts, &index.count, data, size, error) != 0) return -1;
+    index.tensor = host_alloc(index.count, sizeof *index.tensor);
+    index.order = host_alloc(index.count, sizeof *index.order);
+    index.names = host_alloc((size_t)parts.names_length + index.count, 1);
+    if (decode_tensors(&index, &parts, tdat, align, error) != 0) {
+        index_free(&index);
+        return -1;
+    }
+    *out = index;
+    return 0;
+}
+
+/* ---- CCRC: u32 chunk bytes, u32 count, u64 0, then the CRCs ---- */
+
+void chunks_encode(struct bytes *out, const uint32_t *crc, size_t count)
+{
+    uint8_t head[CKPT_TABLE_HEAD] = {0};
+    store32(head, (uint32_t)CKPT_CHUNK);
+    store32(head + 4, (uint32_t)count);
+    bytes_add(out, head, sizeof head);
+    for (size_t i = 0; i < count; i++) {
+        uint8_t b[4];
+        store32(b, crc[i]);
+        bytes_add(out, b, 4);
+    }
+}
+
+int chunks_decode(uint32_t **out, const void *data, size_t size, const struct index *index, struct error *error)
+{
+    const uint8_t *p = data;
+    const struct tensor *last = &index->tensor[index->count - 1];
+    uint64_t count = last->first_chunk + tensor_chunks(last->stored);
+    if (size < CKPT_TABLE_HEAD || load32(p) != CKPT_CHUNK || !all_zero(p + 8, 8))
+        return fail(error, EXIT_DATA, "the head of the chunk CRCs is wrong [CC1]");
+    if (load32(p + 4) != count || size - CKPT_TABLE_HEAD != 4 * count)
+        return fail(error, EXIT_DATA, "%u chunk CRCs in %zu bytes (expected %llu) [CC2]", load32(p + 4), size, (unsigned long long)count);
+    uint32_t *crc = host_alloc((size_t)count, sizeof *crc);
+    for (size_t i = 0; i < count; i++) crc[i] = load32(p + CKPT_TABLE_HEAD + 4 * i);
+    *out = crc;
+    return 0;
+}

@@ -1,0 +1,124 @@
+/* layout.h - the bytes of a checkpoint as structs, and back: header page, section table, tensor index, chunk CRCs and
+ * statistics.  Pure functions of (bytes, size), shared by writer, reader, `ckpt` and the fuzzers; SPEC.md has the tables.
+ * Decoders check everything SPEC.md says about the bytes they get, name the check in brackets, and return 0 or -1
+ * (EXIT_DATA) with nothing allocated. */
+#ifndef QUARTET_LAYOUT_H
+#define QUARTET_LAYOUT_H
+
+#include "format/checkpoint.h"
+#include "format/limits.h"
+
+#include <string.h>
+
+/* ---- little-endian fields and checked arithmetic ---- */
+
+static inline uint16_t load16(const void *p) { const uint8_t *b = p; return (uint16_t)(b[0] | b[1] << 8); }
+static inline uint32_t load32(const void *p) { return load16(p) | (uint32_t)load16((const uint8_t *)p + 2) << 16; }
+static inline uint64_t load64(const void *p) { return load32(p) | (uint64_t)load32((const uint8_t *)p + 4) << 32; }
+static inline void store16(void *p, uint16_t v) { uint8_t *b = p; b[0] = (uint8_t)v; b[1] = (uint8_t)(v >> 8); }
+static inline void store32(void *p, uint32_t v) { store16(p, (uint16_t)v); store16((uint8_t *)p + 2, (uint16_t)(v >> 16)); }
+static inline void store64(void *p, uint64_t v) { store32(p, (uint32_t)v); store32((uint8_t *)p + 4, (uint32_t)(v >> 32)); }
+
+static inline double load_f64(const void *p) { uint64_t u = load64(p); double d; memcpy(&d, &u, 8); return d; }
+static inline void store_f64(void *p, double d) { uint64_t u; memcpy(&u, &d, 8); store64(p, u); }
+
+/* *result = x rounded up to a multiple of `align` (a power of two); false when that does not fit. */
+static inline bool round_up(uint64_t *result, uint64_t x, uint64_t align)
+{
+    if (!size_add(&x, x, align - 1)) return false;
+    *result = x & ~(align - 1);
+    return true;
+}
+
+bool all_zero(const void *data, size_t size);
+
+/* ---- dtypes ---- */
+
+enum { DTYPE_F64 = 4, DTYPE_I8, DTYPE_U8, DTYPE_I16, DTYPE_U16, DTYPE_I32, DTYPE_U32, DTYPE_I64, DTYPE_U64, DTYPE_BOOL,
+       DTYPE_F8_E4M3FN, DTYPE_F8_E5M2, DTYPE_F8_E8M0, DTYPE_Q8_0 = 32 };
+/* block elements take block_bytes; number 0 ends the table.  is_float: ckpt_read_f32 takes it. */
+struct dtype_facts { uint32_t number; const char *name; uint32_t block, block_bytes; bool is_float; };
+const struct dtype_facts *dtype_facts(uint32_t dtype);           /* NULL when unknown */
+const char *dtype_name(uint32_t dtype);
+/* n values of a plain (block 1) dtype, widened exactly (64-bit integers are rounded). */
+void dtype_to_f64(double *out, const void *in, size_t n, uint32_t dtype);
+/* n values of a floating dtype; float64 is rounded to nearest. */
+void dtype_to_f32(float *out, const void *in, size_t n, uint32_t dtype);
+
+const char *role_name(uint32_t role);                            /* NULL when unknown */
+
+/* ---- header page ---- */
+
+struct header {
+    uint16_t major, minor;
+    uint32_t kind, stage, flags;
+    uint64_t file_size, incompat, rocompat, compat, table_offset;
+    uint32_t section_count, table_crc, section_entry, align, shard_index, shard_count, crc;
+    uint8_t uuid[16], run_uuid[16], weights_id[16];
+    uint64_t step, tokens_seen;
+    int64_t created;
+    char writer[33];
+};
+void header_encode(uint8_t page[4096], struct header *h);        /* fills h->crc */
+/* page: the first 4096 bytes of a file of file_size bytes (H1..H13). */
+int header_decode(struct header *h, const uint8_t page[4096], uint64_t file_size, struct error *error);
+
+/* ---- section table ---- */
+
+enum { SECTION_CRITICAL = 1, SECTION_SAFE_TO_COPY = 2 };
+enum { CODEC_NONE = 0, CODEC_ZLIB = 1 };
+struct section {
+    char type[5];
+    uint32_t flags, crc, instance;
+    uint64_t offset, stored, raw;
+    uint16_t codec, version;
+};
+struct section_facts { const char *type; uint32_t flags; uint64_t limit; enum { SECTION_KV, SECTION_BYTES } form; };
+const struct section_facts *section_facts(const char *type);     /* NULL when unknown */
+extern const struct section_facts section_table[];               /* all known ones, in writing order; type NULL ends */
+
+void table_encode(uint8_t *out, const struct section *section, size_t count);
+/* *out: count sections to free().  table: count * h->section_entry bytes (S1..S8, S10). */
+int table_decode(struct section **out, const uint8_t *table, const struct header *h, struct error *error);
+
+/* ---- tensor index (TIDX) ---- */
+
+enum { TENSOR_TRAINABLE = 1, TENSOR_DECAY = 2 };
+struct tensor { struct ckpt_tensor public; uint64_t offset, stored; uint16_t flags; uint32_t group, first_chunk; };
+struct index { size_t count; struct tensor *tensor; uint32_t *order; char *names; };   /* order: ascending (name, role) */
+void index_free(struct index *index);
+
+/* *bytes of a tensor (D1..D4).  what: how messages call it. */
+int tensor_bytes(uint64_t *bytes, uint32_t dtype, int ndim, const uint64_t shape[8], const char *what, struct error *error);
+bool tensor_name_valid(const char *name, size_t length);
+/* Number of CCRC chunks of a tensor. */
+static inline uint64_t tensor_chunks(uint64_t stored) { return (stored + CKPT_CHUNK - 1) / CKPT_CHUNK; }
+
+/* Fills index->order from the tensors' names and roles; the number of the first of two equal ones, or -1 when all differ. */
+int64_t index_sort(struct index *index);
+void index_encode(struct bytes *out, const struct index *index);
+/* tdat: length of section TDAT (T1..T9, D1..D4). */
+int index_decode(struct index *out, const void *data, size_t size, uint64_t tdat, uint64_t align, struct error *error);
+/* The tensor's number, or -1. */
+int64_t index_find(const struct index *index, const char *name, uint32_t role);
+
+/* ---- chunk CRCs (CCRC) and statistics (STAT) ---- */
+
+void chunks_encode(struct bytes *out, const uint32_t *crc, size_t count);
+/* *out: one CRC a chunk, to free() (CC1..CC3). */
+int chunks_decode(uint32_t **out, const void *data, size_t size, const struct index *index, struct error *error);
+
+/* min, max, mean, std, absmax over the finite values (all 0 when there are none); count is not stored. */
+struct stats { double min, max, mean, std, absmax; uint64_t nan, inf, zero; };
+void stats_encode(struct bytes *out, const struct stats *stats, size_t count);
+int stats_decode(struct stats **out, const void *data, size_t size, const struct index *index, struct error *error);
+
+/* Statistics in the making.  m2: sum of squares about the mean.  Adding chunks in file order gives the same bits for any
+ * number of threads. */
+struct moments { uint64_t count, nan, inf, zero; double min, max, mean, m2; };
+void moments_of(struct moments *m, const void *data, uint64_t bytes, uint32_t dtype);      /* block dtypes: nothing counted */
+/* Chan, Golub, LeVeque 1979: the pairwise update of mean and m2. */
+void moments_add(struct moments *to, const struct moments *m);
+struct stats moments_stats(const struct moments *m);
+
+#endif

@@ -1,0 +1,307 @@
+/* reader.c - opens a checkpoint and believes nothing: every number is held against the file's real size and the limits
+ * before it is used, metadata is copied to private memory, checked there and used from there only.
+ * Order: header page, section table, gaps, key-values, tensor index, chunk CRCs, statistics.  Tensor bytes: tensors.c. */
+#define _GNU_SOURCE
+#include "format/reader.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zlib.h>
+
+int input_read(const struct input *in, void *out, uint64_t offset, size_t size, struct error *error)
+{
+    if (offset > in->size || size > in->size - offset)
+        return fail(error, EXIT_IO, "%zu bytes at %llu are not there", size, (unsigned long long)offset);
+    if (in->memory) {
+        memcpy(out, in->memory + offset, size);
+        return 0;
+    }
+    for (char *p = out; size;) {
+        ssize_t got = pread(in->fd, p, size, (off_t)offset);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return fail(error, EXIT_IO, "reading at byte %llu failed: %s", (unsigned long long)offset, strerror(errno));
+        if (got == 0) return fail(error, EXIT_IO, "the file ends at byte %llu, it became shorter while being read", (unsigned long long)offset);
+        p += got;
+        offset += (uint64_t)got;
+        size -= (size_t)got;
+    }
+    return 0;
+}
+
+/* Counts and reports; returns 0 when opening may go on, -1 when the first problem ends it. */
+static int problem(struct problems *problems, const struct error *error)
+{
+    if (!problems) return -1;
+    problems->count++;
+    problems->report(problems->self, error);
+    return 0;
+}
+
+/* Inflates into what grows with what really comes out, never into what was promised. */
+static int inflate_section(struct bytes *out, const struct bytes *in, const struct section *s, struct error *error)
+{
+    z_stream z = {.next_in = (unsigned char *)in->data, .avail_in = (unsigned)in->size};
+    unsigned char block[65536];
+    int status = Z_OK;
+    if (inflateInit(&z) != Z_OK) die("zlib cannot start");
+    while (status == Z_OK && out->size <= s->raw) {
+        z.next_out = block;
+        z.avail_out = sizeof block;
+        status = inflate(&z, Z_NO_FLUSH);
+        bytes_add(out, block, sizeof block - z.avail_out);
+        if (status == Z_OK && z.avail_out == sizeof block) break;        /* no progress: cut short */
+    }
+    bool whole = status == Z_STREAM_END && z.avail_in == 0 && out->size == s->raw;
+    inflateEnd(&z);
+    return whole ? 0 : fail(error, EXIT_DATA, "section %s does not inflate to its %llu bytes [S12]", s->type, (unsigned long long)s->raw);
+}
+
+int section_read(struct bytes *out, const struct ckpt *c, const struct section *s, struct error *error)
+{
+    struct bytes stored = {0}, raw = {0};
+    stored.data = host_alloc((size_t)s->stored + 1, 1);
+    stored.size = (size_t)s->stored;
+    stored.capacity = stored.size + 1;
+    int status = input_read(&c->input, stored.data, s->offset, stored.size, error);
+    if (status == 0) {
+        uint32_t crc = crc32_of(0, stored.data, stored.size);
+        if (crc != s->crc) status = fail(error, EXIT_DATA, "section %s is corrupt (CRC %08x, expected %08x) [S9]", s->type, crc, s->crc);
+    }
+    if (status == 0 && s->codec == CODEC_ZLIB) {
+        status = inflate_section(&raw, &stored, s, error);
+        bytes_free(&stored);
+        stored = raw;
+    }
+    if (status != 0) bytes_free(&stored);
+    else *out = stored;
+    return status;
+}
+
+/* ---- opening ---- */
+
+static int check_zero(const struct ckpt *c, uint64_t from, uint64_t to, const char *before, struct error *error)
+{
+    uint8_t gap[4096];
+    if (input_read(&c->input, gap, from, (size_t)(to - from), error) != 0) return -1;
+    if (!all_zero(gap, (size_t)(to - from)))
+        return fail(error, EXIT_DATA, "the padding before %s, at byte %llu, is not zero [S4]", before, (unsigned long long)from);
+    return 0;
+}
+
+static int read_header(struct header *h, const struct input *in, struct error *error)
+{
+    uint8_t page[CKPT_PAGE];
+    if (in->size == 0) return fail(error, EXIT_DATA, "the file is empty [H1]");
+    memset(page, 0, sizeof page);
+    if (input_read(in, page, 0, in->size < CKPT_PAGE ? (size_t)in->size : CKPT_PAGE, error) != 0) return -1;
+    if (in->size < 2 * CKPT_PAGE || in->size % CKPT_PAGE != 0 || in->size > CKPT_MAX_FILE) {
+        bool ours = memcmp(page, CKPT_SIGNATURE, 8) == 0;
+        return fail(error, EXIT_DATA, ours ? "the file has %llu bytes, no multiple of 4096: it is truncated, or something was appended [H1]"
+                    : "this is not a checkpoint (%llu bytes) [H1]", (unsigned long long)in->size);
+    }
+    return header_decode(h, page, in->size, error);
+}
+
+static int read_table(struct ckpt *c, struct error *error)
+{
+    size_t size = (size_t)(c->header.file_size - c->header.table_offset), used = (size_t)c->header.section_count * c->header.section_entry;
+    uint8_t *table = host_alloc(size, 1);
+    int status = input_read(&c->input, table, c->header.table_offset, size, error);
+    if (status == 0 && !all_zero(table + used, size - used))
+        status = fail(error, EXIT_DATA, "the padding behind the section table is not zero [H12]");
+    if (status == 0) status = table_decode(&c->section, table, &c->header, error);
+    free(table);
+    return status;
+}
+
+static struct kv *kv_of(struct ckpt_meta *m, const char *type)
+{
+    const struct { const char *type; struct kv *kv; } map[] = {
+        {"CONF", &m->conf}, {"CHAT", &m->chat}, {"TRNS", &m->trns}, {"RNGS", &m->rngs}, {"DCUR", &m->dcur}, {"LINE", &m->line},
+        {"META", &m->meta}, {"EVAL", &m->eval}};
+    for (size_t i = 0; i < sizeof map / sizeof *map; i++)
+        if (strcmp(map[i].type, type) == 0) return map[i].kv;
+    return NULL;
+}
+
+/* A section's bytes, understood.  CCRC and STAT need the index and come in the second round. */
+static int take_section(struct ckpt *c, const struct section *s, bool second, struct error *error)
+{
+    bool late = strcmp(s->type, "CCRC") == 0 || strcmp(s->type, "STAT") == 0;
+    if (s == c->tdat || late != second) return 0;
+    if (!section_facts(s->type) && s->flags & SECTION_CRITICAL)
+        return fail(error, EXIT_DATA, "section %s is unknown here but must be understood; the file was written by '%s', a newer version "
+                    "is needed [S11]", s->type, c->header.writer);
+    struct bytes b = {0};
+    if (section_read(&b, c, s, error) != 0) return -1;
+    struct kv *kv = kv_of(&c->meta, s->type);
+    int status = 0;
+    if (kv) status = kv_decode(kv, b.data, b.size, error);
+    else if (strcmp(s->type, "TIDX") == 0)
+        status = index_decode(&c->index, b.data, b.size, c->tdat->stored, c->header.align, error);
+    else if (strcmp(s->type, "CCRC") == 0 && c->index.count) status = chunks_decode(&c->chunk_crc, b.data, b.size, &c->index, error);
+    else if (strcmp(s->type, "STAT") == 0 && c->index.count) status = stats_decode(&c->stats, b.data, b.size, &c->index, error);
+    else if (strcmp(s->type, "TOKN") == 0) {
+        c->meta.tokn = b;
+        b = (struct bytes){0};
+    }
+    bytes_free(&b);
+    return status == 0 ? 0 : fail_in(error, "section %s", s->type);
+}
+
+/* The CRC of a whole tensor follows from those of its chunks. */
+static int check_chunks(const struct ckpt *c, struct error *error)
+{
+    if (!c->chunk_crc) return 0;
+    for (size_t i = 0; i < c->index.count; i++) {
+        const struct tensor *t = &c->index.tensor[i];
+        uint64_t chunks = tensor_chunks(t->stored);
+        const uint32_t *chunk = c->chunk_crc + t->first_chunk;
+        uint32_t crc = chunk[0];
+        z_crc_t whole = chunks > 2 ? crc32_combine_gen((z_off_t)CKPT_CHUNK) : 0;
+        for (uint64_t k = 1; k + 1 < chunks; k++) crc = (uint32_t)crc32_combine_op(crc, chunk[k], whole);
+        if (chunks > 1) crc = (uint32_t)crc32_combine(crc, chunk[chunks - 1], (z_off_t)(t->stored - (chunks - 1) * CKPT_CHUNK));
+        if (crc != t->public.crc)
+            return fail(error, EXIT_DATA, "tensor %s: its CRC %08x does not follow from those of its chunks (%08x) [CC3]",
+                        t->public.name, t->public.crc, crc);
+    }
+    return 0;
+}
+
+static int check_gaps(const struct ckpt *c, struct problems *problems, struct error *error)
+{
+    uint64_t end = CKPT_PAGE;
+    for (uint32_t i = 0; i <= c->header.section_count; i++) {
+        bool last = i == c->header.section_count;
+        uint64_t next = last ? c->header.table_offset : c->section[i].offset;
+        if (check_zero(c, end, next, last ? "the section table" : c->section[i].type, error) != 0 && problem(problems, error) != 0) return -1;
+        if (!last) end = next + c->section[i].stored;
+    }
+    return 0;
+}
+
+static void take_header(struct ckpt_meta *m, const struct header *h)
+{
+    m->stage = h->stage;
+    m->flags = h->flags;
+    memcpy(m->uuid, h->uuid, 16);
+    memcpy(m->run_uuid, h->run_uuid, 16);
+    memcpy(m->weights_id, h->weights_id, 16);
+    m->step = h->step;
+    m->tokens_seen = h->tokens_seen;
+    m->created = h->created;
+    memcpy(m->writer, h->writer, sizeof m->writer);
+}
+
+static int open_parts(struct ckpt *c, struct problems *problems, struct error *error)
+{
+    if (read_header(&c->header, &c->input, error) != 0 || read_table(c, error) != 0) return -1;
+    take_header(&c->meta, &c->header);
+    for (uint32_t i = 0; i < c->header.section_count; i++)
+        if (strcmp(c->section[i].type, "TDAT") == 0) c->tdat = &c->section[i];
+    if (check_gaps(c, problems, error) != 0) return -1;
+    for (int round = 0; round < 2; round++)
+        for (uint32_t i = 0; i < c->header.section_count; i++)
+            if (take_section(c, &c->section[i], round == 1, error) != 0 && problem(problems, error) != 0) return -1;
+    if (c->tdat->crc != 0) {
+        fail(error, EXIT_DATA, "section TDAT has a CRC of its own (%08x, expected 0) [S9]", c->tdat->crc);
+        if (problem(problems, error) != 0) return -1;
+    }
+    return check_chunks(c, error) == 0 ? 0 : problem(problems, error);
+}
+
+int reader_open(struct ckpt **out, const struct input *in, const char *path, struct problems *problems, struct error *error)
+{
+    struct ckpt *c = host_alloc(1, sizeof *c);
+    struct error local;
+    if (!error) error = &local;
+    *out = NULL;
+    c->input = *in;
+    c->path = host_text("%s", path);
+    if (open_parts(c, problems, error) != 0) {
+        fail_in(error, "%s", path);
+        ckpt_close(c);
+        return -1;
+    }
+    *out = c;
+    return 0;
+}
+
+static int open_path(struct input *in, const char *path, struct error *error)
+{
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) return fail(error, errno == EIO ? EXIT_IO : EXIT_NOINPUT, "%s: cannot be opened: %s", path, strerror(errno));
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
+        close(fd);
+        return fail(error, EXIT_DATA, "%s: not a regular file [H1]", path);
+    }
+    *in = (struct input){.fd = fd, .size = (uint64_t)st.st_size};
+    return 0;
+}
+
+int reader_open_file(struct ckpt **out, const char *path, struct problems *problems, struct error *error)
+{
+    struct input in;
+    *out = NULL;
+    if (open_path(&in, path, error) != 0) return -1;
+    if (reader_open(out, &in, path, problems, error) != 0) {
+        close(in.fd);
+        return -1;
+    }
+    (*out)->owns_fd = true;
+    return 0;
+}
+
+int reader_header(struct header *h, const char *path, struct error *error)
+{
+    struct input in;
+    if (open_path(&in, path, error) != 0) return -1;
+    int status = read_header(h, &in, error);
+    close(in.fd);
+    return status == 0 ? 0 : fail_in(error, "%s", path);
+}
+
+int ckpt_open(struct ckpt **out, const char *path, struct error *error)
+{
+    struct stat st;
+    *out = NULL;
+    if (stat(path, &st) != 0) return fail(error, EXIT_NOINPUT, "%s: cannot be opened: %s", path, strerror(errno));
+    if (!S_ISDIR(st.st_mode)) return reader_open_file(out, path, NULL, error);
+    char *newest;
+    int found = run_newest(&newest, path, error);
+    if (found == 0) return fail(error, EXIT_NOINPUT, "%s: there is no checkpoint in this folder (expected step-NNNNNNNN.ckpt or final.ckpt)", path);
+    if (found < 0) return -1;
+    int status = reader_open_file(out, newest, NULL, error);
+    free(newest);
+    return status;
+}
+
+void ckpt_meta_free(struct ckpt_meta *m)
+{
+    struct kv *kv[] = {&m->conf, &m->chat, &m->trns, &m->rngs, &m->dcur, &m->line, &m->meta, &m->eval};
+    for (size_t i = 0; i < sizeof kv / sizeof *kv; i++) kv_free(kv[i]);
+    bytes_free(&m->tokn);
+}
+
+void ckpt_close(struct ckpt *c)
+{
+    if (!c) return;
+    if (c->owns_fd) close(c->input.fd);
+    ckpt_meta_free(&c->meta);
+    index_free(&c->index);
+    free(c->section);
+    free(c->chunk_crc);
+    free(c->stats);
+    free(c->path);
+    free(c);
+}
+
+const struct ckpt_meta *ckpt_meta_of(const struct ckpt *c) { return &c->meta; }
+const char *ckpt_path(const struct ckpt *c) { return c->path; }
+size_t ckpt_tensor_count(const struct ckpt *c) { return c->index.count; }
+const struct ckpt_tensor *ckpt_tensor_at(const struct ckpt *c, size_t i) { return &c->index.tensor[i].public; }
+int64_t ckpt_find(const struct ckpt *c, const char *name, enum role role) { return index_find(&c->index, name, role); }

@@ -1,0 +1,48 @@
+/* reader.h - what the reader shows to its neighbours in format/ (`ckpt`, the run folder, the writer's self-check) beyond
+ * checkpoint.h: the parts of an open file, opening from memory, and going on after a problem. */
+#ifndef QUARTET_READER_H
+#define QUARTET_READER_H
+
+#include "format/layout.h"
+
+/* Where the bytes are: a file (fd >= 0) or memory. */
+struct input { int fd; const uint8_t *memory; uint64_t size; };
+/* Exactly `size` bytes at `offset`: 0, or -1 (EXIT_IO). */
+int input_read(const struct input *in, void *out, uint64_t offset, size_t size, struct error *error);
+
+struct ckpt {
+    struct input input;
+    bool owns_fd;
+    char *path;
+    struct header header;
+    struct ckpt_meta meta;
+    struct section *section;             /* header.section_count of them */
+    const struct section *tdat;
+    struct index index;                  /* count 0 when TIDX is damaged */
+    uint32_t *chunk_crc;                 /* NULL when there is no section CCRC */
+    struct stats *stats;                 /* NULL when there is no section STAT */
+};
+
+/* Collects what is wrong with a file instead of stopping at the first thing. */
+struct problems { void (*report)(void *self, const struct error *error); void *self; uint64_t count; };
+
+/* Opens in->size bytes.  path: how messages call the file.  in->fd stays the caller's.  problems NULL: the first one ends it.
+ * Otherwise each is reported and opening goes on unless header or table make that impossible.  Returns 0 or -1. */
+int reader_open(struct ckpt **out, const struct input *in, const char *path, struct problems *problems, struct error *error);
+/* Opens a file (not a folder) by path, as reader_open. */
+int reader_open_file(struct ckpt **out, const char *path, struct problems *problems, struct error *error);
+/* The first page of a file, decoded. */
+int reader_header(struct header *h, const char *path, struct error *error);
+
+/* The section's raw bytes, CRC checked and inflated (S9, S12). */
+int section_read(struct bytes *out, const struct ckpt *c, const struct section *s, struct error *error);
+
+/* Verifies all tensors in parallel (T8, T10, T11); with `problems` goes on after each.  Returns 0 or -1. */
+int reader_verify(struct ckpt *c, struct problems *problems, struct error *error);
+
+/* Reads bytes of one tensor without checking its CRC (the caller did, or shows that it did not). */
+int tensor_read(const struct ckpt *c, size_t tensor, void *out, uint64_t offset, size_t size, struct error *error);
+
+uint64_t tensor_elements(const struct ckpt_tensor *t);
+
+#endif

@@ -1,0 +1,147 @@
+/* stats.c - what the numbers of a tensor look like.  Two passes over blocks that fit the first-level cache, in double, then
+ * a pairwise update: no cancellation, and nothing that depends on the number of threads. */
+#include "format/layout.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+enum { BLOCK = 1024 };
+
+/* Lanes keep the loops free of a serial chain, and in a fixed order. */
+enum { LANES = 8 };
+
+static void block_moments(struct moments *m, const double *x, size_t n)
+{
+    double low[LANES], high[LANES], sum[LANES], square[LANES];
+    uint64_t nan = 0, inf = 0, zero = 0;
+    for (int k = 0; k < LANES; k++) { low[k] = (double)INFINITY; high[k] = -(double)INFINITY; sum[k] = square[k] = 0; }
+    for (size_t i = 0; i < n; i++) {
+        nan += x[i] != x[i];
+        inf += fabs(x[i]) == (double)INFINITY;
+        zero += x[i] == 0;
+    }
+    *m = (struct moments){.count = n - nan - inf, .nan = nan, .inf = inf, .zero = zero};
+    if (m->count == 0) return;
+    double finite[BLOCK];
+    if (m->count < n) {
+        size_t kept = 0;
+        for (size_t i = 0; i < n; i++)
+            if (isfinite(x[i])) finite[kept++] = x[i];
+        x = finite;
+        n = kept;
+    }
+    size_t whole = n - n % LANES;
+    for (size_t i = 0; i < whole; i += LANES)
+        for (int k = 0; k < LANES; k++) {
+            double v = x[i + (size_t)k];
+            low[k] = v < low[k] ? v : low[k];
+            high[k] = v > high[k] ? v : high[k];
+            sum[k] += v;
+        }
+    for (size_t i = whole; i < n; i++) {
+        low[0] = fmin(low[0], x[i]);
+        high[0] = fmax(high[0], x[i]);
+        sum[0] += x[i];
+    }
+    m->min = low[0];
+    m->max = high[0];
+    for (int k = 0; k < LANES; k++) {
+        m->min = fmin(m->min, low[k]);
+        m->max = fmax(m->max, high[k]);
+        m->mean += sum[k];
+    }
+    m->mean /= (double)n;
+    for (size_t i = 0; i < whole; i += LANES)
+        for (int k = 0; k < LANES; k++) square[k] += (x[i + (size_t)k] - m->mean) * (x[i + (size_t)k] - m->mean);
+    for (size_t i = whole; i < n; i++) square[0] += (x[i] - m->mean) * (x[i] - m->mean);
+    for (int k = 0; k < LANES; k++) m->m2 += square[k];
+}
+
+void moments_add(struct moments *to, const struct moments *m)
+{
+    to->nan += m->nan;
+    to->inf += m->inf;
+    to->zero += m->zero;
+    if (m->count == 0) return;
+    double n = (double)to->count, k = (double)m->count, delta = m->mean - to->mean;
+    to->min = to->count ? fmin(to->min, m->min) : m->min;
+    to->max = to->count ? fmax(to->max, m->max) : m->max;
+    to->mean += delta * (k / (n + k));
+    to->m2 += m->m2 + delta * delta * (n * (k / (n + k)));
+    to->count += m->count;
+}
+
+void moments_of(struct moments *m, const void *data, uint64_t bytes, uint32_t dtype)
+{
+    const struct dtype_facts *facts = dtype_facts(dtype);
+    *m = (struct moments){0};
+    if (!facts || facts->block != 1) return;
+    double x[BLOCK];
+    for (uint64_t at = 0, n = bytes / facts->block_bytes; at < n; at += BLOCK) {
+        size_t take = n - at < BLOCK ? (size_t)(n - at) : BLOCK;
+        struct moments block;
+        dtype_to_f64(x, (const char *)data + at * facts->block_bytes, take, dtype);
+        block_moments(&block, x, take);
+        moments_add(m, &block);
+    }
+}
+
+struct stats moments_stats(const struct moments *m)
+{
+    double absmax = fmax(fabs(m->min), fabs(m->max));
+    double std = m->count ? sqrt(m->m2 / (double)m->count) : 0;
+    /* values near the largest double can overflow a sum or square; the file keeps finite numbers only */
+    return (struct stats){m->min, m->max, isfinite(m->mean) ? m->mean : 0, isfinite(std) ? std : 0, absmax, m->nan, m->inf, m->zero};
+}
+
+/* ---- STAT: u32 count, u32 entry size, u64 0, then an entry a tensor ---- */
+
+void stats_encode(struct bytes *out, const struct stats *stats, size_t count)
+{
+    uint8_t head[CKPT_TABLE_HEAD] = {0};
+    store32(head, (uint32_t)count);
+    store32(head + 4, CKPT_STAT_ENTRY);
+    bytes_add(out, head, sizeof head);
+    for (size_t i = 0; i < count; i++) {
+        const struct stats *s = &stats[i];
+        const double real[] = {s->min, s->max, s->mean, s->std, s->absmax};
+        uint8_t b[CKPT_STAT_ENTRY];
+        for (int k = 0; k < 5; k++) store_f64(b + 8 * k, real[k]);
+        store64(b + 40, s->nan);
+        store64(b + 48, s->inf);
+        store64(b + 56, s->zero);
+        bytes_add(out, b, sizeof b);
+    }
+}
+
+static bool stats_possible(const struct stats *s, uint64_t elements)
+{
+    const double real[] = {s->min, s->max, s->mean, s->std, s->absmax};
+    for (int k = 0; k < 5; k++)
+        if (!isfinite(real[k])) return false;
+    return s->min <= s->max && s->std >= 0 && s->absmax >= 0 && s->nan <= elements && s->inf <= elements - s->nan &&
+           s->zero <= elements - s->nan - s->inf;
+}
+
+int stats_decode(struct stats **out, const void *data, size_t size, const struct index *index, struct error *error)
+{
+    const uint8_t *p = data;
+    if (size < CKPT_TABLE_HEAD || load32(p) != index->count || load32(p + 4) != CKPT_STAT_ENTRY || !all_zero(p + 8, 8) ||
+        size - CKPT_TABLE_HEAD != index->count * CKPT_STAT_ENTRY)
+        return fail(error, EXIT_DATA, "the head of the statistics does not go with %zu tensors and %zu bytes [ST1]", index->count, size);
+    struct stats *stats = host_alloc(index->count, sizeof *stats);
+    for (size_t i = 0; i < index->count; i++) {
+        const uint8_t *e = p + CKPT_TABLE_HEAD + i * CKPT_STAT_ENTRY;
+        struct stats *s = &stats[i];
+        *s = (struct stats){load_f64(e), load_f64(e + 8), load_f64(e + 16), load_f64(e + 24), load_f64(e + 32),
+                            load64(e + 40), load64(e + 48), load64(e + 56)};
+        const struct ckpt_tensor *t = &index->tensor[i].public;
+        uint64_t elements = 1;
+        for (int d = 0; d < t->ndim; d++) elements *= t->shape[d];
+        if (stats_possible(s, elements)) continue;
+        free(stats);
+        return fail(error, EXIT_DATA, "the statistics of tensor %s are impossible [ST2]", t->name);
+    }
+    *out = stats;
+    return 0;
+}

@@ -1,0 +1,389 @@
+/* writer.c - saves a checkpoint so that no moment of failure can cost anything (SPEC.md, "Writing").
+ *
+ * Everything about the file is planned before it is created: all sizes are known, so the space is taken first (a full disk
+ * says so now), tensors stream through a few buffers in one pass (fetch, CRC, statistics, write), metadata follows, the
+ * header comes last, and the reader's own check runs over the result before it gets its name.  A failed fsync is final:
+ * the kernel may have dropped the pages, so the file is thrown away, never synced again. */
+#define _GNU_SOURCE
+#include "format/writer.h"
+
+#include "common/threads.h"
+#include "format/reader.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <unistd.h>
+#include <zlib.h>
+
+enum { BUFFERS = 4,                      /* chunks under way at once: 16 MiB, whatever the size */
+       STEP = 256 << 10,                 /* CRC and statistics pass over what the caches hold */
+       PIECES = 16,
+       SQUEEZE = 64 << 10 };             /* a byte section of at least this size is deflated when that pays */
+
+struct piece { struct section section; struct bytes data; };
+
+struct writer {
+    const struct save *save;
+    char *path, *temporary;              /* final path, for messages; temporary name within the folder */
+    int folder, fd;
+    struct header header;
+    struct index index;
+    uint32_t *chunk_crc;
+    struct moments *moments;             /* one a tensor */
+    struct piece *piece;                 /* in file order; TDAT is the last and has no data */
+    size_t pieces;
+    uint64_t table_offset;
+};
+
+static int broken(const struct writer *w, struct error *error, const char *doing)
+{
+    return fail(error, EXIT_IO, "%s: cannot be saved: %s failed: %s; nothing was changed", w->path, doing, strerror(errno));
+}
+
+/* ---- the plan ---- */
+
+static void plan_index(struct writer *w)
+{
+    const struct save *s = w->save;
+    uint64_t end = 0, chunks = 0, names = 0;
+    if (s->count < 1 || s->count > CKPT_MAX_TENSORS) die("%s: %zu tensors cannot be saved (1 to %d)", w->path, s->count, CKPT_MAX_TENSORS);
+    w->index.count = s->count;
+    w->index.tensor = host_alloc(s->count, sizeof *w->index.tensor);
+    for (size_t i = 0; i < s->count; i++) {
+        const struct ckpt_source *from = &s->source[i];
+        struct tensor *t = &w->index.tensor[i];
+        struct error why;
+        t->public = (struct ckpt_tensor){.name = from->name, .role = from->role, .dtype = from->dtype, .ndim = from->ndim};
+        memcpy(t->public.shape, from->shape, (size_t)from->ndim * sizeof *from->shape);
+        if (!tensor_name_valid(from->name, strlen(from->name)) || !role_name(from->role)) die("'%s' cannot be the name of a tensor", from->name);
+        if (tensor_bytes(&t->public.bytes, from->dtype, from->ndim, t->public.shape, from->name, &why) != 0) die("%s", why.text);
+        t->stored = t->public.bytes;
+        t->flags = (uint16_t)((from->trainable ? TENSOR_TRAINABLE : 0) | (from->decay ? TENSOR_DECAY : 0));
+        t->first_chunk = (uint32_t)chunks;
+        t->offset = (end + CKPT_PAGE - 1) & ~(CKPT_PAGE - 1);
+        end = t->offset + t->stored;
+        chunks += tensor_chunks(t->stored);
+        names += strlen(from->name);
+        if (end > CKPT_MAX_FILE / 2 || chunks > CKPT_MAX_METADATA / 4 - 4) die("%s: more data than a file may hold", w->path);
+    }
+    int64_t twice = index_sort(&w->index);
+    if (twice >= 0) die("%s: tensor %s is given twice", w->path, w->index.tensor[twice].public.name);
+    w->chunk_crc = host_alloc((size_t)chunks, sizeof *w->chunk_crc);
+    w->moments = host_alloc(s->count, sizeof *w->moments);
+}
+
+static struct piece *add_piece(struct writer *w, const char *type, uint32_t flags)
+{
+    struct piece *p = &w->piece[w->pieces++];
+    *p = (struct piece){.section = {.flags = flags}};
+    memcpy(p->section.type, type, 4);
+    return p;
+}
+
+/* Deflates a large section when that saves a quarter: tokenizers halve. */
+static void squeeze(struct piece *p)
+{
+    uLong bound = compressBound((uLong)p->data.size), size = bound;
+    unsigned char *out = host_alloc(bound, 1);
+    if (compress2(out, &size, (unsigned char *)p->data.data, (uLong)p->data.size, 6) != Z_OK) die("zlib cannot deflate %zu bytes", p->data.size);
+    if (size < p->data.size / 4 * 3) {
+        p->section.codec = CODEC_ZLIB;
+        p->data.size = 0;
+        bytes_add(&p->data, out, size);
+    }
+    free(out);
+}
+
+static void encode_piece(const struct writer *w, struct piece *p)
+{
+    const struct ckpt_meta *m = w->save->meta;
+    const struct { const char *type; const struct kv *kv; } map[] = {
+        {"CONF", &m->conf}, {"CHAT", &m->chat}, {"TRNS", &m->trns}, {"RNGS", &m->rngs}, {"DCUR", &m->dcur}, {"LINE", &m->line},
+        {"META", &m->meta}, {"EVAL", &m->eval}};
+    p->data.size = 0;
+    for (size_t i = 0; i < sizeof map / sizeof *map; i++)
+        if (strcmp(map[i].type, p->section.type) == 0 && map[i].kv->count) kv_encode(&p->data, map[i].kv);
+    if (strcmp(p->section.type, "TOKN") == 0) bytes_add(&p->data, m->tokn.data, m->tokn.size);
+    if (strcmp(p->section.type, "TIDX") == 0) index_encode(&p->data, &w->index);
+    const struct tensor *last = &w->index.tensor[w->index.count - 1];
+    if (strcmp(p->section.type, "CCRC") == 0)
+        chunks_encode(&p->data, w->chunk_crc, (size_t)(last->first_chunk + tensor_chunks(last->stored)));
+    if (strcmp(p->section.type, "STAT") == 0) {
+        struct stats *stats = host_alloc(w->index.count, sizeof *stats);
+        for (size_t i = 0; i < w->index.count; i++) stats[i] = moments_stats(&w->moments[i]);
+        stats_encode(&p->data, stats, w->index.count);
+        free(stats);
+    }
+    p->section.raw = p->data.size;
+    if (strcmp(p->section.type, "TOKN") == 0 && p->data.size >= SQUEEZE) squeeze(p);
+    p->section.stored = p->data.size;
+}
+
+/* Every section's size and place.  TIDX, CCRC and STAT get their final bytes later, of the same length. */
+static void plan_pieces(struct writer *w)
+{
+    const struct save *s = w->save;
+    w->piece = host_alloc(PIECES + s->foreigns, sizeof *w->piece);
+    for (size_t i = 0; i < s->foreigns; i++) {
+        struct piece *p = &w->piece[w->pieces++];
+        p->section = s->foreign[i].section;
+        bytes_add(&p->data, s->foreign[i].data.data, s->foreign[i].data.size);
+    }
+    for (const struct section_facts *f = section_table; f->type; f++) {
+        struct piece *p = add_piece(w, f->type, f->flags);
+        encode_piece(w, p);
+        if (strcmp(f->type, "TDAT") == 0) {
+            const struct tensor *last = &w->index.tensor[w->index.count - 1];
+            p->section.stored = p->section.raw = last->offset + last->stored;
+        }
+        if (p->section.stored > f->limit) die("%s: section %s has %llu bytes, too many", w->path, f->type, (unsigned long long)p->section.stored);
+        if (p->section.stored == 0) w->pieces--;
+    }
+    uint64_t end = CKPT_PAGE;
+    for (size_t i = 0; i < w->pieces; i++) {
+        w->piece[i].section.offset = end;
+        end = (end + w->piece[i].section.stored + CKPT_PAGE - 1) & ~(CKPT_PAGE - 1);
+    }
+    w->table_offset = end;
+}
+
+static void plan_header(struct writer *w)
+{
+    struct ckpt_meta *m = w->save->meta;
+    uint64_t table = (w->pieces * CKPT_SECTION_ENTRY + CKPT_PAGE - 1) & ~(CKPT_PAGE - 1);
+    m->flags &= ~(uint32_t)CKPT_TRAINING_STATE;
+    for (size_t i = 0; i < w->index.count; i++) {
+        enum role role = w->index.tensor[i].public.role;
+        if (role >= ROLE_MASTER && role <= ROLE_ADAM_V) m->flags |= CKPT_TRAINING_STATE;
+    }
+    if (m->trns.count) m->flags |= CKPT_TRAINING_STATE;
+    random_bytes(m->uuid, sizeof m->uuid);
+    m->created = nanoseconds_utc();
+    w->header = (struct header){
+        .major = CKPT_MAJOR, .minor = CKPT_MINOR, .kind = 1, .stage = m->stage, .flags = m->flags, .file_size = w->table_offset + table,
+        .table_offset = w->table_offset, .section_count = (uint32_t)w->pieces, .section_entry = CKPT_SECTION_ENTRY,
+        .align = (uint32_t)CKPT_PAGE, .shard_count = 1, .step = m->step, .tokens_seen = m->tokens_seen, .created = m->created};
+    memcpy(w->header.uuid, m->uuid, 16);
+    memcpy(w->header.run_uuid, m->run_uuid, 16);
+    memcpy(w->header.weights_id, m->weights_id, 16);
+    memcpy(w->header.writer, m->writer, sizeof w->header.writer);
+}
+
+/* ---- writing ---- */
+
+/* 0, or -1 with errno. */
+static int write_at(int fd, const void *data, uint64_t offset, size_t size)
+{
+    for (const char *p = data; size;) {
+        ssize_t put = pwrite(fd, p, size, (off_t)offset);
+        if (put < 0 && errno == EINTR) continue;
+        if (put == 0) errno = ENOSPC;
+        if (put <= 0) return -1;
+        p += put;
+        offset += (uint64_t)put;
+        size -= (size_t)put;
+    }
+    return 0;
+}
+
+struct chunk { size_t tensor; uint64_t number; size_t size; uint8_t *buffer; struct moments moments; int failure; };
+struct batch { struct writer *w; struct chunk chunk[BUFFERS]; };
+
+/* A chunk's CRC, statistics and bytes on the disk, in one of the threads. */
+static void chunk_task(void *context, int i, int thread)
+{
+    struct batch *batch = context;
+    struct chunk *k = &batch->chunk[i];
+    struct writer *w = batch->w;
+    const struct tensor *t = &w->index.tensor[k->tensor];
+    uint32_t crc = 0;
+    (void)thread;
+    k->moments = (struct moments){0};
+    for (size_t at = 0; at < k->size; at += STEP) {
+        size_t n = k->size - at < STEP ? k->size - at : STEP;
+        struct moments m;
+        crc = crc32_of(crc, k->buffer + at, n);
+        moments_of(&m, k->buffer + at, n, t->public.dtype);
+        moments_add(&k->moments, &m);
+    }
+    w->chunk_crc[t->first_chunk + k->number] = crc;
+    uint64_t place = w->piece[w->pieces - 1].section.offset + t->offset + k->number * CKPT_CHUNK;
+    k->failure = write_at(w->fd, k->buffer, place, k->size) == 0 ? 0 : errno;
+}
+
+/* Finished chunks, in file order. */
+static int take_batch(struct batch *batch, int n)
+{
+    struct writer *w = batch->w;
+    for (int i = 0; i < n; i++) {
+        struct chunk *k = &batch->chunk[i];
+        struct tensor *t = &w->index.tensor[k->tensor];
+        uint32_t crc = w->chunk_crc[t->first_chunk + k->number];
+        if (k->failure) {
+            errno = k->failure;
+            return -1;
+        }
+        t->public.crc = k->number == 0 ? crc : (uint32_t)crc32_combine(t->public.crc, crc, (z_off_t)k->size);
+        moments_add(&w->moments[k->tensor], &k->moments);
+    }
+    return 0;
+}
+
+/* fetch is called by this thread only, so a device needs no locks. */
+static int write_tensors(struct writer *w)
+{
+    struct batch batch = {.w = w};
+    int ahead = int_min(threads_count(), BUFFERS), n = 0, status = 0;
+    for (int i = 0; i < ahead; i++) batch.chunk[i].buffer = host_alloc(CKPT_CHUNK, 1);
+    for (size_t i = 0; i < w->index.count && status == 0; i++) {
+        const struct ckpt_source *from = &w->save->source[i];
+        uint64_t stored = w->index.tensor[i].stored, chunks = tensor_chunks(stored);
+        for (uint64_t number = 0; number < chunks && status == 0; number++) {
+            struct chunk *k = &batch.chunk[n++];
+            uint64_t at = number * CKPT_CHUNK;
+            k->tensor = i;
+            k->number = number;
+            k->size = stored - at < CKPT_CHUNK ? (size_t)(stored - at) : (size_t)CKPT_CHUNK;
+            from->fetch(from->self, k->buffer, at, k->size);
+            if (n < ahead && !(i + 1 == w->index.count && number + 1 == chunks)) continue;
+            threads_for(n, chunk_task, &batch);
+            status = take_batch(&batch, n);
+            n = 0;
+        }
+    }
+    for (int i = 0; i < ahead; i++) free(batch.chunk[i].buffer);
+    return status;
+}
+
+/* The other sections, the table, and last the header: without it the file is nothing. */
+static int write_metadata(struct writer *w)
+{
+    uint8_t page[CKPT_PAGE];
+    size_t size = (size_t)(w->header.file_size - w->table_offset);
+    uint8_t *table = host_alloc(size, 1);
+    struct section *section = host_alloc(w->pieces, sizeof *section);
+    int status = 0;
+    for (size_t i = 0; i < w->pieces && status == 0; i++) {
+        struct piece *p = &w->piece[i];
+        bool late = strcmp(p->section.type, "TIDX") == 0 || strcmp(p->section.type, "CCRC") == 0 || strcmp(p->section.type, "STAT") == 0;
+        if (late) encode_piece(w, p);
+        if (p->data.size) {
+            p->section.crc = crc32_of(0, p->data.data, p->data.size);
+            status = write_at(w->fd, p->data.data, p->section.offset, p->data.size);
+        }
+        section[i] = p->section;
+    }
+    table_encode(table, section, w->pieces);
+    w->header.table_crc = crc32_of(0, table, w->pieces * CKPT_SECTION_ENTRY);
+    if (status == 0) status = write_at(w->fd, table, w->table_offset, size);
+    header_encode(page, &w->header);
+    if (status == 0) status = write_at(w->fd, page, 0, sizeof page);
+    free(section);
+    free(table);
+    return status;
+}
+
+/* ---- the protocol ---- */
+
+static int create(struct writer *w, struct error *error)
+{
+    uint8_t random[4];
+    w->folder = open(w->save->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (w->folder < 0) return broken(w, error, "opening the folder");
+    random_bytes(random, sizeof random);
+    w->temporary = host_text("%s.tmp-%08x", w->save->name, load32(random));
+    w->fd = openat(w->folder, w->temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+    if (w->fd < 0) return broken(w, error, "creating a temporary file beside it");
+    if (flock(w->fd, LOCK_EX | LOCK_NB) != 0 && errno != EWOULDBLOCK) errno = 0;     /* a file system without locks will do */
+    int status;
+    do status = fallocate(w->fd, 0, 0, (off_t)w->header.file_size); while (status != 0 && errno == EINTR);
+    if (status == 0 || errno == EOPNOTSUPP || errno == ENOSYS) return 0;
+    char size[16], doing[64];
+    int why = errno;
+    snprintf(doing, sizeof doing, "taking %s of disk", text_bytes(size, (double)w->header.file_size));
+    errno = why;
+    return broken(w, error, doing);
+}
+
+/* The file as it stands passes the reader's checks and is the one that was meant. */
+static int check_back(const struct writer *w, struct error *error)
+{
+    struct input in = {.fd = w->fd, .size = w->header.file_size};
+    struct ckpt *c;
+    struct error why;
+    off_t size = lseek(w->fd, 0, SEEK_END);
+    if (size < 0 || (uint64_t)size != w->header.file_size)
+        return fail(error, EXIT_IO, "%s: cannot be saved: %lld of %llu bytes are there after writing; nothing was changed", w->path,
+                    (long long)size, (unsigned long long)w->header.file_size);
+    if (reader_open(&c, &in, w->path, NULL, &why) != 0)
+        return fail(error, EXIT_IO, "%s: cannot be saved: reading it back failed (%s); nothing was changed", w->path, why.text);
+    bool same = memcmp(c->header.uuid, w->header.uuid, 16) == 0;
+    ckpt_close(c);
+    return same ? 0 : fail(error, EXIT_IO, "%s: cannot be saved: another file was read back; nothing was changed", w->path);
+}
+
+static int finish(struct writer *w, struct error *error)
+{
+    if (fsync(w->fd) != 0) return broken(w, error, "fsync");
+    if (check_back(w, error) != 0) return -1;
+    int fd = w->fd;
+    w->fd = -1;
+    if (close(fd) != 0) return broken(w, error, "closing it");
+    if (renameat(w->folder, w->temporary, w->folder, w->save->name) != 0) return broken(w, error, "renaming it");
+    free(w->temporary);
+    w->temporary = NULL;
+    if (fsync(w->folder) != 0)
+        return fail(error, EXIT_IO, "%s: is saved, but syncing its folder failed: %s; a power loss may still undo it", w->path, strerror(errno));
+    return 0;
+}
+
+/* Only a hint for people and scripts: a failure costs nothing and is only said. */
+static void hint(const struct writer *w)
+{
+    struct error why;
+    char *path = host_text("%s/latest", w->save->folder), *line = host_text("%s\n", w->save->name);
+    if (file_replace(path, line, strlen(line), &why) != 0) fprintf(stderr, "%s: %s (the checkpoint itself is saved)\n", program_name(), why.text);
+    free(path);
+    free(line);
+}
+
+static void clean_up(struct writer *w)
+{
+    if (w->fd >= 0) close(w->fd);
+    if (w->temporary && w->folder >= 0) unlinkat(w->folder, w->temporary, 0);
+    if (w->folder >= 0) close(w->folder);
+    for (size_t i = 0; i < w->pieces; i++) bytes_free(&w->piece[i].data);
+    free(w->piece);
+    free(w->moments);
+    free(w->chunk_crc);
+    index_free(&w->index);
+    free(w->temporary);
+    free(w->path);
+}
+
+int checkpoint_write(const struct save *save, struct error *error)
+{
+    struct error local;
+    if (!error) error = &local;
+    struct writer w = {.save = save, .path = host_text("%s/%s", save->folder, save->name), .folder = -1, .fd = -1};
+    folder_sweep(save->folder, save->name);
+    plan_index(&w);
+    plan_pieces(&w);
+    plan_header(&w);
+    int status = create(&w, error);
+    if (status == 0 && write_tensors(&w) != 0) status = broken(&w, error, "writing");
+    if (status == 0 && write_metadata(&w) != 0) status = broken(&w, error, "writing");
+    if (status == 0) status = finish(&w, error);
+    if (status == 0 && save->in_run) hint(&w);
+    clean_up(&w);
+    return status;
+}
+
+int ckpt_save(const char *folder, const char *name, struct ckpt_meta *meta, const struct ckpt_source *source, size_t count,
+              struct error *error)
+{
+    struct save save = {.folder = folder, .name = name, .meta = meta, .source = source, .count = count, .in_run = true};
+    return checkpoint_write(&save, error);
+}
