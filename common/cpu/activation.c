@@ -1,0 +1,129 @@
+/* activation.c (CPU) - one loop over vectors, compiled once for each function.  All exponentials are v_exp: libm's, one element
+ * at a time, would cost more than reading the memory. */
+#include "common/cpu/blocks.h"
+#include "common/cpu/vector.h"
+#include "common/ops.h"
+#include "common/threads.h"
+
+struct activation_call { float *y, *dx; const float *dy, *x; enum activation kind; int N, F, rows; };
+
+INLINE vf sigmoid(vf x) { return 1.0f / (1.0f + v_exp(-x)); }
+
+/* The normal distribution: P(X <= x), and its density.  The upper tail is exp(-x^2/2) times a polynomial in
+ * t = 1 / (1 + p |x| / sqrt 2), to 1e-7.   Source: Abramowitz & Stegun 1964, 7.1.26. */
+INLINE void normal(vf x, vf *below, vf *density)
+{
+    vf size = v_select(x < 0, -x, x), e = v_exp(x * x * -0.5f), t = 1.0f / (1.0f + size * 0.23164189f);
+    vf tail = v_set(1.061405429f);
+    tail = tail * t - 1.453152027f;
+    tail = tail * t + 1.421413741f;
+    tail = tail * t - 0.284496736f;
+    tail = tail * t + 0.254829592f;
+    tail = tail * t * e * 0.5f;
+    *below = v_select(x < 0, tail, 1.0f - tail);
+    *density = e * 0.39894228f;
+}
+
+/* gelu_tanh is x * sigmoid(u), because (1 + tanh(u/2)) / 2 is the sigmoid of u. */
+INLINE vf tanh_argument(vf x) { return x * (1.59576912f + 0.0713548162f * x * x); }
+
+INLINE vf value(enum activation kind, vf x)
+{
+    vf below, density;
+    if (kind == ACTIVATION_RELU) return v_select(x < 0, v_set(0), x);       /* a NaN stays one */
+    if (kind == ACTIVATION_GELU_TANH) return x * sigmoid(tanh_argument(x));
+    normal(x, &below, &density);
+    return x * below;
+}
+
+INLINE vf slope(enum activation kind, vf x)
+{
+    vf below, density;
+    if (kind == ACTIVATION_RELU) return v_select(x > 0, v_set(1), v_set(0));
+    if (kind == ACTIVATION_GELU_TANH) {
+        vf s = sigmoid(tanh_argument(x));
+        return s + x * s * (1.0f - s) * (1.59576912f + 0.214064449f * x * x);
+    }
+    normal(x, &below, &density);
+    return below + x * density;
+}
+
+INLINE vf load(const float *p, size_t n) { return n >= VW ? v_load(p) : v_load_part(p, (int)n); }
+INLINE void store(float *p, vf x, size_t n)
+{
+    if (n >= VW) v_store(p, x);
+    else v_store_part(p, x, (int)n);
+}
+
+INLINE void forward_span(enum activation kind, float *y, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i += VW) store(y + i, value(kind, load(x + i, n - i)), n - i);
+}
+
+INLINE void backward_span(enum activation kind, float *dx, const float *dy, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i += VW) store(dx + i, load(dy + i, n - i) * slope(kind, load(x + i, n - i)), n - i);
+}
+
+static void swiglu_forward(float *y, const float *gate, const float *up, size_t n)
+{
+    for (size_t i = 0; i < n; i += VW) {
+        vf g = load(gate + i, n - i);
+        store(y + i, g * sigmoid(g) * load(up + i, n - i), n - i);
+    }
+}
+
+static void swiglu_backward(float *dgate, float *dup, const float *dy, const float *gate, const float *up, size_t n)
+{
+    for (size_t i = 0; i < n; i += VW) {
+        vf g = load(gate + i, n - i), d = load(dy + i, n - i), s = sigmoid(g);
+        store(dgate + i, d * load(up + i, n - i) * s * (1.0f + g * (1.0f - s)), n - i);
+        store(dup + i, d * g * s, n - i);
+    }
+}
+
+static void forward_rows(void *context, int i, int thread)
+{
+    (void)thread;
+    const struct activation_call *a = context;
+    size_t F = (size_t)a->F, first = (size_t)i * (size_t)a->rows, rows = block_size((size_t)a->N, (size_t)a->rows, i);
+    float *y = a->y + first * F;
+    const float *x = a->x + first * F * (a->kind == ACTIVATION_SWIGLU ? 2 : 1);
+    switch (a->kind) {
+    case ACTIVATION_GELU: forward_span(ACTIVATION_GELU, y, x, rows * F); return;
+    case ACTIVATION_GELU_TANH: forward_span(ACTIVATION_GELU_TANH, y, x, rows * F); return;
+    case ACTIVATION_RELU: forward_span(ACTIVATION_RELU, y, x, rows * F); return;
+    case ACTIVATION_SWIGLU:
+        for (size_t row = 0; row < rows; row++) swiglu_forward(y + row * F, x + row * 2 * F, x + row * 2 * F + F, F);
+    }
+}
+
+static void backward_rows(void *context, int i, int thread)
+{
+    (void)thread;
+    const struct activation_call *a = context;
+    size_t F = (size_t)a->F, first = (size_t)i * (size_t)a->rows, rows = block_size((size_t)a->N, (size_t)a->rows, i);
+    size_t wide = F * (a->kind == ACTIVATION_SWIGLU ? 2 : 1);
+    float *dx = a->dx + first * wide;
+    const float *dy = a->dy + first * F, *x = a->x + first * wide;
+    switch (a->kind) {
+    case ACTIVATION_GELU: backward_span(ACTIVATION_GELU, dx, dy, x, rows * F); return;
+    case ACTIVATION_GELU_TANH: backward_span(ACTIVATION_GELU_TANH, dx, dy, x, rows * F); return;
+    case ACTIVATION_RELU: backward_span(ACTIVATION_RELU, dx, dy, x, rows * F); return;
+    case ACTIVATION_SWIGLU:
+        for (size_t row = 0; row < rows; row++)
+            swiglu_backward(dx + row * wide, dx + row * wide + F, dy + row * F, x + row * wide, x + row * wide + F, F);
+    }
+}
+
+void activation_forward(act_t *y, const act_t *x, enum activation kind, int N, int F)
+{
+    struct activation_call a = {.y = y, .x = x, .kind = kind, .N = N, .F = F, .rows = rows_a_block(F)};
+    threads_for(block_count((size_t)N, (size_t)a.rows), forward_rows, &a);
+}
+
+void activation_backward(act_t *dx, const act_t *dy, const act_t *x, enum activation kind, int N, int F)
+{
+    struct activation_call a = {.dx = dx, .dy = dy, .x = x, .kind = kind, .N = N, .F = F, .rows = rows_a_block(F)};
+    threads_for(block_count((size_t)N, (size_t)a.rows), backward_rows, &a);
+}

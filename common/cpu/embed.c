@@ -1,0 +1,69 @@
+/* embed.c (CPU) - forward copies rows.  Backward is cut by columns: each task walks all rows in ascending order over its own
+ * columns, so that rows with the same token add up in one order without a lock. */
+#include "common/cpu/blocks.h"
+#include "common/ops.h"
+#include "common/threads.h"
+
+enum { COLUMNS = 64 };      /* a task of backward: whole cache lines, 64 apart */
+
+struct embed {
+    float *x, *dtable, *dposition_table;
+    const float *table, *position_table, *dx;
+    const int *tokens, *positions;
+    int N, C, rows;
+};
+
+static void forward_rows(void *context, int i, int thread)
+{
+    (void)thread;
+    const struct embed *e = context;
+    size_t C = (size_t)e->C;
+    for (int row = i * e->rows; row < int_min(e->N, (i + 1) * e->rows); row++) {
+        float *x = e->x + (size_t)row * C;
+        const float *token = e->table + (size_t)e->tokens[row] * C;
+        const float *position = e->position_table ? e->position_table + (size_t)e->positions[row] * C : NULL;
+        if (position) for (size_t c = 0; c < C; c++) x[c] = token[c] + position[c];
+        else for (size_t c = 0; c < C; c++) x[c] = token[c];
+    }
+}
+
+void embed_forward(act_t *x, const int *tokens, const int *positions, const float *table, const float *position_table,
+                   int N, int C)
+{
+    struct embed e = {.x = x, .tokens = tokens, .positions = positions, .table = table, .position_table = position_table,
+                      .N = N, .C = C, .rows = rows_a_block(C)};
+    threads_for(block_count((size_t)N, (size_t)e.rows), forward_rows, &e);
+}
+
+static void add_row(float *table, int row, const float *dx, size_t C, size_t columns)
+{
+    float *to = table + (size_t)row * C;
+    for (size_t c = 0; c < columns; c++) to[c] += dx[c];
+}
+
+static void backward_columns(void *context, int i, int thread)
+{
+    (void)thread;
+    const struct embed *e = context;
+    size_t C = (size_t)e->C, first = (size_t)i * COLUMNS, columns = block_size(C, COLUMNS, i);
+    for (int row = 0; row < e->N; row++) {
+        const float *dx = e->dx + (size_t)row * C + first;
+        add_row(e->dtable + first, e->tokens[row], dx, C, columns);
+        if (e->dposition_table) add_row(e->dposition_table + first, e->positions[row], dx, C, columns);
+    }
+}
+
+void embed_backward(float *dtable, float *dposition_table, const act_t *dx, const int *tokens, const int *positions,
+                    int N, int C)
+{
+    struct embed e = {.dtable = dtable, .dposition_table = dposition_table, .dx = dx, .tokens = tokens,
+                      .positions = positions, .N = N, .C = C};
+    threads_for(block_count((size_t)C, COLUMNS), backward_columns, &e);
+}
+
+void positions_fill(int *positions, const int *offsets, int S, int N)
+{
+    (void)N;
+    for (int s = 0; s < S; s++)
+        for (int i = offsets[s]; i < offsets[s + 1]; i++) positions[i] = i - offsets[s];
+}

@@ -1,0 +1,96 @@
+/* rope.c (CPU) - a row's cosines and sines are computed where they are used and serve all its heads: a branch-free loop in
+ * double that the compiler turns into vectors costs about as much as the rotation itself, and needs no table that would have to
+ * grow with the context. */
+#include "common/cpu/blocks.h"
+#include "common/ops.h"
+#include "common/threads.h"
+
+#include <assert.h>
+#include <math.h>
+
+enum { MAX_PAIRS = 2048 };      /* config_check allows heads of 4096 channels */
+
+struct rope {
+    float *qkv;
+    const int *positions;
+    int N, heads, D, pairs, stride, rows;
+    float sign;                 /* -1: the inverse rotation */
+    enum rope_layout layout;
+    double frequency[MAX_PAIRS];
+};
+
+/* sin and cos by quarter turns: x = k pi/2 + r, |r| <= pi/4, and Taylor's series of r to below 1e-13.  pi/2 is split in two so
+ * that k times the first part is exact. */
+static void angles(float *cosine, float *sine, const double *frequency, double position, int n)
+{
+    for (int i = 0; i < n; i++) {
+        double x = position * frequency[i], k = rint(x * 0.63661977236758134308);
+        double r = (x - k * 0x1.921fb544p+0) - k * 6.07710050650619224932e-11, q = r * r;
+        double s = r + r * q * (-1.0 / 6 + q * (1.0 / 120 + q * (-1.0 / 5040 + q * (1.0 / 362880 + q * (-1.0 / 39916800 +
+                   q * (1.0 / 6227020800))))));
+        double c = 1 + q * (-1.0 / 2 + q * (1.0 / 24 + q * (-1.0 / 720 + q * (1.0 / 40320 + q * (-1.0 / 3628800 +
+                   q * (1.0 / 479001600 + q * (-1.0 / 87178291200)))))));
+        double turn = k - 4 * floor(k * 0.25);           /* 0, 1, 2 or 3 */
+        bool odd = turn == 1 || turn == 3;
+        double a = odd ? s : c, b = odd ? c : s;
+        cosine[i] = (float)(turn == 1 || turn == 2 ? -a : a);
+        sine[i] = (float)(turn >= 2 ? -b : b);
+    }
+}
+
+static void rotate_halves(float *x, const float *cosine, const float *sine, int n)
+{
+    for (int i = 0; i < n; i++) {
+        float a = x[i], b = x[i + n];
+        x[i] = a * cosine[i] - b * sine[i];
+        x[i + n] = b * cosine[i] + a * sine[i];
+    }
+}
+
+static void rotate_pairs(float *x, const float *cosine, const float *sine, int n)
+{
+    for (int i = 0; i < n; i++) {
+        float a = x[2 * i], b = x[2 * i + 1];
+        x[2 * i] = a * cosine[i] - b * sine[i];
+        x[2 * i + 1] = b * cosine[i] + a * sine[i];
+    }
+}
+
+static void rotate_rows(void *context, int i, int thread)
+{
+    (void)thread;
+    const struct rope *p = context;
+    float cosine[MAX_PAIRS], sine[MAX_PAIRS];
+    for (int row = i * p->rows; row < int_min(p->N, (i + 1) * p->rows); row++) {
+        angles(cosine, sine, p->frequency, p->positions[row], p->pairs);
+        for (int k = 0; k < p->pairs; k++) sine[k] *= p->sign;
+        for (int h = 0; h < p->heads; h++) {
+            float *x = p->qkv + (size_t)row * (size_t)p->stride + (size_t)h * (size_t)p->D;
+            if (p->layout == ROPE_HALF) rotate_halves(x, cosine, sine, p->pairs);
+            else rotate_pairs(x, cosine, sine, p->pairs);
+        }
+    }
+}
+
+static void rotate(act_t *qkv, const int *positions, int N, int H, int G, int D, int R, double theta,
+                   enum rope_layout layout, float sign)
+{
+    assert(R % 2 == 0 && R <= D && R / 2 <= MAX_PAIRS);
+    int stride = (H + 2 * G) * D;
+    struct rope p = {.qkv = qkv, .positions = positions, .N = N, .heads = H + G, .D = D, .pairs = R / 2, .stride = stride,
+                     .rows = rows_a_block(stride), .sign = sign, .layout = layout};
+    for (int i = 0; i < p.pairs; i++) p.frequency[i] = pow(theta, -2.0 * i / R);
+    threads_for(block_count((size_t)N, (size_t)p.rows), rotate_rows, &p);
+}
+
+void rope_forward(act_t *qkv, const int *positions, int N, int H, int G, int D, int R, double theta,
+                  enum rope_layout layout)
+{
+    rotate(qkv, positions, N, H, G, D, R, theta, layout, 1);
+}
+
+void rope_backward(act_t *dqkv, const int *positions, int N, int H, int G, int D, int R, double theta,
+                   enum rope_layout layout)
+{
+    rotate(dqkv, positions, N, H, G, D, R, theta, layout, -1);
+}

@@ -1,0 +1,67 @@
+/* value.c (CPU) - the scalar head: few rows, so that exactness is cheap.  Sums run in double over LANES fixed lanes. */
+#include "common/cpu/blocks.h"
+#include "common/ops.h"
+#include "common/threads.h"
+
+enum { LANES = 8, COLUMNS = 64 };
+
+struct value { float *values, *dh, *dweight; const float *dvalues, *h, *weight, *bias; int n, C, rows; };
+
+static double dot(const float *a, const float *b, int n)
+{
+    double lane[LANES] = {0};
+    int i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int k = 0; k < LANES; k++) lane[k] += (double)a[i + k] * (double)b[i + k];
+    for (int k = 0; i < n; i++, k++) lane[k] += (double)a[i] * (double)b[i];
+    return ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
+}
+
+static void forward_rows(void *context, int i, int thread)
+{
+    (void)thread;
+    const struct value *v = context;
+    for (int row = i * v->rows; row < int_min(v->n, (i + 1) * v->rows); row++)
+        v->values[row] = (float)(dot(v->h + (size_t)row * (size_t)v->C, v->weight, v->C) + (double)v->bias[0]);
+}
+
+void value_forward(float *values, const act_t *h, const float *weight, const float *bias, int n, int C)
+{
+    struct value v = {.values = values, .h = h, .weight = weight, .bias = bias, .n = n, .C = C, .rows = rows_a_block(C)};
+    threads_for(block_count((size_t)n, (size_t)v.rows), forward_rows, &v);
+}
+
+static void backward_rows(void *context, int i, int thread)
+{
+    (void)thread;
+    const struct value *v = context;
+    for (int row = i * v->rows; row < int_min(v->n, (i + 1) * v->rows); row++) {
+        float *dh = v->dh + (size_t)row * (size_t)v->C;
+        for (int c = 0; c < v->C; c++) dh[c] = v->dvalues[row] * v->weight[c];
+    }
+}
+
+static void backward_columns(void *context, int i, int thread)
+{
+    (void)thread;
+    const struct value *v = context;
+    size_t C = (size_t)v->C, first = (size_t)i * COLUMNS, columns = block_size(C, COLUMNS, i);
+    double sum[COLUMNS] = {0};
+    for (int row = 0; row < v->n; row++) {
+        const float *h = v->h + (size_t)row * C + first;
+        for (size_t c = 0; c < columns; c++) sum[c] += (double)v->dvalues[row] * (double)h[c];
+    }
+    for (size_t c = 0; c < columns; c++) v->dweight[first + c] += (float)sum[c];
+}
+
+void value_backward(act_t *dh, float *dweight, float *dbias, const float *dvalues, const act_t *h, const float *weight,
+                    int n, int C)
+{
+    struct value v = {.dh = dh, .dweight = dweight, .dvalues = dvalues, .h = h, .weight = weight, .n = n, .C = C,
+                      .rows = rows_a_block(C)};
+    threads_for(block_count((size_t)C, COLUMNS), backward_columns, &v);
+    threads_for(block_count((size_t)n, (size_t)v.rows), backward_rows, &v);
+    double sum = 0;
+    for (int i = 0; i < n; i++) sum += (double)dvalues[i];
+    dbias[0] += (float)sum;
+}
