@@ -50,7 +50,7 @@ static const char *word_at(const char *words, int n, size_t *length)
         words = strchr(words, '|');
         if (words) words++;
     }
-    if (words) *length = strcspn(words, "|");
+    *length = words ? strcspn(words, "|") : 0;
     return words;
 }
 
