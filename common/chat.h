@@ -65,5 +65,10 @@ int dialogue_from_hh(struct dialogue *d, const char *text, size_t length, struct
 const char *dialogue_fault(const struct dialogue *d);
 /* True when the message has nothing but white space. */
 bool message_blank(const struct message *m);
+/* Removes an end mark that a data set wrote as text behind the content ("<|endoftext|>", "</s>", ...); true when there was one. */
+bool message_cut_end_mark(struct message *m);
+/* Whether the dialogue belongs to the held-out `share`, told by its first user message alone: the same question is on the same
+ * side in every file, stage and run. */
+bool dialogue_held_out(const struct dialogue *d, double share);
 
 #endif

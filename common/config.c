@@ -109,7 +109,7 @@ void config_write(const struct config *c, struct kv *kv)
     for (int i = 0; i < SETTINGS; i++) {
         const struct setting *s = &setting[i];
         const void *field = (const char *)c + s->at;
-        size_t length;
+        size_t length = 0;
         if (s->kind == COUNT) kv_set_u64(kv, s->key, (uint64_t)*(const int *)field);
         if (s->kind == REAL) kv_set_f64(kv, s->key, *(const double *)field);
         if (s->kind == YES_NO) kv_set_bool(kv, s->key, *(const bool *)field);

@@ -3,6 +3,7 @@
  * Structure that is not understood is an error that names the key: a wrong file should not train in silence.  What is merely
  * untidy (two messages of one role in a row, an assistant who speaks first) is put in order and counted. */
 #include "common/chat.h"
+#include "common/rng.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +34,30 @@ bool message_blank(const struct message *m)
     for (size_t i = 0; i < m->length; i++)
         if (!strchr(" \t\n\r\v\f", m->content[i]) || !m->content[i]) return false;
     return true;
+}
+
+bool message_cut_end_mark(struct message *m)
+{
+    static const char *const mark[] = {"<|endoftext|>", "</s>", "<|im_end|>", "<|eot_id|>", "<|end|>"};
+    size_t end = m->length;
+    while (end > 0 && m->content[end - 1] && strchr(" \t\r\n", m->content[end - 1])) end--;
+    for (size_t i = 0; i < sizeof mark / sizeof *mark; i++) {
+        size_t n = strlen(mark[i]);
+        if (end < n || memcmp(m->content + end - n, mark[i], n) != 0) continue;
+        m->length = end - n;
+        m->content[m->length] = 0;
+        return true;
+    }
+    return false;
+}
+
+bool dialogue_held_out(const struct dialogue *d, double share)
+{
+    int i = 0;
+    while (i < d->count && d->message[i].role != ROLE_USER) i++;
+    if (i == d->count) return false;
+    struct rng r = rng_at(0, RNG_SPLIT, 0, crc32_of(0, d->message[i].content, d->message[i].length));
+    return rng_uniform(&r) < share;
 }
 
 const char *dialogue_fault(const struct dialogue *d)

@@ -1,0 +1,357 @@
+/* test_chat.c - every template pinned as text and ids, masks, prefixes, hostile content, and every shape of dialogue. */
+#include "common/chat.h"
+#include "format/kv.h"
+#include "test/test.h"
+
+/* A tokenizer whose merges come from a sentence, so that multi-byte tokens exist. */
+static bool one_text(void *self, const char **text, size_t *length)
+{
+    bool *done = self;
+    if (*done) return false;
+    *done = true;
+    *text = "hello there hello there user user assistant assistant the the and and\n\n\n\n## ## ASSISTANT: ASSISTANT: <|end|> <|end|>";
+    *length = strlen(*text);
+    return true;
+}
+
+static struct tokenizer *make_tokenizer(void)
+{
+    static const char *const special[] = {"<|endoftext|>"};
+    struct tokenizer_training how = {.vocab = 320, .pattern = PATTERN_GPT2, .special = special, .n_special = 1};
+    struct tokenizer *t = NULL;
+    struct error error;
+    bool done = false;
+    if (tokenizer_train(&t, one_text, &done, &how, &error)) die("%s", error.text);
+    return t;
+}
+
+struct rendered { struct ids ids, ends; struct bytes mask, text; };
+
+static struct rendered render(const struct chat *c, const struct dialogue *d, enum chat_train train, bool prompt)
+{
+    struct rendered r = {0};
+    chat_render(c, d, train, prompt, &r.ids, &r.mask, &r.ends);
+    tokenizer_decode(&r.text, c->tokenizer, r.ids.id, r.ids.count);
+    return r;
+}
+
+static void rendered_free(struct rendered *r)
+{
+    free(r->ids.id);
+    free(r->ends.id);
+    bytes_free(&r->mask);
+    bytes_free(&r->text);
+}
+
+static int mask_sum(const struct rendered *r)
+{
+    int sum = 0;
+    for (size_t i = 0; i < r->mask.size; i++) sum += r->mask.data[i];
+    return sum;
+}
+
+/* The trained part, each run of it in brackets, as text. */
+static void trained_text(struct bytes *out, const struct chat *c, const struct rendered *r)
+{
+    for (size_t i = 0; i < r->ids.count; i++) {
+        bool on = r->mask.data[i], before = i > 0 && r->mask.data[i - 1], after = i + 1 < r->ids.count && r->mask.data[i + 1];
+        if (!on) continue;
+        if (!before) bytes_text(out, "[");
+        tokenizer_decode(out, c->tokenizer, &r->ids.id[i], 1);
+        if (!after) bytes_text(out, "]");
+    }
+}
+
+static void say(struct dialogue *d, enum chat_role role, const char *text) { dialogue_add(d, role, text, strlen(text)); }
+
+static struct dialogue sample(void)
+{
+    struct dialogue d = {0};
+    say(&d, ROLE_SYSTEM, "be kind");
+    say(&d, ROLE_USER, "hello there");
+    say(&d, ROLE_ASSISTANT, "hello");
+    say(&d, ROLE_USER, "and the <|end|>?");
+    say(&d, ROLE_ASSISTANT, " user\n");
+    return d;
+}
+
+static void check_template(enum chat_template template, const char *text, const char *trained, const char *last)
+{
+    struct tokenizer *t = make_tokenizer();
+    struct dialogue d = sample();
+    struct chat c;
+    chat_open(&c, template, t);
+    struct rendered r = render(&c, &d, CHAT_TRAIN_ASSISTANT, false);
+    struct bytes marked = {0};
+    trained_text(&marked, &c, &r);
+    test_check(strcmp(r.text.data, text) == 0, __FILE__, __LINE__, "%s renders as {%s}", chat_template_name(template), r.text.data);
+    test_check(strcmp(marked.data, trained) == 0, __FILE__, __LINE__, "%s trains {%s}", chat_template_name(template), marked.data);
+    CHECK(r.mask.size == r.ids.count && r.ends.count == 5 && r.ends.id[4] == (int)r.ids.count);
+    CHECK(r.ids.id[r.ids.count - 1] == c.end && r.mask.data[r.mask.size - 1] == 1);
+
+    /* E-8: what is trained is the assistant's content and one end token a turn, nothing else. */
+    struct ids content = {0};
+    tokenizer_encode(&content, t, "hello", 5);
+    tokenizer_encode(&content, t, " user\n", 6);
+    CHECK(mask_sum(&r) == (int)content.count + 2);
+    struct dialogue question = {0};
+    say(&question, ROLE_USER, "hello there");
+    struct rendered prompt = render(&c, &question, CHAT_TRAIN_ASSISTANT, true), all_prompt = render(&c, &question, CHAT_TRAIN_ALL, false);
+    CHECK(mask_sum(&prompt) == 0);
+    CHECK(mask_sum(&all_prompt) == (int)all_prompt.ids.count - 1 && all_prompt.mask.data[0] == 0);
+
+    struct rendered only = render(&c, &d, CHAT_TRAIN_LAST, false), all = render(&c, &d, CHAT_TRAIN_ALL, false);
+    marked.size = 0;
+    trained_text(&marked, &c, &only);
+    CHECK(strcmp(marked.data, last) == 0);
+    CHECK(mask_sum(&all) == (int)all.ids.count - 1);
+
+    /* Two dialogues into one list: each is rendered as alone. */
+    struct rendered two = {0};
+    chat_render(&c, &question, CHAT_TRAIN_ASSISTANT, true, &two.ids, &two.mask, NULL);
+    chat_render(&c, &d, CHAT_TRAIN_ALL, false, &two.ids, &two.mask, &two.ends);
+    CHECK(two.ids.count == prompt.ids.count + r.ids.count && two.mask.data[prompt.ids.count] == 0);
+    CHECK(memcmp(two.ids.id + prompt.ids.count, r.ids.id, r.ids.count * sizeof(int)) == 0 && two.ends.id[4] == r.ends.id[4]);
+
+    free(content.id);
+    bytes_free(&marked);
+    struct rendered *each[] = {&r, &prompt, &all_prompt, &only, &all, &two};
+    for (int i = 0; i < 6; i++) rendered_free(each[i]);
+    dialogue_free(&d);
+    dialogue_free(&question);
+    tokenizer_free(t);
+}
+
+static void test_templates(void)
+{
+    check_template(TEMPLATE_QUARTET,
+        "<|endoftext|><|system|>be kind<|end|><|user|>hello there<|end|><|assistant|>hello<|end|><|user|>and the <|end|>?<|end|>"
+        "<|assistant|> user\n<|end|>", "[hello<|end|>][ user\n<|end|>]", "[ user\n<|end|>]");
+    check_template(TEMPLATE_CHATML,
+        "<|im_start|>system\nbe kind<|im_end|>\n<|im_start|>user\nhello there<|im_end|>\n<|im_start|>assistant\nhello<|im_end|>\n"
+        "<|im_start|>user\nand the <|end|>?<|im_end|>\n<|im_start|>assistant\n user\n<|im_end|>",
+        "[hello<|im_end|>][ user\n<|im_end|>]", "[ user\n<|im_end|>]");
+    check_template(TEMPLATE_LLAMA3,
+        "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nbe kind<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n"
+        "hello there<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nhello<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n"
+        "and the <|end|>?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n user\n<|eot_id|>",
+        "[hello<|eot_id|>][ user\n<|eot_id|>]", "[ user\n<|eot_id|>]");
+    check_template(TEMPLATE_ALPACA,
+        "<|endoftext|>be kind\n\n### Instruction:\nhello there\n\n### Response:\nhello<|endoftext|>\n\n### Instruction:\n"
+        "and the <|end|>?\n\n### Response:\n user\n<|endoftext|>", "[hello<|endoftext|>][ user\n<|endoftext|>]", "[ user\n<|endoftext|>]");
+    check_template(TEMPLATE_VICUNA,
+        "<|endoftext|>be kind USER: hello there ASSISTANT: hello<|endoftext|>USER: and the <|end|>? ASSISTANT:  user\n<|endoftext|>",
+        "[hello<|endoftext|>][ user\n<|endoftext|>]", "[ user\n<|endoftext|>]");
+}
+
+static void test_preambles(void)
+{
+    struct tokenizer *t = make_tokenizer();
+    struct error error;
+    struct chat c;
+    json_t *row = json_loads("{\"instruction\": \"Add.\", \"input\": \"1 2\", \"output\": \"3\"}", 0, NULL);
+    struct dialogue d = {0};
+    CHECK(dialogue_from_json(&d, row, FORMAT_AUTO, &error) == 0 && d.count == 2 && d.message[0].input == 6);
+    CHECK(strcmp(d.message[0].content, "Add.\n\n1 2") == 0);
+    chat_open(&c, TEMPLATE_ALPACA, t);
+    struct rendered r = render(&c, &d, CHAT_TRAIN_ASSISTANT, false);
+    CHECK(strcmp(r.text.data, "<|endoftext|>Below is an instruction that describes a task, paired with an input that provides further "
+                 "context. Write a response that appropriately completes the request.\n\n### Instruction:\nAdd.\n\n### Input:\n1 2\n\n"
+                 "### Response:\n3<|endoftext|>") == 0);
+    rendered_free(&r);
+    dialogue_free(&d);
+    say(&d, ROLE_USER, "hello");
+    r = render(&c, &d, CHAT_TRAIN_ASSISTANT, true);
+    CHECK(strcmp(r.text.data, "<|endoftext|>Below is an instruction that describes a task. Write a response that appropriately "
+                 "completes the request.\n\n### Instruction:\nhello\n\n### Response:\n") == 0);
+    rendered_free(&r);
+    chat_open(&c, TEMPLATE_VICUNA, t);
+    r = render(&c, &d, CHAT_TRAIN_ASSISTANT, true);
+    CHECK(strcmp(r.text.data, "<|endoftext|>A chat between a curious user and an artificial intelligence assistant. The assistant gives "
+                 "helpful, detailed, and polite answers to the user's questions. USER: hello ASSISTANT: ") == 0);
+    rendered_free(&r);
+    dialogue_free(&d);
+    json_decref(row);
+    tokenizer_free(t);
+}
+
+/* E-9: the ids of a prompt are a prefix of the ids of prompt and answer, for every template, cut and kind of answer; and
+ * content full of control strings yields exactly the control ids of a dialogue of the same shape with plain content. */
+static void test_prefix_and_hostile(void)
+{
+    static const char *const content[] = {
+        "hello", "", " ", "\n", "\n\nhello", "<|im_start|>assistant\n", "<|end|><|user|>", "<|endoftext|>", "<|eot_id|>",
+        "\n\n### Response:\n", " ASSISTANT: ", "\xff\xfe\x80", "\xe4\xbd\xa0\xe5\xa5\xbd", "a\tb  ",
+    };
+    enum { N = sizeof content / sizeof *content };
+    for (enum chat_template template = TEMPLATE_QUARTET; template <= TEMPLATE_VICUNA; template++) {
+        struct tokenizer *t = make_tokenizer();
+        struct chat c;
+        chat_open(&c, template, t);
+        bool prefix = true, control = true;
+        for (int i = 0; i < N * N; i++) {
+            struct dialogue d = {0}, plain = {0};
+            if (i % 3 == 0) { say(&d, ROLE_SYSTEM, content[i % N]); say(&plain, ROLE_SYSTEM, "x"); }
+            for (int turn = 0; turn < 3; turn++) {
+                say(&d, i % 5 == 4 && turn == 1 ? ROLE_TOOL : ROLE_USER, content[(i + turn) % N]);
+                say(&plain, i % 5 == 4 && turn == 1 ? ROLE_TOOL : ROLE_USER, "x");
+                struct rendered prompt = render(&c, &d, CHAT_TRAIN_ASSISTANT, true);
+                say(&d, ROLE_ASSISTANT, content[(i / N + turn) % N]);
+                say(&plain, ROLE_ASSISTANT, "x");
+                struct rendered whole = render(&c, &d, CHAT_TRAIN_ASSISTANT, false);
+                prefix = prefix && prompt.ids.count < whole.ids.count &&
+                         memcmp(prompt.ids.id, whole.ids.id, prompt.ids.count * sizeof(int)) == 0 &&
+                         memcmp(prompt.mask.data, whole.mask.data, prompt.ids.count) == 0;
+                rendered_free(&prompt);
+                rendered_free(&whole);
+            }
+            struct rendered a = render(&c, &d, CHAT_TRAIN_ASSISTANT, false), b = render(&c, &plain, CHAT_TRAIN_ASSISTANT, false);
+            int in_a = 0, in_b = 0;
+            for (size_t k = 0; k < a.ids.count; k++) in_a += tokenizer_is_special(t, a.ids.id[k]);
+            for (size_t k = 0; k < b.ids.count; k++) in_b += tokenizer_is_special(t, b.ids.id[k]);
+            control = control && in_a == in_b;
+            rendered_free(&a);
+            rendered_free(&b);
+            dialogue_free(&d);
+            dialogue_free(&plain);
+        }
+        CHECK(prefix);
+        CHECK(control);
+        tokenizer_free(t);
+    }
+}
+
+static void test_binding(void)
+{
+    struct tokenizer *t = make_tokenizer();
+    struct error error;
+    struct chat c, again;
+    struct kv kv = {0};
+    int vocab = tokenizer_vocab(t);
+    CHECK(chat_read(&again, &kv, t, &error) == -1 && error.exit_code == EXIT_MISMATCH);
+    CHECK(chat_bind(&c, TEMPLATE_QUARTET, t, &error) == -1 && error.exit_code == EXIT_MISMATCH && strstr(error.text, "<|end|>"));
+    CHECK(chat_bind(&c, TEMPLATE_ALPACA, t, &error) == 0 && c.bos == c.end && c.end == tokenizer_special(t, "<|endoftext|>"));
+    chat_open(&c, TEMPLATE_QUARTET, t);
+    CHECK(tokenizer_vocab(t) == vocab + 4 && c.bos == tokenizer_special(t, "<|endoftext|>"));
+    chat_open(&c, TEMPLATE_QUARTET, t);
+    CHECK(tokenizer_vocab(t) == vocab + 4);
+    chat_write(&c, &kv);
+    CHECK(chat_read(&again, &kv, t, &error) == 0 && again.template == TEMPLATE_QUARTET && again.end == c.end && again.bos == c.bos);
+    for (int i = 0; i < 3; i++) CHECK(again.control[i] == c.control[i]);
+    kv_set_i64s(&kv, "stop", (int64_t[]){c.end + 1}, 1);
+    CHECK(chat_read(&again, &kv, t, &error) == -1 && error.exit_code == EXIT_DATA);
+    kv_set_text(&kv, "template", "nobody");
+    CHECK(chat_read(&again, &kv, t, &error) == -1 && error.exit_code == EXIT_DATA && strstr(error.text, "nobody"));
+    kv_set_bool(&kv, "template", true);
+    CHECK(chat_read(&again, &kv, t, &error) == -1 && error.exit_code == EXIT_DATA);
+    kv_free(&kv);
+    tokenizer_free(t);
+}
+
+/* ---- shapes of data ---- */
+
+/* "s:.. u:.. a:.." of the dialogue in a JSON row, or the error. */
+static const char *shape(const char *json, enum chat_format format)
+{
+    static char out[4000];
+    static const char letter[] = "suat";
+    struct dialogue d = {0};
+    struct error error = {0};
+    json_t *row = json_loads(json, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+    int n = 0;
+    if (!row) return "not JSON";
+    if (dialogue_from_json(&d, row, format, &error) != 0) {
+        snprintf(out, sizeof out, "%s%s", d.count || error.exit_code != EXIT_DATA ? "BAD " : "error: ", error.text);
+    } else {
+        out[0] = 0;
+        for (int i = 0; i < d.count; i++) n += snprintf(out + n, sizeof out - (size_t)n, "%c:%s|", letter[d.message[i].role], d.message[i].content);
+        snprintf(out + n, sizeof out - (size_t)n, "m%d s%d%s%s", d.merged, d.skipped, dialogue_fault(&d) ? " " : "", dialogue_fault(&d) ? dialogue_fault(&d) : "");
+    }
+    dialogue_free(&d);
+    json_decref(row);
+    return out;
+}
+
+static void expect(int line, const char *json, enum chat_format format, const char *want)
+{
+    const char *got = shape(json, format);
+    test_check(strcmp(got, want) == 0, __FILE__, line, "%s gives {%s}, expected {%s}", json, got, want);
+}
+
+static void expect_error(int line, const char *json, enum chat_format format, const char *part)
+{
+    const char *got = shape(json, format);
+    test_check(strncmp(got, "error: ", 7) == 0 && strstr(got, part), __FILE__, line, "%s gives {%s}, expected an error with {%s}", json, got, part);
+}
+
+static void test_formats(void)
+{
+    expect(__LINE__, "{\"messages\":[{\"role\":\"system\",\"content\":\"S\"},{\"role\":\"user\",\"content\":\"Q\"},{\"role\":\"assistant\",\"content\":\"A\"}]}",
+           FORMAT_AUTO, "s:S|u:Q|a:A|m0 s0");
+    expect(__LINE__, "{\"conversations\":[{\"from\":\"human\",\"value\":\"Q\"},{\"from\":\"gpt\",\"value\":\"A\"}],\"system\":\"\"}", FORMAT_AUTO, "u:Q|a:A|m0 s1");
+    expect(__LINE__, "{\"conversations\":[{\"from\":\"User\",\"value\":\"Q\"},{\"from\":\"Assistant\",\"value\":\"A\"}],\"system\":\"S\"}", FORMAT_SHAREGPT, "s:S|u:Q|a:A|m0 s0");
+    expect(__LINE__, "{\"conversations\":[{\"from\":\"gpt\",\"value\":\"Hi\"},{\"from\":\"human\",\"value\":\"Q\"},{\"from\":\"human\",\"value\":\"R\"},{\"from\":\"gpt\",\"value\":\"A\"}]}",
+           FORMAT_AUTO, "u:Q\n\nR|a:A|m1 s1");
+    expect(__LINE__, "{\"instruction\":\"I\",\"input\":\"\",\"output\":\"O\"}", FORMAT_AUTO, "u:I|a:O|m0 s0");
+    expect(__LINE__, "{\"instruction\":\"I\",\"input\":\"N\",\"output\":\"O\"}", FORMAT_AUTO, "u:I\n\nN|a:O|m0 s0");
+    expect(__LINE__, "{\"instruction\":\"I\",\"instances\":[{\"input\":\"N\",\"output\":\"O\"}]}", FORMAT_AUTO, "u:I\n\nN|a:O|m0 s0");
+    expect(__LINE__, "{\"prompt\":\"P\",\"response\":\"R\"}", FORMAT_AUTO, "u:P|a:R|m0 s0");
+    expect(__LINE__, "{\"prompt\":\"P\",\"completion\":\"R\"}", FORMAT_PROMPT, "u:P|a:R|m0 s0");
+    expect(__LINE__, "{\"prompt\":\"P\",\"output\":\"R\"}", FORMAT_AUTO, "u:P|a:R|m0 s0");
+    expect(__LINE__, "{\"question\":\"P\",\"answer\":\"R\"}", FORMAT_AUTO, "u:P|a:R|m0 s0");
+    expect(__LINE__, "{\"prompt\":[{\"role\":\"user\",\"content\":\"P\"}],\"completion\":[{\"role\":\"assistant\",\"content\":\"R\"}]}", FORMAT_AUTO, "u:P|a:R|m0 s0");
+    expect(__LINE__, "{\"prompt\":\"P\"}", FORMAT_AUTO, "u:P|m0 s0");
+    expect(__LINE__, "{\"turns\":[\"P\",\"Q\"]}", FORMAT_AUTO, "u:P|m0 s0");
+    expect(__LINE__, "\"P\"", FORMAT_AUTO, "u:P|m0 s0");
+    expect(__LINE__, "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"P\"},{\"type\":\"text\",\"value\":\"Q\"}]},{\"role\":\"assistant\",\"content\":null},{\"role\":\"tool\",\"content\":\"T\"}]}",
+           FORMAT_AUTO, "u:PQ|a:|t:T|m0 s0");
+    expect(__LINE__, "{\"messages\":[{\"role\":\"user\",\"content\":\"Q\"},{\"role\":\"system\",\"content\":\"S\"}]}", FORMAT_AUTO,
+           "u:Q|s:S|m0 s0 a system message after the first place");
+    expect(__LINE__, "{\"messages\":[]}", FORMAT_AUTO, "m0 s0 no user message");
+    expect(__LINE__, "{\"messages\":[{\"role\":\"user\",\"content\":\" \\n\"}]}", FORMAT_AUTO, "u: \n|m0 s0 an empty user message");
+    /* chosen by name, whatever else is there */
+    expect(__LINE__, "{\"messages\":[],\"instruction\":\"I\",\"output\":\"O\"}", FORMAT_ALPACA, "u:I|a:O|m0 s0");
+
+    expect_error(__LINE__, "{\"messages\":[{\"role\":\"owl\",\"content\":\"Q\"}]}", FORMAT_AUTO, "'owl'");
+    expect_error(__LINE__, "{\"messages\":[{\"content\":\"Q\"}]}", FORMAT_AUTO, "role");
+    expect_error(__LINE__, "{\"messages\":[{\"role\":\"user\"}]}", FORMAT_AUTO, "content");
+    expect_error(__LINE__, "{\"messages\":[{\"role\":\"user\",\"content\":{\"a\":1}}]}", FORMAT_AUTO, "without text");
+    expect_error(__LINE__, "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\"}]}]}", FORMAT_AUTO, "not text");
+    expect_error(__LINE__, "{\"messages\":[3]}", FORMAT_AUTO, "not an object");
+    expect_error(__LINE__, "{\"messages\":3}", FORMAT_AUTO, "messages");
+    expect_error(__LINE__, "{\"text\":\"Q\"}", FORMAT_AUTO, "messages, conversations, instruction, prompt");
+    expect_error(__LINE__, "{\"prompt\":1,\"response\":\"R\"}", FORMAT_AUTO, "prompt");
+    expect_error(__LINE__, "{\"prompt\":\"P\",\"response\":1}", FORMAT_AUTO, "response");
+    expect_error(__LINE__, "{\"instruction\":\"I\",\"output\":1}", FORMAT_AUTO, "output");
+    expect_error(__LINE__, "{\"prompt\":\"P\",\"response\":\"R\"}", FORMAT_MESSAGES, "messages");
+    expect_error(__LINE__, "{\"prompt\":\"P\",\"response\":\"R\"}", FORMAT_ALPACA, "instruction");
+    expect_error(__LINE__, "[1]", FORMAT_AUTO, "object");
+}
+
+static void test_hh(void)
+{
+    struct dialogue d = {0};
+    struct error error;
+    const char *text = "\n\nHuman: what are\n\nlines?\n\nAssistant: Two.\n\nHuman: Thanks\n\nAssistant: ";
+    CHECK(dialogue_from_hh(&d, text, strlen(text), &error) == 0 && d.count == 4);
+    CHECK(strcmp(d.message[0].content, "what are\n\nlines?") == 0 && strcmp(d.message[1].content, "Two.") == 0);
+    CHECK(d.message[3].role == ROLE_ASSISTANT && d.message[3].length == 0 && message_blank(&d.message[3]));
+    dialogue_free(&d);
+    text = "Human: a\n\nHuman: b\n\nAssistant: c Human: d";
+    CHECK(dialogue_from_hh(&d, text, strlen(text), &error) == 0 && d.count == 2 && d.merged == 1);
+    CHECK(strcmp(d.message[0].content, "a\n\nb") == 0 && strcmp(d.message[1].content, "c Human: d") == 0);
+    dialogue_free(&d);
+    CHECK(dialogue_from_hh(&d, "hello", 5, &error) == -1 && error.exit_code == EXIT_DATA && d.count == 0);
+    CHECK(dialogue_from_hh(&d, "", 0, &error) == -1);
+}
+
+int main(void)
+{
+    test_templates();
+    test_preambles();
+    test_prefix_and_hostile();
+    test_binding();
+    test_formats();
+    test_hh();
+    return test_end("chat");
+}
