@@ -17,6 +17,7 @@ struct shards_options {
     double validation;                   /* share of documents held out, by hash of their text */
     uint64_t seed;
     int row_tokens;                      /* T of a packed row: the model's context */
+    uint64_t shard_tokens;               /* a shard ends with the document that reaches this; 0: 64M */
 };
 
 /* Tokenises what is not yet there (parallel; reused when source files (size, mtime, CRC) and tokenizer are unchanged) and opens
@@ -28,6 +29,7 @@ void shards_close(struct shards *s);
 /* Documents one after the other for tokenizer training: cleaned text, in source order; next as in tokenizer_train. */
 struct documents;
 int documents_open(struct documents **out, const struct shards_options *o, struct error *error);
+uint64_t documents_bytes(const struct documents *d);                /* size of all files, compressed as they lie there */
 bool documents_next(void *documents, const char **text, size_t *length);
 int documents_close(struct documents *d, struct error *error);      /* -1: reading had failed */
 

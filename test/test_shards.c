@@ -1,0 +1,543 @@
+/* Shards from every kind of source: rows show every token once an epoch in an order that is a permutation, targets never cross a
+ * document, and what is kept, rebuilt and why. */
+#include "common/documents.h"
+#include "common/shards.h"
+#include "common/threads.h"
+#include "test/test.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <zlib.h>
+
+static char folder[] = "/tmp/test_shards_XXXXXX";
+static struct tokenizer *tokenizer;
+static struct bytes said;
+
+static char *in(const char *name)
+{
+    static char path[8][200];
+    static int n;
+    n = (n + 1) % 8;
+    snprintf(path[n], sizeof path[n], "%s/%s", folder, name);
+    return path[n];
+}
+
+static void put(const char *name, const void *data, size_t size)
+{
+    struct error error;
+    if (file_replace(in(name), data, size, &error) != 0) die("%s", error.text);
+}
+
+static void put_text(const char *name, const char *text) { put(name, text, strlen(text)); }
+
+static void put_gzip(const char *name, const char *text)
+{
+    gzFile gz = gzopen(in(name), "wb");
+    if (!gz || gzputs(gz, text) < 0 || gzclose(gz) != Z_OK) die("cannot write %s", name);
+}
+
+static void hear(void *self, const char *line)
+{
+    (void)self;
+    bytes_text(&said, "%s\n", line);
+}
+
+static bool heard(const char *words)
+{
+    bool found = said.data && strstr(said.data, words);
+    if (!found) fprintf(stderr, "expected to hear '%s', heard:\n%s", words, said.data ? said.data : "nothing\n");
+    return found;
+}
+
+struct corpus { const char *file[8]; struct shards_options options; struct option_list list; };
+
+static struct shards *open_corpus(struct corpus *c, struct error *error)
+{
+    struct shards *s = NULL;
+    c->list = (struct option_list){(char **)(void *)c->file, 0};
+    while (c->file[c->list.count]) c->list.count++;
+    c->options.data = &c->list;
+    if (!c->options.text_key) c->options.text_key = "text";
+    if (!c->options.folder) c->options.folder = in("shards");
+    if (!c->options.row_tokens) c->options.row_tokens = 16;
+    said.size = 0;
+    if (said.data) *said.data = 0;
+    return shards_open(&s, tokenizer, &c->options, hear, NULL, error) == 0 ? s : NULL;
+}
+
+static struct shards *opened(struct corpus *c)
+{
+    struct error error;
+    struct shards *s = open_corpus(c, &error);
+    if (!s) die("%s", error.text);
+    return s;
+}
+
+static void batch_take(struct batch *b, int tokens)
+{
+    size_t n = (size_t)tokens;
+    *b = (struct batch){.tokens = host_alloc(n, 4), .targets = host_alloc(n, 4), .mask = host_alloc(n, 1),
+                        .offsets = host_alloc(n + 1, 4)};
+}
+
+static void batch_free(struct batch *b)
+{
+    free(b->tokens);
+    free(b->targets);
+    free(b->mask);
+    free(b->offsets);
+}
+
+/* Text of a row's sequences, joined by '|'; end-of-text tokens show as '#'. */
+static char *row_text(const struct shards *s, bool validation, uint64_t index)
+{
+    struct batch b;
+    struct bytes text = {0};
+    batch_take(&b, 4096);
+    shards_row(s, validation, index, &b);
+    for (int i = 0; i < b.S; i++) {
+        if (i > 0) bytes_add(&text, "|", 1);
+        for (int t = b.offsets[i]; t < b.offsets[i + 1]; t++) {
+            size_t length;
+            const char *bytes = tokenizer_bytes(tokenizer, b.tokens[t], &length);
+            if (tokenizer_is_special(tokenizer, b.tokens[t])) bytes = "#", length = 1;
+            bytes_add(&text, bytes, length);
+        }
+    }
+    batch_free(&b);
+    return text.data;
+}
+
+static int by_text(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+
+/* All rows of an epoch, sorted, a line each. */
+static char *epoch_text(const struct shards *s, bool validation, uint64_t epoch)
+{
+    uint64_t n = shards_rows(s, validation);
+    char **row = host_alloc(n + 1, sizeof *row);
+    struct bytes text = {0};
+    for (uint64_t i = 0; i < n; i++) row[i] = row_text(s, validation, epoch * n + i);
+    qsort(row, n, sizeof *row, by_text);
+    for (uint64_t i = 0; i < n; i++) {
+        bytes_text(&text, "%s\n", row[i]);
+        free(row[i]);
+    }
+    free(row);
+    return text.data ? text.data : host_text("%s", "");
+}
+
+/* ---- worked example ---- */
+
+static bool next_nothing(void *self, const char **text, size_t *length)
+{
+    (void)self, (void)text, (void)length;
+    return false;
+}
+
+/* A tokenizer of 256 bytes and <|endoftext|>: every letter is a token. */
+static void make_tokenizer(void)
+{
+    struct error error;
+    const char *special[] = {"<|endoftext|>"};
+    struct tokenizer_training how = {.vocab = 257, .pattern = PATTERN_GPT2, .special = special, .n_special = 1};
+    if (tokenizer_train(&tokenizer, next_nothing, NULL, &how, &error) != 0) die("%s", error.text);
+}
+
+static void check_worked(void)
+{
+    put_text("worked.txt", "abc\n<|endoftext|>\ndefghij\n<|endoftext|>\n \n<|endoftext|>\nk");
+    struct corpus c = {{in("worked.txt")}, {.row_tokens = 6}};
+    struct shards *s = opened(&c);
+    CHECK(shards_tokens(s, false) == 6 + 10 + 3 && shards_documents(s, false) == 3 && shards_rows(s, false) == 4);
+    CHECK(shards_rows(s, true) == 0 && shards_tokens(s, true) == 0);
+    CHECK(close_to(shards_bytes_per_token(s, false), (4 + 8 + 1) / 16.0, 1e-12, 0));
+    char *text = epoch_text(s, false, 0);
+    /* rows of 6 of  #abc\n#  #defghij\n#  #k# , sorted */
+    CHECK(strcmp(text, "#\n#abc\n#\n#defgh\nij\n#|#k\n") == 0);
+    free(text);
+
+    for (uint64_t i = 0; i < 4; i++) {
+        struct batch b;
+        batch_take(&b, 64);
+        shards_row(s, false, i, &b);
+        for (int t = 0; t < b.N; t++) {
+            bool end = b.tokens[t] == 'h', last_of_row = t == b.N - 1;
+            if (end && last_of_row) CHECK(b.mask[t] == 1 && b.targets[t] == 'i');          /* goes on in the next row */
+            if (b.tokens[t] == 'k') CHECK(b.mask[t] == 1 && b.targets[t] == tokenizer_special(tokenizer, "<|endoftext|>"));
+            if (b.tokens[t] == '\n') CHECK(b.mask[t] == 1);
+        }
+        batch_free(&b);
+    }
+    shards_close(s);
+}
+
+/* ---- properties on a larger corpus ---- */
+
+static void random_corpus(const char *name, int documents, uint32_t seed)
+{
+    struct bytes text = {0};
+    for (int d = 0; d < documents; d++) {
+        int words = (int)((seed = seed * 1103515245u + 12345u) >> 16) % 60 + 1;
+        for (int w = 0; w < words; w++) bytes_text(&text, "%c%x ", 'a' + d % 26, (seed = seed * 1103515245u + 12345u) >> 20);
+        bytes_text(&text, "\n<|endoftext|>\n");
+    }
+    put(name, text.data, text.size);
+    bytes_free(&text);
+}
+
+/* whole: no document is cut for validation. */
+static void check_rows(const struct shards *s, int T, bool whole)
+{
+    struct batch b;
+    int eot = tokenizer_special(tokenizer, "<|endoftext|>");
+    uint64_t rows = shards_rows(s, false), tokens = 0, targets = 0, starts = 0, ends = 0, wrong = 0;
+    batch_take(&b, 2 * T);
+    for (uint64_t i = 0; i < rows; i++) {
+        b.N = b.S = 0;
+        shards_row(s, false, i, &b);
+        wrong += b.N > T || b.N == 0 || b.offsets[0] != 0 || b.offsets[b.S] != b.N;
+        for (int k = 0; k < b.S; k++)
+            for (int t = b.offsets[k]; t < b.offsets[k + 1]; t++) {
+                bool first = t == b.offsets[k], last = t + 1 == b.offsets[k + 1];
+                tokens++;
+                targets += b.mask[t];
+                starts += b.tokens[t] == eot && b.mask[t] && first;
+                ends += b.tokens[t] == eot && !b.mask[t];
+                wrong += !last && (b.mask[t] != 1 || b.targets[t] != b.tokens[t + 1]);          /* moved left by one */
+                wrong += whole && !b.mask[t] && b.tokens[t] != eot;                   /* only the end of a document has no target */
+                wrong += !first && !last && b.tokens[t] == eot;              /* no sequence holds two documents */
+            }
+    }
+    CHECK(wrong == 0);
+    CHECK(tokens == shards_tokens(s, false));
+    CHECK(targets == tokens - shards_documents(s, false) && starts == shards_documents(s, false));
+    CHECK(ends == (whole ? starts : 0));
+    batch_free(&b);
+}
+
+static void check_properties(void)
+{
+    random_corpus("many.txt", 700, 5);
+    for (int T = 2; T <= 300; T = T * 3 + 1) {
+        struct corpus c = {{in("many.txt")}, {.row_tokens = T, .validation = 0.1, .seed = 3, .shard_tokens = 20000}};
+        struct shards *s = opened(&c);
+        check_rows(s, T, true);
+        CHECK(shards_documents(s, false) + shards_documents(s, true) == 700);
+        CHECK(shards_documents(s, true) > 40 && shards_documents(s, true) < 110);
+        /* the same rows in every epoch, in another order */
+        char *first = epoch_text(s, false, 0), *second = epoch_text(s, false, 1);
+        CHECK(strcmp(first, second) == 0);
+        free(first);
+        free(second);
+        int moved = 0;
+        uint64_t rows = shards_rows(s, false);
+        for (uint64_t i = 0; i < 20; i++) {
+            char *a = row_text(s, false, i % rows), *b = row_text(s, false, rows + i % rows);
+            moved += strcmp(a, b) != 0;
+            free(a);
+            free(b);
+        }
+        CHECK(moved > 10);
+        shards_close(s);
+    }
+    /* the held-out documents depend on their text alone: neither on the seed nor on the other files */
+    struct corpus one = {{in("many.txt")}, {.validation = 0.1, .seed = 1}}, two = one;
+    random_corpus("more.txt", 300, 77);
+    two.file[0] = in("more.txt");
+    two.file[1] = in("many.txt");
+    two.options.seed = 2;
+    struct shards *a = opened(&one), *b = opened(&two);
+    CHECK(shards_documents(b, true) > shards_documents(a, true) && shards_identity(a) != shards_identity(b));
+    char *some = row_text(a, true, 0), *all = epoch_text(b, true, 0);
+    CHECK(strlen(some) > 10 && strstr(all, "#"));
+    free(some);
+    free(all);
+    shards_close(a);
+    shards_close(b);
+}
+
+/* ---- weights ---- */
+
+static void check_weights(void)
+{
+    struct bytes text = {0};
+    for (int i = 0; i < 40; i++) bytes_text(&text, "%s", "aaaaaaaa");
+    put("a.txt", text.data, text.size);                                     /* 322 tokens: 33 rows of 10 */
+    memset(text.data, 'b', text.size);
+    put("b.txt", text.data, text.size);
+    bytes_free(&text);
+    char weighted[220], repeated[220];
+    snprintf(weighted, sizeof weighted, "%s=2.5", in("a.txt"));
+    snprintf(repeated, sizeof repeated, "%s=1.5", in("a.txt"));
+    struct corpus c = {{in("b.txt"), weighted}, {.row_tokens = 10}}, again = {{in("a.txt"), in("b.txt"), repeated}, {.row_tokens = 10}};
+    struct shards *s = opened(&c), *r = opened(&again);
+    CHECK(shards_rows(s, false) == 33 + 83 && shards_rows(r, false) == 33 + 83);
+    for (uint64_t epoch = 0; epoch < 2; epoch++) {
+        char *rows = epoch_text(s, false, epoch);
+        int a = 0, b = 0;
+        for (char *line = strtok(rows, "\n"); line; line = strtok(NULL, "\n")) {
+            a += strchr(line, 'a') != NULL || strcmp(line, "|#") == 0;
+            b += strchr(line, 'b') != NULL;
+        }
+        CHECK(b == 33 && a == 83);
+        free(rows);
+    }
+    shards_close(s);
+    shards_close(r);
+}
+
+/* ---- sources ---- */
+
+static uint64_t count_of(const char *name, const char *key, const char *separator)
+{
+    struct corpus c = {{in(name)}, {.text_key = key, .separator = separator}};
+    struct shards *s = opened(&c);
+    uint64_t n = shards_documents(s, false);
+    shards_close(s);
+    return n;
+}
+
+static void check_sources(void)
+{
+    put_text("rows.jsonl", "{\"text\":\"one\"}\n{\"text\":\"two\\r\\nlines\"}\n\n\"three\"\n{\"text\":\"\"}\n");
+    put_text("rows.json", "[{\"body\":[\"a\",\"b\"]},{\"body\":\"c\"}]");
+    put_gzip("zip.txt.gz", "one\n---\ntwo\n---\nthree\n");
+    put_gzip("zip.jsonl.gz", "{\"text\":\"one\"}\n{\"text\":\"two\"}\n");
+    put_text("unsplit.txt", "one\n---\ntwo\n ---\n<|endoftext|> no\n");
+    CHECK(count_of("rows.jsonl", NULL, NULL) == 3);
+    CHECK(heard("1 carriage returns removed"));
+    CHECK(count_of("rows.json", "body", NULL) == 2);
+    CHECK(count_of("zip.txt.gz", NULL, "---") == 3);
+    CHECK(count_of("zip.jsonl.gz", NULL, NULL) == 2);
+    CHECK(count_of("unsplit.txt", NULL, NULL) == 1);
+    CHECK(count_of("unsplit.txt", NULL, "---") == 2);
+    CHECK(heard("tokenising again") && heard("--document-separator"));
+
+    put_text("dirty.txt", "\xEF\xBB\xBFone\r\ntwo\r\n<|endoftext|>\r\nbad \xFF\xFE bytes\r\n");
+    struct corpus c = {{in("dirty.txt")}, {.row_tokens = 64}};
+    struct shards *s = opened(&c);
+    CHECK(heard("1 byte order marks and 3 carriage returns removed, 2 invalid bytes replaced"));
+    char *text = epoch_text(s, false, 0);
+    CHECK(strcmp(text, "#one\ntwo\n#|#bad \xEF\xBF\xBD\xEF\xBF\xBD bytes\n#\n") == 0);
+    free(text);
+    shards_close(s);
+    s = opened(&c);
+    CHECK(heard("2 invalid bytes replaced") && !strstr(said.data, "again"));        /* said again from the shard */
+    shards_close(s);
+}
+
+static void check_tails(void)
+{
+    struct bytes text = {0};
+    for (int i = 0; i < 1000; i++) bytes_text(&text, "line %03d\n", i);
+    put("single.txt", text.data, text.size);
+    struct corpus c = {{in("single.txt")}, {.row_tokens = 32, .validation = 0.05}};
+    struct shards *s = opened(&c);
+    CHECK(heard("from the ends of"));
+    CHECK(shards_tokens(s, true) == 451 && shards_tokens(s, false) == 9002 - 451);      /* ceil(0.05 * 9002) */
+    CHECK(shards_documents(s, true) == 1 && shards_documents(s, false) == 1);
+    char *row = row_text(s, true, 0), *rows = epoch_text(s, false, 0);
+    CHECK(strncmp(row, "line 950\nline 951\nline 952\nline ", 32) == 0);
+    CHECK(strstr(rows, "950") == NULL && strstr(rows, "949"));
+    check_rows(s, 32, false);
+    free(row);
+    free(rows);
+    shards_close(s);
+    bytes_free(&text);
+}
+
+/* ---- reuse, change, damage ---- */
+
+static char *only_shard(const char *shards)
+{
+    char *command = host_text("ls %s/*.shard", shards);
+    FILE *list = popen(command, "r");
+    char line[300] = "";
+    if (!list || !fgets(line, sizeof line, list)) die("no shard in %s", shards);
+    while (fgets(line + 290, 10, list)) { }
+    pclose(list);
+    free(command);
+    return host_text("%.*s", (int)strcspn(line, "\n"), line);
+}
+
+static void check_reuse(void)
+{
+    struct error error;
+    put_text("kept.txt", "a text that stays\n<|endoftext|>\nand another\n");
+    struct corpus c = {{in("kept.txt")}, {.folder = in("kept")}};
+    struct shards *s = opened(&c);
+    CHECK(!strstr(said.data, "again"));
+    uint32_t identity = shards_identity(s);
+    shards_close(s);
+
+    char *path = only_shard(in("kept"));
+    struct stat before, after;
+    CHECK(stat(path, &before) == 0);
+    s = opened(&c);
+    CHECK(stat(path, &after) == 0 && before.st_ino == after.st_ino && shards_identity(s) == identity);
+    shards_close(s);
+
+    put_text("kept.txt", "a text that stays\n<|endoftext|>\nand another\n");        /* new time, same bytes */
+    s = opened(&c);
+    CHECK(stat(path, &after) == 0 && before.st_ino == after.st_ino && !strstr(said.data, "again"));
+    shards_close(s);
+
+    struct bytes good = {0};
+    CHECK(file_read(&good, path, 1 << 20, &error) == 0);
+    for (size_t at = 0; at < good.size; at += at < 192 || at > good.size - 60 ? 1 : 7) {
+        struct bytes damaged = {0};
+        bytes_add(&damaged, good.data, good.size);
+        damaged.data[at] ^= 0x40;
+        if (file_replace(path, damaged.data, damaged.size, &error) != 0) die("%s", error.text);
+        bytes_free(&damaged);
+        s = open_corpus(&c, &error);
+        struct bytes now = {0};
+        bool same = s && shards_identity(s) == identity && file_read(&now, path, 1 << 20, &error) == 0 && now.size == good.size;
+        test_check(same, __FILE__, __LINE__, "byte %zu: %s", at, said.data);
+        bytes_free(&now);
+        shards_close(s);
+    }
+    for (size_t size = 0; size < good.size; size += 13) {
+        if (file_replace(path, good.data, size, &error) != 0) die("%s", error.text);
+        s = open_corpus(&c, &error);
+        CHECK(s && shards_identity(s) == identity && heard("damaged"));
+        shards_close(s);
+    }
+    put_text("kept.txt", "a text that changed\n");
+    s = opened(&c);
+    CHECK(heard("has changed") && shards_identity(s) != identity && shards_documents(s, false) == 1);
+    shards_close(s);
+    bytes_free(&good);
+    free(path);
+}
+
+static void check_threads(void)
+{
+    char *text[2];
+    for (int k = 0; k < 2; k++) {
+        char name[16];
+        snprintf(name, sizeof name, "threads%d", k);
+        threads_start(k == 0 ? 1 : 3);
+        struct corpus c = {{in("many.txt")}, {.folder = in(name), .row_tokens = 50, .shard_tokens = 3000}};
+        struct shards *s = opened(&c);
+        text[k] = epoch_text(s, false, 2);
+        shards_close(s);
+    }
+    CHECK(strcmp(text[0], text[1]) == 0);
+    free(text[0]);
+    free(text[1]);
+    char *command = host_text("for f in %s/*; do cmp $f %s/$(basename $f) || exit 1; done", in("threads0"), in("threads1"));
+    CHECK(system(command) == 0);
+    free(command);
+}
+
+/* ---- long documents ---- */
+
+/* Pieces of a text of several times PIECE_LIMIT: none too large, together the cleaned text, and cut before spaces. */
+static void check_pieces(bool spaces)
+{
+    struct bytes text = {0}, clean = {0}, joined = {0};
+    struct text_counts counts = {0};
+    uint32_t seed = 9;
+    while (text.size < 2.6 * PIECE_LIMIT) {
+        uint32_t r = (seed = seed * 1103515245u + 12345u) >> 16;
+        if (spaces) bytes_text(&text, "w%x%s", r, r % 7 == 0 ? "\r\n" : "z ");
+        else bytes_add(&text, "\xE7\xBA\xA2", 3);                           /* one line, no space */
+    }
+    put("long.txt", text.data, text.size);
+    text_clean(&clean, text.data, text.size, true, &counts);
+    struct document_rules rules = {"text", NULL};
+    struct pieces *p;
+    struct piece piece;
+    struct error error;
+    int n = 0, lasts = 0, bad = 0;
+    pieces_open(&p, &rules);
+    CHECK(pieces_file(p, in("long.txt"), &error) == 0);
+    while (pieces_next(p, &piece, &error) == 1) {
+        bad += piece.length > PIECE_LIMIT || piece.length == 0 || piece.first != (n == 0);
+        if (n > 0) bad += spaces ? piece.text[0] != ' ' : utf8_length(piece.text, piece.length) != 3;
+        bytes_add(&joined, piece.text, piece.length);
+        lasts += piece.last;
+        n++;
+    }
+    CHECK(n == 3 && lasts == 1 && bad == 0);
+    CHECK(joined.size == clean.size && memcmp(joined.data, clean.data, clean.size) == 0);
+    CHECK(pieces_counts(p).carriage_returns == counts.carriage_returns && pieces_counts(p).invalid == 0);
+    pieces_close(p);
+    bytes_free(&text);
+    bytes_free(&clean);
+    bytes_free(&joined);
+}
+
+/* ---- refusals ---- */
+
+static void check_refusals(void)
+{
+    struct { const char *name, *content, *key; int code; const char *says; } r[] = {
+        {"r1.jsonl", "{\"text\":\"a\"}\n{\"body\":\"b\", \"id\":1}\n", "text", EXIT_DATA, "r1.jsonl:2: there is no key 'text', found body, id"},
+        {"r2.jsonl", "{\"text\":7}\n", "text", EXIT_DATA, "r2.jsonl:1: the key 'text' holds a number, expected a string or a list"},
+        {"r3.jsonl", "{\"text\":\"a\"}\nnope\n", "text", EXIT_DATA, "r3.jsonl:2: not JSON at column 1 (invalid token), found 'nope'"},
+        {"r4.jsonl", "[1]", "text", EXIT_DATA, "r4.jsonl[0]: found a number, expected an object"},
+        {"r5.txt", "", "text", EXIT_DATA, "there is no text in"},
+        {"r6.txt", " \n\n", "text", EXIT_DATA, "there is no text in"},
+        {"r7.jsonl", "{}\n", "text", EXIT_DATA, "found none"},
+    };
+    for (size_t i = 0; i < sizeof r / sizeof *r; i++) {
+        struct error error = {0};
+        put_text(r[i].name, r[i].content);
+        struct corpus c = {{in(r[i].name)}, {.text_key = r[i].key}};
+        struct shards *s = open_corpus(&c, &error);
+        test_check(!s && error.exit_code == r[i].code && strstr(error.text, r[i].says), __FILE__, __LINE__, "%s: %d %s", r[i].name,
+                   error.exit_code, error.text);
+    }
+    struct error error = {0};
+    struct corpus missing = {{in("nowhere.txt")}};
+    CHECK(!open_corpus(&missing, &error) && error.exit_code == EXIT_NOINPUT);
+}
+
+static void check_documents(void)
+{
+    char *file[] = {in("rows.jsonl"), in("zip.txt.gz")};
+    struct option_list list = {file, 2};
+    struct shards_options o = {.data = &list, .text_key = "text"};
+    struct documents *d;
+    struct error error;
+    struct bytes all = {0};
+    const char *text;
+    size_t length;
+    CHECK(documents_open(&d, &o, &error) == 0 && documents_bytes(d) > 0);
+    while (documents_next(d, &text, &length)) {
+        bytes_add(&all, text, length);
+        bytes_add(&all, "|", 1);
+    }
+    CHECK(documents_close(d, &error) == 0 && strcmp(all.data, "one|two\nlines|three|one\n---\ntwo\n---\nthree\n|") == 0);
+    bytes_free(&all);
+    file[0] = in("r3.jsonl");
+    CHECK(documents_open(&d, &o, &error) == 0);
+    while (documents_next(d, &text, &length)) { }
+    CHECK(documents_close(d, &error) == -1 && error.exit_code == EXIT_DATA);
+}
+
+int main(void)
+{
+    if (!mkdtemp(folder)) die("no temporary folder");
+    make_tokenizer();
+    check_worked();
+    check_properties();
+    check_weights();
+    check_sources();
+    check_tails();
+    check_reuse();
+    check_threads();
+    check_pieces(true);
+    check_pieces(false);
+    check_refusals();
+    check_documents();
+    threads_stop();
+    tokenizer_free(tokenizer);
+    bytes_free(&said);
+    char *remove = host_text("rm -rf %s", folder);
+    CHECK(system(remove) == 0);
+    free(remove);
+    return test_end("test_shards");
+}
