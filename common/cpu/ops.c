@@ -2,6 +2,8 @@
 #include "common/cpu/scratch.h"
 #include "common/threads.h"
 
+_Static_assert(SCRATCH_STRIPS + SCRATCH_PANEL + SCRATCH_TILE + SCRATCH_BETWEEN <= SCRATCH_ATTENTION, "products fit the scratch");
+
 static struct { float *base; int threads; } all;
 
 void ops_open(struct memory *memory)

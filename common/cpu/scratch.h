@@ -15,7 +15,7 @@ struct scratch {
     float *panel;       /* MATMUL_BLOCK steps of TILE_COLUMNS */
     float *tile;        /* TILE_ROWS x TILE_COLUMNS */
     float *between;     /* PRODUCT_STRIPS * TILE_ROWS rows of PRODUCT_COLUMNS */
-    float *attention;   /* SCRATCH_ATTENTION floats; overlaps the above */
+    float *attention;   /* SCRATCH_ATTENTION floats, the same memory */
 };
 
 enum {
@@ -23,7 +23,7 @@ enum {
     SCRATCH_PANEL = MATMUL_BLOCK * TILE_COLUMNS,
     SCRATCH_TILE = TILE_ROWS * TILE_COLUMNS,
     SCRATCH_BETWEEN = PRODUCT_STRIPS * TILE_ROWS * PRODUCT_COLUMNS,
-    SCRATCH_ATTENTION = SCRATCH_STRIPS + SCRATCH_PANEL + SCRATCH_TILE + SCRATCH_BETWEEN,
+    SCRATCH_ATTENTION = 200 * 1024,                 /* more than all of the above; heads of 1024 channels fit */
 };
 
 /* The buffers of one thread.  Dies before ops_open, or for a thread started after it. */

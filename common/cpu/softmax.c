@@ -63,3 +63,17 @@ void softmax_exp(float *e, const struct softmax *s, const float *z, int V)
     for (; i + VW <= V; i += VW) v_store(e + i, v_exp(below_max(z + i, s->max, VW)));
     if (i < V) v_store_part(e + i, v_exp(below_max(z + i, s->max, V - i)), V - i);
 }
+
+void softmax_gradient(float *dz, const struct softmax *s, int token, double logprob_slope, double entropy_coef, int V)
+{
+    double log_sum = log(s->sum), entropy = log_sum - s->weighted / s->sum;
+    float inverse = (float)(1 / s->sum), constant = (float)(entropy_coef * (entropy - log_sum) - logprob_slope);
+    float coef = (float)entropy_coef;
+    for (int i = 0; i < V; i += VW) {
+        vf d = below_max(dz + i, s->max, V - i), p = v_exp(d) * inverse;
+        vf x = coef == 0 ? p * constant : p * (constant + coef * d);
+        if (V - i >= VW) v_store(dz + i, x);
+        else v_store_part(dz + i, x, V - i);
+    }
+    dz[token] += (float)logprob_slope;
+}

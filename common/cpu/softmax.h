@@ -16,4 +16,8 @@ float softmax_entropy(const struct softmax *s);
 /* e = exp(z - max); e / sum are the probabilities.   e, z (V), e may be z */
 void softmax_exp(float *e, const struct softmax *s, const float *z, int V);
 
+/* The gradient, in place of z, of logprob_slope * logprob(token) - entropy_coef * entropy:
+ *   dz[j] = logprob_slope * ([j = token] - p[j]) + entropy_coef * p[j] * (log p[j] + entropy) */
+void softmax_gradient(float *z, const struct softmax *s, int token, double logprob_slope, double entropy_coef, int V);
+
 #endif

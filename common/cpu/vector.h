@@ -93,4 +93,22 @@ INLINE vf v_exp(vf x)
     return v_select(x == x, y, x);
 }
 
+/* The same for x <= 0 (or NaN), with fewer steps: exactly 0 below -86. */
+INLINE vf v_exp_low(vf x)
+{
+    vf clamped = v_select(x < -86.0f, v_set(-86.0f), x);
+    vf n = (clamped * 1.44269504f + 12582912.0f) - 12582912.0f;
+    vf r = clamped - n * 0.693359375f;
+    r = r + n * 2.12194440e-4f;
+    vf p = v_set(1.9875691500e-4f);
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.0f;
+    vf y = (vf)((vi)p + (__builtin_convertvector(n, vi) << 23));      /* n is added to the exponent */
+    return v_select(x < -86.0f, v_set(0), y);
+}
+
 #endif

@@ -1,0 +1,271 @@
+/* attention.c (CPU) - softmax(q k^T) v in blocks, for training and for decoding.
+ *
+ * The unit is a strip: up to TILE_ROWS query rows against one block of keys.  Blocks start at fixed positions of the sequence,
+ * and a masked key adds an exact 0 to sums that are never -0; so a row's bits do not depend on the rows beside it, and the
+ * strip that decodes one token from the cache repeats those of training.  Keys lie as panels across lanes (scores of
+ * 2 VW keys at once), values as panels across channels; the cache keeps them in this form.
+ * Source: Dao et al. 2022, alg. 1 (running maximum and sum). */
+#include "common/cpu/attention.h"
+#include "common/threads.h"
+
+#include <assert.h>
+
+enum {
+    KEYS_MOST = 256, KEYS_LEAST = 32,
+    KEY_FLOATS = 16384,                         /* of a block of keys; as many of values: half a second-level cache */
+    ROWS = 256,                                 /* query rows of a task, for which a block is packed once */
+    SCORES_LD = KEYS_MOST + 16,                 /* not a power of two: rows would share cache sets */
+    DECODE_ROWS = TILE_ROWS,
+};
+
+static int keys_in_block(int D) { return attention_block(D, KEYS_MOST, KEYS_LEAST, KEY_FLOATS); }
+
+struct block {                                  /* keys and values from position `start` on */
+    const float *k, *v;
+    size_t v_panel;                             /* floats from one panel of values to the next */
+    int start;
+};
+
+struct strip {
+    int rows, D;
+    const float *q; size_t ldq;
+    float *y; size_t ldy;                       /* the weighted sum so far */
+    int position, position_step;                /* of row r: position + r * position_step */
+    const float *slopes; int slope_step;        /* of row r: slopes[r * slope_step]; NULL: none */
+    float *max, *sum;                           /* of row r, so far */
+};
+
+/* Scores of one row become exp(score - max).  Returns the factor for what earlier blocks gave.  Compiled once: all callers
+ * get the same bits. */
+static __attribute__((noinline)) float softmax_part(float *s, int valid, int width, float scale, float slope, int distance,
+                                                    float *max, float *sum)
+{
+    vf most = v_set(-__builtin_inff());
+    for (int j = 0; j < width; j += VW) {
+        vf x = v_load(s + j) * scale;
+        if (slope != 0) x = x - slope * __builtin_convertvector(distance - j - v_lanes(), vf);
+        if (j + VW > valid) x = v_select(v_lanes() < valid - j, x, v_set(-__builtin_inff()));
+        v_store(s + j, x);
+        most = v_max(x, most);
+    }
+    float old = *max, new = v_max_lane(most);
+    new = old > new ? old : new;
+    vf total = v_set(0);
+    for (int j = 0; j < width; j += VW) {
+        vf e = v_exp_low(v_load(s + j) - new);
+        v_store(s + j, e);
+        total += e;
+    }
+    float factor = v_exp_low(v_set(old - new))[0];
+    *max = new;
+    *sum = *sum * factor + v_sum(total);
+    return factor;
+}
+
+/* y = y * factor + sums, row by row; y = sums at first. */
+static void add_values(const struct strip *t, const float *sums, const float *factor, int d, bool first)
+{
+    int n = int_min(TILE_COLUMNS, t->D - d);
+    for (int r = 0; r < t->rows; r++, sums += TILE_COLUMNS) {
+        float *y = t->y + r * t->ldy + d;
+        for (int c = 0; c < n; c += VW) {
+            int part = int_min(VW, n - c);
+            vf x = v_load(sums + c);
+            if (!first) x += factor[r] * (part == VW ? v_load(y + c) : v_load_part(y + c, part));
+            if (part == VW) v_store(y + c, x);
+            else v_store_part(y + c, x, part);
+        }
+    }
+}
+
+static void attend(const struct strip *t, const struct block *b, int keys)
+{
+    float scores[TILE_ROWS * SCORES_LD], sums[TILE_ROWS * TILE_COLUMNS], factor[TILE_ROWS], scale = attention_scale(t->D);
+    int last = t->position + (t->rows - 1) * t->position_step;
+    int most = int_min(last - b->start + 1, keys), width = (int)tile_round((size_t)most, TILE_COLUMNS);
+    for (int j = 0; j < width; j += TILE_COLUMNS)
+        tile_rows(scores + j, SCORES_LD, t->q, t->ldq, b->k + (size_t)j * t->D, t->rows, t->D);
+    for (int r = 0; r < t->rows; r++) {
+        if (b->start == 0) { t->max[r] = -__builtin_inff(); t->sum[r] = 0; }
+        int distance = t->position + r * t->position_step - b->start;
+        factor[r] = softmax_part(scores + r * SCORES_LD, int_min(distance + 1, keys), width, scale,
+                                 t->slopes ? t->slopes[r * t->slope_step] : 0, distance, &t->max[r], &t->sum[r]);
+    }
+    for (int d = 0; d < t->D; d += TILE_COLUMNS) {
+        tile_rows(sums, TILE_COLUMNS, scores, SCORES_LD, b->v + d / TILE_COLUMNS * b->v_panel, t->rows, most);
+        add_values(t, sums, factor, d, b->start == 0);
+    }
+}
+
+/* Divides by the softmax's denominator.   lse: of row r at r * ld, or NULL */
+static void finish(const struct strip *t, float *lse, size_t ld)
+{
+    for (int r = 0; r < t->rows; r++) {
+        float *y = t->y + r * t->ldy, factor = 1 / t->sum[r];
+        for (int d = 0; d < t->D; d++) y[d] *= factor;
+        if (lse) lse[r * ld] = (float)((double)t->max[r] + log((double)t->sum[r]));
+    }
+}
+
+struct forward {
+    float *y, *lse;
+    const float *qkv, *slopes;
+    const int *offsets;
+    int S, N, H, G, D, keys;
+};
+
+/* Rows from .. to - 1 of a sequence that starts at row `start`, for query head h. */
+static void attend_rows(const struct forward *f, int start, int from, int to, int h, float *scratch)
+{
+    int D = f->D, g = h / (f->H / f->G), end = to - start;          /* positions below end are seen */
+    size_t ld = (size_t)(f->H + 2 * f->G) * D, panel = (size_t)f->keys * TILE_COLUMNS;
+    float max[ROWS], sum[ROWS];
+    const float *k = f->qkv + start * ld + (size_t)(f->H + g) * D, *v = k + (size_t)f->G * D;
+    float *k_panels = scratch, *v_panels = scratch + tile_round((size_t)f->keys, TILE_COLUMNS) * D;
+    for (int j = 0; j < end; j += f->keys) {
+        int n = int_min(f->keys, end - j);
+        struct block block = {k_panels, v_panels, panel, j};
+        attention_pack_columns(k_panels, k + j * ld, ld, n, D);
+        attention_pack_rows(v_panels, panel, v + j * ld, ld, n, D);
+        for (int i = int_max(from - start, j), rows; i < end; i += rows) {
+            int edge = (i / f->keys + 1) * f->keys;                 /* a strip lies in one block */
+            rows = int_min(int_min(TILE_ROWS, end - i), edge - i);
+            size_t row = (size_t)(start + i);
+            struct strip t = {.rows = rows, .D = D, .q = f->qkv + row * ld + (size_t)h * D, .ldq = ld,
+                              .y = f->y + (row * f->H + h) * D, .ldy = (size_t)f->H * D, .position = i, .position_step = 1,
+                              .slopes = f->slopes ? f->slopes + h : NULL,
+                              .max = max + (start + i - from), .sum = sum + (start + i - from)};
+            attend(&t, &block, n);
+            if (edge == j + f->keys) finish(&t, f->lse + row * f->H + h, (size_t)f->H);
+        }
+    }
+}
+
+/* The sequence that owns a row: the last with offsets[s] <= row. */
+static int owner(const int *offsets, int S, int row)
+{
+    int low = 0, high = S;
+    while (high - low > 1) {
+        int middle = (low + high) / 2;
+        if (offsets[middle] <= row) low = middle;
+        else high = middle;
+    }
+    return low;
+}
+
+/* Task: ROWS rows of the flat batch, one head.  The last rows first: they have most keys. */
+static void forward_task(void *context, int i, int thread)
+{
+    const struct forward *f = context;
+    int chunks = (f->N + ROWS - 1) / ROWS, h = i % f->H;
+    int from = (chunks - 1 - i / f->H) * ROWS, end = int_min(from + ROWS, f->N);
+    for (int s = owner(f->offsets, f->S, from); from < end; s++) {
+        int to = int_min(end, f->offsets[s + 1]);
+        if (to > from) attend_rows(f, f->offsets[s], from, to, h, scratch_of(thread).attention);
+        from = int_max(to, from);
+    }
+}
+
+void attention_forward(act_t *y, float *lse, const act_t *qkv, const int *offsets, const float *slopes, int S, int N, int H,
+                       int G, int D)
+{
+    assert(D >= 1 && D <= HEAD_MOST && H % G == 0 && (N == 0 || offsets[S] == N));
+    struct forward f = {y, lse, qkv, slopes, offsets, S, N, H, G, D, keys_in_block(D)};
+    threads_for((N + ROWS - 1) / ROWS * H, forward_task, &f);
+}
+
+/* ---- the cache: slots x key heads, each (capacity / panel) panels of keys, then panels of values ---- */
+
+struct cached {
+    float *y, *cache;
+    const float *qkv, *slopes;
+    const int *slots, *positions;
+    int N, H, G, D, keys, capacity;
+};
+
+static size_t padded(int D) { return tile_round((size_t)D, TILE_COLUMNS); }
+
+static float *cache_at(const struct cached *c, int slot, int g)
+{
+    return c->cache + ((size_t)slot * c->G + g) * c->capacity * (c->D + padded(c->D));
+}
+
+size_t attention_cache_elements(int slots, int capacity, int G, int D)
+{
+    return (size_t)slots * G * tile_round((size_t)capacity, TILE_COLUMNS) * ((size_t)D + padded(D));
+}
+
+static void write_task(void *context, int i, int thread)
+{
+    const struct cached *c = context;
+    int D = c->D, TC = TILE_COLUMNS;
+    (void)thread;
+    for (int row = i * DECODE_ROWS; row < int_min((i + 1) * DECODE_ROWS, c->N); row++)
+        for (int g = 0; g < c->G; g++) {
+            int position = c->positions[row];
+            float *keys = cache_at(c, c->slots[row], g), *values = keys + (size_t)c->capacity * D;
+            const float *k = c->qkv + (size_t)row * (c->H + 2 * c->G) * D + (size_t)(c->H + g) * D, *v = k + (size_t)c->G * D;
+            float *to = keys + (size_t)(position / TC) * TC * D + position % TC;
+            for (int d = 0; d < D; d++) to[(size_t)d * TC] = k[d];
+            for (int d = 0; d < D; d++) values[((size_t)(d / TC) * c->capacity + position) * TC + d % TC] = v[d];
+        }
+}
+
+static void attend_cached(const struct cached *c, struct strip *t, int slot, int g)
+{
+    float max[TILE_ROWS], sum[TILE_ROWS];
+    const float *keys = cache_at(c, slot, g), *values = keys + (size_t)c->capacity * c->D;
+    t->max = max;
+    t->sum = sum;
+    int end = t->position + (t->rows - 1) * t->position_step + 1;
+    for (int j = 0; j < end; j += c->keys) {
+        struct block block = {keys + (size_t)j * c->D, values + (size_t)j * TILE_COLUMNS,
+                              (size_t)c->capacity * TILE_COLUMNS, j};
+        attend(t, &block, int_min(c->keys, end - j));
+    }
+    finish(t, NULL, 0);
+}
+
+/* Rows that follow one another in one slot and one block of keys: how many from `row` on, below end. */
+static int run_length(const struct cached *c, int row, int end)
+{
+    int n = 1;
+    while (row + n < end && c->slots[row + n] == c->slots[row] && c->positions[row + n] == c->positions[row] + n &&
+           c->positions[row + n] % c->keys != 0) n++;
+    return n;
+}
+
+/* Task: DECODE_ROWS rows, one key head.  A strip is made of consecutive rows, or of the query heads that share the keys. */
+static void cached_task(void *context, int i, int thread)
+{
+    const struct cached *c = context;
+    int D = c->D, g = i % c->G, group = c->H / c->G, row = i / c->G * DECODE_ROWS, end = int_min(row + DECODE_ROWS, c->N);
+    size_t ld = (size_t)(c->H + 2 * c->G) * D, ldy = (size_t)c->H * D;
+    (void)thread;
+    for (int n; row < end; row += n) {
+        n = run_length(c, row, end);
+        bool down = n >= group;
+        if (!down) n = 1;
+        for (int h = g * group, rows; h < (g + 1) * group; h += down ? 1 : rows) {
+            rows = down ? n : int_min(TILE_ROWS, (g + 1) * group - h);
+            struct strip t = {.rows = rows, .D = D, .q = c->qkv + row * ld + (size_t)h * D, .ldq = down ? ld : (size_t)D,
+                              .y = c->y + row * ldy + (size_t)h * D, .ldy = down ? ldy : (size_t)D,
+                              .position = c->positions[row], .position_step = down,
+                              .slopes = c->slopes ? c->slopes + h : NULL, .slope_step = !down};
+            attend_cached(c, &t, c->slots[row], g);
+        }
+    }
+}
+
+void attention_cached(act_t *y, act_t *cache, const act_t *qkv, const int *slots, const int *positions, const float *slopes,
+                      int N, int H, int G, int D, int n_slots, int capacity)
+{
+    assert(D >= 1 && D <= HEAD_MOST && H % G == 0);
+    for (int i = 0; i < N; i++)
+        assert(slots[i] >= 0 && slots[i] < n_slots && positions[i] >= 0 && positions[i] < capacity);
+    struct cached c = {y, cache, qkv, slopes, slots, positions, N, H, G, D, keys_in_block(D),
+                       (int)tile_round((size_t)capacity, TILE_COLUMNS)};
+    int chunks = (N + DECODE_ROWS - 1) / DECODE_ROWS;
+    threads_for(chunks, write_task, &c);
+    threads_for(chunks * G, cached_task, &c);
+}

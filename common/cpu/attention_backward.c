@@ -1,0 +1,205 @@
+/* attention_backward.c (CPU) - gradients of attention, without atomics: a task owns one query head of one sequence.
+ *
+ * For each block of keys, against each block of queries from it on, probabilities are made again from the scores and lse, and
+ * five products follow: scores, dy v^T, dq, dk, dv.  Where query heads share keys each writes its dk and dv into work,
+ * and they are added in ascending order of the heads.   Source: Dao et al. 2022, alg. 4. */
+#include "common/cpu/attention.h"
+#include "common/threads.h"
+
+#include <assert.h>
+
+enum { KEYS_MOST = 128, KEYS_LEAST = 32, QUERIES_MOST = 64, QUERIES_LEAST = 16, BLOCK_FLOATS = 8192, LD = KEYS_MOST + 16 };
+
+struct backward {
+    float *dqkv, *delta, *shared;               /* shared: (N,H,2D), dk and dv of each query head, where H > G; else NULL */
+    const float *dy, *y, *lse, *qkv, *slopes;
+    const int *offsets;
+    int N, H, G, D, keys, queries;
+};
+
+struct query_head {                                   /* one head of one sequence; all at its first row */
+    const struct backward *b;
+    const float *q, *k, *v, *dy, *y, *lse;
+    float *dq, *dk, *dv, *delta;
+    size_t ld, ldy, ldk;                        /* between rows of q, k, v, dq; of y, dy; of dk, dv */
+    float slope, scale;
+    int T;
+    float *k_columns, *v_columns, *k_rows, *q_rows, *dy_rows, *dk_sum, *dv_sum, *p, *ds;    /* scratch */
+};
+
+/* Lays the blocks out in scratch.  Returns their floats. */
+static size_t lay_out(struct query_head *t, float *at)
+{
+    const struct backward *b = t->b;
+    size_t width = tile_round((size_t)b->D, TILE_COLUMNS), keys = (size_t)b->keys * width, queries = (size_t)b->queries * width;
+    float *start = at;
+    t->k_columns = at; at += keys;
+    t->v_columns = at; at += keys;
+    t->k_rows = at; at += keys;
+    t->dk_sum = at; at += keys;
+    t->dv_sum = at; at += keys;
+    t->q_rows = at; at += queries;
+    t->dy_rows = at; at += queries;
+    t->p = at; at += b->queries * LD;
+    t->ds = at; at += b->queries * LD;
+    return (size_t)(at - start);
+}
+
+/* to[r * ld + d] = or += sums, for a tile at channel d. */
+static void put(float *to, size_t ld, const float *sums, int rows, int n, bool add)
+{
+    for (int r = 0; r < rows; r++, to += ld, sums += TILE_COLUMNS) {
+        int c = 0;
+        for (; c + VW <= n; c += VW) {
+            vf x = v_load(sums + c);
+            if (add) x += v_load(to + c);
+            v_store(to + c, x);
+        }
+        for (; c < n; c++) to[c] = add ? to[c] + sums[c] : sums[c];
+    }
+}
+
+/* Row i of the sequence against keys j..j+width-1:  p = exp(score - lse),  ds = p (dp - delta) / sqrt(D), 0 where masked. */
+static void probabilities(const struct query_head *t, float *p, float *ds, int i, int j, int width)
+{
+    float lse = t->lse[(size_t)i * t->b->H], delta = t->delta[(size_t)i * t->b->H];
+    for (int c = 0; c < width; c += VW) {
+        vf x = v_load(p + c) * t->scale - lse;
+        if (t->slope != 0) x = x - t->slope * __builtin_convertvector(i - j - c - v_lanes(), vf);
+        vf e = v_exp_low(x);
+        if (j + c + VW > i + 1) e = v_select(v_lanes() <= i - j - c, e, v_set(0));
+        v_store(p + c, e);
+        v_store(ds + c, e * (v_load(ds + c) - delta) * t->scale);
+    }
+}
+
+/* Queries i0..i0+m-1 against the packed keys j0..j0+n-1: p and ds, and dq. */
+static void query_rows(const struct query_head *t, int i0, int m, int j0, int n)
+{
+    int D = t->b->D;
+    float sums[TILE_ROWS * TILE_COLUMNS];
+    for (int r = 0; r < m; r += TILE_ROWS) {
+        int rows = int_min(TILE_ROWS, m - r), i = i0 + r;
+        int most = int_min(n, i + rows - j0), width = (int)tile_round((size_t)most, TILE_COLUMNS);
+        int all = (int)tile_round((size_t)n, TILE_COLUMNS);
+        float *p = t->p + r * LD, *ds = t->ds + r * LD;
+        for (int c = 0; c < width; c += TILE_COLUMNS) {
+            tile_rows(p + c, LD, t->q + i * t->ld, t->ld, t->k_columns + (size_t)c * D, rows, D);
+            tile_rows(ds + c, LD, t->dy + i * t->ldy, t->ldy, t->v_columns + (size_t)c * D, rows, D);
+        }
+        for (int a = 0; a < rows; a++) {
+            probabilities(t, p + a * LD, ds + a * LD, i + a, j0, width);
+            memset(p + a * LD + width, 0, (size_t)(all - width) * sizeof *p);
+            memset(ds + a * LD + width, 0, (size_t)(all - width) * sizeof *ds);
+        }
+        for (int d = 0; d < D; d += TILE_COLUMNS) {
+            tile_rows(sums, TILE_COLUMNS, ds, LD, t->k_rows + (size_t)d * n, rows, most);
+            put(t->dq + i * t->ld + d, t->ld, sums, rows, int_min(TILE_COLUMNS, D - d), j0 > 0);
+        }
+    }
+}
+
+/* dk += ds^T q and dv += p^T dy over m queries; `late`: how many queries lie before the first key. */
+static void key_rows(const struct query_head *t, int m, int n, int late)
+{
+    int width = (int)tile_round((size_t)t->b->D, TILE_COLUMNS);
+    float sums[TILE_ROWS * TILE_COLUMNS];
+    for (int c = 0; c < n; c += TILE_ROWS) {
+        int rows = int_min(TILE_ROWS, n - c), from = int_max(0, c - late);      /* earlier queries do not see these keys */
+        if (from >= m) break;
+        for (int d = 0; d < width; d += TILE_COLUMNS) {
+            size_t at = (size_t)c * width + d, panel = (size_t)d * m + (size_t)from * TILE_COLUMNS;
+            tile_columns(sums, TILE_COLUMNS, t->p + from * LD + c, LD, t->dy_rows + panel, rows, m - from);
+            put(t->dv_sum + at, (size_t)width, sums, rows, TILE_COLUMNS, true);
+            tile_columns(sums, TILE_COLUMNS, t->ds + from * LD + c, LD, t->q_rows + panel, rows, m - from);
+            put(t->dk_sum + at, (size_t)width, sums, rows, TILE_COLUMNS, true);
+        }
+    }
+}
+
+static void key_block(const struct query_head *t, int j, int n)
+{
+    int D = t->b->D;
+    size_t width = tile_round((size_t)D, TILE_COLUMNS);
+    attention_pack_columns(t->k_columns, t->k + j * t->ld, t->ld, n, D);
+    attention_pack_columns(t->v_columns, t->v + j * t->ld, t->ld, n, D);
+    attention_pack_rows(t->k_rows, (size_t)n * TILE_COLUMNS, t->k + j * t->ld, t->ld, n, D);
+    memset(t->dk_sum, 0, n * width * sizeof *t->dk_sum);
+    memset(t->dv_sum, 0, n * width * sizeof *t->dv_sum);
+    for (int i = j; i < t->T; i += t->b->queries) {
+        int m = int_min(t->b->queries, t->T - i);
+        attention_pack_rows(t->q_rows, (size_t)m * TILE_COLUMNS, t->q + i * t->ld, t->ld, m, D);
+        attention_pack_rows(t->dy_rows, (size_t)m * TILE_COLUMNS, t->dy + i * t->ldy, t->ldy, m, D);
+        query_rows(t, i, m, j, n);
+        key_rows(t, m, n, i - j);
+    }
+    for (int r = 0; r < n; r++) {
+        memcpy(t->dk + (j + r) * t->ldk, t->dk_sum + r * width, (size_t)D * sizeof *t->dk);
+        memcpy(t->dv + (j + r) * t->ldk, t->dv_sum + r * width, (size_t)D * sizeof *t->dv);
+    }
+}
+
+/* delta = dy . y, the part of the softmax's gradient that all keys of a row share. */
+static void deltas(const struct query_head *t)
+{
+    int D = t->b->D;
+    for (int i = 0; i < t->T; i++) {
+        const float *dy = t->dy + i * t->ldy, *y = t->y + i * t->ldy;
+        vf sum = v_set(0);
+        int d = 0;
+        for (; d + VW <= D; d += VW) sum += v_load(dy + d) * v_load(y + d);
+        if (d < D) sum += v_load_part(dy + d, D - d) * v_load_part(y + d, D - d);
+        t->delta[(size_t)i * t->b->H] = v_sum(sum);
+    }
+}
+
+static void head_task(void *context, int number, int thread)
+{
+    const struct backward *b = context;
+    int H = b->H, D = b->D, h = number % H, g = h / (H / b->G);
+    size_t start = (size_t)b->offsets[number / H], ld = (size_t)(H + 2 * b->G) * D, ldy = (size_t)H * D;
+    struct query_head t = {.b = b, .ld = ld, .ldy = ldy, .T = b->offsets[number / H + 1] - (int)start,
+                     .scale = attention_scale(D), .slope = b->slopes ? b->slopes[h] : 0,
+                     .q = b->qkv + start * ld + (size_t)h * D, .k = b->qkv + start * ld + (size_t)(H + g) * D,
+                     .v = b->qkv + start * ld + (size_t)(H + b->G + g) * D, .dq = b->dqkv + start * ld + (size_t)h * D,
+                     .dy = b->dy + start * ldy + (size_t)h * D, .y = b->y + start * ldy + (size_t)h * D,
+                     .lse = b->lse + start * H + h, .delta = b->delta + start * H + h};
+    t.ldk = b->shared ? 2 * ldy : ld;
+    t.dk = b->shared ? b->shared + start * t.ldk + (size_t)h * 2 * D : b->dqkv + start * ld + (size_t)(H + g) * D;
+    t.dv = b->shared ? t.dk + D : b->dqkv + start * ld + (size_t)(H + b->G + g) * D;
+    size_t floats = lay_out(&t, scratch_of(thread).attention);
+    assert(floats <= SCRATCH_ATTENTION);
+    deltas(&t);
+    for (int j = 0; j < t.T; j += b->keys) key_block(&t, j, int_min(b->keys, t.T - j));
+}
+
+static void share_task(void *context, int row, int thread)
+{
+    const struct backward *b = context;
+    int H = b->H, G = b->G, D = b->D, group = H / G;
+    (void)thread;
+    for (int g = 0; g < G; g++)
+        for (int part = 0; part < 2; part++) {              /* keys, values */
+            float *to = b->dqkv + (size_t)row * (H + 2 * G) * D + (size_t)(H + part * G + g) * D;
+            const float *from = b->shared + ((size_t)row * H + (size_t)g * group) * 2 * D + (size_t)part * D;
+            memcpy(to, from, (size_t)D * sizeof *to);
+            for (int h = 1; h < group; h++)
+                for (int d = 0; d < D; d++) to[d] += from[(size_t)h * 2 * D + d];
+        }
+}
+
+size_t attention_backward_work(int max_N, int H, int G, int D)
+{
+    return (size_t)max_N * H * (H > G ? 2 * (size_t)D + 1 : 1);
+}
+
+void attention_backward(act_t *dqkv, const act_t *dy, const act_t *y, const float *lse, const act_t *qkv, const int *offsets,
+                        const float *slopes, float *work, int S, int N, int H, int G, int D)
+{
+    assert(D >= 1 && D <= HEAD_MOST && H % G == 0);
+    struct backward b = {dqkv, work, H > G ? work + (size_t)N * H : NULL, dy, y, lse, qkv, slopes, offsets, N, H, G, D,
+                         attention_block(D, KEYS_MOST, KEYS_LEAST, BLOCK_FLOATS),
+                         attention_block(D, QUERIES_MOST, QUERIES_LEAST, BLOCK_FLOATS)};
+    threads_for(S * H, head_task, &b);
+    if (b.shared) threads_for(N, share_task, &b);
+}
