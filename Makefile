@@ -9,7 +9,9 @@
 
 ARCH   ?= native
 SAN    ?=
-CC     ?= gcc
+ifeq ($(origin CC),default)
+CC     := gcc
+endif
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 60
 

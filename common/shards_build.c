@@ -68,7 +68,7 @@ static int look_at(struct shard_source *source, char *path, struct error *error)
 /* True when the file is what it was when the shard was made. */
 static bool unchanged(const struct shard_source *then, char *path)
 {
-    struct shard_source now;
+    struct shard_source now = {0};
     struct error ignored;
     if (strcmp(then->path, path) != 0 || look_at(&now, path, &ignored) != 0 || then->size != now.size) return false;
     return then->mtime == now.mtime || (file_crc(&now.crc, path, &ignored) == 0 && now.crc == then->crc);

@@ -1,0 +1,131 @@
+/* test_config.c - presets, the CONF section, counts of parameters, and the one list of parameters. */
+#include "test/test.h"
+#include "common/device.h"
+#include "common/model.h"
+#include "common/threads.h"
+#include "format/kv.h"
+
+static struct config small(const char *preset)
+{
+    struct config c;
+    CHECK(config_preset(&c, preset, NULL) == 0);
+    c.layers = 3; c.channels = 24; c.heads = 4; c.kv_heads = 2; c.head_dim = 6; c.ffn = 40; c.vocab = 50; c.context = 16;
+    return c;
+}
+
+static void test_presets(void)
+{
+    struct config c;
+    struct error e;
+    CHECK(config_preset(&c, "gpt2", &e) == 0 && config_check(&c, &e) == 0);
+    CHECK(config_parameters(&c) == 124439808);          /* GPT-2 small, as published */
+    CHECK(config_matmul_parameters(&c) == 123532032);
+    CHECK(config_preset(&c, "llama", &e) == 0 && config_check(&c, &e) == 0);
+    CHECK(config_preset(&c, "lama", &e) == -1 && e.exit_code == EXIT_USAGE && strstr(e.text, "'lama'"));
+    c.kv_heads = 5;
+    CHECK(config_check(&c, &e) == -1 && strstr(e.text, "12 query heads"));
+    c.kv_heads = 12; c.norm_bias = true;
+    CHECK(config_check(&c, &e) == -1 && strstr(e.text, "rmsnorm"));
+    c.norm_bias = false; c.layers = 0;
+    CHECK(config_check(&c, &e) == -1 && strstr(e.text, "n_layer"));
+    c.layers = 1; c.norm_eps = NAN;
+    CHECK(config_check(&c, &e) == -1 && strstr(e.text, "norm_eps"));
+}
+
+static void test_conf(void)
+{
+    struct config a = small("llama"), b = {0};
+    struct error e;
+    struct kv kv = {0};
+    a.position = POSITION_ALIBI; a.activation = ACTIVATION_RELU; a.rope_fraction = 0.25; a.qk_norm = true; a.head = HEAD_SCALAR;
+    a.score_mean = -1.5; a.score_std = 2.5; a.tied = false;
+    config_write(&a, &kv);
+    CHECK(config_read(&b, &kv, &e) == 0 && memcmp(a.family, b.family, sizeof a.family) == 0);
+    CHECK(b.position == POSITION_ALIBI && b.activation == ACTIVATION_RELU && b.rope_fraction == 0.25 && b.qk_norm && !b.tied);
+    CHECK(b.head == HEAD_SCALAR && b.score_mean == -1.5 && b.score_std == 2.5 && b.layers == 3 && b.kv_heads == 2);
+    kv_set_bool(&kv, "x.note", true);
+    CHECK(config_read(&b, &kv, &e) == 0);
+    kv_set_f64(&kv, "attn.window", 3);
+    CHECK(config_read(&b, &kv, &e) == -1 && strstr(e.text, "attn.window") && e.exit_code == EXIT_DATA);
+    kv_remove(&kv, "attn.window");
+    kv_set_text(&kv, "act", "tanh");
+    CHECK(config_read(&b, &kv, &e) == -1 && strstr(e.text, "'tanh'"));
+    kv_set_text(&kv, "act", "gelu");
+    kv_set_u64(&kv, "n_layer", 1u << 30);
+    CHECK(config_read(&b, &kv, &e) == -1 && strstr(e.text, "n_layer"));
+    kv_set_i64(&kv, "n_layer", 3);
+    CHECK(config_read(&b, &kv, &e) == -1 && strstr(e.text, "another type"));
+    kv_remove(&kv, "n_layer");
+    CHECK(config_read(&b, &kv, &e) == -1 && strstr(e.text, "missing") && b.layers == 3);
+    kv_free(&kv);
+}
+
+struct seen { uint64_t parameters; int count, decayed; };
+
+static void count(void *context, const struct param *p)
+{
+    struct seen *s = context;
+    s->parameters += p->count;
+    s->count++;
+    s->decayed += p->decay;
+}
+
+static void test_list(struct config c)
+{
+    struct memory memory = {0};
+    struct params p = {0};
+    struct seen s = {0};
+    params_open(&p, &c, &memory, MEMORY_PARAMS, false);
+    params_each(&p, &c, count, &s);
+    CHECK(s.parameters == config_parameters(&c));
+    CHECK(s.decayed == 4 * c.layers + (c.head == HEAD_VOCABULARY && !c.tied));
+    params_close(&p);
+}
+
+/* The same seed gives the same weights for any number of threads; the spread is what the settings say. */
+static void test_init(void)
+{
+    struct config c = small("gpt2");
+    float *first = NULL;
+    size_t n = 0;
+    c.channels = 96; c.head_dim = 24; c.ffn = 384;
+    for (int threads = 1; threads <= 3; threads++) {
+        threads_start(threads);
+        struct memory memory = {0};
+        struct params p = {0};
+        for (int run = 0; run < 2; run++) {
+            params_open(&p, &c, &memory, MEMORY_PARAMS, true);
+            if (run == 0) CHECK(memory_open(&memory, NULL) == 0);
+        }
+        params_init(&p, &c, 7);
+        float *now = host_alloc(p.count, sizeof *now);
+        device_get(now, p.all, p.count * sizeof *now);
+        if (first) CHECK(memcmp(first, now, n * sizeof *now) == 0);
+        else {
+            n = p.count;
+            double squares = 0;
+            for (int i = 0; i < c.vocab * c.channels; i++) squares += (double)now[i] * now[i];
+            CHECK(close_to(sqrt(squares / (c.vocab * c.channels)), 0.02, 0.03, 0));
+        }
+        if (first) free(now); else first = now;
+        params_close(&p);
+        memory_close(&memory);
+    }
+    threads_stop();
+    free(first);
+}
+
+int main(void)
+{
+    test_presets();
+    test_conf();
+    struct config c = small("gpt2");
+    test_list(c);
+    c.head = HEAD_SCALAR; c.embed_norm = true; c.parallel = true;
+    test_list(c);
+    c = small("llama");
+    c.tied = false; c.qk_norm = true; c.qkv_bias = c.mlp_bias = true;
+    test_list(c);
+    test_init();
+    return test_end("test_config");
+}
