@@ -143,6 +143,30 @@ static bool same_bytes(const struct tokenizer *a, const struct tokenizer *b)
     return same;
 }
 
+/* Many threads encode with one tokenizer: everyone gets what a single thread gets. */
+struct crowd { const struct tokenizer *t; const struct bytes *text; struct ids want; bool wrong[64]; };
+
+static void crowd_task(void *context, int i, int thread)
+{
+    struct crowd *c = context;
+    struct ids ids = {0};
+    (void)thread;
+    tokenizer_encode(&ids, c->t, c->text->data, c->text->size);
+    c->wrong[i] = ids.count != c->want.count || memcmp(ids.id, c->want.id, ids.count * sizeof *ids.id) != 0;
+    free(ids.id);
+}
+
+static void check_crowd(const struct tokenizer *t)
+{
+    struct bytes text = make_text(20000, 15);
+    struct crowd c = {.t = t, .text = &text};
+    tokenizer_encode(&c.want, t, text.data, text.size);
+    threads_for(64, crowd_task, &c);
+    for (int i = 0; i < 64; i++) CHECK(!c.wrong[i]);
+    free(c.want.id);
+    bytes_free(&text);
+}
+
 static void test_threads(void)
 {
     struct bytes text = make_text(3 << 20, 20);
@@ -151,6 +175,7 @@ static void test_threads(void)
         threads_start(n);
         struct tokenizer *t = train(text.data, text.size, 50000, 600, PATTERN_QWEN2);
         CHECK(same_bytes(one, t));
+        check_crowd(t);
         tokenizer_free(t);
     }
     threads_start(1);

@@ -1,0 +1,27 @@
+/* fuzz_tokenizer.c - libFuzzer target: any bytes as section TOKN; what is accepted must encode, decode and write itself
+ * back to the same bytes.  The last 100 bytes are the text too. */
+#include "common/tokenizer_parts.h"
+
+#include <stdlib.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct tokenizer *t;
+    struct error error;
+    if (tokenizer_read(&t, data, size, &error)) return 0;
+    struct bytes b = {0}, text = {0};
+    tokenizer_write(&b, t);
+    if (b.size != size || memcmp(b.data, data, size) != 0) abort();
+    struct ids ids = {0};
+    size_t n = size < 100 ? size : 100;
+    tokenizer_encode(&ids, t, (const char *)data + size - n, n);
+    tokenizer_decode(&text, t, ids.id, ids.count);
+    if (text.size != n || memcmp(text.data, data + size - n, n) != 0) abort();
+    free(ids.id);
+    bytes_free(&b);
+    bytes_free(&text);
+    tokenizer_free(t);
+    return 0;
+}

@@ -1,0 +1,281 @@
+/* test_tokenizer_import.c - other people's tokenizers: ids as their own programs give them, and what is refused.
+ *
+ * The ids were printed once by Hugging Face's `tokenizers` 0.23 (added tokens removed, so that text is text); the GPT-2
+ * ids of the first lines are OpenAI's published ones. */
+#include "common/tokenizer_parts.h"
+#include "test/test.h"
+
+#include <glob.h>
+
+struct golden { const char *text; int n; int id[40]; };
+
+#define MIXED " I'm  here, 1234 it'S\n\n x"
+#define CHINESE "\xE4\xB8\xAD\xE6\x96\x87\xEF\xBC\x8C\xE4\xBD\xA0\xE5\xA5\xBD\xEF\xBC\x81"
+#define ACCENTS "na\xC3\xAFve caf\xC3\xA9 \xF0\x9F\x98\x80"
+#define CODE "\t\tif (x<0) return;\r\n"
+#define FOX "The quick brown fox jumps over the lazy dog."
+
+static const struct golden gpt2[] = {
+    {"Hello world", 2, {15496, 995}},
+    {FOX, 10, {464, 2068, 7586, 21831, 18045, 625, 262, 16931, 3290, 13}},
+    {MIXED, 12, {314, 1101, 220, 994, 11, 1105, 2682, 340, 6, 50, 628, 2124}},
+    {CHINESE, 13, {40792, 23877, 229, 171, 120, 234, 19526, 254, 25001, 121, 171, 120, 223}},
+    {ACCENTS, 5, {2616, 38776, 40304, 30325, 222}},
+    {CODE, 12, {197, 197, 361, 357, 87, 27, 15, 8, 1441, 26, 201, 198}},
+    {"<|endoftext|>", 7, {27, 91, 437, 1659, 5239, 91, 29}},
+    {NULL, 0, {0}},
+};
+static const struct golden minimind[] = {
+    {"Hello world", 2, {1602, 1707}},
+    {FOX, 18, {750, 5658, 363, 2079, 113, 341, 2979, 1315, 457, 3385, 2141, 309, 3090, 125, 124, 1041, 106, 49}},
+    {MIXED, 14, {442, 1422, 256, 1904, 47, 482, 1676, 55, 563, 42, 86, 234, 234, 1390}},
+    {CHINESE, 4, {3606, 294, 1968, 1364}},
+    {ACCENTS, 12, {113, 100, 163, 143, 478, 317, 4249, 3006, 256, 4544, 282, 258}},
+    {"<|endoftext|>", 7, {63, 127, 901, 4237, 1223, 127, 65}},
+    {NULL, 0, {0}},
+};
+static const struct golden qwen3[] = {
+    {"Hello world", 2, {9707, 1879}},
+    {FOX, 10, {785, 3974, 13876, 38835, 34208, 916, 279, 15678, 5562, 13}},
+    {MIXED, 14, {358, 2776, 220, 1588, 11, 220, 16, 17, 18, 19, 432, 13272, 271, 856}},
+    {CHINESE, 4, {104811, 3837, 108386, 6313}},
+    {ACCENTS, 5, {3376, 37572, 586, 51950, 90316}},
+    {CODE, 9, {197, 743, 320, 87, 27, 15, 8, 470, 463}},
+    {"<|endoftext|>", 7, {27, 91, 8691, 723, 427, 91, 29}},
+    {NULL, 0, {0}},
+};
+static const struct golden tiny[] = {
+    {"Hello world", 4, {39, 385, 78, 675}},
+    {FOX, 19, {298, 1394, 127, 575, 77, 123, 1461, 427, 253, 79, 82, 510, 103, 1110, 89, 88, 136, 305, 13}},
+    {MIXED, 17, {223, 1791, 95, 207, 101, 11, 95, 16, 17, 18, 19, 209, 6, 50, 94, 94, 1121}},
+    {"<|endoftext|>", 8, {27, 91, 322, 78, 622, 1541, 91, 29}},
+    {NULL, 0, {0}},
+};
+
+static struct tokenizer *import(const char *path)
+{
+    struct tokenizer *t = NULL;
+    struct error error = {0};
+    int status = tokenizer_import(&t, path, &error);
+    test_check(status == 0, __FILE__, __LINE__, "%s", error.text);
+    return t;
+}
+
+static void check_golden(const struct tokenizer *t, const struct golden *g)
+{
+    for (; t && g->text; g++) {
+        struct ids ids = {0};
+        tokenizer_encode(&ids, t, g->text, strlen(g->text));
+        test_check(ids.count == (size_t)g->n && memcmp(ids.id, g->id, ids.count * sizeof *ids.id) == 0, __FILE__, __LINE__,
+                   "\"%s\" has %zu tokens from %d, expected %d", g->text, ids.count, ids.count ? ids.id[0] : -1, g->n);
+        free(ids.id);
+    }
+}
+
+static void check_again(const struct tokenizer *t, const struct golden *g)
+{
+    struct bytes b = {0};
+    struct tokenizer *u = NULL;
+    struct error error = {0};
+    if (!t) return;
+    tokenizer_write(&b, t);
+    int status = tokenizer_read(&u, b.data, b.size, &error);
+    if (test_check(status == 0, __FILE__, __LINE__, "%s", error.text)) check_golden(u, g);
+    tokenizer_free(u);
+    bytes_free(&b);
+}
+
+/* Every text file of the collection, byte for byte. */
+static void check_collection(const struct tokenizer *t)
+{
+    char pattern[400];
+    glob_t found;
+    size_t files = 0;
+    test_shared(pattern, sizeof pattern, "data/*/*");
+    if (glob(pattern, 0, NULL, &found)) return;
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        struct bytes text = {0}, back = {0};
+        struct ids ids = {0};
+        struct error error;
+        const char *path = found.gl_pathv[i], *dot = strrchr(path, '.');
+        if (!dot || !strstr(".txt .json .jsonl .csv .md .en .bpe .gz", dot) || file_read(&text, path, 64 << 20, &error)) continue;
+        tokenizer_encode(&ids, t, text.data, text.size);
+        tokenizer_decode(&back, t, ids.id, ids.count);
+        test_check(back.size == text.size && memcmp(back.data, text.data, text.size) == 0, __FILE__, __LINE__,
+                   "%s does not come back", path);
+        free(ids.id);
+        bytes_free(&text);
+        bytes_free(&back);
+        files++;
+    }
+    globfree(&found);
+    CHECK(files > 50);
+}
+
+static void test_collection(void)
+{
+    char path[400];
+    struct tokenizer *t;
+    if (!test_shared(path, sizeof path, "data/tok-gpt2")) {
+        test_skip("no collection of tokenizers");
+        return;
+    }
+    t = import(path);
+    CHECK(t && tokenizer_vocab(t) == 50257 && tokenizer_special(t, "<|endoftext|>") == 50256);
+    CHECK(t && !tokenizer_is_special(t, 50255) && !tokenizer_is_special(t, 188));
+    check_golden(t, gpt2);
+    check_again(t, gpt2);
+    if (t) check_collection(t);
+    tokenizer_free(t);
+    t = import(test_shared(path, sizeof path, "data/tok-gpt2/vocab.bpe"));
+    check_golden(t, gpt2);
+    tokenizer_free(t);
+    t = import(test_shared(path, sizeof path, "data/tok-minimind-zh/tokenizer.json"));
+    CHECK(t && tokenizer_vocab(t) == 6400 && tokenizer_special(t, "<|im_end|>") == 2 && t->pattern == PATTERN_GPT2);
+    check_golden(t, minimind);
+    check_again(t, minimind);
+    tokenizer_free(t);
+    t = import(test_shared(path, sizeof path, "data/tok-small-fixtures/tiny_bpe_tokenizer.json"));
+    CHECK(t && tokenizer_vocab(t) == 2003 + 160 && tokenizer_special(t, "<|im_end|>") == 2002);   /* 160 bytes had no token */
+    CHECK(t && t->pattern == PATTERN_QWEN2 && t->flags == TOKENIZER_NFC);
+    check_golden(t, tiny);
+    tokenizer_free(t);
+    t = import(test_shared(path, sizeof path, "data/tok-small-fixtures/tiny_bpe_merges.txt"));
+    CHECK(t && tokenizer_vocab(t) == 2160);
+    tokenizer_free(t);
+}
+
+static void test_qwen3(void)
+{
+    char packed[400], path[] = "/tmp/quartet-test-XXXXXX.json", command[1000];
+    if (!test_shared(packed, sizeof packed, "data/tok-qwen3/tokenizer.json.xz")) {
+        test_skip("no Qwen3 tokenizer");
+        return;
+    }
+    int file = mkstemps(path, 5);
+    snprintf(command, sizeof command, "xz -dc '%s' > '%s' 2>/dev/null", packed, path);
+    if (file < 0 || system(command)) test_skip("no xz to unpack the Qwen3 tokenizer");
+    else {
+        struct tokenizer *t = import(path);
+        CHECK(t && tokenizer_vocab(t) == 151669 && tokenizer_special(t, "<|im_end|>") == 151645 && t->pattern == PATTERN_QWEN2);
+        check_golden(t, qwen3);
+        check_again(t, qwen3);
+        tokenizer_free(t);
+    }
+    unlink(path);
+    close(file);
+}
+
+/* A tokenizer.json over the alphabet: the tokens "\u0120t" and "th" and merges as told, and other parts as told. */
+static void write_json(const char *path, const char *normalizer, const char *pre, const char *merges, const char *added,
+                        const char *extra)
+{
+    struct bytes b = {0};
+    bytes_text(&b, "{\"normalizer\": %s, \"pre_tokenizer\": %s, \"added_tokens\": %s, \"model\": {\"type\": \"BPE\", %s\"vocab\": {",
+               normalizer, pre, added, extra);
+    for (int byte = 33; byte <= 126; byte++)
+        bytes_text(&b, "\"%s%c\": %d, ", byte == '"' || byte == '\\' ? "\\" : "", byte, byte - 33);
+    bytes_text(&b, "\"\xC4\xA0\": 94, \"\xC4\xA0t\": 95, \"th\": 96}, \"merges\": %s}}", merges);
+    FILE *f = fopen(path, "w");
+    if (!f) die("cannot write %s", path);
+    fwrite(b.data, 1, b.size, f);
+    fclose(f);
+    bytes_free(&b);
+}
+
+#define BYTE_LEVEL "{\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"use_regex\": true}"
+#define BYTES_ONLY "{\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"use_regex\": false}"
+#define MERGES "[[\"\xC4\xA0\", \"t\"], \"t h\"]"
+#define SPLIT(regex, how) "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Split\", \"pattern\": {\"Regex\": \"" regex "\"}, " \
+                          how "}, " BYTES_ONLY "]}"
+
+static void check_json(const char *path, enum pattern pattern, const char *normalizer, const char *pre)
+{
+    write_json(path, normalizer, pre, MERGES, "[{\"id\": 98, \"content\": \"<end>\"}]", "");
+    struct tokenizer *t = import(path);
+    CHECK(t && t->pattern == pattern && tokenizer_special(t, "<end>") == 98 && t->token[97].type == TOKEN_UNUSED);
+    CHECK(t && tokenizer_vocab(t) == 99 + 256 - 95);
+    struct ids ids = {0};
+    if (t) tokenizer_encode(&ids, t, " the<end>", 9);
+    CHECK(ids.count == 8 && ids.id[0] == 95 && ids.id[1] == 'h' - 33 && ids.id[3] == '<' - 33);
+    free(ids.id);
+    tokenizer_free(t);
+}
+
+static void check_refused(const char *path, const char *message)
+{
+    struct tokenizer *t = NULL;
+    struct error error = {0};
+    int status = tokenizer_import(&t, path, &error);
+    test_check(status == -1 && strstr(error.text, message) && strstr(error.text, path), __FILE__, __LINE__,
+               "expected \"%s\", found \"%s\"", message, status ? error.text : "no error");
+    if (status == 0) tokenizer_free(t);
+}
+
+static void test_json(const char *path)
+{
+    check_json(path, PATTERN_GPT2, "null", BYTE_LEVEL);
+    check_json(path, PATTERN_GPT2, "{\"type\": \"NFC\"}", "{\"type\": \"Sequence\", \"pretokenizers\": [" BYTE_LEVEL "]}");
+    check_json(path, PATTERN_CUSTOM, "null", SPLIT(" ?[a-z]+", "\"behavior\": \"Isolated\", \"invert\": false"));
+    check_json(path, PATTERN_CUSTOM, "null", "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Digits\", "
+               "\"individual_digits\": true}, " BYTE_LEVEL "]}");
+    static const struct { const char *normalizer, *pre, *merges, *added, *extra, *message; } bad[] = {
+        {"{\"type\": \"Lowercase\"}", BYTE_LEVEL, MERGES, "[]", "", "normalizer Lowercase"},
+        {"null", "{\"type\": \"Metaspace\"}", MERGES, "[]", "", "not byte-level BPE"},
+        {"null", "null", MERGES, "[]", "", "not byte-level BPE"},
+        {"null", "{\"type\": \"ByteLevel\", \"add_prefix_space\": true}", MERGES, "[]", "", "add_prefix_space"},
+        {"null", BYTES_ONLY, MERGES, "[]", "", "nothing then ByteLevel without"},
+        {"null", SPLIT("(", "\"behavior\": \"Isolated\", \"invert\": false"), MERGES, "[]", "", "does not compile"},
+        {"null", SPLIT("a", "\"behavior\": \"MergedWithNext\", \"invert\": false"), MERGES, "[]", "", "MergedWithNext"},
+        {"null", SPLIT("a", "\"behavior\": \"Removed\", \"invert\": true"), MERGES, "[]", "", "Removed (inverted)"},
+        {"null", BYTE_LEVEL, "[[\"t\", \"x\"]]", "[]", "", "what they make is not in the vocabulary"},
+        {"null", BYTE_LEVEL, "[[\"t\", 5]]", "[]", "", "merge 1 is not a pair"},
+        {"null", BYTE_LEVEL, "[\"th\"]", "[]", "", "merge 1 is not a pair"},
+        {"null", BYTE_LEVEL, "[\"t h\", \"t h\"]", "[]", "", "same pair"},
+        {"null", BYTE_LEVEL, MERGES, "[{\"id\": 5, \"content\": \"<end>\"}]", "", "id 5 is an added token and another"},
+        {"null", BYTE_LEVEL, MERGES, "[{\"id\": -5, \"content\": \"<end>\"}]", "", "no id or no content"},
+        {"null", BYTE_LEVEL, MERGES, "[{\"id\": 9999999, \"content\": \"<end>\"}]", "", "ids go up to 9999999"},
+        {"null", BYTE_LEVEL, MERGES, "[]", "\"byte_fallback\": true, ", "byte_fallback"},
+        {"null", BYTE_LEVEL, MERGES, "[]", "\"end_of_word_suffix\": \"</w>\", ", "suffix"},
+        {"null", BYTE_LEVEL, MERGES, "[]", "\"dropout\": 0.1, ", "dropout"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        write_json(path, bad[i].normalizer, bad[i].pre, bad[i].merges, bad[i].added, bad[i].extra);
+        check_refused(path, bad[i].message);
+    }
+    write_json(path, "null", BYTE_LEVEL, "[]", "[]", "\"ignore_merges\": true, ");
+    struct tokenizer *t = import(path);
+    struct ids ids = {0};
+    if (t) tokenizer_encode(&ids, t, "th t the", 8);            /* no merges, yet two of the pieces are tokens */
+    CHECK(ids.count == 1 + 1 + 4 && ids.id[0] == 96 && ids.id[1] == 95 && ids.id[2] == 94 && ids.id[3] == 't' - 33);
+    free(ids.id);
+    tokenizer_free(t);
+}
+
+static void test_bad_files(const char *path)
+{
+    static const char *const text[][2] = {{"", "not JSON"}, {"{\n\"a\": 1,\n", "line 3 is not JSON"}, {"[1]", "no model with"},
+                                          {"{\"a\": 1, \"a\": 2}", "not JSON: duplicate"}};
+    for (size_t i = 0; i < sizeof text / sizeof *text; i++) {
+        FILE *f = fopen(path, "w");
+        fputs(text[i][0], f);
+        fclose(f);
+        check_refused(path, text[i][1]);
+    }
+    check_refused("/nonexistent/tokenizer.json", "/nonexistent/tokenizer.json");
+    check_refused("/proc", "expected tokenizer.json");
+}
+
+int main(void)
+{
+    char path[] = "/tmp/quartet-test-XXXXXX.json";
+    int file = mkstemps(path, 5);
+    if (file < 0) die("cannot make a file in /tmp");
+    close(file);
+    test_json(path);
+    test_bad_files(path);
+    unlink(path);
+    test_collection();
+    test_qwen3();
+    return test_end("test_tokenizer_import");
+}
