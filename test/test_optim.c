@@ -1,0 +1,190 @@
+/* Schedules, AdamW, averages and the gradient norm: worked numbers and a double reference, bits on 1, 2 and 3 threads. */
+#include "common/optim.h"
+#include "test/numbers.h"
+#include "test/test.h"
+
+static void test_schedules(void)
+{
+    struct schedule_options s = {.kind = SCHEDULE_COSINE, .lr = 1, .min_lr = 0.1, .total = 5};
+    static const double cosine[5] = {1.0, 0.868198052, 0.55, 0.231801948, 0.1}, linear[5] = {1, 0.75, 0.5, 0.25, 0};
+    for (int i = 0; i < 5; i++) CHECK(close_to(schedule_lr(&s, i), cosine[i], 0, 1e-9));
+    CHECK(close_to(schedule_lr(&s, 1000), 0.1, 0, 1e-12));
+    s.kind = SCHEDULE_LINEAR;
+    s.min_lr = 0;
+    for (int i = 0; i < 5; i++) CHECK(close_to(schedule_lr(&s, i), linear[i], 0, 1e-12));
+    s.kind = SCHEDULE_CONSTANT;
+    s.lr = 3e-4;
+    s.warmup = 10;
+    s.total = 100;
+    for (int i = 0; i < 100; i++) CHECK(close_to(schedule_lr(&s, i), 3e-4 * fmin(1, (i + 1) / 10.0), 1e-12, 0));
+    s.kind = SCHEDULE_COSINE;
+    s.min_lr = 3e-5;
+    CHECK(close_to(schedule_lr(&s, 0), 3e-5, 1e-12, 0) && close_to(schedule_lr(&s, 10), 3e-4, 1e-12, 0));
+    CHECK(close_to(schedule_lr(&s, 99), 3e-5, 1e-12, 0));
+    s.kind = SCHEDULE_WSD;
+    s.decay_share = 0.2;
+    for (int i = 10; i <= 80; i++) CHECK(schedule_lr(&s, i) == 3e-4);
+    for (int i = 80; i < 100; i++) CHECK(close_to(schedule_lr(&s, i), 3e-4 - 2.7e-4 * (i - 80) / 19, 1e-12, 0));
+    for (int kind = 0; kind < 4; kind++) {       /* the shortest runs */
+        s.kind = (enum schedule)kind;
+        s.warmup = 0;
+        s.total = 1;
+        CHECK(schedule_lr(&s, 0) <= 3e-4 && schedule_lr(&s, 0) >= 3e-5);
+        s.warmup = 5;
+        CHECK(schedule_lr(&s, 4) == 3e-4);
+    }
+}
+
+static struct adamw settings(double beta1, double beta2, double eps, double decay, int t)
+{
+    return (struct adamw){.lr = 1e-3f, .beta1 = (float)beta1, .beta2 = (float)beta2, .eps = (float)eps, .decay = (float)decay,
+                          .correction1 = (float)(1 - pow(beta1, t)), .correction2 = (float)(1 - pow(beta2, t)), .grad_scale = 1};
+}
+
+/* Step sizes of a constant gradient, eps outside the root and after the correction. */
+static void test_worked_steps(void)
+{
+    static const double row[3][2] = {{1e-6, 1e-5}, {1e-6, 1e-8}, {0.01, 1e-5}};
+    static const double want[3] = {9.090909091e-05, 9.900990099e-04, 9.990009990e-04};
+    for (int i = 0; i < 3; i++) {
+        float m = 0, v = 0;
+        for (int t = 1; t <= 3; t++) {
+            float param = 0, grad = (float)row[i][0];
+            struct adamw a = settings(0.9, 0.999, row[i][1], 0, t);
+            adamw_update(&param, &grad, &m, &v, 1, &a);
+            CHECK(close_to(-(double)param, want[i], 1e-4, 0) && grad == 0);      /* 1 - 0.999 in float is exact to 5e-5 */
+        }
+    }
+    float param[2] = {0, 0}, grad[2] = {3, -1e-12f}, m[2] = {0}, v[2] = {0};
+    struct adamw a = settings(0.9, 0.999, 0, 0, 1);      /* no eps: the first step is lr times the sign */
+    adamw_update(param, grad, m, v, 2, &a);
+    CHECK(close_to((double)param[0], -1e-3, 1e-4, 0) && close_to((double)param[1], 1e-3, 1e-4, 0));
+}
+
+static void test_against_double(size_t n)
+{
+    float *param = numbers(n, 1, 1), *m = host_alloc(n, 4), *v = host_alloc(n, 4), *first = copy_of(param, n);
+    double *p = host_alloc(n, 8), *dm = host_alloc(n, 8), *dv = host_alloc(n, 8);
+    for (size_t i = 0; i < n; i++) p[i] = (double)param[i];
+    for (int t = 1; t <= 5; t++) {
+        float *grad = numbers(n, (uint64_t)t + 50, 1);
+        struct adamw a = settings(0.9, 0.95, 1e-8, 0.1, t);
+        a.grad_scale = 0.5f;
+        for (size_t i = 0; i < n; i++) {
+            double g = 0.5 * (double)grad[i];
+            dm[i] = 0.9 * dm[i] + 0.1 * g;
+            dv[i] = 0.95 * dv[i] + 0.05 * g * g;
+            p[i] -= 1e-3 * (dm[i] / (1 - pow(0.9, t)) / (sqrt(dv[i] / (1 - pow(0.95, t))) + 1e-8) + 0.1 * p[i]);
+        }
+        adamw_update(param, grad, m, v, n, &a);
+        bool cleared = true;
+        for (size_t i = 0; i < n; i++) cleared = cleared && grad[i] == 0;
+        CHECK(cleared);
+        free(grad);
+    }
+    CHECK(furthest(param, p, n) < 1e-6 && furthest(m, dm, n) < 1e-6 && furthest(v, dv, n) < 1e-6);
+    for (int threads = 2; threads <= 3; threads++) {
+        float *param2 = copy_of(first, n), *m2 = host_alloc(n, 4), *v2 = host_alloc(n, 4);
+        threads_start(threads);
+        for (int t = 1; t <= 5; t++) {
+            float *grad = numbers(n, (uint64_t)t + 50, 1);
+            struct adamw a = settings(0.9, 0.95, 1e-8, 0.1, t);
+            a.grad_scale = 0.5f;
+            adamw_update(param2, grad, m2, v2, n, &a);
+            free(grad);
+        }
+        threads_start(1);
+        CHECK(same_bits(param, param2, n) && same_bits(m, m2, n) && same_bits(v, v2, n));
+        free(param2); free(m2); free(v2);
+    }
+    free(param); free(m); free(v); free(first); free(p); free(dm); free(dv);
+}
+
+static void test_streams(size_t n)
+{
+    float *x = numbers(n, 1, 1), *average = numbers(n, 2, 1), *y = copy_of(average, n);
+    double sum = 0, *want = host_alloc(n, 8);
+    for (size_t i = 0; i < n; i++) sum += (double)x[i] * (double)x[i];
+    double squares = sum_squares(x, n);
+    CHECK(close_to(squares, sum, 1e-12, 0));
+    threads_start(3);
+    CHECK(sum_squares(x, n) == squares);
+    threads_start(1);
+    ema_update(y, x, 0, n);
+    CHECK(same_bits(y, x, n));
+    memcpy(y, average, n * 4);
+    ema_update(y, x, 0.75f, n);
+    for (size_t i = 0; i < n; i++) want[i] = 0.75 * (double)average[i] + 0.25 * (double)x[i];
+    CHECK(furthest(y, want, n) < 2e-7);
+    memcpy(y, x, n * 4);
+    for (int i = 0; i < 50; i++) ema_update(y, x, 0.875f, n);
+    CHECK(same_bits(y, x, n));       /* constant weights: a fixed point */
+    scale(y, 0.5f, n);
+    for (size_t i = 0; i < n; i++) want[i] = 0.5 * (double)x[i];
+    CHECK(furthest(y, want, n) == 0);
+    scale(x, (float)(2 / sqrt(squares)), n);       /* clipping to norm 2 */
+    CHECK(close_to(sqrt(sum_squares(x, n)), 2, 1e-6, 0));
+    fill(y, -3, n);
+    for (size_t i = 0; i < n; i++) want[i] = -3;
+    CHECK(furthest(y, want, n) == 0);
+    x[n / 2] = NAN;
+    CHECK(!isfinite(sum_squares(x, n)));
+    x[n / 2] = INFINITY;
+    CHECK(!isfinite(sum_squares(x, n)));
+    free(x); free(average); free(y); free(want);
+}
+
+/* A whole model: decay where the list says so, gaps untouched, packed forms and averages made anew. */
+static void test_model_step(void)
+{
+    struct config c;
+    struct memory memory = {0};
+    struct model m = {0};
+    CHECK(config_preset(&c, "gpt2", NULL) == 0);
+    c.layers = 1; c.channels = 12; c.heads = c.kv_heads = 2; c.head_dim = 6; c.ffn = 20; c.vocab = 31; c.context = 9;
+    struct model_use use = {.train = true, .max_tokens = 8, .max_sequences = 2, .ema = true};
+    for (int pass = 0; pass < 2; pass++) {
+        ops_open(&memory);
+        model_open(&m, &c, &use, &memory);
+        if (pass == 0) CHECK(memory_open(&memory, NULL) == 0);
+    }
+    params_init(&m.params, &c, 1);
+    fill(m.params.layer[0].out.bias, 1, 12);
+    float weight = m.params.layer[0].up.weight[3], norm = m.params.layer[0].norm1.weight[0], embed = m.params.embed[0];
+    m.grads.layer[0].out.bias[4] = 3;
+    m.grads.embed[2] = 4;
+    CHECK(close_to(gradient_norm(&m), 5, 1e-12, 0));
+    float before = m.params.layer[0].out.bias[4];
+    struct adamw_options o = {0.9, 0.999, 1e-8, 0.1};
+    adamw_step(&m, &o, 1, 1e-2, 0.5, 0.25);
+    CHECK(gradient_norm(&m) == 0);
+    CHECK(close_to((double)m.params.layer[0].up.weight[3], (double)weight * (1 - 1e-3), 1e-6, 0));      /* decay alone */
+    CHECK(m.params.layer[0].norm1.weight[0] == norm && m.params.embed[0] == embed && m.params.layer[0].out.bias[0] == 1);
+    CHECK(close_to((double)m.params.layer[0].out.bias[4], (double)before - 1e-2, 1e-5, 0));
+    CHECK(close_to((double)m.m.layer[0].out.bias[4], 0.15, 1e-6, 0));
+    CHECK(close_to((double)m.ema.layer[0].out.bias[4], 0.75 * (double)m.params.layer[0].out.bias[4], 1e-6, 0));
+    float x[12] = {1}, y[20], want[20];
+    matmul_forward(y, x, m.params.layer[0].up.packed, NULL, NULL, 1, 20, 12);
+    for (int i = 0; i < 20; i++) want[i] = m.params.layer[0].up.weight[i * 12];
+    CHECK(same_bits(y, want, 20));
+    m.grads.embed[7] = NAN;
+    CHECK(!isfinite(gradient_norm(&m)));
+    model_close(&m);
+    memory_close(&memory);
+}
+
+int main(void)
+{
+    threads_start(1);
+    test_schedules();
+    test_worked_steps();
+    test_against_double(1);
+    test_against_double(1009);
+    test_against_double(40961);
+    test_streams(1);
+    test_streams(37);
+    test_streams(100003);
+    test_streams(5000011);
+    test_model_step();
+    return test_end("optim");
+}
