@@ -12,6 +12,7 @@
 #include "common/tokenizer_parts.h"
 #include "common/threads.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 enum { BLOCK = 256 << 10, BATCH = 16 << 20, PROGRESS_EVERY = 256 };
@@ -157,8 +158,7 @@ struct pair {
     uint32_t left, right;
     int64_t count;
     uint32_t *at, n_at, room;          /* the spots where left stood when the pair appeared; it may be gone since */
-    int touched;                       /* the last merge that made it appear */
-    bool merged;
+    int touched;                       /* the last round that made it appear */
 };
 struct candidate { int64_t count; uint32_t pair; };
 
@@ -271,7 +271,7 @@ static struct candidate heap_pop(struct learning *l)
     return top;
 }
 
-/* Pairs whose count may have grown go into the heap with their new count; those that shrank wait until they are met. */
+/* Pairs that appeared go into the heap with their count; those that shrank since wait until they are met. */
 static void push_touched(struct learning *l)
 {
     for (size_t i = 0; i < l->n_touched; i++) heap_push(l, l->touched[i]);
@@ -316,38 +316,29 @@ static void merge_spot(struct learning *l, uint32_t at, uint32_t id)
     if (s->right != NOBODY) pair_appears(l, at);
 }
 
-static int compare_places(const void *x, const void *y)
-{
-    uint32_t a = *(const uint32_t *)x, b = *(const uint32_t *)y;
-    return (a > b) - (a < b);
-}
-
-/* The token that is `left` and `right` joined: a new one, or one that other merges make too. */
+/* A new token: `left` and `right` joined.  No other merge makes the same bytes: how the bytes of a future token are divided
+ * depends on earlier merges alone and not on what stands around them, as long as no merge crosses their border, and a
+ * merge that does ends them.  For the same reason a pair never appears again after its round. */
 static uint32_t joined_token(struct learning *l, uint32_t left, uint32_t right)
 {
     struct bytes joined = {0};
     const struct piece *a = &l->tokens.piece[left], *b = &l->tokens.piece[right];
     bytes_add(&joined, l->tokens.text.data + a->start, a->length);
     bytes_add(&joined, l->tokens.text.data + b->start, b->length);
-    uint32_t id = pieces_add(&l->tokens, joined.data, joined.size, 0);
+    uint32_t before = (uint32_t)l->tokens.n, id = pieces_add(&l->tokens, joined.data, joined.size, 0);
+    assert(id == before);
     bytes_free(&joined);
     return id;
 }
 
-/* A pair that was merged before can appear again, when a later merge makes its left or right token in another way; then it
- * is merged again, under the rank it has. */
+/* The places of a pair were noted in one sweep from left to right, so overlapping ones are merged from the left. */
 static void merge_pair(struct learning *l, uint32_t number)
 {
     struct pair p = l->pair[number];
-    l->pair[number].at = NULL;         /* the places are ours now; should the pair appear again, it starts a new list */
-    l->pair[number].n_at = l->pair[number].room = 0;
-    l->pair[number].merged = true;
+    l->pair[number].at = NULL;
     uint32_t id = joined_token(l, p.left, p.right);
-    if (!p.merged) {
-        l->merge = host_grow(l->merge, (size_t)l->n_merges + 1, sizeof *l->merge);
-        l->merge[l->n_merges++] = (struct merge){p.left, p.right, id};
-    }
-    qsort(p.at, p.n_at, sizeof *p.at, compare_places);       /* left to right within a piece */
+    l->merge = host_grow(l->merge, (size_t)l->n_merges + 1, sizeof *l->merge);
+    l->merge[l->n_merges++] = (struct merge){p.left, p.right, id};
     for (uint32_t i = 0; i < p.n_at; i++) {
         const struct spot *s = &l->spot[p.at[i]];
         if (s->id == p.left && s->right != NOBODY && l->spot[s->right].id == p.right) merge_spot(l, p.at[i], id);
@@ -358,16 +349,18 @@ static void merge_pair(struct learning *l, uint32_t number)
 
 static void learn(struct learning *l, int wanted, void *self, void (*progress)(void *self, int merges, int wanted))
 {
-    while (l->n_heap && (int)l->tokens.n < 256 + wanted) {
+    while (l->n_heap && l->n_merges < wanted) {
         struct candidate top = heap_pop(l);
         int64_t now = l->pair[top.pair].count;
         if (now < 2) continue;
-        if (now < top.count) heap_push(l, top.pair);
-        if (now != top.count) continue;
+        if (now < top.count) {
+            heap_push(l, top.pair);
+            continue;
+        }
         merge_pair(l, top.pair);
-        if (progress && l->round % PROGRESS_EVERY == 0) progress(self, (int)l->tokens.n - 256, wanted);
+        if (progress && l->n_merges % PROGRESS_EVERY == 0) progress(self, l->n_merges, wanted);
     }
-    if (progress) progress(self, (int)l->tokens.n - 256, wanted);
+    if (progress) progress(self, l->n_merges, wanted);
 }
 
 /* The tokenizer of what was learnt. */

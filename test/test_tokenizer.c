@@ -318,6 +318,7 @@ static void test_splitting(void)
     check_pieces(PATTERN_LLAMA3, NULL, "I'M  here, 12345\n\n x", "I|'M| | here|,| |123|45|\n\n| x");
     check_pieces(PATTERN_QWEN2, NULL, "(a) 12\r\n b", "(a|)| |1|2|\r\n| b");
     check_pieces(PATTERN_GPT2, NULL, "\xE4\xB8\xAD\xE6\x96\x87\xEF\xBC\x8C\xC3\xA9", "\xE4\xB8\xAD\xE6\x96\x87|\xEF\xBC\x8C|\xC3\xA9");
+    check_pieces(PATTERN_GPT2, NULL, "a\xE3\x80\x80\xE3\x80\x80" "b", "a|\xE3\x80\x80|\xE3\x80\x80|b");    /* wide blanks */
     check_pieces(PATTERN_GPT2, NULL, "ab\xFF\xFE" "cd", "ab|\xFF|\xFE|cd");
     check_pieces(PATTERN_GPT2, NULL, "a  \xC3", "a|  |\xC3");            /* the run ends before the broken byte */
     check_pieces(PATTERN_CUSTOM, "b+", "aabbab", "aa|bb|a|b");             /* what does not match is a piece as well */
