@@ -232,13 +232,13 @@ static int make_updates(struct train_state *s, struct clock *clock, struct recor
         if (more < 0) return -1;
         if (more == 0) break;
     }
-    double seconds = fmax(seconds_now() - begun, 1e-9);
-    clock->step[clock->steps++ % RECENT] = seconds;
-    clock->average = clock->steps == 1 ? seconds : 0.9 * clock->average + 0.1 * seconds;
     s->step++;
     fill_record(r, s, &result);
-    fill_times(r, s, seconds, (double)(s->tokens - tokens));
+    fill_times(r, s, fmax(seconds_now() - begun, 1e-9), (double)(s->tokens - tokens));
     s->task->end(s->task->self, s->step - 1, r);
+    double seconds = seconds_now() - begun;
+    clock->step[clock->steps++ % RECENT] = seconds;
+    clock->average = clock->steps == 1 ? seconds : 0.9 * clock->average + 0.1 * seconds;
     return 0;
 }
 

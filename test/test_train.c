@@ -1,0 +1,198 @@
+/* test_train.c - the one loop: learning, the cut into micro-batches, the guards, loading.  LOUD=1 shows what the runs say. */
+#include "common/threads.h"
+#include "common/train_state.h"
+#include "test/toy_task.h"
+
+static void test_learns(void)
+{
+    struct toy *toy = toy_open(false, 1);
+    CHECK(live(toy, "learn", "--steps 60 --save-every 20 --keep 2") == EXIT_DONE);
+    CHECK(toy->finished == 1);
+    CHECK(metric("learn", 0, "val_loss") > 3);                              /* about log 24 = 3.18 */
+    CHECK(metric("learn", 60, "val_loss") < 0.6 * metric("learn", 0, "val_loss"));
+    CHECK(metric("learn", 60, "loss") < 0.6 * metric("learn", 1, "loss"));
+    CHECK(close_to(metric("learn", 1, "lr"), 0.02 / 3, 1e-9, 0));           /* the first of three warmup steps */
+    CHECK(metric("learn", 60, "updates") == 60 && metric("learn", 60, "skipped") == 0 && metric("learn", 60, "epoch") == 15);
+    CHECK(metric("learn", 5, "val_loss") > 0 && isnan(metric("learn", 6, "val_loss")));
+    CHECK(valid("learn", "final.ckpt") && valid("learn", "step-00000040.ckpt") && !exists("learn", "step-00000060.ckpt"));
+    CHECK(contains("learn", "status.json", "\"state\":\"done\",\"step\":60,\"steps\":60"));
+    CHECK(contains("learn", "run.conf", "steps = 60\n") && contains("learn", "log.txt", "done: 60 steps"));
+    int64_t rows = 0;
+    for (int s = 0; s < 60; s++) {
+        toy->cursor = s * SEQUENCES;
+        for (int i = 0; i < 3; i++) { fill_batch(toy, i); rows += toy->batch.N; }
+    }
+    CHECK(metric("learn", 60, "tokens") == (double)rows);
+    toy_close(toy);
+}
+
+/* How micro-batches are cut changes nothing beyond rounding: RLHF facts E-5 and E-53. */
+static void test_split(void)
+{
+    static const int per_micro[] = {1, 2, 3, 6};
+    float whole[2000], part[2000];
+    size_t count = 0;
+    for (int k = 3; k >= 0; k--) {
+        struct toy *toy = toy_open(false, 1);
+        toy->per_micro = per_micro[k];
+        char *folder = host_text("split%d", k);
+        CHECK(live(toy, folder, "--steps 1 --clip 0") == EXIT_DONE);
+        /* After one step Adam's first moment is (1 - beta1) * gradient. */
+        count = toy->model.m.count < 2000 ? toy->model.m.count : 2000;
+        device_get(k == 3 ? whole : part, toy->model.m.all, count * sizeof(float));
+        double worst = 0, largest = 0;
+        for (size_t i = 0; k < 3 && i < count; i++) {
+            worst = fmax(worst, fabs((double)part[i] - (double)whole[i]));
+            largest = fmax(largest, fabs((double)whole[i]));
+        }
+        CHECK(k == 3 || (largest > 0 && worst < 2e-6 * largest));
+        CHECK(close_to(metric(folder, 1, "loss"), metric("split3", 1, "loss"), 1e-6, 0));
+        free(folder);
+        toy_close(toy);
+    }
+}
+
+/* Worked example W1: six counted tokens in two rows, as one micro-batch or two. */
+static const double w1[2] = {0.857412464 + 0.334877738, 0.474036182 + 1.386294361 + 0.597048541 + 1.842349582};
+
+static int w1_prepare(void *self, int64_t step, int update, double *count, struct error *e)
+{
+    (void)step; (void)update; (void)e;
+    *count = 6;
+    return ((struct toy *)self)->per_micro;
+}
+
+static double w1_loss(void *self, int i, double scale)
+{
+    (void)scale;
+    return ((struct toy *)self)->per_micro == 2 ? w1[i] : w1[0] + w1[1];
+}
+
+static void test_worked_example(void)
+{
+    for (int n = 1; n <= 2; n++) {
+        struct toy *toy = toy_open(false, 1);
+        toy->task.prepare = w1_prepare;
+        toy->task.loss = w1_loss;
+        toy->per_micro = n;
+        char *folder = host_text("w1-%d", n);
+        toy->task.evaluate = NULL;
+        CHECK(live_and_close(toy, folder, "--steps 1") == EXIT_DONE);
+        CHECK(close_to(metric(folder, 1, "loss"), 0.915336478, 0, 1e-8));       /* a mean of means would be 0.8355 */
+        free(folder);
+    }
+}
+
+static void test_guards(void)
+{
+    struct toy *toy = toy_open(false, 1);
+    toy->nan_from = 3;
+    toy->nan_to = 4;
+    toy->grad_nan_at = 6;
+    CHECK(live_and_close(toy, "nan", "--steps 8") == EXIT_DONE);
+    CHECK(isnan(metric("nan", 4, "loss")) && metric("nan", 3, "loss") > 0 && metric("nan", 6, "loss") > 0);
+    CHECK(metric("nan", 8, "updates") == 5 && metric("nan", 8, "skipped") == 3 && isfinite(metric("nan", 8, "val_loss")));
+    CHECK(contains("nan", "log.txt", "step 4: skipped, the loss is nan; data: sample 18"));
+    CHECK(contains("nan", "log.txt", "step 7: skipped, the gradient norm is nan"));
+
+    toy = toy_open(false, 1);
+    toy->nan_from = 6;
+    toy->nan_to = 100;
+    CHECK(live_and_close(toy, "diverged", "--steps 20 --save-every 5") == EXIT_DATA);
+    CHECK(contains("diverged", "status.json", "\"state\":\"failed\"") && contains("diverged", "log.txt", "not finite in 3 updates in a row"));
+    CHECK(valid("diverged", "step-00000005.ckpt") && !exists("diverged", "final.ckpt") && !exists("diverged", "step-00000008.ckpt"));
+
+    /* a step where nothing counts, and one whose later updates are cut off */
+    toy = toy_open(false, 1);
+    toy->empty_at = 0;
+    CHECK(live_and_close(toy, "empty", "--steps 2") == EXIT_DONE);
+    CHECK(isnan(metric("empty", 1, "loss")) && metric("empty", 1, "updates") == 0 && metric("empty", 2, "updates") == 1);
+    CHECK(metric("empty", 1, "skipped") == 0 && metric("empty", 2, "loss") > 0);
+    toy = toy_open(false, 1);
+    toy->updates = 3;
+    toy->cut_at = 1;
+    CHECK(live_and_close(toy, "cut", "--steps 3") == EXIT_DONE);
+    CHECK(metric("cut", 1, "updates") == 3 && metric("cut", 2, "updates") == 4 && metric("cut", 3, "updates") == 7);
+}
+
+static void test_spikes(void)
+{
+    struct norms n = {0};
+    for (int i = 0; i < 15; i++) norms_add(&n, 1 + 0.01 * (i % 5));
+    CHECK(norms_deviation(&n, 1e9) == 0);                         /* too few to judge */
+    norms_add(&n, 1.02);
+    /* median 1.02, deviations of 0, 0.01 and 0.02: their median 0.01 */
+    CHECK(close_to(norms_deviation(&n, 1.02 + 0.014826 * 3), 3, 1e-6, 0));
+    for (int i = 0; i < 300; i++) norms_add(&n, 5);
+    CHECK(n.count == NORMS_MAX && close_to(norms_deviation(&n, 5.01), 2, 1e-6, 0));      /* the floor of 0.001 median */
+
+    struct toy *toy = toy_open(false, 1);
+    toy->spike_from = 20;
+    toy->spike_to = 21;
+    CHECK(live_and_close(toy, "spike", "--steps 24 --spike-z 30 --clip 0") == EXIT_DONE);
+    CHECK(metric("spike", 24, "updates") == 22 && metric("spike", 24, "skipped") == 2 && metric("spike", 24, "loss") < 2.5);
+    CHECK(contains("spike", "log.txt", "step 21: skipped, a spike: the gradient norm is "));
+    toy = toy_open(false, 1);
+    toy->spike_from = 20;
+    toy->spike_to = 100;                /* after three in a row it is no spike any more */
+    CHECK(live_and_close(toy, "level", "--steps 26 --spike-z 30") == EXIT_DONE);
+    CHECK(metric("level", 26, "updates") == 23 && contains("level", "log.txt", "taken as the new level"));
+}
+
+/* Where a checkpoint does not fit a model, the tensor is named. */
+static void test_model_load(void)
+{
+    struct toy *toy = toy_open(false, 1);
+    CHECK(live(toy, "load", "--steps 1") == EXIT_DONE);
+    struct ckpt *c;
+    char *path = host_text("%s/load", base);
+    CHECK(ckpt_open(&c, path, &error) == 0);
+    const struct ckpt_meta *meta = ckpt_meta_of(c);
+    const char *text;
+    double value;
+    CHECK(meta->flags == (CKPT_FINAL | CKPT_RESUMABLE | CKPT_TRAINING_STATE) && meta->step == 1 && meta->stage == STAGE_PRETRAIN);
+    CHECK(kv_get_text(&meta->meta, "name", &text) == 1 && strcmp(text, "load") == 0);
+    CHECK(kv_get_text(&meta->eval, "main_metric", &text) == 1 && strcmp(text, "val_loss") == 0);
+    CHECK(kv_get_f64(&meta->eval, "val_loss", &value) == 1 && value == metric("load", 1, "val_loss"));
+    CHECK(kv_get_text(&meta->trns, "option.lr", &text) == 1 && strcmp(text, "0.02") == 0);
+    float before, after;
+    device_get(&before, toy->model.params.embed, sizeof before);
+    params_init(&toy->model.params, &toy->model.config, 3);
+    CHECK(model_load(&toy->model, c, "", ROLE_WEIGHT, false, 0, &error) == 0);
+    device_get(&after, toy->model.params.embed, sizeof after);
+    CHECK(before == after);
+    CHECK(model_load(&toy->critic, c, "", ROLE_WEIGHT, false, 0, &error) == -1 && error.exit_code == EXIT_MISMATCH);
+    CHECK(strstr(error.text, "score.weight") && strstr(error.text, "missing"));
+    CHECK(model_load(&toy->critic, c, "", ROLE_WEIGHT, true, 5, &error) == 0);         /* the head starts anew, the rest is read */
+    device_get(&after, toy->critic.params.embed, sizeof after);
+    CHECK(before == after);
+    device_get(&after, toy->critic.params.score, sizeof after);
+    CHECK(after != 0);
+    CHECK(model_load(&toy->model, c, "", ROLE_EMA, false, 0, &error) == -1 && strstr(error.text, "missing"));
+    toy->model.config.ffn = 16;      /* shapes differ, and the smaller memory is not overrun */
+    CHECK(model_load(&toy->model, c, "", ROLE_WEIGHT, false, 0, &error) == -1);
+    CHECK(strstr(error.text, "blk.0.ffn_up.weight") && strstr(error.text, "(32, 16)") && strstr(error.text, "(16, 16)"));
+    toy->model.config.ffn = 32;
+    toy->model.config.mlp_bias = false;
+    CHECK(model_load(&toy->model, c, "", ROLE_WEIGHT, false, 0, &error) == -1 && strstr(error.text, "ffn_up.bias is not part of this model"));
+    ckpt_close(c);
+    free(path);
+    toy_close(toy);
+}
+
+int main(void)
+{
+    if (!mkdtemp(base)) return 1;
+    if (!getenv("LOUD") && !freopen("/dev/null", "w", stderr)) return 1;
+    threads_start(2);
+    test_learns();
+    test_split();
+    test_worked_example();
+    test_guards();
+    test_spikes();
+    test_model_load();
+    char *command = host_text("rm -r '%s'", base);
+    CHECK(system(command) == 0);
+    free(command);
+    return test_end("test_train");
+}
