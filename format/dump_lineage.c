@@ -1,0 +1,150 @@
+/* dump_lineage.c - `ckpt lineage`: the chains of all parents, grown together by weights_id into one tree.  The file alone
+ * suffices; --dir only marks which ancestors are still at hand. */
+#include "format/dump.h"
+
+#include <dirent.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+struct node { struct link link; char *text; const char *role, *found; int parent; bool itself; };
+struct tree { struct node *node; int count; };
+
+/* The node of this link below `parent`, made when it is new.  Takes over text. */
+static int grow(struct tree *t, int parent, char *text, const char *role)
+{
+    struct link link;
+    if (!lineage_parse(&link, text)) {
+        free(text);
+        return parent;
+    }
+    for (int i = 0; i < t->count; i++)
+        if (t->node[i].parent == parent && strcmp(t->node[i].link.weights_id, link.weights_id) == 0) {
+            free(text);
+            if (role) t->node[i].role = role;
+            return i;
+        }
+    t->node = host_grow(t->node, (size_t)t->count + 1, sizeof *t->node);
+    t->node[t->count] = (struct node){.link = link, .text = text, .role = role, .parent = parent};
+    return t->count++;
+}
+
+static void grow_tree(struct tree *t, const struct ckpt *c)
+{
+    uint64_t parents = lineage_parents(&c->meta.line);
+    int below = -1;
+    for (uint64_t p = 0; p < parents; p++) {
+        char **chain;
+        int at = -1;
+        size_t n = lineage_chain(&chain, &c->meta.line, p);
+        for (size_t k = 0; k < n; k++) at = grow(t, at, host_text("%s", chain[k]), k + 1 == n ? lineage_role(&c->meta.line, p) : NULL);
+        if (p == 0) below = at;
+    }
+    const char *name = c->path + strlen(c->path);             /* the run's folder and the file */
+    for (int slashes = 0; name > c->path && (name[-1] != '/' || ++slashes < 2);) name--;
+    int self = grow(t, below, lineage_link(&c->meta, name), NULL);
+    if (self >= 0) t->node[self].itself = true;
+}
+
+/* ---- --dir ---- */
+
+static void mark(struct tree *t, const char *path)
+{
+    struct header h;
+    char id[33];
+    if (reader_header(&h, path, NULL) != 0) return;
+    hex_text(id, h.weights_id, 16);
+    for (int i = 0; i < t->count; i++)
+        if (!t->node[i].found && strcmp(t->node[i].link.weights_id, id) == 0) t->node[i].found = host_text("%s", path);
+}
+
+/* Checkpoints in the folder, and in the folders directly in it. */
+static void mark_folder(struct tree *t, const char *folder, int depth)
+{
+    DIR *directory = opendir(folder);
+    if (!directory) return;
+    for (struct dirent *e; (e = readdir(directory));) {
+        struct stat st;
+        size_t n = strlen(e->d_name);
+        if (e->d_name[0] == '.') continue;
+        char *path = host_text("%s/%s", folder, e->d_name);
+        if (n > 5 && strcmp(e->d_name + n - 5, ".ckpt") == 0) mark(t, path);
+        else if (depth > 0 && stat(path, &st) == 0 && S_ISDIR(st.st_mode)) mark_folder(t, path, depth - 1);
+        free(path);
+    }
+    closedir(directory);
+}
+
+/* ---- output ---- */
+
+static void print_node(const struct tree *t, int i, const char *indent, bool last, bool marked)
+{
+    const struct node *n = &t->node[i];
+    char name[100], metric[170], role[40], step[32], tokens[16];
+    text_escape(name, sizeof name, n->link.name, strlen(n->link.name));
+    text_escape(metric, sizeof metric, n->link.metric, strlen(n->link.metric));
+    text_escape(role, sizeof role, n->role ? n->role : "", n->role ? strlen(n->role) : 0);
+    printf("%s%s%-8s %s  step %s  tokens %s%s%s  %.8s", indent, n->parent < 0 ? "" : last ? "`- " : "|- ", n->link.stage, name,
+           with_commas(step, n->link.step), text_count(tokens, (double)n->link.tokens), *metric ? "  " : "", metric, n->link.weights_id);
+    if (*role) printf("  (%s)", role);
+    if (n->itself) printf("  <- this file");
+    else if (marked) printf(n->found ? "  found: %s" : "  not found", n->found ? text_escape(name, sizeof name, n->found, strlen(n->found)) : "");
+    printf("\n");
+}
+
+static void print_below(const struct tree *t, int parent, const char *indent, bool marked)
+{
+    int left = 0;
+    for (int i = 0; i < t->count; i++) left += t->node[i].parent == parent;
+    for (int i = 0; i < t->count; i++) {
+        if (t->node[i].parent != parent) continue;
+        print_node(t, i, indent, --left == 0, marked);
+        char *deeper = host_text("%s%s", indent, parent < 0 ? "" : left ? "|  " : "   ");
+        print_below(t, i, deeper, marked);
+        free(deeper);
+    }
+}
+
+static void print_json(struct dump *d, const struct ckpt *c, const struct tree *t)
+{
+    struct json j;
+    json_start(&j, d);
+    json_text(&j, "file", c->path);
+    json_open(&j, "nodes", '[');
+    for (int i = 0; i < t->count; i++) {
+        const struct node *n = &t->node[i];
+        json_open(&j, NULL, '{');
+        json_i64(&j, "parent", n->parent);
+        json_text(&j, "stage", n->link.stage);
+        json_text(&j, "name", n->link.name);
+        json_u64(&j, "step", n->link.step);
+        json_u64(&j, "tokens", n->link.tokens);
+        json_text(&j, "metric", n->link.metric);
+        json_text(&j, "weights_id", n->link.weights_id);
+        if (n->role) json_text(&j, "role", n->role);
+        if (n->found) json_text(&j, "found", n->found);
+        json_bool(&j, "this_file", n->itself);
+        json_close(&j, '}');
+    }
+    json_close(&j, ']');
+    json_end(&j);
+}
+
+int dump_lineage(struct dump *d)
+{
+    struct tree t = {0};
+    struct ckpt *c;
+    int code = dump_open(&c, d, 0, NULL);
+    if (code) return code;
+    grow_tree(&t, c);
+    if (d->dir) mark_folder(&t, d->dir, 1);
+    if (d->json) print_json(d, c, &t);
+    else print_below(&t, -1, "", d->dir != NULL);
+    for (int i = 0; i < t.count; i++) {
+        free(t.node[i].text);
+        free((char *)t.node[i].found);
+    }
+    free(t.node);
+    ckpt_close(c);
+    return 0;
+}
