@@ -11,7 +11,7 @@ void kl_controller_update(struct kl_controller *c, double kl, int episodes)
     c->beta *= 1 + error * episodes / c->horizon;
 }
 
-void moments_add(struct moments *m, const float *x, int n)
+void running_add(struct running *m, const float *x, int n)
 {
     if (n <= 0) return;
     double mean = 0, squares = 0;
@@ -23,13 +23,13 @@ void moments_add(struct moments *m, const float *x, int n)
     m->count = total;
 }
 
-double moments_std(const struct moments *m) { return m->count < 2 ? 0 : sqrt(m->squares / (m->count - 1)); }
+double running_std(const struct running *m) { return m->count < 2 ? 0 : sqrt(m->squares / (m->count - 1)); }
 
-int reward_shape(float *reward, const unsigned char *ended, int n, const struct reward_shaping *s, struct moments *seen)
+int reward_shape(float *reward, const unsigned char *ended, int n, const struct reward_shaping *s, struct running *seen)
 {
     int clipped = 0;
-    moments_add(seen, reward, n);
-    double std = moments_std(seen);
+    running_add(seen, reward, n);
+    double std = running_std(seen);
     bool normalise = s->norm != REWARD_NORM_NONE && std > 0;
     for (int i = 0; i < n; i++) {
         double r = (double)reward[i];

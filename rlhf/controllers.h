@@ -12,9 +12,9 @@ void kl_controller_update(struct kl_controller *c, double kl, int episodes);
 
 /* Mean and sum of squared deviations of all numbers seen so far; starts as {0}.
  * Source: Chan, Golub, LeVeque 1979 (merging). */
-struct moments { double count, mean, squares; };
-void moments_add(struct moments *m, const float *x, int n);
-double moments_std(const struct moments *m);      /* of the sample (count - 1); 0 for fewer than two numbers */
+struct running { double count, mean, squares; };
+void running_add(struct running *m, const float *x, int n);
+double running_std(const struct running *m);      /* of the sample (count - 1); 0 for fewer than two numbers */
 
 /* What happens to the n rewards of an iteration, in this order:
  *   norm:  none | scale: reward / std | whiten: (reward - mean) / std,  mean and std over all rewards seen so far, these included
@@ -25,6 +25,6 @@ double moments_std(const struct moments *m);      /* of the sample (count - 1); 
 enum reward_norm { REWARD_NORM_NONE, REWARD_NORM_SCALE, REWARD_NORM_WHITEN };
 #define REWARD_NORMS "none|scale|whiten"
 struct reward_shaping { enum reward_norm norm; double clip, missing_end_penalty; };
-int reward_shape(float *reward, const unsigned char *ended, int n, const struct reward_shaping *s, struct moments *seen);
+int reward_shape(float *reward, const unsigned char *ended, int n, const struct reward_shaping *s, struct running *seen);
 
 #endif

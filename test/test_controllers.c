@@ -72,30 +72,30 @@ static void test_kl_controller(void)
     }
 }
 
-static void test_moments(void)
+static void test_running(void)
 {
-    struct moments m = {0}, split = {0}, whole = {0};
-    CHECK(moments_std(&m) == 0);
-    moments_add(&m, (float[]){1, 2, 3}, 3);
-    CHECK(close_to(m.mean, 2, 0, 1e-12) && close_to(moments_std(&m), 1, 0, 1e-12));
-    moments_add(&m, (float[]){10}, 1);
+    struct running m = {0}, split = {0}, whole = {0};
+    CHECK(running_std(&m) == 0);
+    running_add(&m, (float[]){1, 2, 3}, 3);
+    CHECK(close_to(m.mean, 2, 0, 1e-12) && close_to(running_std(&m), 1, 0, 1e-12));
+    running_add(&m, (float[]){10}, 1);
     CHECK(close_to(m.mean, 4, 0, 1e-12) && close_to(m.squares / m.count, 12.5, 0, 1e-12));
-    moments_add(&m, (float[]){4, 4}, 2);
-    CHECK(m.count == 6 && close_to(m.mean, 4, 0, 1e-12) && close_to(moments_std(&m), 3.162277660, 0, 1e-9));
-    moments_add(&m, NULL, 0);
+    running_add(&m, (float[]){4, 4}, 2);
+    CHECK(m.count == 6 && close_to(m.mean, 4, 0, 1e-12) && close_to(running_std(&m), 3.162277660, 0, 1e-9));
+    running_add(&m, NULL, 0);
     CHECK(m.count == 6);
     struct rng random = rng_at(4, RNG_TEST, 0, 0);
     float x[97];
     for (int i = 0; i < 97; i++) x[i] = (float)(1e4 + rng_uniform(&random));
-    moments_add(&whole, x, 97);
-    for (int i = 0; i < 97; i += 7) moments_add(&split, x + i, i + 7 < 97 ? 7 : 97 - i);
+    running_add(&whole, x, 97);
+    for (int i = 0; i < 97; i += 7) running_add(&split, x + i, i + 7 < 97 ? 7 : 97 - i);
     CHECK(close_to(split.mean, whole.mean, 1e-14, 0) && close_to(split.squares, whole.squares, 1e-9, 0));
 }
 
 static void test_reward_shape(void)
 {
     const unsigned char ended[4] = {1, 1, 0, 1}, all[4] = {1, 1, 1, 1};
-    struct moments seen = {0};
+    struct running seen = {0};
     float r[4] = {1, -3, 2, 8};
     CHECK(reward_shape(r, ended, 4, &(struct reward_shaping){.clip = 2.5, .missing_end_penalty = 1.5}, &seen) == 2);
     CHECK(r[0] == 1 && r[1] == -2.5f && r[2] == 0.5f && r[3] == 2.5f);
@@ -105,12 +105,12 @@ static void test_reward_shape(void)
     CHECK(plain[0] == 1 && plain[3] == 8);                              /* no answer was cut: nothing changes */
     double std = sqrt((1 + 25 + 0 + 36) / 3.0);
     float scaled[4] = {1, -3, 2, 8}, whitened[4] = {1, -3, 2, 8};
-    struct moments a = {0}, b = {0};
+    struct running a = {0}, b = {0};
     reward_shape(scaled, all, 4, &(struct reward_shaping){.norm = REWARD_NORM_SCALE}, &a);
     reward_shape(whitened, all, 4, &(struct reward_shaping){.norm = REWARD_NORM_WHITEN}, &b);
     CHECK(close_to((double)scaled[3], 8 / std, 1e-6, 0) && close_to((double)whitened[3], 6 / std, 1e-6, 0));
     float same[2] = {5, 5};
-    struct moments c = {0};
+    struct running c = {0};
     reward_shape(same, all, 2, &(struct reward_shaping){.norm = REWARD_NORM_WHITEN}, &c);
     CHECK(same[0] == 5 && same[1] == 5);                                /* no spread, no division */
 }
@@ -121,7 +121,7 @@ int main(void)
     test_value_gradient();
     test_explained_variance();
     test_kl_controller();
-    test_moments();
+    test_running();
     test_reward_shape();
     return test_end("test_controllers");
 }

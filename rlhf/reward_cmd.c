@@ -1,0 +1,192 @@
+/* reward_cmd.c - two pipes and poll().
+ *
+ * A program may answer each line at once, or read everything before it says a word: with both pipes without blocking, and
+ * served by whichever is ready, every order works and no buffer's size matters. */
+#define _GNU_SOURCE
+#include "rlhf/reward_cmd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+extern char **environ;
+
+enum { LONGEST_ANSWER = 4096 };
+
+struct reward_cmd {
+    char *command;
+    double timeout;
+    pid_t pid;
+    int to, from;               /* our ends of its standard input and output; -1 when closed */
+    struct bytes said;          /* bytes of answers not yet read as numbers */
+};
+
+/* ---- the process ---- */
+
+static int spawn_shell(struct reward_cmd *c, int in, int out, struct error *error)
+{
+    char *argv[] = {"sh", "-c", c->command, NULL};
+    posix_spawn_file_actions_t files;
+    posix_spawnattr_t how;
+    sigset_t standard;
+    sigemptyset(&standard);
+    sigaddset(&standard, SIGPIPE);
+    sigaddset(&standard, SIGXFSZ);
+    posix_spawn_file_actions_init(&files);
+    posix_spawn_file_actions_adddup2(&files, in, 0);
+    posix_spawn_file_actions_adddup2(&files, out, 1);
+    posix_spawnattr_init(&how);
+    posix_spawnattr_setflags(&how, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGDEF);
+    posix_spawnattr_setpgroup(&how, 0);
+    posix_spawnattr_setsigdefault(&how, &standard);
+    int failed = posix_spawn(&c->pid, "/bin/sh", &files, &how, argv, environ);
+    posix_spawn_file_actions_destroy(&files);
+    posix_spawnattr_destroy(&how);
+    return failed ? fail(error, EXIT_INTERNAL, "the reward program '%s' cannot be started: %s", c->command, strerror(failed)) : 0;
+}
+
+int reward_cmd_open(struct reward_cmd **out, const char *command, double timeout, struct error *error)
+{
+    int down[2], up[2];
+    if (pipe2(down, O_CLOEXEC) != 0 || pipe2(up, O_CLOEXEC) != 0)
+        return fail(error, EXIT_INTERNAL, "no pipe to the reward program: %s", strerror(errno));
+    struct reward_cmd *c = host_alloc(1, sizeof *c);
+    *c = (struct reward_cmd){.command = host_text("%s", command), .timeout = timeout, .pid = -1, .to = down[1], .from = up[0]};
+    int bad = spawn_shell(c, down[0], up[1], error);
+    close(down[0]);
+    close(up[1]);
+    if (bad) {
+        reward_cmd_close(c);
+        return -1;
+    }
+    fcntl(c->to, F_SETFL, O_NONBLOCK);
+    fcntl(c->from, F_SETFL, O_NONBLOCK);
+    *out = c;
+    return 0;
+}
+
+/* Waits at most `seconds` for its end; returns true with its status when it has ended. */
+static bool ended_within(struct reward_cmd *c, double seconds, int *status)
+{
+    for (double until = seconds_now() + seconds;;) {
+        if (c->pid > 0 && waitpid(c->pid, status, WNOHANG) == c->pid) return true;
+        if (seconds_now() >= until) return false;
+        poll(NULL, 0, 5);
+    }
+}
+
+/* Ends the process whatever it does, and says how it ended by itself, or "" when it had to be killed. */
+static void end_process(struct reward_cmd *c, double patience, char *how, size_t size)
+{
+    int status;
+    *how = 0;
+    if (c->to >= 0) close(c->to);
+    c->to = -1;
+    if (c->pid <= 0) return;
+    if (ended_within(c, patience, &status)) {
+        if (WIFEXITED(status)) snprintf(how, size, "ended with exit code %d", WEXITSTATUS(status));
+        else snprintf(how, size, "was killed by signal %d", WTERMSIG(status));
+        kill(-c->pid, SIGKILL);                     /* what it may have left in its group */
+    } else {
+        kill(-c->pid, SIGKILL);
+        waitpid(c->pid, &status, 0);
+    }
+    c->pid = -1;
+}
+
+void reward_cmd_close(struct reward_cmd *c)
+{
+    char how[64];
+    if (!c) return;
+    end_process(c, 2, how, sizeof how);
+    if (c->from >= 0) close(c->from);
+    bytes_free(&c->said);
+    free(c->command);
+    free(c);
+}
+
+/* ---- asking ---- */
+
+static int program_ended(struct reward_cmd *c, int have, int n, struct error *error)
+{
+    char how[64];
+    end_process(c, 1, how, sizeof how);
+    return fail(error, EXIT_DATA, "the reward program '%s' %s after %d of %d rewards: it must go on reading one JSON object a line and "
+                "writing one number a line", c->command, *how ? how : "closed its output", have, n);
+}
+
+static int rubbish(struct reward_cmd *c, const char *line, size_t length, int have, int n, struct error *error)
+{
+    char shown[80], how[64];
+    end_process(c, 0, how, sizeof how);
+    return fail(error, EXIT_DATA, "the reward program '%s' wrote \"%s\" as reward %d of %d: expected one finite number on a line of its own",
+                c->command, text_escape(shown, sizeof shown, line, length), have + 1, n);
+}
+
+/* Takes whole lines out of c->said as numbers.  Returns the new count, or -1. */
+static int take_numbers(struct reward_cmd *c, float *reward, int have, int n, struct error *error)
+{
+    char *line = c->said.data, *end = line + c->said.size, *newline;
+    while (line < end && (newline = memchr(line, '\n', (size_t)(end - line)))) {
+        char *rest;
+        *newline = 0;
+        double value = strtod(line, &rest);
+        rest += strspn(rest, " \t\r");
+        if (have >= n || rest == line || rest != newline || !isfinite((float)value))
+            return rubbish(c, line, (size_t)(newline - line), have, n, error);
+        reward[have++] = (float)value;
+        line = newline + 1;
+    }
+    size_t left = (size_t)(end - line);
+    if (left > LONGEST_ANSWER || (left > 0 && have >= n)) return rubbish(c, line, left, have, n, error);
+    if (left > 0) memmove(c->said.data, line, left);
+    c->said.size = left;
+    return have;
+}
+
+/* Returns bytes moved, 0 when it would block, -1 at the end of the other side. */
+static ssize_t moved(ssize_t result)
+{
+    if (result > 0) return result;
+    return result < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : -1;
+}
+
+int reward_cmd_ask(struct reward_cmd *c, float *reward, int n, const char *requests, size_t size, struct error *error)
+{
+    size_t sent = 0;
+    int have = 0;
+    double last = seconds_now();
+    while (have < n || sent < size) {
+        struct pollfd fd[2] = {{.fd = c->from, .events = POLLIN}, {.fd = sent < size ? c->to : -1, .events = POLLOUT}};
+        double left = last + c->timeout - seconds_now();
+        if (left <= 0) {
+            char how[64];
+            end_process(c, 0, how, sizeof how);
+            return fail(error, EXIT_DATA, "the reward program '%s' was silent for %g seconds after %d of %d rewards (--reward-timeout)",
+                        c->command, c->timeout, have, n);
+        }
+        if (poll(fd, 2, (int)fmin(ceil(left * 1000), 1e6)) <= 0) continue;
+        if (fd[1].revents) {
+            ssize_t k = moved(write(c->to, requests + sent, size - sent));
+            if (k < 0) return program_ended(c, have, n, error);
+            sent += (size_t)k;
+            if (k > 0) last = seconds_now();
+        }
+        if (fd[0].revents) {
+            char data[1 << 14];
+            ssize_t k = moved(read(c->from, data, sizeof data));
+            if (k < 0) return program_ended(c, have, n, error);
+            bytes_add(&c->said, data, (size_t)k);
+            if (k > 0) last = seconds_now();
+            if ((have = take_numbers(c, reward, have, n, error)) < 0) return -1;
+        }
+    }
+    return 0;
+}
