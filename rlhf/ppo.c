@@ -1,0 +1,265 @@
+/* ppo.c - an iteration as the one training loop sees it: begin() makes the data, prepare() deals a minibatch, loss() learns
+ * from one micro-batch of it.
+ *
+ * Everything begin() computes stays constant while the policy moves: the ratio's denominator, advantages, returns.  Only the
+ * order of episodes changes between epochs, and it is keyed by (seed, iteration, epoch), so nothing of it needs saving. */
+#include "rlhf/ppo.h"
+#include "rlhf/advantage.h"
+#include "rlhf/value_loss.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+void ppo_open(struct ppo *p, int length, struct memory *memory)
+{
+    int E = (int)p->o.episodes, N = (int)p->o.micro_tokens;
+    rollout_open(&p->rollouts, E, length, (int)p->o.max_new, N, memory);
+    p->order = memory_take(memory, MEMORY_ROLLOUTS, (size_t)E, sizeof *p->order);
+    p->cut = memory_take(memory, MEMORY_ROLLOUTS, (size_t)E + 1, sizeof *p->cut);
+    float **number[] = {&p->old, &p->advantages, &p->old_values, &p->returns, &p->logprobs, &p->losses, &p->dvalues};
+    for (size_t i = 0; i < sizeof number / sizeof *number; i++)
+        *number[i] = memory_take(memory, MEMORY_ROLLOUTS, (size_t)N, sizeof(float));
+    p->learner[0].name = "";
+    p->learner[0].model = p->policy;
+    p->learner[1].name = "critic.";
+    p->learner[1].model = p->critic;
+}
+
+/* ---- the data of an iteration ---- */
+
+double ppo_episode_kl(const struct rollouts *r, int e)
+{
+    double kl = 0;
+    for (int i = r->first[e]; i < r->first[e + 1]; i++) kl += (double)r->old_logprobs[i] - (double)r->ref_logprobs[i];
+    return kl;
+}
+
+double ppo_kl(const struct rollouts *r)
+{
+    double kl = 0;
+    for (int e = 0; e < r->episodes; e++) kl += ppo_episode_kl(r, e);
+    return kl / r->episodes;
+}
+
+/* Copies the numbers of the n episodes order[0], order[1], ... one after the other; returns how many. */
+static int gather(float *to, const float *from, const struct rollouts *r, const uint32_t *order, int n)
+{
+    int count = 0;
+    for (int i = 0; i < n; i++) {
+        int e = (int)order[i], T = rollout_answer_length(r, e);
+        memcpy(to + count, from + r->first[e], (size_t)T * sizeof *to);
+        count += T;
+    }
+    return count;
+}
+
+/* The promise of the house, held against the first batch: one forward pass serves sampling, scoring, reference and training,
+ * so their log-probabilities are equal to the last bit, however the episodes are packed. */
+static int check_on_policy(struct ppo *p, int64_t step, struct error *error)
+{
+    struct rollouts *r = &p->rollouts;
+    struct token_loss loss = {.kind = LOSS_LOGPROBS, .temperature = (float)p->o.temperature};
+    int E = r->episodes, at = 0;
+    for (int e = 0; e < E; e++)
+        for (int i = r->first[e]; i < r->first[e + 1]; i++) {
+            float sampled = r->sampled_logprobs[(size_t)e * (size_t)r->max_new + (size_t)(i - r->first[e])];
+            if (sampled != r->old_logprobs[i] || !(r->old_logprobs[i] <= 0))
+                return fail(error, EXIT_INTERNAL, "token %d of answer %d was sampled with log-probability %.9g, but the training "
+                            "forward gives %.9g: the kernels are not row-invariant", i - r->first[e], e, (double)sampled, (double)r->old_logprobs[i]);
+            if (step == 0 && r->old_logprobs[i] != r->ref_logprobs[i])
+                return fail(error, EXIT_INTERNAL, "token %d of answer %d has log-probability %.9g under the policy and %.9g under the "
+                            "reference, which should be its equal", i - r->first[e], e, (double)r->old_logprobs[i], (double)r->ref_logprobs[i]);
+        }
+    for (int e = 0; e < E; e++) p->order[e] = (uint32_t)(E - 1 - e);          /* another layout: back to front */
+    int n = rollout_pack(r, p->order, 0, E);
+    model_forward(p->policy, &r->batch, true);
+    int count = model_token_loss(p->policy, &r->batch, &loss, p->logprobs, NULL, NULL, false);
+    gather(p->old, r->old_logprobs, r, p->order, n);
+    while (at < count && p->logprobs[at] == p->old[at]) at++;
+    if (at < count)
+        return fail(error, EXIT_INTERNAL, "the first ratio is %.9g, not 1: a log-probability is %.9g in one packing and %.9g in another",
+                    exp((double)p->logprobs[at] - (double)p->old[at]), (double)p->old[at], (double)p->logprobs[at]);
+    p->on_policy = true;
+    return 0;
+}
+
+static void estimate(struct ppo *p)
+{
+    struct rollouts *r = &p->rollouts;
+    int E = r->episodes;
+    advantage_rewards(r->rewards, r->old_logprobs, r->ref_logprobs, r->reward, NULL, r->first, E, p->kl.beta);
+    advantage_estimate(r->advantages, r->returns, r->rewards, r->values, NULL, r->first, E, p->o.gamma, p->o.lambda);
+    p->advantage_mean = advantage_whiten(r->advantages, NULL, r->first[E]);
+}
+
+static int make_rollouts(struct ppo *p, int64_t step, struct error *error)
+{
+    struct rollouts *r = &p->rollouts;
+    float temperature = (float)p->o.temperature;
+    struct rollout_settings settings = {p->o.seed, temperature, p->o.stop, p->o.n_stop, p->o.allowed};
+    double start = seconds_now();
+    p->started = start;
+    rollout_sample(r, p->policy, p->prompts, &settings, step, p->cursor);
+    double sampled = seconds_now();
+    rollout_logprobs(r, p->policy, temperature, r->old_logprobs, r->entropy);
+    rollout_logprobs(r, p->reference, temperature, r->ref_logprobs, NULL);
+    if (!p->on_policy && check_on_policy(p, step, error) != 0) return -1;
+    rollout_values(r, p->critic);
+    double scored = seconds_now();
+    if (p->reward(p->reward_self, r, r->raw_reward, error) != 0) return -1;
+    memcpy(r->reward, r->raw_reward, (size_t)r->episodes * sizeof *r->reward);
+    p->rewards_clipped = reward_shape(r->reward, r->ended, r->episodes, &p->o.shaping, &p->seen);
+    p->seconds_sample = sampled - start;
+    p->seconds_score = scored - sampled;
+    p->seconds_reward = seconds_now() - scored;
+    p->cursor += (uint64_t)r->episodes;
+    return 0;
+}
+
+int ppo_begin(void *self, int64_t step, struct error *error)
+{
+    struct ppo *p = self;
+    p->sums = (struct ppo_sums){0};
+    p->learner[0].frozen = step < p->o.critic_warmup;
+    if (make_rollouts(p, step, error) != 0) return -1;
+    estimate(p);
+    return (int)(p->o.epochs * p->o.minibatches);
+}
+
+/* ---- updates ---- */
+
+static void shuffle(struct ppo *p, int64_t step, int epoch)
+{
+    struct rng random = rng_at(p->o.seed, RNG_MINIBATCH, (uint64_t)step, (uint64_t)epoch);
+    for (uint32_t e = 0; e < (uint32_t)p->o.episodes; e++) p->order[e] = e;
+    rng_shuffle(p->order, (uint32_t)p->o.episodes, &random);
+}
+
+int ppo_prepare(void *self, int64_t step, int update, double *count, struct error *error)
+{
+    struct ppo *p = self;
+    struct ppo_sums *s = &p->sums;
+    struct rollouts *r = &p->rollouts;
+    int64_t minibatch = update % p->o.minibatches;
+    (void)error;
+    if (p->o.target_kl > 0 && s->minibatch_k3 > p->o.target_kl * s->minibatch_tokens) {
+        s->early_stops++;
+        return 0;
+    }
+    if (minibatch == 0) shuffle(p, step, (int)(update / p->o.minibatches));
+    int from = (int)(minibatch * p->o.episodes / p->o.minibatches), to = (int)((minibatch + 1) * p->o.episodes / p->o.minibatches);
+    *count = 0;
+    for (int i = from; i < to; i++) *count += rollout_answer_length(r, (int)p->order[i]);
+    p->cut[0] = from;
+    for (p->n_micro = 0; p->cut[p->n_micro] < to; p->n_micro++)
+        p->cut[p->n_micro + 1] = p->cut[p->n_micro] + rollout_pack(r, p->order, p->cut[p->n_micro], to);
+    s->minibatch_k3 = s->minibatch_tokens = 0;
+    s->updates++;
+    return p->n_micro;
+}
+
+/* What the ratio did, from new and old log-probabilities of n tokens. */
+static void count_ratios(struct ppo *p, int n)
+{
+    struct ppo_sums *s = &p->sums;
+    for (int i = 0; i < n; i++) {
+        double apart = (double)p->logprobs[i] - (double)p->old[i], ratio = exp(fmin(fmax(apart, -20), 20));
+        double k3 = ratio - 1 - apart;
+        s->k1 -= apart;
+        s->k3 += k3;
+        s->minibatch_k3 += k3;
+        s->ratio += ratio;
+        s->ratio_max = fmax(s->ratio_max, ratio);
+        s->clipped += p->advantages[i] > 0 ? ratio > 1 + p->o.clip : p->advantages[i] < 0 && ratio < 1 - p->o.clip;
+    }
+    s->policy_tokens += n;
+    s->minibatch_tokens += n;
+}
+
+static double policy_loss(struct ppo *p, const uint32_t *order, int n_episodes, double scale)
+{
+    struct rollouts *r = &p->rollouts;
+    struct token_loss loss = {
+        .kind = LOSS_POLICY, .temperature = (float)p->o.temperature, .scale = (float)scale, .old_logprobs = p->old,
+        .advantages = p->advantages, .clip_low = (float)p->o.clip, .clip_high = (float)p->o.clip,
+        .dual_clip = (float)p->o.dual_clip, .entropy_coef = (float)p->o.entropy_coef};
+    double sum = 0;
+    gather(p->old, r->old_logprobs, r, order, n_episodes);
+    gather(p->advantages, r->advantages, r, order, n_episodes);
+    model_forward(p->policy, &r->batch, true);
+    int n = model_token_loss(p->policy, &r->batch, &loss, p->logprobs, NULL, p->losses, true);
+    model_backward(p->policy);
+    count_ratios(p, n);
+    for (int i = 0; i < n; i++) sum += (double)p->losses[i];
+    p->sums.policy_loss += sum;
+    return sum;
+}
+
+static double critic_loss(struct ppo *p, const uint32_t *order, int n_episodes, double scale)
+{
+    struct rollouts *r = &p->rollouts;
+    gather(p->old_values, r->values, r, order, n_episodes);
+    int n = gather(p->returns, r->returns, r, order, n_episodes), at = 0;
+    for (int i = 0; i < r->batch.N; i++)
+        if (r->batch.mask[i]) r->rows[at++] = i;
+    assert(at == n);
+    model_forward(p->critic, &r->batch, true);
+    model_values(p->critic, p->logprobs, r->rows, n);
+    double sum = value_loss(p->dvalues, &p->sums.value_clipped, p->logprobs, p->old_values, p->returns, p->o.value_clip, scale, n);
+    model_values_backward(p->critic, p->dvalues, r->rows, n);
+    model_backward(p->critic);
+    p->sums.value_loss += sum;
+    p->sums.value_tokens += n;
+    return sum;
+}
+
+/* The pretraining mix joins after the last micro-batch, when the PPO gradient is whole and its norm can be taken. */
+static void mix_pretraining(struct ppo *p)
+{
+    double norm;
+    p->sums.ppo_norm += gradient_norm(p->policy);
+    p->sums.ptx_loss += ptx_add(p->ptx, p->policy, &norm);
+    p->sums.ptx_norm += norm;
+}
+
+double ppo_loss(void *self, int i, double scale)
+{
+    struct ppo *p = self;
+    const uint32_t *order = p->order + p->cut[i];
+    bool frozen = p->learner[0].frozen;
+    double sum = 0;
+    int n = rollout_pack(&p->rollouts, p->order, p->cut[i], p->cut[i + 1]);
+    assert(n == p->cut[i + 1] - p->cut[i]);
+    if (!frozen) sum += policy_loss(p, order, n, scale);
+    sum += critic_loss(p, order, n, scale);
+    if (!frozen && p->ptx && i == p->n_micro - 1) mix_pretraining(p);
+    return sum;
+}
+
+/* ---- what survives a restart ---- */
+
+void ppo_save(const struct ppo *p, struct ckpt_meta *meta)
+{
+    kv_set_f64(&meta->trns, "kl.coef", p->kl.beta);
+    kv_set_f64(&meta->trns, "reward.count", p->seen.count);
+    kv_set_f64(&meta->trns, "reward.mean", p->seen.mean);
+    kv_set_f64(&meta->trns, "reward.squares", p->seen.squares);
+    kv_set_u64(&meta->dcur, "episodes", p->cursor);
+    if (p->ptx) kv_set_u64(&meta->dcur, "ptx.rows", p->ptx->cursor);
+}
+
+int ppo_load(struct ppo *p, const struct ckpt_meta *meta, struct error *error)
+{
+    const struct { const struct kv *kv; const char *key; double *value; } number[] = {
+        {&meta->trns, "kl.coef", &p->kl.beta}, {&meta->trns, "reward.count", &p->seen.count},
+        {&meta->trns, "reward.mean", &p->seen.mean}, {&meta->trns, "reward.squares", &p->seen.squares}};
+    for (size_t i = 0; i < sizeof number / sizeof *number; i++)
+        if (kv_get_f64(number[i].kv, number[i].key, number[i].value) != 1)
+            return fail(error, EXIT_DATA, "TRNS: the key %s is missing or not a number", number[i].key);
+    if (kv_get_u64(&meta->dcur, "episodes", &p->cursor) != 1)
+        return fail(error, EXIT_DATA, "DCUR: the key episodes is missing or not a count");
+    if (p->ptx && kv_get_u64(&meta->dcur, "ptx.rows", &p->ptx->cursor) != 1)
+        return fail(error, EXIT_DATA, "DCUR: the key ptx.rows is missing or not a count");
+    return 0;
+}

@@ -1,0 +1,83 @@
+/* ppo.h - reinforcement learning from a reward on whole answers: proximal policy optimisation with a learned critic and a
+ * penalty on the divergence from a frozen reference.  No files, no options: a program or a test gives it models, prompts
+ * and a reward, and drives it through common/train.h's task.
+ *
+ * One iteration (a step of the loop): sample answers; old_logprobs, ref_logprobs, values, rewards, advantages, returns, all
+ * constant from then on; epochs x minibatches updates of policy and critic.
+ *     rewards[t] = -beta (old_logprobs[t] - ref_logprobs[t]) + [last] reward
+ *     policy loss: ops.h POLICY on whitened advantages;  critic loss: value_loss.h;  both means over the minibatch's answer tokens
+ * Source: Schulman et al. 2017; Ziegler et al. 2019; Ouyang et al. 2022, section 3.5. */
+#ifndef QUARTET_PPO_H
+#define QUARTET_PPO_H
+
+#include "common/train.h"
+#include "rlhf/controllers.h"
+#include "rlhf/ptx.h"
+#include "rlhf/rollout.h"
+
+struct ppo_options {
+    int64_t episodes, minibatches, epochs, max_new, micro_tokens;
+    double gamma, lambda, clip, dual_clip, value_clip, entropy_coef, temperature;
+    double target_kl;               /* > 0: skip the rest of an iteration's updates once a minibatch's mean k3 is above */
+    int64_t critic_warmup;          /* first iterations in which the policy is frozen */
+    struct reward_shaping shaping;
+    uint64_t seed;
+    const int *stop;                /* tokens that end an answer */
+    int n_stop, allowed;            /* only tokens below `allowed` are drawn */
+};
+
+/* Sums over what an iteration's updates saw. */
+struct ppo_sums {
+    int64_t policy_tokens, value_tokens, clipped, updates, early_stops;
+    int value_clipped;
+    double policy_loss, value_loss, k1, k3, ratio, ratio_max, ppo_norm, ptx_norm, ptx_loss;
+    double minibatch_k3, minibatch_tokens;          /* of the update now running */
+};
+
+struct ppo {
+    struct ppo_options o;
+    struct model *policy, *reference, *critic;
+    struct prompts *prompts;
+    struct ptx *ptx;                                /* or NULL */
+    /* Fills reward (episodes) for r's answers; 0, or -1 with *error. */
+    int (*reward)(void *self, struct rollouts *r, float *reward, struct error *error);
+    void *reward_self;
+    struct learner learner[2];                      /* policy, critic: schedules and ema_decay are the caller's */
+
+    struct kl_controller kl;                        /* beta is set by the caller */
+    struct running seen;                            /* of all rewards so far */
+    uint64_t cursor;                                /* global index of the next episode */
+    bool on_policy;                                 /* the checks of the first batch have passed */
+
+    struct rollouts rollouts;
+    struct ppo_sums sums;
+    double advantage_mean;                          /* before whitening */
+    int rewards_clipped;
+    double seconds_sample, seconds_score, seconds_reward, started;
+    uint32_t *order;                                /* (episodes) of the running epoch */
+    int *cut;                                       /* (episodes + 1): micro-batch i is order[cut[i]] .. order[cut[i+1]-1] */
+    int n_micro;
+    float *old, *advantages, *old_values, *returns, *logprobs, *losses, *dvalues;    /* (micro-batch tokens) */
+};
+
+/* Takes the memory of everything but the models, after p->o, models, prompts and ptx are set; measuring and for real.
+ * length: of the longest episode.  ppo_start afterwards sets the learners' models. */
+void ppo_open(struct ppo *p, int length, struct memory *memory);
+
+/* The callbacks of struct task; self is the struct ppo.  The first iteration of a run asserts that sampled, scored and trained
+ * log-probabilities are the same bits (ratio 1), and the very first that the reference agrees (KL 0): else -1, EXIT_INTERNAL. */
+int ppo_begin(void *self, int64_t step, struct error *error);
+int ppo_prepare(void *self, int64_t step, int update, double *count, struct error *error);
+double ppo_loss(void *self, int i, double scale);
+/* Adds the iteration's metrics (docs/rlhf.md) and moves beta. */
+void ppo_end(void *self, int64_t step, struct record *r);
+
+/* What must survive a restart. */
+void ppo_save(const struct ppo *p, struct ckpt_meta *meta);
+int ppo_load(struct ppo *p, const struct ckpt_meta *meta, struct error *error);
+
+/* Mean over the episodes of sum over the tokens of old_logprobs - ref_logprobs; and of one episode. */
+double ppo_kl(const struct rollouts *r);
+double ppo_episode_kl(const struct rollouts *r, int e);
+
+#endif

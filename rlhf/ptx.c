@@ -1,0 +1,58 @@
+/* ptx.c - the text's gradient is computed into arrays of its own and then added: one more set of gradients buys both norms,
+ * without which the coefficient cannot be chosen. */
+#include "rlhf/ptx.h"
+#include "common/optim.h"
+#include "common/program.h"
+
+
+void ptx_open(struct ptx *x, const struct config *c, struct memory *memory)
+{
+    params_open(&x->grads, c, memory, MEMORY_GRADS, false);
+    batch_open(&x->batch, memory, x->max_tokens, x->max_tokens);
+    x->logprobs = memory_take(memory, MEMORY_DATA, (size_t)x->max_tokens, sizeof *x->logprobs);
+}
+
+void ptx_close(struct ptx *x) { params_close(&x->grads); }
+
+/* The rows from `from` to below `to` that fit into one micro-batch, into x->batch; returns the number of the next. */
+static int fill_batch(struct ptx *x, int from, int to)
+{
+    batch_clear(&x->batch);
+    while (from < to && x->batch.N + x->row_tokens <= x->max_tokens)
+        shards_row(x->shards, false, x->cursor + (uint64_t)from++, &x->batch);
+    return from;
+}
+
+static int64_t count_targets(struct ptx *x)
+{
+    int64_t count = 0;
+    for (int row = 0; row < x->rows;) {
+        row = fill_batch(x, row, x->rows);
+        for (int i = 0; i < x->batch.N; i++) count += x->batch.mask[i];
+    }
+    return count;
+}
+
+double ptx_add(struct ptx *x, struct model *policy, double *norm)
+{
+    int64_t count = count_targets(x);
+    struct token_loss loss = {.kind = LOSS_CROSS_ENTROPY, .temperature = 1, .scale = (float)(x->coef / (double)count)};
+    struct params own = policy->grads;
+    double sum = 0;
+    policy->grads = x->grads;
+    for (int row = 0; row < x->rows;) {
+        row = fill_batch(x, row, x->rows);
+        model_forward(policy, &x->batch, true);
+        int n = model_token_loss(policy, &x->batch, &loss, x->logprobs, NULL, NULL, true);
+        for (int i = 0; i < n; i++) sum -= (double)x->logprobs[i];
+        model_backward(policy);
+    }
+    *norm = gradient_norm(policy);
+    policy->grads = own;
+    /* own = 2 * (own / 2 + grads / 2): halving and doubling are exact, so this is a plain sum. */
+    ema_update(own.all, x->grads.all, 0.5f, own.count);
+    scale(own.all, 2, own.count);
+    fill(x->grads.all, 0, own.count);
+    x->cursor += (uint64_t)x->rows;
+    return sum / (double)count;
+}

@@ -1,0 +1,154 @@
+/* rollout.c - sampling fills the arrays, and four models read them.
+ *
+ * Every model reads the same packed micro-batches without padding: a row's bits depend on its own sequence alone, so how
+ * episodes are packed changes nothing, and the log-probabilities of sampling, scoring and training are the same numbers. */
+#include "rlhf/rollout.h"
+#include "common/program.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+void rollout_open(struct rollouts *r, int episodes, int length, int max_new, int max_tokens, struct memory *memory)
+{
+    size_t E = (size_t)episodes, answers = E * (size_t)max_new;
+    assert(episodes > 0 && length <= max_tokens && max_new < length);
+    r->episodes = episodes;
+    r->length = length;
+    r->max_new = max_new;
+    r->max_tokens = max_tokens;
+    r->tokens = memory_take(memory, MEMORY_ROLLOUTS, E * (size_t)length, sizeof *r->tokens);
+    r->n_prompt = memory_take(memory, MEMORY_ROLLOUTS, E, sizeof *r->n_prompt);
+    r->first = memory_take(memory, MEMORY_ROLLOUTS, E + 1, sizeof *r->first);
+    r->ended = memory_take(memory, MEMORY_ROLLOUTS, E, sizeof *r->ended);
+    r->prompt = memory_take(memory, MEMORY_ROLLOUTS, E, sizeof *r->prompt);
+    float **number[] = {&r->sampled_logprobs, &r->old_logprobs, &r->ref_logprobs, &r->entropy, &r->values, &r->rewards,
+                        &r->advantages, &r->returns};
+    for (size_t i = 0; i < sizeof number / sizeof *number; i++)
+        *number[i] = memory_take(memory, MEMORY_ROLLOUTS, answers, sizeof(float));
+    r->raw_reward = memory_take(memory, MEMORY_ROLLOUTS, E, sizeof(float));
+    r->reward = memory_take(memory, MEMORY_ROLLOUTS, E, sizeof(float));
+    r->scratch = memory_take(memory, MEMORY_ROLLOUTS, answers, sizeof *r->scratch);
+    r->rows = memory_take(memory, MEMORY_ROLLOUTS, (size_t)max_tokens, sizeof *r->rows);
+    batch_open(&r->batch, memory, max_tokens, int_min(episodes, max_tokens));
+}
+
+/* ---- sampling ---- */
+
+void rollout_sample(struct rollouts *r, struct model *policy, struct prompts *prompts, const struct rollout_settings *s,
+                    int64_t iteration, uint64_t first_index)
+{
+    struct sample_request *request = host_alloc((size_t)r->episodes, sizeof *request);
+    struct sample_result *result = host_alloc((size_t)r->episodes, sizeof *result);
+    struct sample_settings settings = {
+        .sampling = {.temperature = s->temperature, .top_p = 1}, .stop = s->stop, .n_stop = s->n_stop, .allowed = s->allowed,
+        .stream = RNG_ROLLOUT, .step = (uint64_t)iteration};
+    for (int e = 0; e < r->episodes; e++) {
+        const struct prompt *p = prompts_at(prompts, first_index + (uint64_t)e);
+        int *tokens = r->tokens + (size_t)e * (size_t)r->length;
+        assert(p->count + r->max_new <= r->length);
+        memcpy(tokens, prompts->ids.id + p->first, (size_t)p->count * sizeof *tokens);
+        r->prompt[e] = p;
+        r->n_prompt[e] = p->count;
+        request[e] = (struct sample_request){tokens, p->count, s->seed, first_index + (uint64_t)e, r->max_new};
+        result[e] = (struct sample_result){.tokens = tokens + p->count, .logprobs = r->sampled_logprobs + (size_t)e * (size_t)r->max_new};
+    }
+    sample_run(policy, &settings, request, result, r->episodes, NULL, NULL);
+    for (int e = 0; e < r->episodes; e++) {
+        assert(result[e].n > 0);
+        r->first[e + 1] = r->first[e] + result[e].n;
+        r->ended[e] = result[e].stopped;
+    }
+    free(request);
+    free(result);
+}
+
+/* ---- reading ---- */
+
+int rollout_pack(struct rollouts *r, const uint32_t *order, int from, int to)
+{
+    struct batch *b = &r->batch;
+    int i = from;
+    batch_clear(b);
+    for (; i < to; i++) {
+        int e = order ? (int)order[i] : i, P = r->n_prompt[e], T = rollout_answer_length(r, e), start = b->N;
+        if (start + P + T > r->max_tokens) break;
+        batch_add(b, r->tokens + (size_t)e * (size_t)r->length, NULL, P + T);
+        memset(b->mask + start, 0, (size_t)P - 1);
+    }
+    return i - from;
+}
+
+/* The rows of r->batch that count, ascending, into r->rows; returns how many. */
+static int counted_rows(struct rollouts *r)
+{
+    int n = 0;
+    for (int i = 0; i < r->batch.N; i++)
+        if (r->batch.mask[i]) r->rows[n++] = i;
+    return n;
+}
+
+void rollout_logprobs(struct rollouts *r, struct model *m, float temperature, float *logprobs, float *entropy)
+{
+    struct token_loss loss = {.kind = LOSS_LOGPROBS, .temperature = temperature};
+    for (int e = 0, n; e < r->episodes; e += n) {
+        n = rollout_pack(r, NULL, e, r->episodes);
+        model_forward(m, &r->batch, false);
+        model_token_loss(m, &r->batch, &loss, logprobs + r->first[e], entropy ? entropy + r->first[e] : NULL, NULL, false);
+    }
+}
+
+void rollout_values(struct rollouts *r, struct model *critic)
+{
+    for (int e = 0, n; e < r->episodes; e += n) {
+        n = rollout_pack(r, NULL, e, r->episodes);
+        model_forward(critic, &r->batch, false);
+        model_values(critic, r->values + r->first[e], r->rows, counted_rows(r));
+    }
+}
+
+void rollout_scores(struct rollouts *r, struct model *reward_model, float *score)
+{
+    for (int e = 0, n; e < r->episodes; e += n) {
+        n = rollout_pack(r, NULL, e, r->episodes);
+        for (int s = 0; s < n; s++) r->rows[s] = r->batch.offsets[s + 1] - 1;
+        model_forward(reward_model, &r->batch, false);
+        model_values(reward_model, score + e, r->rows, n);
+    }
+}
+
+/* ---- variety ---- */
+
+static int compare_u64(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+double rollout_distinct_2(struct rollouts *r)
+{
+    size_t pairs = 0, distinct = 0;
+    for (int e = 0; e < r->episodes; e++) {
+        const int *answer = rollout_answer(r, e);
+        for (int t = 1; t < rollout_answer_length(r, e); t++)
+            r->scratch[pairs++] = (uint64_t)(uint32_t)answer[t - 1] << 32 | (uint32_t)answer[t];
+    }
+    qsort(r->scratch, pairs, sizeof *r->scratch, compare_u64);
+    for (size_t i = 0; i < pairs; i++) distinct += i == 0 || r->scratch[i] != r->scratch[i - 1];
+    return pairs > 0 ? (double)distinct / (double)pairs : NAN;
+}
+
+/* Answers are compared by CRC and length: a metric, not a proof. */
+double rollout_identical(struct rollouts *r)
+{
+    int same = 0, E = r->episodes;
+    for (int e = 0; e < E; e++) {
+        size_t n = (size_t)rollout_answer_length(r, e);
+        r->scratch[e] = (uint64_t)crc32_of(0, rollout_answer(r, e), n * sizeof(int)) << 32 | n;
+    }
+    qsort(r->scratch, (size_t)E, sizeof *r->scratch, compare_u64);
+    for (int e = 0; e < E; e++)
+        same += (e > 0 && r->scratch[e] == r->scratch[e - 1]) || (e + 1 < E && r->scratch[e] == r->scratch[e + 1]);
+    return (double)same / E;
+}

@@ -1,0 +1,60 @@
+/* rollout.h - one iteration's answers and everything that is known about each of their tokens.
+ *
+ * Episode e is prompt and answer, prompt first, in tokens[e * length ..].  Numbers of answer tokens lie in flat rows:
+ * answer e owns first[e] .. first[e+1]-1, and number first[e] + t belongs to the token at P + t, whose log-probability
+ * and value the models give at row P - 1 + t, before it was drawn (P = n_prompt[e]).  The end token is an action like any other. */
+#ifndef QUARTET_ROLLOUT_H
+#define QUARTET_ROLLOUT_H
+
+#include "common/model.h"
+#include "common/sample.h"
+#include "rlhf/prompts.h"
+
+struct rollouts {
+    int episodes, length, max_new;       /* length: of the longest episode, prompt and answer */
+    int *tokens;                         /* (episodes, length) */
+    int *n_prompt;                       /* (episodes) */
+    int *first;                          /* (episodes + 1) */
+    uint8_t *ended;                      /* (episodes): the answer ends with a stop token; else it was cut at max_new */
+    const struct prompt **prompt;        /* (episodes) */
+    float *sampled_logprobs;             /* (episodes, max_new) as the sampler said them */
+    float *old_logprobs, *ref_logprobs, *entropy, *values, *rewards, *advantages, *returns;      /* (first[episodes]) */
+    float *raw_reward, *reward;          /* (episodes): as given, and shaped */
+    uint64_t *scratch;                   /* (episodes * max_new) */
+    struct batch batch;
+    int *rows;                           /* (micro-batch tokens) */
+    int max_tokens;                      /* of a micro-batch */
+};
+
+/* Takes the arrays from MEMORY_ROLLOUTS (run while measuring and for real).  length <= max_tokens. */
+void rollout_open(struct rollouts *r, int episodes, int length, int max_new, int max_tokens, struct memory *memory);
+
+/* Samples an answer to each of the prompts number first_index .. first_index + episodes - 1; fills tokens, n_prompt, first, ended,
+ * prompt, sampled_logprobs.  Draws are keyed by (seed, iteration, global episode index). */
+struct rollout_settings { uint64_t seed; float temperature; const int *stop; int n_stop, allowed; };
+void rollout_sample(struct rollouts *r, struct model *policy, struct prompts *prompts, const struct rollout_settings *s,
+                    int64_t iteration, uint64_t first_index);
+
+/* Packs the episodes order[from], order[from + 1], ... (NULL: from, from + 1, ...) into r->batch, as many as fit and at most
+ * up to order[to - 1]; mask is 1 in the rows P - 1 + t of their answers.  Returns the number of episodes packed. */
+int rollout_pack(struct rollouts *r, const uint32_t *order, int from, int to);
+
+/* For all answer tokens: log-probability (and entropy, may be NULL) under m at the temperature; values of the critic; and for
+ * each episode the raw score of a reward model, read at its last token. */
+void rollout_logprobs(struct rollouts *r, struct model *m, float temperature, float *logprobs, float *entropy);
+void rollout_values(struct rollouts *r, struct model *critic);
+void rollout_scores(struct rollouts *r, struct model *reward_model, float *score);
+
+/* The tokens of episode e's answer. */
+static inline int rollout_answer_length(const struct rollouts *r, int e) { return r->first[e + 1] - r->first[e]; }
+static inline const int *rollout_answer(const struct rollouts *r, int e)
+{
+    return r->tokens + (size_t)e * (size_t)r->length + r->n_prompt[e];
+}
+
+/* Different pairs of neighbouring tokens in all answers / all such pairs (NaN without any); and the share of answers that some
+ * other answer equals. */
+double rollout_distinct_2(struct rollouts *r);
+double rollout_identical(struct rollouts *r);
+
+#endif

@@ -1,0 +1,194 @@
+/* test_ppo.c - the policy loss on worked numbers, and the whole chain reward -> advantage -> loss against the exact gradient of
+ * E[score] - beta KL, by enumerating every answer of a tiny policy.
+ *
+ * The output matrix is the identity, so that hidden states are logits and dh is the gradient by logits. */
+#include "common/ops.h"
+#include "common/device.h"
+#include "common/rng.h"
+#include "rlhf/advantage.h"
+#include "test/test.h"
+
+enum { V = 3, MOST = 64 };
+
+static float identity[V * V] = {1, 0, 0, 0, 1, 0, 0, 0, 1}, dweight[V * V], *packed, *work;
+
+/* Losses, log-probabilities and gradients of n rows of logits; any output may be NULL. */
+static void run(float *logprobs, float *entropy, float *losses, float *dlogits, const float *logits, const int *targets,
+                const struct token_loss *loss, int n)
+{
+    float lp[MOST], ent[MOST], ls[MOST], d[MOST * V];
+    bool backward = loss->kind != LOSS_LOGPROBS;
+    token_loss(lp, ent, ls, backward ? d : NULL, backward ? dweight : NULL, logits, targets, packed, identity, loss, work, n, V, V);
+    for (int i = 0; i < n; i++) {
+        if (logprobs) logprobs[i] = lp[i];
+        if (entropy) entropy[i] = ent[i];
+        if (losses) losses[i] = ls[i];
+    }
+    if (dlogits) memcpy(dlogits, d, sizeof(float) * (size_t)n * V);
+}
+
+static struct token_loss policy(float temperature, const float *old, const float *advantages)
+{
+    return (struct token_loss){.kind = LOSS_POLICY, .temperature = temperature, .scale = 1, .old_logprobs = old,
+                               .advantages = advantages, .clip_low = 0.2f, .clip_high = 0.2f};
+}
+
+static void test_clipping(void)
+{
+    static const struct { float advantage, ratio; double loss, slope, dual; } row[] = {
+        {1, 1, -1, -1, -1}, {1, 1.1f, -1.1, -1.1, -1.1}, {1, 1.5f, -1.2, 0, -1.2}, {1, 0.5f, -0.5, -0.5, -0.5},
+        {-1, 1, 1, 1, 1}, {-1, 0.9f, 0.9, 0.9, 0.9}, {-1, 0.5f, 0.8, 0, 0.8}, {-1, 1.5f, 1.5, 1.5, 1.5}, {-1, 4, 4, 4, 3}};
+    const float logits[V] = {0.3f, -0.4f, 0.9f};
+    const int target = 1;
+    float logprob, loss, d[V];
+    struct token_loss plain = {.kind = LOSS_LOGPROBS, .temperature = 1, .scale = 1};
+    run(&logprob, NULL, NULL, NULL, logits, &target, &plain, 1);
+    double p = exp((double)logprob);
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        float old = (float)((double)logprob - log((double)row[i].ratio));
+        struct token_loss l = policy(1, &old, &row[i].advantage);
+        run(NULL, NULL, &loss, d, logits, &target, &l, 1);
+        CHECK(close_to((double)loss, row[i].loss, 2e-6, 0));
+        CHECK(close_to((double)d[target], row[i].slope * (1 - p), 5e-6, 1e-12));
+        if (row[i].slope == 0) CHECK(d[0] == 0 && d[1] == 0 && d[2] == 0);
+        l.dual_clip = 3;
+        run(NULL, NULL, &loss, d, logits, &target, &l, 1);
+        CHECK(close_to((double)loss, row[i].dual, 2e-6, 0));
+        if (row[i].dual != row[i].loss) CHECK(d[0] == 0 && d[1] == 0 && d[2] == 0);
+        l.dual_clip = 0;
+        l.clip_low = l.clip_high = 1e6f;
+        run(NULL, NULL, &loss, NULL, logits, &target, &l, 1);
+        CHECK(close_to((double)loss, -(double)row[i].advantage * (double)row[i].ratio, 2e-6, 0) && (double)loss <= row[i].loss + 1e-5);
+    }
+    const float zero = 0, far = logprob + 1;
+    struct token_loss l = policy(1, &far, &zero);                /* no advantage, no gradient */
+    run(NULL, NULL, &loss, d, logits, &target, &l, 1);
+    CHECK(loss == 0 && d[0] == 0 && d[1] == 0 && d[2] == 0);
+}
+
+/* Logits to loss to gradient at temperature 0.7, two tokens. */
+static void test_worked(void)
+{
+    const float logits[2 * V] = {1, 0.2f, -0.5f, 0, 0.7f, 0.3f}, old[2] = {-0.55f, -1.3f}, advantages[2] = {0.8f, -1.1f};
+    const int targets[2] = {0, 2};
+    float logprobs[2], entropy[2], losses[2], d[2 * V];
+    struct token_loss l = policy(0.7f, old, advantages);
+    l.scale = 0.5f;
+    run(logprobs, entropy, losses, d, logits, targets, &l, 2);
+    CHECK(close_to((double)logprobs[0], -0.362018647, 0, 1e-6) && close_to((double)logprobs[1], -1.230293557, 0, 1e-6));
+    CHECK(close_to((double)entropy[0], 0.790825095, 0, 1e-6) && close_to((double)entropy[1], 1.016195205, 0, 1e-6));
+    CHECK(close_to((double)losses[0], -0.96, 0, 1e-6) && close_to((double)losses[1], 1.179412724, 0, 2e-6));
+    CHECK(d[0] == 0 && d[1] == 0 && d[2] == 0);
+    static const double want[V] = {-0.160362147, -0.435909511, 0.596271659};
+    for (int j = 0; j < V; j++) CHECK(close_to((double)d[V + j], want[j], 0, 1e-6));
+    const float zero = 0, one_old = -0.5f;
+    const int target = 0;
+    l = policy(1, &one_old, &zero);
+    l.entropy_coef = 1;
+    run(NULL, entropy, losses, d, logits, &target, &l, 1);
+    static const double slope[V] = {-0.248169020, 0.103421387, 0.144747633};     /* of the entropy */
+    CHECK(close_to((double)entropy[0], 0.929347615, 0, 1e-6) && close_to((double)losses[0], -0.929347615, 0, 1e-6));
+    for (int j = 0; j < V; j++) CHECK(close_to((double)d[j], -slope[j], 0, 1e-6));
+}
+
+/* ---- every answer of two tokens: state 0 is the prompt, state 1 + y the answer that began with y ---- */
+
+enum { STATES = 4 };
+static const float start_logits[STATES * V] = {0.2f, -0.1f, 0.4f, 0, 0.3f, -0.2f, 0.5f, 0, 0.1f, -0.3f, 0.2f, 0};
+static const float ref_logits[STATES * V] = {0, 0, 0, 0.1f, 0, 0, 0, 0, 0.2f, 0, -0.1f, 0};
+static const float baseline[STATES] = {0.37f, 0.11f, -0.2f, 0.9f};
+
+static double score_of(int y0, int y1) { return (y0 == 0) + 0.5 * (y1 == 2) - 0.3 * (y0 == y1); }
+
+static void softmax(double p[V], const float *z)
+{
+    double sum = 0;
+    for (int j = 0; j < V; j++) sum += p[j] = exp((double)z[j]);
+    for (int j = 0; j < V; j++) p[j] /= sum;
+}
+
+static double objective(const float *logits, double beta)
+{
+    double J = 0, p[STATES][V], q[STATES][V];
+    for (int s = 0; s < STATES; s++) {
+        softmax(p[s], logits + V * s);
+        softmax(q[s], ref_logits + V * s);
+    }
+    for (int a = 0; a < V; a++)
+        for (int b = 0; b < V; b++)
+            J += p[0][a] * p[1 + a][b] * (score_of(a, b) - beta * (log(p[0][a] / q[0][a]) + log(p[1 + a][b] / q[1 + a][b])));
+    return J;
+}
+
+static void test_exact_gradient(void)
+{
+    const double beta = 0.2;
+    double total[STATES * V] = {0}, k1 = 0, k3 = 0, kl = 0;
+    struct token_loss plain = {.kind = LOSS_LOGPROBS, .temperature = 1, .scale = 1};
+    for (int y = 0; y < V * V; y++) {
+        int action[2] = {y / V, y % V}, state[2] = {0, 1 + y / V}, offsets[2] = {0, 2};
+        float rows[2 * V], ref_rows[2 * V], logprobs[2], ref[2], rewards[2], values[2], advantages[2], returns[2], d[2 * V];
+        float score = (float)score_of(action[0], action[1]);
+        for (int t = 0; t < 2; t++) {
+            memcpy(rows + V * t, start_logits + V * state[t], V * sizeof(float));
+            memcpy(ref_rows + V * t, ref_logits + V * state[t], V * sizeof(float));
+            values[t] = baseline[state[t]];
+        }
+        run(logprobs, NULL, NULL, NULL, rows, action, &plain, 2);
+        run(ref, NULL, NULL, NULL, ref_rows, action, &plain, 2);
+        advantage_rewards(rewards, logprobs, ref, &score, NULL, offsets, 1, beta);
+        advantage_estimate(advantages, returns, rewards, values, NULL, offsets, 1, 1, 1);
+        struct token_loss l = policy(1, logprobs, advantages);
+        run(NULL, NULL, NULL, d, rows, action, &l, 2);
+        double p = exp((double)logprobs[0] + (double)logprobs[1]), apart = (double)logprobs[0] + (double)logprobs[1] - (double)ref[0] - (double)ref[1];
+        for (int t = 0; t < 2; t++)
+            for (int j = 0; j < V; j++) total[V * state[t] + j] -= p * (double)d[V * t + j];
+        k1 += p * apart;
+        k3 += p * (exp(-apart) - 1 + apart);
+        CHECK(exp(-apart) - 1 + apart >= 0);
+    }
+    kl = k1;
+    static const double printed[STATES * V] = {0.217112399, -0.066689063, -0.150423336, -0.032559156, -0.012310911, 0.044870066,
+                                               -0.014197242, -0.021935301, 0.036132543, 0.000228651, -0.020024614, 0.019795963};
+    CHECK(close_to(objective(start_logits, beta), 0.383976330169, 0, 1e-7));
+    CHECK(close_to(kl, objective(start_logits, 0) - objective(start_logits, 1), 0, 1e-6) && close_to(k3, kl, 0, 1e-6));
+    for (int i = 0; i < STATES * V; i++) {
+        float up[STATES * V], down[STATES * V];
+        memcpy(up, start_logits, sizeof up);
+        memcpy(down, start_logits, sizeof down);
+        up[i] += 1e-2f;
+        down[i] -= 1e-2f;
+        double slope = (objective(up, beta) - objective(down, beta)) / ((double)up[i] - (double)down[i]);
+        CHECK(close_to(total[i], printed[i], 0, 1e-6) && close_to(total[i], slope, 0, 2e-5));
+    }
+}
+
+/* The estimators on p = (.5 .3 .2), q = (.4 .4 .2), as the metrics compute them. */
+static void test_estimators(void)
+{
+    static const double p[3] = {0.5, 0.3, 0.2}, q[3] = {0.4, 0.4, 0.2};
+    double k1 = 0, k2 = 0, k3 = 0;
+    for (int i = 0; i < 3; i++) {
+        double apart = log(p[i] / q[i]);
+        k1 += p[i] * apart;
+        k2 += p[i] * apart * apart / 2;
+        k3 += p[i] * (exp(-apart) - 1 + apart);
+    }
+    CHECK(close_to(k1, 0.025267153922, 0, 1e-12) && close_to(k3, k1, 0, 1e-12) && close_to(k2, 0.024862407345, 0, 1e-12));
+}
+
+int main(void)
+{
+    struct memory memory = {0};
+    ops_open(&memory);
+    if (memory_open(&memory, NULL) != 0) die("no memory");
+    ops_open(&memory);
+    packed = device_alloc(matmul_packed_elements(V, V) * sizeof(float));
+    work = device_alloc(token_loss_work(MOST, V, V) * sizeof(float));
+    matmul_pack(packed, identity, V, V);
+    test_clipping();
+    test_worked();
+    test_exact_gradient();
+    test_estimators();
+    return test_end("test_ppo");
+}
