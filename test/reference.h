@@ -1,0 +1,206 @@
+/* reference.h - the whole transformer as plain loops in double, written from the equations of docs/model.md and from nothing in
+ * common/.  Parameters are a double copy of a model's, so that differences of its loss check the model's gradients. */
+#ifndef QUARTET_TEST_REFERENCE_H
+#define QUARTET_TEST_REFERENCE_H
+
+#include "common/model.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct reference {
+    const struct model *m;
+    double *p;              /* m->params.all in double, same places */
+    double *hidden;         /* (N,C) of the last forward */
+};
+
+static struct reference reference_open(const struct model *m, int max_N)
+{
+    struct reference r = {m, host_alloc(m->params.count, sizeof(double)),
+                          host_alloc((size_t)max_N * (size_t)m->config.channels, sizeof(double))};
+    for (size_t i = 0; i < m->params.count; i++) r.p[i] = (double)m->params.all[i];
+    return r;
+}
+
+static void reference_close(struct reference *r)
+{
+    free(r->p);
+    free(r->hidden);
+}
+
+/* The double copy of one of the model's arrays. */
+static double *reference_of(const struct reference *r, const float *array)
+{
+    return array ? r->p + (array - r->m->params.all) : NULL;
+}
+
+static double *reference_take(int rows, int width) { return host_alloc((size_t)rows * (size_t)width, sizeof(double)); }
+
+static void reference_norm_row(double *y, const double *x, const double *w, const double *b, const struct config *c, bool centred, int n)
+{
+    double mean = 0, squares = 0;
+    for (int i = 0; i < n && centred; i++) mean += x[i] / n;
+    for (int i = 0; i < n; i++) squares += (x[i] - mean) * (x[i] - mean) / n;
+    for (int i = 0; i < n; i++) y[i] = (x[i] - mean) / sqrt(squares + c->norm_eps) * w[i] + (b ? b[i] : 0);
+}
+
+static void reference_norm(const struct reference *r, double *y, const double *x, const struct norm_params *n, int N)
+{
+    const struct config *c = &r->m->config;
+    for (int i = 0; i < N; i++)
+        reference_norm_row(y + i * c->channels, x + i * c->channels, reference_of(r, n->weight), reference_of(r, n->bias), c,
+                           c->norm == NORM_LAYERNORM, c->channels);
+}
+
+/* y = (residual +) x W^T + b */
+static void reference_linear(const struct reference *r, double *y, const double *x, const struct linear_params *l,
+                             const double *residual, int N, int out, int in)
+{
+    const double *w = reference_of(r, l->weight), *b = reference_of(r, l->bias);
+    for (int i = 0; i < N; i++)
+        for (int o = 0; o < out; o++) {
+            double sum = (b ? b[o] : 0) + (residual ? residual[i * out + o] : 0);
+            for (int k = 0; k < in; k++) sum += x[i * in + k] * w[o * in + k];
+            y[i * out + o] = sum;
+        }
+}
+
+static void reference_rotate(double *head, int position, const struct config *c)
+{
+    int R = 2 * (int)(c->head_dim * c->rope_fraction / 2);
+    for (int i = 0; i < R / 2; i++) {
+        double *a = c->rope_layout == ROPE_HALF ? &head[i] : &head[2 * i];
+        double *b = c->rope_layout == ROPE_HALF ? &head[i + R / 2] : &head[2 * i + 1];
+        double angle = position * pow(c->rope_theta, -2.0 * i / R), x = *a, y = *b;
+        *a = x * cos(angle) - y * sin(angle);
+        *b = x * sin(angle) + y * cos(angle);
+    }
+}
+
+/* Slopes for H heads: a geometric series from 2^(-8/n) for the largest power of two n <= H, and for the heads beyond it every
+ * other slope of the series for 2n. */
+static double reference_slope(int h, int H)
+{
+    int n = 1;
+    while (2 * n <= H) n *= 2;
+    return h < n ? pow(pow(2, -8.0 / n), h + 1) : pow(pow(2, -8.0 / (2 * n)), 2 * (h - n) + 1);
+}
+
+/* One sequence of T rows: queries and keys normalised and rotated as set, then softmax over the past. */
+static void reference_attention(const struct reference *r, double *y, double *qkv, const struct layer_params *p, int T)
+{
+    const struct config *c = &r->m->config;
+    int H = c->heads, G = c->kv_heads, D = c->head_dim, W = (H + 2 * G) * D;
+    double *score = reference_take(1, T);
+    for (int i = 0; i < T; i++)
+        for (int h = 0; h < H + G; h++) {
+            double *head = qkv + i * W + h * D;
+            if (c->qk_norm) reference_norm_row(head, head, reference_of(r, h < H ? p->q_norm : p->k_norm), NULL, c, false, D);
+            if (c->position == POSITION_ROPE) reference_rotate(head, i, c);
+        }
+    for (int i = 0; i < T; i++)
+        for (int h = 0; h < H; h++) {
+            const double *q = qkv + i * W + h * D, *k = qkv + (H + h / (H / G)) * D, *v = k + G * D;
+            double most = -INFINITY, sum = 0;
+            for (int j = 0; j <= i; j++) {
+                score[j] = 0;
+                for (int d = 0; d < D; d++) score[j] += q[d] * k[j * W + d] / sqrt(D);
+                if (c->position == POSITION_ALIBI) score[j] -= reference_slope(h, H) * (i - j);
+                most = fmax(most, score[j]);
+            }
+            for (int j = 0; j <= i; j++) sum += score[j] = exp(score[j] - most);
+            for (int d = 0; d < D; d++) {
+                double *to = &y[i * H * D + h * D + d];
+                *to = 0;
+                for (int j = 0; j <= i; j++) *to += score[j] / sum * v[j * W + d];
+            }
+        }
+    free(score);
+}
+
+static double reference_activation(enum activation kind, double x)
+{
+    if (kind == ACTIVATION_RELU) return x > 0 ? x : 0;
+    if (kind == ACTIVATION_GELU) return x * 0.5 * erfc(-x / sqrt(2));
+    if (kind == ACTIVATION_GELU_TANH) return 0.5 * x * (1 + tanh(0.79788456080286536 * (x + 0.044715 * x * x * x)));
+    return x / (1 + exp(-x));
+}
+
+static void reference_mlp(const struct reference *r, double *y, const double *h, const struct layer_params *p, const double *residual, int N)
+{
+    const struct config *c = &r->m->config;
+    int F = c->ffn, wide = c->activation == ACTIVATION_SWIGLU ? 2 * F : F;
+    double *up = reference_take(N, wide), *act = reference_take(N, F);
+    reference_linear(r, up, h, &p->up, NULL, N, wide, c->channels);
+    for (int i = 0; i < N; i++)
+        for (int f = 0; f < F; f++)
+            act[i * F + f] = reference_activation(c->activation, up[i * wide + f]) * (wide > F ? up[i * wide + F + f] : 1);
+    reference_linear(r, y, act, &p->down, residual, N, c->channels, F);
+    free(up);
+    free(act);
+}
+
+static void reference_block(const struct reference *r, double *x, const struct layer_params *p, const struct batch *b)
+{
+    const struct config *c = &r->m->config;
+    int N = b->N, C = c->channels, HD = c->heads * c->head_dim, W = HD + 2 * c->kv_heads * c->head_dim;
+    double *h = reference_take(N, C), *qkv = reference_take(N, W), *y = reference_take(N, HD), *x2 = reference_take(N, C);
+    reference_norm(r, h, x, &p->norm1, N);
+    reference_linear(r, qkv, h, &p->qkv, NULL, N, W, C);
+    for (int s = 0; s < b->S; s++)
+        reference_attention(r, y + b->offsets[s] * HD, qkv + b->offsets[s] * W, p, b->offsets[s + 1] - b->offsets[s]);
+    reference_linear(r, x2, y, &p->out, x, N, C, HD);
+    if (!c->parallel) reference_norm(r, h, x2, &p->norm2, N);
+    reference_mlp(r, x, h, p, x2, N);
+    free(h); free(qkv); free(y); free(x2);
+}
+
+static void reference_forward(const struct reference *r, const struct batch *b)
+{
+    const struct config *c = &r->m->config;
+    const struct params *p = &r->m->params;
+    int C = c->channels;
+    double *x = reference_take(b->N, C);
+    for (int s = 0; s < b->S; s++)
+        for (int i = b->offsets[s]; i < b->offsets[s + 1]; i++)
+            for (int k = 0; k < C; k++) {
+                x[i * C + k] = reference_of(r, p->embed)[b->tokens[i] * C + k];
+                if (p->position) x[i * C + k] += reference_of(r, p->position)[(i - b->offsets[s]) * C + k];
+            }
+    if (c->embed_norm) reference_norm(r, x, x, &p->embed_norm, b->N);
+    for (int l = 0; l < c->layers; l++) reference_block(r, x, &p->layer[l], b);
+    reference_norm(r, r->hidden, x, &p->final_norm, b->N);
+    free(x);
+}
+
+/* z (V) = the vocabulary head of row i of the last forward. */
+static void reference_logits(const struct reference *r, double *z, int i)
+{
+    const struct config *c = &r->m->config;
+    struct linear_params head = {.weight = c->tied ? r->m->params.embed : r->m->params.head.weight};
+    reference_linear(r, z, r->hidden + i * c->channels, &head, NULL, 1, c->vocab, c->channels);
+}
+
+/* log p(target of row i) */
+static double reference_logprob(const struct reference *r, const struct batch *b, int i)
+{
+    int V = r->m->config.vocab;
+    double *z = reference_take(1, V), most = -INFINITY, sum = 0;
+    reference_logits(r, z, i);
+    for (int v = 0; v < V; v++) most = fmax(most, z[v]);
+    for (int v = 0; v < V; v++) sum += exp(z[v] - most);
+    double logprob = z[b->targets[i]] - most - log(sum);
+    free(z);
+    return logprob;
+}
+
+static double reference_value(const struct reference *r, int i)
+{
+    const double *w = reference_of(r, r->m->params.score), *b = reference_of(r, r->m->params.score_bias);
+    double sum = b[0];
+    for (int k = 0; k < r->m->config.channels; k++) sum += w[k] * r->hidden[i * r->m->config.channels + k];
+    return sum;
+}
+
+#endif
