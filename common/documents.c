@@ -1,5 +1,5 @@
-/* documents.c - both kinds of file fill one buffer with cleaned text, and one routine cuts pieces from it.  Plain text is
- * cleaned line by line: a line end is the one place where neither a CRLF nor a character can be cut apart. */
+/* documents.c - both kinds of file fill one buffer with cleaned text, and one routine cuts pieces from it.  Plain
+ * text is cleaned line by line: a line end is the one place where neither a CRLF nor a character can be cut apart. */
 #include "common/documents.h"
 #include "common/records.h"
 #include "common/shards.h"
@@ -120,7 +120,8 @@ static int take_row(struct pieces *p, struct error *error)
 
 /* ---- text from lines ---- */
 
-/* How much of [begin, end) may be cleaned on its own when no line ends there: not the head of a character or of a CRLF. */
+/* How much of [begin, end) may be cleaned on its own when no line ends there: not the head of a character or of a
+ * CRLF. */
 static size_t whole_characters(const char *text, size_t length)
 {
     size_t back = 0;
@@ -141,11 +142,13 @@ static bool is_separator(const struct pieces *p, const char *line, size_t length
     return separator && strlen(separator) == length && memcmp(line, separator, length) == 0;
 }
 
-/* The next line, or BLOCK bytes of a longer one, is added to the text or ends the document.  Returns 1, 0 at the end, -1. */
+/* The next line, or BLOCK bytes of a longer one, is added to the text or ends the document.  Returns 1, 0 at the
+ * end, -1. */
 static int take_line(struct pieces *p, struct error *error)
 {
     char *newline;
-    while (!(newline = memchr(p->block + p->begin, '\n', p->end - p->begin)) && !p->file_end && p->end - p->begin < BLOCK) {
+    while (!(newline = memchr(p->block + p->begin, '\n', p->end - p->begin)) && !p->file_end &&
+           p->end - p->begin < BLOCK) {
         memmove(p->block, p->block + p->begin, p->end - p->begin);
         p->end -= p->begin;
         p->begin = 0;
@@ -156,7 +159,9 @@ static int take_line(struct pieces *p, struct error *error)
     }
     if (p->begin == p->end) return 0;
     char *line = p->block + p->begin;
-    size_t held = p->end - p->begin, length = newline ? (size_t)(newline + 1 - line) : p->file_end ? held : whole_characters(line, held);
+    size_t length = p->end - p->begin;
+    if (newline) length = (size_t)(newline + 1 - line);
+    else if (!p->file_end) length = whole_characters(line, length);
     bool whole = p->line_start && (newline || p->file_end);
     if (whole && is_separator(p, line, length)) {
         p->counts.bytes += length;
@@ -172,7 +177,8 @@ static int take_line(struct pieces *p, struct error *error)
 
 /* ---- pieces ---- */
 
-/* Where to cut text of more than PIECE_LIMIT bytes: before a space after a letter, else after a line, else between characters. */
+/* Where to cut text of more than PIECE_LIMIT bytes: before a space after a letter, else after a line, else between
+ * characters. */
 static size_t cut(const char *text)
 {
     for (size_t i = PIECE_LIMIT - 1; i > PIECE_LIMIT / 2; i--)

@@ -1,6 +1,6 @@
-/* documents.h - documents out of files, a piece at a time, so that a document of any size passes through bounded memory.
- * A .jsonl, .json or .ndjson file (also .gz) holds a document a row; any other file is plain text, one document, split by
- * lines that are exactly "<|endoftext|>" or the separator (these lines belong to no document). */
+/* documents.h - documents out of files, a piece at a time, so that a document of any size passes through bounded
+ * memory. A .jsonl, .json or .ndjson file (also .gz) holds a document a row; any other file is plain text, one
+ * document, split by lines that are exactly "<|endoftext|>" or the separator (these lines belong to no document). */
 #ifndef QUARTET_DOCUMENTS_H
 #define QUARTET_DOCUMENTS_H
 
@@ -12,8 +12,9 @@ struct document_rules {
     const char *separator;      /* or NULL */
 };
 
-/* A document is one or more pieces; a piece is at most PIECE_LIMIT bytes, cut before a space after a letter where possible:
- * no splitting pattern reaches across that, so the pieces' tokens are the document's.  Cleaned as text_clean does. */
+/* A document is one or more pieces; a piece is at most PIECE_LIMIT bytes, cut before a space after a letter where
+ * possible: no splitting pattern reaches across that, so the pieces' tokens are the document's.  Cleaned as
+ * text_clean does. */
 enum { PIECE_LIMIT = 4 << 20 };
 struct piece { const char *text; size_t length; bool first, last; };
 
@@ -22,8 +23,8 @@ void pieces_open(struct pieces **out, const struct document_rules *rules);      
 void pieces_close(struct pieces *p);
 /* Goes on with a file.  Returns 0 or -1. */
 int pieces_file(struct pieces *p, const char *path, struct error *error);
-/* Next piece of the file: 1 with *out (valid until the next call), 0 at the end of the file, -1 with *error.  Documents of nothing
- * but blanks are left out. */
+/* Next piece of the file: 1 with *out (valid until the next call), 0 at the end of the file, -1 with *error.
+ * Documents of nothing but blanks are left out. */
 int pieces_next(struct pieces *p, struct piece *out, struct error *error);
 struct text_counts pieces_counts(const struct pieces *p);                        /* over all files so far */
 

@@ -1,5 +1,6 @@
-/* packing.c - best fit needs "the bin with the least room that is still enough" for each sequence.  Bins hang in lists by
- * their room, and a bitmap says which rooms occur, so that the search is a scan of a few words, not of all open bins. */
+/* packing.c - best fit needs "the bin with the least room that is still enough" for each sequence.  Bins hang in
+ * lists by their room, and a bitmap says which rooms occur, so that the search is a scan of a few words, not of all
+ * open bins. */
 #include "common/packing.h"
 
 #include <assert.h>

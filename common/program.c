@@ -1,5 +1,5 @@
-/* program.c - the order of starting matters: options first, because everything else is told by them; threads and signals
- * before the run folder, so that a folder is only touched by a process that can be stopped cleanly. */
+/* program.c - the order of starting matters: options first, because everything else is told by them; threads and
+ * signals before the run folder, so that a folder is only touched by a process that can be stopped cleanly. */
 #include "common/program.h"
 #include "common/signals.h"
 #include "common/threads.h"
@@ -87,7 +87,8 @@ int parent_same_tokenizer(const struct parent *a, const struct parent *b, struct
     uint32_t crc_a = tokenizer_crc(a->tokenizer, &length_a), crc_b = tokenizer_crc(b->tokenizer, &length_b);
     if (crc_a == crc_b && length_a == length_b) return 0;
     return fail(error, EXIT_MISMATCH, "%s and %s have different tokenizers (CRC %08x of %zu bytes, and %08x of %zu): "
-                "both must descend from the same pretraining", ckpt_path(a->ckpt), ckpt_path(b->ckpt), crc_a, length_a, crc_b, length_b);
+                "both must descend from the same pretraining", ckpt_path(a->ckpt), ckpt_path(b->ckpt), crc_a, length_a,
+                crc_b, length_b);
 }
 
 void program_describe(struct ckpt_meta *meta, const struct config *c, const struct tokenizer *t)

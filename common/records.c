@@ -1,6 +1,6 @@
-/* records.c - a file whose first byte that is not blank is '[' is one JSON array and is parsed whole, up to 1 GiB; anything
- * else is read line by line in the memory of one line.  Names are not asked: real data sets keep JSON lines in files
- * called .json. */
+/* records.c - a file whose first byte that is not blank is '[' is one JSON array and is parsed whole, up to 1 GiB;
+ * anything else is read line by line in the memory of one line.  Names are not asked: real data sets keep JSON lines
+ * in files called .json. */
 #include "common/records.h"
 #include "common/textfile.h"
 

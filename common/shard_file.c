@@ -1,6 +1,7 @@
-/* shard_file.c - tokens are streamed out as they come and the index follows them, so a shard of any size is written in a few
- * MiB of memory; the header is written last, so half a shard has no signature.  Reading is by pread and not by a mapping:
- * memory stays what was planned, and a file that someone cuts short gives a sentence instead of a signal. */
+/* shard_file.c - tokens are streamed out as they come and the index follows them, so a shard of any size is written
+ * in a few MiB of memory; the header is written last, so half a shard has no signature.  Reading is by pread and not
+ * by a mapping: memory stays what was planned, and a file that someone cuts short gives a sentence instead of a
+ * signal. */
 #include "common/shard_file.h"
 
 #include <assert.h>
@@ -71,8 +72,8 @@ static void flush_tokens(struct shard_writer *w)
     w->buffer.size = 0;
 }
 
-int shard_create(struct shard_writer **out, const char *path, int id_bytes, const struct shard_source *source, int n_sources,
-                 struct error *error)
+int shard_create(struct shard_writer **out, const char *path, int id_bytes, const struct shard_source *source,
+                 int n_sources, struct error *error)
 {
     char *temporary = host_text("%s.tmp", path);
     int file = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
@@ -82,7 +83,10 @@ int shard_create(struct shard_writer **out, const char *path, int id_bytes, cons
         return -1;
     }
     struct shard_writer *w = *out = host_alloc(1, sizeof *w);
-    *w = (struct shard_writer){.file = file, .id_bytes = id_bytes, .path = host_text("%s", path), .temporary = temporary};
+    w->file = file;
+    w->id_bytes = id_bytes;
+    w->path = host_text("%s", path);
+    w->temporary = temporary;
     struct bytes table = {0};
     for (int i = 0; i < n_sources; i++) {
         unsigned char entry[SOURCE];
@@ -215,12 +219,13 @@ static int check_header(struct shard *s, const unsigned char *h, uint64_t size, 
 {
     struct shard_info *info = &s->info;
     if (memcmp(h, signature, 8) != 0) return bad(s, error, "no signature");
-    if (get_u32(h + HEADER - 4) != crc32_of(0, h, HEADER - 4)) return bad(s, error, "the checksum of its header is wrong");
+    if (get_u32(h + HEADER - 4) != crc32_of(0, h, HEADER - 4))
+        return bad(s, error, "the checksum of its header is wrong");
     if (get_u32(h + 8) != VERSION)
         return fail(error, EXIT_DATA, "%s has version %u, expected %d", s->path, get_u32(h + 8), VERSION);
     *info = (struct shard_info){
-        .id_bytes = (int)get_u32(h + 12), .part = get_u32(h + 16), .last = get_u32(h + 20) != 0, .rules = get_u32(h + 24),
-        .tokenizer = get_u32(h + 28), .tokenizer_length = get_u64(h + 32), .documents = get_u64(h + 40),
+        .id_bytes = (int)get_u32(h + 12), .part = get_u32(h + 16), .last = get_u32(h + 20) != 0,
+        .rules = get_u32(h + 24), .tokenizer = get_u32(h + 28), .tokenizer_length = get_u64(h + 32), .documents = get_u64(h + 40),
         .tokens = get_u64(h + 48),
         .counts = {get_u64(h + 96), get_u64(h + 104), get_u64(h + 112), get_u64(h + 120)}};
     uint64_t sources = get_u64(h + 56);
@@ -241,7 +246,8 @@ static int read_sources(struct shard *s, uint64_t length, uint32_t crc, struct e
 {
     unsigned char *table = host_alloc(length + 1, 1);
     int status = read_at(s->file, table, length, HEADER);
-    if (status != 0 || crc32_of(0, table, length) != crc) status = bad(s, error, "the checksum of its list of sources is wrong");
+    if (status != 0 || crc32_of(0, table, length) != crc)
+        status = bad(s, error, "the checksum of its list of sources is wrong");
     for (uint64_t at = 0; status == 0 && at < length;) {
         uint64_t name = length - at >= SOURCE ? get_u32(table + at + 20) : length;
         if (SOURCE + name > length - at) {
@@ -251,8 +257,8 @@ static int read_sources(struct shard *s, uint64_t length, uint32_t crc, struct e
         if ((s->n_sources & (s->n_sources - 1)) == 0)            /* full at every power of two */
             s->source = host_grow(s->source, 2 * (size_t)s->n_sources + 1, sizeof *s->source);
         s->source[s->n_sources++] = (struct shard_source){
-            host_text("%.*s", (int)name, (char *)table + at + SOURCE), get_u64(table + at), (int64_t)get_u64(table + at + 8),
-            get_u32(table + at + 16)};
+            host_text("%.*s", (int)name, (char *)table + at + SOURCE), get_u64(table + at),
+            (int64_t)get_u64(table + at + 8), get_u32(table + at + 16)};
         at += SOURCE + name;
     }
     free(table);
@@ -365,8 +371,10 @@ void shard_entries(const struct shard *s, struct shard_entry *out, uint64_t firs
     for (size_t k; n > 0; first += k, out += k, n -= k) {
         k = n < 64 ? n : 64;
         read_or_die(s, raw, k * ENTRY, s->index_at + first * ENTRY);
-        for (size_t i = 0; i < k; i++)
-            out[i] = (struct shard_entry){get_u64(raw + i * ENTRY), get_u64(raw + i * ENTRY + 8), get_u32(raw + i * ENTRY + 16)};
+        for (size_t i = 0; i < k; i++) {
+            const unsigned char *from = raw + i * ENTRY;
+            out[i] = (struct shard_entry){get_u64(from), get_u64(from + 8), get_u32(from + 16)};
+        }
     }
 }
 

@@ -1,6 +1,7 @@
-/* shards.c - a row is a window on the concatenated documents of its group, found through a small table (one number every
- * 64 documents) and read from the disk when it is needed: nothing grows with the corpus but that table.  The order of an
- * epoch is a keyed permutation evaluated at one point, so any row can be had at any time and a cursor is one number. */
+/* shards.c - a row is a window on the concatenated documents of its group, found through a small table (one number
+ * every 64 documents) and read from the disk when it is needed: nothing grows with the corpus but that table.  The
+ * order of an epoch is a keyed permutation evaluated at one point, so any row can be had at any time and a cursor is
+ * one number. */
 #include "common/rng.h"
 #include "common/shards_build.h"
 
@@ -14,7 +15,10 @@ enum { BLOCK = 64 };                            /* documents between two entries
 enum split { TRAINING, VALIDATION, SPLITS };
 
 /* A shard among the others.  before[k][i]: tokens of split k in the shard before its document 64 i. */
-struct placed { const struct shard *shard; uint64_t *before[SPLITS]; uint64_t start[SPLITS], bytes[SPLITS], documents[SPLITS]; };
+struct placed {
+    const struct shard *shard;
+    uint64_t *before[SPLITS], start[SPLITS], bytes[SPLITS], documents[SPLITS];
+};
 
 /* The files of one weight: `times` rows in an epoch are drawn from its `rows`. */
 struct group { double weight; int shard, end; uint64_t tokens, rows, times; };
@@ -58,8 +62,8 @@ static void part_of(const struct shards *s, enum split split, uint64_t from, con
 
 /* ---- opening ---- */
 
-static void each_document(const struct shard *shard, void (*visit)(void *self, uint64_t i, uint64_t from, uint64_t bytes,
-                          const struct shard_entry *entry), void *self)
+static void each_document(const struct shard *shard, void (*visit)(void *self, uint64_t i, uint64_t from,
+                          uint64_t bytes, const struct shard_entry *entry), void *self)
 {
     struct shard_entry entry[BLOCK];
     uint64_t from = 0, byte = 0;
@@ -117,7 +121,8 @@ static void place(struct shards *s, struct group *g)
     for (int i = g->shard; i < g->end; i++) {
         struct placed *p = &s->placed[i];
         struct placing placing = {s, p, {0}};
-        for (int k = 0; k < SPLITS; k++) p->before[k] = host_alloc(p->shard->info.documents / BLOCK + 1, sizeof **p->before);
+        for (int k = 0; k < SPLITS; k++)
+            p->before[k] = host_alloc(p->shard->info.documents / BLOCK + 1, sizeof **p->before);
         p->start[TRAINING] = g->tokens;                     /* training rows lie within a group, */
         p->start[VALIDATION] = s->tokens[VALIDATION];       /* validation rows run through all of them */
         each_document(p->shard, place_document, &placing);
@@ -143,7 +148,10 @@ static void count_rows(struct shards *s)
     s->rows[VALIDATION] = (s->tokens[VALIDATION] + T - 1) / T;
 }
 
-static void add_identity(struct shards *s, const void *data, size_t size) { s->identity = crc32_of(s->identity, data, size); }
+static void add_identity(struct shards *s, const void *data, size_t size)
+{
+    s->identity = crc32_of(s->identity, data, size);
+}
 
 static void identify(struct shards *s, const struct tokenizer *t)
 {
@@ -201,14 +209,17 @@ static void report(const struct shards *s, const struct shards_say *say)
         text_count(tokens[k], (double)s->tokens[k]);
     }
     if (c.boms || c.carriage_returns || c.invalid)
-        shards_tell(say, "text cleaned: %llu byte order marks and %llu carriage returns removed, %llu invalid bytes replaced",
-                    (unsigned long long)c.boms, (unsigned long long)c.carriage_returns, (unsigned long long)c.invalid);
-    shards_tell(say, "data: %s tokens in %s documents to train on, %s tokens %s %s documents held out", tokens[TRAINING],
-                count[TRAINING], tokens[VALIDATION], s->tails ? "from the ends of" : "in", count[VALIDATION]);
+        shards_tell(say, "text cleaned: %llu byte order marks and %llu carriage returns removed, %llu invalid bytes "
+                    "replaced", (unsigned long long)c.boms, (unsigned long long)c.carriage_returns,
+                    (unsigned long long)c.invalid);
+    if (s->validation == 0) shards_tell(say, "data: %s tokens in %s documents", tokens[TRAINING], count[TRAINING]);
+    else shards_tell(say, "data: %s tokens in %s documents to train on, %s tokens %s %s documents held out",
+                     tokens[TRAINING], count[TRAINING], tokens[VALIDATION], s->tails ? "from the ends of" : "in",
+                     count[VALIDATION]);
 }
 
-static int open_shards(struct shards *s, const struct tokenizer *t, const struct shards_options *o, const struct shards_say *say,
-                       struct error *error)
+static int open_shards(struct shards *s, const struct tokenizer *t, const struct shards_options *o,
+                       const struct shards_say *say, struct error *error)
 {
     if (tokenizer_special(t, "<|endoftext|>") < 0)
         return fail(error, EXIT_MISMATCH, "the tokenizer has no token <|endoftext|>, which separates documents");
@@ -218,7 +229,8 @@ static int open_shards(struct shards *s, const struct tokenizer *t, const struct
     if (shards_build(s->unit, s->n_units, t, o, say, error) != 0) return -1;
     group_units(s);
     if (choose_split(s, o->validation) == 0)
-        return fail(error, EXIT_DATA, "there is no text in %s%s", s->paths.path[0], s->paths.count > 1 ? " and the other files" : "");
+        return fail(error, EXIT_DATA, "there is no text in %s%s", s->paths.path[0],
+                    s->paths.count > 1 ? " and the other files" : "");
     for (int g = 0; g < s->n_groups; g++) place(s, &s->group[g]);
     count_rows(s);
     identify(s, t);
@@ -268,8 +280,8 @@ double shards_bytes_per_token(const struct shards *s, bool validation)
 
 /* ---- order ---- */
 
-/* A permutation of [0, n) evaluated at i, keyed by (seed, epoch, number): a balanced Feistel network on the next even number of
- * bits, walked until it falls into [0, n) (fewer than 4 times on average).
+/* A permutation of [0, n) evaluated at i, keyed by (seed, epoch, number): a balanced Feistel network on the next
+ * even number of bits, walked until it falls into [0, n) (fewer than 4 times on average).
  * Source: Luby & Rackoff 1988; cycle walking: Black & Rogaway 2002. */
 static uint64_t permute(uint64_t i, uint64_t n, uint64_t seed, uint64_t epoch, uint64_t number)
 {
@@ -297,9 +309,10 @@ static const struct group *find_row(const struct shards *s, uint64_t index, uint
     uint64_t at = permute(index % s->rows[TRAINING], s->rows[TRAINING], s->seed, epoch, 0);
     int g = 0;
     while (at >= s->group[g].times) at -= s->group[g++].times;
-    uint64_t copy = at / s->group[g].rows;                  /* every copy in an order of its own, so that a fraction of one */
-    *row = permute(at % s->group[g].rows, s->group[g].rows, s->seed, epoch, 1 + copy * (uint64_t)s->n_groups + (uint64_t)g);
-    return &s->group[g];                                    /* shows other rows every epoch */
+    /* every copy has an order of its own, so that a fraction of one shows other rows in every epoch */
+    uint64_t rows = s->group[g].rows, copy = at / rows;
+    *row = permute(at % rows, rows, s->seed, epoch, 1 + copy * (uint64_t)s->n_groups + (uint64_t)g);
+    return &s->group[g];
 }
 
 /* ---- rows ---- */
@@ -331,12 +344,14 @@ static void append(struct batch *b, const struct shard *shard, uint64_t from, in
 }
 
 /* Appends up to *left tokens of a shard, from position `at` of its split on. */
-static void append_from(const struct shards *s, struct batch *b, const struct placed *p, enum split split, uint64_t at, int *left)
+static void append_from(const struct shards *s, struct batch *b, const struct placed *p, enum split split, uint64_t at,
+                        int *left)
 {
     const struct shard *shard = p->shard;
     uint64_t documents = shard->info.documents;
     if (documents == 0) return;
-    uint64_t block = last_not_above(p->before[split], (documents + BLOCK - 1) / BLOCK, at), seen = p->before[split][block];
+    uint64_t block = last_not_above(p->before[split], (documents + BLOCK - 1) / BLOCK, at);
+    uint64_t seen = p->before[split][block];                /* tokens of the split before document i */
     struct shard_entry entry[BLOCK + 1] = {0};              /* entry[0]: the document before the block */
     if (block > 0) shard_entries(shard, entry, block * BLOCK - 1, 1);
     for (uint64_t i = block * BLOCK; i < documents && *left > 0; i++) {
@@ -351,8 +366,7 @@ static void append_from(const struct shards *s, struct batch *b, const struct pl
             int n = end - begin < (uint64_t)*left ? (int)(end - begin) : *left;
             append(b, shard, begin, n, begin + (uint64_t)n < end);
             *left -= n;
-            at += (uint64_t)n;
-            seen = at + (end - begin - (uint64_t)n);        /* only looked at again when the document is used up */
+            at = seen = at + (uint64_t)n;                   /* the end of the document, or the row is full */
         } else {
             seen += end - begin;
         }

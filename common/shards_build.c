@@ -1,6 +1,7 @@
-/* shards_build.c - text is read in order and tokenised in parallel a batch at a time, so memory is bounded by the batch and
- * the shards are the same for any number of threads.  A source counts as unchanged when its size and time are, or when only
- * the time differs and its bytes still have the same CRC: a fresh copy of a corpus is not tokenised again. */
+/* shards_build.c - text is read in order and tokenised in parallel a batch at a time, so memory is bounded by the
+ * batch and the shards are the same for any number of threads.  A source counts as unchanged when its size and time
+ * are, or when only the time differs and its bytes still have the same CRC: a fresh copy of a corpus is not
+ * tokenised again. */
 #include "common/documents.h"
 #include "common/shards_build.h"
 #include "common/threads.h"
@@ -159,7 +160,8 @@ static void encode_piece(void *context, int i, int thread)
 static int begin_shard(struct builder *b, struct error *error)
 {
     char *path = part_path(b->unit, b->options, b->info.part);
-    int status = shard_create(&b->writer, path, tokenizer_vocab(b->tokenizer) <= 65536 ? 2 : 4, b->source, b->unit->n, error);
+    int id_bytes = tokenizer_vocab(b->tokenizer) <= 65536 ? 2 : 4;
+    int status = shard_create(&b->writer, path, id_bytes, b->source, b->unit->n, error);
     free(path);
     b->documents = 0;
     return status;
@@ -251,8 +253,8 @@ static void remove_rest(const struct shard_unit *u, const struct shards_options 
     }
 }
 
-static int build(struct shard_unit *u, const struct tokenizer *t, const struct shards_options *o, const struct shards_say *say,
-                 struct error *error)
+static int build(struct shard_unit *u, const struct tokenizer *t, const struct shards_options *o,
+                 const struct shards_say *say, struct error *error)
 {
     struct document_rules rules = {o->text_key, o->separator};
     struct builder b = {.tokenizer = t, .options = o, .say = say, .unit = u, .info = {.rules = rules_crc(o)}};

@@ -5,7 +5,8 @@
 #include "common/shard_file.h"
 #include "common/shards.h"
 
-/* A run of source files whose documents lie together in shards "NAME-0000.shard", "NAME-0001.shard", ... of the folder. */
+/* A run of source files whose documents lie together in shards "NAME-0000.shard", "NAME-0001.shard", ... of the
+ * folder. */
 struct shard_unit {
     char **path; int n;             /* borrowed */
     double weight;
@@ -13,16 +14,17 @@ struct shard_unit {
     struct shard *shard; int n_shards;
 };
 
-/* Sorts the files by weight (weights in order of first appearance, files in the given order; one given again counts again: its
- * weights are added) and cuts them into units: each large file alone, small ones together.  The paths must outlive the units.
+/* Sorts the files by weight (weights in order of first appearance, files in the given order; one given again counts
+ * again: its weights are added) and cuts them into units: each large file alone, small ones together.  The paths
+ * must outlive the units.
  * Returns their number; the caller frees *unit. */
 int shard_units(struct shard_unit **unit, struct paths *paths);
 
 struct shards_say { void (*line)(void *self, const char *line); void *self; };
 void shards_tell(const struct shards_say *say, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Opens the shards of all units, building where there are none, where sources, rules or tokenizer have changed, or where a
- * checksum fails; says which and why.  Returns 0 or -1. */
+/* Opens the shards of all units, building where there are none, where sources, rules or tokenizer have changed, or
+ * where a checksum fails; says which and why.  Returns 0 or -1. */
 int shards_build(struct shard_unit *unit, int n_units, const struct tokenizer *t, const struct shards_options *o,
                  const struct shards_say *say, struct error *error);
 void shard_unit_close(struct shard_unit *u);

@@ -1,5 +1,5 @@
-/* shards_units.c - thousands of small files would make thousands of shards, one shard for all would be made anew when one file
- * changes: small files share a unit, large ones have their own. */
+/* shards_units.c - thousands of small files would make thousands of shards, one shard for all would be made anew
+ * when one file changes: small files share a unit, large ones have their own. */
 #include "common/shards_build.h"
 
 #include <stdlib.h>

@@ -96,8 +96,8 @@ static int add_entry(struct paths *p, const char *entry, double weight, int sour
     glob_t found;
     int status = glob(entry, 0, NULL, &found);
     if (status == GLOB_NOMATCH)
-        return fail(error, EXIT_NOINPUT, strpbrk(entry, "*?[") ? "nothing matches '%s'" : "there is no file or folder '%s'",
-                    entry);
+        return fail(error, EXIT_NOINPUT, strpbrk(entry, "*?[") ? "nothing matches '%s'"
+                                                               : "there is no file or folder '%s'", entry);
     if (status != 0) return fail(error, EXIT_NOINPUT, "cannot expand '%s': %s", entry, strerror(errno));
     int result = 0;
     for (size_t i = 0; i < found.gl_pathc && result == 0; i++)

@@ -1,5 +1,5 @@
-/* Shards from every kind of source: rows show every token once an epoch in an order that is a permutation, targets never cross a
- * document, and what is kept, rebuilt and why. */
+/* Shards from every kind of source: rows show every token once an epoch in an order that is a permutation, targets
+ * never cross a document, and what is kept, rebuilt and why. */
 #include "common/documents.h"
 #include "common/shards.h"
 #include "common/threads.h"

@@ -1,4 +1,5 @@
-/* Names, folders, globs and weights; lines and blocks of plain and gzip files; cleaning by rule, against worked examples. */
+/* Names, folders, globs and weights; lines and blocks of plain and gzip files; cleaning by rule, against worked
+ * examples. */
 #include "common/textfile.h"
 #include "test/test.h"
 

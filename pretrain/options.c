@@ -1,0 +1,107 @@
+/* options.c - the options of pretrain, and the model they describe. */
+#include "pretrain/pretrain.h"
+
+#include <string.h>
+
+static const struct train_defaults defaults = {
+    .lr = "1e-3", .min_lr = "-1", .warmup = "-1", .schedule = "cosine", .batch_tokens = "16384", .micro_tokens = "4096",
+    .beta2 = "0.95", .eps = "1e-8", .weight_decay = "0.1", .epochs = "1", .eval_every = "200", .save_every = "500",
+    .sample_every = "500",
+};
+
+void pretrain_options(struct option table[PRETRAIN_ROWS], struct pretrain *p)
+{
+    const struct option rows[] = {
+        {"Data", "data", OPTION_LIST, &p->data, .flags = OPTION_REQUIRED,
+         .help = "Text files, JSON lines, folders or globs, each also gzip; NAME=WEIGHT shows it WEIGHT times an epoch."},
+        {NULL, "text-key", OPTION_TEXT, &p->text_key, "text", .help = "Key of JSON rows that holds the text."},
+        {NULL, "document-separator", OPTION_TEXT, &p->separator,
+         .help = "A line of text files that ends a document, besides <|endoftext|>."},
+        {NULL, "validation", OPTION_REAL, &p->validation, "0.01", 0, 0.5, .help = "Share of the documents held out."},
+        {NULL, "shards", OPTION_TEXT, &p->shards_folder, .flags = OPTION_MAY_CHANGE,
+         .help = "Folder of the tokenised data, which several runs may share; else the run's own."},
+        {"Tokenizer", "tokenizer", OPTION_TEXT, &p->tokenizer_path,
+         .help = "Take it from a checkpoint, a run, a tokenizer.json or a folder with GPT-2's two files; else one is "
+                 "trained."},
+        {NULL, "vocab-size", OPTION_INT, &p->vocab_size, "8192", 257, 1 << 24, .help = "Ids of a trained tokenizer."},
+        {NULL, "pattern", OPTION_CHOICE, &p->pattern, "gpt2", .choices = "gpt2|llama3|qwen2",
+         .help = "How a trained tokenizer splits text into words."},
+        {NULL, "tokenizer-bytes", OPTION_SIZE, &p->tokenizer_bytes, "100M", 1, 1e13,
+         .help = "A larger corpus is sampled down to about this for training the tokenizer."},
+        {"Model", "preset", OPTION_TEXT, &p->preset, "llama", .help = "Family: gpt2 or llama."},
+        {NULL, "layers", OPTION_INT, &p->layers, "0", 0, 4096, .help = "0: the preset's."},
+        {NULL, "channels", OPTION_INT, &p->channels, "0", 0, 1 << 20, .help = "0: the preset's."},
+        {NULL, "heads", OPTION_INT, &p->heads, "0", 0, 4096, .help = "0: the preset's, or a head for 64 channels."},
+        {NULL, "kv-heads", OPTION_INT, &p->kv_heads, "0", 0, 4096,
+         .help = "Key/value heads, shared by the others; 0: as heads."},
+        {NULL, "ffn", OPTION_INT, &p->ffn, "0", 0, 1 << 22, .help = "Feed-forward width; 0: by the channels."},
+        {NULL, "context", OPTION_INT, &p->context, "0", 0, 1 << 20,
+         .help = "Longest sequence, and a row's tokens; 0: the preset's."},
+        {NULL, "model", OPTION_TEXT, &p->model_path, .help = "Start from the weights of this checkpoint or run instead."},
+        {"Reports", "eval-tokens", OPTION_INT, &p->eval_tokens, "100k", 0, 1e15, .flags = OPTION_MAY_CHANGE,
+         .help = "Most held-out tokens in an evaluation while training; 0: all."},
+        {NULL, "eval-only", OPTION_FLAG, &p->eval_only, .flags = OPTION_NOT_SAVED,
+         .help = "Print loss, bits per byte and perplexity of --model on the data (with --validation: on that share of "
+                 "it) and exit."},
+        {NULL, "sample-prompt", OPTION_LIST, &p->sample_prompts, .flags = OPTION_MAY_CHANGE,
+         .help = "Texts the model goes on with, now and then."},
+        {NULL, "sample-tokens", OPTION_INT, &p->sample_tokens, "64", 1, 1 << 20, .flags = OPTION_MAY_CHANGE,
+         .help = "Longest such text."},
+        {NULL, "temperature", OPTION_REAL, &p->temperature, "0.8", 0, 10, .flags = OPTION_MAY_CHANGE,
+         .help = "Of these texts; 0: the most likely token."},
+    };
+    int n = sizeof rows / sizeof *rows;
+    memset(table, 0, PRETRAIN_ROWS * sizeof *table);
+    memcpy(table, rows, sizeof rows);
+    int more = train_option_rows(table + n, &p->train, &defaults);
+    for (int i = n; i < n + more; i++)                       /* --eval-only needs no run folder */
+        if (strcmp(table[i].name, "out") == 0) table[i].flags &= ~OPTION_REQUIRED;
+    p->table = table;
+}
+
+/* A model trained before keeps its sizes: giving one is a misunderstanding to point out. */
+static void refuse_sizes(const struct pretrain *p)
+{
+    static const char *const name[] = {"preset", "layers", "channels", "heads", "kv-heads", "ffn", "tokenizer",
+                                       "vocab-size", "pattern"};
+    for (size_t i = 0; i < sizeof name / sizeof *name; i++)
+        if (option_given(p->table, name[i]))
+            quit(EXIT_USAGE, "--%s cannot be given with --model, which brings its own", name[i]);
+}
+
+static void preset_config(struct pretrain *p, struct config *c)
+{
+    struct error error;
+    if (config_preset(c, p->preset, &error) != 0) quit_error(&error);
+    if (p->layers) c->layers = (int)p->layers;
+    if (p->channels) {
+        c->channels = (int)p->channels;
+        c->heads = int_max(1, c->channels / 64);
+        while (c->channels % c->heads != 0) c->heads--;
+        /* three matrices of 8/3 C cost what two of 4 C do */
+        c->ffn = c->activation == ACTIVATION_SWIGLU ? (8 * c->channels / 3 + 31) / 32 * 32 : 4 * c->channels;
+    }
+    if (p->heads) c->heads = (int)p->heads;
+    c->kv_heads = p->kv_heads ? (int)p->kv_heads : c->heads;
+    if (p->ffn) c->ffn = (int)p->ffn;
+    if (p->context) c->context = (int)p->context;
+    c->vocab = tokenizer_vocab(p->tokenizer);
+    if (c->channels % c->heads != 0)
+        quit(EXIT_USAGE, "%d channels cannot be cut into %d heads of equal width", c->channels, c->heads);
+    c->head_dim = c->channels / c->heads;
+    if (config_check(c, &error) != 0) quit_error(&error);
+}
+
+void pretrain_config(struct pretrain *p)
+{
+    if (p->parent.ckpt) {
+        refuse_sizes(p);
+        p->config = p->parent.config;
+        if (p->context > p->config.context)
+            quit(EXIT_USAGE, "--context %lld is above the model's %d", (long long)p->context, p->config.context);
+    } else {
+        preset_config(p, &p->config);
+    }
+    p->row_tokens = p->context ? (int)p->context : p->config.context;
+    if (p->row_tokens < 2) quit(EXIT_USAGE, "--context must be at least 2, so that a token has one to predict");
+}

@@ -1,0 +1,65 @@
+/* pretrain.h - from raw text to a base model: what the files of this program share. */
+#ifndef QUARTET_PRETRAIN_H
+#define QUARTET_PRETRAIN_H
+
+#include "common/program.h"
+#include "common/shards.h"
+
+struct pretrain {
+    /* options (options.c) */
+    struct train_options train;
+    struct option_list data, sample_prompts;
+    const char *text_key, *separator, *shards_folder, *tokenizer_path, *preset, *model_path;
+    double validation, temperature;
+    int64_t vocab_size, tokenizer_bytes, layers, channels, heads, kv_heads, ffn, context, eval_tokens, sample_tokens;
+    int pattern;
+    bool eval_only;
+    const struct option *table;
+
+    /* data (data.c) */
+    struct run *run;                    /* NULL with --plan and --eval-only */
+    char *folder;                       /* of the shards; a temporary one when there is no run folder */
+    bool temporary;
+    struct parent parent;               /* --model; parent.ckpt NULL without */
+    struct tokenizer *tokenizer;
+    struct shards *shards;
+
+    /* training (task.c, report.c) */
+    struct config config;
+    struct memory memory;
+    struct model model;
+    struct learner learner;
+    int row_tokens, rows_per_micro, rows_per_step, n_micro;
+    struct batch *micro;                /* (n_micro) the step's rows; the first one also serves evaluation */
+    float *logprobs;                    /* (tokens of a micro-batch) */
+    int *token_bytes;                   /* (V) text bytes of every token; 0: special */
+    struct ids *prompt; int n_prompts;  /* of samples, each beginning with <|endoftext|> */
+};
+
+/* options.c */
+enum { PRETRAIN_ROWS = TRAIN_ROWS + 32 };
+void pretrain_options(struct option table[PRETRAIN_ROWS], struct pretrain *p);
+/* The model to train, by preset and sizes, or the parent's.  Quits (EXIT_USAGE) when the sizes do not fit together. */
+void pretrain_config(struct pretrain *p);
+
+/* data.c: parent, tokenizer, model configuration and shards, in this order; quits when one fails. */
+void pretrain_open_data(struct pretrain *p);
+void pretrain_close_data(struct pretrain *p);
+void pretrain_say(void *self, const char *line);      /* to the run's log, or to stderr */
+
+/* task.c */
+void pretrain_plan_steps(struct pretrain *p);         /* rows and steps, from the data and the options */
+void pretrain_build(void *self, struct memory *memory);
+struct task pretrain_task(struct pretrain *p);
+
+/* report.c: what the model is worth, and what it writes. */
+struct evaluation { double loss, bits_per_byte, perplexity; uint64_t targets, bytes; };
+/* Over rows of one split, at most max_tokens (0: all); the mean loss of a target token, and the loss in bits per
+ * byte of text. */
+struct evaluation pretrain_measure(struct pretrain *p, bool validation, uint64_t max_tokens);
+void pretrain_evaluate(void *self, struct record *r);
+void pretrain_sample(void *self, struct run *run, int64_t step);
+void pretrain_open_prompts(struct pretrain *p);
+int pretrain_eval_only(struct pretrain *p);
+
+#endif

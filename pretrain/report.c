@@ -1,0 +1,117 @@
+/* report.c - validation and samples.  Bits per byte count the bytes of exactly those tokens that were predicted, so
+ * the number can be compared between tokenizers and does not depend on how much of the held-out text is looked at. */
+#include "common/sample.h"
+#include "pretrain/pretrain.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct evaluation pretrain_measure(struct pretrain *p, bool validation, uint64_t max_tokens)
+{
+    struct evaluation e = {0};
+    struct batch *b = &p->micro[0];
+    struct token_loss how = {.kind = LOSS_LOGPROBS, .temperature = 1};
+    uint64_t T = (uint64_t)p->row_tokens, rows = shards_rows(p->shards, validation);
+    if (max_tokens > 0 && rows > (max_tokens + T - 1) / T) rows = (max_tokens + T - 1) / T;
+    double sum = 0;
+    for (uint64_t row = 0; row < rows;) {
+        batch_clear(b);
+        for (int k = 0; k < p->rows_per_micro && row < rows; k++) shards_row(p->shards, validation, row++, b);
+        model_forward(&p->model, b, false);
+        int n = model_token_loss(&p->model, b, &how, p->logprobs, NULL, NULL, false);
+        for (int k = 0; k < n; k++) sum -= p->logprobs[k];
+        for (int t = 0; t < b->N; t++) e.bytes += b->mask[t] ? (uint64_t)p->token_bytes[b->targets[t]] : 0;
+        e.targets += (uint64_t)n;
+    }
+    e.loss = e.targets ? sum / (double)e.targets : NAN;
+    e.bits_per_byte = e.bytes ? sum / log(2) / (double)e.bytes : NAN;
+    e.perplexity = exp(e.loss);
+    return e;
+}
+
+void pretrain_evaluate(void *self, struct record *r)
+{
+    struct pretrain *p = self;
+    struct evaluation e = pretrain_measure(p, true, (uint64_t)p->eval_tokens);
+    record_real(r, "val_loss", e.loss);
+    record_real(r, "val_bits_per_byte", e.bits_per_byte);
+    record_real(r, "val_perplexity", e.perplexity);
+    record_count(r, "val_tokens", (int64_t)e.targets);
+}
+
+/* Without --sample-prompt one sample begins where a document does. */
+void pretrain_open_prompts(struct pretrain *p)
+{
+    p->n_prompts = int_max(1, p->sample_prompts.count);
+    p->prompt = host_alloc((size_t)p->n_prompts, sizeof *p->prompt);
+    for (int i = 0; i < p->n_prompts; i++) {
+        ids_add(&p->prompt[i], tokenizer_special(p->tokenizer, "<|endoftext|>"));
+        if (i < p->sample_prompts.count) {
+            const char *text = p->sample_prompts.item[i];
+            tokenizer_encode(&p->prompt[i], p->tokenizer, text, strlen(text));
+        }
+        if (p->prompt[i].count >= (size_t)p->config.context)
+            quit(EXIT_USAGE, "--sample-prompt number %d has %zu tokens, the model's context only %d", i + 1,
+                 p->prompt[i].count - 1, p->config.context);
+    }
+}
+
+static void write_sample(struct pretrain *p, struct run *run, int64_t step, int i, const struct sample_result *result)
+{
+    struct bytes text = {0};
+    struct utf8_held held = {0};
+    char shown[400], head[40];
+    int n = result->n - result->stopped;
+    tokenizer_stream(&text, &held, p->tokenizer, p->prompt[i].id + 1, p->prompt[i].count - 1);
+    tokenizer_stream(&text, &held, p->tokenizer, result->tokens, (size_t)n);
+    tokenizer_stream(&text, &held, p->tokenizer, NULL, 0);
+    bytes_add(&text, "\n", 1);
+    int length = snprintf(head, sizeof head, "--- step %lld\n", (long long)step);
+    run_append(run, "samples.txt", head, (size_t)length);
+    run_append(run, "samples.txt", text.data, text.size);
+    for (size_t k = 0; k < text.size; k++)
+        if (text.data[k] == '\n') text.data[k] = ' ';        /* one line of the log */
+    run_log(run, "sample: %s", text_escape(shown, sizeof shown, text.data, text.size - 1));
+    bytes_free(&text);
+}
+
+void pretrain_sample(void *self, struct run *run, int64_t step)
+{
+    struct pretrain *p = self;
+    int stop = tokenizer_special(p->tokenizer, "<|endoftext|>"), n = p->n_prompts;
+    size_t longest = (size_t)p->sample_tokens;
+    struct sample_settings settings = {
+        .sampling = {.temperature = (float)p->temperature, .top_p = 1}, .stop = &stop, .n_stop = 1,
+        .allowed = tokenizer_vocab(p->tokenizer), .stream = RNG_SAMPLE, .step = (uint64_t)step};
+    struct sample_request *request = host_alloc((size_t)n, sizeof *request);
+    struct sample_result *result = host_alloc((size_t)n, sizeof *result);
+    int *tokens = host_alloc((size_t)n * longest, sizeof *tokens);
+    float *logprobs = host_alloc((size_t)n * longest, sizeof *logprobs);
+    for (int i = 0; i < n; i++) {
+        size_t at = (size_t)i * longest;
+        request[i] = (struct sample_request){p->prompt[i].id, (int)p->prompt[i].count, (uint64_t)p->train.seed,
+                                             (uint64_t)i, (int)longest};
+        result[i] = (struct sample_result){.tokens = tokens + at, .logprobs = logprobs + at};
+    }
+    sample_run(&p->model, &settings, request, result, n, NULL, NULL);
+    for (int i = 0; i < n; i++) write_sample(p, run, step, i, &result[i]);
+    free(request);
+    free(result);
+    free(tokens);
+    free(logprobs);
+}
+
+int pretrain_eval_only(struct pretrain *p)
+{
+    bool held_out = option_given(p->table, "validation");
+    struct error error;
+    if (held_out && shards_rows(p->shards, true) == 0)
+        quit(EXIT_DATA, "--validation %g leaves no text to evaluate", p->validation);
+    if (model_load(&p->model, p->parent.ckpt, "", ROLE_WEIGHT, false, 0, &error) != 0) quit_error(&error);
+    uint64_t most = option_given(p->table, "eval-tokens") ? (uint64_t)p->eval_tokens : 0;
+    struct evaluation e = pretrain_measure(p, held_out, most);
+    printf("loss %.6f  bits per byte %.6f  perplexity %.4f  (%llu tokens, %llu bytes%s)\n", e.loss, e.bits_per_byte,
+           e.perplexity, (unsigned long long)e.targets, (unsigned long long)e.bytes, held_out ? ", held out" : "");
+    return EXIT_DONE;
+}
