@@ -207,13 +207,20 @@ static bool evaluation_due(const struct train_state *s, int64_t step)
     return s->task->evaluate && (due(step, s->o->eval_every) || step == s->o->steps);
 }
 
+/* Seconds to set aside for a save: twice the last one, or, before the first, weights and moments at 100 MB/s. */
+static double save_reserve(const struct train_state *s, const struct clock *clock)
+{
+    double bytes = 0;
+    for (int i = 0; i < s->task->n_learners; i++) bytes += 12.0 * (double)s->task->learner[i].model->params.count;
+    return 0.2 + (clock->save > 0 ? 2 * clock->save : bytes / 1e8);
+}
+
 /* Why to stop now: asked to, or the next step would not end within the time limit. */
 static const char *stop_reason(const struct train_state *s, const struct clock *clock)
 {
     const char *why = signals_stop();
-    double need = clock->save;
+    double need = save_reserve(s, clock), slowest = 0;
     if (why) return why;
-    double slowest = 0;
     for (int i = 0; i < RECENT && i < clock->steps; i++) slowest = fmax(slowest, clock->step[i]);
     need += slowest + (evaluation_due(s, s->step + 1) ? clock->evaluation : 0);
     return clock->steps > 0 && signals_time_left() < need ? "the time limit, which the next step would pass" : NULL;
