@@ -8,6 +8,7 @@
 #include "common/threads.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,6 +87,7 @@ static void build(void *self, struct memory *memory)
     const struct config *c = &s->parent.config;
     struct model_use use = {.max_tokens = int_min(c->context, 256), .max_sequences = 1, .cache_slots = 1,
                             .cache_capacity = c->context, .logits_rows = 1};
+    ops_open(memory);
     model_open(&s->model, c, &use, memory);
 }
 
@@ -112,7 +114,7 @@ static void read_template(struct session *s)
     if (s->raw && s->settings->system)
         quit(EXIT_USAGE, "--system needs a model with a chat template, and %s %s", path,
              s->settings->raw ? "is used without its own (--raw)" : "has none: it was not fine-tuned with sft");
-    if (!s->raw) {
+    if (s->parent.meta->chat.count) {
         if (chat_read(&s->chat, &s->parent.meta->chat, s->parent.tokenizer, &error)) {
             fail_in(&error, "%s", path);
             quit_error(&error);
@@ -359,6 +361,8 @@ int main(int argc, char **argv)
     threads_start((int)settings.threads);
     s.input_tty = isatty(STDIN_FILENO) && !settings.prompt;
     s.output_tty = isatty(STDOUT_FILENO);
+    if (!settings.prompt && fcntl(STDIN_FILENO, F_GETFD) < 0)       /* else the model's file would get its number */
+        quit(EXIT_IO, "the input cannot be read: %s", strerror(errno));
     open_model(&s, &memory);
     catch_interrupt();
     reset(&s);

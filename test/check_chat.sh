@@ -1,0 +1,92 @@
+#!/bin/sh
+# check_chat.sh - chat with a model whose every word is known (tool_talker.c): answers, dialogues, pipes, signals, refusals.
+passed=0 failed=0 skipped=0
+: "${BIN:=bin}" "${BUILD:=build/cpu}"
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+talker=$BUILD/test/tool_talker
+chat=$BIN/chat
+
+check() {          # check NAME EXPECTED FOUND
+    if [ "$2" = "$3" ]; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "$1: expected '$2', found '$3'"; fi
+}
+says() {           # says NAME CODE WORDS COMMAND...: the command ends with CODE and has WORDS on stderr
+    name=$1 code=$2 words=$3
+    shift 3
+    "$@" >"$work/out" 2>"$work/err"
+    check "$name (code)" "$code" $?
+    grep -q -- "$words" "$work/err" && passed=$((passed + 1)) || { failed=$((failed + 1)); echo "$name: no '$words' in: $(cat "$work/err")"; }
+}
+
+"$talker" "$work" base.ckpt 1 none 64 && "$talker" "$work" sft.ckpt 2 quartet 64 && "$talker" "$work" rm.ckpt 3 none 64 &&
+    "$talker" "$work" rlhf.ckpt 4 quartet 64 && "$talker" "$work" long.ckpt 1 none 30000 || { echo "no models to talk to"; exit 1; }
+
+# Answers.
+check "sft answers" "Hi!" "$("$chat" --model "$work/sft.ckpt" --prompt 'who is there?' 2>&1)"
+check "rlhf answers" "Hi!" "$("$chat" --model "$work/rlhf.ckpt" --prompt x --system 'Be kind.' 2>&1)"
+check "averaged weights answer" "Ho!" "$("$chat" --model "$work/rlhf.ckpt" --ema --prompt x 2>&1)"
+check "base goes on" "$(printf 'bc\303\251\033[')" "$("$chat" --model "$work/base.ckpt" --prompt a 2>&1)"
+check "sft goes on with --raw" "$(printf 'bc\303\251\033[')" "$("$chat" --model "$work/sft.ckpt" --raw --prompt a 2>&1)"
+check "length" yyyyy "$("$chat" --model "$work/base.ckpt" --prompt y --max-new-tokens 5 2>&1)"
+check "end of the context" 62 "$("$chat" --model "$work/base.ckpt" --prompt y 2>&1 | tr -d '\n' | wc -c | tr -d ' ')"
+
+# At temperature 100 nearly every token is likely: the seed decides, and the number of threads does not.
+draw() { "$chat" --model "$work/base.ckpt" --prompt q --temperature 100 --top-p 1 --max-new-tokens 20 "$@" 2>&1 | od -c; }
+check "seed" "$(draw --seed 5)" "$(draw --seed 5 --threads 3)"
+[ "$(draw --seed 5)" != "$(draw --seed 6)" ] && passed=$((passed + 1)) || { failed=$((failed + 1)); echo "seeds 5 and 6 draw the same"; }
+check "temperature 0" "$(draw --temperature 0 --seed 5)" "$(draw --temperature 0 --seed 6)"
+check "top-k 1" "$(draw --top-k 1 --seed 5)" "$(draw --temperature 0 --seed 6)"
+
+# A pipe: a message a line, commands, empty lines; a full context.
+check "pipe" "Hi! Hi! " "$(printf 'one\n\n/help\r\ntwo' | "$chat" --model "$work/sft.ckpt" 2>/dev/null | tr '\n' ' ')"
+check "quit" "Hi! " "$(printf 'one\n/quit\ntwo\n' | "$chat" --model "$work/sft.ckpt" 2>/dev/null | tr '\n' ' ')"
+for i in 1 2 3 4 5 6; do echo "message $i"; done >"$work/lines"
+says "long dialogue" 0 'context of 64 tokens is full: the oldest 2 messages are forgotten' "$chat" --model "$work/sft.ckpt" <"$work/lines"
+check "all answered" 6 "$(grep -c 'Hi!' "$work/out")"
+{ head -n 3 "$work/lines"; echo /reset; head -n 3 "$work/lines"; } >"$work/reset"
+"$chat" --model "$work/sft.ckpt" <"$work/reset" >/dev/null 2>"$work/err"
+check "reset" "" "$(cat "$work/err")"
+long=$(printf '%080d' 0)
+says "message too long" 65 'the context of this model is 64' "$chat" --model "$work/sft.ckpt" --prompt "$long"
+says "only one line too long" 0 'the context of this model is 64' "$chat" --model "$work/sft.ckpt" <<EOF
+$long
+short
+EOF
+check "the short one is answered" "Hi!" "$(cat "$work/out")"
+says "text too long" 0 'the first 34 tokens of the text are left out' "$chat" --model "$work/base.ckpt" --prompt "${long}a"
+check "its end is read" "$(printf 'bc\303\251\033[')" "$(cat "$work/out")"
+
+# Ctrl-C ends an answer.
+: >"$work/out"
+"$chat" --model "$work/long.ckpt" --prompt y --max-new-tokens 1000000 >"$work/out" 2>"$work/err" &
+i=0
+while [ ! -s "$work/out" ] && [ $i -lt 100 ]; do sleep 0.1; i=$((i + 1)); done
+kill -INT $!
+wait $!
+check "Ctrl-C (code)" 0 $?
+check "Ctrl-C" "(stopped)" "$(cat "$work/err")"
+
+# A terminal: a prompt, and control characters of the model's are shown, not sent.
+if command -v script >/dev/null; then
+    printf 'a\n/quit\n' | script -qec "'$chat' --model '$work/base.ckpt'" /dev/null >"$work/out" 2>&1
+    grep -q 'bcé\\x1b\[' "$work/out" && passed=$((passed + 1)) || { failed=$((failed + 1)); echo "terminal: $(od -c "$work/out")"; }
+    grep -q 'step 7, llama' "$work/out" && passed=$((passed + 1)) || { failed=$((failed + 1)); echo "no greeting"; }
+else
+    skipped=$((skipped + 1)); echo "skipped: no program 'script' to make a terminal with"
+fi
+
+# Refusals.
+head -c 5000 "$work/sft.ckpt" >"$work/cut.ckpt"
+says "reward model" 78 'stage rm, expected pretrain, sft, rlhf or imported' "$chat" --model "$work/rm.ckpt" --prompt a
+says "no such model" 66 'nowhere' "$chat" --model "$work/nowhere" --prompt a
+says "half a model" 65 'cut.ckpt' "$chat" --model "$work/cut.ckpt" --prompt a
+says "no averaged weights" 78 'holds no averaged weights' "$chat" --model "$work/sft.ckpt" --ema --prompt a
+says "system without template" 64 'needs a model with a chat template' "$chat" --model "$work/base.ckpt" --system a --prompt a
+says "no model" 64 'model' "$chat" --prompt a
+says "bad number" 64 'temperature' "$chat" --model "$work/sft.ckpt" --temperature -1
+says "unknown option" 64 'did you mean --top-k' "$chat" --model "$work/sft.ckpt" --topk 5
+says "closed input" 74 'input cannot be read' sh -c "'$chat' --model '$work/sft.ckpt' <&-"
+says "full disk" 74 'answer cannot be written' sh -c "'$chat' --model '$work/sft.ckpt' --prompt a >/dev/full"
+
+echo "check_chat: $passed passed, $failed failed, $skipped skipped"
+[ $failed -eq 0 ]
