@@ -65,17 +65,10 @@ static bool whole_number(int64_t *value, const char *text, const struct unit *un
     return true;
 }
 
-/* 90, 30s, 1.5h, 1:30 (minutes), 1:30:00 (hours) */
-static bool duration(double *value, const char *text)
+/* 1:30 (minutes and seconds), 1:30:00; x is what stands before the first colon, at which rest points. */
+static bool clock_time(double *value, double x, const char *rest)
 {
-    const char *rest;
-    double x, sum = 0, factor;
-    if (!decimal(&x, text, &rest)) return false;
-    if (*rest != ':') {
-        factor = unit_factor(time_units, rest);
-        *value = x * factor;
-        return factor > 0;
-    }
+    double sum = 0;
     for (int part = 0; part < 3; part++) {
         if (x < 0 || (part > 0 && x >= 60)) return false;
         sum = 60 * sum + x;
@@ -83,6 +76,26 @@ static bool duration(double *value, const char *text)
         if (*rest != ':' || !decimal(&x, rest + 1, &rest)) return false;
     }
     return false;
+}
+
+/* 90, 30s, 1.5h, 3h50m (each unit smaller than the one before), or a clock's time. */
+static bool duration(double *value, const char *text)
+{
+    const char *rest;
+    double x, sum = 0, smallest = INFINITY;
+    if (!decimal(&x, text, &rest)) return false;
+    if (*rest == ':') return clock_time(value, x, rest);
+    for (;;) {
+        char unit[2] = {*rest, 0};
+        double factor = unit_factor(time_units, unit);
+        if (!(factor > 0) || factor >= smallest) return false;
+        sum += x * factor;
+        smallest = factor;
+        if (!*rest || !*++rest) break;
+        if (*rest < '0' || *rest > '9' || !decimal(&x, rest, &rest)) return false;
+    }
+    *value = sum;
+    return true;
 }
 
 /* Number of `word` in "a|b|c", or -1. */

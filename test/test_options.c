@@ -68,8 +68,8 @@ static void test_values(void)
                                                                      {"1G", 1000000000}, {"3K", 3000}};
     for (int i = 0; i < 6; i++) CHECK(parse("--out", "r", "--steps", whole[i].word, NULL) == 0 && v.steps == whole[i].n);
     static const struct { const char *word; double s; } times[] = {{"90", 90}, {"30s", 30}, {"15m", 900}, {"1d", 86400},
-                                                                    {"1:30:00", 5400}, {"2:05", 125}, {"1.5h", 5400}};
-    for (int i = 0; i < 7; i++) CHECK(parse("--out", "r", "--limit", times[i].word, NULL) == 0 && v.limit == times[i].s);
+                                                                    {"1:30:00", 5400}, {"2:05", 125}, {"1.5h", 5400}, {"3h50m", 13800}, {"1d2h3m4s", 93784}};
+    for (int i = 0; i < 9; i++) CHECK(parse("--out", "r", "--limit", times[i].word, NULL) == 0 && v.limit == times[i].s);
     CHECK(parse("--out", "r", "--sch", "constant", NULL) == 0 && v.schedule == 0);      /* a prefix that one name has */
     CHECK(parse("--out", "r", "--plan=false", NULL) == 0 && !v.plan);
     CHECK(parse("--out", "--", NULL) == -1 && says("--out needs a value"));
@@ -93,6 +93,9 @@ static void test_mistakes(void)
     CHECK(parse("--out", "r", "--block", "2X", NULL) == -1 && says("is not a size"));
     CHECK(parse("--out", "r", "--limit", "2w", NULL) == -1 && says("is not a time"));
     CHECK(parse("--out", "r", "--limit", "1:75", NULL) == -1 && says("is not a time"));
+    CHECK(parse("--out", "r", "--limit", "5m3h", NULL) == -1 && says("is not a time"));
+    CHECK(parse("--out", "r", "--limit", "3h-5m", NULL) == -1 && says("is not a time"));
+    CHECK(parse("--out", "r", "--limit", "3h 5m", NULL) == -1 && says("is not a time"));
     CHECK(parse("--out", "r", "--schedule", "cosin", NULL) == -1 && says("none of constant|linear|cosine"));
     CHECK(parse("--out", "r", "--stpes", "4", NULL) == -1 && says("did you mean --steps?"));
     CHECK(parse("--out", "r", "--sepp-arator", "4", NULL) == -1 && says("did you mean --separator?"));
