@@ -1,0 +1,157 @@
+#!/bin/sh
+# e2e_pretrain.sh - the program pretrain as a user meets it: text becomes a run folder that verifies, the same command again
+# says it is done, evaluation agrees with what training reported, sources of every kind are taken, and bad input ends in one
+# sentence with its exit code.  With the data collection beside the project (SHARED), also Shakespeare and a Chinese novel.
+cd "$(dirname "$0")/.." || exit 1
+: "${BIN:=bin}" "${SHARED:=../shared}"
+passed=0 failed=0 skipped=0
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+
+ok() { passed=$((passed + 1)); }
+wrong() { failed=$((failed + 1)); echo "FAILED: $*"; [ -f "$work/out" ] && tail -n 5 "$work/out"; }
+check() { what=$1; shift; if "$@"; then ok; else wrong "$what"; fi; }
+
+# expect CODE WORDS command...: the exit code, and words that must be said; nothing may look like a crash.
+expect() {
+    code=$1 words=$2
+    shift 2
+    timeout 120 "$@" >"$work/out" 2>&1 </dev/null
+    got=$?
+    if [ "$got" -eq "$code" ] && grep -qF -- "$words" "$work/out"; then ok
+    else wrong "exit $got, expected $code and '$words': $*"; fi
+}
+
+# number FILE KEY first|last: a number of metrics.jsonl
+number() { grep -o "\"$2\":[-0-9.e+]*" "$1" | "$( [ "$3" = first ] && echo head || echo tail)" -n 1 | cut -d: -f2; }
+below() { awk -v a="$1" -v b="$2" 'BEGIN { exit !(a != "" && b != "" && a + 0 < b + 0) }'; }
+
+# ---- data ----
+awk -v out="$work" 'BEGIN {
+    srand(2)
+    split("red blue green small big old round bright", adjective, " ")
+    split("cat dog bird fox stone river tree house", noun, " ")
+    split("sees finds likes hears follows leaves", verb, " ")
+    for (i = 1; i <= 1500; i++) {
+        text = "The " adjective[1 + int(8 * rand())] " " noun[1 + int(8 * rand())] " " verb[1 + int(6 * rand())] " the " noun[1 + int(8 * rand())] "."
+        print text >(out "/corpus.txt")
+        if (i % 4 == 0) print "<|endoftext|>" >(out "/corpus.txt")
+        if (i <= 200) printf "{\"body\":\"%s\",\"id\":%d}\n", text, i >(out "/rows.jsonl")
+    }
+}'
+small="--vocab-size 320 --layers 2 --channels 32 --heads 2 --context 64 --batch-tokens 1024 --micro-tokens 512 --lr 1e-2 --threads 2"
+
+# ---- a run ----
+run="$BIN/pretrain --data $work/corpus.txt $small --steps 40 --eval-every 20 --save-every 20 --sample-every 40 --out $work/run"
+expect 0 "parameters" $run --plan
+check "--plan leaves nothing behind" [ ! -e "$work/run" ]
+expect 0 "done: 40 steps" $run --sample-prompt "The red cat"
+for file in final.ckpt step-00000020.ckpt latest metrics.jsonl run.conf status.json log.txt samples.txt tokenizer.bin shards; do
+    check "the run folder holds $file" [ -e "$work/run/$file" ]
+done
+metrics=$work/run/metrics.jsonl
+check "41 records" [ "$(wc -l <"$metrics")" -eq 41 ]
+check "the loss falls" below "$(number "$metrics" loss last)" "$(awk -v x="$(number "$metrics" loss first)" 'BEGIN { print 0.5 * x }')"
+check "the validation loss falls" below "$(number "$metrics" val_loss last)" 2.5
+check "the sample goes on with the prompt" grep -q "^The red cat" "$work/run/samples.txt"
+expect 0 "ok" "$BIN/ckpt" verify "$work/run"
+expect 0 "done already" $run --sample-prompt "The red cat"
+expect 78 "lr" $run --lr 1e-4
+expect 0 "done: 45 steps" $run --steps 45
+check "a finished run goes on" [ "$(wc -l <"$metrics")" -eq 46 ]
+
+# held-out numbers of a checkpoint are those that training reported
+bits=$(number "$metrics" val_bits_per_byte last)
+expect 0 "bits per byte $(printf %.6f "$bits")" "$BIN/pretrain" --eval-only --model "$work/run" --data "$work/corpus.txt" --validation 0.01
+expect 0 "perplexity" "$BIN/pretrain" --eval-only --model "$work/run/final.ckpt" --data "$work/corpus.txt"
+check "--eval-only leaves nothing behind" [ -z "$(find /tmp -maxdepth 1 -name 'quartet-shards-*' -newer "$work/corpus.txt" 2>/dev/null)" ]
+
+# from these weights on, with that tokenizer, and a tokenizer by itself
+expect 0 "done: 5 steps" "$BIN/pretrain" --data "$work/rows.jsonl" --text-key body --model "$work/run" --batch-tokens 512 \
+    --micro-tokens 512 --steps 5 --out "$work/more"
+check "lower loss than from random weights" below "$(number "$work/more/metrics.jsonl" loss first)" 3
+expect 0 "init" "$BIN/ckpt" lineage "$work/more"
+expect 0 "done: 2 steps" "$BIN/pretrain" --data "$work/corpus.txt" --tokenizer "$work/run" $small --steps 2 --out "$work/taken"
+check "the same tokenizer" [ "$("$BIN/ckpt" tokens "$work/run" 2>/dev/null)" = "$("$BIN/ckpt" tokens "$work/taken" 2>/dev/null)" ]
+
+# sources: gzip, folder, glob, weights, array; shards shared by runs
+mkdir "$work/folder"
+gzip -c "$work/corpus.txt" >"$work/folder/a.txt.gz"
+sed 's/"body"/"text"/; s/$/,/; 1s/^/[/; $s/,$/]/' "$work/rows.jsonl" >"$work/folder/b.json"
+printf '\357\273\277One\r\nbad \377 byte\r\n' >"$work/folder/c.txt"
+printf '{"text":"One of the texts."}\n{"text":"Another."}\n' >"$work/texts.jsonl"
+expect 0 "1 byte order marks and 2 carriage returns removed, 1 invalid bytes replaced" "$BIN/pretrain" --data "$work/folder" \
+    "$work/text*.jsonl=2.5" $small --steps 2 --out "$work/mixed" --shards "$work/cache"
+check "--shards names the folder" [ -n "$(ls "$work/cache"/*.shard)" ]
+expect 65 "--text-key" "$BIN/pretrain" --data "$work/rows.jsonl" $small --steps 2 --out "$work/key"
+
+# the same bits for any number of threads
+for threads in 1 3; do
+    expect 0 "done" "$BIN/pretrain" --data "$work/corpus.txt" $small --threads $threads --steps 3 --out "$work/threads$threads"
+done
+expect 1 "0 of 42 tensors differ" "$BIN/ckpt" diff "$work/threads1" "$work/threads3"
+
+# both presets, and what a small corpus with a large vocabulary says
+expect 0 "done" "$BIN/pretrain" --data "$work/corpus.txt" --preset gpt2 $small --steps 2 --out "$work/gpt2"
+expect 0 "instead of 5000" "$BIN/pretrain" --data "$work/rows.jsonl" --text-key body $small --vocab-size 5000 --steps 1 --out "$work/few"
+
+# ---- bad input ----
+bad="$BIN/pretrain $small --steps 2 --out $work/bad"
+: >"$work/empty.txt"
+printf '{"text":"a"}\n{"text": nope}\n' >"$work/broken.jsonl"
+printf '{"text":7}\n' >"$work/type.jsonl"
+head -c 3000 /dev/urandom | gzip -c | head -c 1500 >"$work/cut.txt.gz"
+expect 66 "there is no file or folder" $bad --data "$work/nowhere.txt"
+expect 66 "nothing matches" $bad --data "$work/*.nothing"
+expect 65 "there is no text" $bad --data "$work/empty.txt"
+expect 65 "broken.jsonl:2: not JSON at column 10" $bad --data "$work/broken.jsonl"
+expect 65 "type.jsonl:1: the key 'text' holds a number" $bad --data "$work/type.jsonl"
+expect 65 "rows.jsonl:1: there is no key 'text', found body, id" $bad --data "$work/rows.jsonl"
+expect 65 "damaged gzip" $bad --data "$work/cut.txt.gz"
+expect 64 "unknown option --laers: did you mean --layers?" $bad --data "$work/corpus.txt" --laers 3
+expect 64 "--data" $bad
+expect 64 "vocab-size" $bad --data "$work/corpus.txt" --vocab-size 100
+expect 64 "context" $bad --data "$work/corpus.txt" --context 1
+expect 64 "context" $bad --data "$work/corpus.txt" --context 10G
+expect 64 "heads" $bad --data "$work/corpus.txt" --heads 5
+expect 64 "preset" $bad --data "$work/corpus.txt" --preset gpt7
+expect 64 "lr" $bad --data "$work/corpus.txt" --lr fast
+expect 64 "validation" $bad --data "$work/corpus.txt" --validation 2
+expect 64 "above the model's 64" "$BIN/pretrain" --data "$work/corpus.txt" --model "$work/run" --context 128 --steps 1 --out "$work/bad2"
+expect 64 "--layers cannot be given with --model" "$BIN/pretrain" --data "$work/corpus.txt" --model "$work/run" --layers 3 --steps 1 \
+    --out "$work/bad3"
+expect 64 "--out" "$BIN/pretrain" --data "$work/corpus.txt" $small --steps 1
+expect 64 "--model" "$BIN/pretrain" --data "$work/corpus.txt" --eval-only
+expect 66 "" "$BIN/pretrain" --data "$work/corpus.txt" --eval-only --model "$work/nowhere"
+head -c 5000 "$work/run/final.ckpt" >"$work/cut.ckpt"
+expect 65 "" "$BIN/pretrain" --data "$work/corpus.txt" --eval-only --model "$work/cut.ckpt"
+expect 65 "not finite" "$BIN/pretrain" --data "$work/corpus.txt" $small --lr 10 --clip 0 --warmup 0 --eps 1e-20 --steps 400 --eval-every 0 \
+    --schedule constant --weight-decay 10 --out "$work/diverged"
+# a damaged shard is noticed and made again
+for shard in "$work"/run/shards/*.shard; do printf 'XXXX' | dd of="$shard" bs=1 seek=300 conv=notrunc 2>/dev/null; done
+expect 0 "is damaged" $run --steps 46
+
+# data that has changed under a run
+sed 's/cat/cow/' "$work/corpus.txt" >"$work/corpus2.txt"
+cp "$work/corpus.txt" "$work/corpus.kept" && cp "$work/corpus2.txt" "$work/corpus.txt"
+expect 78 "the data is not what this run was trained on" $run --steps 60
+mv "$work/corpus.kept" "$work/corpus.txt"
+
+# ---- real text ----
+real() {                                             # name words file...
+    name=$1 words=$2
+    shift 2
+    for file; do [ -r "$file" ] || { skipped=$((skipped + 1)); echo "skipped: $file is not there"; return 0; }; done
+    expect 0 "$words" "$BIN/pretrain" --data "$@" --vocab-size 1024 --layers 2 --channels 64 --heads 2 --context 128 --batch-tokens 2048 \
+        --micro-tokens 1024 --lr 5e-3 --steps 40 --eval-every 20 --out "$work/$name"
+    check "$name learns" below "$(number "$work/$name/metrics.jsonl" val_loss last)" "$(number "$work/$name/metrics.jsonl" val_loss first)"
+    expect 0 "ok" "$BIN/ckpt" verify "$work/$name"
+}
+d=$SHARED/data
+real shakespeare "from the ends of 1 documents" $d/pretrain-tinyshakespeare/input.txt
+real novel "5591 carriage returns" $d/pretrain-zh-classics/hongloumeng.txt
+real novels "3 byte order marks" $d/pretrain-gutenberg/alice_11.txt $d/pretrain-gutenberg/pride_prejudice_1342.txt $d/pretrain-gutenberg/moby_dick_2701.txt
+real documents "done" $d/pretrain-docs-jsonl/c4_demo.jsonl $d/pretrain-zh-modern/trpl_zh.jsonl
+
+echo "e2e_pretrain: $passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]
