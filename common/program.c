@@ -5,6 +5,7 @@
 #include "common/threads.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct run *program_start(const char *name, const struct option *table, const struct train_options *o,
@@ -16,7 +17,7 @@ struct run *program_start(const char *name, const struct option *table, const st
     if (options_parse(table, argc, argv, usage, about, NULL, &error) != 0) quit_error(&error);
     threads_start((int)o->threads);
     signals_install(o->time_limit);
-    if (o->out && !o->plan && run_open(&run, o->out, name, &error) != 0) quit_error(&error);
+    if (o->out && !o->plan && !o->dry_run && run_open(&run, o->out, name, &error) != 0) quit_error(&error);
     return run;
 }
 
@@ -106,6 +107,15 @@ void program_take(struct memory *m, void (*build)(void *self, struct memory *m),
     if (memory_open(m, &error) != 0) quit_error(&error);
     build(self, m);
     memory_seal(m);
+}
+
+void *memory_settle(struct memory *m, void *heap, size_t count, size_t size)
+{
+    void *settled = memory_take(m, MEMORY_DATA, count, size);
+    if (m->state == MEASURING) return heap;
+    if (count > 0) memcpy(settled, heap, count * size);
+    free(heap);
+    return settled;
 }
 
 void batch_open(struct batch *b, struct memory *m, int max_tokens, int max_sequences)

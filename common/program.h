@@ -7,7 +7,7 @@
 #include "common/train.h"
 
 /* Name, options, threads, signals and run folder, in that order; quits with one sentence when one of them fails.
- * Returns the run, or NULL with --plan or without --out. */
+ * Returns the run, or NULL with --plan or --dry-run, or without --out. */
 struct run *program_start(const char *name, const struct option *table, const struct train_options *o,
                           int argc, char **argv, const char *usage, const char *about);
 
@@ -39,6 +39,10 @@ void program_describe(struct ckpt_meta *meta, const struct config *c, const stru
 /* After build(self, m) has measured: takes the memory, runs build again on it and seals it.  Quits when there is not
  * enough. */
 void program_take(struct memory *m, void (*build)(void *self, struct memory *m), void *self);
+
+/* Moves count * size bytes of a heap array into MEMORY_DATA: measuring counts them and returns the array itself; taking returns
+ * the copy, and the heap's is freed.  For data whose size is known only once it is read. */
+void *memory_settle(struct memory *m, void *heap, size_t count, size_t size);
 
 /* Host arrays of a batch from MEMORY_DATA. */
 void batch_open(struct batch *b, struct memory *m, int max_tokens, int max_sequences);

@@ -1,0 +1,33 @@
+/* calibration.h - how far a reward model can be believed, from the score differences of held-out pairs. */
+#ifndef QUARTET_CALIBRATION_H
+#define QUARTET_CALIBRATION_H
+
+#include "common/base.h"
+
+/* One pair: d = score of the better answer - score of the worse; and their lengths in tokens. */
+struct judged { double d; int better_length, worse_length; };
+
+struct calibration_bin { int64_t n; double correct, confidence; };     /* sums */
+enum { CALIBRATION_BINS = 5, MARGIN_BINS = 5 };
+
+struct calibration {
+    int64_t pairs;
+    double accuracy;                 /* ties of scores count 1/2 */
+    double log_loss, brier;          /* means of softplus(-d) and (1 - sigmoid(d))^2 */
+    double ece;                      /* sum over bins n/pairs |accuracy - confidence|, confidence = sigmoid(|d|) */
+    double margin;                   /* mean d */
+    double longer_wins;              /* accuracy of "the longer answer is better" */
+    struct calibration_bin bin[CALIBRATION_BINS];        /* confidence .5-.6, .6-.7, ... .9-1 */
+    struct calibration_bin by_margin[MARGIN_BINS];       /* |d| below 0.25, 0.5, 1, 2, and above */
+};
+
+/* All of it from n >= 1 pairs. */
+void calibrate(struct calibration *c, const struct judged *pair, size_t n);
+
+/* Pearson's correlation of two lists; NaN when one of them is constant. */
+double correlation(const double *x, const double *y, size_t n);
+
+/* The two tables, appended to out. */
+void calibration_print(struct bytes *out, const struct calibration *c);
+
+#endif

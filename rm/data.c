@@ -1,0 +1,252 @@
+/* data.c - what makes a ranking usable is decided here, once, for training and for scoring. */
+#include "rm/data.h"
+#include "common/program.h"
+#include "common/records.h"
+#include "rm/ranking.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST_ANSWERS = 64 };
+
+/* ---- one ranking ---- */
+
+static void remove_answer(struct ranking *r, int i)
+{
+    struct message gone = r->answers.message[i];
+    for (int k = i; k + 1 < r->answers.count; k++) {
+        r->answers.message[k] = r->answers.message[k + 1];
+        r->quality[k] = r->quality[k + 1];
+    }
+    r->answers.message[r->answers.count - 1] = gone;
+    dialogue_pop(&r->answers);
+}
+
+/* The worse of two equal answers goes: they cannot both be right, and which is better says nothing. */
+static bool remove_equal(struct ranking *r)
+{
+    for (int i = 0; i < r->answers.count; i++)
+        for (int j = 0; j < i; j++) {
+            const struct message *a = &r->answers.message[i], *b = &r->answers.message[j];
+            if (a->length != b->length || memcmp(a->content, b->content, a->length) != 0) continue;
+            remove_answer(r, r->quality[i] > r->quality[j] ? j : i);
+            return true;
+        }
+    return false;
+}
+
+static const char *tidy(struct ranking *r, bool compare, struct tally *changed)
+{
+    const struct dialogue *p = &r->prompt;
+    const char *fault = r->fault ? r->fault : dialogue_fault(p);
+    if (fault) return fault;
+    if (p->message[p->count - 1].role == ROLE_ASSISTANT) return "a prompt that ends with an answer";
+    for (int i = r->answers.count - 1; i >= 0; i--) {
+        if (message_cut_end_mark(&r->answers.message[i])) tally_add(changed, "answers that ended in an end mark written as text, removed", 1);
+        if (!compare || !message_blank(&r->answers.message[i])) continue;
+        remove_answer(r, i);
+        tally_add(changed, "empty answers left out", 1);
+    }
+    if (!compare) return NULL;
+    while (remove_equal(r)) tally_add(changed, "answers left out: equal to another of the same prompt", 1);
+    for (; r->answers.count > MOST_ANSWERS; tally_add(changed, "answers left out: more than 64 of one prompt", 1))
+        dialogue_pop(&r->answers);
+    if (r->answers.count < 2) return "fewer than two different answers";
+    return ranking_pairs(r->quality, r->answers.count) == 0 ? "all answers are tied" : NULL;
+}
+
+/* Removes the turn (a question and what follows up to the next) that comes first after a system message; false when the
+ * last question is the only one. */
+static bool cut_first_turn(struct dialogue *d)
+{
+    int from = d->message[0].role == ROLE_SYSTEM ? 1 : 0, to = from + 1;
+    while (to < d->count && d->message[to].role != ROLE_USER) to++;
+    if (to >= d->count) return false;
+    for (int i = from; i < to; i++) free(d->message[i].content);
+    memmove(d->message + from, d->message + to, (size_t)(d->count - to) * sizeof *d->message);
+    d->count -= to - from;
+    return true;
+}
+
+static int count_prompt(const struct chat *chat, const struct dialogue *prompt)
+{
+    struct ids ids = {0};
+    chat_render(chat, prompt, CHAT_TRAIN_ASSISTANT, true, &ids, NULL, NULL);
+    int n = (int)ids.count;
+    free(ids.id);
+    return n;
+}
+
+const char *ranking_tokens(struct ids *ids, struct ids *ends, int *prompt, struct ranking *r, const struct chat *chat, int limit,
+                           bool compare, struct tally *changed)
+{
+    const char *why = tidy(r, compare, changed);
+    int longest = 0, cuts = 0;
+    if (why) return why;
+    for (int i = 0; i < r->answers.count; i++) {
+        struct ids one = {0};
+        tokenizer_encode(&one, chat->tokenizer, r->answers.message[i].content, r->answers.message[i].length);
+        longest = int_max(longest, (int)one.count + 1);
+        free(one.id);
+    }
+    *prompt = count_prompt(chat, &r->prompt);
+    while (*prompt + longest > limit && cut_first_turn(&r->prompt)) {
+        *prompt = count_prompt(chat, &r->prompt);
+        cuts++;
+    }
+    if (*prompt + int_min(longest, limit / 4) > limit) return "too long: the last question leaves no room for an answer";
+    if (cuts > 0) tally_add(changed, "prompts that lost their earliest turns: too long", 1);
+    ids->count = ends->count = 0;
+    for (int i = 0; i < r->answers.count; i++) {
+        size_t start = ids->count;
+        dialogue_add(&r->prompt, ROLE_ASSISTANT, r->answers.message[i].content, r->answers.message[i].length);
+        chat_render(chat, &r->prompt, CHAT_TRAIN_ASSISTANT, false, ids, NULL, NULL);
+        dialogue_pop(&r->prompt);
+        if (ids->count - start > (size_t)limit) {        /* the score is read at the end token, so it stays */
+            ids->count = start + (size_t)limit;
+            ids->id[ids->count - 1] = chat->end;
+            tally_add(changed, "answers cut: too long", 1);
+        }
+        ids_add(ends, (int)ids->count);
+    }
+    return NULL;
+}
+
+/* ---- all of them ---- */
+
+static void *grown(void *old, uint64_t need, uint64_t *room, size_t size, bool last)
+{
+    if (need <= *room) return old;
+    uint64_t more = need * 3 / 2 + 1024;
+    if (last) *room = more;
+    return host_grow(old, more, size);
+}
+
+static void make_room(struct rankings *k, uint64_t tokens, uint64_t answers)
+{
+    k->id = grown(k->id, k->tokens + tokens, &k->room[0], sizeof *k->id, true);
+    k->start = grown(k->start, k->answers + answers, &k->room[1], sizeof *k->start, false);
+    k->length = grown(k->length, k->answers + answers, &k->room[1], sizeof *k->length, false);
+    k->spoken = grown(k->spoken, k->answers + answers, &k->room[1], sizeof *k->spoken, false);
+    k->quality = grown(k->quality, k->answers + answers, &k->room[1], sizeof *k->quality, true);
+    k->group_tokens = grown(k->group_tokens, k->groups + 2, &k->room[2], sizeof *k->group_tokens, false);
+    k->first = grown(k->first, k->groups + 2, &k->room[2], sizeof *k->first, true);
+}
+
+static void add_group(struct rankings *k, const struct ids *ids, const struct ids *ends, int prompt, const double *quality)
+{
+    make_room(k, ids->count, ends->count);
+    memcpy(k->id + k->tokens, ids->id, ids->count * sizeof *ids->id);
+    k->first[k->groups] = k->answers;
+    k->group_tokens[k->groups++] = (uint32_t)ids->count;
+    for (size_t i = 0; i < ends->count; i++) {
+        int begin = i ? ends->id[i - 1] : 0, a = (int)k->answers++;
+        k->start[a] = k->tokens + (uint64_t)begin;
+        k->length[a] = (uint32_t)(ends->id[i] - begin);
+        k->spoken[a] = k->length[a] - (uint32_t)prompt;
+        k->quality[a] = quality[i];
+    }
+    k->first[k->groups] = k->answers;
+    k->tokens += ids->count;
+    k->pairs += (uint64_t)ranking_pairs(quality, (int)ends->count);
+}
+
+struct reader { struct rm_data *data; const struct chat *chat; double share; int limit; struct ids ids, ends; struct error *error; };
+
+static void take_ranking(void *self, struct ranking *r)
+{
+    struct reader *x = self;
+    struct rm_data *d = x->data;
+    int prompt, merged = r->prompt.merged, skipped = r->prompt.skipped;
+    bool held_out = dialogue_held_out(&r->prompt, x->share);
+    tally_add(&d->read, "rankings read", 1);
+    const char *why = ranking_tokens(&x->ids, &x->ends, &prompt, r, x->chat, x->limit, true, &d->changed);
+    if (why) {
+        tally_add(&d->dropped, why, 1);
+        return;
+    }
+    tally_add(&d->changed, "messages of one role in a row, merged", (uint64_t)merged);
+    tally_add(&d->changed, "messages left out: the assistant's before any question, or an empty system message", (uint64_t)skipped);
+    add_group(held_out ? &d->validation : &d->train, &x->ids, &x->ends, prompt, r->quality);
+    if (x->ids.count > d->largest) d->largest = (uint32_t)x->ids.count;
+    d->identity = crc32_of(d->identity, x->ids.id, x->ids.count * sizeof(int));
+    d->identity = crc32_of(d->identity, r->quality, x->ends.count * sizeof(double));
+}
+
+static int take_row(void *self, json_t *row, const char *where)
+{
+    struct reader *x = self;
+    tally_add(&x->data->read, "rows read", 1);
+    if (rankings_from_json(row, true, take_ranking, x, x->error) != 0) return fail_in(x->error, "%s", where);
+    return 0;
+}
+
+int rm_data_read(struct rm_data *d, char *const *path, int n, const struct chat *chat, double share, int limit, struct error *error)
+{
+    *d = (struct rm_data){0};
+    struct reader x = {.data = d, .chat = chat, .share = share, .limit = limit, .error = error};
+    int status = records_read(path, n, false, take_row, &x, error);
+    free(x.ids.id);
+    free(x.ends.id);
+    if (status == 0 && d->train.groups == 0) {
+        struct bytes report = {0};
+        rm_data_report(&report, d);
+        fail(error, EXIT_DATA, "no ranking to train on:\n%.1800s", report.data);
+        bytes_free(&report);
+        status = -1;
+    }
+    if (status != 0) rm_data_free(d);
+    return status;
+}
+
+/* ---- where they live ---- */
+
+static void rankings_settle(struct rankings *k, struct memory *m)
+{
+    k->id = memory_settle(m, k->id, k->tokens, sizeof *k->id);
+    k->start = memory_settle(m, k->start, k->answers, sizeof *k->start);
+    k->length = memory_settle(m, k->length, k->answers, sizeof *k->length);
+    k->spoken = memory_settle(m, k->spoken, k->answers, sizeof *k->spoken);
+    k->quality = memory_settle(m, k->quality, k->answers, sizeof *k->quality);
+    k->group_tokens = memory_settle(m, k->group_tokens, k->groups, sizeof *k->group_tokens);
+    k->first = memory_settle(m, k->first, k->groups ? k->groups + 1u : 0, sizeof *k->first);
+    if (m->state != MEASURING) k->room[0] = 0;
+}
+
+void rm_data_settle(struct rm_data *d, struct memory *m)
+{
+    rankings_settle(&d->train, m);
+    rankings_settle(&d->validation, m);
+}
+
+static void rankings_free(struct rankings *k)
+{
+    void *each[] = {k->id, k->start, k->length, k->spoken, k->quality, k->group_tokens, k->first};
+    for (int i = 0; k->room[0] > 0 && i < 7; i++) free(each[i]);     /* 0: settled, the memory owns them */
+    *k = (struct rankings){0};
+}
+
+void rm_data_free(struct rm_data *d)
+{
+    rankings_free(&d->train);
+    rankings_free(&d->validation);
+    *d = (struct rm_data){0};
+}
+
+static void report_half(struct bytes *out, const char *name, const struct rankings *k)
+{
+    bytes_text(out, "%8u  prompts to %s: %u answers, %llu pairs, %llu tokens\n", k->groups, name, k->answers, (unsigned long long)k->pairs,
+               (unsigned long long)k->tokens);
+}
+
+void rm_data_report(struct bytes *out, const struct rm_data *d)
+{
+    tally_print(out, &d->read);
+    if (d->dropped.count > 0) bytes_text(out, "dropped, and why:\n");
+    tally_print(out, &d->dropped);
+    if (d->changed.count > 0) bytes_text(out, "changed:\n");
+    tally_print(out, &d->changed);
+    bytes_text(out, "kept:\n");
+    report_half(out, "train on", &d->train);
+    report_half(out, "validate on", &d->validation);
+}

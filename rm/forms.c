@@ -1,0 +1,226 @@
+/* forms.c - one function a shape; recognition is by keys alone, from the most telling one down. */
+#include "rm/forms.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void ranking_free(struct ranking *r)
+{
+    dialogue_free(&r->prompt);
+    dialogue_free(&r->answers);
+    free(r->quality);
+    *r = (struct ranking){0};
+}
+
+static void add_answer(struct ranking *r, const struct message *m, double quality)
+{
+    dialogue_add(&r->answers, ROLE_ASSISTANT, m->content, m->length);
+    r->quality = host_grow(r->quality, (size_t)r->answers.count, sizeof *r->quality);
+    r->quality[r->answers.count - 1] = quality;
+}
+
+static bool has_role(const struct dialogue *d, enum chat_role role)
+{
+    for (int i = 0; i < d->count; i++)
+        if (d->message[i].role == role) return true;
+    return false;
+}
+
+static bool same_messages(const struct dialogue *a, const struct dialogue *b)
+{
+    if (a->count != b->count) return false;
+    for (int i = 0; i < a->count; i++) {
+        const struct message *x = &a->message[i], *y = &b->message[i];
+        if (x->role != y->role || x->length != y->length || memcmp(x->content, y->content, x->length) != 0) return false;
+    }
+    return true;
+}
+
+/* ---- whole dialogues ---- */
+
+/* The last message of a whole dialogue is an answer, the rest its prompt, which must be that of the answers before. */
+static void add_whole(struct ranking *r, struct dialogue *d, double quality)
+{
+    if (d->count == 0 || d->message[d->count - 1].role != ROLE_ASSISTANT) {
+        r->fault = "a dialogue that does not end with an answer";
+        return;
+    }
+    add_answer(r, &d->message[d->count - 1], quality);
+    dialogue_pop(d);
+    if (r->answers.count == 1) {
+        dialogue_free(&r->prompt);
+        r->prompt = *d;
+        *d = (struct dialogue){0};
+    } else if (!same_messages(&r->prompt, d)) {
+        r->fault = "the answers' prompts differ";
+    }
+}
+
+/* A whole dialogue as messages or text. */
+static int whole_from(struct ranking *r, json_t *value, double quality, struct error *error)
+{
+    struct dialogue d = {0};
+    int bad = json_is_string(value) ? dialogue_from_hh(&d, json_string_value(value), json_string_length(value), error)
+                                    : dialogue_from_messages(&d, value, error);
+    if (!bad) add_whole(r, &d, quality);
+    dialogue_free(&d);
+    return bad;
+}
+
+/* ---- answers beside a prompt ---- */
+
+/* Readers of messages skip an assistant nobody has asked, so that an answer alone is read behind a question. */
+static int answer_from(struct ranking *r, json_t *value, double quality, struct error *error)
+{
+    struct dialogue d = {0};
+    dialogue_add(&d, ROLE_USER, "?", 1);
+    int bad = dialogue_add_messages(&d, value, ROLE_ASSISTANT, error);
+    if (!bad && json_is_array(value) && has_role(&(struct dialogue){d.message + 1, d.count - 1, 0, 0}, ROLE_USER)) {
+        bad = whole_from(r, value, quality, error);      /* messages that repeat the prompt */
+    } else if (!bad && (d.count != 2 || d.message[1].role != ROLE_ASSISTANT)) {
+        bad = fail(error, EXIT_DATA, "an answer should be a string or one message of the assistant");
+    } else if (!bad) {
+        add_answer(r, &d.message[1], quality);
+    }
+    dialogue_free(&d);
+    return bad;
+}
+
+/* Everything of the row but its answer, as a prompt. */
+static int prompt_from(struct ranking *r, json_t *row, struct error *error)
+{
+    static const char *const answer_key[] = {"response", "completion", "output", "answer"};
+    json_t *copy = json_copy(row);
+    for (int i = 0; i < 4; i++) json_object_del(copy, answer_key[i]);
+    int bad = dialogue_from_json(&r->prompt, copy, FORMAT_AUTO, error);
+    json_decref(copy);
+    return bad;
+}
+
+static bool has_prompt(json_t *row)
+{
+    static const char *const key[] = {"prompt", "question", "query", "conversations", "messages", "instruction"};
+    for (size_t i = 0; i < sizeof key / sizeof *key; i++)
+        if (json_object_get(row, key[i])) return true;
+    return false;
+}
+
+static int pair_from(struct ranking *r, json_t *row, const char *better, const char *worse, struct error *error)
+{
+    json_t *value[2] = {json_object_get(row, better), json_object_get(row, worse)};
+    const char *name[2] = {better, worse};
+    bool prompt = has_prompt(row);
+    if (prompt && prompt_from(r, row, error) != 0) return -1;
+    for (int i = 0; i < 2; i++) {
+        if (!value[i]) return fail(error, EXIT_DATA, "expected the key \"%s\" beside \"%s\"", name[i], name[1 - i]);
+        int bad = prompt ? answer_from(r, value[i], 1 - i, error) : whole_from(r, value[i], 1 - i, error);
+        if (bad) return fail_in(error, "%s", name[i]);
+    }
+    return 0;
+}
+
+/* responses with ranks (the lower, the better) or scores (the higher, the better). */
+static int responses_from(struct ranking *r, json_t *row, bool ranked, struct error *error)
+{
+    json_t *responses = json_object_get(row, "responses"), *ranks = json_object_get(row, "ranks"), *scores = json_object_get(row, "scores");
+    json_t *order = ranks ? ranks : scores;
+    size_t K = json_array_size(responses);
+    if (!json_is_array(responses)) return fail(error, EXIT_DATA, "expected the key \"responses\" to be a list");
+    if (!order && ranked) return fail(error, EXIT_DATA, "expected the key \"ranks\" or \"scores\" beside \"responses\"");
+    if (order && json_array_size(order) != K)
+        return fail(error, EXIT_DATA, "%zu responses, but %zu %s", K, json_array_size(order), ranks ? "ranks" : "scores");
+    if (prompt_from(r, row, error) != 0) return -1;
+    for (size_t i = 0; i < K; i++) {
+        json_t *number = json_array_get(order, i);
+        if (order && !json_is_number(number)) return fail(error, EXIT_DATA, "%s[%zu] is not a number", ranks ? "ranks" : "scores", i);
+        double quality = json_number_value(number);
+        if (answer_from(r, json_array_get(responses, i), ranks ? -quality : quality, error) != 0) return fail_in(error, "responses[%zu]", i);
+    }
+    return 0;
+}
+
+/* ---- message trees ---- */
+
+struct tree { void (*take)(void *self, struct ranking *r); void *self; bool ranked; struct dialogue path; };
+
+static bool is_assistant(json_t *node)
+{
+    const char *role = json_string_value(json_object_get(node, "role"));
+    return role && strcmp(role, "assistant") == 0;
+}
+
+static int push(struct dialogue *d, json_t *node, struct error *error)
+{
+    json_t *text = json_object_get(node, "text");
+    if (!json_is_string(text)) return fail(error, EXIT_DATA, "a message of the tree without \"text\"");
+    dialogue_add(d, is_assistant(node) ? ROLE_ASSISTANT : ROLE_USER, json_string_value(text), json_string_length(text));
+    return 0;
+}
+
+/* The node's replies that can be compared, behind the path that leads to them. */
+static int emit(struct tree *t, json_t *replies, struct error *error)
+{
+    struct ranking r = {0};
+    int bad = 0;
+    for (size_t i = 0; i < json_array_size(replies) && !bad; i++) {
+        json_t *reply = json_array_get(replies, i), *rank = json_object_get(reply, "rank");
+        if (!is_assistant(reply) || json_is_true(json_object_get(reply, "deleted")) || (t->ranked && !json_is_number(rank))) continue;
+        struct dialogue one = {0};
+        bad = push(&one, reply, error);
+        if (!bad) add_answer(&r, &one.message[0], -json_number_value(rank));
+        dialogue_free(&one);
+    }
+    if (!bad && r.answers.count >= (t->ranked ? 2 : 1)) {
+        for (int i = 0; i < t->path.count; i++)
+            dialogue_add(&r.prompt, t->path.message[i].role, t->path.message[i].content, t->path.message[i].length);
+        t->take(t->self, &r);
+    }
+    ranking_free(&r);
+    return bad;
+}
+
+static int walk(struct tree *t, json_t *node, struct error *error)
+{
+    json_t *replies = json_object_get(node, "replies");
+    if (push(&t->path, node, error) != 0) return -1;
+    int bad = is_assistant(node) ? 0 : emit(t, replies, error);
+    for (size_t i = 0; i < json_array_size(replies) && !bad; i++) bad = walk(t, json_array_get(replies, i), error);
+    dialogue_pop(&t->path);
+    return bad;
+}
+
+/* ---- any row ---- */
+
+/* One answer: the last message of a dialogue. */
+static int single_from(struct ranking *r, json_t *row, struct error *error)
+{
+    struct dialogue d = {0};
+    if (dialogue_from_json(&d, row, FORMAT_AUTO, error) != 0) return -1;
+    add_whole(r, &d, 0);
+    dialogue_free(&d);
+    return 0;
+}
+
+int rankings_from_json(json_t *row, bool ranked, void (*take)(void *self, struct ranking *r), void *self, struct error *error)
+{
+    struct ranking r = {0};
+    json_t *prompt = json_object_get(row, "prompt");
+    int bad;
+    if (!json_is_object(row)) return fail(error, EXIT_DATA, "expected an object");
+    if (json_is_object(prompt) && json_object_get(prompt, "replies")) {
+        struct tree t = {take, self, ranked, {0}};
+        bad = walk(&t, prompt, error);
+        dialogue_free(&t.path);
+        return bad;
+    }
+    if (json_object_get(row, "chosen_messages")) bad = pair_from(&r, row, "chosen_messages", "rejected_messages", error);
+    else if (json_object_get(row, "chosen")) bad = pair_from(&r, row, "chosen", "rejected", error);
+    else if (json_object_get(row, "response_j")) bad = pair_from(&r, row, "response_j", "response_k", error);
+    else if (json_object_get(row, "responses")) bad = responses_from(&r, row, ranked, error);
+    else if (!ranked) bad = single_from(&r, row, error);
+    else bad = fail(error, EXIT_DATA, "not a ranking: expected chosen and rejected, responses with ranks or scores, chosen_messages and "
+                    "rejected_messages, or a message tree");
+    if (!bad) take(self, &r);
+    ranking_free(&r);
+    return bad;
+}

@@ -1,0 +1,49 @@
+/* data.h - dialogues from files as token sequences with the trained ones marked. */
+#ifndef QUARTET_SFT_DATA_H
+#define QUARTET_SFT_DATA_H
+
+#include "common/chat.h"
+#include "common/memory.h"
+#include "common/tally.h"
+
+/* Sequence i: id[start[i]] .. id[start[i] + length[i] - 1], trained[] beside it. */
+struct sequences {
+    int *id;
+    uint8_t *trained;
+    uint64_t *start;
+    uint32_t *length, count;
+    uint64_t tokens, targets;        /* targets: trained tokens */
+    uint64_t room_tokens;            /* while reading: arrays grow */
+    uint32_t room;
+};
+
+struct sft_options {
+    enum chat_format format;
+    enum chat_train train;
+    double validation;               /* share of dialogues held out, by hash of the first user message */
+    int limit;                       /* longest sequence; longer dialogues are cut at a turn border */
+};
+
+struct sft_data {
+    struct sequences train, validation;
+    struct tally read, dropped, changed;      /* rows; dropped and why; kept but changed, and how */
+    struct ids *prompt;              /* prompts of the first held-out dialogues (of the first ones when none is), for samples */
+    int prompts;
+    uint32_t identity;               /* CRC of all sequences: what a resumed run must find again */
+};
+
+/* Reads every row of the files.  Dialogues without an answer, with an empty turn, or whose first answered turn alone is over the
+ * limit are dropped and counted; what is over the limit is cut after the last whole answer that fits.  max_prompts: how many
+ * prompts to keep.  Returns 0, or -1: a row that is not understood (EXIT_DATA, with file and line), no file (EXIT_NOINPUT),
+ * no trainable token at all (EXIT_DATA). */
+int sft_data_read(struct sft_data *d, char *const *path, int n, const struct chat *chat, const struct sft_options *o,
+                  int max_prompts, struct error *error);
+void sft_data_free(struct sft_data *d);
+
+/* Moves the sequences into MEMORY_DATA; called by both runs of the build. */
+void sft_data_settle(struct sft_data *d, struct memory *m);
+
+/* What was read, dropped, changed and kept, for a person. */
+void sft_data_report(struct bytes *out, const struct sft_data *d);
+
+#endif
