@@ -22,7 +22,7 @@ struct run {
     bool terminal, line_shown;           /* stderr is a terminal; a progress line stands on it */
     bool warned;                         /* a write failed, and none has worked since */
     int plain_lines;
-    double plain_last, plain_interval;
+    double line_last, plain_last, plain_interval;
 };
 
 /* ---- records ---- */
@@ -287,7 +287,8 @@ void run_progress(struct run *run, const char *line)
 {
     double now = seconds_now();
     bool due = run->plain_lines < 3 || now - run->plain_last >= run->plain_interval;
-    if (run->terminal) {
+    if (run->terminal && (!run->line_shown || now - run->line_last >= 0.1)) {
+        run->line_last = now;
         struct winsize size;
         int width = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
         fprintf(stderr, "\r%.*s\033[K", fitting(line, width), line);

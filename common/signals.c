@@ -3,6 +3,7 @@
 #include "common/signals.h"
 #include "common/base.h"
 
+#include <fcntl.h>
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -45,8 +46,19 @@ static double process_age(void)
     return age > 0 ? age : 0;
 }
 
+/* A closed standard stream would hand its number to the next file opened, and messages would be written into that. */
+static void fill_streams(void)
+{
+    for (int fd = open("/dev/null", O_RDWR); fd >= 0; fd = dup(fd)) {
+        if (fd <= STDERR_FILENO) continue;
+        close(fd);
+        break;
+    }
+}
+
 void signals_install(double time_limit_seconds)
 {
+    fill_streams();
     struct sigaction ask = {.sa_handler = note, .sa_flags = SA_RESTART}, ignore = {.sa_handler = SIG_IGN};
     sigaction(SIGINT, &ask, NULL);
     sigaction(SIGTERM, &ask, NULL);

@@ -13,7 +13,15 @@
 enum { SAVES_TRIED = 3, RECENT = 16 };
 
 /* How long things took: only for people, and for stopping before a time limit. */
-struct clock { double step[RECENT], average, evaluation, save, status; int steps; };
+struct clock {
+    double step[RECENT];                 /* the last steps, a ring */
+    int steps;                           /* made by this process */
+    double begun, evaluation, save;      /* when the first step began; how long the last evaluation and save took */
+    double status;                       /* when status.json was written */
+    char line[200];                      /* the last line of progress */
+};
+
+static bool due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
 
 static double resident_peak(void)
 {
@@ -43,10 +51,10 @@ static void fill_record(struct record *r, const struct train_state *s, const str
 
 static void fill_times(struct record *r, const struct train_state *s, double seconds, double tokens)
 {
-    record_real(r, "seconds", seconds);
-    record_real(r, "tokens_per_second", tokens / seconds);
+    record_real(r, "seconds", round(1e6 * seconds) / 1e6);
+    record_real(r, "tokens_per_second", round(10 * tokens / seconds) / 10);
     if (s->task->flops_per_token > 0)
-        record_real(r, "peak_share", tokens / seconds * s->task->flops_per_token / device_peak_flops());
+        record_real(r, "peak_share", round(1e4 * tokens / seconds * s->task->flops_per_token / device_peak_flops()) / 1e4);
     record_count(r, "memory_bytes", (int64_t)resident_peak());
 }
 
@@ -77,18 +85,19 @@ static void evaluate(struct train_state *s, struct clock *clock, struct record *
 
 /* ---- what people see ---- */
 
-static void show_progress(struct train_state *s, const struct clock *clock, const struct record *r)
+static void show_progress(struct train_state *s, struct clock *clock, const struct record *r)
 {
     const struct train_options *o = s->o;
     struct bytes line = {0};
     char a[16], b[16], c[16];
-    double share = record_get(r, "peak_share"), left = clock->average * (double)(o->steps - s->step);
+    double share = record_get(r, "peak_share"), left = (seconds_now() - clock->begun) / clock->steps * (double)(o->steps - s->step);
     bytes_text(&line, "step %lld/%lld  loss %.4f  lr %.2e  norm %.3g  %s tok/s", (long long)s->step, (long long)o->steps,
                record_get(r, "loss"), record_get(r, "lr"), record_get(r, "grad_norm"), text_count(a, record_get(r, "tokens_per_second")));
     if (!isnan(share)) bytes_text(&line, "  %.0f %% of peak", 100 * share);
     bytes_text(&line, "  %s  ETA %s", text_bytes(b, record_get(r, "memory_bytes")), text_duration(c, left));
-    if (o->log_every == 0) run_progress(s->run, line.data);
-    else if (s->step % o->log_every == 0 || s->step == o->steps) run_log(s->run, "%s", line.data);
+    snprintf(clock->line, sizeof clock->line, "%s", line.data);
+    if (s->step == o->steps || due(s->step, o->log_every)) run_log(s->run, "%s", line.data);
+    else if (o->log_every == 0) run_progress(s->run, line.data);
     bytes_free(&line);
 }
 
@@ -200,8 +209,6 @@ static int start(struct train_state *s, struct error *error)
 
 /* ---- steps ---- */
 
-static bool due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
-
 static bool evaluation_due(const struct train_state *s, int64_t step)
 {
     return s->task->evaluate && (due(step, s->o->eval_every) || step == s->o->steps);
@@ -243,9 +250,8 @@ static int make_updates(struct train_state *s, struct clock *clock, struct recor
     fill_record(r, s, &result);
     fill_times(r, s, fmax(seconds_now() - begun, 1e-9), (double)(s->tokens - tokens));
     s->task->end(s->task->self, s->step - 1, r);
-    double seconds = seconds_now() - begun;
-    clock->step[clock->steps++ % RECENT] = seconds;
-    clock->average = clock->steps == 1 ? seconds : 0.9 * clock->average + 0.1 * seconds;
+    if (clock->steps == 0) clock->begun = begun;
+    clock->step[clock->steps++ % RECENT] = seconds_now() - begun;
     return 0;
 }
 
@@ -262,7 +268,7 @@ static int one_step(struct train_state *s, struct clock *clock, struct error *er
     keep_results(s, &r);
     run_metrics(s->run, &r);
     if (task->sample && (due(s->step, o->sample_every) || (last && o->sample_every > 0))) task->sample(task->self, s->run, s->step);
-    if (seconds_now() - clock->status > 10) show_status(s, clock, "running", "");
+    if (seconds_now() - clock->status > 10) show_status(s, clock, "running", clock->line);
     return !last && due(s->step, o->save_every) ? save_or_warn(s, clock, error) : 0;
 }
 
@@ -321,7 +327,7 @@ static int run_steps(struct train_state *s, struct clock *clock, struct error *e
         run_log(s->run, "done: %lld steps, %s tokens, %s/final.ckpt", (long long)s->step, text_count(text, (double)s->tokens),
                 run_folder(s->run));
     }
-    show_status(s, clock, "done", "");
+    show_status(s, clock, "done", clock->line);
     return EXIT_DONE;
 }
 

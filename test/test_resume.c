@@ -76,6 +76,24 @@ static void test_killed(void)
     free(b);
 }
 
+/* The window of norms is saved from the oldest to the newest, also after it went round. */
+static void test_window(void)
+{
+    const double *norms;
+    size_t count;
+    struct ckpt *c;
+    struct toy *toy = toy_open(false, 1);
+    toy->stop_at = 100;
+    CHECK(live_and_close(toy, "window", "--steps 140") == EXIT_STOPPED);
+    CHECK(live_and_close(toy_open(false, 1), "window", "--steps 140") == EXIT_DONE);
+    char *path = in_folder("window", "final.ckpt");
+    CHECK(ckpt_open(&c, path, &error) == 0);
+    CHECK(kv_get_f64s(&ckpt_meta_of(c)->trns, "optim.norms", &norms, &count) == 1 && count == 128);
+    CHECK(norms[127] == metric("window", 140, "grad_norm") && norms[0] == metric("window", 13, "grad_norm"));
+    ckpt_close(c);
+    free(path);
+}
+
 static void test_end_and_on(void)
 {
     size_t tensors;
@@ -196,6 +214,7 @@ int main(void)
     if (!getenv("LOUD") && !freopen("/dev/null", "w", stderr)) return 1;
     threads_start(2);
     test_resume();
+    test_window();
     test_end_and_on();
     test_mismatch();
     threads_stop();                  /* a child of fork has no pool */

@@ -1,10 +1,12 @@
 /* test_run.c - the run folder: its lock, its records, going back, a disk that is full; and the wish to stop. */
+#define _GNU_SOURCE
 #include "common/run.h"
 #include "common/signals.h"
 #include "test/test.h"
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -139,6 +141,52 @@ static void test_full(void)
     run_close(run);
 }
 
+/* On a terminal of 40 columns: one line, rewritten, cut to fit, and cleared before the next message. */
+static void test_terminal(void)
+{
+    char seen[2000] = "", line[200];
+    int terminal = posix_openpt(O_RDWR | O_NOCTTY), own = dup(2);
+    struct winsize size = {.ws_row = 10, .ws_col = 40};
+    if (terminal < 0 || grantpt(terminal) || unlockpt(terminal) || ioctl(terminal, TIOCSWINSZ, &size)) {
+        test_skip("no pseudo-terminal here");
+        return;
+    }
+    int slave = open(ptsname(terminal), O_RDWR | O_NOCTTY);
+    snprintf(line, sizeof line, "step 1 é %0100d", 0);
+    dup2(slave, 2);
+    struct run *run = open_run("pretrain");
+    run_progress(run, line);
+    run_progress(run, "too soon to be shown again");
+    run_log(run, "a message");
+    run_close(run);
+    dup2(own, 2);
+    ssize_t n = read(terminal, seen, sizeof seen - 1);
+    seen[n > 0 ? n : 0] = 0;
+    char *expected = host_text("\rstep 1 é %030d\033[K\r\033[Ka message\r\n", 0);
+    CHECK(strcmp(seen, expected) == 0);
+    free(expected);
+    close(slave);
+    close(terminal);
+    close(own);
+}
+
+/* With its standard streams closed a process must not take its own files for them. */
+static void test_closed_streams(void)
+{
+    int status;
+    pid_t child = fork();
+    if (child == 0) {
+        for (int fd = 0; fd < 3; fd++) close(fd);
+        signals_install(0);
+        struct run *run = open_run("pretrain");
+        run_log(run, "said to nobody");
+        int next = open("/dev/null", O_RDONLY);
+        _exit(run && next > 2 ? 0 : 1);
+    }
+    waitpid(child, &status, 0);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
 static void test_signals(void)
 {
     signals_install(0);
@@ -178,6 +226,8 @@ int main(void)
     test_lock();
     test_rewind();
     test_full();
+    test_terminal();
+    test_closed_streams();
     test_signals();
     char *command = host_text("rm -r '%s'", folder);
     CHECK(system(command) == 0);
