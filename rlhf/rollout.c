@@ -58,7 +58,7 @@ void rollout_sample(struct rollouts *r, struct model *policy, struct prompts *pr
     for (int e = 0; e < r->episodes; e++) {
         assert(result[e].n > 0);
         r->first[e + 1] = r->first[e] + result[e].n;
-        r->ended[e] = result[e].stopped;
+        r->ended[e] = result[e].stopped && result[e].tokens[result[e].n - 1] == s->stop[0];
     }
     free(request);
     free(result);
@@ -105,16 +105,6 @@ void rollout_values(struct rollouts *r, struct model *critic)
         n = rollout_pack(r, NULL, e, r->episodes);
         model_forward(critic, &r->batch, false);
         model_values(critic, r->values + r->first[e], r->rows, counted_rows(r));
-    }
-}
-
-void rollout_scores(struct rollouts *r, struct model *reward_model, float *score)
-{
-    for (int e = 0, n; e < r->episodes; e += n) {
-        n = rollout_pack(r, NULL, e, r->episodes);
-        for (int s = 0; s < n; s++) r->rows[s] = r->batch.offsets[s + 1] - 1;
-        model_forward(reward_model, &r->batch, false);
-        model_values(reward_model, score + e, r->rows, n);
     }
 }
 

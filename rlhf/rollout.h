@@ -15,7 +15,7 @@ struct rollouts {
     int *tokens;                         /* (episodes, length) */
     int *n_prompt;                       /* (episodes) */
     int *first;                          /* (episodes + 1) */
-    uint8_t *ended;                      /* (episodes): the answer ends with a stop token; else it was cut at max_new */
+    uint8_t *ended;                      /* (episodes): the answer ends with the end token, stop[0]; else it was cut */
     const struct prompt **prompt;        /* (episodes) */
     float *sampled_logprobs;             /* (episodes, max_new) as the sampler said them */
     float *old_logprobs, *ref_logprobs, *entropy, *values, *rewards, *advantages, *returns;      /* (first[episodes]) */
@@ -30,7 +30,8 @@ struct rollouts {
 void rollout_open(struct rollouts *r, int episodes, int length, int max_new, int max_tokens, struct memory *memory);
 
 /* Samples an answer to each of the prompts number first_index .. first_index + episodes - 1; fills tokens, n_prompt, first, ended,
- * prompt, sampled_logprobs.  Draws are keyed by (seed, iteration, global episode index). */
+ * prompt, sampled_logprobs.  Draws are keyed by (seed, iteration, global episode index).  stop: tokens that end an answer, the
+ * template's end token first. */
 struct rollout_settings { uint64_t seed; float temperature; const int *stop; int n_stop, allowed; };
 void rollout_sample(struct rollouts *r, struct model *policy, struct prompts *prompts, const struct rollout_settings *s,
                     int64_t iteration, uint64_t first_index);
@@ -39,11 +40,9 @@ void rollout_sample(struct rollouts *r, struct model *policy, struct prompts *pr
  * up to order[to - 1]; mask is 1 in the rows P - 1 + t of their answers.  Returns the number of episodes packed. */
 int rollout_pack(struct rollouts *r, const uint32_t *order, int from, int to);
 
-/* For all answer tokens: log-probability (and entropy, may be NULL) under m at the temperature; values of the critic; and for
- * each episode the raw score of a reward model, read at its last token. */
+/* For all answer tokens: log-probability (and entropy, may be NULL) under m at the temperature; and the critic's values. */
 void rollout_logprobs(struct rollouts *r, struct model *m, float temperature, float *logprobs, float *entropy);
 void rollout_values(struct rollouts *r, struct model *critic);
-void rollout_scores(struct rollouts *r, struct model *reward_model, float *score);
 
 /* The tokens of episode e's answer. */
 static inline int rollout_answer_length(const struct rollouts *r, int e) { return r->first[e + 1] - r->first[e]; }

@@ -1,0 +1,59 @@
+/* reward_source.c - see reward_source.h. */
+#include "rlhf/reward_source.h"
+#include "rm/score.h"
+
+#include <stdlib.h>
+
+static void score_by_model(const struct reward_source *w, struct rollouts *r, float *reward)
+{
+    for (int e = 0, n; e < r->episodes; e += n) {
+        n = rollout_pack(r, NULL, e, r->episodes);
+        score_rewards(reward + e, w->model, &r->batch);
+    }
+}
+
+static void answer_text(struct bytes *out, const struct rollouts *r, int e, const struct tokenizer *t)
+{
+    struct utf8_held held = {0};
+    int n = rollout_answer_length(r, e) - r->ended[e];
+    tokenizer_stream(out, &held, t, rollout_answer(r, e), (size_t)n);
+    tokenizer_stream(out, &held, t, NULL, 0);
+}
+
+void answer_json(struct bytes *out, const struct rollouts *r, int e, const struct tokenizer *t)
+{
+    struct bytes text = {0};
+    const struct prompt *p = r->prompt[e];
+    answer_text(&text, r, e, t);
+    json_t *response = json_stringn(text.size ? text.data : "", text.size);
+    char *quoted = response ? json_dumps(response, JSON_ENCODE_ANY) : NULL;
+    if (!quoted) die("answer %d is not valid UTF-8", e);
+    bytes_text(out, "%s,\"row\":%s,\"response\":%s,\"stopped\":%s", p->dialogue, p->row, quoted, r->ended[e] ? "true" : "false");
+    free(quoted);
+    json_decref(response);
+    bytes_free(&text);
+}
+
+static int ask_program(const struct reward_source *w, struct rollouts *r, float *reward, struct error *error)
+{
+    struct bytes requests = {0};
+    float *answer = host_alloc((size_t)r->episodes, sizeof *answer);
+    for (int e = 0; e < r->episodes; e++) {
+        bytes_text(&requests, "{");
+        answer_json(&requests, r, e, w->tokenizer);
+        bytes_text(&requests, "}\n");
+    }
+    int bad = reward_cmd_ask(w->program, answer, r->episodes, requests.data, requests.size, error);
+    for (int e = 0; e < r->episodes && !bad; e++) reward[e] += (float)(w->coef * (double)answer[e]);
+    bytes_free(&requests);
+    free(answer);
+    return bad;
+}
+
+int reward_source_get(void *self, struct rollouts *r, float *reward, struct error *error)
+{
+    const struct reward_source *w = self;
+    for (int e = 0; e < r->episodes; e++) reward[e] = 0;
+    if (w->model) score_by_model(w, r, reward);
+    return w->program ? ask_program(w, r, reward, error) : 0;
+}
