@@ -227,19 +227,21 @@ static int terminal_width(void)
 /* Words of text from column `column` on (the cursor stands there), broken before `width`, continued at `indent`. */
 static void print_wrapped(const char *text, int column, int indent, int width)
 {
+    bool first = true;
     while (*text) {
         int n = (int)strcspn(text, " ");
-        if (column > indent && column + n >= width) {
+        if (!first && column + 1 + n >= width) {
             printf("\n%*s", indent, "");
             column = indent;
+        } else if (!first) {
+            putchar(' ');
+            column++;
         }
         printf("%.*s", n, text);
+        first = false;
         column += n;
         text += n;
-        if (*text == ' ') {
-            text++;
-            if (column + 1 < width) { putchar(' '); column++; }
-        }
+        text += strspn(text, " ");
     }
     putchar('\n');
 }

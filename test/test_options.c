@@ -225,7 +225,8 @@ static void test_help(void)
     char line[1000];
     bool wide = false, group = false, standard = false;
     while (fgets(line, sizeof line, f)) {
-        if (strcspn(line, "\n") > 80) wide = true;
+        size_t n = strcspn(line, "\n");
+        if (n > 80 || (n > 0 && line[n - 1] == ' ')) wide = true;
         if (strcmp(line, "Training:\n") == 0) group = true;
         if (strstr(line, "(default 100)")) standard = true;
     }
