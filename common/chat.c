@@ -135,6 +135,8 @@ static void put_before(struct render *r, enum chat_role role, const struct messa
 {
     const struct chat *c = r->chat;
     switch (c->template) {
+    case TEMPLATE_NONE:
+        break;
     case TEMPLATE_QUARTET:
         ids_add(r->ids, c->control[role == ROLE_TOOL ? ROLE_USER : role]);
         break;

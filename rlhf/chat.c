@@ -6,6 +6,7 @@
 #include "common/program.h"
 #include "common/sample.h"
 #include "common/threads.h"
+#include "rlhf/answers.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,7 +18,8 @@
 struct settings {
     const char *model, *prompt, *system, *config;
     double temperature, top_p, min_p;
-    int64_t top_k, max_new, seed, threads;
+    int64_t top_k, max_new, seed, threads, samples;
+    struct option_list prompts;
     bool raw, ema;
 };
 
@@ -63,6 +65,8 @@ static void parse(struct settings *s, int argc, char **argv)
         {NULL, "config", OPTION_TEXT, &s->config, .help = "File of \"name = value\" lines; the command line beats it."},
         {NULL, "threads", OPTION_INT, &s->threads, "0", 0, 4096, .help = "Threads; 0: one a core. Answers do not depend on it."},
         {"Talk", "prompt", OPTION_TEXT, &s->prompt, .help = "Answer this and end; without it, every line of the input is a message."},
+        {NULL, "prompts", OPTION_LIST, &s->prompts, .help = "Answer these files of prompts (as rlhf takes them), one JSON line an answer."},
+        {NULL, "samples", OPTION_INT, &s->samples, "1", 1, 1e6, .help = "Answers to each prompt of --prompts."},
         {NULL, "system", OPTION_TEXT, &s->system, .help = "System message that the dialogue begins with."},
         {NULL, "raw", OPTION_FLAG, &s->raw, .help = "Go on with the text instead of answering it; always so for a model without a chat template."},
         {NULL, "max-new-tokens", OPTION_INT, &s->max_new, "256", 1, 1e6, .help = "Longest answer."},
@@ -74,7 +78,7 @@ static void parse(struct settings *s, int argc, char **argv)
         {NULL},
     };
     struct error error;
-    if (options_parse(table, argc, argv, "chat --model RUN|FILE [--prompt TEXT]",
+    if (options_parse(table, argc, argv, "chat --model RUN|FILE [--prompt TEXT | --prompts FILES]",
                       "Talks to a model in the terminal, or answers each line of a pipe. /reset starts anew, /quit ends, /help helps; "
                       "Ctrl-C stops an answer.", NULL, &error)) quit_error(&error);
 }
@@ -85,8 +89,9 @@ static void build(void *self, struct memory *memory)
 {
     struct session *s = self;
     const struct config *c = &s->parent.config;
-    struct model_use use = {.max_tokens = int_min(c->context, 256), .max_sequences = 1, .cache_slots = 1,
-                            .cache_capacity = c->context, .logits_rows = 1};
+    int slots = s->settings->prompts.count ? 32 : 1;
+    struct model_use use = {.max_tokens = int_max(slots, int_min(c->context, 256)), .max_sequences = 1, .cache_slots = slots,
+                            .cache_capacity = c->context, .logits_rows = slots};
     ops_open(memory);
     model_open(&s->model, c, &use, memory);
 }
@@ -250,15 +255,21 @@ static bool take_token(void *self, int request, int token)
     return !interrupted;
 }
 
+static struct sample_settings how_to_draw(const struct session *s)
+{
+    const struct settings *o = s->settings;
+    return (struct sample_settings){
+        .sampling = {.temperature = (float)o->temperature, .top_k = (int)o->top_k, .top_p = (float)o->top_p, .min_p = (float)o->min_p},
+        .stop = s->stop, .n_stop = s->n_stop, .allowed = tokenizer_vocab(s->parent.tokenizer), .stream = RNG_SAMPLE,
+    };
+}
+
 /* Draws an answer to what s->ids holds, shows it and appends it to *text. */
 static void answer(struct session *s, struct bytes *text)
 {
     const struct settings *o = s->settings;
     struct answer a = {.session = s};
-    struct sample_settings how = {
-        .sampling = {.temperature = (float)o->temperature, .top_k = (int)o->top_k, .top_p = (float)o->top_p, .min_p = (float)o->min_p},
-        .stop = s->stop, .n_stop = s->n_stop, .allowed = tokenizer_vocab(s->parent.tokenizer), .stream = RNG_SAMPLE,
-    };
+    struct sample_settings how = how_to_draw(s);
     struct sample_request request = {.prompt = s->ids.id, .n_prompt = (int)s->ids.count, .seed = (uint64_t)o->seed,
                                      .index = s->answers++, .max_new = (int)o->max_new};
     struct sample_result result = {.tokens = s->tokens, .logprobs = s->logprobs};
@@ -350,6 +361,20 @@ static void talk(struct session *s)
     free(line);
 }
 
+/* Answers the files of --prompts on stdout. */
+static void answer_files(struct session *s)
+{
+    const struct settings *o = s->settings;
+    struct error error;
+    struct sample_settings how = how_to_draw(s);
+    struct chat chat = s->chat;
+    if (s->raw) chat = (struct chat){.template = TEMPLATE_NONE, .tokenizer = s->parent.tokenizer,
+                                     .bos = tokenizer_special(s->parent.tokenizer, "<|endoftext|>")};
+    struct answers_options answers = {.prompts = &o->prompts, .how = &how, .samples = (int)o->samples,
+                                      .max_new = int_min((int)o->max_new, s->parent.config.context), .seed = (uint64_t)o->seed};
+    if (answers_write(stdout, &s->model, &chat, &answers, &error) != 0) quit_error(&error);
+}
+
 int main(int argc, char **argv)
 {
     struct settings settings = {0};
@@ -359,14 +384,16 @@ int main(int argc, char **argv)
     program_name_set("chat");
     parse(&settings, argc, argv);
     threads_start((int)settings.threads);
-    s.input_tty = isatty(STDIN_FILENO) && !settings.prompt;
+    bool files = settings.prompts.count > 0;
+    s.input_tty = isatty(STDIN_FILENO) && !settings.prompt && !files;
     s.output_tty = isatty(STDOUT_FILENO);
-    if (!settings.prompt && fcntl(STDIN_FILENO, F_GETFD) < 0)       /* else the model's file would get its number */
+    if (!settings.prompt && !files && fcntl(STDIN_FILENO, F_GETFD) < 0)       /* else the model's file would get its number */
         quit(EXIT_IO, "the input cannot be read: %s", strerror(errno));
     open_model(&s, &memory);
-    catch_interrupt();
+    if (!files) catch_interrupt();
     reset(&s);
-    if (!settings.prompt) talk(&s);
+    if (files) answer_files(&s);
+    else if (!settings.prompt) talk(&s);
     else if (!turn(&s, settings.prompt, strlen(settings.prompt))) code = EXIT_DATA;
     close_model(&s, &memory);
     threads_stop();

@@ -69,6 +69,18 @@ static char *dialogue_json(const struct dialogue *d)
     return text;
 }
 
+/* As far as the answer begins; without a template as a text begins in pretraining: the last message alone. */
+static void render(struct ids *ids, const struct chat *chat, const struct dialogue *d)
+{
+    const struct message *last = &d->message[d->count - 1];
+    if (chat->template != TEMPLATE_NONE) {
+        chat_render(chat, d, CHAT_TRAIN_ASSISTANT, true, ids, NULL, NULL);
+        return;
+    }
+    if (chat->bos >= 0) ids_add(ids, chat->bos);
+    tokenizer_encode(ids, chat->tokenizer, last->content, last->length);
+}
+
 static int take_row(void *self, json_t *row, const char *where)
 {
     struct reading *r = self;
@@ -80,8 +92,8 @@ static int take_row(void *self, json_t *row, const char *where)
     if (dialogue_fault(&d)) {
         p->unusable++;
     } else {
-        chat_render(r->chat, &d, CHAT_TRAIN_ASSISTANT, true, &ids, NULL, NULL);
-        if (ids.count > (size_t)r->most) p->too_long++;
+        render(&ids, r->chat, &d);
+        if (ids.count > (size_t)r->most || ids.count == 0) p->too_long++;
         else prompts_add(p, ids.id, (int)ids.count, json_dumps(row, JSON_COMPACT | JSON_ENCODE_ANY), dialogue_json(&d));
     }
     free(ids.id);
