@@ -9,43 +9,40 @@ struct activation_call { float *y, *dx; const float *dy, *x; enum activation kin
 
 INLINE vf sigmoid(vf x) { return 1.0f / (1.0f + v_exp(-x)); }
 
-/* The normal distribution: P(X <= x), and its density.  The upper tail is exp(-x^2/2) times a polynomial in
+/* The normal distribution: P(X > |x|), and exp(-x^2/2).  The tail is that exponential times a polynomial in
  * t = 1 / (1 + p |x| / sqrt 2), to 1e-7.   Source: Abramowitz & Stegun 1964, 7.1.26. */
-INLINE void normal(vf x, vf *below, vf *density)
+INLINE vf normal_tail(vf x, vf *e)
 {
-    vf size = v_select(x < 0, -x, x), e = v_exp(x * x * -0.5f), t = 1.0f / (1.0f + size * 0.23164189f);
-    vf tail = v_set(1.061405429f);
-    tail = tail * t - 1.453152027f;
-    tail = tail * t + 1.421413741f;
-    tail = tail * t - 0.284496736f;
-    tail = tail * t + 0.254829592f;
-    tail = tail * t * e * 0.5f;
-    *below = v_select(x < 0, tail, 1.0f - tail);
-    *density = e * 0.39894228f;
+    *e = v_exp(x * x * -0.5f);
+    vf t = 1.0f / (1.0f + v_max(x, -x) * 0.23164189f), tail = v_set(0.5f * 1.061405429f);
+    tail = tail * t - 0.5f * 1.453152027f;
+    tail = tail * t + 0.5f * 1.421413741f;
+    tail = tail * t - 0.5f * 0.284496736f;
+    tail = tail * t + 0.5f * 0.254829592f;
+    return tail * t * *e;
 }
 
 /* gelu_tanh is x * sigmoid(u), because (1 + tanh(u/2)) / 2 is the sigmoid of u. */
 INLINE vf tanh_argument(vf x) { return x * (1.59576912f + 0.0713548162f * x * x); }
 
+/* A NaN stays one. */
 INLINE vf value(enum activation kind, vf x)
 {
-    vf below, density;
-    if (kind == ACTIVATION_RELU) return v_select(x < 0, v_set(0), x);       /* a NaN stays one */
-    if (kind == ACTIVATION_GELU_TANH) return x * sigmoid(tanh_argument(x));
-    normal(x, &below, &density);
-    return x * below;
+    vf positive = v_max(v_set(0), x), e;
+    if (kind == ACTIVATION_RELU) return positive;
+    if (kind == ACTIVATION_GELU_TANH) return x / (1.0f + v_exp(-tanh_argument(x)));
+    return positive - v_max(x, -x) * normal_tail(x, &e);
 }
 
 INLINE vf slope(enum activation kind, vf x)
 {
-    vf below, density;
     if (kind == ACTIVATION_RELU) return v_select(x > 0, v_set(1), v_set(0));
     if (kind == ACTIVATION_GELU_TANH) {
         vf s = sigmoid(tanh_argument(x));
         return s + x * s * (1.0f - s) * (1.59576912f + 0.214064449f * x * x);
     }
-    normal(x, &below, &density);
-    return below + x * density;
+    vf e, tail = normal_tail(x, &e);
+    return v_select(x < 0, tail, 1.0f - tail) + x * e * 0.39894228f;
 }
 
 INLINE vf load(const float *p, size_t n) { return n >= VW ? v_load(p) : v_load_part(p, (int)n); }
@@ -69,7 +66,7 @@ static void swiglu_forward(float *y, const float *gate, const float *up, size_t 
 {
     for (size_t i = 0; i < n; i += VW) {
         vf g = load(gate + i, n - i);
-        store(y + i, g * sigmoid(g) * load(up + i, n - i), n - i);
+        store(y + i, g / (1.0f + v_exp(-g)) * load(up + i, n - i), n - i);
     }
 }
 

@@ -6,6 +6,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>      /* for the one thing the extensions cannot say: a maximum in one instruction */
+#endif
 
 #if defined(__AVX512F__)
 #define VW 16
@@ -40,7 +43,20 @@ INLINE vf v_pin(vf x)
 }
 INLINE vf v_set(float x) { return x - (vf){0}; }
 INLINE vf v_select(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mask & (vi)b)); }
+/* a > b ? a : b and a < b ? a : b: where one is not a number, b. */
+#if defined(__AVX512F__)
+INLINE vf v_max(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
+INLINE vf v_min(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
+#elif defined(__AVX__)
+INLINE vf v_max(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
+INLINE vf v_min(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b); }
+#elif defined(__x86_64__)
+INLINE vf v_max(vf a, vf b) { return (vf)_mm_max_ps((__m128)a, (__m128)b); }
+INLINE vf v_min(vf a, vf b) { return (vf)_mm_min_ps((__m128)a, (__m128)b); }
+#else
 INLINE vf v_max(vf a, vf b) { return v_select(a > b, a, b); }
+INLINE vf v_min(vf a, vf b) { return v_select(a < b, a, b); }
+#endif
 /* The first n < VW elements; the rest read as 0 and stay unwritten. */
 INLINE vf v_load_part(const float *p, int n) { vf x = {0}; memcpy(&x, p, (size_t)n * sizeof(float)); return x; }
 INLINE void v_store_part(float *p, vf x, int n) { memcpy(p, &x, (size_t)n * sizeof(float)); }
@@ -51,30 +67,31 @@ INLINE vi v_lanes(void)
     for (int i = 0; i < VW; i++) n[i] = i;
     return n;
 }
-/* Sum and maximum of the lanes, in a fixed order: halves folded onto each other. */
+/* Sum and maximum of the lanes, in a fixed order: halves folded onto each other.  Written out, because loops over so few
+ * lanes are compiled as loops. */
+typedef float v_quarter __attribute__((vector_size(16)));
 INLINE float v_sum(vf x)
 {
-    float t[VW];
-    v_store(t, x);
-    for (int h = VW / 2; h; h /= 2)
-        for (int i = 0; i < h; i++) t[i] += t[i + h];
-    return t[0];
+    v_quarter q[4];
+    memcpy(q, &x, sizeof x);
+    if (VW == 16) { q[0] += q[2]; q[1] += q[3]; }
+    if (VW >= 8) q[0] += q[1];
+    return (q[0][0] + q[0][2]) + (q[0][1] + q[0][3]);
 }
 INLINE float v_max_lane(vf x)
 {
-    float t[VW];
-    v_store(t, x);
-    for (int h = VW / 2; h; h /= 2)
-        for (int i = 0; i < h; i++) t[i] = t[i] > t[i + h] ? t[i] : t[i + h];
-    return t[0];
+    vf y = x;
+    if (VW == 16) { memcpy(&y, (char *)&x + 2 * VW, 2 * VW); x = v_max(x, y); }
+    if (VW >= 8) { memcpy(&y, (char *)&x + 16, 16); x = v_max(x, y); }
+    float a = x[0] > x[2] ? x[0] : x[2], b = x[1] > x[3] ? x[1] : x[3];
+    return a > b ? a : b;
 }
 
-/* e^x to about 1 ulp: 0 below -87.3, infinite above 88.7, NaN for NaN.  x = n ln 2 + r, |r| <= ln 2 / 2, and a polynomial of
+/* e^x to about 1 ulp: 0 below -87.3, infinite above 88.72, NaN for NaN.  x = n ln 2 + r, |r| <= ln 2 / 2, and a polynomial of
  * degree 7 in r (Taylor coefficients tuned for the interval). */
 INLINE vf v_exp(vf x)
 {
-    vf clamped = v_select(x < -87.3f, v_set(-87.3f), x);
-    clamped = v_select(clamped > 88.7f, v_set(88.7f), clamped);
+    vf clamped = v_min(v_set(89), v_max(v_set(-87.3f), x));           /* a NaN goes through */
     vf n = (clamped * 1.44269504f + 12582912.0f) - 12582912.0f;       /* rounds to the nearest integer */
     vf r = clamped - n * 0.693359375f;
     r = r + n * 2.12194440e-4f;
@@ -88,9 +105,7 @@ INLINE vf v_exp(vf x)
     vi e = __builtin_convertvector(n, vi);
     vf half = (vf)(((e >> 1) + 127) << 23), rest = (vf)((e - (e >> 1) + 127) << 23);   /* two steps: 2^128 overflows one */
     vf y = p * half * rest;
-    y = v_select(x < -87.3f, v_set(0), y);
-    y = v_select(x > 88.7f, v_set(__builtin_inff()), y);
-    return v_select(x == x, y, x);
+    return (vf)((vi)y & ~(x < -87.3f));
 }
 
 /* The same for x <= 0 (or NaN), with fewer steps: exactly 0 below -86. */
