@@ -100,5 +100,5 @@ int main(void)
         test_curve((enum activation)kind);
     }
     test_ends();
-    return test_end("activation");
+    return test_end("test_activation");
 }

@@ -247,5 +247,5 @@ int main(void)
         test_packing(i);
         test_split(i);
     }
-    return test_end("model");
+    return test_end("test_model");
 }

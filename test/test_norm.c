@@ -168,5 +168,5 @@ int main(void)
     test_qk(5, 3, 1, 7);
     test_qk(131, 4, 2, 64);
     test_qk(140, 2, 2, 33);
-    return test_end("norm");
+    return test_end("test_norm");
 }

@@ -186,5 +186,5 @@ int main(void)
     test_streams(100003);
     test_streams(5000011);
     test_model_step();
-    return test_end("optim");
+    return test_end("test_optim");
 }

@@ -71,5 +71,5 @@ int main(void)
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (int first = 0; first < 3; first++) test_shape(&shapes[i], first == 0 ? 0 : first == 1 ? 4093 : 1000003);
     test_origin();
-    return test_end("rope");
+    return test_end("test_rope");
 }

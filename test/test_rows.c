@@ -104,5 +104,5 @@ int main(void)
     test_value(1, 1);
     test_value(5, 13);
     test_value(41, 1031);
-    return test_end("rows");
+    return test_end("test_rows");
 }

@@ -208,5 +208,5 @@ int main(void)
     test_neighbours();
     test_greedy();
     test_limits();
-    return test_end("sample");
+    return test_end("test_sample");
 }

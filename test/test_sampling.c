@@ -219,5 +219,5 @@ int main(void)
     test_ties();
     test_frequencies();
     test_bits();
-    return test_end("sampling");
+    return test_end("test_sampling");
 }

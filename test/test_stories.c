@@ -93,7 +93,7 @@ int main(void)
         !test_shared(tokenizer_path, sizeof tokenizer_path, "data/model-stories260K/tok512.bin") ||
         !(file.f = fopen(model_path, "rb"))) {
         test_skip("the story model is not here");
-        return test_end("stories");
+        return test_end("test_stories");
     }
     threads_start(2);
     struct config c = read_config(&file);
@@ -108,5 +108,5 @@ int main(void)
     decode(text, sizeof text, tokenizer_path, tokens, result.n);
     test_check(strncmp(text, story, strlen(story)) == 0, __FILE__, __LINE__, "the story is\n%s", text);
     tiny_close(&t);
-    return test_end("stories");
+    return test_end("test_stories");
 }
