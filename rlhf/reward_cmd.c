@@ -126,8 +126,10 @@ static int rubbish(struct reward_cmd *c, const char *line, size_t length, int ha
 {
     char shown[80], how[64];
     end_process(c, 0, how, sizeof how);
+    text_escape(shown, sizeof shown, line, length);
+    if (n == 0) return fail(error, EXIT_DATA, "the reward program '%s' wrote \"%s\" without being asked", c->command, shown);
     return fail(error, EXIT_DATA, "the reward program '%s' wrote \"%s\" as reward %d of %d: expected one finite number on a line of its own",
-                c->command, text_escape(shown, sizeof shown, line, length), have + 1, n);
+                c->command, shown, have + 1, n);
 }
 
 /* Takes whole lines out of c->said as numbers.  Returns the new count, or -1. */
@@ -158,10 +160,22 @@ static ssize_t moved(ssize_t result)
     return result < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : -1;
 }
 
+/* What the program said while nobody had asked would be taken for answers, and every later reward would belong to another. */
+static int check_silence(struct reward_cmd *c, int n, struct error *error)
+{
+    char data[256];
+    ssize_t k = moved(read(c->from, data, sizeof data));
+    if (k < 0) return program_ended(c, 0, n, error);
+    if (k == 0) return 0;
+    bytes_add(&c->said, data, (size_t)k);
+    return take_numbers(c, NULL, 0, 0, error) < 0 ? -1 : 0;
+}
+
 int reward_cmd_ask(struct reward_cmd *c, float *reward, int n, const char *requests, size_t size, struct error *error)
 {
     size_t sent = 0;
     int have = 0;
+    if (check_silence(c, n, error) != 0) return -1;
     double last = seconds_now();
     while (have < n || sent < size) {
         struct pollfd fd[2] = {{.fd = c->from, .events = POLLIN}, {.fd = sent < size ? c->to : -1, .events = POLLOUT}};

@@ -49,17 +49,25 @@ int main(void)
     CHECK(ask("n=0; while read -r x; do n=$((n + 1)); printf '%d%4000s\\n' $n ' '; done", 5, N, 1, &error) == 0 && reward[N - 1] == N);
 
     refused("exit 3", 5, "ended with exit code 3 after 0 of 10 rewards");
-    refused("echo 1; kill -9 $$", 5, "was killed by signal 9 after 1 of 10");
+    refused("read -r x; echo 1; kill -9 $$", 5, "was killed by signal 9 after 1 of 10");
     refused("no-such-program-here 2>/dev/null", 5, "ended with exit code 127");
     refused("sleep 60", 0.3, "silent for 0.3 seconds after 0 of 10");
-    refused("echo 1; while read -r x; do :; done", 0.3, "silent for 0.3 seconds after 1 of 10");
+    refused("read -r x; echo 1; while read -r x; do :; done", 0.3, "silent for 0.3 seconds after 1 of 10");
     refused("sed -u 's/.*/good/'", 5, "wrote \"good\" as reward 1 of 10");
     refused("sed -u 's/.*/1 2/'", 5, "wrote \"1 2\"");
     refused("sed -u 's/.*//'", 5, "wrote \"\"");
     refused("sed -u 's/.*/nan/'", 5, "wrote \"nan\"");
     refused("sed -u 's/.*/1e300/'", 5, "wrote \"1e300\"");
-    refused("head -c 100000 /dev/zero; cat >/dev/null", 5, "wrote \"\\x00\\x00");
-    refused("for i in 1 2 3 4 5 6 7 8 9 10 11; do echo 1; done; cat >/dev/null", 5, "as reward 11 of 10");
+    refused("read -r x; head -c 100000 /dev/zero; cat >/dev/null", 5, "wrote \"\\x00\\x00");
+    refused("read -r x; printf '1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n11\n'; cat >/dev/null", 5, "wrote \"11\" as reward 11 of 10");
+
+    /* A number too many that comes later must not become the answer to the next question. */
+    struct reward_cmd *c;
+    CHECK(reward_cmd_open(&c, "while read -r x; do echo 1; sleep 0.1; echo 2; done", 5, &error) == 0);
+    CHECK(reward_cmd_ask(c, reward, 1, requests.data, requests.size / N, &error) == 0 && reward[0] == 1);
+    usleep(400000);
+    CHECK(reward_cmd_ask(c, reward, 1, requests.data, requests.size / N, &error) != 0 && strstr(error.text, "wrote \"2\" without being asked"));
+    reward_cmd_close(c);
     bytes_free(&requests);
     return test_end("test_reward_cmd");
 }
