@@ -1,0 +1,296 @@
+/* test_rm_data.c - every shape of a ranking, what is dropped and why, cuts, groups, the split; and scores at the last token. */
+#include "rm/data.h"
+#include "rm/ranking.h"
+#include "rm/score.h"
+#include "test/tiny.h"
+#include "test/words.h"
+
+/* ---- shapes ---- */
+
+struct shown { char text[4000]; int n; };
+
+static void show(void *self, struct ranking *r)
+{
+    static const char letter[] = "suat";
+    struct shown *s = self;
+    char *out = s->text;
+    size_t size = sizeof s->text;
+    for (int i = 0; i < r->prompt.count; i++)
+        s->n += snprintf(out + s->n, size - (size_t)s->n, "%c:%s|", letter[r->prompt.message[i].role], r->prompt.message[i].content);
+    for (int i = 0; i < r->answers.count; i++)
+        s->n += snprintf(out + s->n, size - (size_t)s->n, " %g=%s", r->quality[i], r->answers.message[i].content);
+    s->n += snprintf(out + s->n, size - (size_t)s->n, "%s%s;", r->fault ? " !" : "", r->fault ? r->fault : "");
+}
+
+static void expect(int line, const char *json, bool ranked, const char *want)
+{
+    struct shown s = {0};
+    struct error error = {0};
+    json_t *row = json_loads(json, JSON_DECODE_ANY, NULL);
+    int status = rankings_from_json(row, ranked, show, &s, &error);
+    test_check(status == 0 && strcmp(s.text, want) == 0, __FILE__, line, "%s gives {%s} %s, expected {%s}", json, s.text, error.text, want);
+    json_decref(row);
+}
+
+static void refuse(int line, const char *json, const char *part)
+{
+    struct shown s = {0};
+    struct error error = {0};
+    json_t *row = json_loads(json, JSON_DECODE_ANY, NULL);
+    int status = rankings_from_json(row, true, show, &s, &error);
+    test_check(status == -1 && error.exit_code == EXIT_DATA && strstr(error.text, part), __FILE__, line, "%s: %d {%s}, expected {%s}", json, status,
+               error.text, part);
+    json_decref(row);
+}
+
+#define MESSAGE(role, text) "{\"role\":\"" role "\",\"content\":\"" text "\"}"
+
+static void test_shapes(void)
+{
+    expect(__LINE__, "{\"prompt\":\"p\",\"chosen\":\"a\",\"rejected\":\"b\"}", true, "u:p| 1=a 0=b;");
+    expect(__LINE__, "{\"prompt\":[" MESSAGE("system", "s") "," MESSAGE("user", "p") "],\"chosen\":[" MESSAGE("assistant", "a") "],\"rejected\":" MESSAGE("assistant", "b") "}",
+           true, "s:s|u:p| 1=a 0=b;");
+    expect(__LINE__, "{\"prompt\":\"p\",\"chosen\":[" MESSAGE("user", "p") "," MESSAGE("assistant", "a") "],\"rejected\":[" MESSAGE("user", "p") "," MESSAGE("assistant", "b") "]}",
+           true, "u:p| 1=a 0=b;");
+    expect(__LINE__, "{\"chosen\":[" MESSAGE("user", "p") "," MESSAGE("assistant", "a") "],\"rejected\":[" MESSAGE("user", "p") "," MESSAGE("assistant", "b") "]}",
+           true, "u:p| 1=a 0=b;");
+    expect(__LINE__, "{\"chosen\":\"\\n\\nHuman: p\\n\\nAssistant: a\\n\\nHuman: q\\n\\nAssistant: c\",\"rejected\":\"\\n\\nHuman: p\\n\\nAssistant: a\\n\\nHuman: q\\n\\nAssistant:\"}",
+           true, "u:p|a:a|u:q| 1=c 0=;");
+    expect(__LINE__, "{\"chosen\":\"\\n\\nHuman: p\\n\\nAssistant: a\",\"rejected\":\"\\n\\nHuman: q\\n\\nAssistant: b\"}", true,
+           "u:p| 1=a 0=b !the answers' prompts differ;");
+    expect(__LINE__, "{\"chosen\":\"\\n\\nHuman: p\",\"rejected\":\"\\n\\nHuman: p\\n\\nAssistant: b\"}", true,
+           "u:p| 0=b !a dialogue that does not end with an answer;");
+    expect(__LINE__, "{\"chosen_messages\":[" MESSAGE("system", "s") "," MESSAGE("user", "p") "," MESSAGE("assistant", "a") "],\"rejected_messages\":[" MESSAGE("system", "s") ","
+           MESSAGE("user", "p") "," MESSAGE("assistant", "b") "]}", true, "s:s|u:p| 1=a 0=b;");
+    expect(__LINE__, "{\"conversations\":[{\"from\":\"system\",\"value\":\"s\"},{\"from\":\"human\",\"value\":\"p\"}],\"chosen\":{\"from\":\"gpt\",\"value\":\"a\"},\"rejected\":\"b\"}",
+           true, "s:s|u:p| 1=a 0=b;");
+    expect(__LINE__, "{\"instruction\":\"p\",\"input\":\"i\",\"output\":\"o\",\"chosen\":\"a\",\"rejected\":\"b\"}", true, "u:p\n\ni| 1=a 0=b;");
+    expect(__LINE__, "{\"question\":\"p\",\"response_j\":\"a\",\"response_k\":\"b\"}", true, "u:p| 1=a 0=b;");
+    expect(__LINE__, "{\"prompt\":\"p\",\"responses\":[\"a\",\"b\",\"c\"],\"ranks\":[2,1,2]}", true, "u:p| -2=a -1=b -2=c;");
+    expect(__LINE__, "{\"prompt\":\"p\",\"responses\":[\"a\"," MESSAGE("assistant", "b") "],\"scores\":[0.5,-1]}", true, "u:p| 0.5=a -1=b;");
+
+    const char *tree = "{\"prompt\":{\"text\":\"p\",\"role\":\"prompter\",\"replies\":["
+        "{\"text\":\"a\",\"role\":\"assistant\",\"rank\":1,\"replies\":[{\"text\":\"q\",\"role\":\"prompter\",\"replies\":["
+            "{\"text\":\"c\",\"role\":\"assistant\",\"rank\":0,\"replies\":[]},{\"text\":\"d\",\"role\":\"assistant\",\"rank\":1,\"replies\":[]}]}]},"
+        "{\"text\":\"b\",\"role\":\"assistant\",\"rank\":0,\"replies\":[{\"text\":\"r\",\"role\":\"prompter\",\"replies\":[{\"text\":\"e\",\"role\":\"assistant\",\"rank\":0}]}]},"
+        "{\"text\":\"x\",\"role\":\"assistant\",\"rank\":2,\"deleted\":true},{\"text\":\"y\",\"role\":\"assistant\"}]}}";
+    expect(__LINE__, tree, true, "u:p| -1=a -0=b;u:p|a:a|u:q| -0=c -1=d;");
+
+    expect(__LINE__, "{\"prompt\":\"p\",\"response\":\"a\"}", false, "u:p| 0=a;");
+    expect(__LINE__, "{\"messages\":[" MESSAGE("user", "p") "," MESSAGE("assistant", "a") "]}", false, "u:p| 0=a;");
+    expect(__LINE__, "{\"prompt\":\"p\",\"responses\":[\"a\",\"b\"]}", false, "u:p| 0=a 0=b;");
+    expect(__LINE__, "{\"prompt\":\"p\"}", false, " !a dialogue that does not end with an answer;");
+
+    refuse(__LINE__, "{\"prompt\":\"p\",\"chosen\":\"a\"}", "rejected");
+    refuse(__LINE__, "{\"prompt\":\"p\",\"response\":\"a\"}", "not a ranking");
+    refuse(__LINE__, "{\"prompt\":\"p\",\"chosen\":3,\"rejected\":\"b\"}", "chosen");
+    refuse(__LINE__, "{\"prompt\":\"p\",\"chosen\":[" MESSAGE("user", "q") "],\"rejected\":\"b\"}", "chosen");
+    refuse(__LINE__, "{\"chosen\":\"a\",\"rejected\":\"b\"}", "Human");
+    refuse(__LINE__, "{\"prompt\":\"p\",\"responses\":[\"a\",\"b\"]}", "ranks");
+    refuse(__LINE__, "{\"prompt\":\"p\",\"responses\":[\"a\",\"b\"],\"ranks\":[1]}", "2 responses, but 1 ranks");
+    refuse(__LINE__, "{\"prompt\":\"p\",\"responses\":[\"a\",\"b\"],\"ranks\":[1,\"x\"]}", "ranks[1]");
+    refuse(__LINE__, "{\"prompt\":\"p\",\"responses\":\"a\",\"ranks\":[1]}", "responses");
+    refuse(__LINE__, "{\"responses\":[\"a\",\"b\"],\"ranks\":[1,2]}", "expected one of the keys");
+    refuse(__LINE__, "{\"prompt\":{\"replies\":[]}}", "text");
+    refuse(__LINE__, "[]", "object");
+}
+
+/* ---- reading ---- */
+
+static int read_text(struct rm_data *d, const char *text, const struct chat *c, double share, int limit, struct error *error)
+{
+    char *path = words_file("rankings.jsonl", text, strlen(text));
+    int status = rm_data_read(d, &path, 1, c, share, limit, error);
+    free(path);
+    return status;
+}
+
+static void test_reading(void)
+{
+    struct tokenizer *t = words_tokenizer();
+    struct chat c;
+    struct rm_data d;
+    struct error error;
+    chat_open(&c, TEMPLATE_QUARTET, t);
+    CHECK(read_text(&d, "{\"prompt\":\"p\",\"responses\":[\"one\",\"two\",\"three\",\"\"],\"ranks\":[1,2,2,0]}\n"       /* 2 pairs: three and two tie */
+                        "{\"prompt\":\"p\",\"chosen\":\"x\",\"rejected\":\"y</s>\"}\n"
+                        "{\"prompt\":\"p\",\"chosen\":\"x\",\"rejected\":\"x\"}\n"
+                        "{\"prompt\":\"p\",\"chosen\":\"x\",\"rejected\":\" \"}\n"
+                        "{\"prompt\":\"p\",\"responses\":[\"a\",\"b\"],\"scores\":[1,1]}\n"
+                        "{\"chosen\":\"\\n\\nHuman: p\\n\\nAssistant: a\",\"rejected\":\"\\n\\nHuman: q\\n\\nAssistant: b\"}\n"
+                        "{\"prompt\":\"\",\"chosen\":\"x\",\"rejected\":\"y\"}\n"
+                        "{\"prompt\":[" MESSAGE("user", "p") "," MESSAGE("assistant", "a") "],\"chosen\":\"x\",\"rejected\":\"y\"}\n", &c, 0, 60, &error) == 0);
+    const struct rankings *k = &d.train;
+    CHECK(k->groups == 2 && k->answers == 5 && k->pairs == 3 && tally_get(&d.read, "rankings read") == 8);
+    CHECK(tally_get(&d.dropped, "fewer than two different answers") == 2 && tally_get(&d.dropped, "all answers are tied") == 1 &&
+          tally_get(&d.dropped, "the answers' prompts differ") == 1 && tally_get(&d.dropped, "an empty user message") == 1 &&
+          tally_get(&d.dropped, "a prompt that ends with an answer") == 1);
+    CHECK(tally_get(&d.changed, "empty answers left out") == 2 && tally_get(&d.changed, "answers left out: equal to another of the same prompt") == 1);
+    CHECK(k->first[0] == 0 && k->first[1] == 3 && k->first[2] == 5 && k->quality[0] == -1 && k->quality[2] == -2);
+    uint64_t tokens = 0;
+    for (uint32_t a = 0; a < k->answers; a++) {          /* bos, user, p, end, assistant: 5; the answer and its end token */
+        static const uint32_t spoken[] = {4, 4, 6, 2, 2};
+        CHECK(k->spoken[a] == spoken[a] && k->length[a] == 5 + spoken[a] && k->start[a] == tokens && k->id[tokens + k->length[a] - 1] == c.end);
+        tokens += k->length[a];
+    }
+    CHECK(tokens == k->tokens && k->group_tokens[0] == 29 && k->group_tokens[1] == 14 && d.largest == 29);
+    rm_data_free(&d);
+
+    CHECK(read_text(&d, "{\"prompt\":\"p\",\"chosen\":\"x\",\"rejected\":\"x\"}\n", &c, 0, 60, &error) == -1 && error.exit_code == EXIT_DATA &&
+          strstr(error.text, "no ranking to train on") && strstr(error.text, "fewer than two different answers"));
+    CHECK(read_text(&d, "{\"prompt\":\"p\",\"chosen\":\"x\",\"rejected\":\"y\"}\n{\"prompt\":\"p\"}\n", &c, 0, 60, &error) == -1 &&
+          strstr(error.text, "rankings.jsonl:2: not a ranking"));
+    tokenizer_free(t);
+}
+
+/* A prompt loses its first turns, never the system message or the last question; an answer is cut and keeps its end token. */
+static void test_cutting(void)
+{
+    struct tokenizer *t = words_tokenizer();
+    struct chat c;
+    struct rm_data d;
+    struct error error;
+    chat_open(&c, TEMPLATE_QUARTET, t);
+    const char *row = "{\"prompt\":[" MESSAGE("system", "S") "," MESSAGE("user", "1") "," MESSAGE("assistant", "2") "," MESSAGE("user", "3") "," MESSAGE("assistant", "4") ","
+                      MESSAGE("user", "5") "],\"chosen\":\"abc\",\"rejected\":\"defghijklm\"}\n";
+    /* bos + 6 messages of 3 + header = 20; without one turn 14, without two 8; answers 4 and 11 */
+    for (int limit = 8; limit <= 32; limit++) {
+        int status = read_text(&d, row, &c, 0, limit, &error);
+        if (limit < 10) { CHECK(status == -1 && strstr(error.text, "too long")); continue; }     /* 8 + limit / 4 > limit */
+        uint32_t prompt = limit >= 31 ? 20 : limit >= 25 ? 14 : 8;
+        CHECK(status == 0 && d.train.groups == 1);
+        CHECK(d.train.length[0] == (uint32_t)int_min(limit, (int)prompt + 4) && d.train.length[1] == (uint32_t)int_min(limit, (int)prompt + 11));
+        CHECK(tally_get(&d.changed, "answers cut: too long") == (uint64_t)((limit < 12) + (limit < 19)));
+        CHECK(tally_get(&d.changed, "prompts that lost their earliest turns: too long") == (prompt < 20));
+        struct bytes b = {0};
+        tokenizer_decode(&b, t, d.train.id, d.train.length[0]);
+        CHECK(strncmp(b.data, "<|endoftext|><|system|>S<|end|><|user|>", 38) == 0 && strstr(b.data, "<|user|>5<|end|><|assistant|>a"));
+        CHECK(d.train.id[d.train.length[0] - 1] == c.end && d.train.id[d.train.tokens - 1] == c.end);
+        bytes_free(&b);
+        rm_data_free(&d);
+    }
+    tokenizer_free(t);
+}
+
+static void test_split(void)
+{
+    struct tokenizer *t = words_tokenizer();
+    struct chat c;
+    struct rm_data d;
+    struct error error;
+    struct bytes text = {0};
+    chat_open(&c, TEMPLATE_QUARTET, t);
+    for (int i = 0; i < 2000; i++)
+        bytes_text(&text, "{\"prompt\":[" MESSAGE("user", "question %d") "," MESSAGE("assistant", "%d") "," MESSAGE("user", "more") "],\"chosen\":\"x%d\",\"rejected\":\"y\"}\n",
+                   i % 500, i, i);
+    CHECK(read_text(&d, text.data, &c, 0.1, 200, &error) == 0 && d.train.groups + d.validation.groups == 2000);
+    CHECK(fabs((double)d.validation.groups / 2000 - 0.1) < 4 * sqrt(0.09 / 500));
+    bool held[500] = {0}, overlap = false;
+    for (int half = 1; half >= 0; half--) {
+        const struct rankings *k = half ? &d.validation : &d.train;
+        for (uint32_t a = 0; a < k->answers; a++) {
+            struct bytes b = {0};
+            tokenizer_decode(&b, t, k->id + k->start[a], k->length[a]);
+            int q = atoi(strstr(b.data, "question ") + 9);
+            if (half) held[q] = true;
+            else overlap = overlap || held[q];
+            bytes_free(&b);
+        }
+    }
+    CHECK(!overlap);
+    rm_data_free(&d);
+    bytes_free(&text);
+    tokenizer_free(t);
+}
+
+/* ---- scores ---- */
+
+/* A sequence's score is read at its last token: the same bits alone and packed, whatever its neighbours; constants applied. */
+static void test_scores(void)
+{
+    struct config c = tiny_config(7, NULL);
+    struct tiny t;
+    int lengths[] = {5, 11, 1, 8};
+    c.score_mean = 0.3;
+    c.score_std = 2.5;
+    tiny_open(&t, &c, &(struct model_use){.train = true, .max_tokens = 32, .max_sequences = 8}, 3);
+    struct batch all = tiny_batch(lengths, 4, c.vocab, 1);
+    float together[4], alone, rewards[4];
+    score_raw(together, &t.m, &all, false);
+    score_rewards(rewards, &t.m, &all);
+    for (int s = 0; s < 4; s++) {
+        struct batch one = tiny_batch(&lengths[s], 1, c.vocab, 2);
+        memcpy(one.tokens, all.tokens + all.offsets[s], (size_t)lengths[s] * sizeof(int));
+        score_raw(&alone, &t.m, &one, false);
+        CHECK(alone == together[s]);
+        CHECK(close_to((double)rewards[s], ((double)alone - 0.3) / 2.5, 1e-6, 1e-7));
+        tiny_batch_free(&one);
+    }
+
+    /* The gradient of a ranking's loss, all the way down: finite differences in a few weights; the bias's is 0. */
+    double quality[] = {1, 3, 2, 2}, scores[4], d[4];
+    float dscores[4];
+    struct ranking_options plain = {0};
+    score_raw(together, &t.m, &all, true);
+    for (int s = 0; s < 4; s++) scores[s] = (double)together[s];
+    double loss = ranking_loss(d, scores, quality, 4, &plain, NULL);
+    for (int s = 0; s < 4; s++) dscores[s] = (float)d[s];
+    score_backward(&t.m, &all, dscores);
+    CHECK(loss > 0);
+    float bias, *weights = t.m.params.all, *grads = host_alloc(t.m.params.count, sizeof *grads);
+    device_get(&bias, t.m.grads.score_bias, sizeof bias);
+    device_get(grads, t.m.grads.all, t.m.params.count * sizeof *grads);
+    CHECK(fabs((double)bias) < 1e-7);
+    int bad = 0, probes = 0;
+    for (size_t i = 3; i < t.m.params.count; i += t.m.params.count / 60) {
+        float keep, moved;
+        double two[2];
+        device_get(&keep, weights + i, sizeof keep);
+        if (keep == 0) continue;                     /* the gaps between parameters */
+        for (int side = 0; side < 2; side++) {
+            moved = keep + (side ? -1e-2f : 1e-2f);
+            device_put(weights + i, &moved, sizeof moved);
+            params_pack(&t.m.params, &c);
+            score_raw(together, &t.m, &all, false);
+            for (int s = 0; s < 4; s++) scores[s] = (double)together[s];
+            two[side] = ranking_loss(NULL, scores, quality, 4, &plain, NULL);
+        }
+        device_put(weights + i, &keep, sizeof keep);
+        probes++;
+        bad += !close_to((double)grads[i], (two[0] - two[1]) / 2e-2, 2e-2, 3e-4);
+    }
+    CHECK(probes > 20 && bad == 0);
+    free(grads);
+    tiny_batch_free(&all);
+    tiny_close(&t);
+}
+
+/* The head starts with deviation 1 / sqrt(C + 1). */
+static void test_head(void)
+{
+    struct config c = tiny_config(7, NULL);
+    struct tiny t;
+    c.channels = 768;
+    c.layers = 1;
+    tiny_open(&t, &c, &(struct model_use){.max_tokens = 4, .max_sequences = 1}, 3);
+    params_init(&t.m.params, &c, 11);
+    float w[768], bias;
+    double squares = 0;
+    device_get(w, t.m.params.score, sizeof w);
+    device_get(&bias, t.m.params.score_bias, sizeof bias);
+    for (int i = 0; i < 768; i++) squares += (double)w[i] * (double)w[i];
+    CHECK(close_to(sqrt(squares / 768), 1 / sqrt(769.0), 0.1, 0) && bias == 0);
+    tiny_close(&t);
+}
+
+int main(void)
+{
+    test_shapes();
+    test_reading();
+    test_cutting();
+    test_split();
+    test_scores();
+    test_head();
+    words_clean();
+    return test_end("rm_data");
+}
