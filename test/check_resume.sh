@@ -29,17 +29,18 @@ awk -v out="$work" 'BEGIN {
 }'
 
 # ---- the command lines: program, then its run folder -----------------------------------------------------------------------
-common="--threads 2 --seed 3 --eval-every 7 --keep 2"
+common="--threads 2 --seed 3 --keep 2"
 command_of() {
     case $1 in
     pretrain) echo "$BIN/pretrain --data $work/corpus.txt --vocab-size 300 --preset llama --layers 2 --channels 64 --heads 2 --ffn 128
-        --context 64 --steps 60 --batch-tokens 1024 --micro-tokens 512 --save-every 5 --validation 0.1 --out $2 $common" ;;
+        --context 64 --steps 60 --batch-tokens 1024 --micro-tokens 512 --save-every 5 --eval-every 7 --validation 0.1 --out $2 $common" ;;
     sft) echo "$BIN/sft --model $work/pretrain --data $work/chats.jsonl --steps 60 --batch-tokens 1024 --micro-tokens 512 --lr 1e-3
-        --save-every 5 --out $2 $common" ;;
-    rm) echo "$BIN/rm --model $work/sft --data $work/ranked.jsonl --steps 40 --batch-tokens 1024 --micro-tokens 512 --save-every 5
+        --save-every 5 --eval-every 7 --out $2 $common" ;;
+    rm) echo "$BIN/rm --model $work/sft --data $work/ranked.jsonl --steps 40 --batch-tokens 1024 --micro-tokens 512 --save-every 5 --eval-every 7
         --out $2 $common" ;;
     rlhf) echo "$BIN/rlhf --policy $work/sft --reward $work/rm --prompts $work/prompts.jsonl --steps 8 --episodes 16 --minibatches 2
-        --ppo-epochs 2 --max-new-tokens 12 --micro-tokens 1024 --critic-warmup 1 --ema 0.9 --save-every 1 --out $2 $common" ;;
+        --ppo-epochs 2 --max-new-tokens 12 --micro-tokens 1024 --critic-warmup 1 --ema 0.9 --ptx-data $work/corpus.txt --ptx-coef 0.5 --kl-target 6 --kl-horizon 100 --reward-norm scale
+        --save-every 1 --out $2 $common" ;;
     esac
 }
 
