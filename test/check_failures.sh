@@ -1,0 +1,98 @@
+#!/bin/sh
+# check_failures.sh - what can go wrong around a run, seen from outside: the exit code, one sentence that says what, and nothing
+# lost.  Here with pretrain, whose loop, options and run folder are those of all programs; bad data is each program's own test.
+cd "$(dirname "$0")/.." || exit 1
+: "${BIN:=bin}"
+passed=0 failed=0 skipped=0
+[ -x "$BIN/pretrain" ] || { echo "skipped: pretrain is not built"; echo "check_failures: 0 passed, 0 failed, 1 skipped"; exit 0; }
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+awk 'BEGIN { srand(1); for (i = 0; i < 3000; i++) printf "%s%s", substr("the red fox sees an old stone house by the green river", 1 + int(30 * rand()), 20), i % 9 ? " " : "\n" }' >"$work/text.txt"
+model="--layers 1 --channels 32 --heads 2 --ffn 64 --context 64 --vocab-size 300 --batch-tokens 256 --micro-tokens 256 --threads 1"
+data="--data $work/text.txt --shards $work/shards $model"
+
+verdict() {   # verdict "what" ok?
+    if [ "$2" = yes ]; then passed=$((passed + 1)); return; fi
+    failed=$((failed + 1))
+    echo "failed: $1"
+    tail -n 4 "$work/said" | cut -c1-400
+}
+
+# expect CODE "part of the sentence" command...
+expect() {
+    code=$1 sentence=$2
+    shift 2
+    timeout 60 "$@" >"$work/said" 2>&1
+    got=$?
+    ok=no
+    [ "$got" -eq "$code" ] && grep -qF -- "$sentence" "$work/said" && ok=yes
+    verdict "code $got, expected $code and \"$sentence\": $*" $ok
+}
+
+pretrain="$BIN/pretrain $data"
+
+# ---- the command line ----
+expect 64 "unknown option --batch-tokns: did you mean --batch-tokens?" $pretrain --out "$work/x" --batch-tokns 4
+expect 64 "--lr: 'fast' is not a number" $pretrain --out "$work/x" --lr fast
+expect 64 "--lr: 11 is out of range (expected 0 to 10)" $pretrain --out "$work/x" --lr 11
+expect 64 "--steps: '4q' is not a whole number" $pretrain --out "$work/x" --steps 4q
+expect 64 "--time-limit: '2w' is not a time" $pretrain --out "$work/x" --time-limit 2w
+expect 64 "--schedule: 'cos' is none of" $pretrain --out "$work/x" --schedule cos
+expect 64 "--steps needs a value" $pretrain --out "$work/x" --steps
+printf 'steps = 3\nlr = fast\n' >"$work/conf"
+expect 64 "$work/conf:2: --lr: 'fast' is not a number" $pretrain --out "$work/x" --config "$work/conf"
+expect 66 "$work/none" $pretrain --out "$work/x" --config "$work/none"
+expect 0 "quartet" "$BIN/pretrain" --version
+[ -e "$work/x" ] && got=no || got=yes
+verdict "a refused command line leaves no folder" $got
+
+# ---- the run folder ----
+expect 74 "cannot be created" $pretrain --out /proc/quartet --steps 1
+expect 74 "cannot be created" $pretrain --out "$work/text.txt/run" --steps 1
+expect 0 "done: 4 steps" $pretrain --out "$work/run" --steps 4 --save-every 2
+expect 0 "all 4 steps are done already" $pretrain --out "$work/run" --steps 4 --save-every 2
+expect 78 "--lr is 0.002 now, but the run was started with 0.001" $pretrain --out "$work/run" --steps 6 --lr 0.002
+expect 78 "--resume never" $pretrain --out "$work/run" --steps 6 --resume never
+expect 0 "resumes from step 4" $pretrain --out "$work/run" --steps 6 --save-every 5
+expect 0 "done: 6 steps" "$BIN/pretrain" --config "$work/run/run.conf" --out "$work/again"
+expect 0 "done: 6 steps" "$BIN/pretrain" --config "$work/again/run.conf" --out "$work/third" --threads 2
+expect 0 "equal" "$BIN/ckpt" diff --tensors "$work/again" "$work/third"
+if [ -x "$BIN/sft" ]; then
+    printf '{"prompt":"a","response":"b"}\n' >"$work/chat.jsonl"
+    expect 78 "holds a run of pretrain, not of sft" "$BIN/sft" --model "$work/run" --data "$work/chat.jsonl" --out "$work/run"
+fi
+$pretrain --out "$work/busy" --steps 1000000 >"$work/busy.log" 2>&1 &
+pid=$!
+i=0
+while [ $i -lt 500 ] && [ ! -s "$work/busy/metrics.jsonl" ]; do sleep 0.02; i=$((i + 1)); done
+expect 78 "is in use by pretrain (process $pid)" $pretrain --out "$work/busy" --steps 1000000
+kill -INT "$pid"
+wait "$pid"
+[ $? -eq 75 ] && got=yes || got=no
+verdict "SIGINT ends with code 75" $got
+expect 75 "time limit" $pretrain --out "$work/busy" --steps 1000000 --time-limit 1
+
+# ---- diverging, and too large ----
+expect 65 "not finite" $pretrain --out "$work/wild" --steps 400 --lr 10 --clip 0 --warmup 0 --schedule constant --beta1 0 --beta2 0 --eps 1e-20 \
+    --weight-decay 10
+expect 70 "of memory" "$BIN/pretrain" --data "$work/text.txt" --shards "$work/shards" --layers 400 --channels 65536 --vocab-size 300 --out "$work/huge"
+
+# ---- a full disk: files may not grow beyond what the logs need (ulimit counts 512 or 1024 bytes) ----
+expect 0 "done: 4 steps" $pretrain --out "$work/full" --steps 4
+expect 74 "3 checkpoints in a row could not be saved" sh -c "ulimit -f 40; exec $pretrain --out $work/full --steps 40 --save-every 6"
+expect 0 ": ok (" "$BIN/ckpt" verify "$work/full"
+[ -z "$(find "$work/full" -name '*tmp*')" ] && got=yes || got=no
+verdict "nothing half-written is left behind" $got
+expect 0 "resumes from step 4" $pretrain --out "$work/full" --steps 8
+
+# ---- streams that are closed or broken ----
+( exec <&- 2>&-; exec $pretrain --out "$work/closed" --steps 3 )
+[ $? -eq 0 ] && [ -f "$work/closed/final.ckpt" ] && got=yes || got=no
+verdict "closed standard streams do not matter" $got
+$pretrain --out "$work/pipe" --steps 3 2>&1 >/dev/null | true
+i=0
+while [ $i -lt 250 ] && [ ! -f "$work/pipe/final.ckpt" ]; do sleep 0.02; i=$((i + 1)); done
+expect 0 ": ok (" "$BIN/ckpt" verify "$work/pipe"
+
+echo "check_failures: $passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]
