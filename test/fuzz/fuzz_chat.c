@@ -1,0 +1,103 @@
+/* fuzz_chat.c - libFuzzer target: any JSON as a dialogue and as a ranking, any text as an hh transcript.  What is understood must
+ * render in every template with as many control tokens as its shape asks for, and a prompt must be a prefix. */
+#include "rm/data.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static bool once(void *self, const char **text, size_t *length)
+{
+    bool *done = self;
+    if (*done) return false;
+    *done = true;
+    *text = "the the user user ### ### ";
+    *length = strlen(*text);
+    return true;
+}
+
+struct bound { struct tokenizer *tokenizer; struct chat chat[TEMPLATE_VICUNA + 1]; };
+
+static struct bound *bound(void)
+{
+    static struct bound b;
+    struct tokenizer_training how = {.vocab = 264, .pattern = PATTERN_GPT2};
+    struct error error;
+    bool done = false;
+    if (b.tokenizer) return &b;
+    if (tokenizer_train(&b.tokenizer, once, &done, &how, &error)) die("%s", error.text);
+    for (enum chat_template t = TEMPLATE_QUARTET; t <= TEMPLATE_VICUNA; t++) chat_open(&b.chat[t], t, b.tokenizer);
+    return &b;
+}
+
+static void render(const struct chat *c, struct dialogue *d)
+{
+    struct ids whole = {0}, prompt = {0}, ends = {0};
+    struct bytes mask = {0};
+    int answers = 0;
+    chat_render(c, d, CHAT_TRAIN_ASSISTANT, false, &whole, &mask, &ends);
+    if (mask.size != whole.count || ends.count != (size_t)d->count) abort();
+    for (int i = 0; i < d->count; i++) {
+        if (d->message[i].role != ROLE_ASSISTANT) continue;
+        answers++;
+        if (whole.id[ends.id[i] - 1] != c->end || !mask.data[ends.id[i] - 1]) abort();
+        struct dialogue before = *d;
+        before.count = i;
+        prompt.count = 0;
+        if (i == 0) continue;
+        chat_render(c, &before, CHAT_TRAIN_ASSISTANT, true, &prompt, NULL, NULL);
+        if (prompt.count >= whole.count || memcmp(prompt.id, whole.id, prompt.count * sizeof(int)) != 0) abort();
+    }
+    size_t trained_ends = 0;
+    for (size_t i = 0; i < whole.count; i++)
+        if (mask.data[i] && tokenizer_is_special(c->tokenizer, whole.id[i])) trained_ends++;
+    if (trained_ends != (size_t)answers) abort();
+    free(whole.id);
+    free(prompt.id);
+    free(ends.id);
+    bytes_free(&mask);
+}
+
+static void render_all(struct dialogue *d)
+{
+    struct bound *b = bound();
+    (void)dialogue_held_out(d, 0.5);
+    for (enum chat_template t = TEMPLATE_QUARTET; t <= TEMPLATE_VICUNA; t++) render(&b->chat[t], d);
+}
+
+static void take(void *self, struct ranking *r)
+{
+    struct bound *b = bound();
+    struct ids ids = {0}, ends = {0};
+    struct tally changed = {0};
+    int prompt, limit = 40;
+    const char *why = ranking_tokens(&ids, &ends, &prompt, r, &b->chat[TEMPLATE_QUARTET], limit, *(bool *)self, &changed);
+    for (size_t i = 0; !why && i < ends.count; i++) {
+        int start = i ? ends.id[i - 1] : 0;
+        if (ends.id[i] - start > limit || ends.id[i] - start <= prompt || ids.id[ends.id[i] - 1] != b->chat[TEMPLATE_QUARTET].end) abort();
+    }
+    free(ids.id);
+    free(ends.id);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    const char *text = (const char *)data;
+    struct error error;
+    struct dialogue d = {0};
+    if (dialogue_from_hh(&d, text, size, &error) == 0) render_all(&d);
+    dialogue_free(&d);
+    json_t *row = json_loadb(text, size, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+    if (!row) return 0;
+    for (enum chat_format format = FORMAT_AUTO; format <= FORMAT_PROMPT; format++) {
+        if (dialogue_from_json(&d, row, format, &error) == 0) render_all(&d);
+        else if (d.count != 0 || d.message || error.exit_code != EXIT_DATA) abort();
+        dialogue_free(&d);
+    }
+    bool ranked = true, any = false;
+    (void)rankings_from_json(row, true, take, &ranked, &error);
+    (void)rankings_from_json(row, false, take, &any, &error);
+    json_decref(row);
+    return 0;
+}
