@@ -72,6 +72,13 @@ static void flush_tokens(struct shard_writer *w)
     w->buffer.size = 0;
 }
 
+/* Padding belongs to the section before it, and to its checksum: no byte of a shard is unguarded. */
+static void add_zeros(struct bytes *b, uint64_t n)
+{
+    static const char zeros[64];
+    bytes_add(b, zeros, n);
+}
+
 int shard_create(struct shard_writer **out, const char *path, int id_bytes, const struct shard_source *source,
                  int n_sources, struct error *error)
 {
@@ -98,9 +105,10 @@ int shard_create(struct shard_writer **out, const char *path, int id_bytes, cons
         bytes_add(&table, source[i].path, strlen(source[i].path));
     }
     w->sources_length = table.size;
+    add_zeros(&table, round_up(HEADER + table.size, 64) - HEADER - table.size);
     w->sources_crc = crc32_of(0, table.data, table.size);
     write_at(w, table.data, table.size, HEADER);
-    w->at = round_up(HEADER + table.size, 64);
+    w->at = HEADER + table.size;
     bytes_free(&table);
     return 0;
 }
@@ -175,10 +183,11 @@ static void write_header(struct shard_writer *w, const struct shard_info *info, 
 
 int shard_commit(struct shard_writer *w, const struct shard_info *info, struct error *error)
 {
+    uint64_t end = w->at + w->buffer.size;
+    add_zeros(&w->buffer, round_up(end, 8) - end);
     flush_tokens(w);
-    uint64_t index_at = round_up(w->at, 8);
+    uint64_t index_at = w->at;
     write_at(w, w->index.data, w->index.size, index_at);
-    if (w->index.size == 0 && !w->failed && ftruncate(w->file, (off_t)index_at) != 0) w->failed = errno;
     write_header(w, info, index_at);
     if (!w->failed && fsync(w->file) != 0) w->failed = errno;
     if (close(w->file) != 0 && !w->failed) w->failed = errno;
@@ -244,9 +253,10 @@ static int check_header(struct shard *s, const unsigned char *h, uint64_t size, 
 
 static int read_sources(struct shard *s, uint64_t length, uint32_t crc, struct error *error)
 {
-    unsigned char *table = host_alloc(length + 1, 1);
-    int status = read_at(s->file, table, length, HEADER);
-    if (status != 0 || crc32_of(0, table, length) != crc)
+    size_t padded = s->tokens_at - HEADER;
+    unsigned char *table = host_alloc(padded + 1, 1);
+    int status = read_at(s->file, table, padded, HEADER);
+    if (status != 0 || crc32_of(0, table, padded) != crc)
         status = bad(s, error, "the checksum of its list of sources is wrong");
     for (uint64_t at = 0; status == 0 && at < length;) {
         uint64_t name = length - at >= SOURCE ? get_u32(table + at + 20) : length;
@@ -302,20 +312,18 @@ static void decode(int *out, const unsigned char *raw, size_t n, int id_bytes)
 
 static int verify_tokens(const struct shard *s, int vocab, struct error *error)
 {
-    uint64_t left = s->info.tokens, at = s->tokens_at;
     size_t width = (size_t)s->info.id_bytes;
     uint32_t crc = 0, top = 0;
-    unsigned char *raw = host_alloc(BLOCK, width);
-    int *ids = host_alloc(BLOCK, sizeof *ids);
+    unsigned char *raw = host_alloc(BLOCK, 1);
+    int *ids = host_alloc(BLOCK / width, sizeof *ids);
     int status = 0;
-    while (left > 0 && status == 0) {
-        size_t n = left < BLOCK ? (size_t)left : BLOCK;
-        status = read_at(s->file, raw, n * width, at);
-        crc = crc32_of(crc, raw, n * width);
-        decode(ids, raw, n, s->info.id_bytes);
-        for (size_t i = 0; i < n; i++) top = (uint32_t)ids[i] > top ? (uint32_t)ids[i] : top;
-        left -= n;
-        at += n * width;
+    for (uint64_t at = s->tokens_at; at < s->index_at && status == 0;) {
+        size_t n = s->index_at - at < BLOCK ? (size_t)(s->index_at - at) : BLOCK;
+        status = read_at(s->file, raw, n, at);
+        crc = crc32_of(crc, raw, n);
+        decode(ids, raw, n / width, s->info.id_bytes);
+        for (size_t i = 0; i < n / width; i++) top = (uint32_t)ids[i] > top ? (uint32_t)ids[i] : top;
+        at += n;
     }
     free(raw);
     free(ids);

@@ -309,9 +309,8 @@ static const struct group *find_row(const struct shards *s, uint64_t index, uint
     uint64_t at = permute(index % s->rows[TRAINING], s->rows[TRAINING], s->seed, epoch, 0);
     int g = 0;
     while (at >= s->group[g].times) at -= s->group[g++].times;
-    /* every copy has an order of its own, so that a fraction of one shows other rows in every epoch */
-    uint64_t rows = s->group[g].rows, copy = at / rows;
-    *row = permute(at % rows, rows, s->seed, epoch, 1 + copy * (uint64_t)s->n_groups + (uint64_t)g);
+    /* an order of its own within the group, so that the fraction of a copy shows other rows in every epoch */
+    *row = permute(at % s->group[g].rows, s->group[g].rows, s->seed, epoch, 1 + (uint64_t)g);
     return &s->group[g];
 }
 

@@ -38,7 +38,7 @@ void pretrain_options(struct option table[PRETRAIN_ROWS], struct pretrain *p)
         {NULL, "context", OPTION_INT, &p->context, "0", 0, 1 << 20,
          .help = "Longest sequence, and a row's tokens; 0: the preset's."},
         {NULL, "model", OPTION_TEXT, &p->model_path, .help = "Start from the weights of this checkpoint or run instead."},
-        {"Reports", "eval-tokens", OPTION_INT, &p->eval_tokens, "100k", 0, 1e15, .flags = OPTION_MAY_CHANGE,
+        {"Reports", "eval-tokens", OPTION_INT, &p->eval_tokens, "32k", 0, 1e15, .flags = OPTION_MAY_CHANGE,
          .help = "Most held-out tokens in an evaluation while training; 0: all."},
         {NULL, "eval-only", OPTION_FLAG, &p->eval_only, .flags = OPTION_NOT_SAVED,
          .help = "Print loss, bits per byte and perplexity of --model on the data (with --validation: on that share of "
