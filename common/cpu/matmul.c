@@ -13,9 +13,11 @@
 #include "common/threads.h"
 
 #include <assert.h>
+#include <math.h>
 
 enum {
     FEW = 4 * TILE_ROWS,                            /* up to here rows are not packed */
+    TASK_WORK = 512 << 10,                          /* multiply-adds: some 10 microseconds */
     PRODUCT_ROWS = PRODUCT_STRIPS * TILE_ROWS,      /* largest rectangle of a task */
 };
 
@@ -80,15 +82,44 @@ static void few_rows(const struct product *p, int j, struct scratch *s)
 }
 
 /* Strips of TILE_ROWS rows from row i on, for steps k.. of the contraction. */
-static void pack_rows(float *to, const struct product *p, int i, int end, int k, int n)
+static void pack_rows(float *to, const struct product *p, int i0, int i1, int k, int n)
 {
-    for (; i < end; i += TILE_ROWS, to += TILE_ROWS * n) {
-        int rows = int_min(TILE_ROWS, end - i);
-        const float *from = p->a_columns ? p->a + (size_t)k * p->lda + i : p->a + (size_t)i * p->lda + k;
-        if (!p->a_columns) tile_pack_strip(to, from, p->lda, rows, n);
-        else
-            for (int step = 0; step < n; step++) memcpy(to + step * rows, from + (size_t)step * p->lda, (size_t)rows * sizeof *to);
+    enum { STEPS = 8 };                             /* that many lines of a stay in the first-level cache across the strips */
+    if (!p->a_columns) {
+        for (int i = i0; i < i1; i += TILE_ROWS)
+            tile_pack_strip(to + (i - i0) * n, p->a + (size_t)i * p->lda + k, p->lda, int_min(TILE_ROWS, i1 - i), n);
+        return;
     }
+    for (int step = 0; step < n; step += STEPS)
+        for (int i = i0; i < i1; i += TILE_ROWS) {
+            int rows = int_min(TILE_ROWS, i1 - i);
+            const float *from = p->a + (size_t)(k + step) * p->lda + i;
+            float *strip = to + (i - i0) * n + step * rows;
+            for (int z = int_min(STEPS, n - step); z > 0; z--, from += p->lda, strip += rows) {
+                if (rows == TILE_ROWS) memcpy(strip, from, TILE_ROWS * sizeof *strip);
+                else memcpy(strip, from, (size_t)rows * sizeof *strip);
+            }
+        }
+}
+
+/* Fetches what merge will read and write while the chains run. */
+static void fetch(const struct product *p, const float *between, size_t ld, int i, int j, int rows, bool first, bool last)
+{
+    bool result = last || (first && p->add);
+    const float *at = result ? p->c + (size_t)i * p->N + j : between;
+    size_t distance = result ? (size_t)p->N : ld;
+    for (int r = 0; r < rows; r++, at += distance)
+        for (int line = 0; line < TILE_COLUMNS; line += 16) __builtin_prefetch(at + line, 1);
+}
+
+/* Fetches rows from .. to - 1 of the panel at column j. */
+static void fetch_panel(const struct product *p, int j, int k, int from, int to)
+{
+    if (j >= p->N) return;
+    size_t distance = p->packed ? TILE_COLUMNS : (size_t)p->N;
+    const float *at = p->b + (p->packed ? (size_t)j * p->K : (size_t)j) + (size_t)(k + from) * distance;
+    for (; from < to; from++, at += distance)
+        for (int line = 0; line < TILE_COLUMNS; line += 16) __builtin_prefetch(at + line, 0, 2);
 }
 
 static void rectangle(const struct product *p, int i0, int i1, int j0, int j1, struct scratch *s)
@@ -101,8 +132,11 @@ static void rectangle(const struct product *p, int i0, int i1, int j0, int j1, s
             const float *b = panel(p, s->panel, j, k, n);
             for (int i = i0; i < i1; i += TILE_ROWS) {
                 int rows = int_min(TILE_ROWS, i1 - i);
+                float *between = s->between + (size_t)(i - i0) * ld + (j - j0);
+                fetch_panel(p, j + TILE_COLUMNS, k, n * (i - i0) / (i1 - i0), n * int_min(i + rows - i0, i1 - i0) / (i1 - i0));
+                fetch(p, between, ld, i, j, rows, k == 0, k + n == p->K);
                 tile_columns(s->tile, TILE_COLUMNS, s->strips + (i - i0) * n, (size_t)rows, b, rows, n);
-                merge(p, s->tile, s->between + (size_t)(i - i0) * ld + (j - j0), ld, i, j, rows, k == 0, k + n == p->K);
+                merge(p, s->tile, between, ld, i, j, rows, k == 0, k + n == p->K);
             }
         }
     }
@@ -119,12 +153,14 @@ static void product_task(void *context, int number, int thread)
         for (; j < j1; j += TILE_COLUMNS) few_rows(p, j, &s);
 }
 
-/* Cuts the product into tasks: enough for the threads to even out, large enough that packing a row of A costs little. */
+/* Cuts the product into tasks: enough for the threads to even out, large enough that packing a row of A costs little and that
+ * waking a thread is worth it. */
 static void product(struct product *p)
 {
     if (p->M == 0 || p->N == 0) return;
     assert(p->K > 0);
-    int wanted = 4 * threads_count();
+    double work = (double)p->N * p->K * int_max(p->M, 8);       /* with few rows reading b is what takes time */
+    int wanted = (int)fmin(1 + work / TASK_WORK, 4 * threads_count());
     int row_tasks = p->M > FEW ? (p->M + PRODUCT_ROWS - 1) / PRODUCT_ROWS : 1;
     p->rows = (int)tile_round((size_t)((p->M + row_tasks - 1) / row_tasks), TILE_ROWS);
     p->row_tasks = (p->M + p->rows - 1) / p->rows;

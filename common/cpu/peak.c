@@ -5,7 +5,7 @@
 #include "common/base.h"
 #include "common/threads.h"
 
-enum { CHAINS = 12, STEPS = 40000, TRIES = 12, TASKS_A_THREAD = 4 };
+enum { CHAINS = 12, STEPS = 40000, TRIES = 40, TASKS_A_THREAD = 4 };
 
 static void chains_task(void *context, int i, int thread)
 {
@@ -22,7 +22,10 @@ static void chains_task(void *context, int i, int thread)
 double device_peak_flops(void)
 {
     static double peak;
-    if (peak > 0) return peak;
+    static int threads;                             /* of the measurement */
+    if (threads == threads_count()) return peak;
+    threads = threads_count();
+    peak = 0;
     float sink = 0;
     int tasks = TASKS_A_THREAD * threads_count();
     double flops = 2.0 * CHAINS * VW * STEPS * tasks;

@@ -2,6 +2,8 @@
  * b are pinned by an empty asm: gcc 12 otherwise folds the load into every multiply-add, twelve loads instead of one. */
 #include "common/cpu/tile.h"
 
+enum { AHEAD = 64, HARDWARE_ROWS = 4 };     /* steps of b to fetch ahead; with few rows the hardware's own fetching does best */
+
 INLINE void chains(const int rows, const bool columns, float *out, size_t ldo, const float *a, size_t lda, const float *b,
                    int n)
 {
@@ -10,6 +12,8 @@ INLINE void chains(const int rows, const bool columns, float *out, size_t ldo, c
     for (int r = 0; r < rows; r++) sum[r][0] = sum[r][1] = v_set(0);
 #pragma GCC unroll 4
     for (int k = 0; k < n; k++) {
+        if (rows > HARDWARE_ROWS)
+            for (int line = 0; line < TILE_COLUMNS; line += 16) __builtin_prefetch(b + AHEAD * TILE_COLUMNS + line, 0, 2);
         vf b0 = v_pin(v_load(b)), b1 = v_pin(v_load(b + VW));
 #pragma GCC unroll 16
         for (int r = 0; r < rows; r++) {
@@ -39,10 +43,6 @@ INLINE void choose(const bool columns, float *out, size_t ldo, const float *a, s
 #if VECTOR_REGISTERS >= 32
     case 7: chains(7, columns, out, ldo, a, lda, b, n); break;
     case 8: chains(8, columns, out, ldo, a, lda, b, n); break;
-    case 9: chains(9, columns, out, ldo, a, lda, b, n); break;
-    case 10: chains(10, columns, out, ldo, a, lda, b, n); break;
-    case 11: chains(11, columns, out, ldo, a, lda, b, n); break;
-    case 12: chains(12, columns, out, ldo, a, lda, b, n); break;
 #endif
     }
 }
@@ -95,6 +95,8 @@ void tile_pack_transposed(float *to, const float *from, size_t ld, int columns, 
     for (int k = 0; k < n; k += PIECE) {
         float *piece = to + (size_t)k * TILE_COLUMNS;
         int length = n - k < PIECE ? n - k : PIECE;
+        for (int c = 0; c < columns && k + PIECE < n; c++)              /* the next piece: too many streams for the hardware */
+            for (int line = 0; line < PIECE; line += 16) __builtin_prefetch(from + (size_t)c * ld + k + PIECE + line);
         if (columns < TILE_COLUMNS) memset(piece, 0, (size_t)length * TILE_COLUMNS * sizeof *to);
         transpose(piece, TILE_COLUMNS, from + k, ld, columns, length);
     }

@@ -13,7 +13,7 @@
 
 enum {
     TILE_COLUMNS = 2 * VW,
-    TILE_ROWS = VECTOR_REGISTERS >= 32 ? 12 : 6,    /* sums, two vectors of b and one of a fill the registers */
+    TILE_ROWS = VECTOR_REGISTERS >= 32 ? 8 : 6,     /* with 32 registers 12 fit, but gcc copies some of them around */
 };
 
 /* a(r, k) = a[r * lda + k]: rows as they lie.   a(r, k) = a[k * lda + r]: columns, or a packed strip with lda = rows. */
