@@ -6,7 +6,8 @@ static float exp_of(float x)
 {
     float y[VW];
     v_store(y, v_exp(v_set(x)));
-    for (int i = 1; i < VW; i++) CHECK(memcmp(&y[0], &y[i], sizeof *y) == 0);
+    for (int i = 1; i < VW; i++)
+        if (memcmp(&y[0], &y[i], sizeof *y)) return -1;      /* no lane may differ */
     return y[0];
 }
 

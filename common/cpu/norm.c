@@ -1,9 +1,8 @@
 /* norm.c (CPU) - layernorm, rmsnorm and the per-head rmsnorm of queries and keys are one computation: rmsnorm is layernorm whose
  * mean is 0, and a head is a row that lies inside a wider one.
  *
- * Backward goes through the rows in blocks.  For each block, tasks first sum dweight and dbias by columns, then other tasks
- * write dx by rows: the second finds dy and x still in the cache, no scratch is needed, the order of the sums does not know
- * the number of threads, and dx may lie over dy. */
+ * Backward reads each row once: it adds to the sums of its group of rows, then writes dx, which may lie over dy.  A group's sums
+ * lie on the caller's stack, and the groups are added in ascending order: the order does not know the number of threads. */
 #include "common/cpu/blocks.h"
 #include "common/cpu/vector.h"
 #include "common/ops.h"
@@ -11,7 +10,8 @@
 
 #include <math.h>
 
-enum { BLOCK_ROWS = 128, COLUMN_VECTORS = 4, COLUMNS = COLUMN_VECTORS * VW };
+/* Rows of a group, most groups at once, floats of all their sums (256 KiB). */
+enum { GROUP_ROWS = 32, GROUPS = 16, SUMS = 65536 };
 
 struct norm_call {
     float *y, *mean, *rstd, *dx, *dweight, *dbias;
@@ -20,7 +20,10 @@ struct norm_call {
     bool centred, add;              /* layernorm;  dx += */
     int N, C, heads;                /* C: width of what is normalised, `heads` of them in a row */
     int stride, statistics;         /* floats from row to row of x; numbers of mean and rstd a row */
-    int rows, first, last;          /* rows a task; backward: the rows of this block */
+    int tail;                       /* floats after the heads that go through unchanged: the value heads */
+    int rows;                       /* forward: rows a task */
+    int first, groups;              /* backward: the first row of these groups, and how many can run at once */
+    float *sums;                    /* (groups, 2C): dweight and dbias of each */
 };
 
 static inline vf load(const float *p, int n) { return n >= VW ? v_load(p) : v_load_part(p, n); }
@@ -65,16 +68,25 @@ static void forward_row(const struct norm_call *n, float *y, float *mean, float 
     *rstd = r;
 }
 
+/* What follows the heads of a row. */
+static void copy_tail(const struct norm_call *n, float *to, const float *from, int row)
+{
+    size_t at = (size_t)row * (size_t)n->stride + (size_t)n->heads * (size_t)n->C;
+    if (n->tail && to != from) memcpy(to + at, from + at, (size_t)n->tail * sizeof(float));
+}
+
 static void forward_rows(void *context, int i, int thread)
 {
     (void)thread;
     const struct norm_call *n = context;
-    for (int row = i * n->rows; row < int_min(n->N, (i + 1) * n->rows); row++)
+    for (int row = i * n->rows; row < int_min(n->N, (i + 1) * n->rows); row++) {
         for (int h = 0; h < n->heads; h++) {
             size_t at = (size_t)row * (size_t)n->stride + (size_t)h * (size_t)n->C;
             size_t number = (size_t)row * (size_t)n->statistics + (size_t)h;
             forward_row(n, n->y + at, n->centred ? n->mean + number : NULL, n->rstd + number, n->x + at);
         }
+        copy_tail(n, n->y, n->x, row);
+    }
 }
 
 static void forward(struct norm_call *n)
@@ -83,15 +95,19 @@ static void forward(struct norm_call *n)
     threads_for(block_count((size_t)n->N, (size_t)n->rows), forward_rows, n);
 }
 
-/* dx = rstd * (g - mean(g) - xhat * mean(g * xhat)),  g = dy * weight,  xhat = (x - mean) * rstd;  mean(g) only if centred. */
-static void backward_row(const struct norm_call *n, float *dx, const float *dy, const float *x, float mean, float rstd)
+/* dweight += dy * xhat, dbias += dy;  then dx = rstd * (g - mean(g) - xhat * mean(g * xhat)),  with xhat = (x - mean) * rstd,
+ * g = dy * weight, and mean(g) only if centred. */
+static void backward_row(const struct norm_call *n, float *dx, float *dweight, float *dbias, const float *dy, const float *x,
+                         float mean, float rstd)
 {
     int C = n->C;
     vf sum = {0}, product = {0};
     for (int c = 0; c < C; c += VW) {
-        vf g = load(dy + c, C - c) * load(n->weight + c, C - c);
+        vf d = load(dy + c, C - c), g = d * load(n->weight + c, C - c), xhat = (load(x + c, C - c) - mean) * rstd;
         sum += g;
-        product += g * ((load(x + c, C - c) - mean) * rstd);
+        product += g * xhat;
+        store(dweight + c, load(dweight + c, C - c) + d * xhat, C - c);
+        if (dbias) store(dbias + c, load(dbias + c, C - c) + d, C - c);
     }
     float g_mean = n->centred ? v_sum(sum) / (float)C : 0, product_mean = v_sum(product) / (float)C;
     for (int c = 0; c < C; c += VW) {
@@ -102,57 +118,41 @@ static void backward_row(const struct norm_call *n, float *dx, const float *dy, 
     }
 }
 
-static void backward_rows(void *context, int i, int thread)
+static void backward_group(void *context, int i, int thread)
 {
     (void)thread;
     const struct norm_call *n = context;
-    int first = n->first + i * n->rows;
-    for (int row = first; row < int_min(n->last, first + n->rows); row++)
+    size_t C = (size_t)n->C;
+    int first = n->first + i * GROUP_ROWS, last = int_min(n->N, first + GROUP_ROWS);
+    float *dweight = n->groups > 1 ? n->sums + (size_t)i * 2 * C : n->dweight, *dbias = NULL;
+    if (n->dbias) dbias = n->groups > 1 ? dweight + C : n->dbias;
+    if (n->groups > 1) memset(dweight, 0, 2 * C * sizeof(float));
+    for (int row = first; row < last; row++) {
         for (int h = 0; h < n->heads; h++) {
-            size_t at = (size_t)row * (size_t)n->stride + (size_t)h * (size_t)n->C;
+            size_t at = (size_t)row * (size_t)n->stride + (size_t)h * C;
             size_t number = (size_t)row * (size_t)n->statistics + (size_t)h;
-            backward_row(n, n->dx + at, n->dy + at, n->x + at, n->centred ? n->mean[number] : 0, n->rstd[number]);
+            backward_row(n, n->dx + at, dweight, dbias, n->dy + at, n->x + at, n->centred ? n->mean[number] : 0,
+                         n->rstd[number]);
         }
-}
-
-/* dweight += dy * xhat and dbias += dy over the rows of the block, for up to COLUMNS columns from c. */
-INLINE void sum_columns(const struct norm_call *n, int c, int columns)
-{
-    vf weight[COLUMN_VECTORS] = {{0}}, bias[COLUMN_VECTORS] = {{0}};
-    for (int row = n->first; row < n->last; row++)
-        for (int h = 0; h < n->heads; h++) {
-            size_t at = (size_t)row * (size_t)n->stride + (size_t)h * (size_t)n->C + (size_t)c;
-            size_t number = (size_t)row * (size_t)n->statistics + (size_t)h;
-            float mean = n->centred ? n->mean[number] : 0, rstd = n->rstd[number];
-            for (int k = 0; k < COLUMN_VECTORS && k * VW < columns; k++) {
-                vf dy = load(n->dy + at + k * VW, columns - k * VW), x = load(n->x + at + k * VW, columns - k * VW);
-                weight[k] += dy * ((x - mean) * rstd);
-                bias[k] += dy;
-            }
-        }
-    for (int k = 0; k < COLUMN_VECTORS && k * VW < columns; k++) {
-        int at = c + k * VW, left = columns - k * VW;
-        store(n->dweight + at, load(n->dweight + at, left) + weight[k], left);
-        if (n->dbias) store(n->dbias + at, load(n->dbias + at, left) + bias[k], left);
+        copy_tail(n, n->dx, n->dy, row);
     }
 }
 
-static void backward_columns(void *context, int i, int thread)
-{
-    (void)thread;
-    const struct norm_call *n = context;
-    int c = i * COLUMNS;
-    if (n->C - c >= COLUMNS) sum_columns(n, c, COLUMNS);      /* a known width: no test for the tail in the loop */
-    else sum_columns(n, c, n->C - c);
-}
-
+/* Rows so wide that two groups' sums do not fit go one group at a time, straight to dweight: C alone decides. */
 static void backward(struct norm_call *n)
 {
-    n->rows = rows_a_block(n->stride);
-    for (n->first = 0; n->first < n->N; n->first = n->last) {
-        n->last = int_min(n->N, n->first + BLOCK_ROWS);
-        threads_for(block_count((size_t)n->C, COLUMNS), backward_columns, n);
-        threads_for(block_count((size_t)(n->last - n->first), (size_t)n->rows), backward_rows, n);
+    float sums[SUMS];
+    n->sums = sums;
+    n->groups = int_min(GROUPS, SUMS / 2 / n->C);
+    int rows = int_max(1, n->groups) * GROUP_ROWS;
+    for (n->first = 0; n->first < n->N; n->first += rows) {
+        int groups = block_count((size_t)int_min(rows, n->N - n->first), GROUP_ROWS);
+        threads_for(groups, backward_group, n);
+        for (int i = 0; i < groups && n->groups > 1; i++)
+            for (int c = 0; c < n->C; c++) {
+                n->dweight[c] += sums[(size_t)i * 2 * (size_t)n->C + (size_t)c];
+                if (n->dbias) n->dbias[c] += sums[((size_t)i * 2 + 1) * (size_t)n->C + (size_t)c];
+            }
     }
 }
 
@@ -184,14 +184,6 @@ void rmsnorm_backward(act_t *dx, float *dweight, const act_t *dy, const act_t *x
                             .add = add, .N = N, .C = C, .heads = 1, .stride = C, .statistics = 1});
 }
 
-/* The value heads, which go through unchanged. */
-static void copy_values(float *to, const float *from, int N, int H, int G, int D)
-{
-    size_t width = (size_t)(H + 2 * G) * (size_t)D, at = (size_t)(H + G) * (size_t)D, size = (size_t)G * (size_t)D;
-    if (to == from) return;
-    for (int i = 0; i < N; i++) memcpy(to + (size_t)i * width + at, from + (size_t)i * width + at, size * sizeof(float));
-}
-
 void qk_norm_forward(act_t *y, float *rstd, const act_t *x, const float *weight_q, const float *weight_k, float eps,
                      int N, int H, int G, int D)
 {
@@ -204,9 +196,9 @@ void qk_norm_forward(act_t *y, float *rstd, const act_t *x, const float *weight_
     key.rstd = rstd + H;
     key.weight = weight_k;
     key.heads = G;
+    key.tail = G * D;
     forward(&query);
     forward(&key);
-    copy_values(y, x, N, H, G, D);
 }
 
 void qk_norm_backward(act_t *dx, float *dweight_q, float *dweight_k, const act_t *dy, const act_t *x,
@@ -223,7 +215,7 @@ void qk_norm_backward(act_t *dx, float *dweight_q, float *dweight_k, const act_t
     key.weight = weight_k;
     key.rstd = (float *)rstd + H;
     key.heads = G;
+    key.tail = G * D;
     backward(&query);
     backward(&key);
-    copy_values(dx, dy, N, H, G, D);
 }

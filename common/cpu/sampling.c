@@ -1,6 +1,7 @@
 /* sampling.c (CPU) - the filters strike tokens out by setting their z to minus infinity, so that the row stays what the
  * log-probability reads.  The border of top_k and top_p is found by counting, not by sorting: tokens are told apart by the bits
- * of their distance to the maximum, eleven bits at a time, and each pass narrows the border to one of 2048 bins. */
+ * of their distance to the maximum, eleven bits at a time, and each pass narrows the border to one of 2048 bins.  Passes go
+ * through the row in pieces that stay in the first-level cache and skip a piece that has nothing to say. */
 #include "common/cpu/blocks.h"
 #include "common/cpu/softmax.h"
 #include "common/ops.h"
@@ -10,7 +11,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { PIECE = 256, BINS = 2048, LANES = 8 };
+enum { PIECE = 256, BINS = 2048, COPIES = 2, LANES = 8 };
 
 /* A row under work: the n tokens that may be drawn, and the largest z among them. */
 struct row { float *z; int n; struct softmax top; };
@@ -44,42 +45,83 @@ static double row_sum(const struct row *r)
     return sum;
 }
 
-/* The bits of max - z rise as the probability falls; struck-out tokens come last. */
-static uint32_t distance(const struct row *r, int i)
+/* The bits of max - z rise as the probability falls; struck-out tokens come last.   keys (count) */
+static void distances(uint32_t *keys, const struct row *r, int first, int count)
 {
-    float d = r->top.max - r->z[i];
-    uint32_t bits;
-    memcpy(&bits, &d, sizeof bits);
-    return bits;
+    float d[PIECE];
+    for (int k = 0; k < count; k++) d[k] = r->top.max - r->z[first + k];
+    memcpy(keys, d, (size_t)count * sizeof *d);
 }
 
-/* One pass: the weight of each bin, among the tokens whose distance begins with `prefix`. */
-static void count_bins(double bin[BINS], const struct row *r, bool mass, float least, uint32_t prefix, int shift, int bits)
+/* What a pass looks at: keys that begin with `prefix` before the `bits` from `shift` on, none above `limit`; mass or number. */
+struct pass { uint32_t prefix, limit; int shift, bits; bool mass; };
+
+static bool any_wanted(const struct pass *p, const uint32_t *keys, int count)
+{
+    uint32_t low = p->prefix << p->shift << p->bits, span = (uint32_t)((UINT64_C(1) << (p->shift + p->bits)) - 1), any = 0;
+    for (int k = 0; k < count; k++) any |= (keys[k] - low <= span) & (keys[k] <= p->limit);
+    return any;
+}
+
+/* bin = the weight of each bin of the pass.  Neighbours add to different copies: a sum need not wait for the one before. */
+static void count_bins(double bin[BINS], const struct row *r, const struct pass *p)
 {
     float weights[PIECE];
-    memset(bin, 0, BINS * sizeof *bin);
+    uint32_t keys[PIECE], mask = (1u << p->bits) - 1;
+    bool all = p->shift + p->bits == 32;
+    double copy[COPIES][BINS];
+    memset(copy, 0, sizeof copy);
+    for (int k = 0; k < PIECE; k++) weights[k] = 1;
     for (int i = 0; i < r->n; i += PIECE) {
         int count = int_min(PIECE, r->n - i);
-        if (mass) piece_weights(weights, r, i, count);
+        distances(keys, r, i, count);
+        if (!any_wanted(p, keys, count)) continue;
+        if (p->mass) piece_weights(weights, r, i, count);
+        for (int k = 0; k < count; k++)
+            if (all || keys[k] >> (p->shift + p->bits) == p->prefix)
+                copy[k % COPIES][keys[k] >> p->shift & mask] += (double)weights[k];
+    }
+    for (int b = 0; b < BINS; b++) bin[b] = copy[0][b] + copy[1][b];
+}
+
+/* Strikes out all tokens beyond the border, and of those on it all but the first whose weights reach what is missing. */
+static void strike(const struct row *r, uint32_t border, bool mass, double missing)
+{
+    uint32_t keys[PIECE];
+    float weight = 1;
+    for (int i = 0; i < r->n; i += PIECE) {
+        int count = int_min(PIECE, r->n - i);
+        uint32_t any = 0;
+        float *z = r->z + i;
+        distances(keys, r, i, count);
         for (int k = 0; k < count; k++) {
-            uint32_t d = distance(r, i + k);
-            if ((uint64_t)d >> (shift + bits) != prefix || (mass && weights[k] < least)) continue;
-            bin[d >> shift & ((1u << bits) - 1)] += mass ? (double)weights[k] : 1;
+            any |= keys[k] == border;
+            z[k] = keys[k] > border ? -INFINITY : z[k];
+        }
+        for (int k = 0; k < count && any; k++) {
+            if (keys[k] != border) continue;
+            if (mass) piece_weights(&weight, r, i + k, 1);
+            if (missing > 0) missing -= (double)weight;
+            else z[k] = -INFINITY;
         }
     }
 }
 
 /* Keeps the most likely tokens whose weights (their mass, or 1 each) first reach `target`; among equals the lowest ids.
  * Tokens of less than `least` mass are known not to be needed. */
-static void keep_most_likely(const struct row *r, bool mass, double target, float least)
+static void keep_most_likely(const struct row *r, bool mass, double target, double least)
 {
     static const int shift[3] = {21, 10, 0}, width[3] = {11, 11, 10};
     double above = 0, bin[BINS];
-    uint32_t border = 0;
+    float limit = least > 0 ? (float)-log(least) : INFINITY;
+    struct pass p = {.mass = mass};
+    memcpy(&p.limit, &limit, sizeof limit);
     if (!(target > 0)) target = DBL_MIN;     /* one token always stays */
-    for (int pass = 0; pass < 3; pass++) {
-        int last = 0, b = 0, bins = 1 << width[pass];
-        count_bins(bin, r, mass, least, border, shift[pass], width[pass]);
+    for (int i = 0; i < 3; i++) {
+        int last = 0, b = 0, bins = 1 << width[i];
+        p.shift = shift[i];
+        p.bits = width[i];
+        count_bins(bin, r, &p);
         for (b = 0; b < bins && above + bin[b] < target; b++) {
             above += bin[b];
             if (bin[b] > 0) last = b;
@@ -88,18 +130,9 @@ static void keep_most_likely(const struct row *r, bool mass, double target, floa
             b = last;
             above -= bin[b];
         }
-        border = border << width[pass] | (uint32_t)b;
+        p.prefix = p.prefix << width[i] | (uint32_t)b;
     }
-    float one = 1;
-    for (int i = 0; i < r->n; i++) {
-        uint32_t d = distance(r, i);
-        if (d == border && above < target) {
-            if (mass) piece_weights(&one, r, i, 1);
-            above += (double)one;
-        } else if (d >= border) {
-            r->z[i] = -INFINITY;
-        }
-    }
+    strike(r, p.prefix, mass, target - above);
 }
 
 static void filter(const struct row *r, const struct sampling *s)
@@ -107,7 +140,7 @@ static void filter(const struct row *r, const struct sampling *s)
     if (s->top_k > 0 && s->top_k < r->n) keep_most_likely(r, false, s->top_k, 0);
     if (s->top_p < 1) {
         double sum = row_sum(r);
-        keep_most_likely(r, true, (double)s->top_p * sum, (float)((1 - (double)s->top_p) * sum / r->n / 2));
+        keep_most_likely(r, true, (double)s->top_p * sum, (1 - (double)s->top_p) * sum / r->n / 2);
     }
     if (s->min_p > 0) {
         float weights[PIECE];
