@@ -26,27 +26,28 @@ struct norm_call {
     float *sums;                    /* (groups, 2C): dweight and dbias of each */
 };
 
-static inline vf load(const float *p, int n) { return n >= VW ? v_load(p) : v_load_part(p, n); }
-static inline void store(float *p, vf x, int n)
+/* Every row function is compiled twice: for rows of whole vectors (`whole`), where no load asks how much is left, and for others. */
+INLINE vf load(const float *p, int n) { return n >= VW ? v_load(p) : v_load_part(p, n); }
+INLINE void store(float *p, vf x, int n)
 {
     if (n >= VW) v_store(p, x);
     else v_store_part(p, x, n);
 }
 
-static float sum_row(const float *x, int C)
+INLINE float sum_row(const float *x, int C, bool whole)
 {
     vf sum[2] = {{0}};
     for (int c = 0; c < C; c += 2 * VW)
-        for (int k = 0; k < 2 && c + k * VW < C; k++) sum[k] += load(x + c + k * VW, C - c - k * VW);
+        for (int k = 0; k < 2 && c + k * VW < C; k++) sum[k] += load(x + c + k * VW, whole ? VW : C - c - k * VW);
     return v_sum(sum[0] + sum[1]);
 }
 
-static float squares_row(const float *x, float mean, int C)
+INLINE float squares_row(const float *x, float mean, int C, bool whole)
 {
     vf sum[2] = {{0}};
     for (int c = 0; c < C; c += 2 * VW)
         for (int k = 0; k < 2 && c + k * VW < C; k++) {
-            int n = C - c - k * VW;
+            int n = whole ? VW : C - c - k * VW;
             vf d = load(x + c + k * VW, n) - mean;
             if (n < VW) d = v_select(v_lanes() < n, d, v_set(0));
             sum[k] += d * d;
@@ -54,15 +55,16 @@ static float squares_row(const float *x, float mean, int C)
     return v_sum(sum[0] + sum[1]);
 }
 
-static void forward_row(const struct norm_call *n, float *y, float *mean, float *rstd, const float *x)
+INLINE void forward_row(const struct norm_call *n, float *y, float *mean, float *rstd, const float *x, bool whole)
 {
     int C = n->C;
-    float m = n->centred ? sum_row(x, C) / (float)C : 0;
-    float r = 1 / sqrtf(squares_row(x, m, C) / (float)C + n->eps);
+    float m = n->centred ? sum_row(x, C, whole) / (float)C : 0;
+    float r = 1 / sqrtf(squares_row(x, m, C, whole) / (float)C + n->eps);
     for (int c = 0; c < C; c += VW) {
-        vf v = (load(x + c, C - c) - m) * r * load(n->weight + c, C - c);
-        if (n->bias) v += load(n->bias + c, C - c);
-        store(y + c, v, C - c);
+        int left = whole ? VW : C - c;
+        vf v = (load(x + c, left) - m) * r * load(n->weight + c, left);
+        if (n->bias) v += load(n->bias + c, left);
+        store(y + c, v, left);
     }
     if (n->centred) *mean = m;
     *rstd = r;
@@ -75,18 +77,24 @@ static void copy_tail(const struct norm_call *n, float *to, const float *from, i
     if (n->tail && to != from) memcpy(to + at, from + at, (size_t)n->tail * sizeof(float));
 }
 
-static void forward_rows(void *context, int i, int thread)
+INLINE void forward_block(const struct norm_call *n, int i, bool whole)
 {
-    (void)thread;
-    const struct norm_call *n = context;
     for (int row = i * n->rows; row < int_min(n->N, (i + 1) * n->rows); row++) {
         for (int h = 0; h < n->heads; h++) {
             size_t at = (size_t)row * (size_t)n->stride + (size_t)h * (size_t)n->C;
             size_t number = (size_t)row * (size_t)n->statistics + (size_t)h;
-            forward_row(n, n->y + at, n->centred ? n->mean + number : NULL, n->rstd + number, n->x + at);
+            forward_row(n, n->y + at, n->centred ? n->mean + number : NULL, n->rstd + number, n->x + at, whole);
         }
         copy_tail(n, n->y, n->x, row);
     }
+}
+
+static void forward_rows(void *context, int i, int thread)
+{
+    const struct norm_call *n = context;
+    (void)thread;
+    if (n->C % VW == 0) forward_block(n, i, true);
+    else forward_block(n, i, false);
 }
 
 static void forward(struct norm_call *n)
@@ -97,31 +105,31 @@ static void forward(struct norm_call *n)
 
 /* dweight += dy * xhat, dbias += dy;  then dx = rstd * (g - mean(g) - xhat * mean(g * xhat)),  with xhat = (x - mean) * rstd,
  * g = dy * weight, and mean(g) only if centred. */
-static void backward_row(const struct norm_call *n, float *dx, float *dweight, float *dbias, const float *dy, const float *x,
-                         float mean, float rstd)
+INLINE void backward_row(const struct norm_call *n, float *dx, float *dweight, float *dbias, const float *dy, const float *x,
+                         float mean, float rstd, bool whole)
 {
     int C = n->C;
     vf sum = {0}, product = {0};
     for (int c = 0; c < C; c += VW) {
-        vf d = load(dy + c, C - c), g = d * load(n->weight + c, C - c), xhat = (load(x + c, C - c) - mean) * rstd;
+        int left = whole ? VW : C - c;
+        vf d = load(dy + c, left), g = d * load(n->weight + c, left), xhat = (load(x + c, left) - mean) * rstd;
         sum += g;
         product += g * xhat;
-        store(dweight + c, load(dweight + c, C - c) + d * xhat, C - c);
-        if (dbias) store(dbias + c, load(dbias + c, C - c) + d, C - c);
+        store(dweight + c, load(dweight + c, left) + d * xhat, left);
+        if (dbias) store(dbias + c, load(dbias + c, left) + d, left);
     }
     float g_mean = n->centred ? v_sum(sum) / (float)C : 0, product_mean = v_sum(product) / (float)C;
     for (int c = 0; c < C; c += VW) {
-        vf g = load(dy + c, C - c) * load(n->weight + c, C - c), xhat = (load(x + c, C - c) - mean) * rstd;
+        int left = whole ? VW : C - c;
+        vf g = load(dy + c, left) * load(n->weight + c, left), xhat = (load(x + c, left) - mean) * rstd;
         vf d = (g - g_mean - xhat * product_mean) * rstd;
-        if (n->add) d += load(dx + c, C - c);
-        store(dx + c, d, C - c);
+        if (n->add) d += load(dx + c, left);
+        store(dx + c, d, left);
     }
 }
 
-static void backward_group(void *context, int i, int thread)
+INLINE void backward_group(const struct norm_call *n, int i, bool whole)
 {
-    (void)thread;
-    const struct norm_call *n = context;
     size_t C = (size_t)n->C;
     int first = n->first + i * GROUP_ROWS, last = int_min(n->N, first + GROUP_ROWS);
     float *dweight = n->groups > 1 ? n->sums + (size_t)i * 2 * C : n->dweight, *dbias = NULL;
@@ -132,10 +140,18 @@ static void backward_group(void *context, int i, int thread)
             size_t at = (size_t)row * (size_t)n->stride + (size_t)h * C;
             size_t number = (size_t)row * (size_t)n->statistics + (size_t)h;
             backward_row(n, n->dx + at, dweight, dbias, n->dy + at, n->x + at, n->centred ? n->mean[number] : 0,
-                         n->rstd[number]);
+                         n->rstd[number], whole);
         }
         copy_tail(n, n->dx, n->dy, row);
     }
+}
+
+static void backward_rows(void *context, int i, int thread)
+{
+    const struct norm_call *n = context;
+    (void)thread;
+    if (n->C % VW == 0) backward_group(n, i, true);
+    else backward_group(n, i, false);
 }
 
 /* Rows so wide that two groups' sums do not fit go one group at a time, straight to dweight: C alone decides. */
@@ -147,7 +163,7 @@ static void backward(struct norm_call *n)
     int rows = int_max(1, n->groups) * GROUP_ROWS;
     for (n->first = 0; n->first < n->N; n->first += rows) {
         int groups = block_count((size_t)int_min(rows, n->N - n->first), GROUP_ROWS);
-        threads_for(groups, backward_group, n);
+        threads_for(groups, backward_rows, n);
         for (int i = 0; i < groups && n->groups > 1; i++)
             for (int c = 0; c < n->C; c++) {
                 n->dweight[c] += sums[(size_t)i * 2 * (size_t)n->C + (size_t)c];
