@@ -20,7 +20,8 @@ struct rlhf {
     struct option_list prompt_paths, ptx_paths;
     int template, norm;
     int64_t max_prompt, slots, rollouts, ptx_tokens;
-    double kl_coef, kl_target, kl_horizon, critic_lr, ema, ptx_coef, reward_coef, reward_timeout;
+    int longest;                             /* tokens of the longest episode */
+    double validation, kl_coef, kl_target, kl_horizon, critic_lr, ema, ptx_coef, reward_coef, reward_timeout;
 
     struct parent policy_parent, reward_parent;
     struct kv line;                          /* section LINE: both parents */
@@ -28,7 +29,7 @@ struct rlhf {
     int stop[2];
     struct config policy_config, reward_config, critic_config;
     struct model policy, reference, reward, critic;
-    struct prompts prompts;
+    struct prompts prompts, held_out;
     struct shards *shards;
     struct ptx ptx;
     struct reward_source source;
@@ -55,6 +56,8 @@ static int own_rows(struct option *row, struct rlhf *p)
          .help = "Chat template; auto: the policy's own. Another one is refused."},
         {NULL, "max-prompt-tokens", OPTION_INT, &p->max_prompt, "0", 0, most,
          .help = "Longer prompts are dropped; 0: what the context leaves beside --max-new-tokens."},
+        {NULL, "validation", OPTION_REAL, &p->validation, "0.05", 0, 0.9,
+         .help = "Share of the prompts held out, and answered every --eval-every iterations (at most --episodes of them)."},
         {NULL, "dry-run", OPTION_FLAG, &p->train.dry_run, NULL, .flags = OPTION_NOT_SAVED,
          .help = "Show the first prompts as tokens and what was read and dropped, and end."},
 
@@ -115,8 +118,8 @@ static void option_rows(struct option *row, struct rlhf *p)
 {
     static const struct train_defaults defaults = {
         .lr = "2e-5", .min_lr = "-1", .warmup = "-1", .schedule = "linear", .batch_tokens = "1", .micro_tokens = "4096", .beta2 = "0.95",
-        .eps = "1e-5", .weight_decay = "0", .epochs = "1", .eval_every = "0", .save_every = "20", .sample_every = "1"};
-    static const char *const without[] = {"tokens", "batch-tokens", "eval-every"};
+        .eps = "1e-5", .weight_decay = "0", .epochs = "1", .eval_every = "20", .save_every = "20", .sample_every = "1"};
+    static const char *const without[] = {"tokens", "batch-tokens"};
     int n = own_rows(row, p);
     n += train_option_rows(row + n, &p->train, &defaults);
     for (size_t i = 0; i < sizeof without / sizeof *without; i++) n = drop_row(row, n, without[i]);
@@ -191,19 +194,22 @@ static void read_prompts(struct rlhf *p)
         quit(EXIT_USAGE, "--max-new-tokens %lld leaves no room for a prompt in a context of %lld tokens", (long long)o->max_new, (long long)context);
     if (p->max_prompt > 0 && p->max_prompt < most) most = p->max_prompt;
     if (prompts_read(&p->prompts, &p->prompt_paths, &p->chat, (int)most, (uint64_t)p->train.seed, &error) != 0) quit_error(&error);
-    if (p->prompts.longest + o->max_new > p->train.micro_tokens)
-        quit(EXIT_USAGE, "--micro-tokens %lld is less than the longest episode, %lld tokens (a prompt of %d and --max-new-tokens %lld): raise "
-             "it, or lower --max-prompt-tokens", (long long)p->train.micro_tokens, (long long)(p->prompts.longest + o->max_new),
-             p->prompts.longest, (long long)o->max_new);
+    p->longest = p->prompts.longest + (int)o->max_new;
+    if (p->longest > p->train.micro_tokens)
+        quit(EXIT_USAGE, "--micro-tokens %lld is less than the longest episode, %d tokens (a prompt of %d and --max-new-tokens %lld): raise "
+             "it, or lower --max-prompt-tokens", (long long)p->train.micro_tokens, p->longest, p->prompts.longest, (long long)o->max_new);
+    prompts_hold_out(&p->prompts, &p->held_out, p->validation);
+    if (p->prompts.count == 0) quit(EXIT_DATA, "--validation %g holds out all %u prompts", p->validation, p->held_out.count);
     if (o->minibatches > o->episodes)
         quit(EXIT_USAGE, "--minibatches %lld is more than --episodes %lld", (long long)o->minibatches, (long long)o->episodes);
 }
 
-static void report_prompts(struct bytes *out, const struct prompts *q)
+static void report_prompts(struct bytes *out, const struct rlhf *p)
 {
+    const struct prompts *q = &p->prompts;
     bytes_text(out, "%8llu  prompts read\n%8llu  dropped: longer than the context and --max-new-tokens, or --max-prompt-tokens, allow\n"
-               "%8llu  dropped: nothing is asked\n%8u  kept, of up to %d tokens\n", (unsigned long long)q->read,
-               (unsigned long long)q->too_long, (unsigned long long)q->unusable, q->count, q->longest);
+               "%8llu  dropped: nothing is asked\n%8u  to train on, of up to %d tokens\n%8u  held out\n", (unsigned long long)q->read,
+               (unsigned long long)q->too_long, (unsigned long long)q->unusable, q->count, q->longest, p->held_out.count);
 }
 
 static void show_prompts(struct rlhf *p)
@@ -215,7 +221,7 @@ static void show_prompts(struct rlhf *p)
         show_tokens(&out, p->policy_parent.tokenizer, p->prompts.ids.id + q->first, NULL, (size_t)q->count, isatty(STDOUT_FILENO));
     }
     bytes_text(&out, "----\n");
-    report_prompts(&out, &p->prompts);
+    report_prompts(&out, p);
     fwrite(out.data, 1, out.size, stdout);
     bytes_free(&out);
 }
@@ -246,20 +252,20 @@ static void open_text(struct rlhf *p)
 static void build(void *self, struct memory *m)
 {
     struct rlhf *p = self;
-    int N = (int)p->train.micro_tokens, longest = p->prompts.longest + (int)p->ppo.o.max_new;
+    int N = (int)p->train.micro_tokens;
     bool recompute = p->train.recompute != 0;
     struct model_use scoring = {.max_tokens = N, .max_sequences = N}, trained = {.train = true, .recompute = recompute, .max_tokens = N, .max_sequences = N};
     struct model_use sampling = trained;
     sampling.ema = p->ema > 0;
     sampling.cache_slots = sampling.logits_rows = int_min(int_min((int)p->slots, (int)p->ppo.o.episodes), N);
-    sampling.cache_capacity = longest;
+    sampling.cache_capacity = p->longest;
     ops_open(m);
     model_open(&p->policy, &p->policy_config, &sampling, m);
     model_open(&p->reference, &p->policy_config, &scoring, m);
     if (p->reward_path) model_open(&p->reward, &p->reward_config, &scoring, m);
     model_open(&p->critic, &p->critic_config, &trained, m);
     if (p->ppo.ptx) ptx_open(&p->ptx, &p->policy_config, m);
-    ppo_open(&p->ppo, longest, m);
+    ppo_open(&p->ppo, p->longest, m);
 }
 
 /* The critic speaks in units of reward: (h w + b - mean) / std is a head of its own. */
@@ -315,25 +321,48 @@ static int prepare(void *self, int64_t step, int update, double *count, struct e
 
 static double loss(void *self, int i, double scale) { return ppo_loss(&((struct rlhf *)self)->ppo, i, scale); }
 
-static void end(void *self, int64_t step, struct record *r)
-{
-    ppo_end(&((struct rlhf *)self)->ppo, step, r);
-}
-
 /* rollouts.jsonl: the first few answers of this iteration. */
-static void sample(void *self, struct run *run, int64_t step)
+static void write_rollouts(struct rlhf *p, int64_t steps)
 {
-    struct rlhf *p = self;
     const struct rollouts *r = &p->ppo.rollouts;
     struct bytes out = {0};
     for (int e = 0; e < r->episodes && e < p->rollouts; e++) {
-        bytes_text(&out, "{\"step\":%lld,", (long long)step);
+        bytes_text(&out, "{\"step\":%lld,", (long long)steps);
         answer_json(&out, r, e, p->policy_parent.tokenizer);
         bytes_text(&out, ",\"reward\":%.9g,\"reward_shaped\":%.9g,\"kl\":%.9g,\"tokens\":%d}\n", (double)r->raw_reward[e],
                    (double)r->reward[e], ppo_episode_kl(r, e), rollout_answer_length(r, e));
     }
-    if (out.size) run_append(run, "rollouts.jsonl", out.data, out.size);
+    if (out.size) run_append(p->run, "rollouts.jsonl", out.data, out.size);
     bytes_free(&out);
+}
+
+static void end(void *self, int64_t step, struct record *r)
+{
+    struct rlhf *p = self;
+    ppo_end(&p->ppo, step, r);
+    if (p->train.sample_every > 0 && (step + 1) % p->train.sample_every == 0) write_rollouts(p, step + 1);
+}
+
+/* The held-out prompts, always with the same draws, in the place of the iteration's rollouts, which are done with. */
+static void evaluate(void *self, struct record *record)
+{
+    struct rlhf *p = self;
+    struct rollouts *r = &p->ppo.rollouts;
+    struct error error;
+    int episodes = r->episodes, ended = 0;
+    double reward = 0;
+    r->episodes = int_min(episodes, (int)p->held_out.count);
+    if (ppo_answer(&p->ppo, &p->held_out, RNG_EVAL, 0, 0, &error) != 0) quit_error(&error);
+    for (int e = 0; e < r->episodes; e++) {
+        reward += (double)r->raw_reward[e] / r->episodes;
+        ended += r->ended[e];
+    }
+    record_real(record, "val_reward", reward);
+    record_real(record, "val_kl", ppo_kl(r));
+    record_real(record, "val_length", (double)r->first[r->episodes] / r->episodes);
+    record_real(record, "val_eos_rate", (double)ended / r->episodes);
+    record_real(record, "val_distinct_2", rollout_distinct_2(r));
+    r->episodes = episodes;
 }
 
 static void save(void *self, struct ckpt_meta *meta)
@@ -403,7 +432,7 @@ static int learn(struct rlhf *p, const struct option *table)
     p->ppo.learner[1].schedule.min_lr *= factor;
     struct task task = {
         .program = "rlhf", .stage = STAGE_RLHF, .self = p, .learner = p->ppo.learner, .n_learners = 2, .begin = begin, .prepare = prepare,
-        .loss = loss, .end = end, .sample = sample, .save = save, .load = load, .unit = "answer tokens", .main_metric = "reward",
+        .loss = loss, .end = end, .evaluate = p->held_out.count > 0 ? evaluate : NULL, .save = save, .load = load, .unit = "answer tokens", .main_metric = "reward",
         .tokens_per_step = (double)(o->episodes * o->epochs) * length, .flops_per_token = flops(p, length)};
     build(p, &p->memory);
     if (p->train.plan) {
@@ -411,7 +440,7 @@ static int learn(struct rlhf *p, const struct option *table)
         return EXIT_DONE;
     }
     struct bytes report = {0};
-    report_prompts(&report, &p->prompts);
+    report_prompts(&report, p);
     run_log(p->run, "prompts:\n%.*s", (int)report.size - 1, report.data);
     bytes_free(&report);
     program_take(&p->memory, build, p);

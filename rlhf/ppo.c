@@ -93,26 +93,34 @@ static void estimate(struct ppo *p)
     p->advantage_mean = advantage_whiten(r->advantages, NULL, r->first[E]);
 }
 
-static int make_rollouts(struct ppo *p, int64_t step, struct error *error)
+int ppo_answer(struct ppo *p, struct prompts *prompts, enum rng_stream stream, int64_t iteration, uint64_t first_index, struct error *error)
 {
     struct rollouts *r = &p->rollouts;
     float temperature = (float)p->o.temperature;
-    struct rollout_settings settings = {p->o.seed, temperature, p->o.stop, p->o.n_stop, p->o.allowed};
+    struct rollout_settings settings = {p->o.seed, stream, temperature, p->o.stop, p->o.n_stop, p->o.allowed};
     double start = seconds_now();
-    p->started = start;
-    rollout_sample(r, p->policy, p->prompts, &settings, step, p->cursor);
+    rollout_sample(r, p->policy, prompts, &settings, iteration, first_index);
     double sampled = seconds_now();
     rollout_logprobs(r, p->policy, temperature, r->old_logprobs, r->entropy);
     rollout_logprobs(r, p->reference, temperature, r->ref_logprobs, NULL);
-    if (!p->on_policy && check_on_policy(p, step, error) != 0) return -1;
-    rollout_values(r, p->critic);
     double scored = seconds_now();
-    if (p->reward(p->reward_self, r, r->raw_reward, error) != 0) return -1;
-    memcpy(r->reward, r->raw_reward, (size_t)r->episodes * sizeof *r->reward);
-    p->rewards_clipped = reward_shape(r->reward, r->ended, r->episodes, &p->o.shaping, &p->seen);
+    int status = p->reward(p->reward_self, r, r->raw_reward, error);
     p->seconds_sample = sampled - start;
     p->seconds_score = scored - sampled;
     p->seconds_reward = seconds_now() - scored;
+    return status;
+}
+
+static int make_rollouts(struct ppo *p, int64_t step, struct error *error)
+{
+    struct rollouts *r = &p->rollouts;
+    if (ppo_answer(p, p->prompts, RNG_ROLLOUT, step, p->cursor, error) != 0) return -1;
+    if (!p->on_policy && check_on_policy(p, step, error) != 0) return -1;
+    double start = seconds_now();
+    rollout_values(r, p->critic);
+    p->seconds_score += seconds_now() - start;
+    memcpy(r->reward, r->raw_reward, (size_t)r->episodes * sizeof *r->reward);
+    p->rewards_clipped = reward_shape(r->reward, r->ended, r->episodes, &p->o.shaping, &p->seen);
     p->cursor += (uint64_t)r->episodes;
     return 0;
 }
@@ -122,6 +130,7 @@ int ppo_begin(void *self, int64_t step, struct error *error)
     struct ppo *p = self;
     p->sums = (struct ppo_sums){0};
     p->learner[0].frozen = step < p->o.critic_warmup;
+    p->started = seconds_now();
     if (make_rollouts(p, step, error) != 0) return -1;
     estimate(p);
     return (int)(p->o.epochs * p->o.minibatches);

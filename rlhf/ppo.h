@@ -72,6 +72,10 @@ double ppo_loss(void *self, int i, double scale);
 /* Adds the iteration's metrics (docs/rlhf.md) and moves beta. */
 void ppo_end(void *self, int64_t step, struct record *r);
 
+/* Samples answers to the prompts from number first_index on, with their log-probabilities under policy and reference, and their
+ * raw rewards: all that needs no critic.  Returns 0, or -1 with *error from the reward. */
+int ppo_answer(struct ppo *p, struct prompts *prompts, enum rng_stream stream, int64_t iteration, uint64_t first_index, struct error *error);
+
 /* What must survive a restart. */
 void ppo_save(const struct ppo *p, struct ckpt_meta *meta);
 int ppo_load(struct ppo *p, const struct ckpt_meta *meta, struct error *error);

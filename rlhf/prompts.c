@@ -117,6 +117,19 @@ int prompts_read(struct prompts *p, const struct option_list *files, const struc
                 (unsigned long long)p->too_long, most, (unsigned long long)p->unusable);
 }
 
+void prompts_hold_out(struct prompts *p, struct prompts *held_out, double share)
+{
+    uint32_t kept = 0;
+    held_out->seed = p->seed;
+    for (uint32_t i = 0; i < p->count; i++) {
+        struct prompt q = p->prompt[i];
+        const int *ids = p->ids.id + q.first;
+        if (crc32_of(0, ids, (size_t)q.count * sizeof *ids) < share * 4294967296.0) prompts_add(held_out, ids, q.count, q.row, q.dialogue);
+        else p->prompt[kept++] = q;
+    }
+    p->count = kept;
+}
+
 /* ---- serving ---- */
 
 const struct prompt *prompts_at(struct prompts *p, uint64_t index)

@@ -31,6 +31,8 @@ struct prompts {
  * no prompt is left. */
 int prompts_read(struct prompts *p, const struct option_list *files, const struct chat *chat, int most, uint64_t seed,
                  struct error *error);
+/* Moves a share of p's prompts to held_out ({0} before), by hash of their ids, so that equal prompts stay together. */
+void prompts_hold_out(struct prompts *p, struct prompts *held_out, double share);
 /* Appends one prompt of n ids (copied).  row and dialogue may be NULL and are taken over. */
 void prompts_add(struct prompts *p, const int *ids, int n, char *row, char *dialogue);
 void prompts_free(struct prompts *p);

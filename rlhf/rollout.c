@@ -43,7 +43,7 @@ void rollout_sample(struct rollouts *r, struct model *policy, struct prompts *pr
     struct sample_result *result = host_alloc((size_t)r->episodes, sizeof *result);
     struct sample_settings settings = {
         .sampling = {.temperature = s->temperature, .top_p = 1}, .stop = s->stop, .n_stop = s->n_stop, .allowed = s->allowed,
-        .stream = RNG_ROLLOUT, .step = (uint64_t)iteration};
+        .stream = s->stream, .step = (uint64_t)iteration};
     for (int e = 0; e < r->episodes; e++) {
         const struct prompt *p = prompts_at(prompts, first_index + (uint64_t)e);
         int *tokens = r->tokens + (size_t)e * (size_t)r->length;

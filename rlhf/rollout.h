@@ -30,9 +30,9 @@ struct rollouts {
 void rollout_open(struct rollouts *r, int episodes, int length, int max_new, int max_tokens, struct memory *memory);
 
 /* Samples an answer to each of the prompts number first_index .. first_index + episodes - 1; fills tokens, n_prompt, first, ended,
- * prompt, sampled_logprobs.  Draws are keyed by (seed, iteration, global episode index).  stop: tokens that end an answer, the
+ * prompt, sampled_logprobs.  Draws are keyed by (seed, stream, iteration, global episode index).  stop: tokens that end an answer, the
  * template's end token first. */
-struct rollout_settings { uint64_t seed; float temperature; const int *stop; int n_stop, allowed; };
+struct rollout_settings { uint64_t seed; enum rng_stream stream; float temperature; const int *stop; int n_stop, allowed; };
 void rollout_sample(struct rollouts *r, struct model *policy, struct prompts *prompts, const struct rollout_settings *s,
                     int64_t iteration, uint64_t first_index);
 

@@ -142,7 +142,7 @@ static int count_zeros(void *self, struct rollouts *r, float *reward, struct err
 static void probability_of_zero(struct toy *t, double p[8])
 {
     struct rollouts *r = &t->ppo.rollouts;
-    struct rollout_settings s = {.seed = 99, .temperature = 1, .allowed = 8};
+    struct rollout_settings s = {.seed = 99, .stream = RNG_EVAL, .temperature = 1, .allowed = 8};
     float logprobs[512];
     for (int i = 0; i < 8; i++) p[i] = 0;
     rollout_sample(r, &t->policy, &t->prompts, &s, 0, 0);
