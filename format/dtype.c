@@ -47,21 +47,21 @@ static double small_float(uint32_t bits, int exponent, int mantissa, bool finite
     return sign ? -value : value;
 }
 
-static float f16_to_f32(uint16_t h)
-{
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, e = h >> 10 & 31, m = h & 0x3FF, bits;
-    if (e == 0) return (float)small_float(h, 5, 10, false);          /* subnormal: exact, and rare */
-    bits = sign | (e == 31 ? 0x7F800000U : (e + 112) << 23) | m << 13;
-    float f;
-    memcpy(&f, &bits, 4);
-    return f;
-}
-
 static float bits_to_f32(uint32_t bits)
 {
     float f;
     memcpy(&f, &bits, 4);
     return f;
+}
+
+/* The bits moved into float's places lack only the difference of the biases: a product with 2^112, exact for subnormals too. */
+static float f16_to_f32(uint16_t h)
+{
+    uint32_t magnitude = (uint32_t)(h & 0x7FFF) << 13, sign = (uint32_t)(h & 0x8000) << 16, bits;
+    float f = bits_to_f32(magnitude) * 0x1p112f;
+    memcpy(&bits, &f, 4);
+    if (magnitude >= UINT32_C(0x7C00) << 13) bits = magnitude | 0x7F800000U;
+    return bits_to_f32(bits | sign);
 }
 
 void dtype_to_f32(float *out, const void *in, size_t n, uint32_t dtype)

@@ -7,54 +7,75 @@
 
 enum { BLOCK = 1024 };
 
-/* Lanes keep the loops free of a serial chain, and in a fixed order. */
-enum { LANES = 8 };
+/* Lanes keep the loops free of a serial chain, and the sums in one fixed order. */
+enum { LANES = 32 };
 
-static void block_moments(struct moments *m, const double *x, size_t n)
+struct lanes { double low[LANES], high[LANES], sum[LANES]; uint32_t zero[LANES]; };
+
+/* n: a multiple of LANES. */
+static void pass_one(struct lanes *l, const double *x, size_t n)
 {
-    double low[LANES], high[LANES], sum[LANES], square[LANES];
-    uint64_t nan = 0, inf = 0, zero = 0;
-    for (int k = 0; k < LANES; k++) { low[k] = (double)INFINITY; high[k] = -(double)INFINITY; sum[k] = square[k] = 0; }
-    for (size_t i = 0; i < n; i++) {
-        nan += x[i] != x[i];
-        inf += fabs(x[i]) == (double)INFINITY;
-        zero += x[i] == 0;
-    }
-    *m = (struct moments){.count = n - nan - inf, .nan = nan, .inf = inf, .zero = zero};
-    if (m->count == 0) return;
-    double finite[BLOCK];
-    if (m->count < n) {
-        size_t kept = 0;
-        for (size_t i = 0; i < n; i++)
-            if (isfinite(x[i])) finite[kept++] = x[i];
-        x = finite;
-        n = kept;
-    }
-    size_t whole = n - n % LANES;
-    for (size_t i = 0; i < whole; i += LANES)
+    for (size_t i = 0; i < n; i += LANES)
         for (int k = 0; k < LANES; k++) {
             double v = x[i + (size_t)k];
-            low[k] = v < low[k] ? v : low[k];
-            high[k] = v > high[k] ? v : high[k];
-            sum[k] += v;
+            l->low[k] = v < l->low[k] ? v : l->low[k];
+            l->high[k] = v > l->high[k] ? v : l->high[k];
+            l->sum[k] += v;
+            l->zero[k] += v == 0;
         }
-    for (size_t i = whole; i < n; i++) {
-        low[0] = fmin(low[0], x[i]);
-        high[0] = fmax(high[0], x[i]);
-        sum[0] += x[i];
+}
+
+static double pass_two(const double *x, size_t n, double mean)
+{
+    double square[LANES] = {0}, sum = 0;
+    for (size_t i = 0; i < n; i += LANES)
+        for (int k = 0; k < LANES; k++) square[k] += (x[i + (size_t)k] - mean) * (x[i + (size_t)k] - mean);
+    for (int k = 0; k < LANES; k++) sum += square[k];
+    return sum;
+}
+
+/* n values, all finite when the sum is; x is overwritten from n up to a multiple of LANES. */
+static bool finite_moments(struct moments *m, double *x, size_t n)
+{
+    struct lanes l = {.zero = {0}};
+    size_t whole = (n + LANES - 1) / LANES * LANES;
+    for (int k = 0; k < LANES; k++) l.low[k] = l.high[k] = x[0];
+    pass_one(&l, x, n / LANES * LANES);
+    for (size_t i = n / LANES * LANES; i < n; i++) {
+        l.low[0] = x[i] < l.low[0] ? x[i] : l.low[0];
+        l.high[0] = x[i] > l.high[0] ? x[i] : l.high[0];
+        l.sum[0] += x[i];
+        l.zero[0] += x[i] == 0;
     }
-    m->min = low[0];
-    m->max = high[0];
+    *m = (struct moments){.count = n, .min = l.low[0], .max = l.high[0]};
     for (int k = 0; k < LANES; k++) {
-        m->min = fmin(m->min, low[k]);
-        m->max = fmax(m->max, high[k]);
-        m->mean += sum[k];
+        m->min = l.low[k] < m->min ? l.low[k] : m->min;
+        m->max = l.high[k] > m->max ? l.high[k] : m->max;
+        m->mean += l.sum[k];
+        m->zero += l.zero[k];
     }
+    if (!isfinite(m->mean)) return false;
     m->mean /= (double)n;
-    for (size_t i = 0; i < whole; i += LANES)
-        for (int k = 0; k < LANES; k++) square[k] += (x[i + (size_t)k] - m->mean) * (x[i + (size_t)k] - m->mean);
-    for (size_t i = whole; i < n; i++) square[0] += (x[i] - m->mean) * (x[i] - m->mean);
-    for (int k = 0; k < LANES; k++) m->m2 += square[k];
+    for (size_t i = n; i < whole; i++) x[i] = m->mean;             /* adds nothing to the squares */
+    m->m2 = pass_two(x, whole, m->mean);
+    return true;
+}
+
+/* NaN and infinities are counted and set aside; they are rare, so a block is first taken to have none. */
+static void block_moments(struct moments *m, double *x, size_t n)
+{
+    uint64_t nan = 0, inf = 0;
+    size_t kept = 0;
+    if (finite_moments(m, x, n)) return;
+    for (size_t i = 0; i < n; i++) {
+        nan += isnan(x[i]) != 0;
+        inf += isinf(x[i]) != 0;
+        if (isfinite(x[i])) x[kept++] = x[i];
+    }
+    *m = (struct moments){0};
+    if (kept) finite_moments(m, x, kept);                          /* a sum that overflows leaves mean and m2 infinite or 0 */
+    m->nan = nan;
+    m->inf = inf;
 }
 
 void moments_add(struct moments *to, const struct moments *m)
