@@ -1,0 +1,33 @@
+#!/bin/sh
+# check_broken.sh - every check of format/SPEC.md refuses its broken file (test/tool_broken.c), by name and with exit code 65.
+: "${BIN:=bin}" "${BUILD:=build/cpu}"
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+passed=0 failed=0
+ok() { passed=$((passed + 1)); }
+bad() { failed=$((failed + 1)); echo "$@" >&2; }
+
+"$BUILD/test/tool_broken" "$dir" || bad "tool_broken failed"
+"$BIN/ckpt" verify --deep --jobs 1 "$dir/good.ckpt" >"$dir/out" 2>&1 && ok || bad "good.ckpt is refused: $(cat "$dir/out")"
+for f in "$dir"/*.ckpt; do
+    name=$(basename "$f" .ckpt)
+    [ "$name" = good ] && continue
+    id=${name%%-*}
+    "$BIN/ckpt" verify --deep --jobs 1 "$f" >"$dir/out" 2>&1
+    code=$?
+    if [ $code -eq 65 ] && grep -q "\[$id\]" "$dir/out"; then ok; else bad "$name: exit code $code, $(head -n 1 "$dir/out")"; fi
+    # what tells a person about a damaged file must survive it
+    for c in info sections tensors "explain 40000"; do
+        set -- $c
+        "$BIN/ckpt" "$1" "$f" $2 >"$dir/out" 2>&1
+        code=$?
+        case $code in 0 | 64 | 65) ;; *) bad "$name: $c ends with $code" ;; esac
+    done
+done
+
+# Every check that SPEC.md lists for files has its broken file.
+for id in $(sed -n 's/^| \([A-Z]*[0-9]*\) | file |.*/\1/p' format/SPEC.md); do
+    ls "$dir" | grep -q "^$id[-.]" && ok || bad "no broken file for check $id"
+done
+echo "check_broken: $passed passed, $failed failed, 0 skipped"
+[ $failed -eq 0 ]
