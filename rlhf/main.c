@@ -47,9 +47,10 @@ static int own_rows(struct option *row, struct rlhf *p)
     struct ppo_options *o = &p->ppo.o;
     const double most = 1e9;
     const struct option own[] = {
-        {"Models and prompts", "policy", OPTION_TEXT, &p->policy_path, NULL, .flags = OPTION_REQUIRED,
+        {"Models and prompts", "policy", OPTION_TEXT, &p->policy_path, NULL, .flags = OPTION_REQUIRED | OPTION_MAY_CHANGE,
          .help = "Checkpoint or run folder the policy begins as, and the reference stays: of sft or rlhf."},
-        {NULL, "reward", OPTION_TEXT, &p->reward_path, NULL, .help = "Reward model: a checkpoint or run folder of rm."},
+        {NULL, "reward", OPTION_TEXT, &p->reward_path, NULL, .flags = OPTION_MAY_CHANGE,
+         .help = "Reward model: a checkpoint or run folder of rm."},
         {NULL, "prompts", OPTION_LIST, &p->prompt_paths, NULL, .flags = OPTION_REQUIRED,
          .help = "What is asked: JSON lines or arrays of strings, {prompt}, {messages} ..., or lines of text; also .gz, folders, globs."},
         {NULL, "template", OPTION_CHOICE, &p->template, "auto", .choices = "auto|" CHAT_TEMPLATES,
