@@ -2,7 +2,8 @@
 # check_failures.sh - what can go wrong around a run, seen from outside: the exit code, one sentence that says what, and nothing
 # lost.  Here with pretrain, whose loop, options and run folder are those of all programs; bad data is each program's own test.
 cd "$(dirname "$0")/.." || exit 1
-: "${BIN:=bin}"
+: "${BIN:=bin}" "${ASAN_OPTIONS:=detect_leaks=0}"      # what lives as long as the process is no leak
+export ASAN_OPTIONS
 passed=0 failed=0 skipped=0
 [ -x "$BIN/pretrain" ] || { echo "skipped: pretrain is not built"; echo "check_failures: 0 passed, 0 failed, 1 skipped"; exit 0; }
 work=$(mktemp -d) || exit 1
@@ -84,6 +85,16 @@ expect 0 ": ok (" "$BIN/ckpt" verify "$work/full"
 [ -z "$(find "$work/full" -name '*tmp*')" ] && got=yes || got=no
 verdict "nothing half-written is left behind" $got
 expect 0 "resumes from step 4" $pretrain --out "$work/full" --steps 8
+
+# ---- memory: what --plan says, and what the process then takes (2 % and 32 MiB of program, libraries and buffers allowed) ----
+larger="$BIN/pretrain --data $work/text.txt --shards $work/shards --layers 4 --channels 256 --heads 4 --context 64 --vocab-size 300
+    --batch-tokens 1024 --micro-tokens 1024 --steps 2 --save-every 1 --out $work/larger"
+expect 0 "total" $larger --plan
+planned=$(awk '$1 == "total" { print $NF }' "$work/said")
+expect 0 "done: 2 steps" $larger
+taken=$(sed -n 's/.*"memory_bytes":\([0-9]*\).*/\1/p' "$work/larger/metrics.jsonl" | tail -n 1)
+awk -v p="$planned" -v t="$taken" 'BEGIN { exit !(p > 5e7 && t <= 1.02 * p + 33554432) }' && got=yes || got=no
+verdict "--plan says $planned bytes, the process takes $taken" $got
 
 # ---- streams that are closed or broken ----
 ( exec <&- 2>&-; exec $pretrain --out "$work/closed" --steps 3 )

@@ -5,7 +5,8 @@
 # KILLS=n (3; 20 with FULL=1), SEED=n (the moments), PROGRAMS="pretrain sft" (only these).
 cd "$(dirname "$0")/.." || exit 1
 : "${BIN:=bin}" "${KILLS:=${FULL:+20}}" "${SEED:=$(date +%s)}" "${PROGRAMS:=pretrain sft rm rlhf}"
-: "${KILLS:=3}"
+: "${KILLS:=3}" "${ASAN_OPTIONS:=detect_leaks=0}"     # what lives as long as the process is no leak
+export ASAN_OPTIONS
 passed=0 failed=0 skipped=0
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
