@@ -94,11 +94,11 @@ static void verify_task(void *context, int i, int thread)
     k->status = read_chunk(v->c, k, v->buffer + (size_t)thread * STEP, false, &k->error);
 }
 
-/* Fills chunk[0..BATCH) from (*tensor, *number) on, moving them; returns how many. */
-static int next_chunks(const struct ckpt *c, struct chunk *chunk, size_t *tensor, uint64_t *number)
+/* Fills chunk[0..room) from (*tensor, *number) on, moving them; returns how many. */
+static int next_chunks(const struct ckpt *c, struct chunk *chunk, int room, size_t *tensor, uint64_t *number)
 {
     int n = 0;
-    for (; n < BATCH && *tensor < c->index.count; n++) {
+    for (; n < room && *tensor < c->index.count; n++) {
         chunk[n].tensor = *tensor;
         chunk[n].number = (*number)++;
         if (*number == tensor_chunks(c->index.tensor[*tensor].stored)) {
@@ -132,14 +132,17 @@ static int judge(const struct verifying *v, int n, uint32_t *crc, bool *bad, str
 int reader_verify(struct ckpt *c, struct problems *problems, struct error *error)
 {
     struct error local;
-    struct verifying v = {c, host_alloc(BATCH, sizeof *v.chunk), host_alloc((size_t)threads_count(), STEP)};
+    const struct tensor *last = &c->index.tensor[c->index.count - 1];
+    uint64_t chunks = last->first_chunk + tensor_chunks(last->stored);
+    int room = chunks < BATCH ? (int)chunks : BATCH;
+    struct verifying v = {c, host_alloc((size_t)room, sizeof *v.chunk), host_alloc((size_t)threads_count(), STEP)};
     size_t tensor = 0;
     uint64_t number = 0;
     uint32_t crc = 0;
     int status = 0, n;
     bool bad = false;
     if (!error) error = &local;
-    while (status == 0 && (n = next_chunks(c, v.chunk, &tensor, &number)) > 0) {
+    while (status == 0 && (n = next_chunks(c, v.chunk, room, &tensor, &number)) > 0) {
         threads_for(n, verify_task, &v);
         status = judge(&v, n, &crc, &bad, problems, error);
     }
