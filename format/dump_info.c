@@ -312,7 +312,7 @@ int dump_tensors(struct dump *d)
             printf("%-36s %-6s %-5s %-18s %12" PRIu64 " at %-12" PRIu64 " crc %08x\n", list[i]->public.name, role_name(list[i]->public.role),
                    dtype_name(list[i]->public.dtype), shape_text(shape, &list[i]->public), list[i]->stored, c->tdat->offset + list[i]->offset,
                    list[i]->public.crc);
-        printf("%zu tensors, %s\n", n, text_bytes(size, (double)total));
+        printf("%zu tensor%s, %s\n", n, n == 1 ? "" : "s", text_bytes(size, (double)total));
         finish_text(&f);
     }
     code = f.exit_code;

@@ -102,7 +102,7 @@ static int verify_file(struct dump *d, struct json *j, const char *path)
     } else if (f.shown == 0) {
         char size[16];
         double seconds = seconds_now() - start;
-        printf("%s: ok (%zu tensors, %s, %.2f GB/s)\n", path, tensors, text_bytes(size, (double)bytes), (double)bytes / 1e9 / (seconds + 1e-9));
+        printf("%s: ok (%zu tensor%s, %s, %.2f GB/s)\n", path, tensors, tensors == 1 ? "" : "s", text_bytes(size, (double)bytes), (double)bytes / 1e9 / (seconds + 1e-9));
     } else {
         char *prefix = host_text("%s: ", path);
         for (int i = 0; i < f.shown; i++) {
