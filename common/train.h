@@ -35,7 +35,8 @@ struct task {
      * skipped) and *count, what its loss averages over (0 is allowed: then nothing is differentiated and no update made). */
     int (*prepare)(void *self, int64_t step, int update, double *count, struct error *error);
     /* Forward and backward of micro-batch i: adds d(scale * sum of losses)/d(params) to the learners' gradients and returns
-     * the SUM of the loss over its things (the reported loss is the sum over all micro-batches / count). */
+     * the SUM of the loss over its things (the reported loss is the sum over all micro-batches / count).  The record's
+     * `tokens` counts the rows of the last forward of learner[0]'s model after each call. */
     double (*loss)(void *self, int i, double scale);
     /* The step is done: add metrics to the record (already there: step, loss, lr, grad_norm, tokens, seconds ...). */
     void (*end)(void *self, int64_t step, struct record *r);
@@ -48,7 +49,8 @@ struct task {
 
     /* What must survive a restart, beyond weights, moments, step and settings.  save fills sections of the checkpoint (conf
      * and tokn always; chat, dcur, rngs, line, eval and its own keys of trns as needed); load gets them back (called before
-     * the first step of a resumed run) and returns 0 or -1 with *error. */
+     * the first step of a resumed run) and returns 0 or -1 with *error.  save is also asked, between micro-batches, for the
+     * counts of dcur when a skipped update is reported with its data position. */
     void (*save)(void *self, struct ckpt_meta *meta);
     int (*load)(void *self, const struct ckpt_meta *meta, struct error *error);
 

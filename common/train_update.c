@@ -42,15 +42,15 @@ void norms_add(struct norms *n, double x)
 }
 
 /* Where in the data the task stands: the numbers of its cursor. */
-static void add_position(struct bytes *out, const struct task *task)
+static void add_position(struct bytes *out, const struct train_state *s)
 {
-    struct ckpt_meta meta = {0};
-    task->save(task->self, &meta);
+    struct ckpt_meta meta = {.stage = s->task->stage, .step = (uint64_t)s->step, .tokens_seen = (uint64_t)s->tokens};
+    s->task->save(s->task->self, &meta);
     int shown = 0;
-    for (size_t i = 0; i < meta.dcur.count && shown < 6; i++) {
+    for (size_t i = 0; i < meta.dcur.count && shown < 8; i++) {
         const struct kv_entry *e = &meta.dcur.entry[i];
         if (e->type != KV_I64 && e->type != KV_U64) continue;
-        bytes_text(out, "%s%s %lld", shown++ ? ", " : "; data: ", e->key, (long long)*(const int64_t *)e->value);
+        bytes_text(out, "%s%s %lld", shown++ ? ", " : "; data position: ", e->key, (long long)*(const int64_t *)e->value);
     }
     ckpt_meta_free(&meta);
 }
@@ -67,7 +67,7 @@ static void skip(struct train_state *s, int update, const char *what, double val
     bytes_text(&text, "step %lld", (long long)s->step + 1);
     if (update > 0) bytes_text(&text, ", update %d", update + 1);
     bytes_text(&text, ": skipped, %s is %g", what, value);
-    add_position(&text, s->task);
+    add_position(&text, s);
     run_log(s->run, "%s", text.data);
     bytes_free(&text);
     for (int i = 0; i < s->task->n_learners; i++) clear_gradients(&s->task->learner[i]);

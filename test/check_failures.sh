@@ -74,8 +74,12 @@ verdict "SIGINT ends with code 75" $got
 expect 75 "time limit" $pretrain --out "$work/busy" --steps 1000000 --time-limit 1
 
 # ---- diverging, and too large ----
-expect 65 "not finite" $pretrain --out "$work/wild" --steps 400 --lr 10 --clip 0 --warmup 0 --schedule constant --beta1 0 --beta2 0 --eps 1e-20 \
-    --weight-decay 10
+wild="--steps 400 --lr 10 --clip 0 --warmup 0 --schedule constant --beta1 0 --beta2 0 --eps 1e-20 --weight-decay 10"
+expect 65 "was not finite in 3 updates in a row" $pretrain --out "$work/wild" --save-every 2 $wild
+at=$(sed -n 's/.*step \([0-9]*\): skipped.*order.sample \([0-9]*\),.*/\1 \2/p' "$work/said" | head -n 1)
+awk -v at="$at" 'BEGIN { split(at, n, " "); exit !(n[1] > 1 && n[2] == 4 * (n[1] - 1)) }' && got=yes || got=no      # 4 rows of 64 a step
+verdict "the skipped update is said with its place in the data" $got
+expect 0 ": ok (" "$BIN/ckpt" verify "$work/wild"
 expect 70 "of memory" "$BIN/pretrain" --data "$work/text.txt" --shards "$work/shards" --layers 400 --channels 65536 --vocab-size 300 --out "$work/huge"
 
 # ---- a full disk: files may not grow beyond what the logs need (ulimit counts 512 or 1024 bytes) ----

@@ -92,7 +92,7 @@ static void test_guards(void)
     CHECK(live_and_close(toy, "nan", "--steps 8") == EXIT_DONE);
     CHECK(isnan(metric("nan", 4, "loss")) && metric("nan", 3, "loss") > 0 && metric("nan", 6, "loss") > 0);
     CHECK(metric("nan", 8, "updates") == 5 && metric("nan", 8, "skipped") == 3 && isfinite(metric("nan", 8, "val_loss")));
-    CHECK(contains("nan", "log.txt", "step 4: skipped, the loss is nan; data: sample 18"));
+    CHECK(contains("nan", "log.txt", "step 4: skipped, the loss is nan; data position: sample 18"));
     CHECK(contains("nan", "log.txt", "step 7: skipped, the gradient norm is nan"));
 
     toy = toy_open(false, 1);
