@@ -156,7 +156,8 @@ void value_backward(act_t *dh, float *dweight, float *dbias, const float *dvalue
  *   top_k most likely (0: off), top_p smallest set of most likely with mass >= top_p (1: off), min_p: p >= min_p * max p
  *   (0: off); draw with uniform[i] in [0,1) by inverse CDF in ascending token order.  temperature 0: the most likely token
  *   (lowest id on a tie).  allowed: only tokens < allowed are drawn (allowed <= V).
- *   logprobs[i] = log-probability of the drawn token under softmax(z) WITHOUT filters: the bits token_loss gives.
+ *   logprobs[i] = log-probability of the drawn token under softmax(z) WITHOUT filters (at temperature 1 when it is 0): the bits
+ *   token_loss gives.   Among equally likely tokens the lowest id counts as the most likely.
  *   tokens, logprobs (n) on the HOST   uniform (n) on the HOST   logits (n,V) is overwritten. */
 struct sampling { float temperature, top_p, min_p; int top_k; };
 void sample_rows(int *tokens, float *logprobs, act_t *logits, const double *uniform, const struct sampling *s,

@@ -4,8 +4,8 @@
 #include "test/test.h"
 #include "test/tiny.h"
 
-enum { S = 4, MOST = 40 };
-static const int lengths[S] = {7, 1, 19, 12};
+enum { S = 4, MOST = 240 };
+static const int lengths[S] = {7, 1, 19, 12}, long_lengths[S] = {133, 2, 65, 39};      /* over several blocks of keys and rows */
 
 static const struct model_use training = {.train = true, .max_tokens = MOST, .max_sequences = S, .logits_rows = MOST};
 static const struct token_loss cross_entropy = {.kind = LOSS_CROSS_ENTROPY, .temperature = 1, .scale = 0.25f};
@@ -116,17 +116,18 @@ static void check_gradient(void *context, const struct param *p)
     free(kept);
 }
 
-static void test_setting(int setting)
+static void test_setting(int setting, const int *sequences, uint64_t seed)
 {
     const char *name;
     struct config c = tiny_config(setting, &name);
     struct tiny t;
-    struct batch b = tiny_batch(lengths, S, c.vocab, 3);
-    tiny_open(&t, &c, &training, 1);
+    struct batch b = tiny_batch(sequences, S, c.vocab, seed);
+    c.context = int_max(c.context, sequences[0]);
+    tiny_open(&t, &c, &training, seed);
     struct reference r = reference_open(&t.m, MOST);
     check_forward(&t.m, &r, &b, name);
     differentiate(&t.m, &b);
-    params_each(&t.m.params, &c, check_gradient, &(struct direction){&t.m, &r, &b, name, 77});
+    params_each(&t.m.params, &c, check_gradient, &(struct direction){&t.m, &r, &b, name, 77 * seed});
     reference_close(&r);
     tiny_batch_free(&b);
     tiny_close(&t);
@@ -240,9 +241,12 @@ static void test_split(int setting)
 
 int main(void)
 {
+    bool full = getenv("FULL") && strcmp(getenv("FULL"), "1") == 0;
     threads_start(3);       /* so that ops_open takes scratch for all three */
     for (int i = 0; i < TINY_SETTINGS; i++) {
-        test_setting(i);
+        test_setting(i, lengths, 1);
+        if (full || i == 1 || i == 2) test_setting(i, long_lengths, 2);
+        for (uint64_t seed = 3; full && seed < 8; seed++) test_setting(i, lengths, seed);
         test_same_bits(i);
         test_packing(i);
         test_split(i);

@@ -3,18 +3,19 @@
 #include "test/test.h"
 #include "test/tiny.h"
 
-enum { REQUESTS = 7, NEW = 12, MOST = 64 };
+enum { REQUESTS = 7, NEW = 12, MOST = 160, PROMPT = 120 };
 
 static const struct sampling warm = {.temperature = 0.8f, .top_p = 0.95f, .top_k = 30};
 
 struct outcome { struct sample_result result[REQUESTS]; int tokens[REQUESTS][NEW]; float logprobs[REQUESTS][NEW]; };
 
-static void prompts(int prompt[REQUESTS][6], struct sample_request request[REQUESTS], int vocab)
+/* Prompts of 1 to 6 tokens, or of up to 120 where the context is long. */
+static void prompts(int prompt[REQUESTS][PROMPT], struct sample_request request[REQUESTS], const struct config *c)
 {
     static const int length[REQUESTS] = {3, 1, 6, 2, 5, 1, 4}, most[REQUESTS] = {12, 5, 12, 1, 9, 12, 12};
     for (int i = 0; i < REQUESTS; i++) {
-        for (int k = 0; k < 6; k++) prompt[i][k] = (i * 11 + k * 5 + 2) % vocab;
-        request[i] = (struct sample_request){prompt[i], length[i], 42, (uint64_t)i, most[i]};
+        for (int k = 0; k < PROMPT; k++) prompt[i][k] = (i * 11 + k * k + k * 5 + 2) % c->vocab;
+        request[i] = (struct sample_request){prompt[i], c->context > PROMPT ? 20 * length[i] : length[i], 42, (uint64_t)i, most[i]};
     }
 }
 
@@ -39,12 +40,12 @@ static bool same_outcome(const struct outcome *a, const struct outcome *b)
 
 static void generate(struct outcome *o, const struct config *c, const struct sample_settings *s, int slots, int max_tokens, int logits_rows)
 {
-    int prompt[REQUESTS][6];
+    int prompt[REQUESTS][PROMPT];
     struct sample_request request[REQUESTS];
     struct model_use use = {.max_tokens = max_tokens, .max_sequences = 1, .cache_slots = slots, .cache_capacity = c->context,
                             .logits_rows = logits_rows};
     struct tiny t;
-    prompts(prompt, request, c->vocab);
+    prompts(prompt, request, c);
     tiny_open(&t, c, &use, 4);
     start(o, REQUESTS);
     sample_run(&t.m, s, request, o->result, REQUESTS, NULL, NULL);
@@ -54,14 +55,14 @@ static void generate(struct outcome *o, const struct config *c, const struct sam
 /* Log-probabilities of prompt and answer read whole by the model as it is trained. */
 static bool scores_agree(const struct config *c, const struct outcome *o, float temperature)
 {
-    int prompt[REQUESTS][6], tokens[32], targets[32];
-    uint8_t mask[32];
+    int prompt[REQUESTS][PROMPT], tokens[MOST], targets[MOST];
+    uint8_t mask[MOST];
     struct sample_request request[REQUESTS];
     struct model_use use = {.train = true, .max_tokens = MOST, .max_sequences = 1};
     struct tiny t;
-    float logprobs[32];
+    float logprobs[MOST];
     bool same = true;
-    prompts(prompt, request, c->vocab);
+    prompts(prompt, request, c);
     tiny_open(&t, c, &use, 4);
     for (int i = 0; i < REQUESTS; i++) {
         int p = request[i].n_prompt, n = o->result[i].n, N = p + n - 1;
@@ -81,11 +82,12 @@ static bool scores_agree(const struct config *c, const struct outcome *o, float 
     return same;
 }
 
-static void test_setting(int setting)
+static void test_setting(int setting, int context)
 {
     static const int ways[][3] = {{2, 64, 2}, {5, 64, 5}, {5, 5, 5}, {5, 7, 2}, {2, 3, 1}, {7, 64, 3}};
     const char *name;
     struct config c = tiny_config(setting, &name);
+    c.context = context;
     int stop[2] = {3, 17};
     struct sample_settings s = {.sampling = warm, .stop = stop, .n_stop = 2, .allowed = c.vocab - 2, .stream = RNG_ROLLOUT, .step = 9};
     struct outcome one, other;
@@ -120,13 +122,13 @@ static void test_setting(int setting)
 static void test_neighbours(void)
 {
     struct config c = tiny_config(1, NULL);
-    int prompt[REQUESTS][6];
+    int prompt[REQUESTS][PROMPT];
     struct sample_request request[REQUESTS], turned[REQUESTS];
     struct model_use use = {.max_tokens = 16, .max_sequences = 1, .cache_slots = 3, .cache_capacity = c.context, .logits_rows = 3};
     struct sample_settings s = {.sampling = warm, .allowed = c.vocab, .stream = RNG_SAMPLE};
     struct outcome all, reversed, alone;
     struct tiny t;
-    prompts(prompt, request, c.vocab);
+    prompts(prompt, request, &c);
     tiny_open(&t, &c, &use, 4);
     start(&all, REQUESTS);
     sample_run(&t.m, &s, request, all.result, REQUESTS, NULL, NULL);
@@ -204,7 +206,10 @@ static void test_limits(void)
 int main(void)
 {
     threads_start(3);
-    for (int i = 0; i < TINY_SETTINGS; i++) test_setting(i);
+    for (int i = 0; i < TINY_SETTINGS; i++) {
+        test_setting(i, 19);
+        test_setting(i, 140);
+    }
     test_neighbours();
     test_greedy();
     test_limits();
