@@ -10,7 +10,7 @@ struct pretrain {
     struct train_options train;
     struct option_list data, sample_prompts;
     const char *text_key, *separator, *shards_folder, *tokenizer_path, *preset, *model_path;
-    double validation, temperature;
+    double validation, temperature, init_std;
     int64_t vocab_size, tokenizer_bytes, layers, channels, heads, kv_heads, ffn, context, eval_tokens, sample_tokens;
     int pattern;
     bool eval_only;

@@ -69,8 +69,11 @@ static void corpus(uint64_t seed, uint64_t bytes)
     for (uint64_t i = 0; done < bytes; i++) {
         struct rng r = rng_at(seed, RNG_TEST, 1, i);
         struct bytes b = {0};
-        if (chance(&r, 0.7)) add_story(&b, &r, pick(&r, ANIMALS), pick(&r, ADJECTIVES), pick(&r, OBJECTS), chance(&r, 0.6), chance(&r, 0.7));
-        else for (int n = 2 + pick(&r, 4); n > 0; n--) {
+        if (chance(&r, 0.75)) {
+            int a = pick(&r, ANIMALS), adj = pick(&r, ADJECTIVES), obj = pick(&r, OBJECTS);
+            if (chance(&r, 0.7)) bytes_text(&b, "The %s %s and the %s.\n", adjective[adj], animal[a].name, object[obj]);     /* a title */
+            add_story(&b, &r, a, adj, obj, chance(&r, 0.6), chance(&r, 0.7));
+        } else for (int n = 2 + pick(&r, 4); n > 0; n--) {
             add_fact(&b, pick(&r, ANIMALS), chance(&r, 0.5) ? HOME : FOOD);
             if (n > 1) bytes_text(&b, " ");
         }
