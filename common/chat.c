@@ -186,6 +186,7 @@ void chat_render(const struct chat *c, const struct dialogue *d, enum chat_train
     while (last >= 0 && d->message[last].role != ROLE_ASSISTANT) last--;
     assert(!mask || mask->size == ids->count);
     if (c->bos >= 0) ids_add(ids, c->bos);
+    mark(&r, false);
     for (int i = 0; i < d->count; i++) {
         const struct message *m = &d->message[i];
         put_before(&r, m->role, m, i == 0);

@@ -148,6 +148,25 @@ static void evaluate(void *self, struct record *r)
     record_real(r, "val_perplexity", exp(sum / count));
 }
 
+/* Prompt and answer as text: to samples.txt, and as one line to the log. */
+static void show_sample(const struct sft *s, struct run *run, int64_t step, const struct sample_request *q, const struct sample_result *a)
+{
+    struct bytes text = {0};
+    struct utf8_held held = {0};
+    char shown[1500];
+    bytes_text(&text, "--- step %lld\n", (long long)step);
+    size_t head = text.size;
+    tokenizer_stream(&text, &held, s->parent.tokenizer, q->prompt, (size_t)q->n_prompt);
+    tokenizer_stream(&text, &held, s->parent.tokenizer, a->tokens, (size_t)a->n);
+    tokenizer_stream(&text, &held, s->parent.tokenizer, NULL, 0);
+    bytes_add(&text, "\n", 1);
+    run_append(run, "samples.txt", text.data, text.size);
+    for (size_t i = head; i < text.size; i++)
+        if (text.data[i] == '\n') text.data[i] = ' ';
+    run_log(run, "sample: %s", text_escape(shown, sizeof shown, text.data + head, text.size - head - 1));
+    bytes_free(&text);
+}
+
 static void sample(void *self, struct run *run, int64_t step)
 {
     struct sft *s = self;
@@ -166,17 +185,7 @@ static void sample(void *self, struct run *run, int64_t step)
         result[i].logprobs = s->sample_logprobs + (int64_t)i * s->sample_tokens;
     }
     sample_run(&s->model, &how, request, result, n, NULL, NULL);
-    struct bytes text = {0};
-    for (int i = 0; i < n; i++) {
-        char shown[1500];
-        text.size = 0;
-        tokenizer_decode(&text, s->parent.tokenizer, request[i].prompt, (size_t)request[i].n_prompt);
-        bytes_text(&text, "{");
-        tokenizer_decode(&text, s->parent.tokenizer, result[i].tokens, (size_t)result[i].n);
-        bytes_text(&text, "}");
-        run_log(run, "sample %d: %s", i + 1, text_escape(shown, sizeof shown, text.data, text.size));
-    }
-    bytes_free(&text);
+    for (int i = 0; i < n; i++) show_sample(s, run, step, &request[i], &result[i]);
     free(request);
     free(result);
 }

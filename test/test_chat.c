@@ -113,6 +113,13 @@ static void check_template(enum chat_template template, const char *text, const 
     CHECK(two.ids.count == prompt.ids.count + r.ids.count && two.mask.data[prompt.ids.count] == 0);
     CHECK(memcmp(two.ids.id + prompt.ids.count, r.ids.id, r.ids.count * sizeof(int)) == 0 && two.ends.id[4] == r.ends.id[4]);
 
+    /* Nobody has said anything yet. */
+    struct dialogue nothing = {0};
+    struct rendered empty = render(&c, &nothing, CHAT_TRAIN_ALL, false), opening = render(&c, &nothing, CHAT_TRAIN_ALL, true);
+    CHECK(empty.ids.count == (c.bos >= 0 ? 1u : 0u) && empty.mask.size == empty.ids.count && mask_sum(&opening) == 0);
+    rendered_free(&empty);
+    rendered_free(&opening);
+
     free(content.id);
     bytes_free(&marked);
     struct rendered *each[] = {&r, &prompt, &all_prompt, &only, &all, &two};
