@@ -49,11 +49,13 @@ static int index_tokens(struct tokenizer *t, struct error *error)
     for (int id = 0; id < t->n_vocab; id++) {
         const struct token *k = &t->token[id];
         if (k->type == TOKEN_UNUSED) {
-            if (k->length) return fail(error, EXIT_DATA, "tokenizer: token %d is unused but has %u bytes", id, k->length);
+            if (k->length) return fail(error, EXIT_DATA, "tokenizer: token %d is unused but has %u bytes", id,
+                                       k->length);
             continue;
         }
         if (k->length < 1 || k->length > TOKEN_BYTES_MAX)
-            return fail(error, EXIT_DATA, "tokenizer: token %d has %u bytes, expected 1 to %d", id, k->length, TOKEN_BYTES_MAX);
+            return fail(error, EXIT_DATA, "tokenizer: token %d has %u bytes, expected 1 to %d", id, k->length,
+                        TOKEN_BYTES_MAX);
         size_t i = find_slot(t, k->bytes, k->length, k->type == TOKEN_SPECIAL);
         if (t->slot[i])
             return fail(error, EXIT_DATA, "tokenizer: tokens %u and %d have the same bytes", t->slot[i] - 1, id);
@@ -71,8 +73,8 @@ static int check_merge(const struct tokenizer *t, int rank, struct error *error)
                     m->right, m->result, n);
     const struct token *a = &t->token[m->left], *b = &t->token[m->right], *c = &t->token[m->result];
     if (a->type != TOKEN_NORMAL || b->type != TOKEN_NORMAL || c->type != TOKEN_NORMAL)
-        return fail(error, EXIT_DATA, "tokenizer: merge %d (%u, %u -> %u) uses a special or unused token", rank, m->left,
-                    m->right, m->result);
+        return fail(error, EXIT_DATA, "tokenizer: merge %d (%u, %u -> %u) uses a special or unused token", rank,
+                    m->left, m->right, m->result);
     if (c->length != a->length + b->length || memcmp(c->bytes, a->bytes, a->length) != 0 ||
         memcmp(c->bytes + a->length, b->bytes, b->length) != 0)
         return fail(error, EXIT_DATA, "tokenizer: merge %d: token %u is not tokens %u and %u joined", rank, m->result,
@@ -92,8 +94,8 @@ static int index_merges(struct tokenizer *t, struct error *error)
         const struct merge *m = &t->merge[rank];
         uint32_t other = pair_rank(t, m->left, m->right);
         if (other != UINT32_MAX)
-            return fail(error, EXIT_DATA, "tokenizer: merges %u and %d are the same pair (%u, %u)", other, rank, m->left,
-                        m->right);
+            return fail(error, EXIT_DATA, "tokenizer: merges %u and %d are the same pair (%u, %u)", other, rank,
+                        m->left, m->right);
         uint64_t key = (uint64_t)m->left << 32 | m->right;
         size_t i = hash_word(0, key) & t->pair_mask;
         while (t->pair[i].rank != UINT32_MAX) i = (i + 1) & t->pair_mask;

@@ -3,7 +3,7 @@
  * Each piece is merged by itself: while any neighbours have a merge, the pair of lowest rank (leftmost when equal) is
  * joined.  Words repeat, so each scratch remembers short pieces; what is not remembered goes to a loop over an array
  * when short, and to a heap over a linked list when long, so that no text costs more than n log n.
- * A scratch belongs to one call at a time; finished calls leave theirs in the tokenizer's pool, with all it has learnt. */
+ * A scratch belongs to one call at a time; finished calls leave theirs in the tokenizer's pool, with all it learnt. */
 #include "common/tokenizer_parts.h"
 
 #include <stdlib.h>
@@ -134,7 +134,8 @@ static void merge_long(struct ids *out, const struct tokenizer *t, struct scratc
     for (int i = 0; i >= 0; i = s->node[i].right) ids_add(out, s->node[i].id);
 }
 
-static void encode_piece(struct ids *out, const struct tokenizer *t, struct scratch *s, const char *piece, size_t length)
+static void encode_piece(struct ids *out, const struct tokenizer *t, struct scratch *s, const char *piece,
+                         size_t length)
 {
     if (t->flags & TOKENIZER_IGNORE_MERGES) {
         int id = tokenizer_find(t, piece, length, false);

@@ -51,7 +51,10 @@ void tokenizer_write(struct bytes *out, const struct tokenizer *t)
 }
 
 /* Where each part of a section starts. */
-struct layout { uint32_t n_vocab, n_merges, n_special, regex, area; const unsigned char *offsets, *merges, *specials, *types, *text; };
+struct layout {
+    uint32_t n_vocab, n_merges, n_special, regex, area;
+    const unsigned char *offsets, *merges, *specials, *types, *text;
+};
 
 /* TK1: the counts are in range and together are the section's size. */
 static int read_head(struct layout *l, const unsigned char *data, size_t size, struct error *error)
@@ -66,7 +69,8 @@ static int read_head(struct layout *l, const unsigned char *data, size_t size, s
     if (l->n_vocab < 256 || l->n_vocab > TOKENIZER_VOCAB_MAX)
         return fail(error, EXIT_DATA, "tokenizer: %u tokens, expected 256 to %d", l->n_vocab, TOKENIZER_VOCAB_MAX);
     if (l->n_merges > INT32_MAX || l->n_special > l->n_vocab || l->regex > REGEX_MAX)
-        return fail(error, EXIT_DATA, "tokenizer: %u merges, %u special tokens and a pattern of %u bytes are not possible with "
+        return fail(error, EXIT_DATA,
+                    "tokenizer: %u merges, %u special tokens and a pattern of %u bytes are not possible with "
                     "%u tokens", l->n_merges, l->n_special, l->regex, l->n_vocab);
     uint64_t want = HEAD + 4 * ((uint64_t)l->n_vocab + 1) + 12 * (uint64_t)l->n_merges + 8 * (uint64_t)l->n_special +
                     l->n_vocab + l->regex + l->area;
@@ -110,12 +114,15 @@ static int check_specials(const struct tokenizer *t, const struct layout *l, str
     for (uint32_t i = 0; i < l->n_vocab; i++) {
         if (t->token[i].type != TOKEN_SPECIAL) continue;
         if (n == l->n_special || u32_at(l->specials + 8 * (size_t)n) != i)
-            return fail(error, EXIT_DATA, "tokenizer: special token %u is not where it belongs in the table of special tokens", i);
+            return fail(error, EXIT_DATA,
+                        "tokenizer: special token %u is not where it belongs in the table of special tokens", i);
         uint32_t role = u32_at(l->specials + 8 * (size_t)n + 4);
-        if (role) return fail(error, EXIT_DATA, "tokenizer: special token %u has role %u, this version knows 0", i, role);
+        if (role) return fail(error, EXIT_DATA, "tokenizer: special token %u has role %u, this version knows 0", i,
+                              role);
         n++;
     }
-    if (n != l->n_special) return fail(error, EXIT_DATA, "tokenizer: %u special tokens listed, %u found", l->n_special, n);
+    if (n != l->n_special) return fail(error, EXIT_DATA, "tokenizer: %u special tokens listed, %u found",
+                                       l->n_special, n);
     return 0;
 }
 
@@ -127,13 +134,15 @@ static int read_pattern(struct tokenizer *t, const unsigned char *data, const st
     if (t->flags & ~(unsigned)TOKENIZER_FLAGS)
         return fail(error, EXIT_DATA, "tokenizer: flags %#x, this version knows %#x", t->flags, TOKENIZER_FLAGS);
     if ((t->pattern == PATTERN_CUSTOM) != (l->regex > 0))
-        return fail(error, EXIT_DATA, "tokenizer: pattern %d with %u bytes of regular expression", (int)t->pattern, l->regex);
+        return fail(error, EXIT_DATA, "tokenizer: pattern %d with %u bytes of regular expression", (int)t->pattern,
+                    l->regex);
     if (l->regex == 0) return 0;
     if (memchr(l->text, 0, l->regex)) return fail(error, EXIT_DATA, "tokenizer: its pattern has a zero byte");
     t->regex = host_text("%.*s", (int)l->regex, (const char *)l->text);
     for (int p = PATTERN_GPT2; p <= PATTERN_QWEN2; p++)
         if (strcmp(t->regex, pattern_regex((enum pattern)p)) == 0)
-            return fail(error, EXIT_DATA, "tokenizer: its pattern is %s, which has the number %d", pattern_name((enum pattern)p), p);
+            return fail(error, EXIT_DATA, "tokenizer: its pattern is %s, which has the number %d",
+                        pattern_name((enum pattern)p), p);
     return 0;
 }
 
@@ -145,7 +154,8 @@ int tokenizer_read(struct tokenizer **out, const void *data, size_t size, struct
     t->merge = host_alloc(l.n_merges, sizeof *t->merge);
     t->n_merges = (int)l.n_merges;
     for (size_t i = 0; i < l.n_merges; i++)
-        t->merge[i] = (struct merge){u32_at(l.merges + 12 * i), u32_at(l.merges + 12 * i + 4), u32_at(l.merges + 12 * i + 8)};
+        t->merge[i] = (struct merge){u32_at(l.merges + 12 * i), u32_at(l.merges + 12 * i + 4),
+                                     u32_at(l.merges + 12 * i + 8)};
     if (read_tokens(t, &l, error) || check_specials(t, &l, error) || read_pattern(t, data, &l, error) ||
         tokenizer_finish(t, error)) {
         tokenizer_free(t);

@@ -1,8 +1,8 @@
 /* tokenizer_import.c - other people's byte-level BPE tokenizers: GPT-2's pair of files, and tokenizer.json.
  *
  * Both spell bytes as printable characters (byte_alphabet); here they become raw bytes.  What cannot be done exactly is
- * refused with the reason: a tokenizer that is nearly right spoils everything after it.  Two things differ on purpose and
- * are said in docs/tokenizer.md: NFC is recorded, not applied, and bytes without a token get one at the end. */
+ * refused with the reason: a tokenizer that is nearly right spoils everything after it.  Two things differ on purpose
+ * and are said in docs/tokenizer.md: NFC is recorded, not applied, and bytes without a token get one at the end. */
 #include "common/tokenizer_parts.h"
 
 #include <jansson.h>
@@ -74,7 +74,8 @@ static int make_room(struct import *im, const json_t *added, struct error *error
     }
     for (size_t i = 0; i < json_array_size(added); i++) {
         json_t *one = json_array_get(added, i), *number = json_object_get(one, "id");
-        if (!json_is_integer(number) || json_integer_value(number) < 0 || json_string_length(json_object_get(one, "content")) == 0)
+        if (!json_is_integer(number) || json_integer_value(number) < 0 ||
+            json_string_length(json_object_get(one, "content")) == 0)
             return fail(error, EXIT_DATA, "added token number %zu has no id or no content", i);
         if (json_integer_value(number) > last) last = json_integer_value(number);
     }
@@ -87,8 +88,8 @@ static int make_room(struct import *im, const json_t *added, struct error *error
     return 0;
 }
 
-static int add_merge(struct import *im, const char *left, size_t n_left, const char *right, size_t n_right, size_t number,
-                     struct error *error)
+static int add_merge(struct import *im, const char *left, size_t n_left, const char *right, size_t n_right,
+                     size_t number, struct error *error)
 {
     char *joined = host_text("%.*s%.*s", (int)n_left, left, (int)n_right, right);
     json_t *a = json_object_getn(im->vocab, left, n_left), *b = json_object_getn(im->vocab, right, n_right);
@@ -97,15 +98,17 @@ static int add_merge(struct import *im, const char *left, size_t n_left, const c
     char shown[2][60];
     if (!a || !b || !c)
         return fail(error, EXIT_DATA, "merge %zu joins \"%s\" and \"%s\", but %s is not in the vocabulary", number + 1,
-                    text_escape(shown[0], sizeof shown[0], left, n_left), text_escape(shown[1], sizeof shown[1], right, n_right),
+                    text_escape(shown[0], sizeof shown[0], left, n_left),
+                    text_escape(shown[1], sizeof shown[1], right, n_right),
                     !a ? "the first" : !b ? "the second" : "what they make");
     im->t->merge[im->t->n_merges++] = (struct merge){(uint32_t)json_integer_value(a), (uint32_t)json_integer_value(b),
                                                      (uint32_t)json_integer_value(c)};
     return 0;
 }
 
-/* Every entry of the vocabulary that is not placed yet becomes a normal token, or a special one: when it cannot be spelled,
- * or when `reached` says that no merge makes it and it is longer than a byte.  (So a GPT-2 pair shows its <|endoftext|>.) */
+/* Every entry of the vocabulary that is not placed yet becomes a normal token, or a special one: when it cannot be
+ * spelled, or when `reached` says that no merge makes it and it is longer than a byte.  (So a GPT-2 pair shows its
+ * <|endoftext|>.) */
 static int place_vocab(struct import *im, const bool *reached, struct error *error)
 {
     const char *name;
@@ -138,7 +141,8 @@ static int finish(struct import *im, struct error *error)
     struct tokenizer *t = im->t;
     bool have[256] = {false};
     for (int i = 0; i < t->n_vocab; i++)
-        if (t->token[i].type == TOKEN_NORMAL && t->token[i].length == 1) have[(unsigned char)im->area.data[im->start[i]]] = true;
+        if (t->token[i].type == TOKEN_NORMAL && t->token[i].length == 1)
+            have[(unsigned char)im->area.data[im->start[i]]] = true;
     for (int b = 0; b < 256; b++) {
         if (have[b]) continue;
         char byte = (char)b;
@@ -163,7 +167,8 @@ static int read_merge_lines(struct import *im, const struct bytes *text, struct 
         if (n && line[n - 1] == '\r') n--;
         if (n == 0 || (at == 0 && n >= 8 && memcmp(line, "#version", 8) == 0)) continue;
         const char *space = memchr(line, ' ', n);
-        if (!space) return fail(error, EXIT_DATA, "line %zu of its merges is not two tokens with a space between", number + 1);
+        if (!space) return fail(error, EXIT_DATA, "line %zu of its merges is not two tokens with a space between",
+                                number + 1);
         if ((size_t)im->t->n_merges == room)
             im->t->merge = host_grow(im->t->merge, room = room ? 2 * room : 1024, sizeof *im->t->merge);
         size_t n_left = (size_t)(space - line);
@@ -201,7 +206,8 @@ static int read_normalizer(struct tokenizer *t, const json_t *normalizer, struct
     if (strcmp(type_of(normalizer), "Sequence") == 0) {
         const json_t *list = json_object_get(normalizer, "normalizers");
         for (size_t i = 0; i < json_array_size(list); i++)
-            if (strcmp(type_of(json_array_get(list, i)), "Sequence") == 0 || read_normalizer(t, json_array_get(list, i), error))
+            if (strcmp(type_of(json_array_get(list, i)), "Sequence") == 0 ||
+                read_normalizer(t, json_array_get(list, i), error))
                 return fail(error, EXIT_DATA, "it has a sequence of normalizers, and only NFC is known");
         return 0;
     }
@@ -225,7 +231,8 @@ static int set_regex(struct tokenizer *t, const char *regex, struct error *error
     return 0;
 }
 
-/* Split, then bytes.  "Removed" with invert keeps only what matches, which is the same where the pattern matches all text. */
+/* Split, then bytes.  "Removed" with invert keeps only what matches, which is the same where the pattern matches all
+ * text. */
 static int read_split(struct tokenizer *t, const json_t *split, struct error *error)
 {
     const char *regex = json_string_value(json_object_get(json_object_get(split, "pattern"), "Regex"));
@@ -235,16 +242,19 @@ static int read_split(struct tokenizer *t, const json_t *split, struct error *er
     if (set_regex(t, regex, error)) return -1;
     if (strcmp(behavior, "Isolated") == 0 && !invert) return 0;
     if (strcmp(behavior, "Removed") == 0 && invert && t->pattern != PATTERN_CUSTOM) return 0;
-    return fail(error, EXIT_DATA, "its Split has behavior %.40s%s, and only Isolated is known", behavior, invert ? " (inverted)" : "");
+    return fail(error, EXIT_DATA, "its Split has behavior %.40s%s, and only Isolated is known", behavior,
+                invert ? " (inverted)" : "");
 }
 
-/* Digits cuts numbers out before GPT-2's pattern sees the rest, so for that pattern a number is like the end of the text:
- * one pattern says both, with numbers left out of the blanks' look-ahead. */
+/* Digits cuts numbers out before GPT-2's pattern sees the rest, so for that pattern a number is like the end of the
+ * text: one pattern says both, with numbers left out of the blanks' look-ahead. */
 static int read_digits(struct tokenizer *t, const json_t *digits, struct error *error)
 {
     bool each = json_is_true(json_object_get(digits, "individual_digits"));
-    return set_regex(t, each ? "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+|\\s+(?![^\\s\\p{N}])|\\s+"
-                             : "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+|\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?![^\\s\\p{N}])|\\s+", error);
+    return set_regex(t, each
+                            ? "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+|\\s+(?![^\\s\\p{N}])|\\s+"
+                            : "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+|\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?![^\\s\\p{N}])|\\s+",
+                     error);
 }
 
 static int read_splitting(struct tokenizer *t, const json_t *pre, struct error *error)
@@ -258,14 +268,17 @@ static int read_splitting(struct tokenizer *t, const json_t *pre, struct error *
         last = json_array_get(list, n - 1);
     }
     if (strcmp(type_of(last), "ByteLevel") != 0)
-        return fail(error, EXIT_DATA, "its pre-tokenizer is %.40s, expected ByteLevel: it is not byte-level BPE", type_of(last));
+        return fail(error, EXIT_DATA, "its pre-tokenizer is %.40s, expected ByteLevel: it is not byte-level BPE",
+                    type_of(last));
     if (json_is_true(json_object_get(last, "add_prefix_space")))
-        return fail(error, EXIT_DATA, "it puts a space before every text (add_prefix_space), which this program does not");
+        return fail(error, EXIT_DATA,
+                    "it puts a space before every text (add_prefix_space), which this program does not");
     bool regex = !json_is_false(json_object_get(last, "use_regex"));
     if (!first && regex) return set_regex(t, pattern_regex(PATTERN_GPT2), error);
     if (first && !regex && strcmp(type_of(first), "Split") == 0) return read_split(t, first, error);
     if (first && regex && strcmp(type_of(first), "Digits") == 0) return read_digits(t, first, error);
-    return fail(error, EXIT_DATA, "it splits text with %.40s then ByteLevel %s GPT-2's pattern, which is not known here",
+    return fail(error, EXIT_DATA,
+                "it splits text with %.40s then ByteLevel %s GPT-2's pattern, which is not known here",
                 first ? type_of(first) : "nothing", regex ? "with" : "without");
 }
 
@@ -275,8 +288,10 @@ static int read_model(struct tokenizer *t, const json_t *model, struct error *er
         return fail(error, EXIT_DATA, "its model is %.40s, expected BPE", type_of(model));
     if (json_is_true(json_object_get(model, "byte_fallback")))
         return fail(error, EXIT_DATA, "its model falls back to bytes (byte_fallback): it is not byte-level BPE");
-    if (!is_empty(json_object_get(model, "continuing_subword_prefix")) || !is_empty(json_object_get(model, "end_of_word_suffix")))
-        return fail(error, EXIT_DATA, "its model marks the parts of words with a prefix or suffix, which is not known here");
+    if (!is_empty(json_object_get(model, "continuing_subword_prefix")) ||
+        !is_empty(json_object_get(model, "end_of_word_suffix")))
+        return fail(error, EXIT_DATA,
+                    "its model marks the parts of words with a prefix or suffix, which is not known here");
     if (json_number_value(json_object_get(model, "dropout")) != 0)
         return fail(error, EXIT_DATA, "its model drops merges at random (dropout), which is not known here");
     if (json_is_true(json_object_get(model, "ignore_merges"))) t->flags |= TOKENIZER_IGNORE_MERGES;
@@ -288,7 +303,8 @@ static int read_merge_list(struct import *im, const json_t *merges, struct error
     im->t->merge = host_alloc(json_array_size(merges), sizeof *im->t->merge);
     for (size_t i = 0; i < json_array_size(merges); i++) {
         const json_t *one = json_array_get(merges, i);
-        const char *left = json_string_value(json_array_get(one, 0)), *right = json_string_value(json_array_get(one, 1));
+        const char *left = json_string_value(json_array_get(one, 0));
+        const char *right = json_string_value(json_array_get(one, 1));
         if (json_is_string(one)) {                       /* as files before 2024 have it */
             left = json_string_value(one);
             right = strchr(left, ' ');
@@ -306,7 +322,8 @@ static int import_json(struct import *im, const json_t *root, struct error *erro
     const json_t *added = json_object_get(root, "added_tokens"), *model = json_object_get(root, "model");
     im->vocab = json_object_get(model, "vocab");
     if (!json_is_object(im->vocab) || !json_is_array(json_object_get(model, "merges")))
-        return fail(error, EXIT_DATA, "it has no model with a vocabulary and merges: not a tokenizer.json of byte-level BPE");
+        return fail(error, EXIT_DATA,
+                    "it has no model with a vocabulary and merges: not a tokenizer.json of byte-level BPE");
     if (read_model(im->t, model, error) || read_normalizer(im->t, json_object_get(root, "normalizer"), error) ||
         read_splitting(im->t, json_object_get(root, "pre_tokenizer"), error) || make_room(im, added, error) ||
         read_merge_list(im, json_object_get(model, "merges"), error)) return -1;
@@ -314,7 +331,8 @@ static int import_json(struct import *im, const json_t *root, struct error *erro
         const json_t *one = json_array_get(added, i), *content = json_object_get(one, "content");
         size_t start = im->area.size;
         bytes_add(&im->area, json_string_value(content), json_string_length(content));
-        if (place_token(im, (int)json_integer_value(json_object_get(one, "id")), start, TOKEN_SPECIAL, error)) return -1;
+        if (place_token(im, (int)json_integer_value(json_object_get(one, "id")), start, TOKEN_SPECIAL, error))
+            return -1;
     }
     return place_vocab(im, NULL, error) ? -1 : finish(im, error);
 }
@@ -330,8 +348,9 @@ static json_t *read_json(const char *path, struct error *error)
     return root;
 }
 
-/* The other file of a pair, whichever is named: their names end alike.  NULL if this is not the name of one of a pair. */
-static const struct { const char *vocab, *merges; } pairs[] = {{"encoder.json", "vocab.bpe"}, {"vocab.json", "merges.txt"}};
+/* The other file of a pair, whichever is named: their names end alike.  NULL if this is not one of a pair. */
+static const struct { const char *vocab, *merges; } pairs[] = {
+    {"encoder.json", "vocab.bpe"}, {"vocab.json", "merges.txt"}};
 
 static bool pair_paths(const char *path, char **vocab, char **merges)
 {
@@ -394,7 +413,8 @@ int tokenizer_import(struct tokenizer **out, const char *path, struct error *err
     struct stat status;
     if (stat(path, &status) || !S_ISDIR(status.st_mode)) return import_file(out, path, error);
     char *file = file_in(path);
-    if (!file) return fail(error, EXIT_NOINPUT, "%s: expected tokenizer.json, or encoder.json and vocab.bpe, or vocab.json and "
+    if (!file) return fail(error, EXIT_NOINPUT,
+                           "%s: expected tokenizer.json, or encoder.json and vocab.bpe, or vocab.json and "
                            "merges.txt in this folder", path);
     int result = import_file(out, file, error);
     free(file);

@@ -11,7 +11,7 @@
 #include <string.h>
 
 enum {
-    TOKEN_NORMAL = 1, TOKEN_SPECIAL = 3, TOKEN_UNUSED = 5,    /* the type byte of section TOKN; unused: a hole in the ids */
+    TOKEN_NORMAL = 1, TOKEN_SPECIAL = 3, TOKEN_UNUSED = 5,    /* type byte in TOKN; unused: a hole in the ids */
     TOKENIZER_IGNORE_MERGES = 1,      /* a piece that is a token is that token, whatever the merges say */
     TOKENIZER_NFC = 2,                /* the tokenizer was trained on NFC text; said only, see docs/tokenizer.md */
     TOKENIZER_FLAGS = 3,

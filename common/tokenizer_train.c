@@ -1,9 +1,9 @@
 /* tokenizer_train.c - learns the merges.
  *
- * 1. Text is split into pieces and equal pieces are counted, in blocks, on all threads.  From here on a piece stands for
- *    all its copies, so memory follows the number of distinct pieces.
- * 2. Each distinct piece is a linked list of tokens in one array.  Every pair of neighbours has its count and the places
- *    where it was seen; a heap gives the pair with the highest count.
+ * 1. Text is split into pieces and equal pieces are counted, in blocks, on all threads.  From here on a piece
+ *    stands for all its copies, so memory follows the number of distinct pieces.
+ * 2. Each distinct piece is a linked list of tokens in one array.  Every pair of neighbours has its count and the
+ *    places where it was seen; a heap gives the pair with the highest count.
  * 3. A merge visits the places of its pair only and corrects the counts of the neighbours it breaks and makes.  A visit
  *    that finds its pair leaves one token fewer, so all merges together cost about as much as the text of all distinct
  *    pieces, whatever the text is.
@@ -116,7 +116,8 @@ static void batch_add(struct counting *c, const char *text, size_t length)
 {
     while (length) {
         size_t n = cut_length(text, length);
-        if (c->n_spans == c->room) c->span = host_grow(c->span, c->room = c->room ? 2 * c->room : 1024, sizeof *c->span);
+        if (c->n_spans == c->room) c->span = host_grow(c->span, c->room = c->room ? 2 * c->room : 1024,
+                                                       sizeof *c->span);
         c->span[c->n_spans++] = (struct span){c->batch.size, n};
         bytes_add(&c->batch, text, n);
         text += n;
@@ -221,7 +222,8 @@ static void pair_appears(struct learning *l, uint32_t at)
     if (p->touched == l->round) return;
     p->touched = l->round;
     if (l->n_touched == l->touched_room)
-        l->touched = host_grow(l->touched, l->touched_room = l->touched_room ? 2 * l->touched_room : 1024, sizeof *l->touched);
+        l->touched = host_grow(l->touched, l->touched_room = l->touched_room ? 2 * l->touched_room : 1024,
+                               sizeof *l->touched);
     l->touched[l->n_touched++] = number;
 }
 
@@ -316,9 +318,9 @@ static void merge_spot(struct learning *l, uint32_t at, uint32_t id)
     if (s->right != NOBODY) pair_appears(l, at);
 }
 
-/* A new token: `left` and `right` joined.  No other merge makes the same bytes: how the bytes of a future token are divided
- * depends on earlier merges alone and not on what stands around them, as long as no merge crosses their border, and a
- * merge that does ends them.  For the same reason a pair never appears again after its round. */
+/* A new token: `left` and `right` joined.  No other merge makes the same bytes: how the bytes of a future token are
+ * divided depends on earlier merges alone and not on what stands around them, as long as no merge crosses their border,
+ * and a merge that does ends them.  For the same reason a pair never appears again after its round. */
 static uint32_t joined_token(struct learning *l, uint32_t left, uint32_t right)
 {
     struct bytes joined = {0};
@@ -393,7 +395,8 @@ int tokenizer_train(struct tokenizer **out, bool (*next)(void *self, const char 
                     const struct tokenizer_training *how, struct error *error)
 {
     if (how->vocab < 256 + how->n_special || how->vocab > TOKENIZER_VOCAB_MAX)
-        return fail(error, EXIT_USAGE, "a vocabulary of %d: expected 256 bytes + %d special tokens = %d at least, and %d at most",
+        return fail(error, EXIT_USAGE,
+                    "a vocabulary of %d: expected 256 bytes + %d special tokens = %d at least, and %d at most",
                     how->vocab, how->n_special, 256 + how->n_special, TOKENIZER_VOCAB_MAX);
     struct splitter *splitter;
     if (splitter_open(&splitter, how->pattern, NULL, error)) return -1;

@@ -1,7 +1,8 @@
-/* chat.c - talk to a model: a policy, a fine-tuned model, or (without a template) a base model that goes on with a text.
+/* chat.c - talk to a model: a policy, a fine-tuned model, or (without a template) a base model that goes on with a
+ * text.
  *
- * An answer is a sample like any other: rendered, drawn and stopped by the code that rlhf trains with, so what is seen here is
- * what was trained.  The whole dialogue is read again for every answer; nothing is kept but its messages. */
+ * An answer is a sample like any other: rendered, drawn and stopped by the code that rlhf trains with, so what is seen
+ * here is what was trained.  The whole dialogue is read again for every answer; nothing is kept but its messages. */
 #include "common/chat.h"
 #include "common/program.h"
 #include "common/sample.h"
@@ -60,27 +61,36 @@ static void catch_interrupt(void)
 static void parse(struct settings *s, int argc, char **argv)
 {
     const struct option table[] = {
-        {"Model", "model", OPTION_TEXT, &s->model, .flags = OPTION_REQUIRED, .help = "Run folder or checkpoint of pretrain, sft or rlhf."},
+        {"Model", "model", OPTION_TEXT, &s->model, .flags = OPTION_REQUIRED,
+         .help = "Run folder or checkpoint of pretrain, sft or rlhf."},
         {NULL, "ema", OPTION_FLAG, &s->ema, .help = "Use the averaged weights of the checkpoint."},
         {NULL, "config", OPTION_TEXT, &s->config, .help = "File of \"name = value\" lines; the command line beats it."},
-        {NULL, "threads", OPTION_INT, &s->threads, "0", 0, 4096, .help = "Threads; 0: one a core. Answers do not depend on it."},
-        {"Talk", "prompt", OPTION_TEXT, &s->prompt, .help = "Answer this and end; without it, every line of the input is a message."},
-        {NULL, "prompts", OPTION_LIST, &s->prompts, .help = "Answer these files of prompts (as rlhf takes them), one JSON line an answer."},
+        {NULL, "threads", OPTION_INT, &s->threads, "0", 0, 4096,
+         .help = "Threads; 0: one a core. Answers do not depend on it."},
+        {"Talk", "prompt", OPTION_TEXT, &s->prompt,
+         .help = "Answer this and end; without it, every line of the input is a message."},
+        {NULL, "prompts", OPTION_LIST, &s->prompts,
+         .help = "Answer these files of prompts (as rlhf takes them), one JSON line an answer."},
         {NULL, "samples", OPTION_INT, &s->samples, "1", 1, 1e6, .help = "Answers to each prompt of --prompts."},
         {NULL, "system", OPTION_TEXT, &s->system, .help = "System message that the dialogue begins with."},
-        {NULL, "raw", OPTION_FLAG, &s->raw, .help = "Go on with the text instead of answering it; always so for a model without a chat template."},
+        {NULL, "raw", OPTION_FLAG, &s->raw,
+         .help = "Go on with the text instead of answering it; always so for a model without a chat template."},
         {NULL, "max-new-tokens", OPTION_INT, &s->max_new, "256", 1, 1e6, .help = "Longest answer."},
-        {"Drawing", "temperature", OPTION_REAL, &s->temperature, "0.8", 0, 100, .help = "0: always the most likely token."},
+        {"Drawing", "temperature", OPTION_REAL, &s->temperature, "0.8", 0, 100,
+         .help = "0: always the most likely token."},
         {NULL, "top-k", OPTION_INT, &s->top_k, "0", 0, 1e6, .help = "Draw from the k most likely tokens; 0: from all."},
-        {NULL, "top-p", OPTION_REAL, &s->top_p, "0.95", 1e-6, 1, .help = "Draw from the fewest tokens that have this probability together."},
-        {NULL, "min-p", OPTION_REAL, &s->min_p, "0", 0, 1, .help = "Draw from tokens at least this probable, relative to the most likely."},
-        {NULL, "seed", OPTION_INT, &s->seed, "1", 0, 9e18, .help = "The same seed, model and messages give the same answers."},
+        {NULL, "top-p", OPTION_REAL, &s->top_p, "0.95", 1e-6, 1,
+         .help = "Draw from the fewest tokens that have this probability together."},
+        {NULL, "min-p", OPTION_REAL, &s->min_p, "0", 0, 1,
+         .help = "Draw from tokens at least this probable, relative to the most likely."},
+        {NULL, "seed", OPTION_INT, &s->seed, "1", 0, 9e18,
+         .help = "The same seed, model and messages give the same answers."},
         {NULL},
     };
     struct error error;
     if (options_parse(table, argc, argv, "chat --model RUN|FILE [--prompt TEXT | --prompts FILES]",
-                      "Talks to a model in the terminal, or answers each line of a pipe. /reset starts anew, /quit ends, /help helps; "
-                      "Ctrl-C stops an answer.", NULL, &error)) quit_error(&error);
+                      "Talks to a model in the terminal, or answers each line of a pipe. /reset starts anew, /quit ends, "
+                      "/help helps; Ctrl-C stops an answer.", NULL, &error)) quit_error(&error);
 }
 
 /* ---- the model ---- */
@@ -90,7 +100,8 @@ static void build(void *self, struct memory *memory)
     struct session *s = self;
     const struct config *c = &s->parent.config;
     int slots = s->settings->prompts.count ? 32 : 1;
-    struct model_use use = {.max_tokens = int_max(slots, int_min(c->context, 256)), .max_sequences = 1, .cache_slots = slots,
+    struct model_use use = {.max_tokens = int_max(slots, int_min(c->context, 256)), .max_sequences = 1,
+                            .cache_slots = slots,
                             .cache_capacity = c->context, .logits_rows = slots};
     ops_open(memory);
     model_open(&s->model, c, &use, memory);
@@ -115,7 +126,8 @@ static void read_template(struct session *s)
     const char *path = ckpt_path(s->parent.ckpt);
     s->raw = s->settings->raw || s->parent.meta->chat.count == 0;
     if (s->parent.config.head != HEAD_VOCABULARY)
-        quit(EXIT_MISMATCH, "%s: a model with a scalar head gives rewards, not text: chat needs one of pretrain, sft or rlhf", path);
+        quit(EXIT_MISMATCH,
+             "%s: a model with a scalar head gives rewards, not text: chat needs one of pretrain, sft or rlhf", path);
     if (s->raw && s->settings->system)
         quit(EXIT_USAGE, "--system needs a model with a chat template, and %s %s", path,
              s->settings->raw ? "is used without its own (--raw)" : "has none: it was not fine-tuned with sft");
@@ -163,10 +175,12 @@ static void close_model(struct session *s, struct memory *memory)
 /* Tokens kept free for the answer. */
 static int answer_room(const struct session *s)
 {
-    return (int)(s->settings->max_new < s->parent.config.context / 4 ? s->settings->max_new : int_max(1, s->parent.config.context / 4));
+    int quarter = int_max(1, s->parent.config.context / 4);
+    return s->settings->max_new < quarter ? (int)s->settings->max_new : quarter;
 }
 
-/* Removes the oldest user message and what follows it up to the next one.  False when that is the message to be answered. */
+/* Removes the oldest user message and what follows it up to the next one.  False when that is the message to be
+ * answered. */
 static bool forget_oldest(struct dialogue *d)
 {
     struct dialogue kept = {0};
@@ -174,14 +188,15 @@ static bool forget_oldest(struct dialogue *d)
     while (next < d->count && d->message[next].role != ROLE_USER) next++;
     if (next >= d->count) return false;
     for (int i = 0; i < d->count; i++)
-        if (i < first || i >= next) dialogue_add(&kept, d->message[i].role, d->message[i].content, d->message[i].length);
+        if (i < first || i >= next) dialogue_add(&kept, d->message[i].role, d->message[i].content,
+                                                 d->message[i].length);
     dialogue_free(d);
     *d = kept;
     return true;
 }
 
-/* Fills s->ids with the dialogue, less its oldest turns where the context would not hold it.  False when even the newest
- * message alone is too long. */
+/* Fills s->ids with the dialogue, less its oldest turns where the context would not hold it.  False when even the
+ * newest message alone is too long. */
 static bool read_dialogue(struct session *s)
 {
     int context = s->parent.config.context, before = s->dialogue.count;
@@ -191,9 +206,11 @@ static bool read_dialogue(struct session *s)
         if (s->ids.count + (size_t)answer_room(s) <= (size_t)context || !forget_oldest(&s->dialogue)) break;
     }
     if (s->dialogue.count < before)
-        fprintf(stderr, "(the context of %d tokens is full: the oldest %d messages are forgotten)\n", context, before - s->dialogue.count);
+        fprintf(stderr, "(the context of %d tokens is full: the oldest %d messages are forgotten)\n", context,
+                before - s->dialogue.count);
     if (s->ids.count < (size_t)context) return true;
-    fprintf(stderr, "%s: the message is %zu tokens long with its template, and the context of this model is %d\n", program_name(),
+    fprintf(stderr, "%s: the message is %zu tokens long with its template, and the context of this model is %d\n",
+            program_name(),
             s->ids.count, context);
     return false;
 }
@@ -209,7 +226,8 @@ static bool read_text(struct session *s, const char *text, size_t length)
     tokenizer_encode(&s->ids, s->parent.tokenizer, text, length);
     if (s->ids.count > most) {
         size_t cut = s->ids.count - most;
-        fprintf(stderr, "(the context is %d tokens: the first %zu tokens of the text are left out)\n", s->parent.config.context, cut);
+        fprintf(stderr, "(the context is %d tokens: the first %zu tokens of the text are left out)\n",
+                s->parent.config.context, cut);
         memmove(s->ids.id + begin, s->ids.id + begin + cut, (s->ids.count - begin - cut) * sizeof *s->ids.id);
         s->ids.count -= cut;
     }
@@ -259,7 +277,8 @@ static struct sample_settings how_to_draw(const struct session *s)
 {
     const struct settings *o = s->settings;
     return (struct sample_settings){
-        .sampling = {.temperature = (float)o->temperature, .top_k = (int)o->top_k, .top_p = (float)o->top_p, .min_p = (float)o->min_p},
+        .sampling = {.temperature = (float)o->temperature, .top_k = (int)o->top_k, .top_p = (float)o->top_p,
+                     .min_p = (float)o->min_p},
         .stop = s->stop, .n_stop = s->n_stop, .allowed = tokenizer_vocab(s->parent.tokenizer), .stream = RNG_SAMPLE,
     };
 }
@@ -319,7 +338,8 @@ static void greet(const struct session *s)
 {
     char line[300];
     const struct ckpt_meta *meta = s->parent.meta;
-    fprintf(stderr, "%s: %s, step %llu, %s\n%s  (/help)\n", ckpt_path(s->parent.ckpt), stage_name((enum stage)meta->stage),
+    fprintf(stderr, "%s: %s, step %llu, %s\n%s  (/help)\n", ckpt_path(s->parent.ckpt),
+            stage_name((enum stage)meta->stage),
             (unsigned long long)meta->step, config_line(line, sizeof line, &s->parent.config),
             s->raw ? "It goes on with what you write." : "It answers what you write.");
 }
@@ -333,7 +353,9 @@ static bool command(struct session *s, const char *line, bool *was_command)
         reset(s);
         if (s->input_tty) fprintf(stderr, "(a new dialogue)\n");
     } else if (strcmp(line, "/help") == 0) {
-        fprintf(stderr, "/reset  forget the dialogue\n/quit   end (also Ctrl-D)\nCtrl-C  stop an answer; while waiting for you: end\n");
+        fprintf(stderr,
+                "/reset  forget the dialogue\n/quit   end (also Ctrl-D)\n"
+                "Ctrl-C  stop an answer; while waiting for you: end\n");
     } else {
         *was_command = false;
     }
@@ -371,7 +393,8 @@ static void answer_files(struct session *s)
     if (s->raw) chat = (struct chat){.template = TEMPLATE_NONE, .tokenizer = s->parent.tokenizer,
                                      .bos = tokenizer_special(s->parent.tokenizer, "<|endoftext|>")};
     struct answers_options answers = {.prompts = &o->prompts, .how = &how, .samples = (int)o->samples,
-                                      .max_new = int_min((int)o->max_new, s->parent.config.context), .seed = (uint64_t)o->seed};
+                                      .max_new = int_min((int)o->max_new, s->parent.config.context),
+                                      .seed = (uint64_t)o->seed};
     if (answers_write(stdout, &s->model, &chat, &answers, &error) != 0) quit_error(&error);
 }
 
@@ -387,7 +410,8 @@ int main(int argc, char **argv)
     bool files = settings.prompts.count > 0;
     s.input_tty = isatty(STDIN_FILENO) && !settings.prompt && !files;
     s.output_tty = isatty(STDOUT_FILENO);
-    if (!settings.prompt && !files && fcntl(STDIN_FILENO, F_GETFD) < 0)       /* else the model's file would get its number */
+    bool reads_input = !settings.prompt && !files;
+    if (reads_input && fcntl(STDIN_FILENO, F_GETFD) < 0)       /* else the model's file would get its number */
         quit(EXIT_IO, "the input cannot be read: %s", strerror(errno));
     open_model(&s, &memory);
     if (!files) catch_interrupt();

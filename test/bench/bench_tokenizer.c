@@ -1,5 +1,5 @@
-/* bench_tokenizer.c - MB/s of training and of encoding on one core.  Text: the files named on the command line, else the
- * novels of the optional data collection, else a made-up language whose words follow Zipf's law. */
+/* bench_tokenizer.c - MB/s of training and of encoding on one core.  Text: the files named on the command line, else
+ * the novels of the optional data collection, else a made-up language whose words follow Zipf's law. */
 #include "common/rng.h"
 #include "common/threads.h"
 #include "common/tokenizer.h"
@@ -44,7 +44,8 @@ static double encode_speed(const struct tokenizer *t, const struct bytes *text, 
 
 int main(int argc, char **argv)
 {
-    static const char *const novels[] = {"data/pretrain-gutenberg/moby_dick_2701.txt", "data/pretrain-gutenberg/pride_prejudice_1342.txt",
+    static const char *const novels[] = {"data/pretrain-gutenberg/moby_dick_2701.txt",
+                                         "data/pretrain-gutenberg/pride_prejudice_1342.txt",
                                          "data/pretrain-tinystories/tinystories_944k.txt"};
     struct bytes text = {0};
     struct error error;
@@ -74,7 +75,8 @@ int main(int argc, char **argv)
             if (tokenizer_train(&t, once, &whole, &how, &error)) quit_error(&error);
             double seconds = seconds_now() - start, encode = encode_speed(t, &text, &bytes_per_token);
             printf("%-7s %6d tokens  train %6.1f MB/s (%.2f s)  encode %5.1f MB/s a core  %.2f bytes a token\n",
-                   pattern_name(patterns[i]), vocab, (double)text.size / 1e6 / seconds, seconds, encode, bytes_per_token);
+                   pattern_name(patterns[i]), vocab, (double)text.size / 1e6 / seconds, seconds, encode,
+                   bytes_per_token);
             tokenizer_free(t);
         }
     }
