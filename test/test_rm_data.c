@@ -227,6 +227,14 @@ static void test_scores(void)
         tiny_batch_free(&one);
     }
 
+    /* It is the last token that is read: another one there changes that score alone. */
+    float changed[4];
+    int last = all.offsets[2] - 1, kept = all.tokens[last];
+    all.tokens[last] = (kept + 1) % c.vocab;
+    score_raw(changed, &t.m, &all, false);
+    all.tokens[last] = kept;
+    for (int s = 0; s < 4; s++) CHECK((changed[s] == together[s]) == (s != 1));
+
     /* The gradient of a ranking's loss, all the way down: finite differences in a few weights; the bias's is 0. */
     double quality[] = {1, 3, 2, 2}, scores[4], d[4];
     float dscores[4];
