@@ -4,6 +4,7 @@
  * tokenised again. */
 #include "common/documents.h"
 #include "common/shards_build.h"
+#include "common/signals.h"
 #include "common/threads.h"
 
 #include <errno.h>
@@ -201,6 +202,8 @@ static int write_piece(struct builder *b, const struct batch_piece *p, struct er
 
 static int write_batch(struct builder *b, struct error *error)
 {
+    if (signals_stop())
+        return fail(error, EXIT_STOPPED, "stopped while tokenising (%s): the same command goes on", signals_stop());
     threads_for(b->n_pieces, encode_piece, b);
     for (int i = 0; i < b->n_pieces; i++)
         if (write_piece(b, &b->piece[i], error) != 0) return -1;
@@ -337,13 +340,17 @@ static int make_folder(const char *folder, struct error *error)
 static int build_missing(struct shard_unit *unit, int n_units, const struct tokenizer *t, const struct shards_options *o,
                          const struct shards_say *say, int folder, struct error *error)
 {
-    bool built = false;
+    uint64_t bytes = 0;
+    double started = seconds_now();
     for (int u = 0; u < n_units; u++) {
         if (unit[u].n_shards > 0) continue;
         if (build(&unit[u], t, o, say, error) != 0 || reuse(&unit[u], t, o, error) != 0) return -1;
-        built = true;
+        bytes += unit[u].shard[unit[u].n_shards - 1].info.counts.bytes;
     }
-    if (built && fsync(folder) != 0) return fail(error, EXIT_IO, "cannot sync %s: %s", o->folder, strerror(errno));
+    if (bytes == 0) return 0;
+    char size[16];
+    shards_tell(say, "tokenised %s in %.1f s", text_bytes(size, (double)bytes), seconds_now() - started);
+    if (fsync(folder) != 0) return fail(error, EXIT_IO, "cannot sync %s: %s", o->folder, strerror(errno));
     return 0;
 }
 

@@ -1,6 +1,7 @@
 /* data.c - the tokenizer first, because everything else counts in its tokens.  It is kept in the run folder with the
  * CRC of what it came from, so that a run that is stopped before its first checkpoint does not train it twice. */
 #include "common/rng.h"
+#include "common/signals.h"
 #include "pretrain/pretrain.h"
 
 #include <dirent.h>
@@ -81,7 +82,7 @@ struct sample { struct documents *documents; double share; uint64_t number, byte
 static bool next_sampled(void *self, const char **text, size_t *length)
 {
     struct sample *s = self;
-    while (documents_next(s->documents, text, length)) {
+    while (!signals_stop() && documents_next(s->documents, text, length)) {
         struct rng r = rng_at(0, RNG_SPLIT, 1, s->number++);
         if (s->share < 1 && rng_uniform(&r) >= s->share) continue;
         s->bytes += *length;
@@ -110,6 +111,7 @@ static struct tokenizer *train_tokenizer(struct pretrain *p)
     }
     int status = tokenizer_train(&t, next_sampled, &sample, &how, &error);
     if (documents_close(sample.documents, &late) != 0) quit_error(&late);
+    if (signals_stop()) quit(EXIT_STOPPED, "stopped while training the tokenizer (%s)", signals_stop());
     if (sample.bytes == 0) quit(EXIT_DATA, "there is no text in the files of --data");
     if (status != 0) quit_error(&error);
     say(p, "tokenizer: %d ids trained on %s in %.1f s", tokenizer_vocab(t), text_bytes(size, (double)sample.bytes),

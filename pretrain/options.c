@@ -12,11 +12,12 @@ static const struct train_defaults defaults = {
 
 void pretrain_options(struct option table[PRETRAIN_ROWS], struct pretrain *p)
 {
+    const int moved = OPTION_MAY_CHANGE;        /* files may have moved: the check on resume is of their tokens (task.c) */
     const struct option rows[] = {
-        {"Data", "data", OPTION_LIST, &p->data, .flags = OPTION_REQUIRED,
+        {"Data", "data", OPTION_LIST, &p->data, .flags = OPTION_REQUIRED | moved,
          .help = "Text files, JSON lines, folders or globs, each also gzip; NAME=WEIGHT shows it WEIGHT times an epoch."},
-        {NULL, "text-key", OPTION_TEXT, &p->text_key, "text", .help = "Key of JSON rows that holds the text."},
-        {NULL, "document-separator", OPTION_TEXT, &p->separator,
+        {NULL, "text-key", OPTION_TEXT, &p->text_key, "text", .flags = moved, .help = "Key of JSON rows that holds the text."},
+        {NULL, "document-separator", OPTION_TEXT, &p->separator, .flags = moved,
          .help = "A line of text files that ends a document, besides <|endoftext|>."},
         {NULL, "validation", OPTION_REAL, &p->validation, "0.01", 0, 0.5, .help = "Share of the documents held out."},
         {NULL, "shards", OPTION_TEXT, &p->shards_folder, .flags = OPTION_MAY_CHANGE,

@@ -21,7 +21,7 @@ void pretrain_plan_steps(struct pretrain *p)
     }
     p->rows_per_step = (int)rows;
     p->rows_per_micro = (int)(o->micro_tokens / T < rows ? o->micro_tokens / T : rows);
-    p->n_micro = (p->rows_per_step + p->rows_per_micro - 1) / p->rows_per_micro;
+    p->n_micro = p->eval_only ? 1 : (p->rows_per_step + p->rows_per_micro - 1) / p->rows_per_micro;
     double steps_per_epoch = (double)shards_rows(p->shards, false) / (double)rows;
     o->steps = program_steps(o, (double)(rows * T), steps_per_epoch);
     p->learner = (struct learner){.name = "", .model = &p->model, .schedule = program_schedule(o, o->steps, 0.02)};

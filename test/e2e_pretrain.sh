@@ -71,6 +71,8 @@ expect 0 "done: 5 steps" "$BIN/pretrain" --data "$work/rows.jsonl" --text-key bo
     --micro-tokens 512 --steps 5 --out "$work/more"
 check "lower loss than from random weights" below "$(number "$work/more/metrics.jsonl" loss first)" 3
 expect 0 "init" "$BIN/ckpt" lineage "$work/more"
+expect 0 "done: 7 steps" "$BIN/pretrain" --data "$work/rows.jsonl" --text-key body --model "$work/run" --batch-tokens 512 \
+    --micro-tokens 512 --steps 7 --out "$work/more"
 expect 0 "done: 2 steps" "$BIN/pretrain" --data "$work/corpus.txt" --tokenizer "$work/run" $small --steps 2 --out "$work/taken"
 check "the same tokenizer" [ "$("$BIN/ckpt" tokens "$work/run" 2>/dev/null)" = "$("$BIN/ckpt" tokens "$work/taken" 2>/dev/null)" ]
 
@@ -127,6 +129,10 @@ head -c 5000 "$work/run/final.ckpt" >"$work/cut.ckpt"
 expect 65 "" "$BIN/pretrain" --data "$work/corpus.txt" --eval-only --model "$work/cut.ckpt"
 expect 65 "not finite" "$BIN/pretrain" --data "$work/corpus.txt" $small --lr 10 --clip 0 --warmup 0 --eps 1e-20 --steps 400 --eval-every 0 \
     --schedule constant --weight-decay 10 --out "$work/diverged"
+# files may move, as long as they hold the same text
+mkdir "$work/elsewhere" && cp "$work/corpus.txt" "$work/elsewhere/"
+expect 0 "done already" "$BIN/pretrain" --data "$work/elsewhere/corpus.txt" $small --steps 45 --out "$work/run"
+
 # a damaged shard is noticed and made again
 for shard in "$work"/run/shards/*.shard; do printf 'XXXX' | dd of="$shard" bs=1 seek=300 conv=notrunc 2>/dev/null; done
 expect 0 "is damaged" $run --steps 46
@@ -152,6 +158,12 @@ real shakespeare "from the ends of 1 documents" $d/pretrain-tinyshakespeare/inpu
 real novel "5591 carriage returns" $d/pretrain-zh-classics/hongloumeng.txt
 real novels "3 byte order marks" $d/pretrain-gutenberg/alice_11.txt $d/pretrain-gutenberg/pride_prejudice_1342.txt $d/pretrain-gutenberg/moby_dick_2701.txt
 real documents "done" $d/pretrain-docs-jsonl/c4_demo.jsonl $d/pretrain-zh-modern/trpl_zh.jsonl
+
+if [ -r "$d/tok-gpt2/vocab.bpe" ]; then
+    expect 0 "done" "$BIN/pretrain" --data $d/pretrain-names/names.txt --tokenizer $d/tok-gpt2 --preset gpt2 --layers 1 --channels 32 --heads 1 \
+        --context 64 --batch-tokens 256 --steps 1 --validation 0 --out "$work/imported"
+    expect 0 "50257" "$BIN/ckpt" config "$work/imported"
+else skipped=$((skipped + 1)); echo "skipped: the vocabulary of GPT-2 is not there"; fi
 
 echo "e2e_pretrain: $passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]
