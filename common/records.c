@@ -1,45 +1,70 @@
-/* records.c - a file whose first byte that is not blank is '[' is one JSON array and is parsed whole, up to 1 GiB;
- * anything else is read line by line in the memory of one line.  Names are not asked: real data sets keep JSON lines
- * in files called .json. */
+/* records.c - a file whose first byte that is not blank is '[' is one JSON array: its text is read whole, up to 1
+ * GiB, and parsed an element at a time, because parsed values take many times the room of their text.  Anything else
+ * is read line by line. Names are not asked: real data sets keep JSON lines in files called .json. */
 #include "common/records.h"
 #include "common/textfile.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-static const size_t array_limit = 1u << 30;
+static const size_t array_limit = 1u << 30, row_limit = 64u << 20;
 static const size_t flags = JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES;
 
 struct records {
     char *path, *where;
     struct textfile *file;          /* lines; NULL when the file is an array */
-    struct bytes clean;             /* the line with invalid UTF-8 replaced */
+    struct bytes text;              /* of an array, or of the line with invalid UTF-8 replaced */
     struct text_counts *counts;
-    bool lenient;
-    json_t *array, *row;
-    size_t at;
+    bool lenient, array;
+    size_t at, n;                   /* array: place in the text, elements before it */
+    json_t *row;
 };
 
-/* One sentence for what jansson could not take.  It reports the place behind the word it quotes, we say where that word
- * starts; columns count characters from 1. */
-static int not_json(const char *path, int64_t line, const char *text, size_t length, const json_error_t *e,
-                    struct error *error)
+/* One sentence for what is wrong at text[at].  line: the number of the line that text begins with; columns count
+ * characters from 1. */
+static int not_json(const struct records *r, int64_t line, const char *text, size_t length, size_t at, const char *what,
+                    int what_length, struct error *error)
 {
     char found[80];
-    const char *near = strstr(e->text, " near '");
-    size_t at = e->position < 0 ? 0 : (size_t)e->position, word = near ? strlen(near + strlen(" near '")) - 1 : 0;
-    if (json_error_code(e) == json_error_invalid_utf8) word = 0;
-    at = at > word ? at - word : 0;
-    if (json_error_code(e) == json_error_premature_end_of_input || at >= length)
+    size_t start = 0, column = 1;
+    for (size_t i = 0; i < at && i < length; i++)
+        if (text[i] == '\n') {
+            line++;
+            start = i + 1;
+        }
+    if (at >= length)
         return fail(error, EXIT_DATA, "%s:%lld: not JSON: it ends in the middle of a value (expected an array, or one "
-                    "whole value a line)", path, (long long)line);
-    size_t start = at, column = 1;
-    while (start > 0 && text[start - 1] != '\n') start--;
+                    "whole value a line)", r->path, (long long)line);
     for (size_t i = start; i < at; i++) column += ((unsigned char)text[i] & 0xC0) != 0x80;
     text_escape(found, sizeof found, text + at, length - at < 40 ? length - at : 40);
-    return fail(error, EXIT_DATA, "%s:%lld: not JSON at column %zu (%.*s), found '%s'", path, (long long)line, column,
-                near ? (int)(near - e->text) : (int)sizeof e->text, e->text, found);
+    return fail(error, EXIT_DATA, "%s:%lld: not JSON at column %zu (%.*s), found '%s'", r->path, (long long)line, column,
+                what_length, what, found);
 }
+
+/* Parses the value at text[*at] and moves *at behind it.  Returns 0, or -1 with *error. */
+static int parse(struct records *r, int64_t line, const char *text, size_t length, size_t *at, size_t more_flags,
+                 struct error *error)
+{
+    json_error_t e;
+    size_t left = length - *at < row_limit ? length - *at : row_limit;
+    r->row = json_loadb(text + *at, left, flags | more_flags, &e);
+    size_t position = e.position < 0 ? 0 : (size_t)e.position;
+    if (r->row) {
+        *at += position;
+        return 0;
+    }
+    if (json_error_code(&e) == json_error_premature_end_of_input) {
+        if (left == row_limit) return fail(error, EXIT_DATA, "%s: a row of more than 64 MiB of JSON", r->where);
+        return not_json(r, line, text, length, length, "", 0, error);
+    }
+    /* jansson reports the place behind the word it quotes, but for a byte it cannot decode */
+    const char *near = strstr(e.text, " near '");
+    size_t word = near && json_error_code(&e) != json_error_invalid_utf8 ? strlen(near + strlen(" near '")) - 1 : 0;
+    return not_json(r, line, text, length, *at + (position > word ? position - word : 0), e.text,
+                    near ? (int)(near - e.text) : (int)sizeof e.text, error);
+}
+
+/* ---- arrays ---- */
 
 static int read_whole(struct bytes *out, struct textfile *file, const char *path, struct error *error)
 {
@@ -57,28 +82,66 @@ static int read_whole(struct bytes *out, struct textfile *file, const char *path
     return n < 0 ? -1 : 0;
 }
 
-/* Parses the whole file.  Returns 1 when it is an array, 0 when it is not one but may be lines (lenient), -1 with
- * *error. */
+static int next_char(struct records *r)
+{
+    while (r->at < r->text.size && strchr(" \t\r\n", r->text.data[r->at]) && r->text.data[r->at]) r->at++;
+    return r->at < r->text.size ? (unsigned char)r->text.data[r->at] : -1;
+}
+
+/* The next element into r->row: 1, 0 at the end, -1 with *error. */
+static int next_element(struct records *r, struct error *error)
+{
+    static const char comma[] = "',' or ']' expected", end[] = "end of file expected";
+    int c = next_char(r);
+    if (c == ']') {
+        r->at++;
+        if (next_char(r) == -1) {
+            r->at--;                                         /* stays at the end when asked again */
+            return 0;
+        }
+        return not_json(r, 1, r->text.data, r->text.size, r->at, end, sizeof end - 1, error);
+    }
+    if (r->n > 0) {
+        if (c != ',') return not_json(r, 1, r->text.data, r->text.size, r->at, comma, sizeof comma - 1, error);
+        r->at++;
+    }
+    next_char(r);
+    r->where = host_text("%s[%zu]", r->path, r->n++);
+    return parse(r, 1, r->text.data, r->text.size, &r->at, JSON_DISABLE_EOF_CHECK, error) == 0 ? 1 : -1;
+}
+
+static void drop_row(struct records *r)
+{
+    json_decref(r->row);
+    free(r->where);
+    r->row = NULL;
+    r->where = NULL;
+}
+
+/* Reads the whole file.  Returns 1 when it is an array, 0 when it is not one but may be lines (lenient: all of it is
+ * tried before a row is handed out), -1 with *error. */
 static int open_array(struct records *r, struct error *error)
 {
-    struct bytes text = {0};
-    json_error_t e;
-    int status = read_whole(&text, r->file, r->path, error);
-    if (status == 0 && text.size >= 3 && memcmp(text.data, "\xEF\xBB\xBF", 3) == 0) memset(text.data, ' ', 3);
-    if (status == 0 && r->counts) {
-        text_clean(&r->clean, text.data, text.size, false, r->counts);
-        struct bytes raw = text;
-        text = r->clean;
-        r->clean = (struct bytes){0};
+    struct bytes raw = {0};
+    int got = read_whole(&raw, r->file, r->path, error);
+    if (got == 0 && raw.size >= 3 && memcmp(raw.data, "\xEF\xBB\xBF", 3) == 0) memset(raw.data, ' ', 3);
+    if (got == 0 && r->counts) {
+        text_clean(&r->text, raw.data, raw.size, false, r->counts);
         bytes_free(&raw);
+    } else {
+        r->text = raw;
     }
-    if (status == 0) {
-        r->array = json_loadb(text.data, text.size, flags, &e);
-        if (r->array) status = 1;
-        else if (!r->lenient) status = not_json(r->path, e.line, text.data, text.size, &e, error);
+    if (got != 0) return -1;
+    next_char(r);
+    size_t first = ++r->at;                                  /* behind the bracket */
+    if (r->lenient) {
+        while ((got = next_element(r, error)) == 1) drop_row(r);
+        drop_row(r);
+        if (got < 0) return 0;
     }
-    bytes_free(&text);
-    return status;
+    r->at = first;
+    r->n = 0;
+    return 1;
 }
 
 int records_open(struct records **out, const char *path, bool lenient, struct text_counts *counts, struct error *error)
@@ -91,6 +154,7 @@ int records_open(struct records **out, const char *path, bool lenient, struct te
     if (status == 0) status = textfile_first(r->file, error);
     if (status == '[') {
         status = open_array(r, error);
+        r->array = status == 1;
         textfile_close(r->file);
         r->file = NULL;
         if (status == 0) status = textfile_open(&r->file, path, error);
@@ -107,13 +171,13 @@ void records_close(struct records *r)
 {
     if (!r) return;
     textfile_close(r->file);
-    json_decref(r->array);
-    json_decref(r->row);
-    bytes_free(&r->clean);
+    drop_row(r);
+    bytes_free(&r->text);
     free(r->path);
-    free(r->where);
     free(r);
 }
+
+/* ---- lines ---- */
 
 static bool is_blank(const char *line, size_t length)
 {
@@ -136,45 +200,40 @@ static json_t *line_as_string(const char *line, size_t length)
 
 static int parse_line(struct records *r, const char *line, size_t length, struct error *error)
 {
-    json_error_t e;
+    size_t at = 0;
     if (r->counts) {
-        r->clean.size = 0;
-        text_clean(&r->clean, line, length, false, r->counts);
-        line = r->clean.data;
-        length = r->clean.size;
+        r->text.size = 0;
+        text_clean(&r->text, line, length, false, r->counts);
+        line = r->text.data;
+        length = r->text.size;
     }
-    r->row = json_loadb(line, length, flags, &e);
+    int status = parse(r, textfile_line_number(r->file), line, length, &at, 0, error);
     bool word = json_is_number(r->row) || json_is_boolean(r->row) || json_is_null(r->row);
-    if (r->lenient && (!r->row || word)) {
-        json_decref(r->row);
-        r->row = line_as_string(line, length);
-    }
-    return r->row ? 0 : not_json(r->path, textfile_line_number(r->file), line, length, &e, error);
+    if (!r->lenient || (status == 0 && !word)) return status;
+    json_decref(r->row);
+    r->row = line_as_string(line, length);
+    return 0;
+}
+
+static int next_line(struct records *r, struct error *error)
+{
+    char *line;
+    size_t length;
+    int got;
+    do got = textfile_line(r->file, &line, &length, error);
+    while (got == 1 && is_blank(line, length));
+    if (got != 1) return got;
+    r->where = host_text("%s:%lld", r->path, (long long)textfile_line_number(r->file));
+    return parse_line(r, line, length, error) == 0 ? 1 : -1;
 }
 
 int records_next(struct records *r, json_t **row, const char **where, struct error *error)
 {
-    json_decref(r->row);
-    r->row = NULL;
-    free(r->where);
-    r->where = NULL;
-    if (r->array) {
-        if (r->at >= json_array_size(r->array)) return 0;
-        r->where = host_text("%s[%zu]", r->path, r->at);
-        r->row = json_incref(json_array_get(r->array, r->at++));
-    } else {
-        char *line;
-        size_t length;
-        int got;
-        do got = textfile_line(r->file, &line, &length, error);
-        while (got == 1 && is_blank(line, length));
-        if (got != 1) return got;
-        r->where = host_text("%s:%lld", r->path, (long long)textfile_line_number(r->file));
-        if (parse_line(r, line, length, error) != 0) return -1;
-    }
+    drop_row(r);
+    int got = r->array ? next_element(r, error) : next_line(r, error);
     *row = r->row;
     *where = r->where;
-    return 1;
+    return got;
 }
 
 int records_read(char *const *path, int n, bool lenient, int (*take)(void *self, json_t *row, const char *where),

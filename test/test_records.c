@@ -57,12 +57,16 @@ static void check_refusals(void)
     check_refused("d.jsonl", "{\"a\":1,\"a\":2}", "d.jsonl:1: not JSON at column 8 (duplicate object key), found '\"a\":2}'");
     check_refused("e.jsonl", "\n\n{\"a\":",
                   "e.jsonl:3: not JSON: it ends in the middle of a value (expected an array, or one whole value a line)");
-    check_refused("f.json", "[1,\n2,\n 3 4]", "f.json:3: not JSON at column 4 (']' expected), found '4]'");
+    check_refused("f.json", "[1,\n2,\n 3 4]", "f.json:3: not JSON at column 4 (',' or ']' expected), found '4]'");
     check_refused("g.json", "[1] [2]", "g.json:1: not JSON at column 5 (end of file expected), found '[2]'");
     check_refused("h.json", "[1,\n2", "h.json:2: not JSON: it ends in the middle of a value (expected an array, or one whole value a line)");
     check_refused("i.jsonl", "{\"a\": \"x\xFFy\"}",
                   "i.jsonl:1: not JSON at column 9 (unable to decode byte 0xff), found '\\xffy\"}'");
     check_refused("j.jsonl", "plain \033[31m text", "j.jsonl:1: not JSON at column 1 (invalid token), found 'plain \\x1b[31m text'");
+    check_refused("k.json", "[1,]", "k.json:1: not JSON at column 4 (unexpected token), found ']'");
+    check_refused("l.json", "[,1]", "l.json:1: not JSON at column 2 (unexpected token), found ',1]'");
+    check_refused("m.json", "[{\"a\":1},\n {\"a\":nope}]", "m.json:2: not JSON at column 7 (invalid token), found 'nope}]'");
+    check_refused("n.json", "[", "n.json:1: not JSON: it ends in the middle of a value (expected an array, or one whole value a line)");
     struct error error;
     char *missing = host_text("%s/none", folder);
     CHECK(records_read(&missing, 1, false, collect, NULL, &error) == -1 && error.exit_code == EXIT_NOINPUT);
@@ -105,6 +109,9 @@ int main(void)
     check_rows("lines.json", "\xEF\xBB\xBF{\"a\":1}\r\n{\"a\":2}\r\n", false, "lines.json:1 {\"a\":1}\nlines.json:2 {\"a\":2}\n");
     check_rows("array.json", "\xEF\xBB\xBF \n[{\"a\":1},\n{\"a\":2}]\n", false, "array.json[0] {\"a\":1}\narray.json[1] {\"a\":2}\n");
     check_rows("array.jsonl", "[]", false, "");
+    check_rows("mixed.json", " [ 1.5 , \"a]\" ,[2] , {\"b\":[]},null ] ", false,
+               "mixed.json[0] 1.5\nmixed.json[1] \"a]\"\nmixed.json[2] [2]\nmixed.json[3] {\"b\":[]}\nmixed.json[4] null\n");
+    check_rows("numbered.txt", "[1] first\n[2] second\n", true, "numbered.txt:1 \"[1] first\"\nnumbered.txt:2 \"[2] second\"\n");
     check_rows("empty", "", false, "");
     check_rows("nul.jsonl", "{\"a\":\"x\\u0000y\"}", false, "nul.jsonl:1 {\"a\":\"x\\u0000y\"}\n");
     check_rows("strings.jsonl", "\"Hello \\\"you\\\"\"\n12\n", false, "strings.jsonl:1 \"Hello \\\"you\\\"\"\nstrings.jsonl:2 12\n");
