@@ -1,5 +1,5 @@
-/* optim.c - what happens between backward and the next forward.  Gradients, moments and averages are laid out as the parameters
- * are, so that one walk over the parameters' list finds all four of each. */
+/* optim.c - what happens between backward and the next forward.  Gradients, moments and averages are laid out as
+ * the parameters are, so that one walk over the parameters' list finds all four of each. */
 #include "common/optim.h"
 
 #include <assert.h>

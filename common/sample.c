@@ -1,7 +1,7 @@
-/* sample.c - generation.  Reading a prompt and drawing the next token are the same act: a slot feeds the tokens it knows and
- * the cache does not, and when none is left it draws one.  So prompts and single tokens share every call of the model, and a slot
- * takes the next request in the step after its sample ends.  Rows do not influence each other's bits: the order in which
- * slots are filled changes nothing but time. */
+/* sample.c - generation.  Reading a prompt and drawing the next token are the same act: a slot feeds the tokens it
+ * knows and the cache does not, and when none is left it draws one.  So prompts and single tokens share every call
+ * of the model, and a slot takes the next request in the step after its sample ends.  Rows do not influence each
+ * other's bits: the order in which slots are filled changes nothing but time. */
 #include "common/sample.h"
 
 #include <assert.h>
@@ -60,8 +60,8 @@ static int token_at(const struct generator *g, int request, int position)
     return position < n_prompt ? g->request[request].prompt[position] : g->result[request].tokens[position - n_prompt];
 }
 
-/* Lays out one decode: a row for each live slot, and what is left of max_tokens for the longer prompts, first slots first.
- * Returns the number of rows; *ready_count slots can draw after it. */
+/* Lays out one decode: a row for each live slot, and what is left of max_tokens for the longer prompts, first slots
+ * first. Returns the number of rows; *ready_count slots can draw after it. */
 static int lay_rows(struct generator *g, int *ready_count)
 {
     int n = 0, spare = g->m->use.max_tokens - g->live;

@@ -1,5 +1,6 @@
-/* reference.h - the whole transformer as plain loops in double, written from the equations of docs/model.md and from nothing in
- * common/.  Parameters are a double copy of a model's, so that differences of its loss check the model's gradients. */
+/* reference.h - the whole transformer as plain loops in double, written from the equations of docs/model.md and
+ * from nothing in common/.  Parameters are a double copy of a model's, so that differences of its loss check the
+ * model's gradients. */
 #ifndef QUARTET_TEST_REFERENCE_H
 #define QUARTET_TEST_REFERENCE_H
 
@@ -78,8 +79,8 @@ static void reference_rotate(double *head, int position, const struct config *c)
     }
 }
 
-/* Slopes for H heads: a geometric series from 2^(-8/n) for the largest power of two n <= H, and for the heads beyond it every
- * other slope of the series for 2n. */
+/* Slopes for H heads: a geometric series from 2^(-8/n) for the largest power of two n <= H, and for the heads
+ * beyond it every other slope of the series for 2n. */
 static double reference_slope(int h, int H)
 {
     int n = 1;

@@ -1,5 +1,5 @@
-/* The transformer against a float64 reference: logits, log-probabilities, and the gradient of every parameter along random
- * directions; then what must be equal to the bit: recomputed, packed, on 1, 2 and 3 threads. */
+/* The transformer against a float64 reference: logits, log-probabilities, and the gradient of every parameter along
+ * random directions; then what must be equal to the bit: recomputed, packed, on 1, 2 and 3 threads. */
 #include "test/reference.h"
 #include "test/test.h"
 #include "test/tiny.h"

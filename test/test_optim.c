@@ -1,4 +1,5 @@
-/* Schedules, AdamW, averages and the gradient norm: worked numbers and a double reference, bits on 1, 2 and 3 threads. */
+/* Schedules, AdamW, averages and the gradient norm: worked numbers and a double reference, bits on 1, 2 and 3
+ * threads. */
 #include "common/optim.h"
 #include "test/numbers.h"
 #include "test/test.h"

@@ -1,4 +1,5 @@
-/* Generation: the bits of the training forward, whatever the number of slots, their order and neighbours; stop tokens, limits. */
+/* Generation: the bits of the training forward, whatever the number of slots, their order and neighbours; stop
+ * tokens, limits. */
 #include "common/sample.h"
 #include "test/test.h"
 #include "test/tiny.h"

@@ -1,5 +1,5 @@
-/* An outside authority: the 260-thousand-parameter story model of llama2.c, read by a small helper, must tell the published
- * story.  Source: Karpathy 2023, llama2.c and its tinyllamas. */
+/* An outside authority: the 260-thousand-parameter story model of llama2.c, read by a small helper, must tell the
+ * published story.  Source: Karpathy 2023, llama2.c and its tinyllamas. */
 #include "common/sample.h"
 #include "test/test.h"
 #include "test/tiny.h"
@@ -14,7 +14,8 @@ static const char *const story =
     "didn't know what to do. She said, \"I want to play with your ball, but I can't find it.\"\nLily was sad and didn't know what "
     "to do. She said, \"I'm sorry, Lily. I didn't know what to do.\"\nLily didn't want to help her mom, so she";
 
-/* The file: seven int32 (channels, ffn, layers, heads, kv heads, vocabulary, context), then float32 arrays, each for all layers. */
+/* The file: seven int32 (channels, ffn, layers, heads, kv heads, vocabulary, context), then float32 arrays, each
+ * for all layers. */
 struct file { FILE *f; };
 
 static void read_floats(struct file *from, float *to, size_t n)

@@ -1,5 +1,5 @@
-/* tiny.h - small models of every family's settings, with weights large enough that each part of them matters, and batches of
- * ragged sequences. */
+/* tiny.h - small models of every family's settings, with weights large enough that each part of them matters, and
+ * batches of ragged sequences. */
 #ifndef QUARTET_TEST_TINY_H
 #define QUARTET_TEST_TINY_H
 

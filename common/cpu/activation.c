@@ -1,5 +1,5 @@
-/* activation.c (CPU) - one loop over vectors, compiled once for each function.  All exponentials are v_exp: libm's, one element
- * at a time, would cost more than reading the memory. */
+/* activation.c (CPU) - one loop over vectors, compiled once for each function.  All exponentials are v_exp: libm's,
+ * one element at a time, would cost more than reading the memory. */
 #include "common/cpu/blocks.h"
 #include "common/cpu/vector.h"
 #include "common/ops.h"

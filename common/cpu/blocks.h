@@ -1,5 +1,5 @@
-/* blocks.h - how operations that stream through memory are cut into tasks: by a fixed number of floats, so that the cut (and
- * with it every sum over a block) does not know the number of threads. */
+/* blocks.h - how operations that stream through memory are cut into tasks: by a fixed number of floats, so that the
+ * cut (and with it every sum over a block) does not know the number of threads. */
 #ifndef QUARTET_BLOCKS_H
 #define QUARTET_BLOCKS_H
 

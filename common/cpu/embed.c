@@ -1,5 +1,5 @@
-/* embed.c (CPU) - forward copies rows.  Backward is cut by columns: each task walks all rows in ascending order over its own
- * columns, so that rows with the same token add up in one order without a lock. */
+/* embed.c (CPU) - forward copies rows.  Backward is cut by columns: each task walks all rows in ascending order
+ * over its own columns, so that rows with the same token add up in one order without a lock. */
 #include "common/cpu/blocks.h"
 #include "common/ops.h"
 #include "common/threads.h"

@@ -1,8 +1,9 @@
-/* norm.c (CPU) - layernorm, rmsnorm and the per-head rmsnorm of queries and keys are one computation: rmsnorm is layernorm whose
- * mean is 0, and a head is a row that lies inside a wider one.
+/* norm.c (CPU) - layernorm, rmsnorm and the per-head rmsnorm of queries and keys are one computation: rmsnorm is
+ * layernorm whose mean is 0, and a head is a row that lies inside a wider one.
  *
- * Backward reads each row once: it adds to the sums of its group of rows, then writes dx, which may lie over dy.  A group's sums
- * lie on the caller's stack, and the groups are added in ascending order: the order does not know the number of threads. */
+ * Backward reads each row once: it adds to the sums of its group of rows, then writes dx, which may lie over dy.  A
+ * group's sums lie on the caller's stack, and the groups are added in ascending order: the order does not know the
+ * number of threads. */
 #include "common/cpu/blocks.h"
 #include "common/cpu/vector.h"
 #include "common/ops.h"
@@ -26,7 +27,8 @@ struct norm_call {
     float *sums;                    /* (groups, 2C): dweight and dbias of each */
 };
 
-/* Every row function is compiled twice: for rows of whole vectors (`whole`), where no load asks how much is left, and for others. */
+/* Every row function is compiled twice: for rows of whole vectors (`whole`), where no load asks how much is left,
+ * and for others. */
 INLINE vf load(const float *p, int n) { return n >= VW ? v_load(p) : v_load_part(p, n); }
 INLINE void store(float *p, vf x, int n)
 {
@@ -103,8 +105,8 @@ static void forward(struct norm_call *n)
     threads_for(block_count((size_t)n->N, (size_t)n->rows), forward_rows, n);
 }
 
-/* dweight += dy * xhat, dbias += dy;  then dx = rstd * (g - mean(g) - xhat * mean(g * xhat)),  with xhat = (x - mean) * rstd,
- * g = dy * weight, and mean(g) only if centred. */
+/* dweight += dy * xhat, dbias += dy;  then dx = rstd * (g - mean(g) - xhat * mean(g * xhat)),
+ *   xhat = (x - mean) * rstd,  g = dy * weight,  mean(g) only if centred. */
 INLINE void backward_row(const struct norm_call *n, float *dx, float *dweight, float *dbias, const float *dy, const float *x,
                          float mean, float rstd, bool whole)
 {

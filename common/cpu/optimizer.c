@@ -1,5 +1,5 @@
-/* optimizer.c (CPU) - what walks over all parameters: one pass that reads and writes each number once, plain loops that the
- * compiler turns into vectors.  Memory is the limit, so nothing here tries to save arithmetic. */
+/* optimizer.c (CPU) - what walks over all parameters: one pass that reads and writes each number once, plain loops
+ * that the compiler turns into vectors.  Memory is the limit, so nothing here tries to save arithmetic. */
 #include "common/cpu/blocks.h"
 #include "common/ops.h"
 #include "common/threads.h"

@@ -1,6 +1,6 @@
-/* rope.c (CPU) - a row's cosines and sines are computed where they are used and serve all its heads: a branch-free loop in
- * double that the compiler turns into vectors costs about as much as the rotation itself, and needs no table that would have to
- * grow with the context. */
+/* rope.c (CPU) - a row's cosines and sines are computed where they are used and serve all its heads: a branch-free
+ * loop in double that the compiler turns into vectors costs about as much as the rotation itself, and needs no
+ * table that would have to grow with the context. */
 #include "common/cpu/blocks.h"
 #include "common/ops.h"
 #include "common/threads.h"
@@ -19,8 +19,8 @@ struct rope {
     double frequency[MAX_PAIRS];
 };
 
-/* sin and cos by quarter turns: x = k pi/2 + r, |r| <= pi/4, and Taylor's series of r to below 1e-13.  pi/2 is split in two so
- * that k times the first part is exact. */
+/* sin and cos by quarter turns: x = k pi/2 + r, |r| <= pi/4, and Taylor's series of r to below 1e-13.  pi/2 is
+ * split in two so that k times the first part is exact. */
 static void angles(float *cosine, float *sine, const double *frequency, double position, int n)
 {
     for (int i = 0; i < n; i++) {

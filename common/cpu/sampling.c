@@ -1,7 +1,8 @@
-/* sampling.c (CPU) - the filters strike tokens out by setting their z to minus infinity, so that the row stays what the
- * log-probability reads.  The border of top_k and top_p is found by counting, not by sorting: tokens are told apart by the bits
- * of their distance to the maximum, eleven bits at a time, and each pass narrows the border to one of 2048 bins.  Passes go
- * through the row in pieces that stay in the first-level cache and skip a piece that has nothing to say. */
+/* sampling.c (CPU) - the filters strike tokens out by setting their z to minus infinity, so that the row stays what
+ * the log-probability reads.  The border of top_k and top_p is found by counting, not by sorting: tokens are told
+ * apart by the bits of their distance to the maximum, eleven bits at a time, and each pass narrows the border to
+ * one of 2048 bins.  Passes go through the row in pieces that stay in the first-level cache and skip a piece that
+ * has nothing to say. */
 #include "common/cpu/blocks.h"
 #include "common/cpu/softmax.h"
 #include "common/ops.h"
@@ -53,7 +54,8 @@ static void distances(uint32_t *keys, const struct row *r, int first, int count)
     memcpy(keys, d, (size_t)count * sizeof *d);
 }
 
-/* What a pass looks at: keys that begin with `prefix` before the `bits` from `shift` on, none above `limit`; mass or number. */
+/* What a pass looks at: keys that begin with `prefix` before the `bits` from `shift` on, none above `limit`; mass
+ * or number. */
 struct pass { uint32_t prefix, limit; int shift, bits; bool mass; };
 
 static bool any_wanted(const struct pass *p, const uint32_t *keys, int count)
@@ -63,7 +65,8 @@ static bool any_wanted(const struct pass *p, const uint32_t *keys, int count)
     return any;
 }
 
-/* bin = the weight of each bin of the pass.  Neighbours add to different copies: a sum need not wait for the one before. */
+/* bin = the weight of each bin of the pass.  Neighbours add to different copies: a sum need not wait for the one
+ * before. */
 static void count_bins(double bin[BINS], const struct row *r, const struct pass *p)
 {
     float weights[PIECE];
@@ -84,7 +87,8 @@ static void count_bins(double bin[BINS], const struct row *r, const struct pass 
     for (int b = 0; b < BINS; b++) bin[b] = copy[0][b] + copy[1][b];
 }
 
-/* Strikes out all tokens beyond the border, and of those on it all but the first whose weights reach what is missing. */
+/* Strikes out all tokens beyond the border, and of those on it all but the first whose weights reach what is
+ * missing. */
 static void strike(const struct row *r, uint32_t border, bool mass, double missing)
 {
     uint32_t keys[PIECE];
@@ -107,8 +111,8 @@ static void strike(const struct row *r, uint32_t border, bool mass, double missi
     }
 }
 
-/* Keeps the most likely tokens whose weights (their mass, or 1 each) first reach `target`; among equals the lowest ids.
- * Tokens of less than `least` mass are known not to be needed. */
+/* Keeps the most likely tokens whose weights (their mass, or 1 each) first reach `target`; among equals the lowest
+ * ids. Tokens of less than `least` mass are known not to be needed. */
 static void keep_most_likely(const struct row *r, bool mass, double target, double least)
 {
     static const int shift[3] = {21, 10, 0}, width[3] = {11, 11, 10};

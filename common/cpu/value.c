@@ -1,4 +1,5 @@
-/* value.c (CPU) - the scalar head: few rows, so that exactness is cheap.  Sums run in double over LANES fixed lanes. */
+/* value.c (CPU) - the scalar head: few rows, so that exactness is cheap.  Sums run in double over LANES fixed
+ * lanes. */
 #include "common/cpu/blocks.h"
 #include "common/ops.h"
 #include "common/threads.h"
