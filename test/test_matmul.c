@@ -37,19 +37,25 @@ static void product_close(struct product *p)
     for (int i = 0; i < 9; i++) free(all[i]);
 }
 
-/* The law: start, or nothing, then block sums, then bias, then residual.  fmaf where the machine has it. */
-static float law(const float *start, const float *a, size_t step_a, const float *b, size_t step_b, int K, const float *bias,
-                 const float *residual)
+/* Whether this build fuses multiply and add: (1 + e)^2 - (1 + 2e) is e^2 then, and else what rounding leaves. */
+static bool fused(void)
+{
+    float e = 0x1p-12f, x[2] = {-1, 1 + e}, w[2] = {1 + 2 * e, 1 + e}, y, packed[64 * 2];
+    matmul_pack(packed, w, 1, 2);
+    matmul_forward(&y, x, packed, NULL, NULL, 1, 1, 2);
+    return y == e * e;
+}
+
+/* The law: start, or nothing, then block sums, then bias, then residual. */
+static float law(bool fuse, const float *start, const float *a, size_t step_a, const float *b, size_t step_b, int K,
+                 const float *bias, const float *residual)
 {
     float sum = start ? *start : 0;
     for (int k = 0; k < K; k += MATMUL_BLOCK) {
         float chain = 0;
         for (int i = k; i < int_min(k + MATMUL_BLOCK, K); i++) {
-#ifdef __FP_FAST_FMAF
-            chain = fmaf(a[(size_t)i * step_a], b[(size_t)i * step_b], chain);
-#else
-            chain = chain + a[(size_t)i * step_a] * b[(size_t)i * step_b];
-#endif
+            float x = a[(size_t)i * step_a], y = b[(size_t)i * step_b];
+            chain = fuse ? fmaf(x, y, chain) : chain + x * y;
         }
         sum = k || start ? sum + chain : chain;
     }
@@ -64,7 +70,7 @@ static void check_shape(int N, int out, int in)
     struct product p;
     product_open(&p, N, out, in);
     size_t O = (size_t)out, I = (size_t)in;
-    bool forward = true, residual = true, input = true, weight = true, sums = true;
+    bool fuse = fused(), forward = true, residual = true, input = true, weight = true, sums = true;
     double worst = 0;
     matmul_forward(p.y, p.x, p.packed, NULL, NULL, N, out, in);
     for (int i = 0; i < N; i++)
@@ -72,7 +78,7 @@ static void check_shape(int N, int out, int in)
             const float *x = p.x + i * I, *w = p.w + o * I;
             double exact = 0;
             for (int k = 0; k < in; k++) exact += (double)x[k] * (double)w[k];
-            forward &= p.y[i * O + o] == law(NULL, x, 1, w, 1, in, NULL, NULL);
+            forward &= p.y[i * O + o] == law(fuse, NULL, x, 1, w, 1, in, NULL, NULL);
             worst = fmax(worst, fabs((double)p.y[i * O + o] - exact) / sqrt(in));
         }
     float *y = array((size_t)N * O, 5);
@@ -80,23 +86,23 @@ static void check_shape(int N, int out, int in)
     matmul_forward(p.y, p.x, p.packed, p.bias, p.residual, N, out, in);
     for (int i = 0; i < N; i++)
         for (int o = 0; o < out; o++) {
-            float want = law(NULL, p.x + i * I, 1, p.w + o * I, 1, in, p.bias + o, p.residual + i * O + o);
+            float want = law(fuse, NULL, p.x + i * I, 1, p.w + o * I, 1, in, p.bias + o, p.residual + i * O + o);
             residual &= p.y[i * O + o] == want && y[i * O + o] == want;
         }
     float *dx = array((size_t)N * I, 7), *dw = array(O * I, 8), *db = array(O, 9);
     matmul_backward_input(p.dx, p.y, p.w, true, N, out, in);
     matmul_backward_weight(p.dw, p.db, p.y, p.x, N, out, in);
     for (int i = 0; i < N; i++)
-        for (int c = 0; c < in; c++) input &= p.dx[i * I + c] == law(dx + i * I + c, p.y + i * O, 1, p.w + c, I, out, NULL, NULL);
+        for (int c = 0; c < in; c++) input &= p.dx[i * I + c] == law(fuse, dx + i * I + c, p.y + i * O, 1, p.w + c, I, out, NULL, NULL);
     matmul_backward_input(p.dx, p.y, p.w, false, N, out, in);
     for (int i = 0; i < N; i++)
-        for (int c = 0; c < in; c++) input &= p.dx[i * I + c] == law(NULL, p.y + i * O, 1, p.w + c, I, out, NULL, NULL);
+        for (int c = 0; c < in; c++) input &= p.dx[i * I + c] == law(fuse, NULL, p.y + i * O, 1, p.w + c, I, out, NULL, NULL);
     for (int o = 0; o < out; o++) {
         double column = (double)db[o], size = 1;
         for (int i = 0; i < N; i++) { column += (double)p.y[i * O + o]; size += fabs((double)p.y[i * O + o]); }
         sums &= close_to((double)p.db[o], column, 0, 1e-6 * size);
         for (int c = 0; c < in; c++)
-            weight &= p.dw[o * I + c] == law(dw + o * I + c, p.y + o, O, p.x + c, I, N, NULL, NULL);
+            weight &= p.dw[o * I + c] == law(fuse, dw + o * I + c, p.y + o, O, p.x + c, I, N, NULL, NULL);
     }
     test_check(forward && residual && input && weight && sums && worst < 1e-6, __FILE__, __LINE__,
                "N %d out %d in %d: forward %d residual %d input %d weight %d bias %d, error %g", N, out, in, forward, residual,
