@@ -32,7 +32,8 @@ static int edits(const char *a, const char *b)
         for (int j = 0; j <= m; j++) {
             if (i == 0 || j == 0) { d[i][j] = i + j; continue; }
             d[i][j] = int_min(int_min(d[i - 1][j], d[i][j - 1]) + 1, d[i - 1][j - 1] + (a[i - 1] != b[j - 1]));
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) d[i][j] = int_min(d[i][j], d[i - 2][j - 2] + 1);
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+                d[i][j] = int_min(d[i][j], d[i - 2][j - 2] + 1);
         }
     }
     return d[n][m];
@@ -64,7 +65,8 @@ static int find_row(const struct option *table, const char *name, bool flags_onl
         else other = i;
     }
     if (found < 0 || length == 0) return unknown(table, name, error);
-    if (other >= 0) return fail(error, EXIT_USAGE, "--%s could be --%s or --%s", name, table[found].name, table[other].name);
+    if (other >= 0)
+        return fail(error, EXIT_USAGE, "--%s could be --%s or --%s", name, table[found].name, table[other].name);
     return found;
 }
 
@@ -100,7 +102,8 @@ static void skip_line(struct reader *r)
 }
 
 /* "name = value" at r->at. */
-static int config_line(const struct option *table, struct reader *r, bool *seen, struct bytes *word, struct error *error)
+static int config_line(const struct option *table, struct reader *r, bool *seen, struct bytes *word,
+                       struct error *error)
 {
     char name[64];
     const char *start = r->at;
@@ -120,7 +123,8 @@ static int config_line(const struct option *table, struct reader *r, bool *seen,
     seen[row] = given.row[row] = true;
     int got, words = 0;
     while ((got = next_word(word, r, error)) > 0) {
-        if (words++ && o->type != OPTION_LIST) return fail(error, EXIT_USAGE, "%s takes one value: put quotes around it", o->name);
+        if (words++ && o->type != OPTION_LIST)
+            return fail(error, EXIT_USAGE, "%s takes one value: put quotes around it", o->name);
         if (option_set(o, word->data, error)) return -1;
     }
     if (got < 0) return -1;
@@ -204,10 +208,12 @@ static int walk_all(struct walk *w, struct error *error)
             if (walk_option(w, error)) return -1;
             continue;
         }
-        if (!ended && word[0] == '-' && word[1]) return fail(error, EXIT_USAGE, "unknown option %s: options begin with two dashes", word);
+        if (!ended && word[0] == '-' && word[1])
+            return fail(error, EXIT_USAGE, "unknown option %s: options begin with two dashes", word);
         if (!w->positional) {
             char shown[100];
-            return fail(error, EXIT_USAGE, "'%s' belongs to no option", text_escape(shown, sizeof shown, word, strlen(word)));
+            return fail(error, EXIT_USAGE, "'%s' belongs to no option",
+                        text_escape(shown, sizeof shown, word, strlen(word)));
         }
         if (!w->find_config) option_list_add(w->positional, word);
         w->at++;
@@ -256,7 +262,8 @@ static void print_row(const struct option *o, int width)
     if (o->type == OPTION_CHOICE) bytes_text(&left, " %s", o->choices);
     bytes_text(&right, "%s", o->help ? o->help : "");
     if (o->flags & OPTION_REQUIRED) bytes_text(&right, " (required)");
-    else if (o->standard && o->type != OPTION_FLAG) bytes_text(&right, " (default %s)", *o->standard ? o->standard : "''");
+    else if (o->standard && o->type != OPTION_FLAG)
+        bytes_text(&right, " (default %s)", *o->standard ? o->standard : "''");
     else if (o->standard && strcmp(o->standard, "true") == 0) bytes_text(&right, " (default: on)");
     if (left.size + 2 > INDENT) printf("%s\n%*s", left.data, INDENT, "");
     else printf("%-*s", INDENT, left.data);
@@ -277,8 +284,10 @@ static void print_help(const struct option *table, const char *usage, const char
         print_row(o, width);
     }
     printf("\n  --help, --version       this text; the version\n\n");
-    print_wrapped("Numbers take k, M, G (thousands; sizes: K, M, G of 1024), times s, m, h, d. Names may be cut short where one alone fits. "
-                  "Options marked (required) may also stand in the --config file.", 0, 0, width);
+    print_wrapped("Numbers take k, M, G (thousands; sizes: K, M, G of 1024), times s, m, h, d. Names may be cut short "
+                  "where one alone fits. "
+                  "Options marked (required) may also stand in the --config file.",
+                  0, 0, width);
 }
 
 static void answer_and_exit(const struct option *table, int argc, char **argv, const char *usage, const char *about)

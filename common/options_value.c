@@ -1,6 +1,7 @@
 /* options_value.c - one value of the options table: from a word, back to a word, and into a checkpoint.
  *
- * What is written is always what would be read: run.conf, the checkpoint's copy and the check on resume use the same words. */
+ * What is written is always what would be read: run.conf, the checkpoint's copy and the check on resume use the same
+ * words. */
 #include "common/options_value.h"
 #include "format/kv.h"
 
@@ -22,8 +23,9 @@ static void *keep(void *memory)
 
 struct unit { const char *name; double factor; };
 static const struct unit int_units[] = {{"k", 1e3}, {"K", 1e3}, {"M", 1e6}, {"G", 1e9}, {"T", 1e12}, {NULL, 0}};
-static const struct unit size_units[] = {{"T", 1099511627776.0}, {"G", 1073741824}, {"M", 1048576}, {"K", 1024}, {"TiB", 1099511627776.0},
-                                         {"GiB", 1073741824}, {"MiB", 1048576}, {"KiB", 1024}, {"B", 1}, {NULL, 0}};
+static const struct unit size_units[] = {
+    {"T", 1099511627776.0}, {"G", 1073741824}, {"M", 1048576}, {"K", 1024}, {"TiB", 1099511627776.0},
+    {"GiB", 1073741824},    {"MiB", 1048576},  {"KiB", 1024},  {"B", 1},    {NULL, 0}};
 static const struct unit time_units[] = {{"d", 86400}, {"h", 3600}, {"m", 60}, {"s", 1}, {NULL, 0}};
 
 /* factor of a unit's name, 1 for none, 0 for an unknown one */
@@ -39,7 +41,8 @@ static double unit_factor(const struct unit *units, const char *name)
 static bool decimal(double *value, const char *text, const char **rest)
 {
     const char *digits = text + strspn(text, "+-");
-    if (digits - text > 1 || !*digits || !strchr("0123456789.", *digits) || strncmp(digits, "0x", 2) == 0 || strncmp(digits, "0X", 2) == 0)
+    if (digits - text > 1 || !*digits || !strchr("0123456789.", *digits) || strncmp(digits, "0x", 2) == 0 ||
+        strncmp(digits, "0X", 2) == 0)
         return false;
     char *end;
     *value = strtod(text, &end);
@@ -47,7 +50,8 @@ static bool decimal(double *value, const char *text, const char **rest)
     return end != text && isfinite(*value);
 }
 
-/* Whole numbers are read as such, so that none is rounded; fractions and exponents count only where the result is whole. */
+/* Whole numbers are read as such, so that none is rounded; fractions and exponents count only where the result is
+ * whole. */
 static bool whole_number(int64_t *value, const char *text, const struct unit *units)
 {
     char *end;
@@ -130,7 +134,8 @@ static int check_range(const struct option *o, double x, const char *word, struc
     char low[32], high[32];
     snprintf(low, sizeof low, "%.10g", o->min);
     snprintf(high, sizeof high, "%.10g", o->max);
-    if (o->max >= 9e18) return fail(error, EXIT_USAGE, "--%s: %s is too small (expected %s or more)", o->name, word, low);
+    if (o->max >= 9e18)
+        return fail(error, EXIT_USAGE, "--%s: %s is too small (expected %s or more)", o->name, word, low);
     return fail(error, EXIT_USAGE, "--%s: %s is out of range (expected %s to %s)", o->name, word, low, high);
 }
 
@@ -207,7 +212,8 @@ static void add_quoted(struct bytes *out, const char *word)
 static void add_whole(struct bytes *out, int64_t n, const char *units, int64_t base)
 {
     char unit[2] = "";
-    for (const char *u = units; *u && n && n % base == 0 && (n >= 10 * base || n <= -10 * base || *unit || base == 1024); u++) {
+    for (const char *u = units;
+         *u && n && n % base == 0 && (n >= 10 * base || n <= -10 * base || *unit || base == 1024); u++) {
         n /= base;
         unit[0] = *u;
     }
@@ -334,8 +340,10 @@ int options_compare(const struct option *table, const struct kv *saved, struct e
         if (!old) old = standard;
         bool same = strcmp(old, now) == 0;
         if (!same)
-            fail(error, EXIT_MISMATCH, "--%s is %s now, but the run was started with %s: give the same value, or another --out "
-                 "for a new run", o->name, *now ? text_escape(a, sizeof a, now, strlen(now)) : "not set",
+            fail(error, EXIT_MISMATCH,
+                 "--%s is %s now, but the run was started with %s: give the same value, or another --out "
+                 "for a new run",
+                 o->name, *now ? text_escape(a, sizeof a, now, strlen(now)) : "not set",
                  *old ? text_escape(b, sizeof b, old, strlen(old)) : "none");
         free(standard);
         free(now);

@@ -1,6 +1,6 @@
-/* run.c - the run folder.  Training must not end because a log cannot be written: all but opening and rewinding only warns,
- * once until it works again.  A record is one write(), so that a killed process leaves whole lines; what a full disk cuts
- * short is taken back.  The lock file also remembers which program the folder belongs to. */
+/* run.c - the run folder.  Training must not end because a log cannot be written: all but opening and rewinding only
+ * warns, once until it works again.  A record is one write(), so that a killed process leaves whole lines; what a full
+ * disk cuts short is taken back.  The lock file also remembers which program the folder belongs to. */
 #define _GNU_SOURCE
 #include "common/run.h"
 
@@ -138,12 +138,15 @@ static int take_lock(struct run *run, struct error *error)
     ssize_t got = pread(run->lock_fd, text, sizeof text - 1, 0);
     text[got > 0 ? got : 0] = 0;
     sscanf(text, "%60[a-z0-9-] %d", owner, &pid);
-    if (!locked && why != EWOULDBLOCK) return fail(error, EXIT_IO, "%s/lock: cannot be locked: %s", run->folder, strerror(why));
+    if (!locked && why != EWOULDBLOCK)
+        return fail(error, EXIT_IO, "%s/lock: cannot be locked: %s", run->folder, strerror(why));
     if (!locked)
-        return fail(error, EXIT_MISMATCH, "%s is in use by %s (process %d): wait for it, stop it, or give another --out",
-                    run->folder, *owner ? owner : "another program", pid);
+        return fail(error, EXIT_MISMATCH,
+                    "%s is in use by %s (process %d): wait for it, stop it, or give another --out", run->folder,
+                    *owner ? owner : "another program", pid);
     if (*owner && strcmp(owner, run->program) != 0)
-        return fail(error, EXIT_MISMATCH, "%s holds a run of %s, not of %s: give another --out", run->folder, owner, run->program);
+        return fail(error, EXIT_MISMATCH, "%s holds a run of %s, not of %s: give another --out", run->folder, owner,
+                    run->program);
     int size = snprintf(text, sizeof text, "%s %d\n", run->program, (int)getpid());
     if (pwrite(run->lock_fd, text, (size_t)size, 0) != size || ftruncate(run->lock_fd, size) != 0)
         return fail(error, EXIT_IO, "%s/lock: cannot be written: %s", run->folder, strerror(errno));
@@ -163,7 +166,8 @@ static void each_file(struct run *run, void (*visit)(struct run *run, const char
 static void sweep(struct run *run, const char *name, void *context)
 {
     (void)context;
-    if (strncmp(name, "status.json.tmp-", 16) == 0 || strncmp(name, "run.conf.tmp-", 13) == 0) unlinkat(run->folder_fd, name, 0);
+    if (strncmp(name, "status.json.tmp-", 16) == 0 || strncmp(name, "run.conf.tmp-", 13) == 0)
+        unlinkat(run->folder_fd, name, 0);
 }
 
 int run_open(struct run **out, const char *folder, const char *program, struct error *error)
@@ -319,8 +323,8 @@ void run_status(struct run *run, const char *state, int64_t step, int64_t steps,
     time_t now = time(NULL);
     struct tm tm;
     strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
-    bytes_text(&json, "{\"program\":\"%s\",\"state\":\"%s\",\"step\":%lld,\"steps\":%lld,\"time\":\"%s\",\"text\":", run->program,
-               state, (long long)step, (long long)steps, stamp);
+    bytes_text(&json, "{\"program\":\"%s\",\"state\":\"%s\",\"step\":%lld,\"steps\":%lld,\"time\":\"%s\",\"text\":",
+               run->program, state, (long long)step, (long long)steps, stamp);
     char *clean = host_alloc(4 * strlen(text) + 8, 1);
     add_json_text(&json, text_escape(clean, 4 * strlen(text) + 8, text, strlen(text)));
     bytes_text(&json, "}\n");
@@ -332,8 +336,8 @@ void run_status(struct run *run, const char *state, int64_t step, int64_t steps,
 int run_write_conf(struct run *run, const struct option *table, struct error *error)
 {
     struct bytes text = {0};
-    bytes_text(&text, "# %s %s: every option as used; --config %s/run.conf repeats the run\n", run->program, QUARTET_VERSION,
-               run->folder);
+    bytes_text(&text, "# %s %s: every option as used; --config %s/run.conf repeats the run\n", run->program,
+               QUARTET_VERSION, run->folder);
     options_print(&text, table);
     int status = replace(run, "run.conf", &text, error);
     bytes_free(&text);
@@ -342,8 +346,8 @@ int run_write_conf(struct run *run, const struct option *table, struct error *er
 
 /* ---- going back to a step ---- */
 
-/* Steps ascend in a file, so going back is one truncation: at the first record of a later step, or at a last line that has
- * no end or no closing brace. */
+/* Steps ascend in a file, so going back is one truncation: at the first record of a later step, or at a last line that
+ * has no end or no closing brace. */
 static int rewind_file(struct run *run, const char *file, int64_t step, struct error *error)
 {
     int fd = openat(run->folder_fd, file, O_RDWR | O_CLOEXEC);
@@ -369,7 +373,9 @@ static int rewind_file(struct run *run, const char *file, int64_t step, struct e
     bool ok = !records || (!ferror(f) && ftruncate(fd, keep) == 0 && fsync(fd) == 0);
     int why = errno;
     fclose(f);
-    return ok ? 0 : fail(error, EXIT_IO, "%s/%s: cannot be cut back to step %lld: %s", run->folder, file, (long long)step, strerror(why));
+    return ok ? 0
+              : fail(error, EXIT_IO, "%s/%s: cannot be cut back to step %lld: %s", run->folder, file, (long long)step,
+                     strerror(why));
 }
 
 struct rewinding { int64_t step; struct error *error; int status; };
@@ -378,7 +384,8 @@ static void rewind_one(struct run *run, const char *name, void *context)
 {
     struct rewinding *r = context;
     size_t n = strlen(name);
-    if (n > 6 && strcmp(name + n - 6, ".jsonl") == 0 && r->status == 0) r->status = rewind_file(run, name, r->step, r->error);
+    if (n > 6 && strcmp(name + n - 6, ".jsonl") == 0 && r->status == 0)
+        r->status = rewind_file(run, name, r->step, r->error);
 }
 
 int run_rewind_metrics(struct run *run, int64_t step, struct error *error)

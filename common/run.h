@@ -7,7 +7,12 @@
 
 /* A flat record of one step: ordered keys (stable, documented in docs/metrics.md) with numbers or texts. */
 enum { RECORD_MAX = 96 };
-struct record_field { char key[40]; double number; char text[64]; enum { RECORD_REAL, RECORD_COUNT, RECORD_TEXT } kind; };
+struct record_field {
+    char key[40];
+    double number;
+    char text[64];
+    enum { RECORD_REAL, RECORD_COUNT, RECORD_TEXT } kind;
+};
 struct record { struct record_field field[RECORD_MAX]; int count; };
 void record_real(struct record *r, const char *key, double value);       /* not finite is written as null */
 void record_count(struct record *r, const char *key, int64_t value);
@@ -17,8 +22,8 @@ void record_json(struct bytes *out, const struct record *r);             /* one 
 
 struct run;
 
-/* Opens or creates the folder and locks it: another program in it -> -1 (EXIT_MISMATCH); unwritable -> EXIT_IO; a folder
- * of another program's run -> EXIT_MISMATCH.  Returns 0 and *out, or -1. */
+/* Opens or creates the folder and locks it: another program in it -> -1 (EXIT_MISMATCH); unwritable -> EXIT_IO; a
+ * folder of another program's run -> EXIT_MISMATCH.  Returns 0 and *out, or -1. */
 int run_open(struct run **out, const char *folder, const char *program, struct error *error);
 void run_close(struct run *run);
 const char *run_folder(const struct run *run);
@@ -29,9 +34,9 @@ int run_write_conf(struct run *run, const struct option *table, struct error *er
 /* One line to the log (log.txt and stderr).  On a terminal the progress line is cleared first. */
 void run_log(struct run *run, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Appends a record to metrics.jsonl.  On resume run_rewind_metrics first drops records of steps > step and a torn last line,
- * there and in every other .jsonl file of the folder whose lines begin with {"step":N (rollouts.jsonl).  run_sync makes
- * the metrics durable: before a checkpoint that comes after them. */
+/* Appends a record to metrics.jsonl.  On resume run_rewind_metrics first drops records of steps > step and a torn last
+ * line, there and in every other .jsonl file of the folder whose lines begin with {"step":N (rollouts.jsonl).  run_sync
+ * makes the metrics durable: before a checkpoint that comes after them. */
 void run_metrics(struct run *run, const struct record *r);
 int run_rewind_metrics(struct run *run, int64_t step, struct error *error);
 void run_sync(struct run *run);
@@ -39,7 +44,7 @@ void run_sync(struct run *run);
 /* One updating line on a terminal; otherwise a plain line every few seconds (then every minute). */
 void run_progress(struct run *run, const char *line);
 
-/* status.json: {"program", "state": running|stopped|done|failed, "step", "steps", "time", "text"} replaced atomically. */
+/* status.json: {"program", "state": running|stopped|done|failed, "step", "steps", "time", "text"}, replaced whole. */
 void run_status(struct run *run, const char *state, int64_t step, int64_t steps, const char *text);
 
 /* Appends text to a further file of the run folder ("rollouts.jsonl", "samples.txt"). */

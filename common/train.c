@@ -1,6 +1,6 @@
-/* train.c - the one loop.  A step is: updates, record, evaluation, samples, checkpoint; a wish to stop is heard between steps,
- * where everything is whole.  What a record says must not depend on where the run was interrupted, so all counters are
- * saved, and evaluation belongs to the step it follows. */
+/* train.c - the one loop.  A step is: updates, record, evaluation, samples, checkpoint; a wish to stop is heard between
+ * steps, where everything is whole.  What a record says must not depend on where the run was interrupted, so all
+ * counters are saved, and evaluation belongs to the step it follows. */
 #include "common/train_state.h"
 #include "common/device.h"
 #include "common/signals.h"
@@ -54,7 +54,8 @@ static void fill_times(struct record *r, const struct train_state *s, double sec
     record_real(r, "seconds", round(1e6 * seconds) / 1e6);
     record_real(r, "tokens_per_second", round(10 * tokens / seconds) / 10);
     if (s->task->flops_per_token > 0)
-        record_real(r, "peak_share", round(1e4 * tokens / seconds * s->task->flops_per_token / device_peak_flops()) / 1e4);
+        record_real(r, "peak_share",
+                    round(1e4 * tokens / seconds * s->task->flops_per_token / device_peak_flops()) / 1e4);
     record_count(r, "memory_bytes", (int64_t)resident_peak());
 }
 
@@ -66,7 +67,8 @@ static void keep_results(struct train_state *s, const struct record *r)
     for (int i = 0; i < r->count; i++) {
         const struct record_field *f = &r->field[i];
         bool main = s->task->main_metric && strcmp(f->key, s->task->main_metric) == 0;
-        if ((main || is_evaluation(f->key)) && f->kind != RECORD_TEXT && isfinite(f->number)) kv_set_f64(&s->eval, f->key, f->number);
+        if ((main || is_evaluation(f->key)) && f->kind != RECORD_TEXT && isfinite(f->number))
+            kv_set_f64(&s->eval, f->key, f->number);
     }
 }
 
@@ -77,7 +79,8 @@ static void evaluate(struct train_state *s, struct clock *clock, struct record *
     s->task->evaluate(s->task->self, r);
     bytes_text(&line, "step %lld:", (long long)s->step);
     for (int i = 0; i < r->count; i++)
-        if (is_evaluation(r->field[i].key) && r->field[i].kind != RECORD_TEXT) bytes_text(&line, "  %s %.5g", r->field[i].key, r->field[i].number);
+        if (is_evaluation(r->field[i].key) && r->field[i].kind != RECORD_TEXT)
+            bytes_text(&line, "  %s %.5g", r->field[i].key, r->field[i].number);
     run_log(s->run, "%s", line.data);
     bytes_free(&line);
     clock->evaluation = seconds_now() - start;
@@ -90,9 +93,11 @@ static void show_progress(struct train_state *s, struct clock *clock, const stru
     const struct train_options *o = s->o;
     struct bytes line = {0};
     char a[16], b[16], c[16];
-    double share = record_get(r, "peak_share"), left = (seconds_now() - clock->begun) / clock->steps * (double)(o->steps - s->step);
-    bytes_text(&line, "step %lld/%lld  loss %.4f  lr %.2e  norm %.3g  %s tok/s", (long long)s->step, (long long)o->steps,
-               record_get(r, "loss"), record_get(r, "lr"), record_get(r, "grad_norm"), text_count(a, record_get(r, "tokens_per_second")));
+    double share = record_get(r, "peak_share"),
+           left = (seconds_now() - clock->begun) / clock->steps * (double)(o->steps - s->step);
+    bytes_text(&line, "step %lld/%lld  loss %.4f  lr %.2e  norm %.3g  %s tok/s", (long long)s->step,
+               (long long)o->steps, record_get(r, "loss"), record_get(r, "lr"), record_get(r, "grad_norm"),
+               text_count(a, record_get(r, "tokens_per_second")));
     if (!isnan(share)) bytes_text(&line, "  %.0f %% of peak", 100 * share);
     bytes_text(&line, "  %s  ETA %s", text_bytes(b, record_get(r, "memory_bytes")), text_duration(c, left));
     snprintf(clock->line, sizeof clock->line, "%s", line.data);
@@ -127,8 +132,11 @@ static int save_or_warn(struct train_state *s, struct clock *clock, struct error
 {
     if (save(s, clock, 0, error) == 0) return 0;
     s->failed_saves++;
-    if (s->failed_saves == SAVES_TRIED) return fail_in(error, "%d checkpoints in a row could not be saved", SAVES_TRIED);
-    run_log(s->run, "warning: step %lld: the checkpoint could not be saved: %s (training goes on; older checkpoints are as they were)",
+    if (s->failed_saves == SAVES_TRIED)
+        return fail_in(error, "%d checkpoints in a row could not be saved", SAVES_TRIED);
+    run_log(s->run,
+            "warning: step %lld: the checkpoint could not be saved: %s (training goes on; older checkpoints are as "
+            "they were)",
             (long long)s->step, error->text);
     return 0;
 }
@@ -141,7 +149,9 @@ static int newest(int64_t *step, char **path, const struct train_state *s, struc
     struct ckpt *c;
     *step = -1;
     int found = run_newest(path, run_folder(s->run), error);
-    if (found < 0) return fail_in(error, "%s holds checkpoints, but none that can be read; move them away to start anew", run_folder(s->run));
+    if (found < 0)
+        return fail_in(error, "%s holds checkpoints, but none that can be read; move them away to start anew",
+                       run_folder(s->run));
     if (found == 0) return 0;
     if (ckpt_open(&c, *path, error)) return -1;
     *step = (int64_t)ckpt_meta_of(c)->step;
@@ -166,8 +176,10 @@ static int choose_start(char **path, struct train_state *s, struct error *error)
     int status = 0;
     if (given) *path = host_text("%s", resume);
     else if (own)
-        status = fail(error, EXIT_MISMATCH, "--resume never: %s already holds %s: give another --out, move the checkpoints away, or "
-                      "leave the option out to go on from there", run_folder(s->run), own);
+        status = fail(error, EXIT_MISMATCH,
+                      "--resume never: %s already holds %s: give another --out, move the checkpoints away, or "
+                      "leave the option out to go on from there",
+                      run_folder(s->run), own);
     free(own);
     return status;
 }
@@ -178,8 +190,10 @@ static int resume(struct train_state *s, const char *path, struct error *error)
     if (ckpt_open(&c, path, error)) return -1;
     int status = train_load(s, c, error);
     if (status == 0 && s->saved_step > s->step)
-        status = fail(error, EXIT_MISMATCH, "--resume: %s is at step %lld, but %s already holds step %lld: give another --out, or move "
-                      "the later checkpoints away", ckpt_path(c), (long long)s->step, run_folder(s->run), (long long)s->saved_step);
+        status = fail(error, EXIT_MISMATCH,
+                      "--resume: %s is at step %lld, but %s already holds step %lld: give another --out, or move "
+                      "the later checkpoints away",
+                      ckpt_path(c), (long long)s->step, run_folder(s->run), (long long)s->saved_step);
     if (status == 0) run_log(s->run, "resumes from step %lld (%s)", (long long)s->step, ckpt_path(c));
     ckpt_close(c);
     return status;
@@ -267,7 +281,8 @@ static int one_step(struct train_state *s, struct clock *clock, struct error *er
     if (last && task->finish) task->finish(task->self, s->run, &r);
     keep_results(s, &r);
     run_metrics(s->run, &r);
-    if (task->sample && (due(s->step, o->sample_every) || (last && o->sample_every > 0))) task->sample(task->self, s->run, s->step);
+    if (task->sample && (due(s->step, o->sample_every) || (last && o->sample_every > 0)))
+        task->sample(task->self, s->run, s->step);
     if (seconds_now() - clock->status > 10) show_status(s, clock, "running", clock->line);
     return !last && due(s->step, o->save_every) ? save_or_warn(s, clock, error) : 0;
 }
@@ -303,7 +318,8 @@ static int already_done(struct train_state *s, struct clock *clock, struct error
 
 static int stop(struct train_state *s, struct clock *clock, const char *why, struct error *error)
 {
-    if (s->saved_step != s->step && save(s, clock, 0, error)) return fail_in(error, "stopping by %s: the checkpoint could not be saved", why);
+    if (s->saved_step != s->step && save(s, clock, 0, error))
+        return fail_in(error, "stopping by %s: the checkpoint could not be saved", why);
     run_log(s->run, "stopped at step %lld by %s: the same command goes on from here", (long long)s->step, why);
     show_status(s, clock, "stopped", why);
     return 0;
@@ -324,8 +340,8 @@ static int run_steps(struct train_state *s, struct clock *clock, struct error *e
         }
         if (save(s, clock, CKPT_FINAL, error)) return fail_in(error, "the last checkpoint could not be saved");
         char text[16];
-        run_log(s->run, "done: %lld steps, %s tokens, %s/final.ckpt", (long long)s->step, text_count(text, (double)s->tokens),
-                run_folder(s->run));
+        run_log(s->run, "done: %lld steps, %s tokens, %s/final.ckpt", (long long)s->step,
+                text_count(text, (double)s->tokens), run_folder(s->run));
     }
     show_status(s, clock, "done", clock->line);
     return EXIT_DONE;
@@ -336,7 +352,8 @@ int train(struct task *task, struct run *run, const struct train_options *o, con
     struct train_state s = {.task = task, .run = run, .o = o, .table = table, .saved_step = -1};
     struct clock clock = {0};
     struct error error;
-    if (task->n_learners < 1 || task->n_learners > LEARNERS_MAX) die("%d learners, expected 1 to %d", task->n_learners, LEARNERS_MAX);
+    if (task->n_learners < 1 || task->n_learners > LEARNERS_MAX)
+        die("%d learners, expected 1 to %d", task->n_learners, LEARNERS_MAX);
     int code = start(&s, &error) ? -1 : run_steps(&s, &clock, &error);
     if (code < 0) {
         run_log(run, "%s: %s", task->program, error.text);

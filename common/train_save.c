@@ -1,5 +1,6 @@
-/* train_save.c - the state of a run as tensors and key-values, and back.  Parameters, moments and averages share one layout
- * (params.h), so all of them are one walk; data moves between device and file in the writer's and reader's own blocks. */
+/* train_save.c - the state of a run as tensors and key-values, and back.  Parameters, moments and averages share one
+ * layout (params.h), so all of them are one walk; data moves between device and file in the writer's and reader's own
+ * blocks. */
 #include "common/train_state.h"
 #include "common/device.h"
 
@@ -21,8 +22,13 @@ static void add_source(void *context, const struct param *p)
     struct sources *all = context;
     all->source = host_grow(all->source, all->count + 1, sizeof *all->source);
     struct ckpt_source *s = &all->source[all->count++];
-    *s = (struct ckpt_source){.role = all->role, .dtype = DTYPE_F32, .ndim = p->ndim, .trainable = true, .decay = p->decay,
-                              .self = *p->data, .fetch = fetch};
+    *s = (struct ckpt_source){.role = all->role,
+                              .dtype = DTYPE_F32,
+                              .ndim = p->ndim,
+                              .trainable = true,
+                              .decay = p->decay,
+                              .self = *p->data,
+                              .fetch = fetch};
     snprintf(s->name, sizeof s->name, "%s%s", all->prefix, p->name);
     for (int i = 0; i < p->ndim; i++) s->shape[i] = (uint64_t)p->shape[i];
 }
@@ -140,7 +146,8 @@ static void put_values(void *self, const float *values, uint64_t first, size_t c
 static const char *shape_text(char out[64], int ndim, const uint64_t *shape)
 {
     int n = snprintf(out, 64, "(");
-    for (int i = 0; i < ndim && n < 60; i++) n += snprintf(out + n, (size_t)(64 - n), i ? ", %llu" : "%llu", (unsigned long long)shape[i]);
+    for (int i = 0; i < ndim && n < 60; i++)
+        n += snprintf(out + n, (size_t)(64 - n), i ? ", %llu" : "%llu", (unsigned long long)shape[i]);
     if (n < 63) snprintf(out + n, (size_t)(64 - n), ")");
     return out;
 }
@@ -155,14 +162,14 @@ static void load_one(void *context, const struct param *p)
     int64_t at = ckpt_find(l->ckpt, name, l->role);
     if (at < 0) {
         if (l->head_optional && strncmp(p->name, "score.", 6) == 0) return;
-        l->status = fail(l->error, EXIT_MISMATCH, "%s: the tensor %s (role %d) is missing, expected with shape %s", ckpt_path(l->ckpt),
-                         name, (int)l->role, shape_text(expected, p->ndim, shape));
+        l->status = fail(l->error, EXIT_MISMATCH, "%s: the tensor %s (role %d) is missing, expected with shape %s",
+                         ckpt_path(l->ckpt), name, (int)l->role, shape_text(expected, p->ndim, shape));
         return;
     }
     const struct ckpt_tensor *t = ckpt_tensor_at(l->ckpt, (size_t)at);
     if (t->ndim != p->ndim || memcmp(t->shape, shape, (size_t)p->ndim * sizeof *shape) != 0)
-        l->status = fail(l->error, EXIT_MISMATCH, "%s: the tensor %s has shape %s, expected %s", ckpt_path(l->ckpt), name,
-                         shape_text(found, t->ndim, t->shape), shape_text(expected, p->ndim, shape));
+        l->status = fail(l->error, EXIT_MISMATCH, "%s: the tensor %s has shape %s, expected %s", ckpt_path(l->ckpt),
+                         name, shape_text(found, t->ndim, t->shape), shape_text(expected, p->ndim, shape));
     else
         l->status = ckpt_read_f32(l->ckpt, (size_t)at, put_values, *p->data, l->error);
     l->used[at] = true;
@@ -181,9 +188,12 @@ static int check_left_over(const struct load *l, bool scalar)
     size_t n = strlen(l->prefix);
     for (size_t i = 0; i < ckpt_tensor_count(l->ckpt); i++) {
         const struct ckpt_tensor *t = ckpt_tensor_at(l->ckpt, i);
-        if (l->used[i] || t->role != l->role || strncmp(t->name, l->prefix, n) != 0 || is_other_learner(t->name, l->prefix)) continue;
+        if (l->used[i] || t->role != l->role || strncmp(t->name, l->prefix, n) != 0 ||
+            is_other_learner(t->name, l->prefix))
+            continue;
         if (scalar && strcmp(t->name + n, "output.weight") == 0) continue;
-        return fail(l->error, EXIT_MISMATCH, "%s: the tensor %s is not part of this model", ckpt_path(l->ckpt), t->name);
+        return fail(l->error, EXIT_MISMATCH, "%s: the tensor %s is not part of this model", ckpt_path(l->ckpt),
+                    t->name);
     }
     return 0;
 }
@@ -198,11 +208,13 @@ static int load_params(struct params *p, const struct config *c, struct ckpt *ck
     return l.status;
 }
 
-int model_load(struct model *m, struct ckpt *c, const char *prefix, enum role role, bool head_optional, uint64_t seed, struct error *error)
+int model_load(struct model *m, struct ckpt *c, const char *prefix, enum role role, bool head_optional, uint64_t seed,
+               struct error *error)
 {
     char name[256];
     snprintf(name, sizeof name, "%sscore.weight", prefix);
-    if (head_optional && m->config.head == HEAD_SCALAR && ckpt_find(c, name, role) < 0) params_init(&m->params, &m->config, seed);
+    if (head_optional && m->config.head == HEAD_SCALAR && ckpt_find(c, name, role) < 0)
+        params_init(&m->params, &m->config, seed);
     if (load_params(&m->params, &m->config, c, prefix, role, head_optional, error)) return -1;
     params_pack(&m->params, &m->config);
     return 0;
@@ -222,7 +234,8 @@ static int load_learner(struct train_state *s, int i, const struct ckpt_meta *me
     if (kv_get_f64s(&meta->trns, key_of(key, l, "optim.norms"), &norms, &count) != 1 || count > NORMS_MAX)
         return fail(error, EXIT_DATA, "%s: %s is missing or wrong", ckpt_path(c), key);
     for (size_t k = 0; k < count; k++) {
-        if (!isfinite(norms[k])) return fail(error, EXIT_DATA, "%s: %s holds a number that is not finite", ckpt_path(c), key);
+        if (!isfinite(norms[k]))
+            return fail(error, EXIT_DATA, "%s: %s holds a number that is not finite", ckpt_path(c), key);
         norms_add(&s->norms[i], norms[k]);
     }
     if (model_load(m, c, l->name, ROLE_WEIGHT, false, 0, error)) return -1;
@@ -239,11 +252,12 @@ int train_load(struct train_state *s, struct ckpt *c, struct error *error)
         return fail(error, EXIT_MISMATCH, "%s: a checkpoint of %s, which %s cannot go on from", ckpt_path(c),
                     stage_name(meta->stage), s->task->program);
     if (!(meta->flags & CKPT_RESUMABLE))
-        return fail(error, EXIT_MISMATCH, "%s: it holds no training state: start a new run from its weights", ckpt_path(c));
+        return fail(error, EXIT_MISMATCH, "%s: it holds no training state: start a new run from its weights",
+                    ckpt_path(c));
     if (options_compare(s->table, trns, error)) return fail_in(error, "%s", ckpt_path(c));
-    if (kv_get_i64(trns, "step", &s->step) != 1 || kv_get_i64(trns, "tokens_seen", &s->tokens) != 1 || s->step < 0 || s->tokens < 0 ||
-        kv_get_i64(trns, "skip.total", &s->skipped) != 1 || kv_get_i64(trns, "skip.bad_row", &s->bad_row) != 1 ||
-        kv_get_i64(trns, "skip.spike_row", &s->spike_row) != 1)
+    if (kv_get_i64(trns, "step", &s->step) != 1 || kv_get_i64(trns, "tokens_seen", &s->tokens) != 1 || s->step < 0 ||
+        s->tokens < 0 || kv_get_i64(trns, "skip.total", &s->skipped) != 1 ||
+        kv_get_i64(trns, "skip.bad_row", &s->bad_row) != 1 || kv_get_i64(trns, "skip.spike_row", &s->spike_row) != 1)
         return fail(error, EXIT_DATA, "%s: the training state (section TRNS) lacks a counter", ckpt_path(c));
     for (int i = 0; i < s->task->n_learners; i++)
         if (load_learner(s, i, meta, c, error)) return -1;

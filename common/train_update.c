@@ -2,9 +2,9 @@
  *     sum of losses / count over the whole update,
  * so that a target token weighs the same wherever it was packed; then each learner clips by its own norm.
  *
- * Two guards stand before the optimizers.  A loss or norm that is not finite leaves the weights as they are; a few such in a
- * row end the run, because they will not heal.  A norm far above its recent median (--spike-z) is skipped too, but a few of
- * these in a row are a new level rather than spikes: then the window starts anew. */
+ * Two guards stand before the optimizers.  A loss or norm that is not finite leaves the weights as they are; a few such
+ * in a row end the run, because they will not heal.  A norm far above its recent median (--spike-z) is skipped too, but
+ * a few of these in a row are a new level rather than spikes: then the window starts anew. */
 #include "common/train_state.h"
 #include "common/device.h"
 
@@ -50,7 +50,8 @@ static void add_position(struct bytes *out, const struct train_state *s)
     for (size_t i = 0; i < meta.dcur.count && shown < 8; i++) {
         const struct kv_entry *e = &meta.dcur.entry[i];
         if (e->type != KV_I64 && e->type != KV_U64) continue;
-        bytes_text(out, "%s%s %lld", shown++ ? ", " : "; data position: ", e->key, (long long)*(const int64_t *)e->value);
+        bytes_text(out, "%s%s %lld", shown++ ? ", " : "; data position: ", e->key,
+                   (long long)*(const int64_t *)e->value);
     }
     ckpt_meta_free(&meta);
 }
@@ -99,7 +100,8 @@ static bool is_spike(struct train_state *s, int update, const double *norm)
         const struct learner *l = &s->task->learner[i];
         if (l->frozen || norms_deviation(&s->norms[i], norm[i]) <= s->o->spike_z) continue;
         if (++s->spike_row > s->o->skip_limit) {
-            run_log(s->run, "step %lld: the %sgradient norm stays at %.3g: taken as the new level", (long long)s->step + 1, l->name, norm[i]);
+            run_log(s->run, "step %lld: the %sgradient norm stays at %.3g: taken as the new level",
+                    (long long)s->step + 1, l->name, norm[i]);
             for (int k = 0; k < s->task->n_learners; k++) s->norms[k] = (struct norms){0};
             break;
         }
@@ -131,9 +133,10 @@ int train_update(struct train_state *s, struct step_result *result, int update, 
     if (what) {
         skip(s, update, what, bad);
         if (++s->bad_row < s->o->skip_limit) return 1;
-        return fail(error, EXIT_DATA, "step %lld: %s was not finite in %lld updates in a row: the run cannot heal from this; the last "
-                    "checkpoint is as it was; try a lower --lr, a longer --warmup or a smaller --clip", (long long)s->step + 1, what,
-                    (long long)s->bad_row);
+        return fail(error, EXIT_DATA,
+                    "step %lld: %s was not finite in %lld updates in a row: the run cannot heal from this; the last "
+                    "checkpoint is as it was; try a lower --lr, a longer --warmup or a smaller --clip",
+                    (long long)s->step + 1, what, (long long)s->bad_row);
     }
     s->bad_row = 0;
     result->loss += loss;

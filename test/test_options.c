@@ -23,9 +23,11 @@ static const struct option table[] = {
     {"Training", "steps", OPTION_INT, &v.steps, "100", 1, 1e12, .flags = OPTION_MAY_CHANGE, .help = "Steps."},
     {NULL, "seed", OPTION_INT, &v.seed, "1", .help = "The seed."},
     {NULL, "block", OPTION_SIZE, &v.block, "64K", 1, 1e15, .help = "A size."},
-    {NULL, "lr", OPTION_REAL, &v.lr, "3e-4", 0, 1, .help = "The learning rate, and a sentence long enough that it must be broken over lines."},
+    {NULL, "lr", OPTION_REAL, &v.lr, "3e-4", 0, 1,
+     .help = "The learning rate, and a sentence long enough that it must be broken over lines."},
     {NULL, "limit", OPTION_SECONDS, &v.limit, "0", 0, 1e9, .flags = OPTION_MAY_CHANGE, .help = "A time."},
-    {NULL, "schedule", OPTION_CHOICE, &v.schedule, "cosine", .choices = "constant|linear|cosine", .help = "The schedule."},
+    {NULL, "schedule", OPTION_CHOICE, &v.schedule, "cosine", .choices = "constant|linear|cosine",
+     .help = "The schedule."},
     {NULL, "shuffle", OPTION_FLAG, &v.shuffle, "true", .help = "Shuffle."},
     {"Data", "data", OPTION_LIST, &v.data, .help = "Files."},
     {NULL, "separator", OPTION_TEXT, &v.separator, .help = "A text."},
@@ -57,19 +59,30 @@ static bool says(const char *text)
 static void test_values(void)
 {
     CHECK(parse("--out", "r", NULL) == 0);
-    CHECK(v.steps == 100 && v.seed == 1 && v.block == 65536 && v.lr == 3e-4 && v.limit == 0 && v.schedule == 2 && v.shuffle && !v.plan);
+    CHECK(v.steps == 100 && v.seed == 1 && v.block == 65536 && v.lr == 3e-4 && v.limit == 0 && v.schedule == 2 &&
+          v.shuffle && !v.plan);
     CHECK(v.data.count == 0 && v.separator == NULL && strcmp(v.out, "r") == 0);
-    CHECK(parse("--out=r", "--steps", "400k", "--seed", "-9223372036854775808", "--block=2M", "--lr", "1e-4", "--limit", "2h", "--plan",
-                "--no-shuffle", "--schedule", "linear", "--data", "a", "b", "--separator=", "--data", "c", NULL) == 0);
-    CHECK(v.steps == 400000 && v.seed == INT64_MIN && v.block == 2097152 && v.lr == 1e-4 && v.limit == 7200 && v.plan && !v.shuffle);
+    CHECK(parse("--out=r", "--steps", "400k", "--seed", "-9223372036854775808", "--block=2M", "--lr", "1e-4", "--limit",
+                "2h", "--plan", "--no-shuffle", "--schedule", "linear", "--data", "a", "b", "--separator=", "--data",
+                "c", NULL) == 0);
+    CHECK(v.steps == 400000 && v.seed == INT64_MIN && v.block == 2097152 && v.lr == 1e-4 && v.limit == 7200 && v.plan &&
+          !v.shuffle);
     CHECK(v.schedule == 1 && v.data.count == 3 && strcmp(v.data.item[2], "c") == 0 && v.separator && !*v.separator);
     CHECK(option_given(table, "data") && !option_given(table, "config") && option_given(table, "shuffle"));
-    static const struct { const char *word; int64_t n; } whole[] = {{"12", 12}, {"1.5M", 1500000}, {"1e6", 1000000}, {"200M", 200000000},
-                                                                     {"1G", 1000000000}, {"3K", 3000}};
-    for (int i = 0; i < 6; i++) CHECK(parse("--out", "r", "--steps", whole[i].word, NULL) == 0 && v.steps == whole[i].n);
-    static const struct { const char *word; double s; } times[] = {{"90", 90}, {"30s", 30}, {"15m", 900}, {"1d", 86400},
-                                                                    {"1:30:00", 5400}, {"2:05", 125}, {"1.5h", 5400}, {"3h50m", 13800}, {"1d2h3m4s", 93784}};
-    for (int i = 0; i < 9; i++) CHECK(parse("--out", "r", "--limit", times[i].word, NULL) == 0 && v.limit == times[i].s);
+    static const struct {
+        const char *word;
+        int64_t n;
+    } whole[] = {{"12", 12},          {"1.5M", 1500000},  {"1e6", 1000000},
+                 {"200M", 200000000}, {"1G", 1000000000}, {"3K", 3000}};
+    for (int i = 0; i < 6; i++)
+        CHECK(parse("--out", "r", "--steps", whole[i].word, NULL) == 0 && v.steps == whole[i].n);
+    static const struct {
+        const char *word;
+        double s;
+    } times[] = {{"90", 90},    {"30s", 30},    {"15m", 900},     {"1d", 86400},      {"1:30:00", 5400},
+                 {"2:05", 125}, {"1.5h", 5400}, {"3h50m", 13800}, {"1d2h3m4s", 93784}};
+    for (int i = 0; i < 9; i++)
+        CHECK(parse("--out", "r", "--limit", times[i].word, NULL) == 0 && v.limit == times[i].s);
     CHECK(parse("--out", "r", "--sch", "constant", NULL) == 0 && v.schedule == 0);      /* a prefix that one name has */
     CHECK(parse("--out", "r", "--plan=false", NULL) == 0 && !v.plan);
     CHECK(parse("--out", "--", NULL) == -1 && says("--out needs a value"));
@@ -130,11 +143,14 @@ static void config_says(const char *content, const char *expected)
 
 static void test_config(void)
 {
-    const char *good = "# a comment\n\n out = x # more\nsteps=7\r\nseed = 5\ndata = a 'b c' \"d\\\"\"\ndata = e\\ f\nplan = yes\nseparator =\n";
+    const char *good = "# a comment\n\n out = x # more\nsteps=7\r\nseed = 5\ndata = a 'b c' \"d\\\"\"\ndata = e\\ "
+                       "f\nplan = yes\nseparator =\n";
     write_file(good, strlen(good));
     CHECK(parse("--config", path, "--seed", "6", NULL) == 0);
-    CHECK(strcmp(v.out, "x") == 0 && v.steps == 7 && v.seed == 6 && v.data.count == 4 && v.plan && v.separator && !*v.separator);
-    CHECK(strcmp(v.data.item[1], "b c") == 0 && strcmp(v.data.item[2], "d\"") == 0 && strcmp(v.data.item[3], "e f") == 0);
+    CHECK(strcmp(v.out, "x") == 0 && v.steps == 7 && v.seed == 6 && v.data.count == 4 && v.plan && v.separator &&
+          !*v.separator);
+    CHECK(strcmp(v.data.item[1], "b c") == 0 && strcmp(v.data.item[2], "d\"") == 0 &&
+          strcmp(v.data.item[3], "e f") == 0);
     CHECK(parse("--config", path, "--data", "z", NULL) == 0 && v.data.count == 1 && strcmp(v.data.item[0], "z") == 0);
     config_says("steps = 3\n\nlr = abc\n", "3: --lr: 'abc' is not a number");
     config_says("stepz = 3\n", "1: unknown option --stepz: did you mean --steps?");
@@ -152,8 +168,9 @@ static void test_config(void)
 /* What options_print writes, --config reads back as the very same values. */
 static void test_round_trip(void)
 {
-    static const char *const awkward[] = {"", " ", "a b", "it's", "\"q\"", "#x", "a#b", "\\", "a\\nb", "line\nbreak\n", "\t", "$HOME", "=",
-                                          "é中", "--x", "-", "'", "''", "a'b\"c\\d # e", "\xff\xfe", "\r"};
+    static const char *const awkward[] = {
+        "",  " ",   "a b", "it's", "\"q\"", "#x", "a#b",           "\\",       "a\\nb", "line\nbreak\n", "\t", "$HOME",
+        "=", "é中", "--x", "-",    "'",     "''", "a'b\"c\\d # e", "\xff\xfe", "\r"};
     static const double reals[] = {0.1, 1e-4, 1.0 / 3, 0, 1, 5e-324, 0.30000000000000004, 1e-10};
     static const int64_t wholes[] = {1, 10, 999, 1000, 10000, 123000, 400000, 1000001, 1000000000, 999999999999};
     static const double times[] = {0, 0.5, 59, 60, 90, 3600, 5400, 86400, 1e9, 1.0 / 3};
@@ -165,16 +182,19 @@ static void test_round_trip(void)
         snprintf(lr, sizeof lr, "%.17g", reals[i % 8]);
         snprintf(limit, sizeof limit, "%.17g", times[i % 10]);
         char *separator = host_text("--separator=%s", awkward[i % n]);
-        char *list = host_text("--data=%s", awkward[(i * 5 + 1) % n]), *more = host_text("--data=%s", awkward[(i * 3 + 2) % n]);
-        CHECK(parse("--out", awkward[(i + 2) % 13], "--seed", seed, "--steps", steps, "--lr", lr, "--limit", limit, separator, list, more,
-                    i % 3 ? "--shuffle" : "--no-shuffle", "--schedule", i % 2 ? "constant" : "linear", NULL) == 0);
+        char *list = host_text("--data=%s", awkward[(i * 5 + 1) % n]),
+             *more = host_text("--data=%s", awkward[(i * 3 + 2) % n]);
+        CHECK(parse("--out", awkward[(i + 2) % 13], "--seed", seed, "--steps", steps, "--lr", lr, "--limit", limit,
+                    separator, list, more, i % 3 ? "--shuffle" : "--no-shuffle", "--schedule",
+                    i % 2 ? "constant" : "linear", NULL) == 0);
         struct values before = v;
         struct bytes text = {0}, again = {0};
         options_print(&text, table);
         write_file(text.data, text.size);
         bool read = CHECK(parse("--config", path, NULL) == 0);
         if (!read) fprintf(stderr, "%s\n%s", error.text, text.data);
-        CHECK(v.steps == before.steps && v.seed == before.seed && v.block == before.block && v.lr == before.lr && v.limit == before.limit);
+        CHECK(v.steps == before.steps && v.seed == before.seed && v.block == before.block && v.lr == before.lr &&
+              v.limit == before.limit);
         CHECK(v.shuffle == before.shuffle && v.schedule == before.schedule && !strcmp(v.out, before.out));
         CHECK(v.separator && !strcmp(v.separator, before.separator) && v.data.count == 2);
         for (int k = 0; k < 2 && v.data.count == 2; k++) CHECK(!strcmp(v.data.item[k], before.data.item[k]));
@@ -196,7 +216,8 @@ static void test_resume_check(void)
     CHECK(kv_get_text(&kv, "option.data", &text) == 1 && strcmp(text, "'a b' c") == 0);
     CHECK(kv_find(&kv, "option.plan") == NULL && kv_find(&kv, "option.config") == NULL);
     CHECK(options_compare(table, &kv, &error) == 0);
-    CHECK(parse("--out", "other", "--steps", "9", "--limit", "4", "--lr", "1e-4", "--data", "a b", "c", "--separator", "\xff", NULL) == 0);
+    CHECK(parse("--out", "other", "--steps", "9", "--limit", "4", "--lr", "1e-4", "--data", "a b", "c", "--separator",
+                "\xff", NULL) == 0);
     CHECK(options_compare(table, &kv, &error) == 0);
     v.lr = 2e-4;
     CHECK(options_compare(table, &kv, &error) == -1 && error.exit_code == EXIT_MISMATCH);
@@ -205,7 +226,8 @@ static void test_resume_check(void)
     kv_remove(&kv, "option.schedule");      /* an option newer than the file had its default */
     CHECK(options_compare(table, &kv, &error) == 0);
     v.schedule = 0;
-    CHECK(options_compare(table, &kv, &error) == -1 && strstr(error.text, "--schedule is constant now") && strstr(error.text, "cosine"));
+    CHECK(options_compare(table, &kv, &error) == -1 && strstr(error.text, "--schedule is constant now") &&
+          strstr(error.text, "cosine"));
     kv_free(&kv);
 }
 

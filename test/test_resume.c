@@ -1,4 +1,5 @@
-/* test_resume.c - the one loop stopped, killed, out of room, and going on: the same bits.  LOUD=1 shows what the runs say. */
+/* test_resume.c - the one loop stopped, killed, out of room, and going on: the same bits.  LOUD=1 shows what the runs
+ * say. */
 #include "common/threads.h"
 #include "test/toy_task.h"
 
@@ -19,7 +20,8 @@ static void test_resume(void)
     toy->updates = 2;
     toy->stop_at = 4;
     CHECK(live_and_close(toy, "parts", words) == EXIT_STOPPED);
-    CHECK(contains("parts", "status.json", "\"state\":\"stopped\",\"step\":4") && contains("parts", "log.txt", "stopped at step 4 by SIGTERM"));
+    CHECK(contains("parts", "status.json", "\"state\":\"stopped\",\"step\":4") &&
+          contains("parts", "log.txt", "stopped at step 4 by SIGTERM"));
     CHECK(valid("parts", "step-00000004.ckpt") && !exists("parts", "final.ckpt"));
     toy = toy_open(true, 2);
     params_init(&toy->model.params, &toy->model.config, 99);        /* nothing of the start may shine through */
@@ -31,8 +33,8 @@ static void test_resume(void)
     CHECK(differing("whole/step-00000009.ckpt", "parts/step-00000009.ckpt", &tensors) == 0);
     char *a = timeless("whole"), *b = timeless("parts");
     CHECK(strcmp(a, b) == 0 && strstr(a, "{\"step\":10,"));
-    CHECK(metric("whole", 10, "updates") == 20 && metric("whole", 2, "critic.lr") > 0 && isnan(metric("whole", 2, "critic.grad_norm")) &&
-          metric("whole", 3, "critic.grad_norm") > 0);
+    CHECK(metric("whole", 10, "updates") == 20 && metric("whole", 2, "critic.lr") > 0 &&
+          isnan(metric("whole", 2, "critic.grad_norm")) && metric("whole", 3, "critic.grad_norm") > 0);
     free(a);
     free(b);
 }
@@ -119,8 +121,9 @@ static void test_mismatch(void)
     CHECK(contains("other", "log.txt", "--resume never: ") && contains("other", "log.txt", "already holds"));
     char *words = host_text("--steps 6 --resume %s/other/step-00000002.ckpt", base);
     CHECK(live_and_close(toy_open(false, 1), "other", words) == EXIT_MISMATCH);        /* later checkpoints are there */
-    CHECK(live_and_close(toy_open(false, 1), "branch", words) == EXIT_DONE);           /* in a folder of its own it goes on */
-    CHECK(contains("branch", "log.txt", "resumes from step 2") && metric("branch", 6, "updates") == 6 && isnan(metric("branch", 2, "loss")));
+    CHECK(live_and_close(toy_open(false, 1), "branch", words) == EXIT_DONE); /* in a folder of its own it goes on */
+    CHECK(contains("branch", "log.txt", "resumes from step 2") && metric("branch", 6, "updates") == 6 &&
+          isnan(metric("branch", 2, "loss")));
     struct toy *toy = toy_open(false, 1);
     toy->task.stage = STAGE_SFT;
     CHECK(live_and_close(toy, "staged", words) == EXIT_MISMATCH);
@@ -128,7 +131,8 @@ static void test_mismatch(void)
     free(words);
     toy = toy_open(false, 1);
     toy->task.program = "sft";
-    CHECK(live_and_close(toy, "other", "--steps 6") == EXIT_MISMATCH && strstr(error.text, "holds a run of pretrain, not of sft"));
+    CHECK(live_and_close(toy, "other", "--steps 6") == EXIT_MISMATCH &&
+          strstr(error.text, "holds a run of pretrain, not of sft"));
 }
 
 /* Files may not grow beyond `bytes` in a child: what a full disk does, and what happens when there is room again. */
@@ -155,7 +159,8 @@ static int live_in_little_room(const char *folder, const char *words, rlim_t byt
 static void test_full_disk(void)
 {
     CHECK(live_in_little_room("full", "--steps 8 --save-every 2", 8000, 5) == EXIT_DONE);
-    CHECK(contains("full", "log.txt", "warning: step 4: the checkpoint could not be saved") && valid("full", "final.ckpt"));
+    CHECK(contains("full", "log.txt", "warning: step 4: the checkpoint could not be saved") &&
+          valid("full", "final.ckpt"));
     CHECK(!exists("full", "step-00000004.ckpt") && valid("full", "step-00000006.ckpt"));
     CHECK(live_in_little_room("full", "--steps 20 --save-every 2", 8000, -1) == EXIT_IO);
     CHECK(contains("full", "log.txt", "3 checkpoints in a row could not be saved") && valid("full", "final.ckpt"));

@@ -50,7 +50,8 @@ static void test_record(void)
     record_text(&r, "why", "a \"b\"\n\\");
     record_real(&r, "loss", 0.2);                     /* a key again replaces */
     record_json(&b, &r);
-    CHECK(strcmp(b.data, "{\"step\":9007199254740991,\"loss\":0.2,\"bad\":null,\"why\":\"a \\\"b\\\"\\\\x0a\\\\\"}") == 0);
+    CHECK(strcmp(b.data, "{\"step\":9007199254740991,\"loss\":0.2,\"bad\":null,\"why\":\"a \\\"b\\\"\\\\x0a\\\\\"}") ==
+          0);
     CHECK(record_get(&r, "loss") == 0.2 && isnan(record_get(&r, "none")) && isnan(record_get(&r, "why")));
     bytes_free(&b);
 }
@@ -61,13 +62,15 @@ static void test_lock(void)
     CHECK(run != NULL);
     CHECK(open_run("pretrain") == NULL && error.exit_code == EXIT_MISMATCH && strstr(error.text, "in use by pretrain"));
     run_close(run);
-    CHECK(open_run("sft") == NULL && error.exit_code == EXIT_MISMATCH && strstr(error.text, "holds a run of pretrain, not of sft"));
+    CHECK(open_run("sft") == NULL && error.exit_code == EXIT_MISMATCH &&
+          strstr(error.text, "holds a run of pretrain, not of sft"));
     run = open_run("pretrain");
     CHECK(run != NULL);
     run_close(run);
     char *path = host_text("%s/file/run", folder), *file = host_text("%s/file", folder);
     close(open(file, O_CREAT | O_WRONLY, 0666));
-    CHECK(run_open(&run, path, "pretrain", &error) == -1 && error.exit_code == EXIT_IO && strstr(error.text, "cannot be created"));
+    CHECK(run_open(&run, path, "pretrain", &error) == -1 && error.exit_code == EXIT_IO &&
+          strstr(error.text, "cannot be created"));
     CHECK(run_open(&run, file, "pretrain", &error) == -1 && error.exit_code == EXIT_IO);
     CHECK(run_open(&run, "/proc/nothing", "pretrain", &error) == -1 && error.exit_code == EXIT_IO);
     unlink(file);
@@ -98,8 +101,9 @@ static void test_rewind(void)
     CHECK(run_rewind_metrics(run, 3, &error) == 0);
     put(run, 4, 44);
     text = read_all("metrics.jsonl");
-    CHECK(strcmp(text, "{\"step\":0,\"loss\":0}\n{\"step\":1,\"loss\":1}\n{\"step\":2,\"loss\":2}\n{\"step\":3,\"loss\":3}\n"
-                       "{\"step\":4,\"loss\":44}\n") == 0);
+    CHECK(strcmp(text,
+                 "{\"step\":0,\"loss\":0}\n{\"step\":1,\"loss\":1}\n{\"step\":2,\"loss\":2}\n{\"step\":3,\"loss\":3}\n"
+                 "{\"step\":4,\"loss\":44}\n") == 0);
     free(text);
     text = read_all("rollouts.jsonl");
     CHECK(strcmp(text, "{\"step\": 3, \"x\": 1}\n{\"step\": 3, \"x\": 2}\n") == 0);
@@ -114,7 +118,8 @@ static void test_rewind(void)
     run_close(run);
 }
 
-/* A file may grow to `bytes` and no further, as on a full disk: the process lives, whole records stay, and later ones follow. */
+/* A file may grow to `bytes` and no further, as on a full disk: the process lives, whole records stay, and later ones
+ * follow. */
 static void test_full(void)
 {
     struct run *run = open_run("pretrain");
@@ -123,7 +128,8 @@ static void test_full(void)
     signals_install(0);
     setrlimit(RLIMIT_FSIZE, &small);
     for (int i = 0; i < 8; i++) put(run, i, i);
-    run_status(run, "running", 1, 2, "a text so long that the status cannot be written to a file of a hundred bytes, of course");
+    run_status(run, "running", 1, 2,
+               "a text so long that the status cannot be written to a file of a hundred bytes, of course");
     setrlimit(RLIMIT_FSIZE, &old);
     put(run, 8, 8);
     char *text = read_all("metrics.jsonl");
@@ -191,7 +197,10 @@ static void test_signals(void)
 {
     signals_install(0);
     CHECK(signals_stop() == NULL && isinf(signals_time_left()));
-    static const struct { int signal; const char *name; } all[] = {{SIGTERM, "SIGTERM"}, {SIGUSR1, "SIGUSR1"}, {SIGINT, "SIGINT"}};
+    static const struct {
+        int signal;
+        const char *name;
+    } all[] = {{SIGTERM, "SIGTERM"}, {SIGUSR1, "SIGUSR1"}, {SIGINT, "SIGINT"}};
     for (int i = 0; i < 3; i++) {
         signals_install(0);
         raise(all[i].signal);

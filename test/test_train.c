@@ -1,4 +1,5 @@
-/* test_train.c - the one loop: learning, the cut into micro-batches, the guards, loading.  LOUD=1 shows what the runs say. */
+/* test_train.c - the one loop: learning, the cut into micro-batches, the guards, loading.  LOUD=1 shows what the runs
+ * say. */
 #include "common/threads.h"
 #include "common/train_state.h"
 #include "test/toy_task.h"
@@ -12,9 +13,11 @@ static void test_learns(void)
     CHECK(metric("learn", 60, "val_loss") < 0.6 * metric("learn", 0, "val_loss"));
     CHECK(metric("learn", 60, "loss") < 0.6 * metric("learn", 1, "loss"));
     CHECK(close_to(metric("learn", 1, "lr"), 0.02 / 3, 1e-9, 0));           /* the first of three warmup steps */
-    CHECK(metric("learn", 60, "updates") == 60 && metric("learn", 60, "skipped") == 0 && metric("learn", 60, "epoch") == 15);
+    CHECK(metric("learn", 60, "updates") == 60 && metric("learn", 60, "skipped") == 0 &&
+          metric("learn", 60, "epoch") == 15);
     CHECK(metric("learn", 5, "val_loss") > 0 && isnan(metric("learn", 6, "val_loss")));
-    CHECK(valid("learn", "final.ckpt") && valid("learn", "step-00000040.ckpt") && !exists("learn", "step-00000060.ckpt"));
+    CHECK(valid("learn", "final.ckpt") && valid("learn", "step-00000040.ckpt") &&
+          !exists("learn", "step-00000060.ckpt"));
     CHECK(contains("learn", "status.json", "\"state\":\"done\",\"step\":60,\"steps\":60"));
     CHECK(contains("learn", "run.conf", "steps = 60\n") && contains("learn", "log.txt", "done: 60 steps"));
     int64_t rows = 0;
@@ -91,7 +94,8 @@ static void test_guards(void)
     toy->grad_nan_at = 6;
     CHECK(live_and_close(toy, "nan", "--steps 8") == EXIT_DONE);
     CHECK(isnan(metric("nan", 4, "loss")) && metric("nan", 3, "loss") > 0 && metric("nan", 6, "loss") > 0);
-    CHECK(metric("nan", 8, "updates") == 5 && metric("nan", 8, "skipped") == 3 && isfinite(metric("nan", 8, "val_loss")));
+    CHECK(metric("nan", 8, "updates") == 5 && metric("nan", 8, "skipped") == 3 &&
+          isfinite(metric("nan", 8, "val_loss")));
     CHECK(contains("nan", "log.txt", "step 4: skipped, the loss is nan; data position: sample 18"));
     CHECK(contains("nan", "log.txt", "step 7: skipped, the gradient norm is nan"));
 
@@ -99,14 +103,17 @@ static void test_guards(void)
     toy->nan_from = 6;
     toy->nan_to = 100;
     CHECK(live_and_close(toy, "diverged", "--steps 20 --save-every 5") == EXIT_DATA);
-    CHECK(contains("diverged", "status.json", "\"state\":\"failed\"") && contains("diverged", "log.txt", "not finite in 3 updates in a row"));
-    CHECK(valid("diverged", "step-00000005.ckpt") && !exists("diverged", "final.ckpt") && !exists("diverged", "step-00000008.ckpt"));
+    CHECK(contains("diverged", "status.json", "\"state\":\"failed\"") &&
+          contains("diverged", "log.txt", "not finite in 3 updates in a row"));
+    CHECK(valid("diverged", "step-00000005.ckpt") && !exists("diverged", "final.ckpt") &&
+          !exists("diverged", "step-00000008.ckpt"));
 
     /* a step where nothing counts, and one whose later updates are cut off */
     toy = toy_open(false, 1);
     toy->empty_at = 0;
     CHECK(live_and_close(toy, "empty", "--steps 2") == EXIT_DONE);
-    CHECK(isnan(metric("empty", 1, "loss")) && metric("empty", 1, "updates") == 0 && metric("empty", 2, "updates") == 1);
+    CHECK(isnan(metric("empty", 1, "loss")) && metric("empty", 1, "updates") == 0 &&
+          metric("empty", 2, "updates") == 1);
     CHECK(metric("empty", 1, "skipped") == 0 && metric("empty", 2, "loss") > 0);
     toy = toy_open(false, 1);
     toy->updates = 3;
@@ -130,7 +137,8 @@ static void test_spikes(void)
     toy->spike_from = 20;
     toy->spike_to = 21;
     CHECK(live_and_close(toy, "spike", "--steps 24 --spike-z 30 --clip 0") == EXIT_DONE);
-    CHECK(metric("spike", 24, "updates") == 22 && metric("spike", 24, "skipped") == 2 && metric("spike", 24, "loss") < 2.5);
+    CHECK(metric("spike", 24, "updates") == 22 && metric("spike", 24, "skipped") == 2 &&
+          metric("spike", 24, "loss") < 2.5);
     CHECK(contains("spike", "log.txt", "step 21: skipped, a spike: the gradient norm is "));
     toy = toy_open(false, 1);
     toy->spike_from = 20;
@@ -150,7 +158,8 @@ static void test_model_load(void)
     const struct ckpt_meta *meta = ckpt_meta_of(c);
     const char *text;
     double value;
-    CHECK(meta->flags == (CKPT_FINAL | CKPT_RESUMABLE | CKPT_TRAINING_STATE) && meta->step == 1 && meta->stage == STAGE_PRETRAIN);
+    CHECK(meta->flags == (CKPT_FINAL | CKPT_RESUMABLE | CKPT_TRAINING_STATE) && meta->step == 1 &&
+          meta->stage == STAGE_PRETRAIN);
     CHECK(kv_get_text(&meta->meta, "name", &text) == 1 && strcmp(text, "load") == 0);
     CHECK(kv_get_text(&meta->eval, "main_metric", &text) == 1 && strcmp(text, "val_loss") == 0);
     CHECK(kv_get_f64(&meta->eval, "val_loss", &value) == 1 && value == metric("load", 1, "val_loss"));
@@ -163,7 +172,8 @@ static void test_model_load(void)
     CHECK(before == after);
     CHECK(model_load(&toy->critic, c, "", ROLE_WEIGHT, false, 0, &error) == -1 && error.exit_code == EXIT_MISMATCH);
     CHECK(strstr(error.text, "score.weight") && strstr(error.text, "missing"));
-    CHECK(model_load(&toy->critic, c, "", ROLE_WEIGHT, true, 5, &error) == 0);         /* the head starts anew, the rest is read */
+    CHECK(model_load(&toy->critic, c, "", ROLE_WEIGHT, true, 5, &error) ==
+          0); /* the head starts anew, the rest is read */
     device_get(&after, toy->critic.params.embed, sizeof after);
     CHECK(before == after);
     device_get(&after, toy->critic.params.score, sizeof after);
@@ -171,10 +181,12 @@ static void test_model_load(void)
     CHECK(model_load(&toy->model, c, "", ROLE_EMA, false, 0, &error) == -1 && strstr(error.text, "missing"));
     toy->model.config.ffn = 16;      /* shapes differ, and the smaller memory is not overrun */
     CHECK(model_load(&toy->model, c, "", ROLE_WEIGHT, false, 0, &error) == -1);
-    CHECK(strstr(error.text, "blk.0.ffn_up.weight") && strstr(error.text, "(32, 16)") && strstr(error.text, "(16, 16)"));
+    CHECK(strstr(error.text, "blk.0.ffn_up.weight") && strstr(error.text, "(32, 16)") &&
+          strstr(error.text, "(16, 16)"));
     toy->model.config.ffn = 32;
     toy->model.config.mlp_bias = false;
-    CHECK(model_load(&toy->model, c, "", ROLE_WEIGHT, false, 0, &error) == -1 && strstr(error.text, "ffn_up.bias is not part of this model"));
+    CHECK(model_load(&toy->model, c, "", ROLE_WEIGHT, false, 0, &error) == -1 &&
+          strstr(error.text, "ffn_up.bias is not part of this model"));
     ckpt_close(c);
     free(path);
     toy_close(toy);

@@ -1,5 +1,5 @@
-/* toy_task.h - a task for the tests of the loop, over a tiny real model: sequences that count upwards, with a ragged mask.
- * Its fields break what can break, at chosen steps. */
+/* toy_task.h - a task for the tests of the loop, over a tiny real model: sequences that count upwards, with a ragged
+ * mask. Its fields break what can break, at chosen steps. */
 #ifndef QUARTET_TEST_TOY_TASK_H
 #define QUARTET_TEST_TOY_TASK_H
 
@@ -98,7 +98,8 @@ static double toy_loss(void *self, int i, double scale)
     struct toy *toy = self;
     int64_t step = toy->cursor / SEQUENCES;
     bool spike = step >= toy->spike_from && step <= toy->spike_to;
-    struct token_loss loss = {.kind = LOSS_CROSS_ENTROPY, .temperature = 1, .scale = (float)(spike ? 1000 * scale : scale)};
+    struct token_loss loss = {
+        .kind = LOSS_CROSS_ENTROPY, .temperature = 1, .scale = (float)(spike ? 1000 * scale : scale)};
     double sum = 0;
     fill_batch(toy, i);
     if (toy->task.n_learners > 1) {
@@ -192,10 +193,23 @@ static struct toy *toy_open(bool ema, int learners)
     struct schedule_options schedule = {SCHEDULE_COSINE, 0.02, 0.002, 3, 20, 0.2};
     toy->learner[0] = (struct learner){"", &toy->model, schedule, ema ? 0.9 : 0, false};
     toy->learner[1] = (struct learner){"critic.", &toy->critic, schedule, 0, false};
-    toy->task = (struct task){.program = "pretrain", .stage = STAGE_PRETRAIN, .self = toy, .learner = toy->learner, .n_learners = learners,
-                              .begin = toy_begin, .prepare = toy_prepare, .loss = toy_loss, .end = toy_end, .evaluate = toy_evaluate,
-                              .finish = toy_finish, .save = toy_save, .load = toy_load, .unit = "target tokens", .main_metric = "val_loss",
-                              .tokens_per_step = 40, .flops_per_token = 1e4};
+    toy->task = (struct task){.program = "pretrain",
+                              .stage = STAGE_PRETRAIN,
+                              .self = toy,
+                              .learner = toy->learner,
+                              .n_learners = learners,
+                              .begin = toy_begin,
+                              .prepare = toy_prepare,
+                              .loss = toy_loss,
+                              .end = toy_end,
+                              .evaluate = toy_evaluate,
+                              .finish = toy_finish,
+                              .save = toy_save,
+                              .load = toy_load,
+                              .unit = "target tokens",
+                              .main_metric = "val_loss",
+                              .tokens_per_step = 40,
+                              .flops_per_token = 1e4};
     toy->per_micro = 2;
     toy->updates = 1;
     toy->nan_from = toy->grad_nan_at = toy->empty_at = toy->stop_at = toy->raise_limit_at = toy->cut_at = -1;
@@ -228,8 +242,16 @@ static struct error error;
 /* Sets the options from words such as "--steps=10". */
 static void set_options(const char *words)
 {
-    static const struct train_defaults defaults = {.lr = "0.02", .schedule = "cosine", .batch_tokens = "64", .micro_tokens = "64", .beta2 = "0.95",
-                                                   .eps = "1e-8", .weight_decay = "0.1", .epochs = "1", .eval_every = "5", .save_every = "0"};
+    static const struct train_defaults defaults = {.lr = "0.02",
+                                                   .schedule = "cosine",
+                                                   .batch_tokens = "64",
+                                                   .micro_tokens = "64",
+                                                   .beta2 = "0.95",
+                                                   .eps = "1e-8",
+                                                   .weight_decay = "0.1",
+                                                   .epochs = "1",
+                                                   .eval_every = "5",
+                                                   .save_every = "0"};
     char copy[400], *argv[32] = {(char *)(uintptr_t)"test"}, *at = copy;
     int argc = 1;
     memset(table, 0, sizeof table);
@@ -250,7 +272,8 @@ static int live(struct toy *toy, const char *folder, const char *words)
     path[strlen(path) - 1] = 0;
     set_options(words);
     signals_install(0);
-    int code = run_open(&run, path, toy->task.program, &error) ? error.exit_code : train(&toy->task, run, &options, table);
+    int code =
+        run_open(&run, path, toy->task.program, &error) ? error.exit_code : train(&toy->task, run, &options, table);
     run_close(run);
     free(path);
     return code;
@@ -300,7 +323,8 @@ static double metric(const char *folder, int64_t step, const char *key)
 /* Records without what depends on the clock (docs/metrics.md). */
 __attribute__((unused)) static char *timeless(const char *folder)
 {
-    static const char *const timing[] = {"\"seconds\":", "\"tokens_per_second\":", "\"peak_share\":", "\"memory_bytes\":"};
+    static const char *const timing[] = {
+        "\"seconds\":", "\"tokens_per_second\":", "\"peak_share\":", "\"memory_bytes\":"};
     char *text = text_of(folder, "metrics.jsonl");
     for (int i = 0; i < 4; i++)
         for (char *found; (found = strstr(text, timing[i]));) {
