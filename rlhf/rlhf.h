@@ -1,0 +1,51 @@
+/* rlhf.h - the program rlhf as one struct, and the files it is made of: settings.c says what a user may choose, start.c opens
+ * parents, prompts, text and models, task.c is what the training loop calls, main.c puts them together. */
+#ifndef QUARTET_RLHF_H
+#define QUARTET_RLHF_H
+
+#include "common/program.h"
+#include "rlhf/ppo.h"
+#include "rlhf/reward_source.h"
+
+struct rlhf {
+    struct train_options train;
+    const char *policy_path, *reward_path, *reward_command;
+    struct option_list prompt_paths, ptx_paths;
+    int template, norm;
+    int64_t max_prompt, slots, rollouts, ptx_tokens;
+    int longest;                             /* tokens of the longest episode */
+    double validation, kl_coef, kl_target, kl_horizon, critic_lr, ema, ptx_coef, reward_coef, reward_timeout;
+
+    struct parent policy_parent, reward_parent;
+    struct kv line;                          /* section LINE: both parents */
+    struct chat chat;
+    int stop[2];
+    struct config policy_config, reward_config, critic_config;
+    struct model policy, reference, reward, critic;
+    struct prompts prompts, held_out;
+    struct shards *shards;
+    struct ptx ptx;
+    struct reward_source source;
+    struct ppo ppo;
+    struct memory memory;
+    struct run *run;
+};
+
+/* settings.c: the table; row has room for RLHF_ROWS rows. */
+enum { RLHF_ROWS = 90 };
+void rlhf_option_rows(struct option *row, struct rlhf *p);
+
+/* start.c.  Each quits with one sentence and its exit code when something is wrong. */
+void rlhf_open_parents(struct rlhf *p);
+void rlhf_read_prompts(struct rlhf *p);
+void rlhf_report_prompts(struct bytes *out, const struct rlhf *p);
+void rlhf_show_prompts(const struct rlhf *p);             /* --dry-run */
+void rlhf_open_text(struct rlhf *p);                      /* the pretraining mix, if any */
+void rlhf_start_ppo(struct rlhf *p);                      /* p->ppo, and the reward program */
+void rlhf_build(void *self, struct memory *m);            /* memory.h: measuring, and for real */
+void rlhf_load_models(struct rlhf *p);
+
+/* task.c: fills the callbacks of *task. */
+void rlhf_task(struct task *task, struct rlhf *p);
+
+#endif

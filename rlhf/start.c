@@ -1,0 +1,200 @@
+/* start.c - everything rlhf opens before its first step, in the order in which each can be checked: parents that belong together,
+ * prompts that fit, text, memory, weights. */
+#include "common/device.h"
+#include "common/show.h"
+#include "rlhf/rlhf.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- parents ---- */
+
+static const char *last_part(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash && slash[1] ? slash + 1 : path;
+}
+
+static int bind_template(struct rlhf *p, struct error *error)
+{
+    const struct parent *a = &p->policy_parent;
+    if (chat_read(&p->chat, &a->meta->chat, a->tokenizer, error) != 0) return fail_in(error, "%s", ckpt_path(a->ckpt));
+    if (p->template && (int)p->chat.template != p->template)
+        return fail(error, EXIT_MISMATCH, "--template %s: the policy %s was fine-tuned with the template %s",
+                    chat_template_name((enum chat_template)p->template), ckpt_path(a->ckpt), chat_template_name(p->chat.template));
+    p->stop[0] = p->chat.end;
+    p->stop[1] = p->chat.bos;
+    p->ppo.o.stop = p->stop;
+    p->ppo.o.n_stop = p->chat.bos >= 0 && p->chat.bos != p->chat.end ? 2 : 1;
+    p->ppo.o.allowed = tokenizer_vocab(a->tokenizer);
+    return 0;
+}
+
+/* The reward model must read what the policy writes: the same ids, laid out by the same template. */
+static int open_reward(struct rlhf *p, struct error *error)
+{
+    struct parent *a = &p->policy_parent, *b = &p->reward_parent;
+    struct chat chat;
+    if (parent_open(b, p->reward_path, 1u << STAGE_RM, "reward", error) != 0) return -1;
+    if (parent_same_tokenizer(a, b, error) != 0) return -1;
+    if (chat_read(&chat, &b->meta->chat, b->tokenizer, error) != 0) return fail_in(error, "%s", ckpt_path(b->ckpt));
+    if (chat.template != p->chat.template)
+        return fail(error, EXIT_MISMATCH, "the policy %s speaks in the chat template %s, the reward model %s in %s: train the reward "
+                    "model from this policy's sft run", ckpt_path(a->ckpt), chat_template_name(p->chat.template), ckpt_path(b->ckpt),
+                    chat_template_name(chat.template));
+    if (b->config.head != HEAD_SCALAR) return fail(error, EXIT_MISMATCH, "%s has no scalar head", ckpt_path(b->ckpt));
+    lineage_add(&p->line, b->meta, "reward", last_part(p->reward_path));
+    p->reward_config = p->critic_config = b->config;
+    p->critic_config.score_mean = 0;
+    p->critic_config.score_std = 1;
+    return 0;
+}
+
+void rlhf_open_parents(struct rlhf *p)
+{
+    struct error error;
+    unsigned stages = 1u << STAGE_SFT | 1u << STAGE_RLHF | 1u << STAGE_IMPORTED;
+    if (!p->reward_path && !p->reward_command) quit(EXIT_USAGE, "no reward: give a reward model (--reward), a program (--reward-cmd), or both");
+    if (parent_open(&p->policy_parent, p->policy_path, stages, "policy", &error) != 0) quit_error(&error);
+    p->policy_config = p->critic_config = p->policy_parent.config;
+    p->critic_config.head = HEAD_SCALAR;
+    kv_copy(&p->line, &p->policy_parent.line);
+    if (bind_template(p, &error) != 0 || (p->reward_path && open_reward(p, &error) != 0)) quit_error(&error);
+}
+
+/* ---- prompts and text ---- */
+
+void rlhf_read_prompts(struct rlhf *p)
+{
+    struct error error;
+    const struct ppo_options *o = &p->ppo.o;
+    int64_t context = int_min(p->policy_config.context, p->critic_config.context), most = context - o->max_new;
+    if (most < 1)
+        quit(EXIT_USAGE, "--max-new-tokens %lld leaves no room for a prompt in a context of %lld tokens", (long long)o->max_new, (long long)context);
+    if (p->max_prompt > 0 && p->max_prompt < most) most = p->max_prompt;
+    if (prompts_read(&p->prompts, &p->prompt_paths, &p->chat, (int)most, (uint64_t)p->train.seed, &error) != 0) quit_error(&error);
+    p->longest = p->prompts.longest + (int)o->max_new;
+    if (p->longest > p->train.micro_tokens)
+        quit(EXIT_USAGE, "--micro-tokens %lld is less than the longest episode, %d tokens (a prompt of %d and --max-new-tokens %lld): raise "
+             "it, or lower --max-prompt-tokens", (long long)p->train.micro_tokens, p->longest, p->prompts.longest, (long long)o->max_new);
+    prompts_hold_out(&p->prompts, &p->held_out, p->validation);
+    if (p->prompts.count == 0) quit(EXIT_DATA, "--validation %g holds out all %u prompts", p->validation, p->held_out.count);
+    if (o->minibatches > o->episodes)
+        quit(EXIT_USAGE, "--minibatches %lld is more than --episodes %lld", (long long)o->minibatches, (long long)o->episodes);
+}
+
+void rlhf_report_prompts(struct bytes *out, const struct rlhf *p)
+{
+    const struct prompts *q = &p->prompts;
+    bytes_text(out, "%8llu  prompts read\n%8llu  dropped: longer than the context and --max-new-tokens, or --max-prompt-tokens, allow\n"
+               "%8llu  dropped: nothing is asked\n%8u  to train on, of up to %d tokens\n%8u  held out\n", (unsigned long long)q->read,
+               (unsigned long long)q->too_long, (unsigned long long)q->unusable, q->count, q->longest, p->held_out.count);
+}
+
+void rlhf_show_prompts(const struct rlhf *p)
+{
+    struct bytes out = {0};
+    for (uint32_t i = 0; i < p->prompts.count && i < 4; i++) {
+        const struct prompt *q = &p->prompts.prompt[i];
+        bytes_text(&out, "---- prompt %u: %d tokens\n", i + 1, q->count);
+        show_tokens(&out, p->policy_parent.tokenizer, p->prompts.ids.id + q->first, NULL, (size_t)q->count, isatty(STDOUT_FILENO));
+    }
+    bytes_text(&out, "----\n");
+    rlhf_report_prompts(&out, p);
+    fwrite(out.data, 1, out.size, stdout);
+    bytes_free(&out);
+}
+
+static void say_line(void *self, const char *line)
+{
+    struct rlhf *p = self;
+    if (p->run) run_log(p->run, "%s", line);
+}
+
+void rlhf_open_text(struct rlhf *p)
+{
+    struct error error;
+    if (p->ptx_paths.count == 0 || p->ptx_coef == 0) return;
+    int row = int_min(p->policy_config.context, (int)p->train.micro_tokens);
+    char *folder = p->train.out ? host_text("%s/shards", p->train.out) : NULL;
+    if (!folder) quit(EXIT_USAGE, "--ptx-data needs --out: its tokens are kept in the run folder");
+    struct shards_options how = {.data = &p->ptx_paths, .text_key = "text", .folder = folder, .seed = (uint64_t)p->train.seed, .row_tokens = row};
+    if (shards_open(&p->shards, p->policy_parent.tokenizer, &how, say_line, p, &error) != 0) quit_error(&error);
+    free(folder);
+    p->ptx = (struct ptx){.shards = p->shards, .coef = p->ptx_coef, .rows = (int)((p->ptx_tokens + row - 1) / row), .row_tokens = row,
+                          .max_tokens = (int)p->train.micro_tokens};
+    p->ppo.ptx = &p->ptx;
+}
+
+/* ---- models ---- */
+
+void rlhf_build(void *self, struct memory *m)
+{
+    struct rlhf *p = self;
+    int N = (int)p->train.micro_tokens;
+    bool recompute = p->train.recompute != 0;
+    struct model_use scoring = {.max_tokens = N, .max_sequences = N}, trained = {.train = true, .recompute = recompute, .max_tokens = N, .max_sequences = N};
+    struct model_use sampling = trained;
+    sampling.ema = p->ema > 0;
+    sampling.cache_slots = sampling.logits_rows = int_min(int_min((int)p->slots, (int)p->ppo.o.episodes), N);
+    sampling.cache_capacity = p->longest;
+    ops_open(m);
+    model_open(&p->policy, &p->policy_config, &sampling, m);
+    model_open(&p->reference, &p->policy_config, &scoring, m);
+    if (p->reward_path) model_open(&p->reward, &p->reward_config, &scoring, m);
+    model_open(&p->critic, &p->critic_config, &trained, m);
+    if (p->ppo.ptx) ptx_open(&p->ptx, &p->policy_config, m);
+    ppo_open(&p->ppo, p->longest, m);
+}
+
+/* The critic speaks in units of reward: (h w + b - mean) / std is a head of its own. */
+static void fold_normalisation(struct rlhf *p)
+{
+    const struct config *c = &p->reward_config;
+    size_t C = (size_t)c->channels;
+    float *weight = host_alloc(C, sizeof *weight), bias;
+    device_get(weight, p->critic.params.score, C * sizeof *weight);
+    device_get(&bias, p->critic.params.score_bias, sizeof bias);
+    for (size_t i = 0; i < C; i++) weight[i] = (float)((double)weight[i] / c->score_std);
+    bias = (float)(((double)bias - c->score_mean) / c->score_std);
+    device_put(p->critic.params.score, weight, C * sizeof *weight);
+    device_put(p->critic.params.score_bias, &bias, sizeof bias);
+    free(weight);
+}
+
+void rlhf_load_models(struct rlhf *p)
+{
+    struct error error;
+    uint64_t seed = (uint64_t)p->train.seed;
+    struct ckpt *policy = p->policy_parent.ckpt, *critic = p->reward_path ? p->reward_parent.ckpt : policy;
+    if (model_load(&p->policy, policy, "", ROLE_WEIGHT, false, seed, &error) != 0 ||
+        model_load(&p->reference, policy, "", ROLE_WEIGHT, false, seed, &error) != 0 ||
+        (p->reward_path && model_load(&p->reward, p->reward_parent.ckpt, "", ROLE_WEIGHT, false, seed, &error) != 0) ||
+        model_load(&p->critic, critic, "", ROLE_WEIGHT, true, seed, &error) != 0) quit_error(&error);
+    if (p->reward_path) {
+        fold_normalisation(p);
+    } else {                                 /* no reward model: a critic that begins by expecting nothing */
+        fill(p->critic.params.score, 0, (size_t)p->critic_config.channels);
+        fill(p->critic.params.score_bias, 0, 1);
+    }
+}
+
+void rlhf_start_ppo(struct rlhf *p)
+{
+    struct ppo *q = &p->ppo;
+    struct error error;
+    q->policy = &p->policy;
+    q->reference = &p->reference;
+    q->critic = &p->critic;
+    q->prompts = &p->prompts;
+    q->o.micro_tokens = p->train.micro_tokens;
+    q->o.seed = (uint64_t)p->train.seed;
+    q->o.shaping.norm = (enum reward_norm)p->norm;
+    q->kl = (struct kl_controller){p->kl_coef, p->kl_target, p->kl_horizon};
+    q->reward = reward_source_get;
+    q->reward_self = &p->source;
+    p->source = (struct reward_source){.model = p->reward_path ? &p->reward : NULL, .coef = p->reward_coef, .tokenizer = p->policy_parent.tokenizer};
+    if (p->reward_command && !p->train.plan && reward_cmd_open(&p->source.program, p->reward_command, p->reward_timeout, &error) != 0)
+        quit_error(&error);
+}

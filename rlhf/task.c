@@ -1,0 +1,131 @@
+/* task.c - what the training loop calls: ppo.c's callbacks, and what a program adds to them: the log, rollouts.jsonl, evaluation
+ * on held-out prompts, checkpoints. */
+#include "rlhf/rlhf.h"
+
+#include <string.h>
+
+static int begin(void *self, int64_t step, struct error *error)
+{
+    struct rlhf *p = self;
+    bool first = !p->ppo.on_policy;
+    int updates = ppo_begin(&p->ppo, step, error);
+    if (updates >= 0 && first)
+        run_log(p->run, "first batch: %d answers of %d tokens: sampled and trained log-probabilities are equal, ratio 1%s, to the last bit",
+                p->ppo.rollouts.episodes, p->ppo.rollouts.first[p->ppo.rollouts.episodes],
+                step == 0 ? ", and KL to the reference 0" : "");
+    return updates;
+}
+
+static int prepare(void *self, int64_t step, int update, double *count, struct error *error)
+{
+    return ppo_prepare(&((struct rlhf *)self)->ppo, step, update, count, error);
+}
+
+static double loss(void *self, int i, double scale) { return ppo_loss(&((struct rlhf *)self)->ppo, i, scale); }
+
+/* rollouts.jsonl: the first few answers of this iteration. */
+static void write_rollouts(struct rlhf *p, int64_t steps)
+{
+    const struct rollouts *r = &p->ppo.rollouts;
+    struct bytes out = {0};
+    for (int e = 0; e < r->episodes && e < p->rollouts; e++) {
+        bytes_text(&out, "{\"step\":%lld,", (long long)steps);
+        answer_json(&out, r, e, p->policy_parent.tokenizer);
+        bytes_text(&out, ",\"reward\":%.9g,\"reward_shaped\":%.9g,\"kl\":%.9g,\"tokens\":%d}\n", (double)r->raw_reward[e],
+                   (double)r->reward[e], ppo_episode_kl(r, e), rollout_answer_length(r, e));
+    }
+    if (out.size) run_append(p->run, "rollouts.jsonl", out.data, out.size);
+    bytes_free(&out);
+}
+
+static void end(void *self, int64_t step, struct record *r)
+{
+    struct rlhf *p = self;
+    ppo_end(&p->ppo, step, r);
+    if (p->train.sample_every > 0 && (step + 1) % p->train.sample_every == 0) write_rollouts(p, step + 1);
+}
+
+/* The held-out prompts, always with the same draws, in the place of the iteration's rollouts, which are done with. */
+static void evaluate(void *self, struct record *record)
+{
+    struct rlhf *p = self;
+    struct rollouts *r = &p->ppo.rollouts;
+    struct error error;
+    int episodes = r->episodes, ended = 0;
+    double reward = 0;
+    r->episodes = int_min(episodes, (int)p->held_out.count);
+    if (ppo_answer(&p->ppo, &p->held_out, RNG_EVAL, 0, 0, &error) != 0) quit_error(&error);
+    for (int e = 0; e < r->episodes; e++) {
+        reward += (double)r->raw_reward[e] / r->episodes;
+        ended += r->ended[e];
+    }
+    record_real(record, "val_reward", reward);
+    record_real(record, "val_kl", ppo_kl(r));
+    record_real(record, "val_length", (double)r->first[r->episodes] / r->episodes);
+    record_real(record, "val_eos_rate", (double)ended / r->episodes);
+    record_real(record, "val_distinct_2", rollout_distinct_2(r));
+    r->episodes = episodes;
+}
+
+static void save(void *self, struct ckpt_meta *meta)
+{
+    struct rlhf *p = self;
+    program_describe(meta, &p->policy_config, p->policy_parent.tokenizer);
+    chat_write(&p->chat, &meta->chat);
+    kv_copy(&meta->line, &p->line);
+    ppo_save(&p->ppo, meta);
+    kv_set_u64(&meta->dcur, "prompts", p->prompts.count);
+    if (p->shards) kv_set_u64(&meta->dcur, "ptx.identity", shards_identity(p->shards));
+}
+
+/* The reference and the reward model are not saved again, so a resumed run must find the very ones it began with. */
+static int check_parents(struct rlhf *p, const struct kv *line, struct error *error)
+{
+    static const char *const given[] = {"--policy", "--reward"};
+    for (int i = 0; i < 2; i++) {
+        char key[64];
+        const void *then = NULL, *now = NULL;
+        size_t a = 0, b = 0;
+        snprintf(key, sizeof key, "parent.%d.weights_id", i);
+        kv_get_bytes(line, key, &then, &a);
+        kv_get_bytes(&p->line, key, &now, &b);
+        if (a != b || (a && memcmp(then, now, a) != 0))
+            return fail(error, EXIT_MISMATCH, "%s holds other weights than those this run began with: give the same checkpoint "
+                        "(a file rather than a run folder that goes on training), or another --out", given[i]);
+    }
+    return 0;
+}
+
+static int load(void *self, const struct ckpt_meta *meta, struct error *error)
+{
+    struct rlhf *p = self;
+    uint64_t prompts = 0, identity = 0;
+    if (check_parents(p, &meta->line, error) != 0) return -1;
+    kv_get_u64(&meta->dcur, "prompts", &prompts);
+    kv_get_u64(&meta->dcur, "ptx.identity", &identity);
+    if (prompts != p->prompts.count)
+        return fail(error, EXIT_MISMATCH, "the run was started with %llu prompts, now there are %u: use the same files, or another --out",
+                    (unsigned long long)prompts, p->prompts.count);
+    if (p->shards && identity != shards_identity(p->shards))
+        return fail(error, EXIT_MISMATCH, "--ptx-data holds other text than the run was started with: use the same files, or another --out");
+    return ppo_load(&p->ppo, meta, error);
+}
+
+/* Operations of one trained position: all forwards and backwards of an iteration over the positions its updates visit. */
+static double flops(const struct rlhf *p, double length)
+{
+    double policy = config_train_flops(&p->policy_config, length), critic = config_train_flops(&p->critic_config, length);
+    double reward = p->reward_path ? config_train_flops(&p->reward_config, length) : 0;
+    return policy + critic + (3 * policy + critic + reward) / 3 / (double)p->ppo.o.epochs;
+}
+
+void rlhf_task(struct task *task, struct rlhf *p)
+{
+    const struct ppo_options *o = &p->ppo.o;
+    double length = (double)p->prompts.ids.count / p->prompts.count + (double)o->max_new;
+    *task = (struct task){
+        .program = "rlhf", .stage = STAGE_RLHF, .self = p, .learner = p->ppo.learner, .n_learners = 2,
+        .begin = begin, .prepare = prepare, .loss = loss, .end = end, .evaluate = p->held_out.count > 0 ? evaluate : NULL,
+        .save = save, .load = load, .unit = "answer tokens", .main_metric = "reward",
+        .tokens_per_step = (double)(o->episodes * o->epochs) * length, .flops_per_token = flops(p, length)};
+}
