@@ -1,7 +1,7 @@
 /* advantage.c - how much better was each token than the critic expected?
  *
- * The recursion is walked right to left over each answer.  It stays on the host and in double: a few thousand numbers once
- * an iteration are nothing beside one matmul, and advantages are small differences of large sums. */
+ * The recursion is walked right to left over each answer.  It stays on the host and in double: a few thousand numbers
+ * once an iteration are nothing beside one matmul, and advantages are small differences of large sums. */
 #include "rlhf/advantage.h"
 
 #include <assert.h>
@@ -24,8 +24,8 @@ void advantage_rewards(float *rewards, const float *logprobs, const float *ref_l
     }
 }
 
-void advantage_estimate(float *advantages, float *returns, const float *rewards, const float *values, const uint8_t *mask,
-                        const int *offsets, int S, double gamma, double lambda)
+void advantage_estimate(float *advantages, float *returns, const float *rewards, const float *values,
+                        const uint8_t *mask, const int *offsets, int S, double gamma, double lambda)
 {
     assert(0 <= gamma && gamma <= 1 && 0 <= lambda && lambda <= 1);
     for (int s = 0; s < S; s++) {

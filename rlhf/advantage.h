@@ -22,8 +22,8 @@ void advantage_rewards(float *rewards, const float *logprobs, const float *ref_l
  *   t+1 is the next counted token of the answer; after the last one both are 0, also when the answer was cut by length.
  *   gamma, lambda in [0, 1].  Cannot fail.
  * Source: Schulman et al. 2016, arXiv:1506.02438, eq. 16. */
-void advantage_estimate(float *advantages, float *returns, const float *rewards, const float *values, const uint8_t *mask,
-                        const int *offsets, int S, double gamma, double lambda);
+void advantage_estimate(float *advantages, float *returns, const float *rewards, const float *values,
+                        const uint8_t *mask, const int *offsets, int S, double gamma, double lambda);
 
 /* x = (x - mean) / sqrt(variance + 1e-8), mean and biased variance over the n counted entries; 0 where mask is 0.
  * Returns the mean before.  With fewer than two counted entries x stays as it is. */

@@ -17,14 +17,15 @@ void running_add(struct running *m, const float *x, int n);
 double running_std(const struct running *m);      /* of the sample (count - 1); 0 for fewer than two numbers */
 
 /* What happens to the n rewards of an iteration, in this order:
- *   norm:  none | scale: reward / std | whiten: (reward - mean) / std,  mean and std over all rewards seen so far, these included
+ *   norm:  none | scale: reward / std | whiten: (reward - mean) / std,  over all rewards seen so far, these included
  *          (a std of 0 leaves them as they are)
  *   clip > 0:  to [-clip, clip]
- *   missing_end_penalty is subtracted where ended[i] is false: an answer cut by length must not be worth more than a short one.
+ *   missing_end_penalty is subtracted where ended[i] is false: being cut must not be worth more than ending.
  * Returns the number of clipped rewards. */
 enum reward_norm { REWARD_NORM_NONE, REWARD_NORM_SCALE, REWARD_NORM_WHITEN };
 #define REWARD_NORMS "none|scale|whiten"
 struct reward_shaping { enum reward_norm norm; double clip, missing_end_penalty; };
-int reward_shape(float *reward, const unsigned char *ended, int n, const struct reward_shaping *s, struct running *seen);
+int reward_shape(float *reward, const unsigned char *ended, int n, const struct reward_shaping *s,
+                 struct running *seen);
 
 #endif

@@ -1,8 +1,8 @@
-/* main.c - reinforcement learning from a reward: the policy answers prompts, the reward says how well, PPO makes good answers
- * likelier without straying far from the policy it began as.
+/* main.c - reinforcement learning from a reward: the policy answers prompts, the reward says how well, PPO makes good
+ * answers likelier without straying far from the policy it began as.
  *
- * Four models: the policy and its frozen copy, the reference; the reward model, and the critic, which begins as its copy.  The
- * algorithm is ppo.c and knows no files. */
+ * Four models: the policy and its frozen copy, the reference; the reward model, and the critic, which begins as its
+ * copy.  The algorithm is ppo.c and knows no files. */
 #include "rlhf/rlhf.h"
 
 static void set_schedules(struct rlhf *p, int64_t steps)
@@ -46,9 +46,11 @@ int main(int argc, char **argv)
     struct rlhf p = {0};
     struct option table[RLHF_ROWS];
     rlhf_option_rows(table, &p);
-    p.run = program_start("rlhf", table, &p.train, argc, argv, "rlhf --policy RUN --reward RUN --prompts FILES --out RUN",
-                          "Trains a policy by PPO to answer prompts so that a reward model, or a program, is content.");
-    if (!p.run && !p.train.plan && !p.train.dry_run) quit(EXIT_USAGE, "--out is missing: the run folder to write to (or --plan, or --dry-run)");
+    p.run =
+        program_start("rlhf", table, &p.train, argc, argv, "rlhf --policy RUN --reward RUN --prompts FILES --out RUN",
+                      "Trains a policy by PPO to answer prompts so that a reward model, or a program, is content.");
+    if (!p.run && !p.train.plan && !p.train.dry_run)
+        quit(EXIT_USAGE, "--out is missing: the run folder to write to (or --plan, or --dry-run)");
     rlhf_open_parents(&p);
     rlhf_read_prompts(&p);
     if (p.train.dry_run) {

@@ -1,8 +1,9 @@
-/* ppo.c - an iteration as the one training loop sees it: begin() makes the data, prepare() deals a minibatch, loss() learns
- * from one micro-batch of it.
+/* ppo.c - an iteration as the one training loop sees it: begin() makes the data, prepare() deals a minibatch, loss()
+ * learns from one micro-batch of it.
  *
- * Everything begin() computes stays constant while the policy moves: the ratio's denominator, advantages, returns.  Only the
- * order of episodes changes between epochs, and it is keyed by (seed, iteration, epoch), so nothing of it needs saving. */
+ * Everything begin() computes stays constant while the policy moves: the ratio's denominator, advantages, returns. Only
+ * the order of episodes changes between epochs, and it is keyed by (seed, iteration, epoch), so nothing of it needs
+ * saving. */
 #include "rlhf/ppo.h"
 #include "rlhf/advantage.h"
 #include "rlhf/value_loss.h"
@@ -54,8 +55,8 @@ static int gather(float *to, const float *from, const struct rollouts *r, const 
     return count;
 }
 
-/* The promise of the house, held against the first batch: one forward pass serves sampling, scoring, reference and training,
- * so their log-probabilities are equal to the last bit, however the episodes are packed. */
+/* The promise of the house, held against the first batch: one forward pass serves sampling, scoring, reference and
+ * training, so their log-probabilities are equal to the last bit, however the episodes are packed. */
 static int check_on_policy(struct ppo *p, int64_t step, struct error *error)
 {
     struct rollouts *r = &p->rollouts;
@@ -65,11 +66,15 @@ static int check_on_policy(struct ppo *p, int64_t step, struct error *error)
         for (int i = r->first[e]; i < r->first[e + 1]; i++) {
             float sampled = r->sampled_logprobs[(size_t)e * (size_t)r->max_new + (size_t)(i - r->first[e])];
             if (sampled != r->old_logprobs[i] || !(r->old_logprobs[i] <= 0))
-                return fail(error, EXIT_INTERNAL, "token %d of answer %d was sampled with log-probability %.9g, but the training "
-                            "forward gives %.9g: the kernels are not row-invariant", i - r->first[e], e, (double)sampled, (double)r->old_logprobs[i]);
+                return fail(error, EXIT_INTERNAL,
+                            "token %d of answer %d was sampled with log-probability %.9g, but the training "
+                            "forward gives %.9g: the kernels are not row-invariant",
+                            i - r->first[e], e, (double)sampled, (double)r->old_logprobs[i]);
             if (step == 0 && r->old_logprobs[i] != r->ref_logprobs[i])
-                return fail(error, EXIT_INTERNAL, "token %d of answer %d has log-probability %.9g under the policy and %.9g under the "
-                            "reference, which should be its equal", i - r->first[e], e, (double)r->old_logprobs[i], (double)r->ref_logprobs[i]);
+                return fail(error, EXIT_INTERNAL,
+                            "token %d of answer %d has log-probability %.9g under the policy and %.9g under the "
+                            "reference, which should be its equal",
+                            i - r->first[e], e, (double)r->old_logprobs[i], (double)r->ref_logprobs[i]);
         }
     for (int e = 0; e < E; e++) p->order[e] = (uint32_t)(E - 1 - e);          /* another layout: back to front */
     int n = rollout_pack(r, p->order, 0, E);
@@ -78,7 +83,8 @@ static int check_on_policy(struct ppo *p, int64_t step, struct error *error)
     gather(p->old, r->old_logprobs, r, p->order, n);
     while (at < count && p->logprobs[at] == p->old[at]) at++;
     if (at < count)
-        return fail(error, EXIT_INTERNAL, "the first ratio is %.9g, not 1: a log-probability is %.9g in one packing and %.9g in another",
+        return fail(error, EXIT_INTERNAL,
+                    "the first ratio is %.9g, not 1: a log-probability is %.9g in one packing and %.9g in another",
                     exp((double)p->logprobs[at] - (double)p->old[at]), (double)p->old[at], (double)p->logprobs[at]);
     p->on_policy = true;
     return 0;
@@ -93,7 +99,8 @@ static void estimate(struct ppo *p)
     p->advantage_mean = advantage_whiten(r->advantages, NULL, r->first[E]);
 }
 
-int ppo_answer(struct ppo *p, struct prompts *prompts, enum rng_stream stream, int64_t iteration, uint64_t first_index, struct error *error)
+int ppo_answer(struct ppo *p, struct prompts *prompts, enum rng_stream stream, int64_t iteration, uint64_t first_index,
+               struct error *error)
 {
     struct rollouts *r = &p->rollouts;
     float temperature = (float)p->o.temperature;
@@ -157,7 +164,8 @@ int ppo_prepare(void *self, int64_t step, int update, double *count, struct erro
         return 0;
     }
     if (minibatch == 0) shuffle(p, step, (int)(update / p->o.minibatches));
-    int from = (int)(minibatch * p->o.episodes / p->o.minibatches), to = (int)((minibatch + 1) * p->o.episodes / p->o.minibatches);
+    int from = (int)(minibatch * p->o.episodes / p->o.minibatches),
+        to = (int)((minibatch + 1) * p->o.episodes / p->o.minibatches);
     *count = 0;
     for (int i = from; i < to; i++) *count += rollout_answer_length(r, (int)p->order[i]);
     p->cut[0] = from;
@@ -215,7 +223,8 @@ static double critic_loss(struct ppo *p, const uint32_t *order, int n_episodes, 
     assert(at == n);
     model_forward(p->critic, &r->batch, true);
     model_values(p->critic, p->logprobs, r->rows, n);
-    double sum = value_loss(p->dvalues, &p->sums.value_clipped, p->logprobs, p->old_values, p->returns, p->o.value_clip, scale, n);
+    double sum = value_loss(p->dvalues, &p->sums.value_clipped, p->logprobs, p->old_values, p->returns, p->o.value_clip,
+                            scale, n);
     model_values_backward(p->critic, p->dvalues, r->rows, n);
     model_backward(p->critic);
     p->sums.value_loss += sum;

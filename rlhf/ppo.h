@@ -1,11 +1,12 @@
-/* ppo.h - reinforcement learning from a reward on whole answers: proximal policy optimisation with a learned critic and a
- * penalty on the divergence from a frozen reference.  No files, no options: a program or a test gives it models, prompts
- * and a reward, and drives it through common/train.h's task.
+/* ppo.h - reinforcement learning from a reward on whole answers: proximal policy optimisation with a learned critic and
+ * a penalty on the divergence from a frozen reference.  No files, no options: a program or a test gives it models,
+ * prompts and a reward, and drives it through common/train.h's task.
  *
- * One iteration (a step of the loop): sample answers; old_logprobs, ref_logprobs, values, rewards, advantages, returns, all
- * constant from then on; epochs x minibatches updates of policy and critic.
+ * One iteration (a step of the loop): sample answers; old_logprobs, ref_logprobs, values, rewards, advantages, returns,
+ * all constant from then on; epochs x minibatches updates of policy and critic.
  *     rewards[t] = -beta (old_logprobs[t] - ref_logprobs[t]) + [last] reward
- *     policy loss: ops.h POLICY on whitened advantages;  critic loss: value_loss.h;  both means over the minibatch's answer tokens
+ *     policy loss: ops.h POLICY on whitened advantages      critic loss: value_loss.h
+ *     both are means over the minibatch's answer tokens
  * Source: Schulman et al. 2017; Ziegler et al. 2019; Ouyang et al. 2022, section 3.5. */
 #ifndef QUARTET_PPO_H
 #define QUARTET_PPO_H
@@ -18,7 +19,7 @@
 struct ppo_options {
     int64_t episodes, minibatches, epochs, max_new, micro_tokens;
     double gamma, lambda, clip, dual_clip, value_clip, entropy_coef, temperature;
-    double target_kl;               /* > 0: skip the rest of an iteration's updates once a minibatch's mean k3 is above */
+    double target_kl;               /* > 0: skip an iteration's other updates once a minibatch's mean k3 is above */
     int64_t critic_warmup;          /* first iterations in which the policy is frozen */
     struct reward_shaping shaping;
     uint64_t seed;
@@ -55,7 +56,7 @@ struct ppo {
     int rewards_clipped;
     double seconds_sample, seconds_score, seconds_reward, started;
     uint32_t *order;                                /* (episodes) of the running epoch */
-    int *cut;                                       /* (episodes + 1): micro-batch i is order[cut[i]] .. order[cut[i+1]-1] */
+    int *cut;                                       /* (episodes + 1): micro-batch i is order[cut[i] .. cut[i+1]-1] */
     int n_micro;
     float *old, *advantages, *old_values, *returns, *logprobs, *losses, *dvalues;    /* (micro-batch tokens) */
 };
@@ -64,17 +65,19 @@ struct ppo {
  * length: of the longest episode.  ppo_start afterwards sets the learners' models. */
 void ppo_open(struct ppo *p, int length, struct memory *memory);
 
-/* The callbacks of struct task; self is the struct ppo.  The first iteration of a run asserts that sampled, scored and trained
- * log-probabilities are the same bits (ratio 1), and the very first that the reference agrees (KL 0): else -1, EXIT_INTERNAL. */
+/* The callbacks of struct task; self is the struct ppo.  The first iteration of a run asserts that sampled, scored and
+ * trained log-probabilities are the same bits (ratio 1), and the very first that the reference agrees (KL 0): else -1,
+ * EXIT_INTERNAL. */
 int ppo_begin(void *self, int64_t step, struct error *error);
 int ppo_prepare(void *self, int64_t step, int update, double *count, struct error *error);
 double ppo_loss(void *self, int i, double scale);
 /* Adds the iteration's metrics (docs/rlhf.md) and moves beta. */
 void ppo_end(void *self, int64_t step, struct record *r);
 
-/* Samples answers to the prompts from number first_index on, with their log-probabilities under policy and reference, and their
- * raw rewards: all that needs no critic.  Returns 0, or -1 with *error from the reward. */
-int ppo_answer(struct ppo *p, struct prompts *prompts, enum rng_stream stream, int64_t iteration, uint64_t first_index, struct error *error);
+/* Samples answers to the prompts from number first_index on, with their log-probabilities under policy and reference,
+ * and their raw rewards: all that needs no critic.  Returns 0, or -1 with *error from the reward. */
+int ppo_answer(struct ppo *p, struct prompts *prompts, enum rng_stream stream, int64_t iteration, uint64_t first_index,
+               struct error *error);
 
 /* What must survive a restart. */
 void ppo_save(const struct ppo *p, struct ckpt_meta *meta);

@@ -1,7 +1,7 @@
 /* ppo_metrics.c - what an iteration did, as a record; every key is explained in docs/rlhf.md.
  *
- * Numbers about answers come from the rollouts, before any update; numbers about the updates are means over all tokens they
- * visited.  What was not measured (the ratio while the policy is frozen) is null, so that the keys stay the same. */
+ * Numbers about answers come from the rollouts, before any update; numbers about the updates are means over all tokens
+ * they visited.  What was not measured (the ratio while the policy is frozen) is null, so keys stay the same. */
 #include "rlhf/ppo.h"
 #include "rlhf/value_loss.h"
 
@@ -63,7 +63,8 @@ static void record_answers(struct ppo *p, struct record *r)
 static void record_updates(const struct ppo *p, struct record *r)
 {
     const struct ppo_sums *s = &p->sums;
-    double policy = s->policy_tokens > 0 ? (double)s->policy_tokens : NAN, value = s->value_tokens > 0 ? (double)s->value_tokens : NAN;
+    double policy = s->policy_tokens > 0 ? (double)s->policy_tokens : NAN,
+           value = s->value_tokens > 0 ? (double)s->value_tokens : NAN;
     record_real(r, "policy_loss", s->policy_loss / policy);
     record_real(r, "approx_kl_k1", s->k1 / policy);
     record_real(r, "approx_kl_k3", s->k3 / policy);
@@ -91,6 +92,7 @@ void ppo_end(void *self, int64_t step, struct record *r)
     record_real(r, "seconds_sample", p->seconds_sample);
     record_real(r, "seconds_score", p->seconds_score);
     record_real(r, "seconds_reward", p->seconds_reward);
-    record_real(r, "seconds_update", seconds_now() - p->started - p->seconds_sample - p->seconds_score - p->seconds_reward);
+    record_real(r, "seconds_update",
+                seconds_now() - p->started - p->seconds_sample - p->seconds_score - p->seconds_reward);
     kl_controller_update(&p->kl, kl, p->rollouts.episodes);
 }

@@ -1,5 +1,5 @@
-/* prompts.c - prompts are few and short beside answers, so they all stay in memory, as ids in one list; the rows they came
- * from are kept as JSON text, because a reward program may need what else stands in them (a known answer, say). */
+/* prompts.c - prompts are few and short beside answers, so they all stay in memory, as ids in one list; the rows they
+ * came from are kept as JSON text, because a reward program may need what else stands in them (a known answer, say). */
 #include "rlhf/prompts.h"
 #include "common/records.h"
 #include "common/rng.h"
@@ -112,9 +112,11 @@ int prompts_read(struct prompts *p, const struct option_list *files, const struc
     paths_free(&paths);
     if (bad) return -1;
     if (p->count > 0) return 0;
-    return fail(error, EXIT_DATA, "%s: no prompt is left: %llu rows read, %llu of them longer than the %d tokens that context and "
-                "--max-new-tokens leave, %llu without a question", files->item[0], (unsigned long long)p->read,
-                (unsigned long long)p->too_long, most, (unsigned long long)p->unusable);
+    return fail(error, EXIT_DATA,
+                "%s: no prompt is left: %llu rows read, %llu of them longer than the %d tokens that context and "
+                "--max-new-tokens leave, %llu without a question",
+                files->item[0], (unsigned long long)p->read, (unsigned long long)p->too_long, most,
+                (unsigned long long)p->unusable);
 }
 
 void prompts_hold_out(struct prompts *p, struct prompts *held_out, double share)
@@ -124,7 +126,8 @@ void prompts_hold_out(struct prompts *p, struct prompts *held_out, double share)
     for (uint32_t i = 0; i < p->count; i++) {
         struct prompt q = p->prompt[i];
         const int *ids = p->ids.id + q.first;
-        if (crc32_of(0, ids, (size_t)q.count * sizeof *ids) < share * 4294967296.0) prompts_add(held_out, ids, q.count, q.row, q.dialogue);
+        if (crc32_of(0, ids, (size_t)q.count * sizeof *ids) < share * 4294967296.0)
+            prompts_add(held_out, ids, q.count, q.row, q.dialogue);
         else p->prompt[kept++] = q;
     }
     p->count = kept;

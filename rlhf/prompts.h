@@ -1,5 +1,5 @@
-/* prompts.h - what the policy is asked: rows of JSON lines, JSON arrays or plain text lines, rendered as ids up to where the
- * answer begins, and served in a global, shuffled, resumable order. */
+/* prompts.h - what the policy is asked: rows of JSON lines, JSON arrays or plain text lines, rendered as ids up to
+ * where the answer begins, and served in a global, shuffled, resumable order. */
 #ifndef QUARTET_PROMPTS_H
 #define QUARTET_PROMPTS_H
 
@@ -9,7 +9,7 @@
 struct prompt {
     size_t first;            /* of its ids in prompts.ids */
     int count;
-    char *row;               /* the row of the file as JSON, for a reward program: {"prompt": ..., "answer": ...}; or NULL */
+    char *row;               /* the row of the file as JSON text, for a reward program; or NULL */
     char *dialogue;          /* the inside of a JSON object: "prompt": "...", "messages": [...]; or NULL */
 };
 
@@ -24,11 +24,11 @@ struct prompts {
     uint32_t *order;
 };
 
-/* Appends the prompts of files (also folders and globs, .gz).  A row is a string, an object that dialogue_from_json knows
- * ({prompt}, {messages}, {question}, {turns}, {instruction, input}, {conversations}, or {context}), or a line of plain text.
- * An answer at its end is left out.  Rows of more than `most` ids are dropped and counted (too_long), as are those that ask
- * nothing (unusable); equal rows are all kept.  Returns 0, or -1: EXIT_NOINPUT, or EXIT_DATA with file and line, also when
- * no prompt is left. */
+/* Appends the prompts of files (also folders and globs, .gz).  A row is a string, an object that dialogue_from_json
+ * knows ({prompt}, {messages}, {question}, {turns}, {instruction, input}, {conversations}), one with context,
+ * or a line of plain text.  An answer at its end is left out.  Rows of more than `most` ids are dropped and counted
+ * (too_long), as are those that ask nothing (unusable); equal rows are all kept.  Returns 0, or -1: EXIT_NOINPUT, or
+ * EXIT_DATA with file and line, also when no prompt is left. */
 int prompts_read(struct prompts *p, const struct option_list *files, const struct chat *chat, int most, uint64_t seed,
                  struct error *error);
 /* Moves a share of p's prompts to held_out ({0} before), by hash of their ids, so that equal prompts stay together. */

@@ -1,5 +1,5 @@
-/* ptx.c - the text's gradient is computed into arrays of its own and then added: one more set of gradients buys both norms,
- * without which the coefficient cannot be chosen. */
+/* ptx.c - the text's gradient is computed into arrays of its own and then added: one more set of gradients buys both
+ * norms, without which the coefficient cannot be chosen. */
 #include "rlhf/ptx.h"
 #include "common/optim.h"
 #include "common/program.h"

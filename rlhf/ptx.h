@@ -1,5 +1,6 @@
-/* ptx.h - the pretraining mix (PPO-ptx): the gradient of ordinary text, added to each policy update, so that what pretraining
- * taught is not forgotten.   loss = PPO + coef * mean cross-entropy of the text's target tokens
+/* ptx.h - the pretraining mix (PPO-ptx): the gradient of ordinary text, added to each policy update, so that what
+ * pretraining taught is not forgotten.
+ *     loss = PPO + coef * mean cross-entropy of the text's target tokens
  * Source: Ouyang et al. 2022, eq. 2 and appendix C.4 (both gradients accumulated before one optimizer step). */
 #ifndef QUARTET_PTX_H
 #define QUARTET_PTX_H
@@ -21,8 +22,8 @@ struct ptx {
 void ptx_open(struct ptx *x, const struct config *c, struct memory *memory);
 void ptx_close(struct ptx *x);
 
-/* Adds coef * d(mean cross-entropy of the next rows)/d(params) to the policy's gradients.  Returns that mean; *norm is the
- * norm of what was added. */
+/* Adds coef * d(mean cross-entropy of the next rows)/d(params) to the policy's gradients.  Returns that mean; *norm is
+ * the norm of what was added. */
 double ptx_add(struct ptx *x, struct model *policy, double *norm);
 
 #endif

@@ -1,7 +1,7 @@
 /* reward_cmd.c - two pipes and poll().
  *
- * A program may answer each line at once, or read everything before it says a word: with both pipes without blocking, and
- * served by whichever is ready, every order works and no buffer's size matters. */
+ * A program may answer each line at once, or read everything before it says a word: with both pipes without blocking,
+ * and served by whichever is ready, every order works and no buffer's size matters. */
 #define _GNU_SOURCE
 #include "rlhf/reward_cmd.h"
 
@@ -49,7 +49,8 @@ static int spawn_shell(struct reward_cmd *c, int in, int out, struct error *erro
     int failed = posix_spawn(&c->pid, "/bin/sh", &files, &how, argv, environ);
     posix_spawn_file_actions_destroy(&files);
     posix_spawnattr_destroy(&how);
-    return failed ? fail(error, EXIT_INTERNAL, "the reward program '%s' cannot be started: %s", c->command, strerror(failed)) : 0;
+    if (failed == 0) return 0;
+    return fail(error, EXIT_INTERNAL, "the reward program '%s' cannot be started: %s", c->command, strerror(failed));
 }
 
 int reward_cmd_open(struct reward_cmd **out, const char *command, double timeout, struct error *error)
@@ -58,7 +59,8 @@ int reward_cmd_open(struct reward_cmd **out, const char *command, double timeout
     if (pipe2(down, O_CLOEXEC) != 0 || pipe2(up, O_CLOEXEC) != 0)
         return fail(error, EXIT_INTERNAL, "no pipe to the reward program: %s", strerror(errno));
     struct reward_cmd *c = host_alloc(1, sizeof *c);
-    *c = (struct reward_cmd){.command = host_text("%s", command), .timeout = timeout, .pid = -1, .to = down[1], .from = up[0]};
+    *c = (struct reward_cmd){.command = host_text("%s", command), .timeout = timeout, .pid = -1, .to = down[1],
+                             .from = up[0]};
     int bad = spawn_shell(c, down[0], up[1], error);
     close(down[0]);
     close(up[1]);
@@ -118,8 +120,10 @@ static int program_ended(struct reward_cmd *c, int have, int n, struct error *er
 {
     char how[64];
     end_process(c, 1, how, sizeof how);
-    return fail(error, EXIT_DATA, "the reward program '%s' %s after %d of %d rewards: it must go on reading one JSON object a line and "
-                "writing one number a line", c->command, *how ? how : "closed its output", have, n);
+    return fail(error, EXIT_DATA,
+                "the reward program '%s' %s after %d of %d rewards: it must go on reading one JSON object a line and "
+                "writing one number a line",
+                c->command, *how ? how : "closed its output", have, n);
 }
 
 static int rubbish(struct reward_cmd *c, const char *line, size_t length, int have, int n, struct error *error)
@@ -127,9 +131,10 @@ static int rubbish(struct reward_cmd *c, const char *line, size_t length, int ha
     char shown[80], how[64];
     end_process(c, 0, how, sizeof how);
     text_escape(shown, sizeof shown, line, length);
-    if (n == 0) return fail(error, EXIT_DATA, "the reward program '%s' wrote \"%s\" without being asked", c->command, shown);
-    return fail(error, EXIT_DATA, "the reward program '%s' wrote \"%s\" as reward %d of %d: expected one finite number on a line of its own",
-                c->command, shown, have + 1, n);
+    if (n == 0)
+        return fail(error, EXIT_DATA, "the reward program '%s' wrote \"%s\" without being asked", c->command, shown);
+    return fail(error, EXIT_DATA, "the reward program '%s' wrote \"%s\" as reward %d of %d: expected one finite number "
+                "on a line of its own", c->command, shown, have + 1, n);
 }
 
 /* Takes whole lines out of c->said as numbers.  Returns the new count, or -1. */
@@ -160,7 +165,8 @@ static ssize_t moved(ssize_t result)
     return result < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : -1;
 }
 
-/* What the program said while nobody had asked would be taken for answers, and every later reward would belong to another. */
+/* What the program said while nobody had asked would be taken for answers, and every later reward would belong to
+ * another. */
 static int check_silence(struct reward_cmd *c, int n, struct error *error)
 {
     char data[256];
@@ -183,7 +189,8 @@ int reward_cmd_ask(struct reward_cmd *c, float *reward, int n, const char *reque
         if (left <= 0) {
             char how[64];
             end_process(c, 0, how, sizeof how);
-            return fail(error, EXIT_DATA, "the reward program '%s' was silent for %g seconds after %d of %d rewards (--reward-timeout)",
+            return fail(error, EXIT_DATA,
+                        "the reward program '%s' was silent for %g seconds after %d of %d rewards (--reward-timeout)",
                         c->command, c->timeout, have, n);
         }
         if (poll(fd, 2, (int)fmin(ceil(left * 1000), 1e6)) <= 0) continue;

@@ -28,7 +28,8 @@ void answer_json(struct bytes *out, const struct rollouts *r, int e, const struc
     json_t *response = json_stringn(text.size ? text.data : "", text.size);
     char *quoted = response ? json_dumps(response, JSON_ENCODE_ANY) : NULL;
     if (!quoted) die("answer %d is not valid UTF-8", e);
-    bytes_text(out, "%s,\"row\":%s,\"response\":%s,\"stopped\":%s", p->dialogue, p->row, quoted, r->ended[e] ? "true" : "false");
+    bytes_text(out, "%s,\"row\":%s,\"response\":%s,\"stopped\":%s", p->dialogue, p->row, quoted,
+               r->ended[e] ? "true" : "false");
     free(quoted);
     json_decref(response);
     bytes_free(&text);

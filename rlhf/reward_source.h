@@ -1,4 +1,5 @@
-/* reward_source.h - where rewards come from: a reward model, an external program, or the sum of both; and answers as text. */
+/* reward_source.h - where rewards come from: a reward model, an external program, or the sum of both; and answers as
+ * text. */
 #ifndef QUARTET_REWARD_SOURCE_H
 #define QUARTET_REWARD_SOURCE_H
 
@@ -16,8 +17,8 @@ struct reward_source {
 /* Fills reward (episodes), as ppo.h wants it; self is a struct reward_source. */
 int reward_source_get(void *self, struct rollouts *r, float *reward, struct error *error);
 
-/* Appends members of a JSON object: "prompt", "messages", "row" as the prompt has them, then "response" (text without its end
- * token; invalid UTF-8 as U+FFFD) and "stopped". */
+/* Appends members of a JSON object: "prompt", "messages", "row" as the prompt has them, then "response" (text without
+ * its end token; invalid UTF-8 as U+FFFD) and "stopped". */
 void answer_json(struct bytes *out, const struct rollouts *r, int e, const struct tokenizer *t);
 
 #endif

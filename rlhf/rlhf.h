@@ -1,5 +1,5 @@
-/* rlhf.h - the program rlhf as one struct, and the files it is made of: settings.c says what a user may choose, start.c opens
- * parents, prompts, text and models, task.c is what the training loop calls, main.c puts them together. */
+/* rlhf.h - the program rlhf as one struct, and the files it is made of: settings.c says what a user may choose, start.c
+ * opens parents, prompts, text and models, task.c is what the training loop calls, main.c puts them together. */
 #ifndef QUARTET_RLHF_H
 #define QUARTET_RLHF_H
 

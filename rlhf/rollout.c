@@ -1,7 +1,8 @@
 /* rollout.c - sampling fills the arrays, and four models read them.
  *
- * Every model reads the same packed micro-batches without padding: a row's bits depend on its own sequence alone, so how
- * episodes are packed changes nothing, and the log-probabilities of sampling, scoring and training are the same numbers. */
+ * Every model reads the same packed micro-batches without padding: a row's bits depend on its own sequence alone, so
+ * how episodes are packed changes nothing, and the log-probabilities of sampling, scoring and training are the same
+ * numbers. */
 #include "rlhf/rollout.h"
 #include "common/program.h"
 
@@ -42,8 +43,8 @@ void rollout_sample(struct rollouts *r, struct model *policy, struct prompts *pr
     struct sample_request *request = host_alloc((size_t)r->episodes, sizeof *request);
     struct sample_result *result = host_alloc((size_t)r->episodes, sizeof *result);
     struct sample_settings settings = {
-        .sampling = {.temperature = s->temperature, .top_p = 1}, .stop = s->stop, .n_stop = s->n_stop, .allowed = s->allowed,
-        .stream = s->stream, .step = (uint64_t)iteration};
+        .sampling = {.temperature = s->temperature, .top_p = 1}, .stop = s->stop, .n_stop = s->n_stop,
+        .allowed = s->allowed, .stream = s->stream, .step = (uint64_t)iteration};
     for (int e = 0; e < r->episodes; e++) {
         const struct prompt *p = prompts_at(prompts, first_index + (uint64_t)e);
         int *tokens = r->tokens + (size_t)e * (size_t)r->length;
@@ -52,7 +53,8 @@ void rollout_sample(struct rollouts *r, struct model *policy, struct prompts *pr
         r->prompt[e] = p;
         r->n_prompt[e] = p->count;
         request[e] = (struct sample_request){tokens, p->count, s->seed, first_index + (uint64_t)e, r->max_new};
-        result[e] = (struct sample_result){.tokens = tokens + p->count, .logprobs = r->sampled_logprobs + (size_t)e * (size_t)r->max_new};
+        result[e] = (struct sample_result){.tokens = tokens + p->count,
+                                           .logprobs = r->sampled_logprobs + (size_t)e * (size_t)r->max_new};
     }
     sample_run(policy, &settings, request, result, r->episodes, NULL, NULL);
     for (int e = 0; e < r->episodes; e++) {
@@ -95,7 +97,8 @@ void rollout_logprobs(struct rollouts *r, struct model *m, float temperature, fl
     for (int e = 0, n; e < r->episodes; e += n) {
         n = rollout_pack(r, NULL, e, r->episodes);
         model_forward(m, &r->batch, false);
-        model_token_loss(m, &r->batch, &loss, logprobs + r->first[e], entropy ? entropy + r->first[e] : NULL, NULL, false);
+        model_token_loss(m, &r->batch, &loss, logprobs + r->first[e], entropy ? entropy + r->first[e] : NULL, NULL,
+                         false);
     }
 }
 

@@ -2,7 +2,8 @@
  *
  * Episode e is prompt and answer, prompt first, in tokens[e * length ..].  Numbers of answer tokens lie in flat rows:
  * answer e owns first[e] .. first[e+1]-1, and number first[e] + t belongs to the token at P + t, whose log-probability
- * and value the models give at row P - 1 + t, before it was drawn (P = n_prompt[e]).  The end token is an action like any other. */
+ * and value the models give at row P - 1 + t, before it was drawn (P = n_prompt[e]).  The end token is an action like
+ * any other. */
 #ifndef QUARTET_ROLLOUT_H
 #define QUARTET_ROLLOUT_H
 
@@ -29,18 +30,26 @@ struct rollouts {
 /* Takes the arrays from MEMORY_ROLLOUTS (run while measuring and for real).  length <= max_tokens. */
 void rollout_open(struct rollouts *r, int episodes, int length, int max_new, int max_tokens, struct memory *memory);
 
-/* Samples an answer to each of the prompts number first_index .. first_index + episodes - 1; fills tokens, n_prompt, first, ended,
- * prompt, sampled_logprobs.  Draws are keyed by (seed, stream, iteration, global episode index).  stop: tokens that end an answer, the
- * template's end token first. */
-struct rollout_settings { uint64_t seed; enum rng_stream stream; float temperature; const int *stop; int n_stop, allowed; };
+/* Samples an answer to each of the prompts number first_index .. first_index + episodes - 1; fills tokens, n_prompt,
+ * first, ended, prompt, sampled_logprobs.  Draws are keyed by (seed, stream, iteration, global episode index).  stop:
+ * tokens that end an answer, the template's end token first. */
+struct rollout_settings {
+    uint64_t seed;
+    enum rng_stream stream;
+    float temperature;
+    const int *stop;
+    int n_stop, allowed;
+};
 void rollout_sample(struct rollouts *r, struct model *policy, struct prompts *prompts, const struct rollout_settings *s,
                     int64_t iteration, uint64_t first_index);
 
-/* Packs the episodes order[from], order[from + 1], ... (NULL: from, from + 1, ...) into r->batch, as many as fit and at most
- * up to order[to - 1]; mask is 1 in the rows P - 1 + t of their answers.  Returns the number of episodes packed. */
+/* Packs the episodes order[from], order[from + 1], ... (NULL: from, from + 1, ...) into r->batch, as many as fit and at
+ * most up to order[to - 1]; mask is 1 in the rows P - 1 + t of their answers.  Returns the number of episodes packed.
+ */
 int rollout_pack(struct rollouts *r, const uint32_t *order, int from, int to);
 
-/* For all answer tokens: log-probability (and entropy, may be NULL) under m at the temperature; and the critic's values. */
+/* For all answer tokens: log-probability (and entropy, may be NULL) under m at the temperature; and the critic's
+ * values. */
 void rollout_logprobs(struct rollouts *r, struct model *m, float temperature, float *logprobs, float *entropy);
 void rollout_values(struct rollouts *r, struct model *critic);
 
@@ -51,8 +60,8 @@ static inline const int *rollout_answer(const struct rollouts *r, int e)
     return r->tokens + (size_t)e * (size_t)r->length + r->n_prompt[e];
 }
 
-/* Different pairs of neighbouring tokens in all answers / all such pairs (NaN without any); and the share of answers that some
- * other answer equals. */
+/* Different pairs of neighbouring tokens in all answers / all such pairs (NaN without any); and the share of answers
+ * that some other answer equals. */
 double rollout_distinct_2(struct rollouts *r);
 double rollout_identical(struct rollouts *r);
 

@@ -1,4 +1,5 @@
-/* settings.c - the options of rlhf.  Defaults are those of the literature, scaled to small models (docs/rlhf.md says from where). */
+/* settings.c - the options of rlhf.  Defaults are those of the literature, scaled to small models (docs/rlhf.md says
+ * from where). */
 #include "rlhf/rlhf.h"
 
 #include <assert.h>
@@ -11,24 +12,28 @@ static int own_rows(struct option *row, struct rlhf *p)
     struct ppo_options *o = &p->ppo.o;
     const double most = 1e9;
     const struct option own[] = {
-        {"Models and prompts", "policy", OPTION_TEXT, &p->policy_path, NULL, .flags = OPTION_REQUIRED | OPTION_MAY_CHANGE,
+        {"Models and prompts", "policy", OPTION_TEXT, &p->policy_path, NULL,
+         .flags = OPTION_REQUIRED | OPTION_MAY_CHANGE,
          .help = "Checkpoint or run folder the policy begins as, and the reference stays: of sft or rlhf."},
         {NULL, "reward", OPTION_TEXT, &p->reward_path, NULL, .flags = OPTION_MAY_CHANGE,
          .help = "Reward model: a checkpoint or run folder of rm."},
         {NULL, "prompts", OPTION_LIST, &p->prompt_paths, NULL, .flags = OPTION_REQUIRED,
-         .help = "What is asked: JSON lines or arrays of strings, {prompt}, {messages} ..., or lines of text; also .gz, folders, globs."},
+         .help = "What is asked: JSON rows of strings, {prompt}, {messages} ..., or lines of text; also .gz; "
+                 "files, folders, globs."},
         {NULL, "template", OPTION_CHOICE, &p->template, "auto", .choices = "auto|" CHAT_TEMPLATES,
          .help = "Chat template; auto: the policy's own. Another one is refused."},
         {NULL, "max-prompt-tokens", OPTION_INT, &p->max_prompt, "0", 0, most,
          .help = "Longer prompts are dropped; 0: what the context leaves beside --max-new-tokens."},
         {NULL, "validation", OPTION_REAL, &p->validation, "0.05", 0, 0.9,
-         .help = "Share of the prompts held out, and answered every --eval-every iterations (at most --episodes of them)."},
+         .help = "Share of the prompts held out and answered every --eval-every iterations, --episodes at most."},
         {NULL, "dry-run", OPTION_FLAG, &p->train.dry_run, NULL, .flags = OPTION_NOT_SAVED,
          .help = "Show the first prompts as tokens and what was read and dropped, and end."},
 
         {"Rewards", "reward-cmd", OPTION_TEXT, &p->reward_command, NULL,
-         .help = "Program that gives rewards, instead of or added to --reward: one JSON object a line in, one number a line out."},
-        {NULL, "reward-cmd-coef", OPTION_REAL, &p->reward_coef, "1", -1e6, 1e6, .help = "Weight of the program's numbers."},
+         .help = "Program that gives rewards, instead of or added to --reward: one JSON object a line in, one number a "
+                 "line out."},
+        {NULL, "reward-cmd-coef", OPTION_REAL, &p->reward_coef, "1", -1e6, 1e6,
+         .help = "Weight of the program's numbers."},
         {NULL, "reward-timeout", OPTION_SECONDS, &p->reward_timeout, "60", 0.01, 1e6, .flags = OPTION_MAY_CHANGE,
          .help = "How long the program may stay silent."},
         {NULL, "reward-norm", OPTION_CHOICE, &p->norm, "none", .choices = REWARD_NORMS,
@@ -37,30 +42,44 @@ static int own_rows(struct option *row, struct rlhf *p)
         {NULL, "missing-eos-penalty", OPTION_REAL, &o->shaping.missing_end_penalty, "1", 0, 1e9,
          .help = "Subtracted from the reward of an answer that does not end by itself."},
 
-        {"Divergence from the reference", "kl-coef", OPTION_REAL, &p->kl_coef, "0.05", 0, 1e6, .help = "Weight of the divergence; where it starts with --kl-target."},
-        {NULL, "kl-target", OPTION_REAL, &p->kl_target, "0", 0, 1e6, .help = "Nats an answer that the weight is adapted to; 0: the weight is fixed."},
+        {"Divergence from the reference", "kl-coef", OPTION_REAL, &p->kl_coef, "0.05", 0, 1e6,
+         .help = "Weight of the divergence; where it starts with --kl-target."},
+        {NULL, "kl-target", OPTION_REAL, &p->kl_target, "0", 0, 1e6,
+         .help = "Nats an answer that the weight is adapted to; 0: the weight is fixed."},
         {NULL, "kl-horizon", OPTION_REAL, &p->kl_horizon, "10000", 1, 1e12, .help = "Episodes over which it adapts."},
 
         {"Sampling", "episodes", OPTION_INT, &o->episodes, "128", 1, 1e6, .help = "Answers an iteration."},
         {NULL, "max-new-tokens", OPTION_INT, &o->max_new, "128", 1, 1e6, .help = "Longest answer."},
-        {NULL, "temperature", OPTION_REAL, &o->temperature, "1", 0.01, 100, .help = "Of sampling and of every log-probability."},
-        {NULL, "slots", OPTION_INT, &p->slots, "64", 1, 1e5, .flags = OPTION_MAY_CHANGE, .help = "Answers sampled side by side: more takes more memory. Results do not depend on it."},
+        {NULL, "temperature", OPTION_REAL, &o->temperature, "1", 0.01, 100,
+         .help = "Of sampling and of every log-probability."},
+        {NULL, "slots", OPTION_INT, &p->slots, "64", 1, 1e5, .flags = OPTION_MAY_CHANGE,
+         .help = "Answers sampled side by side: more takes more memory. Results do not depend on it."},
 
-        {"PPO", "minibatches", OPTION_INT, &o->minibatches, "4", 1, 1e6, .help = "Parts of an iteration's answers, each one update."},
+        {"PPO", "minibatches", OPTION_INT, &o->minibatches, "4", 1, 1e6,
+         .help = "Parts of an iteration's answers, each one update."},
         {NULL, "ppo-epochs", OPTION_INT, &o->epochs, "1", 1, 1000, .help = "Passes over an iteration's answers."},
-        {NULL, "clip-range", OPTION_REAL, &o->clip, "0.2", 1e-6, 1e6, .help = "The ratio counts from 1 - this to 1 + this."},
-        {NULL, "dual-clip", OPTION_REAL, &o->dual_clip, "0", 0, 1e6, .help = "Most a token with a negative advantage may cost, in advantages (3 is usual); 0: no limit."},
-        {NULL, "value-clip", OPTION_REAL, &o->value_clip, "0.2", 0, 1e6, .help = "A value may move this far an iteration, in units of reward; 0: any."},
+        {NULL, "clip-range", OPTION_REAL, &o->clip, "0.2", 1e-6, 1e6,
+         .help = "The ratio counts from 1 - this to 1 + this."},
+        {NULL, "dual-clip", OPTION_REAL, &o->dual_clip, "0", 0, 1e6,
+         .help = "Most a token with a negative advantage may cost, in advantages (3 is usual); 0: no limit."},
+        {NULL, "value-clip", OPTION_REAL, &o->value_clip, "0.2", 0, 1e6,
+         .help = "A value may move this far an iteration, in units of reward; 0: any."},
         {NULL, "gamma", OPTION_REAL, &o->gamma, "1", 0, 1, .help = "Discount of later rewards."},
         {NULL, "lambda", OPTION_REAL, &o->lambda, "0.95", 0, 1, .help = "Of the generalised advantage estimate."},
-        {NULL, "entropy-coef", OPTION_REAL, &o->entropy_coef, "0", 0, 1e3, .help = "Bonus for the entropy of the policy."},
+        {NULL, "entropy-coef", OPTION_REAL, &o->entropy_coef, "0", 0, 1e3,
+         .help = "Bonus for the entropy of the policy."},
         {NULL, "target-kl", OPTION_REAL, &o->target_kl, "0.075", 0, 1e3,
-         .help = "Skip the rest of an iteration's updates once new and old policy are this far apart, in nats a token; 0: never."},
-        {NULL, "critic-lr", OPTION_REAL, &p->critic_lr, "0", 0, 10, .help = "Highest learning rate of the critic; 0: five times --lr."},
-        {NULL, "critic-warmup", OPTION_INT, &o->critic_warmup, "5", 0, 1e9, .help = "First iterations, in which only the critic learns."},
-        {NULL, "ema", OPTION_REAL, &p->ema, "0", 0, 0.999999, .help = "Decay of averaged weights of the policy, saved beside it (0.992 is usual); 0: none."},
+         .help = "Skip an iteration's other updates once new and old policy are this far apart, in nats a token; 0: "
+                 "never."},
+        {NULL, "critic-lr", OPTION_REAL, &p->critic_lr, "0", 0, 10,
+         .help = "Highest learning rate of the critic; 0: five times --lr."},
+        {NULL, "critic-warmup", OPTION_INT, &o->critic_warmup, "5", 0, 1e9,
+         .help = "First iterations, in which only the critic learns."},
+        {NULL, "ema", OPTION_REAL, &p->ema, "0", 0, 0.999999,
+         .help = "Decay of averaged weights of the policy, saved beside it (0.992 is usual); 0: none."},
 
-        {"Pretraining mix", "ptx-data", OPTION_LIST, &p->ptx_paths, NULL, .help = "Raw text whose cross-entropy joins each update of the policy."},
+        {"Pretraining mix", "ptx-data", OPTION_LIST, &p->ptx_paths, NULL,
+         .help = "Raw text whose cross-entropy joins each update of the policy."},
         {NULL, "ptx-coef", OPTION_REAL, &p->ptx_coef, "1", 0, 1e6, .help = "Weight of that text; 0: as without it."},
         {NULL, "ptx-tokens", OPTION_INT, &p->ptx_tokens, "4096", 1, 1e9, .help = "Tokens of it an update."},
     };
@@ -82,8 +101,9 @@ static int drop_row(struct option *row, int n, const char *name)
 void rlhf_option_rows(struct option *row, struct rlhf *p)
 {
     static const struct train_defaults defaults = {
-        .lr = "2e-5", .min_lr = "-1", .warmup = "-1", .schedule = "linear", .batch_tokens = "1", .micro_tokens = "4096", .beta2 = "0.95",
-        .eps = "1e-5", .weight_decay = "0", .epochs = "1", .eval_every = "20", .save_every = "20", .sample_every = "1"};
+        .lr = "2e-5", .min_lr = "-1", .warmup = "-1", .schedule = "linear", .batch_tokens = "1", .micro_tokens = "4096",
+        .beta2 = "0.95", .eps = "1e-5", .weight_decay = "0", .epochs = "1", .eval_every = "20", .save_every = "20",
+        .sample_every = "1"};
     static const char *const without[] = {"tokens", "batch-tokens"};
     static_assert(OWN_ROWS + TRAIN_ROWS + 2 <= RLHF_ROWS, "RLHF_ROWS is too small");
     int n = own_rows(row, p);

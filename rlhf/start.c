@@ -1,5 +1,5 @@
-/* start.c - everything rlhf opens before its first step, in the order in which each can be checked: parents that belong together,
- * prompts that fit, text, memory, weights. */
+/* start.c - everything rlhf opens before its first step, in the order in which each can be checked: parents that belong
+ * together, prompts that fit, text, memory, weights. */
 #include "common/device.h"
 #include "common/show.h"
 #include "rlhf/rlhf.h"
@@ -22,7 +22,8 @@ static int bind_template(struct rlhf *p, struct error *error)
     if (chat_read(&p->chat, &a->meta->chat, a->tokenizer, error) != 0) return fail_in(error, "%s", ckpt_path(a->ckpt));
     if (p->template && (int)p->chat.template != p->template)
         return fail(error, EXIT_MISMATCH, "--template %s: the policy %s was fine-tuned with the template %s",
-                    chat_template_name((enum chat_template)p->template), ckpt_path(a->ckpt), chat_template_name(p->chat.template));
+                    chat_template_name((enum chat_template)p->template), ckpt_path(a->ckpt),
+                    chat_template_name(p->chat.template));
     p->stop[0] = p->chat.end;
     p->stop[1] = p->chat.bos;
     p->ppo.o.stop = p->stop;
@@ -40,8 +41,10 @@ static int open_reward(struct rlhf *p, struct error *error)
     if (parent_same_tokenizer(a, b, error) != 0) return -1;
     if (chat_read(&chat, &b->meta->chat, b->tokenizer, error) != 0) return fail_in(error, "%s", ckpt_path(b->ckpt));
     if (chat.template != p->chat.template)
-        return fail(error, EXIT_MISMATCH, "the policy %s speaks in the chat template %s, the reward model %s in %s: train the reward "
-                    "model from this policy's sft run", ckpt_path(a->ckpt), chat_template_name(p->chat.template), ckpt_path(b->ckpt),
+        return fail(error, EXIT_MISMATCH,
+                    "the policy %s speaks in the chat template %s, the reward model %s in %s: train the reward "
+                    "model from this policy's sft run",
+                    ckpt_path(a->ckpt), chat_template_name(p->chat.template), ckpt_path(b->ckpt),
                     chat_template_name(chat.template));
     if (b->config.head != HEAD_SCALAR) return fail(error, EXIT_MISMATCH, "%s has no scalar head", ckpt_path(b->ckpt));
     lineage_add(&p->line, b->meta, "reward", last_part(p->reward_path));
@@ -55,7 +58,8 @@ void rlhf_open_parents(struct rlhf *p)
 {
     struct error error;
     unsigned stages = 1u << STAGE_SFT | 1u << STAGE_RLHF | 1u << STAGE_IMPORTED;
-    if (!p->reward_path && !p->reward_command) quit(EXIT_USAGE, "no reward: give a reward model (--reward), a program (--reward-cmd), or both");
+    if (!p->reward_path && !p->reward_command)
+        quit(EXIT_USAGE, "no reward: give a reward model (--reward), a program (--reward-cmd), or both");
     if (parent_open(&p->policy_parent, p->policy_path, stages, "policy", &error) != 0) quit_error(&error);
     p->policy_config = p->critic_config = p->policy_parent.config;
     p->critic_config.head = HEAD_SCALAR;
@@ -71,25 +75,33 @@ void rlhf_read_prompts(struct rlhf *p)
     const struct ppo_options *o = &p->ppo.o;
     int64_t context = int_min(p->policy_config.context, p->critic_config.context), most = context - o->max_new;
     if (most < 1)
-        quit(EXIT_USAGE, "--max-new-tokens %lld leaves no room for a prompt in a context of %lld tokens", (long long)o->max_new, (long long)context);
+        quit(EXIT_USAGE, "--max-new-tokens %lld leaves no room for a prompt in a context of %lld tokens",
+             (long long)o->max_new, (long long)context);
     if (p->max_prompt > 0 && p->max_prompt < most) most = p->max_prompt;
-    if (prompts_read(&p->prompts, &p->prompt_paths, &p->chat, (int)most, (uint64_t)p->train.seed, &error) != 0) quit_error(&error);
+    if (prompts_read(&p->prompts, &p->prompt_paths, &p->chat, (int)most, (uint64_t)p->train.seed, &error) != 0)
+        quit_error(&error);
     p->longest = p->prompts.longest + (int)o->max_new;
     if (p->longest > p->train.micro_tokens)
-        quit(EXIT_USAGE, "--micro-tokens %lld is less than the longest episode, %d tokens (a prompt of %d and --max-new-tokens %lld): raise "
-             "it, or lower --max-prompt-tokens", (long long)p->train.micro_tokens, p->longest, p->prompts.longest, (long long)o->max_new);
+        quit(EXIT_USAGE, "--micro-tokens %lld is less than the longest episode, %d tokens (a prompt of %d and "
+             "--max-new-tokens %lld): raise it, or lower --max-prompt-tokens", (long long)p->train.micro_tokens,
+             p->longest, p->prompts.longest, (long long)o->max_new);
     prompts_hold_out(&p->prompts, &p->held_out, p->validation);
-    if (p->prompts.count == 0) quit(EXIT_DATA, "--validation %g holds out all %u prompts", p->validation, p->held_out.count);
+    if (p->prompts.count == 0)
+        quit(EXIT_DATA, "--validation %g holds out all %u prompts", p->validation, p->held_out.count);
     if (o->minibatches > o->episodes)
-        quit(EXIT_USAGE, "--minibatches %lld is more than --episodes %lld", (long long)o->minibatches, (long long)o->episodes);
+        quit(EXIT_USAGE, "--minibatches %lld is more than --episodes %lld", (long long)o->minibatches,
+             (long long)o->episodes);
 }
 
 void rlhf_report_prompts(struct bytes *out, const struct rlhf *p)
 {
     const struct prompts *q = &p->prompts;
-    bytes_text(out, "%8llu  prompts read\n%8llu  dropped: longer than the context and --max-new-tokens, or --max-prompt-tokens, allow\n"
-               "%8llu  dropped: nothing is asked\n%8u  to train on, of up to %d tokens\n%8u  held out\n", (unsigned long long)q->read,
-               (unsigned long long)q->too_long, (unsigned long long)q->unusable, q->count, q->longest, p->held_out.count);
+    bytes_text(
+        out, "%8llu  prompts read\n%8llu  dropped: longer than the context and --max-new-tokens, or "
+        "--max-prompt-tokens, allow\n%8llu  dropped: nothing is asked\n%8u  to train on, of up to %d tokens\n"
+        "%8u  held out\n",
+        (unsigned long long)q->read, (unsigned long long)q->too_long, (unsigned long long)q->unusable, q->count,
+        q->longest, p->held_out.count);
 }
 
 void rlhf_show_prompts(const struct rlhf *p)
@@ -98,7 +110,8 @@ void rlhf_show_prompts(const struct rlhf *p)
     for (uint32_t i = 0; i < p->prompts.count && i < 4; i++) {
         const struct prompt *q = &p->prompts.prompt[i];
         bytes_text(&out, "---- prompt %u: %d tokens\n", i + 1, q->count);
-        show_tokens(&out, p->policy_parent.tokenizer, p->prompts.ids.id + q->first, NULL, (size_t)q->count, isatty(STDOUT_FILENO));
+        show_tokens(&out, p->policy_parent.tokenizer, p->prompts.ids.id + q->first, NULL, (size_t)q->count,
+                    isatty(STDOUT_FILENO));
     }
     bytes_text(&out, "----\n");
     rlhf_report_prompts(&out, p);
@@ -119,10 +132,12 @@ void rlhf_open_text(struct rlhf *p)
     int row = int_min(p->policy_config.context, (int)p->train.micro_tokens);
     char *folder = p->train.out ? host_text("%s/shards", p->train.out) : NULL;
     if (!folder) quit(EXIT_USAGE, "--ptx-data needs --out: its tokens are kept in the run folder");
-    struct shards_options how = {.data = &p->ptx_paths, .text_key = "text", .folder = folder, .seed = (uint64_t)p->train.seed, .row_tokens = row};
+    struct shards_options how = {.data = &p->ptx_paths, .text_key = "text", .folder = folder,
+                                 .seed = (uint64_t)p->train.seed, .row_tokens = row};
     if (shards_open(&p->shards, p->policy_parent.tokenizer, &how, say_line, p, &error) != 0) quit_error(&error);
     free(folder);
-    p->ptx = (struct ptx){.shards = p->shards, .coef = p->ptx_coef, .rows = (int)((p->ptx_tokens + row - 1) / row), .row_tokens = row,
+    p->ptx = (struct ptx){.shards = p->shards, .coef = p->ptx_coef, .row_tokens = row,
+                          .rows = (int)((p->ptx_tokens + row - 1) / row),
                           .max_tokens = (int)p->train.micro_tokens};
     p->ppo.ptx = &p->ptx;
 }
@@ -134,7 +149,8 @@ void rlhf_build(void *self, struct memory *m)
     struct rlhf *p = self;
     int N = (int)p->train.micro_tokens;
     bool recompute = p->train.recompute != 0;
-    struct model_use scoring = {.max_tokens = N, .max_sequences = N}, trained = {.train = true, .recompute = recompute, .max_tokens = N, .max_sequences = N};
+    struct model_use scoring = {.max_tokens = N, .max_sequences = N},
+                     trained = {.train = true, .recompute = recompute, .max_tokens = N, .max_sequences = N};
     struct model_use sampling = trained;
     sampling.ema = p->ema > 0;
     sampling.cache_slots = sampling.logits_rows = int_min(int_min((int)p->slots, (int)p->ppo.o.episodes), N);
@@ -194,7 +210,9 @@ void rlhf_start_ppo(struct rlhf *p)
     q->kl = (struct kl_controller){p->kl_coef, p->kl_target, p->kl_horizon};
     q->reward = reward_source_get;
     q->reward_self = &p->source;
-    p->source = (struct reward_source){.model = p->reward_path ? &p->reward : NULL, .coef = p->reward_coef, .tokenizer = p->policy_parent.tokenizer};
-    if (p->reward_command && !p->train.plan && reward_cmd_open(&p->source.program, p->reward_command, p->reward_timeout, &error) != 0)
+    p->source = (struct reward_source){.model = p->reward_path ? &p->reward : NULL, .coef = p->reward_coef,
+                                       .tokenizer = p->policy_parent.tokenizer};
+    if (p->reward_command && !p->train.plan &&
+        reward_cmd_open(&p->source.program, p->reward_command, p->reward_timeout, &error) != 0)
         quit_error(&error);
 }

@@ -1,5 +1,5 @@
-/* task.c - what the training loop calls: ppo.c's callbacks, and what a program adds to them: the log, rollouts.jsonl, evaluation
- * on held-out prompts, checkpoints. */
+/* task.c - what the training loop calls: ppo.c's callbacks, and what a program adds to them: the log, rollouts.jsonl,
+ * evaluation on held-out prompts, checkpoints. */
 #include "rlhf/rlhf.h"
 
 #include <string.h>
@@ -10,8 +10,8 @@ static int begin(void *self, int64_t step, struct error *error)
     bool first = !p->ppo.on_policy;
     int updates = ppo_begin(&p->ppo, step, error);
     if (updates >= 0 && first)
-        run_log(p->run, "first batch: %d answers of %d tokens: sampled and trained log-probabilities are equal, ratio 1%s, to the last bit",
-                p->ppo.rollouts.episodes, p->ppo.rollouts.first[p->ppo.rollouts.episodes],
+        run_log(p->run, "first batch: %d answers of %d tokens: sampled and trained log-probabilities are equal, "
+                "ratio 1%s, to the last bit", p->ppo.rollouts.episodes, p->ppo.rollouts.first[p->ppo.rollouts.episodes],
                 step == 0 ? ", and KL to the reference 0" : "");
     return updates;
 }
@@ -31,8 +31,8 @@ static void write_rollouts(struct rlhf *p, int64_t steps)
     for (int e = 0; e < r->episodes && e < p->rollouts; e++) {
         bytes_text(&out, "{\"step\":%lld,", (long long)steps);
         answer_json(&out, r, e, p->policy_parent.tokenizer);
-        bytes_text(&out, ",\"reward\":%.9g,\"reward_shaped\":%.9g,\"kl\":%.9g,\"tokens\":%d}\n", (double)r->raw_reward[e],
-                   (double)r->reward[e], ppo_episode_kl(r, e), rollout_answer_length(r, e));
+        bytes_text(&out, ",\"reward\":%.9g,\"reward_shaped\":%.9g,\"kl\":%.9g,\"tokens\":%d}\n",
+                   (double)r->raw_reward[e], (double)r->reward[e], ppo_episode_kl(r, e), rollout_answer_length(r, e));
     }
     if (out.size) run_append(p->run, "rollouts.jsonl", out.data, out.size);
     bytes_free(&out);
@@ -90,8 +90,10 @@ static int check_parents(struct rlhf *p, const struct kv *line, struct error *er
         kv_get_bytes(line, key, &then, &a);
         kv_get_bytes(&p->line, key, &now, &b);
         if (a != b || (a && memcmp(then, now, a) != 0))
-            return fail(error, EXIT_MISMATCH, "%s holds other weights than those this run began with: give the same checkpoint "
-                        "(a file rather than a run folder that goes on training), or another --out", given[i]);
+            return fail(error, EXIT_MISMATCH,
+                        "%s holds other weights than those this run began with: give the same checkpoint "
+                        "(a file rather than a run folder that goes on training), or another --out",
+                        given[i]);
     }
     return 0;
 }
@@ -104,17 +106,20 @@ static int load(void *self, const struct ckpt_meta *meta, struct error *error)
     kv_get_u64(&meta->dcur, "prompts", &prompts);
     kv_get_u64(&meta->dcur, "ptx.identity", &identity);
     if (prompts != p->prompts.count)
-        return fail(error, EXIT_MISMATCH, "the run was started with %llu prompts, now there are %u: use the same files, or another --out",
+        return fail(error, EXIT_MISMATCH,
+                    "the run was started with %llu prompts, now there are %u: use the same files, or another --out",
                     (unsigned long long)prompts, p->prompts.count);
     if (p->shards && identity != shards_identity(p->shards))
-        return fail(error, EXIT_MISMATCH, "--ptx-data holds other text than the run was started with: use the same files, or another --out");
+        return fail(error, EXIT_MISMATCH,
+                    "--ptx-data holds other text than the run was started with: use the same files, or another --out");
     return ppo_load(&p->ppo, meta, error);
 }
 
-/* Operations of one trained position: all forwards and backwards of an iteration over the positions its updates visit. */
+/* Operations of one trained position: all forwards and backwards of an iteration / positions its updates visit. */
 static double flops(const struct rlhf *p, double length)
 {
-    double policy = config_train_flops(&p->policy_config, length), critic = config_train_flops(&p->critic_config, length);
+    double policy = config_train_flops(&p->policy_config, length),
+           critic = config_train_flops(&p->critic_config, length);
     double reward = p->reward_path ? config_train_flops(&p->reward_config, length) : 0;
     return policy + critic + (3 * policy + critic + reward) / 3 / (double)p->ppo.o.epochs;
 }
@@ -125,7 +130,8 @@ void rlhf_task(struct task *task, struct rlhf *p)
     double length = (double)p->prompts.ids.count / p->prompts.count + (double)o->max_new;
     *task = (struct task){
         .program = "rlhf", .stage = STAGE_RLHF, .self = p, .learner = p->ppo.learner, .n_learners = 2,
-        .begin = begin, .prepare = prepare, .loss = loss, .end = end, .evaluate = p->held_out.count > 0 ? evaluate : NULL,
-        .save = save, .load = load, .unit = "answer tokens", .main_metric = "reward",
+        .begin = begin, .prepare = prepare, .loss = loss, .end = end,
+        .evaluate = p->held_out.count > 0 ? evaluate : NULL, .save = save, .load = load,
+        .unit = "answer tokens", .main_metric = "reward",
         .tokens_per_step = (double)(o->episodes * o->epochs) * length, .flops_per_token = flops(p, length)};
 }

@@ -1,5 +1,5 @@
-/* value_loss.c - the squared error of the critic, pessimistic about large moves: a value that left the band around its old
- * value pays for the worse of the two, and gets no gradient from the clipped one. */
+/* value_loss.c - the squared error of the critic, pessimistic about large moves: a value that left the band around its
+ * old value pays for the worse of the two, and gets no gradient from the clipped one. */
 #include "rlhf/value_loss.h"
 
 #include <math.h>

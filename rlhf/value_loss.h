@@ -11,8 +11,8 @@
 double value_loss(float *dvalues, int *clipped, const float *values, const float *old_values, const float *returns,
                   double clip, double scale, int n);
 
-/* 1 - mean((values - returns)^2) / variance(returns): 1 for a critic that knows, 0 for one that says the mean; NaN when all
- * returns are equal. */
+/* 1 - mean((values - returns)^2) / variance(returns): 1 for a critic that knows, 0 for one that says the mean; NaN when
+ * all returns are equal. */
 double explained_variance(const float *values, const float *returns, int n);
 
 #endif

@@ -1,4 +1,4 @@
-/* test_advantage.c - advantages against their definitions as plain sums, and worked numbers computed apart in double. */
+/* test_advantage.c - advantages against their definitions as plain sums, and worked numbers from double. */
 #include "rlhf/advantage.h"
 #include "common/rng.h"
 #include "test/test.h"
@@ -47,7 +47,8 @@ static void test_worked(void)
         CHECK(all_close(a, table[i].advantages, 4, 1e-6) && all_close(r, table[i].returns, 4, 1e-6));
     }
     /* Tokens the policy did not choose inside the answer: as if they were not there, whatever they hold. */
-    const float gap_rewards[6] = {-0.02f, NAN, 0.01f, -0.05f, NAN, 1}, gap_values[6] = {0.1f, NAN, 0.25f, 0.4f, 7, 0.55f};
+    const float gap_rewards[6] = {-0.02f, NAN, 0.01f, -0.05f, NAN, 1},
+                gap_values[6] = {0.1f, NAN, 0.25f, 0.4f, 7, 0.55f};
     const uint8_t mask[6] = {1, 0, 1, 1, 0, 1};
     advantage_estimate(a, r, gap_rewards, gap_values, mask, (int[]){0, 6}, 1, 1, 0.95);
     CHECK(all_close(a, (double[]){0.758068750, 0, 0.661125, 0.5275, 0, 0.45}, 6, 1e-6) && r[1] == 0 && r[4] == 0);
@@ -78,14 +79,16 @@ static void test_definition(void)
                     want += pow(gamma * lambda, u - t) * ((double)rewards[u] + gamma * next - (double)v[u]);
                     to_go += pow(gamma, u - t) * (double)rewards[u];
                 }
-                ok = ok && close_to((double)a[t], want, 0, 1e-6) && close_to((double)r[t], want + (double)v[t], 0, 1e-6);
+                ok =
+                    ok && close_to((double)a[t], want, 0, 1e-6) && close_to((double)r[t], want + (double)v[t], 0, 1e-6);
                 if (lambda == 1) ok = ok && close_to((double)r[t], to_go, 0, 1e-6);     /* whatever the critic says */
             }
         CHECK(ok);
     }
-    float zero[N] = {0}, perfect[N];                     /* a critic that knows the future leaves nothing to reinforce */
+    float zero[N] = {0}, perfect[N]; /* a critic that knows the future leaves nothing to reinforce */
     for (int s = 0; s < S; s++)
-        for (int t = offsets[s + 1] - 1; t >= offsets[s]; t--) perfect[t] = rewards[t] + (t + 1 < offsets[s + 1] ? perfect[t + 1] : 0);
+        for (int t = offsets[s + 1] - 1; t >= offsets[s]; t--)
+            perfect[t] = rewards[t] + (t + 1 < offsets[s + 1] ? perfect[t + 1] : 0);
     advantage_estimate(a, r, rewards, perfect, NULL, offsets, S, 1, 0.95);
     CHECK(all_close(a, (double[N]){0}, N, 1e-6));
     advantage_estimate(a, r, rewards, zero, NULL, offsets, S, 1, 1);       /* no critic: the reward to go */

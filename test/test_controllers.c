@@ -7,7 +7,8 @@
 static void test_value_loss(void)
 {
     static const float value[] = {0.5f, 0.9f, 0.3f, 0.1f, 0.6f, 1.4f, 0.5f}, target[] = {1, 1, 1, 1, 1, 1, 0.5f};
-    static const double loss[] = {0.125, 0.045, 0.245, 0.405, 0.08, 0.08, 0}, gradient[] = {-0.5, 0, -0.7, -0.9, -0.4, 0.4, 0};
+    static const double loss[] = {0.125, 0.045, 0.245, 0.405, 0.08, 0.08, 0},
+                        gradient[] = {-0.5, 0, -0.7, -0.9, -0.4, 0.4, 0};
     static const int is_clipped[] = {0, 1, 0, 0, 0, 0, 0};
     const float old = 0.5f;
     double sum = 0;
@@ -36,14 +37,16 @@ static void test_value_gradient(void)
     struct rng random = rng_at(3, RNG_TEST, 0, 0);
     bool ok = true;
     for (int i = 0; i < 300; i++) {
-        float v = (float)(2 * rng_uniform(&random)), old = (float)(2 * rng_uniform(&random)), r = (float)(2 * rng_uniform(&random));
+        float v = (float)(2 * rng_uniform(&random)), old = (float)(2 * rng_uniform(&random)),
+              r = (float)(2 * rng_uniform(&random));
         float d, ignored, up = v + 1e-3f, down = v - 1e-3f;
         int clipped = 0;
         value_loss(&d, &clipped, &v, &old, &r, 0.2, 1, 1);
         double difference = value_loss(&ignored, &clipped, &up, &old, &r, 0.2, 1, 1)
                           - value_loss(&ignored, &clipped, &down, &old, &r, 0.2, 1, 1);
         double slope = difference / ((double)up - (double)down);
-        double moved = fabs((double)v - (double)old), midway = fabs((double)r - (double)(v > old ? old + v + 0.2f : old + v - 0.2f) / 2);
+        double moved = fabs((double)v - (double)old),
+               midway = fabs((double)r - (double)(v > old ? old + v + 0.2f : old + v - 0.2f) / 2);
         bool near_border = fabs(moved - 0.2) < 5e-3 || (moved > 0.2 && midway < 5e-3);
         if (!near_border) ok = ok && close_to((double)d, slope, 0, 2e-3);
     }
@@ -62,7 +65,8 @@ static void test_explained_variance(void)
 static void test_kl_controller(void)
 {
     static const double kl[] = {0, 3, 6, 6.6, 9, 30};
-    static const double beta[] = {0.148464, 0.146943728640, 0.146943728640, 0.147696080531, 0.149208488395, 0.150736383316};
+    static const double beta[] = {0.148464,       0.146943728640, 0.146943728640,
+                                  0.147696080531, 0.149208488395, 0.150736383316};
     struct kl_controller c = {.beta = 0.15, .target = 6, .horizon = 10000}, fixed = {.beta = 0.05, .horizon = 10000};
     for (int i = 0; i < 6; i++) {
         kl_controller_update(&c, kl[i], 512);

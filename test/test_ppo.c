@@ -1,5 +1,5 @@
-/* test_ppo.c - the policy loss on worked numbers, and the whole chain reward -> advantage -> loss against the exact gradient of
- * E[score] - beta KL, by enumerating every answer of a tiny policy.
+/* test_ppo.c - the policy loss on worked numbers, and the whole chain reward -> advantage -> loss against the exact
+ * gradient of E[score] - beta KL, by enumerating every answer of a tiny policy.
  *
  * The output matrix is the identity, so that hidden states are logits and dh is the gradient by logits. */
 #include "common/ops.h"
@@ -18,7 +18,8 @@ static void run(float *logprobs, float *entropy, float *losses, float *dlogits, 
 {
     float lp[MOST], ent[MOST], ls[MOST], d[MOST * V];
     bool backward = loss->kind != LOSS_LOGPROBS;
-    token_loss(lp, ent, ls, backward ? d : NULL, backward ? dweight : NULL, logits, targets, packed, identity, loss, work, n, V, V);
+    token_loss(lp, ent, ls, backward ? d : NULL, backward ? dweight : NULL, logits, targets, packed, identity, loss,
+               work, n, V, V);
     for (int i = 0; i < n; i++) {
         if (logprobs) logprobs[i] = lp[i];
         if (entropy) entropy[i] = ent[i];
@@ -35,9 +36,12 @@ static struct token_loss policy(float temperature, const float *old, const float
 
 static void test_clipping(void)
 {
-    static const struct { float advantage, ratio; double loss, slope, dual; } row[] = {
-        {1, 1, -1, -1, -1}, {1, 1.1f, -1.1, -1.1, -1.1}, {1, 1.5f, -1.2, 0, -1.2}, {1, 0.5f, -0.5, -0.5, -0.5},
-        {-1, 1, 1, 1, 1}, {-1, 0.9f, 0.9, 0.9, 0.9}, {-1, 0.5f, 0.8, 0, 0.8}, {-1, 1.5f, 1.5, 1.5, 1.5}, {-1, 4, 4, 4, 3}};
+    static const struct {
+        float advantage, ratio;
+        double loss, slope, dual;
+    } row[] = {{1, 1, -1, -1, -1}, {1, 1.1f, -1.1, -1.1, -1.1}, {1, 1.5f, -1.2, 0, -1.2}, {1, 0.5f, -0.5, -0.5, -0.5},
+               {-1, 1, 1, 1, 1},   {-1, 0.9f, 0.9, 0.9, 0.9},   {-1, 0.5f, 0.8, 0, 0.8},  {-1, 1.5f, 1.5, 1.5, 1.5},
+               {-1, 4, 4, 4, 3}};
     const float logits[V] = {0.3f, -0.4f, 0.9f};
     const int target = 1;
     float logprob, loss, d[V];
@@ -58,7 +62,8 @@ static void test_clipping(void)
         l.dual_clip = 0;
         l.clip_low = l.clip_high = 1e6f;
         run(NULL, NULL, &loss, NULL, logits, &target, &l, 1);
-        CHECK(close_to((double)loss, -(double)row[i].advantage * (double)row[i].ratio, 2e-6, 0) && (double)loss <= row[i].loss + 1e-5);
+        CHECK(close_to((double)loss, -(double)row[i].advantage * (double)row[i].ratio, 2e-6, 0) &&
+              (double)loss <= row[i].loss + 1e-5);
     }
     const float zero = 0, far = logprob + 1;
     struct token_loss l = policy(1, &far, &zero);                /* no advantage, no gradient */
@@ -69,7 +74,8 @@ static void test_clipping(void)
 /* Logits to loss to gradient at temperature 0.7, two tokens. */
 static void test_worked(void)
 {
-    const float logits[2 * V] = {1, 0.2f, -0.5f, 0, 0.7f, 0.3f}, old[2] = {-0.55f, -1.3f}, advantages[2] = {0.8f, -1.1f};
+    const float logits[2 * V] = {1, 0.2f, -0.5f, 0, 0.7f, 0.3f}, old[2] = {-0.55f, -1.3f},
+                           advantages[2] = {0.8f, -1.1f};
     const int targets[2] = {0, 2};
     float logprobs[2], entropy[2], losses[2], d[2 * V];
     struct token_loss l = policy(0.7f, old, advantages);
@@ -116,7 +122,8 @@ static double objective(const float *logits, double beta)
     }
     for (int a = 0; a < V; a++)
         for (int b = 0; b < V; b++)
-            J += p[0][a] * p[1 + a][b] * (score_of(a, b) - beta * (log(p[0][a] / q[0][a]) + log(p[1 + a][b] / q[1 + a][b])));
+            J += p[0][a] * p[1 + a][b] *
+                 (score_of(a, b) - beta * (log(p[0][a] / q[0][a]) + log(p[1 + a][b] / q[1 + a][b])));
     return J;
 }
 
@@ -127,7 +134,8 @@ static void test_exact_gradient(void)
     struct token_loss plain = {.kind = LOSS_LOGPROBS, .temperature = 1, .scale = 1};
     for (int y = 0; y < V * V; y++) {
         int action[2] = {y / V, y % V}, state[2] = {0, 1 + y / V}, offsets[2] = {0, 2};
-        float rows[2 * V], ref_rows[2 * V], logprobs[2], ref[2], rewards[2], values[2], advantages[2], returns[2], d[2 * V];
+        float rows[2 * V], ref_rows[2 * V], logprobs[2], ref[2], rewards[2], values[2], advantages[2], returns[2],
+            d[2 * V];
         float score = (float)score_of(action[0], action[1]);
         for (int t = 0; t < 2; t++) {
             memcpy(rows + V * t, start_logits + V * state[t], V * sizeof(float));
@@ -140,7 +148,8 @@ static void test_exact_gradient(void)
         advantage_estimate(advantages, returns, rewards, values, NULL, offsets, 1, 1, 1);
         struct token_loss l = policy(1, logprobs, advantages);
         run(NULL, NULL, NULL, d, rows, action, &l, 2);
-        double p = exp((double)logprobs[0] + (double)logprobs[1]), apart = (double)logprobs[0] + (double)logprobs[1] - (double)ref[0] - (double)ref[1];
+        double p = exp((double)logprobs[0] + (double)logprobs[1]),
+               apart = (double)logprobs[0] + (double)logprobs[1] - (double)ref[0] - (double)ref[1];
         for (int t = 0; t < 2; t++)
             for (int j = 0; j < V; j++) total[V * state[t] + j] -= p * (double)d[V * t + j];
         k1 += p * apart;
@@ -148,8 +157,9 @@ static void test_exact_gradient(void)
         CHECK(exp(-apart) - 1 + apart >= 0);
     }
     kl = k1;
-    static const double printed[STATES * V] = {0.217112399, -0.066689063, -0.150423336, -0.032559156, -0.012310911, 0.044870066,
-                                               -0.014197242, -0.021935301, 0.036132543, 0.000228651, -0.020024614, 0.019795963};
+    static const double printed[STATES * V] = {0.217112399,  -0.066689063, -0.150423336, -0.032559156,
+                                               -0.012310911, 0.044870066,  -0.014197242, -0.021935301,
+                                               0.036132543,  0.000228651,  -0.020024614, 0.019795963};
     CHECK(close_to(objective(start_logits, beta), 0.383976330169, 0, 1e-7));
     CHECK(close_to(kl, objective(start_logits, 0) - objective(start_logits, 1), 0, 1e-6) && close_to(k3, kl, 0, 1e-6));
     for (int i = 0; i < STATES * V; i++) {
@@ -174,7 +184,8 @@ static void test_estimators(void)
         k2 += p[i] * apart * apart / 2;
         k3 += p[i] * (exp(-apart) - 1 + apart);
     }
-    CHECK(close_to(k1, 0.025267153922, 0, 1e-12) && close_to(k3, k1, 0, 1e-12) && close_to(k2, 0.024862407345, 0, 1e-12));
+    CHECK(close_to(k1, 0.025267153922, 0, 1e-12) && close_to(k3, k1, 0, 1e-12) &&
+          close_to(k2, 0.024862407345, 0, 1e-12));
 }
 
 int main(void)

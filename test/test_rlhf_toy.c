@@ -1,5 +1,5 @@
-/* test_rlhf_toy.c - the real sampling, scoring and PPO code on tiny transformers and scripted rewards whose optimum is known
- * exactly: per prompt, pi*(y) is proportional to pi_ref(y) exp(reward(y) / beta).
+/* test_rlhf_toy.c - the real sampling, scoring and PPO code on tiny transformers and scripted rewards whose optimum is
+ * known exactly: per prompt, pi*(y) is proportional to pi_ref(y) exp(reward(y) / beta).
  *
  *   count   8 tokens of 8 kinds, uniform reference, reward = number of token 0:  p*(0) = e^(1/beta) / (e^(1/beta) + 7)
  *   length  two tokens {go on, end}, reference ends with 0.1, reward -|n - 5|, -8 when cut at 12
@@ -26,8 +26,10 @@ struct toy {
 static void build(void *self, struct memory *m)
 {
     struct toy *t = self;
-    int N = (int)t->ppo.o.micro_tokens, E = (int)t->ppo.o.episodes, longest = t->prompts.longest + (int)t->ppo.o.max_new;
-    struct model_use trained = {.train = true, .max_tokens = N, .max_sequences = N}, scoring = {.max_tokens = N, .max_sequences = N};
+    int N = (int)t->ppo.o.micro_tokens, E = (int)t->ppo.o.episodes,
+        longest = t->prompts.longest + (int)t->ppo.o.max_new;
+    struct model_use trained = {.train = true, .max_tokens = N, .max_sequences = N},
+                     scoring = {.max_tokens = N, .max_sequences = N};
     struct model_use sampling = trained;
     sampling.cache_slots = sampling.logits_rows = int_min(E, N);
     sampling.cache_capacity = longest;
@@ -114,16 +116,18 @@ static void run(struct toy *t, int iterations, double lr)
     for (int step = 0; step < iterations; step++) {
         iterate(t, step, lr * (1 - (double)step / iterations));
         if (getenv("VERBOSE") && step % 20 == 0)
-            printf("%4d reward %.3f kl %.3f length %.2f eos %.3f explained %.3f clip %.3f k3 %.5f\n", step, record_get(&t->record, "reward"),
-                   record_get(&t->record, "kl"), record_get(&t->record, "length"), record_get(&t->record, "eos_rate"),
-                   record_get(&t->record, "explained_variance"), record_get(&t->record, "clip_fraction"), record_get(&t->record, "approx_kl_k3"));
+            printf("%4d reward %.3f kl %.3f length %.2f eos %.3f explained %.3f clip %.3f k3 %.5f\n", step,
+                   record_get(&t->record, "reward"), record_get(&t->record, "kl"), record_get(&t->record, "length"),
+                   record_get(&t->record, "eos_rate"), record_get(&t->record, "explained_variance"),
+                   record_get(&t->record, "clip_fraction"), record_get(&t->record, "approx_kl_k3"));
     }
 }
 
 static struct ppo_options standard(int max_new)
 {
-    return (struct ppo_options){.episodes = 64, .minibatches = 1, .epochs = 4, .max_new = max_new, .micro_tokens = 512, .gamma = 1,
-                                .lambda = 0.95, .clip = 0.2, .value_clip = 0.2, .temperature = 1, .seed = 1};
+    return (struct ppo_options){
+        .episodes = 64, .minibatches = 1, .epochs = 4, .max_new = max_new, .micro_tokens = 512, .gamma = 1,
+        .lambda = 0.95, .clip = 0.2, .value_clip = 0.2, .temperature = 1, .seed = 1};
 }
 
 /* ---- count ---- */
@@ -150,7 +154,9 @@ static void probability_of_zero(struct toy *t, double p[8])
         n = rollout_pack(r, NULL, e, r->episodes);
         for (int i = 0; i < r->batch.N; i++) r->batch.targets[i] = 0;
         model_forward(&t->policy, &r->batch, false);
-        int rows = model_token_loss(&t->policy, &r->batch, &(struct token_loss){.kind = LOSS_LOGPROBS, .temperature = 1}, logprobs, NULL, NULL, false);
+        int rows =
+            model_token_loss(&t->policy, &r->batch, &(struct token_loss){.kind = LOSS_LOGPROBS, .temperature = 1},
+                             logprobs, NULL, NULL, false);
         for (int i = 0; i < rows; i++) p[i % 8] += exp((double)logprobs[i]) / r->episodes;
     }
 }
@@ -172,16 +178,20 @@ static void count_open(struct toy *t, double beta, int micro_tokens, uint64_t se
 static void test_count(double beta, uint64_t seed)
 {
     struct toy t = {0};
-    const double want = exp(1 / beta) / (exp(1 / beta) + 7), kl = 8 * (want * log(8 * want) + (1 - want) * log(8 * (1 - want) / 7));
+    const double want = exp(1 / beta) / (exp(1 / beta) + 7),
+                 kl = 8 * (want * log(8 * want) + (1 - want) * log(8 * (1 - want) / 7));
     count_open(&t, beta, 512, seed);
     run(&t, 200, 0.01);
     double p[8], mean = 0;
     probability_of_zero(&t, p);
     for (int i = 0; i < 8; i++) mean += p[i] / 8;
     test_check(close_to(mean, want, 0, 0.02), __FILE__, __LINE__, "count: p %.4f, expected %.4f", mean, want);
-    for (int i = 0; i < 8; i++) test_check(close_to(p[i], want, 0, 0.04), __FILE__, __LINE__, "count: p[%d] %.4f, expected %.4f", i, p[i], want);
+    for (int i = 0; i < 8; i++)
+        test_check(close_to(p[i], want, 0, 0.04), __FILE__, __LINE__, "count: p[%d] %.4f, expected %.4f", i, p[i],
+                   want);
     CHECK(close_to(record_get(&t.record, "objective"), 8 * want - beta * kl, 0, 0.4));
-    /* Over-optimisation in closed form: the gold score c - max(0, c - 4)^2 peaks near beta 0.5, while the proxy c goes on rising. */
+    /* Over-optimisation in closed form: the gold score c - max(0, c - 4)^2 peaks near beta 0.5, while the proxy c goes
+     * on rising. */
     double gold = 0, gold_want = 0, ways = 1;
     for (int c = 0; c <= 8; c++) {
         double score = c - pow(fmax(0, c - 4), 2);
@@ -190,8 +200,8 @@ static void test_count(double beta, uint64_t seed)
         ways = ways * (8 - c) / (c + 1);
     }
     double got_kl = 8 * (mean * log(8 * mean) + (1 - mean) * log(8 * (1 - mean) / 7));
-    printf("count: beta %.2f  p(0) %.4f (exact %.4f)  KL %.3f (%.3f)  proxy %.3f (%.3f)  gold %.3f (%.3f)\n", beta, mean, want, got_kl, kl,
-           8 * mean, 8 * want, gold, gold_want);
+    printf("count: beta %.2f  p(0) %.4f (exact %.4f)  KL %.3f (%.3f)  proxy %.3f (%.3f)  gold %.3f (%.3f)\n", beta,
+           mean, want, got_kl, kl, 8 * mean, 8 * want, gold, gold_want);
     toy_close(&t);
 }
 
@@ -203,12 +213,13 @@ static void test_invariants(void)
     count_open(&a, 0.4, 512, 5);
     count_open(&b, 0.4, 72, 5);                                /* eight episodes a micro-batch, eight slots */
     size_t n = 64 * 8, bytes = n * sizeof(float), weights = a.policy.params.count;
-    float *kept = malloc(6 * bytes), *before = malloc(weights * sizeof(float)), *after = malloc(weights * sizeof(float));
+    float *kept = malloc(6 * bytes), *before = malloc(weights * sizeof(float)),
+          *after = malloc(weights * sizeof(float));
     CHECK(ppo_begin(&a.ppo, 0, &error) == 4 && ppo_begin(&b.ppo, 0, &error) == 4);
-    const float *of_a[] = {a.ppo.rollouts.old_logprobs, a.ppo.rollouts.ref_logprobs, a.ppo.rollouts.values, a.ppo.rollouts.advantages,
-                           a.ppo.rollouts.returns, a.ppo.rollouts.rewards};
-    const float *of_b[] = {b.ppo.rollouts.old_logprobs, b.ppo.rollouts.ref_logprobs, b.ppo.rollouts.values, b.ppo.rollouts.advantages,
-                           b.ppo.rollouts.returns, b.ppo.rollouts.rewards};
+    const float *of_a[] = {a.ppo.rollouts.old_logprobs, a.ppo.rollouts.ref_logprobs, a.ppo.rollouts.values,
+                           a.ppo.rollouts.advantages,   a.ppo.rollouts.returns,      a.ppo.rollouts.rewards};
+    const float *of_b[] = {b.ppo.rollouts.old_logprobs, b.ppo.rollouts.ref_logprobs, b.ppo.rollouts.values,
+                           b.ppo.rollouts.advantages,   b.ppo.rollouts.returns,      b.ppo.rollouts.rewards};
     for (int i = 0; i < 6; i++) {
         CHECK(memcmp(of_a[i], of_b[i], bytes) == 0);           /* whatever the micro-batches and slots */
         memcpy(kept + (size_t)i * n, of_a[i], bytes);
@@ -218,7 +229,8 @@ static void test_invariants(void)
     a.ppo.cursor = b.ppo.cursor = 0;
     iterate(&a, 0, 1e-2);
     iterate(&b, 0, 1e-2);
-    for (int i = 0; i < 6; i++) CHECK(memcmp(kept + (size_t)i * n, of_a[i], bytes) == 0);    /* constant while the policy moves */
+    for (int i = 0; i < 6; i++)
+        CHECK(memcmp(kept + (size_t)i * n, of_a[i], bytes) == 0); /* constant while the policy moves */
     device_get(after, a.reference.params.all, weights * sizeof(float));
     CHECK(memcmp(before, after, weights * sizeof(float)) == 0);
     CHECK(record_get(&a.record, "ratio_max") > 1 && record_get(&a.record, "kl") == 0);
@@ -231,7 +243,7 @@ static void test_invariants(void)
     device_get(after, a.policy.params.all, weights * sizeof(float));
     CHECK(memcmp(before, after, weights * sizeof(float)) == 0 && isnan(record_get(&a.record, "ratio_max")));
     CHECK(record_get(&a.record, "value_loss") > 0 && record_get(&a.record, "kl") != 0);
-    a.ppo.o.target_kl = 1e-9;                                  /* the second minibatch is past it: the third does not happen */
+    a.ppo.o.target_kl = 1e-9; /* the second minibatch is past it: the third does not happen */
     int64_t updates = a.updates;
     iterate(&a, 2, 1e-2);
     CHECK(record_get(&a.record, "early_stops") == 1 && a.updates - updates == 2);
@@ -255,7 +267,8 @@ static int score_lengths(void *self, struct rollouts *r, float *reward, struct e
     return 0;
 }
 
-/* pi[n - 1]: probability of an answer of n tokens that ended; pi[LONGEST]: of one that did not.   end[t]: of END at place t. */
+/* pi[n - 1]: probability of an answer of n tokens that ended; pi[LONGEST]: of one that did not.   end[t]: of END at
+ * place t. */
 static void lengths_from(double pi[LONGEST + 1], const double end[LONGEST])
 {
     double going = 1;
@@ -286,7 +299,8 @@ static void length_policy(struct toy *t, double pi[LONGEST + 1])
     }
     struct batch b = {LONGEST, 1, tokens, targets, mask, offsets};
     model_forward(&t->policy, &b, false);
-    model_token_loss(&t->policy, &b, &(struct token_loss){.kind = LOSS_LOGPROBS, .temperature = 1}, logprobs, NULL, NULL, false);
+    model_token_loss(&t->policy, &b, &(struct token_loss){.kind = LOSS_LOGPROBS, .temperature = 1}, logprobs, NULL,
+                     NULL, false);
     for (int i = 0; i < LONGEST; i++) end[i] = exp((double)logprobs[i]);
     lengths_from(pi, end);
 }
@@ -351,14 +365,18 @@ static int score_sorted(void *self, struct rollouts *r, float *reward, struct er
     (void)self, (void)error;
     for (int e = 0; e < r->episodes; e++) {
         int want[3];
-        sorted(want, rollout_answer(r, e) - 4);          /* a prompt is three digits and a sign that the answer begins */
+        sorted(want, rollout_answer(r, e) - 4); /* a prompt is three digits and a sign that the answer begins */
         reward[e] = memcmp(want, rollout_answer(r, e), sizeof want) == 0;
     }
     return 0;
 }
 
 /* Rows of prompt and answer: a batch of n sequences of 7 tokens. */
-struct sort_batch { struct batch b; int tokens[7 * SORTS], targets[7 * SORTS], offsets[SORTS + 1]; uint8_t mask[7 * SORTS]; };
+struct sort_batch {
+    struct batch b;
+    int tokens[7 * SORTS], targets[7 * SORTS], offsets[SORTS + 1];
+    uint8_t mask[7 * SORTS];
+};
 
 static void sort_clear(struct sort_batch *s)
 {
@@ -388,8 +406,10 @@ static double sort_exact(struct toy *t, struct sort_batch *s)
         sort_add(s, prompt, answer);
     }
     model_forward(&t->policy, &s->b, false);
-    model_token_loss(&t->policy, &s->b, &(struct token_loss){.kind = LOSS_LOGPROBS, .temperature = 1}, logprobs, NULL, NULL, false);
-    for (int i = 0; i < SORTS; i++) exact += exp((double)logprobs[3 * i] + (double)logprobs[3 * i + 1] + (double)logprobs[3 * i + 2]) / SORTS;
+    model_token_loss(&t->policy, &s->b, &(struct token_loss){.kind = LOSS_LOGPROBS, .temperature = 1}, logprobs, NULL,
+                     NULL, false);
+    for (int i = 0; i < SORTS; i++)
+        exact += exp((double)logprobs[3 * i] + (double)logprobs[3 * i + 1] + (double)logprobs[3 * i + 2]) / SORTS;
     return exact;
 }
 
@@ -438,7 +458,8 @@ static void test_sort(int demonstrations, int iterations, uint64_t seed)
     double after = sort_exact(&t, &s);
     test_check(before > 0.3 && before < 0.7, __FILE__, __LINE__, "sort: %.3f exact before", before);
     test_check(after >= 0.9, __FILE__, __LINE__, "sort: %.3f exact, expected at least 0.9", after);
-    printf("sort: exact %.3f after demonstrations, %.3f after PPO, kl %.2f\n", before, after, record_get(&t.record, "kl"));
+    printf("sort: exact %.3f after demonstrations, %.3f after PPO, kl %.2f\n", before, after,
+           record_get(&t.record, "kl"));
     toy_close(&t);
 }
 
