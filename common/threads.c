@@ -1,7 +1,7 @@
-/* threads.c - helpers take numbered tasks from one counter that runs down.  A caller waits for tasks, never for helpers: one
- * that the kernel has not scheduled holds up nobody, which matters on shared machines.  Between calls a helper spins for
- * a moment (a step of training is thousands of calls, microseconds apart), less after spins that were in vain, then
- * sleeps in the kernel on a futex. */
+/* threads.c - helpers take numbered tasks from one counter that runs down.  A caller waits for tasks, never for
+ * helpers: one that the kernel has not scheduled holds up nobody, which matters on shared machines.  Between calls a
+ * helper spins for a moment (a step of training is thousands of calls, microseconds apart), less after spins that were
+ * in vain, then sleeps in the kernel on a futex. */
 #define _GNU_SOURCE
 #include "common/threads.h"
 #include "common/base.h"
@@ -33,7 +33,11 @@ static struct {
     atomic_int sleepers, caller_sleeps, stopping;
 } pool;
 
-static void sleep_while(atomic_int *word, int value) { syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0); }
+static void sleep_while(atomic_int *word, int value)
+{
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+}
+
 static void wake(atomic_int *word, int n) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, n, NULL, NULL, 0); }
 
 static void breathe(void)
@@ -45,8 +49,8 @@ static void breathe(void)
 #endif
 }
 
-/* Runs tasks until none is left.  The exchange that takes a task also makes the caller's writes visible; the number taken
- * belongs to whichever call is open then, so a late helper simply joins the next one. */
+/* Runs tasks until none is left.  The exchange that takes a task also makes the caller's writes visible; the number
+ * taken belongs to whichever call is open then, so a late helper simply joins the next one. */
 static void run_tasks(int thread)
 {
     int done = 0, left = atomic_load(&pool.left);
@@ -97,7 +101,8 @@ static void wake_helpers(void)
 static int cores(void)
 {
     cpu_set_t set;
-    return sched_getaffinity(0, sizeof set, &set) == 0 ? int_max(CPU_COUNT(&set), 1) : (int)sysconf(_SC_NPROCESSORS_ONLN);
+    if (sched_getaffinity(0, sizeof set, &set) == 0) return int_max(CPU_COUNT(&set), 1);
+    return (int)sysconf(_SC_NPROCESSORS_ONLN);
 }
 
 void threads_start(int n)

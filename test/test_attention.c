@@ -1,5 +1,5 @@
-/* test_attention.c - attention against its definition in double, its gradients against the analytic ones in double, and bits:
- * alone, packed, through the cache, for any number of threads. */
+/* test_attention.c - attention against its definition in double, its gradients against the analytic ones in double, and
+ * bits: alone, packed, through the cache, for any number of threads. */
 #include "common/device.h"
 #include "common/ops.h"
 #include "common/rng.h"
@@ -10,8 +10,9 @@ struct shape { int H, G, D; bool alibi; const int *lengths; int S; };
 
 static const int one[] = {1}, ragged[] = {5, 1, 37, 64, 13}, longer[] = {300, 7, 129}, longest[] = {397};
 static const struct shape shapes[] = {
-    {1, 1, 1, false, one, 1},      {2, 1, 3, true, ragged, 5},      {4, 4, 16, false, ragged, 5}, {6, 2, 20, true, longer, 3},
-    {3, 3, 64, true, longer, 3},   {8, 2, 64, false, longest, 1},   {2, 2, 80, false, longer, 3}, {4, 1, 128, true, longest, 1},
+    {1, 1, 1, false, one, 1},      {2, 1, 3, true, ragged, 5},    {4, 4, 16, false, ragged, 5},
+    {6, 2, 20, true, longer, 3},   {3, 3, 64, true, longer, 3},   {8, 2, 64, false, longest, 1},
+    {2, 2, 80, false, longer, 3},  {4, 1, 128, true, longest, 1},
     {2, 1, 200, false, longer, 3}, {1, 1, 1024, false, ragged, 5},
 };
 enum { SHAPES = sizeof shapes / sizeof shapes[0], MOST_SEQUENCES = 8 };
@@ -61,8 +62,8 @@ static void forward(struct problem *p)
 static void backward(struct problem *p)
 {
     const struct shape *s = &p->s;
-    attention_backward(p->dqkv, p->dy, p->y, p->lse, p->qkv, p->offsets, s->alibi ? p->slopes : NULL, p->work, s->S, p->N,
-                       s->H, s->G, s->D);
+    attention_backward(p->dqkv, p->dy, p->y, p->lse, p->qkv, p->offsets, s->alibi ? p->slopes : NULL, p->work, s->S,
+                       p->N, s->H, s->G, s->D);
 }
 
 /* The definition, one row and head: y, lse, and what the row adds to the gradients. */
@@ -124,13 +125,15 @@ static void check_reference(struct problem *p)
     }
     for (size_t i = 0; i < ny; i++) finite &= isfinite(p->y[i]) != 0;
     test_check(finite && worst[0] < 5e-6 && worst[1] < 2e-6 && worst[2] < 2e-5, __FILE__, __LINE__,
-               "H %d G %d D %d N %d: y off by %g, lse %g, gradient %g", s->H, s->G, s->D, p->N, worst[0], worst[1], worst[2]);
+               "H %d G %d D %d N %d: y off by %g, lse %g, gradient %g", s->H, s->G, s->D, p->N, worst[0], worst[1],
+                   worst[2]);
     free(y); free(lse); free(dqkv);
 }
 
 static bool same(const float *a, const float *b, size_t n) { return memcmp(a, b, n * sizeof *a) == 0; }
 
-/* Each sequence alone, and the sequences in the opposite order, give the bits of the packed batch, forward and backward. */
+/* Each sequence alone, and the sequences in the opposite order, give the bits of the packed batch, forward and
+ * backward. */
 static void check_packing(struct problem *p)
 {
     const struct shape *s = &p->s;
@@ -183,7 +186,8 @@ static void check_cached(struct problem *p, int chunk)
     size_t elements = attention_cache_elements(s->S + 1, capacity, s->G, s->D);
     float *cache = device_alloc(elements * sizeof *cache);
     for (size_t i = 0; i < elements; i++) cache[i] = NAN;       /* nothing unwritten may be used */
-    float *qkv = host_alloc((size_t)s->S * chunk * wide, sizeof *qkv), *y = host_alloc((size_t)s->S * chunk * narrow, sizeof *y);
+    float *qkv = host_alloc((size_t)s->S * chunk * wide, sizeof *qkv),
+        *y = host_alloc((size_t)s->S * chunk * narrow, sizeof *y);
     bool ok = true;
     forward(p);
     for (int start = 0; start < capacity; start += chunk) {
@@ -195,7 +199,8 @@ static void check_cached(struct problem *p, int chunk)
                 from[n] = p->offsets[q] + i;
                 memcpy(qkv + (size_t)n * wide, p->qkv + (size_t)from[n] * wide, wide * sizeof *qkv);
             }
-        attention_cached(y, cache, qkv, slots, positions, s->alibi ? p->slopes : NULL, n, s->H, s->G, s->D, s->S + 1, capacity);
+        attention_cached(y, cache, qkv, slots, positions, s->alibi ? p->slopes : NULL, n, s->H, s->G, s->D, s->S + 1,
+                         capacity);
         for (int i = 0; i < n; i++) ok &= same(y + (size_t)i * narrow, p->y + (size_t)from[i] * narrow, narrow);
     }
     test_check(ok, __FILE__, __LINE__, "H %d G %d D %d: cached by %d differs", s->H, s->G, s->D, chunk);

@@ -1,5 +1,5 @@
-/* test_matmul.c - products against double on ragged shapes, and their bits against the law of ops.h written as a plain loop:
- * blocks of MATMUL_BLOCK, each an ascending chain, whatever the rows, the batch and the threads. */
+/* test_matmul.c - products against double on ragged shapes, and their bits against the law of ops.h written as a plain
+ * loop: blocks of MATMUL_BLOCK, each an ascending chain, whatever the rows, the batch and the threads. */
 #include "common/device.h"
 #include "common/ops.h"
 #include "common/rng.h"
@@ -26,8 +26,8 @@ static float *array(size_t n, uint64_t index)
 static void product_open(struct product *p, int N, int out, int in)
 {
     size_t n = (size_t)N, o = (size_t)out, i = (size_t)in;
-    *p = (struct product){N, out, in, array(n * i, 1), array(o * i, 2), array(matmul_packed_elements(out, in), 3), array(o, 4),
-                          array(n * o, 5), array(n * o, 6), array(n * i, 7), array(o * i, 8), array(o, 9)};
+    *p = (struct product){N, out, in, array(n * i, 1), array(o * i, 2), array(matmul_packed_elements(out, in), 3),
+                          array(o, 4), array(n * o, 5), array(n * o, 6), array(n * i, 7), array(o * i, 8), array(o, 9)};
     matmul_pack(p->packed, p->w, out, in);
 }
 
@@ -93,10 +93,12 @@ static void check_shape(int N, int out, int in)
     matmul_backward_input(p.dx, p.y, p.w, true, N, out, in);
     matmul_backward_weight(p.dw, p.db, p.y, p.x, N, out, in);
     for (int i = 0; i < N; i++)
-        for (int c = 0; c < in; c++) input &= p.dx[i * I + c] == law(fuse, dx + i * I + c, p.y + i * O, 1, p.w + c, I, out, NULL, NULL);
+        for (int c = 0; c < in; c++)
+            input &= p.dx[i * I + c] == law(fuse, dx + i * I + c, p.y + i * O, 1, p.w + c, I, out, NULL, NULL);
     matmul_backward_input(p.dx, p.y, p.w, false, N, out, in);
     for (int i = 0; i < N; i++)
-        for (int c = 0; c < in; c++) input &= p.dx[i * I + c] == law(fuse, NULL, p.y + i * O, 1, p.w + c, I, out, NULL, NULL);
+        for (int c = 0; c < in; c++)
+            input &= p.dx[i * I + c] == law(fuse, NULL, p.y + i * O, 1, p.w + c, I, out, NULL, NULL);
     for (int o = 0; o < out; o++) {
         double column = (double)db[o], size = 1;
         for (int i = 0; i < N; i++) { column += (double)p.y[i * O + o]; size += fabs((double)p.y[i * O + o]); }
@@ -105,8 +107,8 @@ static void check_shape(int N, int out, int in)
             weight &= p.dw[o * I + c] == law(fuse, dw + o * I + c, p.y + o, O, p.x + c, I, N, NULL, NULL);
     }
     test_check(forward && residual && input && weight && sums && worst < 1e-6, __FILE__, __LINE__,
-               "N %d out %d in %d: forward %d residual %d input %d weight %d bias %d, error %g", N, out, in, forward, residual,
-               input, weight, sums, worst);
+               "N %d out %d in %d: forward %d residual %d input %d weight %d bias %d, error %g", N, out, in, forward,
+                   residual, input, weight, sums, worst);
     free(y); free(dx); free(dw); free(db);
     product_close(&p);
 }

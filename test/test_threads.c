@@ -1,4 +1,5 @@
-/* test_threads.c - every task runs exactly once, with thread numbers that may index scratch, in any order and number of calls. */
+/* test_threads.c - every task runs exactly once, with thread numbers that may index scratch, in any order and number of
+ * calls. */
 #include "common/base.h"
 #include "common/threads.h"
 #include "test/test.h"

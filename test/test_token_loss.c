@@ -1,5 +1,5 @@
-/* test_token_loss.c - the vocabulary head and its losses: worked numbers, the definition in double on ragged shapes, finite
- * differences, and bits.  With an identity matrix for weights h is the logits and dh their gradient. */
+/* test_token_loss.c - the vocabulary head and its losses: worked numbers, the definition in double on ragged shapes,
+ * finite differences, and bits.  With an identity matrix for weights h is the logits and dh their gradient. */
 #include "common/cpu/softmax.h"
 #include "common/device.h"
 #include "common/ops.h"
@@ -24,7 +24,8 @@ static float *array(size_t n, uint64_t index, double size)
 static void vocabulary_open(struct vocabulary *t, int n, int C, int V)
 {
     size_t rows = (size_t)n;
-    *t = (struct vocabulary){n, C, V, array(rows * C, 1, 2), array((size_t)V * C, 2, 1), array(matmul_packed_elements(V, C), 3, 1),
+    *t = (struct vocabulary){n, C, V, array(rows * C, 1, 2), array((size_t)V * C, 2, 1),
+                             array(matmul_packed_elements(V, C), 3, 1),
                        array(rows, 4, 0.3), array(rows, 5, 2), array(rows, 6, 1), array(rows, 6, 1), array(rows, 6, 1),
                        array(rows * C, 6, 1), array((size_t)V * C, 6, 0), array(token_loss_work(n, C, V), 6, 1),
                        host_alloc(rows + 1, sizeof(int))};
@@ -44,7 +45,8 @@ static void logits_open(struct vocabulary *t, int n, int V, const float *logits)
 
 static void vocabulary_close(struct vocabulary *t)
 {
-    float *all[] = {t->h, t->weight, t->packed, t->old, t->advantages, t->logprobs, t->entropy, t->losses, t->dh, t->dweight, t->work};
+    float *all[] = {t->h, t->weight, t->packed, t->old, t->advantages, t->logprobs, t->entropy, t->losses, t->dh,
+                    t->dweight, t->work};
     for (int i = 0; i < 11; i++) free(all[i]);
     free(t->targets);
 }
@@ -55,8 +57,8 @@ static void run(struct vocabulary *t, struct token_loss l)
     l.advantages = t->advantages;
     bool gradient = l.kind != LOSS_LOGPROBS;
     memset(t->dweight, 0, (size_t)t->V * t->C * sizeof(float));
-    token_loss(t->logprobs, t->entropy, t->losses, gradient ? t->dh : NULL, gradient ? t->dweight : NULL, t->h, t->targets,
-               t->packed, t->weight, &l, t->work, t->n, t->C, t->V);
+    token_loss(t->logprobs, t->entropy, t->losses, gradient ? t->dh : NULL, gradient ? t->dweight : NULL, t->h,
+               t->targets, t->packed, t->weight, &l, t->work, t->n, t->C, t->V);
 }
 
 static const struct token_loss plain = {.kind = LOSS_CROSS_ENTROPY, .temperature = 1, .scale = 1};
@@ -136,11 +138,12 @@ static void check_softmax(void)
 static void check_policy_table(void)
 {
     static const struct { double advantage, ratio, loss, slope, dual; } row[] = {
-        {1, 1, -1, -1, -1}, {1, 1.1, -1.1, -1.1, -1.1}, {1, 1.5, -1.2, 0, -1.2}, {1, 0.5, -0.5, -0.5, -0.5}, {-1, 1, 1, 1, 1},
-        {-1, 0.9, 0.9, 0.9, 0.9}, {-1, 0.5, 0.8, 0, 0.8}, {-1, 1.5, 1.5, 1.5, 1.5}, {-1, 4, 4, 4, 3}, {0, 1.3, 0, 0, 0},
+        {1, 1, -1, -1, -1}, {1, 1.1, -1.1, -1.1, -1.1}, {1, 1.5, -1.2, 0, -1.2}, {1, 0.5, -0.5, -0.5, -0.5},
+        {-1, 1, 1, 1, 1}, {-1, 0.9, 0.9, 0.9, 0.9}, {-1, 0.5, 0.8, 0, 0.8}, {-1, 1.5, 1.5, 1.5, 1.5}, {-1, 4, 4, 4, 3}, {0, 1.3, 0, 0, 0},
     };
     enum { ROWS = sizeof row / sizeof row[0] };
-    float logits[2 * ROWS] = {0};                                   /* log-probability -ln 2, d logprob / d logit = 1/2 */
+    /* log-probability -ln 2, d logprob / d logit = 1/2 */
+    float logits[2 * ROWS] = {0};
     struct vocabulary t;
     logits_open(&t, ROWS, 2, logits);
     for (int i = 0; i < ROWS; i++) {
@@ -157,10 +160,12 @@ static void check_policy_table(void)
     l.dual_clip = 3;
     run(&t, l);
     for (int i = 0; i < ROWS; i++) CHECK(close_to((double)t.losses[i], row[i].dual, 1e-6, 1e-7));
-    CHECK(t.dh[2 * 8] == 0 && t.dh[2 * 7] > 0);                     /* ratio 4 is cut at 3 |advantage|, ratio 1.5 is not */
+    /* ratio 4 is cut at 3 |advantage|, ratio 1.5 is not */
+    CHECK(t.dh[2 * 8] == 0 && t.dh[2 * 7] > 0);
     l.dual_clip = 0;
     t.old[0] = t.logprobs[0];                                       /* the very bits: the ratio is exactly 1 */
-    t.old[7] = -200;                                                /* e^199 would overflow: held at e^20, without gradient */
+    /* e^199 would overflow: held at e^20, without gradient */
+    t.old[7] = -200;
     run(&t, l);
     CHECK(t.losses[0] == -1 && close_to((double)t.losses[7], exp(20), 1e-6, 0) && t.dh[2 * 7] == 0);
     vocabulary_close(&t);
@@ -171,13 +176,15 @@ static void check_policy_sequence(void)
 {
     static const float logits[] = {1, 0.2f, -0.5f, 0, 0.7f, 0.3f};
     static const double logprobs[] = {-0.362018647, -1.230293557}, losses[] = {-0.96, 1.179412724};
-    static const double entropy[] = {0.790825095, 1.016195205}, dlogits[] = {0, 0, 0, -0.160362147, -0.435909511, 0.596271659};
+    static const double entropy[] = {0.790825095, 1.016195205};
+    static const double dlogits[] = {0, 0, 0, -0.160362147, -0.435909511, 0.596271659};
     struct vocabulary t;
     logits_open(&t, 2, 3, logits);
     t.targets[0] = 0, t.targets[1] = 2;
     t.old[0] = -0.55f, t.old[1] = -1.3f;
     t.advantages[0] = 0.8f, t.advantages[1] = -1.1f;
-    struct token_loss l = {.kind = LOSS_POLICY, .temperature = 0.7f, .scale = 0.5f, .clip_low = 0.2f, .clip_high = 0.2f};
+    struct token_loss l = {.kind = LOSS_POLICY, .temperature = 0.7f, .scale = 0.5f, .clip_low = 0.2f,
+                           .clip_high = 0.2f};
     run(&t, l);
     CHECK(all_close(t.logprobs, logprobs, 2, 1e-6, 0) && all_close(t.losses, losses, 2, 1e-6, 0));
     CHECK(all_close(t.entropy, entropy, 2, 1e-6, 0) && all_close(t.dh, dlogits, 6, 2e-6, 1e-9));
@@ -193,13 +200,15 @@ static void check_policy_sequence(void)
 }
 
 /* Definition in double of one row; dz is the gradient with respect to the logits before the temperature. */
-static double reference_row(const struct vocabulary *t, const struct token_loss *l, int i, double *logprob, double *entropy, double *dz)
+static double reference_row(const struct vocabulary *t, const struct token_loss *l, int i, double *logprob,
+                            double *entropy, double *dz)
 {
     int V = t->V;
     double temperature = (double)l->temperature, max = -1e300, sum = 0, mean = 0;
     for (int v = 0; v < V; v++) {
         dz[v] = 0;
-        for (int c = 0; c < t->C; c++) dz[v] += (double)t->h[(size_t)i * t->C + c] * (double)t->weight[(size_t)v * t->C + c];
+        for (int c = 0; c < t->C; c++)
+            dz[v] += (double)t->h[(size_t)i * t->C + c] * (double)t->weight[(size_t)v * t->C + c];
         dz[v] /= temperature;
         max = fmax(max, dz[v]);
     }
@@ -215,7 +224,10 @@ static double reference_row(const struct vocabulary *t, const struct token_loss 
         bool cut = (A > 0 && ratio > high) || (A < 0 && ratio < low);
         loss = cut ? -A * (A > 0 ? high : low) : -A * ratio;
         slope = cut ? 0 : loss;
-        if (l->dual_clip > 0 && A < 0 && loss > -(double)l->dual_clip * A) { loss = -(double)l->dual_clip * A; slope = 0; }
+        if (l->dual_clip > 0 && A < 0 && loss > -(double)l->dual_clip * A) {
+            loss = -(double)l->dual_clip * A;
+            slope = 0;
+        }
         bonus = (double)l->entropy_coef;
         loss -= bonus * *entropy;
     }
@@ -250,12 +262,15 @@ static void check_reference(int n, int C, int V, struct token_loss l)
         worst[1] = fmax(worst[1], fabs((double)t.entropy[i] - entropy) / (1 + fabs(entropy)));
         worst[2] = fmax(worst[2], fabs((double)t.losses[i] - loss) / (1 + fabs(loss)));
         for (int c = 0; c < C; c++) size = fmax(size, fabs(dh[c]));
-        for (int c = 0; c < C; c++) worst[3] = fmax(worst[3], fabs((double)t.dh[(size_t)i * C + c] - dh[c]) / (size + 1e-3));
+        for (int c = 0; c < C; c++)
+            worst[3] = fmax(worst[3], fabs((double)t.dh[(size_t)i * C + c] - dh[c]) / (size + 1e-3));
     }
-    for (int j = 0; j < V * C; j++) worst[4] = fmax(worst[4], fabs((double)t.dweight[j] - dweight[j]) / (1 + fabs(dweight[j])));
-    test_check(worst[0] < 1e-6 && worst[1] < 1e-6 && worst[2] < 2e-6 && worst[3] < 1e-5 && worst[4] < 1e-5, __FILE__, __LINE__,
-               "kind %d n %d C %d V %d: off by %g logprob, %g entropy, %g loss, %g dh, %g dweight", l.kind, n, C, V, worst[0],
-               worst[1], worst[2], worst[3], worst[4]);
+    for (int j = 0; j < V * C; j++)
+        worst[4] = fmax(worst[4], fabs((double)t.dweight[j] - dweight[j]) / (1 + fabs(dweight[j])));
+    test_check(worst[0] < 1e-6 && worst[1] < 1e-6 && worst[2] < 2e-6 && worst[3] < 1e-5 && worst[4] < 1e-5, __FILE__,
+               __LINE__,
+               "kind %d n %d C %d V %d: off by %g logprob, %g entropy, %g loss, %g dh, %g dweight", l.kind, n, C, V,
+                   worst[0], worst[1], worst[2], worst[3], worst[4]);
     free(dz); free(dh); free(dweight);
     vocabulary_close(&t);
 }
@@ -287,15 +302,16 @@ static void check_differences(struct token_loss l)
         }
         *x = keep;
         matmul_pack(t.packed, t.weight, 9, 4);
-        CHECK(close_to((side[0] - side[1]) / (2 * (double)step), (double)(i < 20 ? dh[i] : dweight[i - 20]), 2e-3, 1e-3));
+        CHECK(close_to((side[0] - side[1]) / (2 * (double)step), (double)(i < 20 ? dh[i] : dweight[i - 20]), 2e-3,
+                       1e-3));
     }
     vocabulary_close(&t);
 }
 
 static bool same(const float *a, const float *b, size_t n) { return memcmp(a, b, n * sizeof *a) == 0; }
 
-/* Rows in another order, or one alone, give their bits; a masked-out neighbour's logits change nothing; and a row of logits
- * gives through the routine of sampling what the loss gives. */
+/* Rows in another order, or one alone, give their bits; a masked-out neighbour's logits change nothing; and a row of
+ * logits gives through the routine of sampling what the loss gives. */
 static void check_bits(void)
 {
     enum { N = 700, C = 24, V = 301 };
@@ -342,7 +358,8 @@ static void check_threads(int threads, struct vocabulary *first)
     vocabulary_open(&t, 1300, 10, 77);
     run(&t, plain);
     if (threads == 1) { *first = t; return; }
-    CHECK(same(t.dweight, first->dweight, 770) && same(t.dh, first->dh, 13000) && same(t.logprobs, first->logprobs, 1300));
+    CHECK(same(t.dweight, first->dweight, 770) && same(t.dh, first->dh, 13000) &&
+          same(t.logprobs, first->logprobs, 1300));
     vocabulary_close(&t);
 }
 

@@ -1,9 +1,9 @@
 /* attention.c (CPU) - softmax(q k^T) v in blocks, for training and for decoding.
  *
- * The unit is a strip: up to TILE_ROWS query rows against one block of keys.  Blocks start at fixed positions of the sequence,
- * and a masked key adds an exact 0 to sums that are never -0; so a row's bits do not depend on the rows beside it, and the
- * strip that decodes one token from the cache repeats those of training.  Keys lie as panels across lanes (scores of
- * 2 VW keys at once), values as panels across channels; the cache keeps them in this form.
+ * The unit is a strip: up to TILE_ROWS query rows against one block of keys.  Blocks start at fixed positions of the
+ * sequence, and a masked key adds an exact 0 to sums that are never -0; so a row's bits do not depend on the rows
+ * beside it, and the strip that decodes one token from the cache repeats those of training.  Keys lie as panels across
+ * lanes (scores of 2 VW keys at once), values as panels across channels; the cache keeps them in this form.
  * Source: Dao et al. 2022, alg. 1 (running maximum and sum). */
 #include "common/cpu/attention.h"
 #include "common/threads.h"
@@ -35,10 +35,10 @@ struct strip {
     float *max, *sum;                           /* of row r, so far */
 };
 
-/* Scores of one row become exp(score - max).  Returns the factor for what earlier blocks gave.  Compiled once: all callers
- * get the same bits. */
-static __attribute__((noinline)) float softmax_part(float *s, int valid, int width, float scale, float slope, int distance,
-                                                    float *max, float *sum)
+/* Scores of one row become exp(score - max).  Returns the factor for what earlier blocks gave.  Compiled once: all
+ * callers get the same bits. */
+static __attribute__((noinline)) float softmax_part(float *s, int valid, int width, float scale, float slope,
+                                                    int distance, float *max, float *sum)
 {
     vf most = v_set(-__builtin_inff());
     for (int j = 0; j < width; j += VW) {
@@ -80,7 +80,8 @@ static void add_values(const struct strip *t, const float *sums, const float *fa
 
 static void attend(const struct strip *t, const struct block *b, int keys)
 {
-    float scores[TILE_ROWS * SCORES_LD], sums[TILE_ROWS * TILE_COLUMNS], factor[TILE_ROWS], scale = attention_scale(t->D);
+    float scores[TILE_ROWS * SCORES_LD], sums[TILE_ROWS * TILE_COLUMNS], factor[TILE_ROWS];
+    float scale = attention_scale(t->D);
     int last = t->position + (t->rows - 1) * t->position_step;
     int most = int_min(last - b->start + 1, keys), width = (int)tile_round((size_t)most, TILE_COLUMNS);
     for (int j = 0; j < width; j += TILE_COLUMNS)
@@ -132,7 +133,8 @@ static void attend_rows(const struct forward *f, int start, int from, int to, in
             rows = int_min(int_min(TILE_ROWS, end - i), edge - i);
             size_t row = (size_t)(start + i);
             struct strip t = {.rows = rows, .D = D, .q = f->qkv + row * ld + (size_t)h * D, .ldq = ld,
-                              .y = f->y + (row * f->H + h) * D, .ldy = (size_t)f->H * D, .position = i, .position_step = 1,
+                              .y = f->y + (row * f->H + h) * D, .ldy = (size_t)f->H * D,
+                              .position = i, .position_step = 1,
                               .slopes = f->slopes ? f->slopes + h : NULL,
                               .max = max + (start + i - from), .sum = sum + (start + i - from)};
             attend(&t, &block, n);
@@ -166,8 +168,8 @@ static void forward_task(void *context, int i, int thread)
     }
 }
 
-void attention_forward(act_t *y, float *lse, const act_t *qkv, const int *offsets, const float *slopes, int S, int N, int H,
-                       int G, int D)
+void attention_forward(act_t *y, float *lse, const act_t *qkv, const int *offsets, const float *slopes, int S, int N,
+                       int H, int G, int D)
 {
     assert(D >= 1 && D <= HEAD_MOST && H % G == 0 && (N == 0 || offsets[S] == N));
     struct forward f = {y, lse, qkv, slopes, offsets, S, N, H, G, D, keys_in_block(D)};
@@ -204,7 +206,8 @@ static void write_task(void *context, int i, int thread)
         for (int g = 0; g < c->G; g++) {
             int position = c->positions[row];
             float *keys = cache_at(c, c->slots[row], g), *values = keys + (size_t)c->capacity * D;
-            const float *k = c->qkv + (size_t)row * (c->H + 2 * c->G) * D + (size_t)(c->H + g) * D, *v = k + (size_t)c->G * D;
+            const float *k = c->qkv + (size_t)row * (c->H + 2 * c->G) * D + (size_t)(c->H + g) * D;
+            const float *v = k + (size_t)c->G * D;
             float *to = keys + (size_t)(position / TC) * TC * D + position % TC;
             for (int d = 0; d < D; d++) to[(size_t)d * TC] = k[d];
             for (int d = 0; d < D; d++) values[((size_t)(d / TC) * c->capacity + position) * TC + d % TC] = v[d];
@@ -235,11 +238,13 @@ static int run_length(const struct cached *c, int row, int end)
     return n;
 }
 
-/* Task: DECODE_ROWS rows, one key head.  A strip is made of consecutive rows, or of the query heads that share the keys. */
+/* Task: DECODE_ROWS rows, one key head.  A strip is made of consecutive rows, or of the query heads that share the
+ * keys. */
 static void cached_task(void *context, int i, int thread)
 {
     const struct cached *c = context;
-    int D = c->D, g = i % c->G, group = c->H / c->G, row = i / c->G * DECODE_ROWS, end = int_min(row + DECODE_ROWS, c->N);
+    int D = c->D, g = i % c->G, group = c->H / c->G;
+    int row = i / c->G * DECODE_ROWS, end = int_min(row + DECODE_ROWS, c->N);
     size_t ld = (size_t)(c->H + 2 * c->G) * D, ldy = (size_t)c->H * D;
     (void)thread;
     for (int n; row < end; row += n) {
@@ -248,7 +253,8 @@ static void cached_task(void *context, int i, int thread)
         if (!down) n = 1;
         for (int h = g * group, rows; h < (g + 1) * group; h += down ? 1 : rows) {
             rows = down ? n : int_min(TILE_ROWS, (g + 1) * group - h);
-            struct strip t = {.rows = rows, .D = D, .q = c->qkv + row * ld + (size_t)h * D, .ldq = down ? ld : (size_t)D,
+            struct strip t = {.rows = rows, .D = D, .q = c->qkv + row * ld + (size_t)h * D,
+                              .ldq = down ? ld : (size_t)D,
                               .y = c->y + row * ldy + (size_t)h * D, .ldy = down ? ldy : (size_t)D,
                               .position = c->positions[row], .position_step = down,
                               .slopes = c->slopes ? c->slopes + h : NULL, .slope_step = !down};
@@ -257,8 +263,8 @@ static void cached_task(void *context, int i, int thread)
     }
 }
 
-void attention_cached(act_t *y, act_t *cache, const act_t *qkv, const int *slots, const int *positions, const float *slopes,
-                      int N, int H, int G, int D, int n_slots, int capacity)
+void attention_cached(act_t *y, act_t *cache, const act_t *qkv, const int *slots, const int *positions,
+                      const float *slopes, int N, int H, int G, int D, int n_slots, int capacity)
 {
     assert(D >= 1 && D <= HEAD_MOST && H % G == 0);
     for (int i = 0; i < N; i++)

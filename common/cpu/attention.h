@@ -28,7 +28,8 @@ static inline void attention_pack_columns(float *to, const float *from, size_t l
 /* panel: floats from one panel to the next. */
 static inline void attention_pack_rows(float *to, size_t panel, const float *from, size_t ld, int n, int D)
 {
-    for (int d = 0; d < D; d += TILE_COLUMNS, to += panel) tile_pack_panel(to, from + d, ld, int_min(TILE_COLUMNS, D - d), n);
+    for (int d = 0; d < D; d += TILE_COLUMNS, to += panel)
+        tile_pack_panel(to, from + d, ld, int_min(TILE_COLUMNS, D - d), n);
 }
 
 #endif

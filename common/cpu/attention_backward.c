@@ -1,17 +1,19 @@
 /* attention_backward.c (CPU) - gradients of attention, without atomics: a task owns one query head of one sequence.
  *
- * For each block of keys, against each block of queries from it on, probabilities are made again from the scores and lse, and
- * five products follow: scores, dy v^T, dq, dk, dv.  Where query heads share keys each writes its dk and dv into work,
- * and they are added in ascending order of the heads.   Source: Dao et al. 2022, alg. 4. */
+ * For each block of keys, against each block of queries from it on, probabilities are made again from the scores and
+ * lse, and five products follow: scores, dy v^T, dq, dk, dv.  Where query heads share keys each writes its dk and dv
+ * into work, and they are added in ascending order of the heads.   Source: Dao et al. 2022, alg. 4. */
 #include "common/cpu/attention.h"
 #include "common/threads.h"
 
 #include <assert.h>
 
-enum { KEYS_MOST = 128, KEYS_LEAST = 32, QUERIES_MOST = 64, QUERIES_LEAST = 16, BLOCK_FLOATS = 8192, LD = KEYS_MOST + 16 };
+enum { KEYS_MOST = 128, KEYS_LEAST = 32, QUERIES_MOST = 64, QUERIES_LEAST = 16, BLOCK_FLOATS = 8192,
+      LD = KEYS_MOST + 16 };
 
 struct backward {
-    float *dqkv, *delta, *shared;               /* shared: (N,H,2D), dk and dv of each query head, where H > G; else NULL */
+    /* shared: (N,H,2D), dk and dv of each query head, where H > G; else NULL */
+    float *dqkv, *delta, *shared;
     const float *dy, *y, *lse, *qkv, *slopes;
     const int *offsets;
     int N, H, G, D, keys, queries;
@@ -31,7 +33,8 @@ struct query_head {                                   /* one head of one sequenc
 static size_t lay_out(struct query_head *t, float *at)
 {
     const struct backward *b = t->b;
-    size_t width = tile_round((size_t)b->D, TILE_COLUMNS), keys = (size_t)b->keys * width, queries = (size_t)b->queries * width;
+    size_t width = tile_round((size_t)b->D, TILE_COLUMNS);
+    size_t keys = (size_t)b->keys * width, queries = (size_t)b->queries * width;
     float *start = at;
     t->k_columns = at; at += keys;
     t->v_columns = at; at += keys;
@@ -59,7 +62,8 @@ static void put(float *to, size_t ld, const float *sums, int rows, int n, bool a
     }
 }
 
-/* Row i of the sequence against keys j..j+width-1:  p = exp(score - lse),  ds = p (dp - delta) / sqrt(D), 0 where masked. */
+/* Row i of the sequence against keys j..j+width-1:  p = exp(score - lse),  ds = p (dp - delta) / sqrt(D), 0 where
+ * masked. */
 static void probabilities(const struct query_head *t, float *p, float *ds, int i, int j, int width)
 {
     float lse = t->lse[(size_t)i * t->b->H], delta = t->delta[(size_t)i * t->b->H];
@@ -105,7 +109,8 @@ static void key_rows(const struct query_head *t, int m, int n, int late)
     int width = (int)tile_round((size_t)t->b->D, TILE_COLUMNS);
     float sums[TILE_ROWS * TILE_COLUMNS];
     for (int c = 0; c < n; c += TILE_ROWS) {
-        int rows = int_min(TILE_ROWS, n - c), from = int_max(0, c - late);      /* earlier queries do not see these keys */
+        /* earlier queries do not see these keys */
+        int rows = int_min(TILE_ROWS, n - c), from = int_max(0, c - late);
         if (from >= m) break;
         for (int d = 0; d < width; d += TILE_COLUMNS) {
             size_t at = (size_t)c * width + d, panel = (size_t)d * m + (size_t)from * TILE_COLUMNS;
@@ -193,8 +198,8 @@ size_t attention_backward_work(int max_N, int H, int G, int D)
     return (size_t)max_N * H * (H > G ? 2 * (size_t)D + 1 : 1);
 }
 
-void attention_backward(act_t *dqkv, const act_t *dy, const act_t *y, const float *lse, const act_t *qkv, const int *offsets,
-                        const float *slopes, float *work, int S, int N, int H, int G, int D)
+void attention_backward(act_t *dqkv, const act_t *dy, const act_t *y, const float *lse, const act_t *qkv,
+                        const int *offsets, const float *slopes, float *work, int S, int N, int H, int G, int D)
 {
     assert(D >= 1 && D <= HEAD_MOST && H % G == 0);
     struct backward b = {dqkv, work, H > G ? work + (size_t)N * H : NULL, dy, y, lse, qkv, slopes, offsets, N, H, G, D,

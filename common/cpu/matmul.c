@@ -1,7 +1,7 @@
 /* matmul.c (CPU) - one packed product for forward, input gradients and weight gradients.
  *
- * Every element is the sum, in ascending order, of chains over blocks of MATMUL_BLOCK along k (tile.h), whatever the shape,
- * the cut into tasks or the number of threads.  Accuracy is that of short chains; a row's bits are its own.
+ * Every element is the sum, in ascending order, of chains over blocks of MATMUL_BLOCK along k (tile.h), whatever the
+ * shape, the cut into tasks or the number of threads.  Accuracy is that of short chains; a row's bits are its own.
  *
  * Many rows:  a task is a rectangle of y.  Block by block along k it packs its rows of A into strips (second-level
  *             cache), and takes one panel of B at a time (first-level cache) across all strips.
@@ -30,17 +30,18 @@ struct product {                                    /* c (M,N) = a (M,K) b (K,N)
     int rows, columns, row_tasks;                   /* of a task; tasks that lie below one another */
 };
 
-/* Adds a tile of chains to what the blocks before gave; after the last block, bias and residual.  Every element by itself:
- * the two loops do the same arithmetic. */
-static void merge(const struct product *p, const float *sums, float *between, size_t ld, int i, int j, int rows, bool first,
-                  bool last)
+/* Adds a tile of chains to what the blocks before gave; after the last block, bias and residual.  Every element by
+ * itself: the two loops do the same arithmetic. */
+static void merge(const struct product *p, const float *sums, float *between, size_t ld, int i, int j, int rows,
+                  bool first, bool last)
 {
     int n = int_min(TILE_COLUMNS, p->N - j);
     for (int r = 0; r < rows; r++, sums += TILE_COLUMNS, between += ld) {
         size_t at = (size_t)(i + r) * p->N + j;
         const float *before = !first ? between : p->add ? p->c + at : NULL;
         float *to = last ? p->c + at : between;
-        const float *bias = last && p->bias ? p->bias + j : NULL, *residual = last && p->residual ? p->residual + at : NULL;
+        const float *bias = last && p->bias ? p->bias + j : NULL;
+        const float *residual = last && p->residual ? p->residual + at : NULL;
         int c = 0;
         for (; c + VW <= n; c += VW) {
             vf x = v_load(sums + c);
@@ -84,7 +85,8 @@ static void few_rows(const struct product *p, int j, struct scratch *s)
 /* Strips of TILE_ROWS rows from row i on, for steps k.. of the contraction. */
 static void pack_rows(float *to, const struct product *p, int i0, int i1, int k, int n)
 {
-    enum { STEPS = 8 };                             /* that many lines of a stay in the first-level cache across the strips */
+    /* that many lines of a stay in the first-level cache across the strips */
+    enum { STEPS = 8 };
     if (!p->a_columns) {
         for (int i = i0; i < i1; i += TILE_ROWS)
             tile_pack_strip(to + (i - i0) * n, p->a + (size_t)i * p->lda + k, p->lda, int_min(TILE_ROWS, i1 - i), n);
@@ -103,7 +105,8 @@ static void pack_rows(float *to, const struct product *p, int i0, int i1, int k,
 }
 
 /* Fetches what merge will read and write while the chains run. */
-static void fetch(const struct product *p, const float *between, size_t ld, int i, int j, int rows, bool first, bool last)
+static void fetch(const struct product *p, const float *between, size_t ld, int i, int j, int rows, bool first,
+                  bool last)
 {
     bool result = last || (first && p->add);
     const float *at = result ? p->c + (size_t)i * p->N + j : between;
@@ -133,7 +136,8 @@ static void rectangle(const struct product *p, int i0, int i1, int j0, int j1, s
             for (int i = i0; i < i1; i += TILE_ROWS) {
                 int rows = int_min(TILE_ROWS, i1 - i);
                 float *between = s->between + (size_t)(i - i0) * ld + (j - j0);
-                fetch_panel(p, j + TILE_COLUMNS, k, n * (i - i0) / (i1 - i0), n * int_min(i + rows - i0, i1 - i0) / (i1 - i0));
+                fetch_panel(p, j + TILE_COLUMNS, k, n * (i - i0) / (i1 - i0),
+                            n * int_min(i + rows - i0, i1 - i0) / (i1 - i0));
                 fetch(p, between, ld, i, j, rows, k == 0, k + n == p->K);
                 tile_columns(s->tile, TILE_COLUMNS, s->strips + (i - i0) * n, (size_t)rows, b, rows, n);
                 merge(p, s->tile, between, ld, i, j, rows, k == 0, k + n == p->K);
@@ -153,8 +157,8 @@ static void product_task(void *context, int number, int thread)
         for (; j < j1; j += TILE_COLUMNS) few_rows(p, j, &s);
 }
 
-/* Cuts the product into tasks: enough for the threads to even out, large enough that packing a row of A costs little and that
- * waking a thread is worth it. */
+/* Cuts the product into tasks: enough for the threads to even out, large enough that packing a row of A costs little
+ * and that waking a thread is worth it. */
 static void product(struct product *p)
 {
     if (p->M == 0 || p->N == 0) return;
@@ -164,7 +168,8 @@ static void product(struct product *p)
     int row_tasks = p->M > FEW ? (p->M + PRODUCT_ROWS - 1) / PRODUCT_ROWS : 1;
     p->rows = (int)tile_round((size_t)((p->M + row_tasks - 1) / row_tasks), TILE_ROWS);
     p->row_tasks = (p->M + p->rows - 1) / p->rows;
-    int column_tasks = int_max((wanted + p->row_tasks - 1) / p->row_tasks, (p->N + PRODUCT_COLUMNS - 1) / PRODUCT_COLUMNS);
+    int column_tasks = int_max((wanted + p->row_tasks - 1) / p->row_tasks,
+                               (p->N + PRODUCT_COLUMNS - 1) / PRODUCT_COLUMNS);
     p->columns = (int)tile_round((size_t)((p->N + column_tasks - 1) / column_tasks), TILE_COLUMNS);
     column_tasks = (p->N + p->columns - 1) / p->columns;
     threads_for(p->row_tasks * column_tasks, product_task, p);
@@ -189,8 +194,8 @@ void matmul_pack(act_t *packed, const float *weight, int out, int in)
     threads_for((out + TILE_COLUMNS - 1) / TILE_COLUMNS, pack_task, &p);
 }
 
-void matmul_forward(act_t *y, const act_t *x, const act_t *packed, const float *bias, const act_t *residual, int N, int out,
-                    int in)
+void matmul_forward(act_t *y, const act_t *x, const act_t *packed, const float *bias, const act_t *residual, int N,
+                    int out, int in)
 {
     product(&(struct product){.M = N, .N = out, .K = in, .a = x, .lda = (size_t)in, .b = packed, .packed = true, .c = y,
                               .bias = bias, .residual = residual});
@@ -198,7 +203,8 @@ void matmul_forward(act_t *y, const act_t *x, const act_t *packed, const float *
 
 void matmul_backward_input(act_t *dx, const act_t *dy, const float *weight, bool add, int N, int out, int in)
 {
-    product(&(struct product){.M = N, .N = in, .K = out, .a = dy, .lda = (size_t)out, .b = weight, .c = dx, .add = add});
+    product(&(struct product){.M = N, .N = in, .K = out, .a = dy, .lda = (size_t)out, .b = weight, .c = dx,
+                              .add = add});
 }
 
 struct column_sums { float *sums; const float *x; int rows, columns; };
@@ -221,7 +227,8 @@ static void column_sums_task(void *context, int i, int thread)
 void matmul_backward_weight(float *dweight, float *dbias, const act_t *dy, const act_t *x, int N, int out, int in)
 {
     if (N == 0) return;
-    product(&(struct product){.M = out, .N = in, .K = N, .a = dy, .lda = (size_t)out, .a_columns = true, .b = x, .c = dweight,
+    product(&(struct product){.M = out, .N = in, .K = N, .a = dy, .lda = (size_t)out, .a_columns = true, .b = x,
+                              .c = dweight,
                               .add = true});
     if (dbias) threads_for((out + SUM_COLUMNS - 1) / SUM_COLUMNS, column_sums_task,
                            &(struct column_sums){dbias, dy, N, out});

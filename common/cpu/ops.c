@@ -2,7 +2,8 @@
 #include "common/cpu/scratch.h"
 #include "common/threads.h"
 
-_Static_assert(SCRATCH_STRIPS + SCRATCH_PANEL + SCRATCH_TILE + SCRATCH_BETWEEN <= SCRATCH_ATTENTION, "products fit the scratch");
+_Static_assert(SCRATCH_STRIPS + SCRATCH_PANEL + SCRATCH_TILE + SCRATCH_BETWEEN <= SCRATCH_ATTENTION,
+               "products fit the scratch");
 
 static struct { float *base; int threads; } all;
 
@@ -14,7 +15,8 @@ void ops_open(struct memory *memory)
 
 struct scratch scratch_of(int thread)
 {
-    if (!all.base || thread >= all.threads) die("thread %d works, but ops_open took scratch for %d", thread, all.threads);
+    if (!all.base || thread >= all.threads)
+        die("thread %d works, but ops_open took scratch for %d", thread, all.threads);
     struct scratch s = {.attention = all.base + (size_t)thread * SCRATCH_ATTENTION};
     s.strips = s.attention;
     s.panel = s.strips + SCRATCH_STRIPS;

@@ -6,7 +6,8 @@
 #include "common/ops.h"
 
 enum {
-    PRODUCT_STRIPS = 256 / TILE_ROWS,               /* of A in a task; its blocks fill a part of the second-level cache */
+    /* of A in a task; its blocks fill a part of the second-level cache */
+    PRODUCT_STRIPS = 256 / TILE_ROWS,
     PRODUCT_COLUMNS = 384,                          /* of the rectangle of a task */
 };
 

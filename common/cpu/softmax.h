@@ -1,5 +1,5 @@
-/* softmax.h - one row of logits, for the loss and for sampling alike.  Compiled once (softmax.c), so that both get the same
- * bits: PPO's first ratio is exactly 1 because of it. */
+/* softmax.h - one row of logits, for the loss and for sampling alike.  Compiled once (softmax.c), so that both get the
+ * same bits: PPO's first ratio is exactly 1 because of it. */
 #ifndef QUARTET_SOFTMAX_H
 #define QUARTET_SOFTMAX_H
 
@@ -8,8 +8,8 @@ struct softmax { float max; double sum, weighted; };    /* sum of e, and of e * 
 /* z = z / temperature in place, then what is said above.   z (V)   temperature > 0, V >= 1 */
 struct softmax softmax_row(float *z, int V, float temperature);
 
-/* log p(token) = z[token] - max - log(sum), never above 0;  entropy = log(sum) - weighted / sum.  Computed in double and
- * rounded once. */
+/* log p(token) = z[token] - max - log(sum), never above 0;  entropy = log(sum) - weighted / sum.  Computed in double
+ * and rounded once. */
 float softmax_logprob(const struct softmax *s, const float *z, int token);
 float softmax_entropy(const struct softmax *s);
 

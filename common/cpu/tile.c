@@ -1,11 +1,13 @@
-/* tile.c (CPU) - see tile.h.  One template, inlined for every number of rows, so that all sums live in registers.  Vectors of
- * b are pinned by an empty asm: gcc 12 otherwise folds the load into every multiply-add, twelve loads instead of one. */
+/* tile.c (CPU) - see tile.h.  One template, inlined for every number of rows, so that all sums live in registers.
+ * Vectors of b are pinned by an empty asm: gcc 12 otherwise folds the load into every multiply-add, twelve loads
+ * instead of one. */
 #include "common/cpu/tile.h"
 
-enum { AHEAD = 64, HARDWARE_ROWS = 4 };     /* steps of b to fetch ahead; with few rows the hardware's own fetching does best */
+/* steps of b to fetch ahead; with few rows the hardware's own fetching does best */
+enum { AHEAD = 64, HARDWARE_ROWS = 4 };
 
-INLINE void chains(const int rows, const bool columns, float *out, size_t ldo, const float *a, size_t lda, const float *b,
-                   int n)
+INLINE void chains(const int rows, const bool columns, float *out, size_t ldo, const float *a, size_t lda,
+                   const float *b, int n)
 {
     vf sum[TILE_ROWS][2];
 #pragma GCC unroll 16
@@ -13,7 +15,8 @@ INLINE void chains(const int rows, const bool columns, float *out, size_t ldo, c
 #pragma GCC unroll 4
     for (int k = 0; k < n; k++) {
         if (rows > HARDWARE_ROWS)
-            for (int line = 0; line < TILE_COLUMNS; line += 16) __builtin_prefetch(b + AHEAD * TILE_COLUMNS + line, 0, 2);
+            for (int line = 0; line < TILE_COLUMNS; line += 16)
+                __builtin_prefetch(b + AHEAD * TILE_COLUMNS + line, 0, 2);
         vf b0 = v_pin(v_load(b)), b1 = v_pin(v_load(b + VW));
 #pragma GCC unroll 16
         for (int r = 0; r < rows; r++) {
@@ -31,7 +34,8 @@ INLINE void chains(const int rows, const bool columns, float *out, size_t ldo, c
     }
 }
 
-INLINE void choose(const bool columns, float *out, size_t ldo, const float *a, size_t lda, const float *b, int rows, int n)
+INLINE void choose(const bool columns, float *out, size_t ldo, const float *a, size_t lda, const float *b, int rows,
+                   int n)
 {
     switch (rows) {
     case 1: chains(1, columns, out, ldo, a, lda, b, n); break;
@@ -62,7 +66,8 @@ typedef float v4 __attribute__((vector_size(16), aligned(4), may_alias));
 /* to[k * ldt + r] = from[r * ldf + k] for a 4 x 4 square. */
 INLINE void transpose4(float *to, size_t ldt, const float *from, size_t ldf)
 {
-    v4 a = *(const v4 *)from, b = *(const v4 *)(from + ldf), c = *(const v4 *)(from + 2 * ldf), d = *(const v4 *)(from + 3 * ldf);
+    v4 a = *(const v4 *)from, b = *(const v4 *)(from + ldf);
+    v4 c = *(const v4 *)(from + 2 * ldf), d = *(const v4 *)(from + 3 * ldf);
     v4 ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
     v4 cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5), cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
     *(v4 *)to = __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5);
@@ -95,7 +100,8 @@ void tile_pack_transposed(float *to, const float *from, size_t ld, int columns, 
     for (int k = 0; k < n; k += PIECE) {
         float *piece = to + (size_t)k * TILE_COLUMNS;
         int length = n - k < PIECE ? n - k : PIECE;
-        for (int c = 0; c < columns && k + PIECE < n; c++)              /* the next piece: too many streams for the hardware */
+        /* the next piece: too many streams for the hardware */
+        for (int c = 0; c < columns && k + PIECE < n; c++)
             for (int line = 0; line < PIECE; line += 16) __builtin_prefetch(from + (size_t)c * ld + k + PIECE + line);
         if (columns < TILE_COLUMNS) memset(piece, 0, (size_t)length * TILE_COLUMNS * sizeof *to);
         transpose(piece, TILE_COLUMNS, from + k, ld, columns, length);

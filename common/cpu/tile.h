@@ -16,7 +16,8 @@ enum {
     TILE_ROWS = VECTOR_REGISTERS >= 32 ? 8 : 6,     /* with 32 registers 12 fit, but gcc copies some of them around */
 };
 
-/* a(r, k) = a[r * lda + k]: rows as they lie.   a(r, k) = a[k * lda + r]: columns, or a packed strip with lda = rows. */
+/* tile_rows: a(r, k) = a[r * lda + k], rows as they lie.
+ * tile_columns: a(r, k) = a[k * lda + r], columns, or a packed strip with lda = rows. */
 void tile_rows(float *out, size_t ldo, const float *a, size_t lda, const float *b, int rows, int n);
 void tile_columns(float *out, size_t ldo, const float *a, size_t lda, const float *b, int rows, int n);
 

@@ -1,6 +1,6 @@
-/* token_loss.c (CPU) - the vocabulary head by chunks of rows: product, softmax and loss, gradient in place of the logits, two
- * products back.  A chunk is a multiple of MATMUL_BLOCK rows, so that the bits of dweight are those of one product over all
- * rows; and as large as memory bandwidth asks (dweight is read and written once a chunk). */
+/* token_loss.c (CPU) - the vocabulary head by chunks of rows: product, softmax and loss, gradient in place of the
+ * logits, two products back.  A chunk is a multiple of MATMUL_BLOCK rows, so that the bits of dweight are those of one
+ * product over all rows; and as large as memory bandwidth asks (dweight is read and written once a chunk). */
 #include "common/cpu/softmax.h"
 #include "common/ops.h"
 #include "common/threads.h"
@@ -31,7 +31,8 @@ struct chunk {
 };
 
 /* The clipped policy loss of one row; *slope = d loss / d logprob. */
-static double policy_loss(double *slope, double logprob, double old_logprob, double advantage, const struct token_loss *l)
+static double policy_loss(double *slope, double logprob, double old_logprob, double advantage,
+                          const struct token_loss *l)
 {
     double difference = logprob - old_logprob, ratio = exp(fmin(fmax(difference, -20), 20));
     double clipped = fmin(fmax(ratio, 1 - (double)l->clip_low), 1 + (double)l->clip_high);
@@ -73,8 +74,9 @@ static void row_task(void *context, int i, int thread)
     }
 }
 
-void token_loss(float *logprobs, float *entropy, float *losses, act_t *dh, float *dweight, const act_t *h, const int *targets,
-                const act_t *packed, const float *weight, const struct token_loss *loss, float *work, int n, int C, int V)
+void token_loss(float *logprobs, float *entropy, float *losses, act_t *dh, float *dweight, const act_t *h,
+                const int *targets, const act_t *packed, const float *weight, const struct token_loss *loss, float *work,
+                int n, int C, int V)
 {
     assert(loss->temperature > 0 && !dh == !dweight && (loss->kind != LOSS_LOGPROBS || !dh));
     int rows = chunk_rows(V);
@@ -82,7 +84,8 @@ void token_loss(float *logprobs, float *entropy, float *losses, act_t *dh, float
         int m = int_min(rows, n - i);
         matmul_forward(work, h + (size_t)i * C, packed, NULL, NULL, m, V, C);
         struct chunk c = {logprobs + i, entropy ? entropy + i : NULL, losses ? losses + i : NULL, work, targets + i,
-                          loss->old_logprobs ? loss->old_logprobs + i : NULL, loss->advantages ? loss->advantages + i : NULL,
+                          loss->old_logprobs ? loss->old_logprobs + i : NULL,
+                          loss->advantages ? loss->advantages + i : NULL,
                           loss, dh != NULL, V};
         threads_for(m, row_task, &c);
         if (!dh) continue;

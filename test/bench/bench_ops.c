@@ -1,6 +1,6 @@
-/* bench_ops.c - speed of products, attention and the loss head, each as a ratio to what this machine can do in the same run:
- * multiply-adds from registers, bytes from memory, and OpenBLAS where it is installed.  Medians of a few runs; on a shared
- * machine ratios mean something, seconds do not.     bench_ops [threads] */
+/* bench_ops.c - speed of products, attention and the loss head, each as a ratio to what this machine can do in the same
+ * run: multiply-adds from registers, bytes from memory, and OpenBLAS where it is installed.  Medians of a few runs; on
+ * a shared machine ratios mean something, seconds do not.     bench_ops [threads] */
 #include "common/device.h"
 #include "common/ops.h"
 #include "common/threads.h"
@@ -80,8 +80,8 @@ static double bandwidth(bool triad)
 
 /* ---- products ---- */
 
-typedef void sgemm(int order, int transpose_a, int transpose_b, int m, int n, int k, float alpha, const float *a, int lda,
-                   const float *b, int ldb, float beta, float *c, int ldc);
+typedef void sgemm(int order, int transpose_a, int transpose_b, int m, int n, int k, float alpha, const float *a,
+                   int lda, const float *b, int ldb, float beta, float *c, int ldc);
 enum { ROW_MAJOR = 101, PLAIN = 111, TRANSPOSED = 112 };
 
 struct product {
@@ -117,13 +117,15 @@ static sgemm *open_blas(void)
     return (sgemm *)dlsym(library, "cblas_sgemm");
 }
 
-static const int shapes[][2] = {{2304, 768}, {768, 768}, {3072, 768}, {768, 3072}, {50257, 768}};   /* out, in: GPT-2 124M */
+/* out, in: GPT-2 124M */
+static const int shapes[][2] = {{2304, 768}, {768, 768}, {3072, 768}, {768, 3072}, {50257, 768}};
 enum { SHAPES = sizeof shapes / sizeof shapes[0] };
 
 static struct product product_open(int N, int out, int in, sgemm *blas)
 {
     size_t n = (size_t)N, o = (size_t)out, i = (size_t)in;
-    struct product p = {FORWARD, N, out, in, numbers(n * i), numbers(o * i), device_alloc(matmul_packed_elements(out, in) * 4),
+    struct product p = {FORWARD, N, out, in, numbers(n * i), numbers(o * i),
+                        device_alloc(matmul_packed_elements(out, in) * 4),
                         numbers(n * o), numbers(o * i), blas};
     matmul_pack(p.packed, p.w, out, in);
     return p;
@@ -132,7 +134,8 @@ static struct product product_open(int N, int out, int in, sgemm *blas)
 static void product_close(struct product *p)
 {
     size_t n = (size_t)p->N, o = (size_t)p->out, i = (size_t)p->in;
-    device_free(p->x, n * i * 4), device_free(p->w, o * i * 4), device_free(p->y, n * o * 4), device_free(p->dw, o * i * 4);
+    device_free(p->x, n * i * 4), device_free(p->w, o * i * 4), device_free(p->y, n * o * 4),
+        device_free(p->dw, o * i * 4);
     device_free(p->packed, matmul_packed_elements(p->out, p->in) * 4);
 }
 
@@ -163,13 +166,14 @@ static void bench_training(double peak, sgemm *blas)
                 double other, work = 2.0 * p.N * p.out * p.in;
                 p.kind = kind;
                 double seconds = compare(&p, &other);
-                printf("  %-8s N %4d %5d -> %5d: %6.1f GF %3.0f %%", name[kind], p.N, p.in, p.out, 1e-9 * work / seconds,
-                       100 * work / seconds / peak);
+                printf("  %-8s N %4d %5d -> %5d: %6.1f GF %3.0f %%", name[kind], p.N, p.in, p.out,
+                       1e-9 * work / seconds, 100 * work / seconds / peak);
                 print_blas(seconds, other);
                 ours += seconds, theirs += other, flops += work;
                 product_close(&p);
             }
-            printf("  %-8s N %4d together     : %6.1f GF %3.0f %%", name[kind], N, 1e-9 * flops / ours, 100 * flops / ours / peak);
+            printf("  %-8s N %4d together     : %6.1f GF %3.0f %%", name[kind], N, 1e-9 * flops / ours,
+                   100 * flops / ours / peak);
             print_blas(ours, theirs);
         }
 }
@@ -233,7 +237,8 @@ static void attention_run(void *context)
 {
     struct attention *a = context;
     if (!a->backward) attention_forward(a->y, a->lse, a->qkv, a->offsets, NULL, a->S, a->N, a->H, a->G, a->D);
-    else attention_backward(a->dqkv, a->dy, a->y, a->lse, a->qkv, a->offsets, NULL, a->work, a->S, a->N, a->H, a->G, a->D);
+    else attention_backward(a->dqkv, a->dy, a->y, a->lse, a->qkv, a->offsets, NULL, a->work, a->S, a->N, a->H, a->G,
+                            a->D);
 }
 
 static void attention_line(int T, int S, int H, int G, int D, double peak)
@@ -243,14 +248,17 @@ static void attention_line(int T, int S, int H, int G, int D, double peak)
     struct attention a = {numbers(narrow), numbers(N * H), numbers(wide), numbers(narrow), numbers(wide), numbers(work),
                           host_alloc((size_t)S + 1, sizeof(int)), S, (int)N, H, G, D, false};
     for (int s = 0; s <= S; s++) a.offsets[s] = s * T;
-    double flops = 4.0 * D * H * S * ((double)T * (T + 1) / 2);     /* two products over the pairs that are not masked */
+    /* two products over the pairs that are not masked */
+    double flops = 4.0 * D * H * S * ((double)T * (T + 1) / 2);
     double forward = seconds_of(attention_run, &a);
     a.backward = true;
     double backward = seconds_of(attention_run, &a);
-    printf("  %4d x T %4d, %2d/%2d heads x %3d: forward %6.1f GF %3.0f %%   backward %6.1f GF %3.0f %%, %.2f x forward\n", S, T, H,
-           G, D, 1e-9 * flops / forward, 100 * flops / forward / peak, 2.5e-9 * flops / backward,
+    printf("  %4d x T %4d, %2d/%2d heads x %3d: forward %6.1f GF %3.0f %%   ", S, T, H, G, D, 1e-9 * flops / forward,
+           100 * flops / forward / peak);
+    printf("backward %6.1f GF %3.0f %%, %.2f x forward\n", 2.5e-9 * flops / backward,
            250 * flops / backward / peak, backward / forward);
-    device_free(a.y, narrow * 4), device_free(a.lse, N * H * 4), device_free(a.qkv, wide * 4), device_free(a.dy, narrow * 4);
+    device_free(a.y, narrow * 4), device_free(a.lse, N * H * 4), device_free(a.qkv, wide * 4),
+        device_free(a.dy, narrow * 4);
     device_free(a.dqkv, wide * 4), device_free(a.work, work * 4), free(a.offsets);
 }
 
@@ -272,7 +280,8 @@ static void loss_run(void *context)
 {
     struct loss *t = context;
     struct token_loss l = {.kind = LOSS_CROSS_ENTROPY, .temperature = 1, .scale = 1};
-    token_loss(t->logprobs, NULL, NULL, t->dh, t->dweight, t->h, t->targets, t->packed, t->weight, &l, t->work, t->n, t->C, t->V);
+    token_loss(t->logprobs, NULL, NULL, t->dh, t->dweight, t->h, t->targets, t->packed, t->weight, &l, t->work, t->n,
+               t->C, t->V);
 }
 
 static void bench_loss(double peak)
@@ -280,12 +289,15 @@ static void bench_loss(double peak)
     int n = 1024, C = 768, V = 50257;
     size_t work = token_loss_work(n, C, V), matrix = (size_t)V * C, rows = (size_t)n * C;
     struct loss t = {numbers((size_t)n), numbers(rows), numbers(matrix), numbers(rows), numbers(matrix),
-                     device_alloc(matmul_packed_elements(V, C) * 4), numbers(work), host_alloc((size_t)n, sizeof(int)), n, C, V};
+                     device_alloc(matmul_packed_elements(V, C) * 4), numbers(work), host_alloc((size_t)n, sizeof(int)),
+                         n, C, V};
     matmul_pack(t.packed, t.weight, V, C);
     double flops = 6.0 * n * C * V, seconds = seconds_of(loss_run, &t);
-    printf("\nloss head, %d rows of %d: %.1f GF, %.0f %% of peak\n", n, V, 1e-9 * flops / seconds, 100 * flops / seconds / peak);
+    printf("\nloss head, %d rows of %d: %.1f GF, %.0f %% of peak\n", n, V, 1e-9 * flops / seconds,
+           100 * flops / seconds / peak);
     device_free(t.logprobs, (size_t)n * 4), device_free(t.dh, rows * 4), device_free(t.dweight, matrix * 4);
-    device_free(t.h, rows * 4), device_free(t.weight, matrix * 4), device_free(t.packed, matmul_packed_elements(V, C) * 4);
+    device_free(t.h, rows * 4), device_free(t.weight, matrix * 4),
+        device_free(t.packed, matmul_packed_elements(V, C) * 4);
     device_free(t.work, work * 4), free(t.targets);
 }
 
