@@ -38,9 +38,10 @@ int chat_bind(struct chat *c, enum chat_template template, const struct tokenize
         if (!*text) continue;
         int id = tokenizer_special(t, text);
         if (id < 0)
-            return fail(error, EXIT_MISMATCH, "the chat template %s needs the special token %s, which this model's tokenizer does "
-                        "not have (fine-tune the model with bin/sft --template %s, which adds it)", list[template].name, text,
-                        list[template].name);
+            return fail(error, EXIT_MISMATCH,
+                        "the chat template %s needs the special token %s, which this model's tokenizer does "
+                        "not have (fine-tune the model with bin/sft --template %s, which adds it)",
+                        list[template].name, text, list[template].name);
         *(i == BOS ? &new.bos : i == END ? &new.end : &new.control[i - CONTROL]) = id;
     }
     *c = new;
@@ -51,7 +52,8 @@ void chat_open(struct chat *c, enum chat_template template, struct tokenizer *t)
 {
     for (int i = 0; i < TOKENS && list[template].token[i]; i++)
         if (*list[template].token[i]) tokenizer_add_special(t, list[template].token[i]);
-    if (chat_bind(c, template, t, NULL) != 0) die("a special token of the template %s was added and is not there", list[template].name);
+    if (chat_bind(c, template, t, NULL) != 0)
+        die("a special token of the template %s was added and is not there", list[template].name);
 }
 
 void chat_write(const struct chat *c, struct kv *kv)
@@ -67,17 +69,21 @@ int chat_read(struct chat *c, const struct kv *kv, const struct tokenizer *t, st
     const int64_t *stop;
     size_t n = 0;
     int got = kv_get_text(kv, "template", &name), template = TEMPLATE_QUARTET;
-    if (got == 0) return fail(error, EXIT_MISMATCH, "this model has no chat template: it was not fine-tuned on dialogues (bin/sft does that)");
+    if (got == 0)
+        return fail(error, EXIT_MISMATCH,
+                    "this model has no chat template: it was not fine-tuned on dialogues (bin/sft does that)");
     if (got < 0) return fail(error, EXIT_DATA, "CHAT: the key template is not a text");
     while (template < TEMPLATES && strcmp(list[template].name, name) != 0) template++;
     char shown[64];
     if (template == TEMPLATES)
-        return fail(error, EXIT_DATA, "CHAT: unknown template '%s' (expected %s)", text_escape(shown, sizeof shown, name, strlen(name)),
+        return fail(error, EXIT_DATA, "CHAT: unknown template '%s' (expected %s)",
+                    text_escape(shown, sizeof shown, name, strlen(name)),
                     CHAT_TEMPLATES);
     struct chat new;
     if (chat_bind(&new, (enum chat_template)template, t, error) != 0) return -1;
     if (kv_get_i64s(kv, "stop", &stop, &n) != 1 || n == 0 || stop[0] != new.end)
-        return fail(error, EXIT_DATA, "CHAT: the key stop should begin with %d, the id of the template's end token", new.end);
+        return fail(error, EXIT_DATA, "CHAT: the key stop should begin with %d, the id of the template's end token",
+                    new.end);
     *c = new;
     return 0;
 }
@@ -102,7 +108,10 @@ static void mark(struct render *r, bool trained)
     }
 }
 
-static void put(struct render *r, const char *text) { tokenizer_encode(r->ids, r->chat->tokenizer, text, strlen(text)); }
+static void put(struct render *r, const char *text)
+{
+    tokenizer_encode(r->ids, r->chat->tokenizer, text, strlen(text));
+}
 
 static const char *chatml_role(enum chat_role role)
 {
@@ -121,7 +130,8 @@ static const char *alpaca_preamble(bool input)
 {
     return input ? "Below is an instruction that describes a task, paired with an input that provides further context. "
                    "Write a response that appropriately completes the request."
-                 : "Below is an instruction that describes a task. Write a response that appropriately completes the request.";
+                 : "Below is an instruction that describes a task. "
+                   "Write a response that appropriately completes the request.";
 }
 
 static const char *vicuna_preamble(void)
@@ -159,7 +169,8 @@ static void put_before(struct render *r, enum chat_role role, const struct messa
     case TEMPLATE_VICUNA:
         if (role == ROLE_SYSTEM) break;
         if (first) put(r, vicuna_preamble());
-        put(r, role == ROLE_ASSISTANT ? " ASSISTANT: " : r->ids->id[r->ids->count - 1] != c->end ? " USER: " : "USER: ");
+        if (role == ROLE_ASSISTANT) put(r, " ASSISTANT: ");
+        else put(r, r->ids->id[r->ids->count - 1] == c->end ? "USER: " : " USER: ");
         break;
     }
 }
@@ -176,7 +187,10 @@ static void put_content(struct render *r, const struct message *m)
     }
 }
 
-static bool ends_every_turn(enum chat_template template) { return template != TEMPLATE_ALPACA && template != TEMPLATE_VICUNA; }
+static bool ends_every_turn(enum chat_template template)
+{
+    return template != TEMPLATE_ALPACA && template != TEMPLATE_VICUNA;
+}
 
 void chat_render(const struct chat *c, const struct dialogue *d, enum chat_train train, bool prompt, struct ids *ids,
                  struct bytes *mask, struct ids *turn_ends)

@@ -20,7 +20,8 @@ void dialogue_add(struct dialogue *d, enum chat_role role, const char *content, 
 void dialogue_pop(struct dialogue *d);          /* removes the last message */
 void dialogue_free(struct dialogue *d);         /* leaves {0} */
 
-enum chat_template { TEMPLATE_NONE = 0 /* plain text: no dialogue is rendered */, TEMPLATE_QUARTET = 1, TEMPLATE_CHATML, TEMPLATE_LLAMA3, TEMPLATE_ALPACA, TEMPLATE_VICUNA };
+enum chat_template { TEMPLATE_NONE = 0 /* plain text: no dialogue is rendered */, TEMPLATE_QUARTET = 1, TEMPLATE_CHATML,
+                    TEMPLATE_LLAMA3, TEMPLATE_ALPACA, TEMPLATE_VICUNA };
 #define CHAT_TEMPLATES "quartet|chatml|llama3|alpaca|vicuna"
 const char *chat_template_name(enum chat_template template);
 

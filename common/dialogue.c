@@ -108,7 +108,8 @@ static int role_from(enum chat_role *role, json_t *value, struct error *error)
         {"chatgpt", ROLE_ASSISTANT}, {"bard", ROLE_ASSISTANT}, {"bing", ROLE_ASSISTANT},
         {"tool", ROLE_TOOL}, {"function", ROLE_TOOL}, {"observation", ROLE_TOOL}, {"ipython", ROLE_TOOL},
     };
-    if (!json_is_string(value)) return fail(error, EXIT_DATA, "a message without a role (expected the key \"role\" or \"from\")");
+    if (!json_is_string(value))
+        return fail(error, EXIT_DATA, "a message without a role (expected the key \"role\" or \"from\")");
     const char *name = json_string_value(value);
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strcasecmp(name, known[i].name) == 0) {
@@ -134,11 +135,14 @@ static int content_from(struct bytes *out, json_t *value, struct error *error)
         bytes_add(out, json_string_value(value), json_string_length(value));
         return 0;
     }
-    if (!json_is_array(value)) return fail(error, EXIT_DATA, "a message without text (expected \"content\" or \"value\" to be a string)");
+    if (!json_is_array(value))
+        return fail(error, EXIT_DATA, "a message without text (expected \"content\" or \"value\" to be a string)");
     for (size_t i = 0; i < json_array_size(value); i++) {
         json_t *part = json_array_get(value, i);
         json_t *text = json_is_string(part) ? part : either(part, "text", "value");
-        if (!json_is_string(text)) return fail(error, EXIT_DATA, "a message has a part that is not text (expected {\"type\": \"text\", \"text\": ...})");
+        if (!json_is_string(text))
+            return fail(error, EXIT_DATA,
+                        "a message has a part that is not text (expected {\"type\": \"text\", \"text\": ...})");
         bytes_add(out, json_string_value(text), json_string_length(text));
     }
     return 0;
@@ -148,7 +152,8 @@ static int add_message(struct dialogue *d, json_t *message, struct error *error)
 {
     enum chat_role role = ROLE_USER;
     struct bytes content = {0};
-    if (!json_is_object(message)) return fail(error, EXIT_DATA, "a message that is not an object (expected {\"role\": ..., \"content\": ...})");
+    if (!json_is_object(message))
+        return fail(error, EXIT_DATA, "a message that is not an object (expected {\"role\": ..., \"content\": ...})");
     json_t *text = either(message, "content", "value");
     if (role_from(&role, either(message, "role", "from"), error) != 0) return -1;
     if (!text) return fail(error, EXIT_DATA, "a message without \"content\" (or \"value\")");
@@ -211,10 +216,12 @@ static int add_list(struct dialogue *d, json_t *row, struct error *error)
 /* Instruction and input are one user message; the answer may hide in the first of "instances" (self-instruct's seed tasks). */
 static int add_alpaca(struct dialogue *d, json_t *row, struct error *error)
 {
-    json_t *instruction = json_object_get(row, "instruction"), *instance = json_array_get(json_object_get(row, "instances"), 0);
-    json_t *source = instance ? instance : row, *input = json_object_get(source, "input"), *output = json_object_get(source, "output");
+    json_t *instruction = json_object_get(row, "instruction");
+    json_t *instance = json_array_get(json_object_get(row, "instances"), 0), *source = instance ? instance : row;
+    json_t *input = json_object_get(source, "input"), *output = json_object_get(source, "output");
     if (!json_is_string(instruction)) return fail(error, EXIT_DATA, "expected the key \"instruction\" to be a string");
-    if (input && !json_is_string(input) && !json_is_null(input)) return fail(error, EXIT_DATA, "expected the key \"input\" to be a string");
+    if (input && !json_is_string(input) && !json_is_null(input))
+        return fail(error, EXIT_DATA, "expected the key \"input\" to be a string");
     if (output && !json_is_string(output)) return fail(error, EXIT_DATA, "expected the key \"output\" to be a string");
     add_turn(d, ROLE_USER, json_string_value(instruction), json_string_length(instruction));
     if (input && json_string_length(input) > 0) {
@@ -231,7 +238,9 @@ static int add_prompt(struct dialogue *d, json_t *row, struct error *error)
 {
     json_t *prompt, *answer;
     const char *key = first_key(&prompt, row, prompt_key);
-    if (!key) return fail(error, EXIT_DATA, "expected the key \"prompt\" (or question, query) with \"response\" (or completion, output, answer)");
+    if (!key)
+        return fail(error, EXIT_DATA, "expected the key \"prompt\" (or question, query) with \"response\" (or completion, "
+                    "output, answer)");
     if (strcmp(key, "turns") == 0) prompt = json_array_get(prompt, 0);
     if (dialogue_add_messages(d, prompt, ROLE_USER, error) != 0) return fail_in(error, "%s", key);
     key = first_key(&answer, row, answer_key);
@@ -253,7 +262,8 @@ static int add_row(struct dialogue *d, json_t *row, enum chat_format format, str
     case FORMAT_PROMPT: return add_prompt(d, row, error);
     case FORMAT_AUTO: break;
     }
-    return fail(error, EXIT_DATA, "not a dialogue: expected one of the keys messages, conversations, instruction, prompt, question");
+    return fail(error, EXIT_DATA,
+                "not a dialogue: expected one of the keys messages, conversations, instruction, prompt, question");
 }
 
 int dialogue_from_json(struct dialogue *d, json_t *row, enum chat_format format, struct error *error)

@@ -2,7 +2,8 @@
  * tokens shows as the bytes it is. */
 #include "common/show.h"
 
-void show_tokens(struct bytes *out, const struct tokenizer *t, const int *id, const uint8_t *trained, size_t n, bool colour)
+void show_tokens(struct bytes *out, const struct tokenizer *t, const int *id, const uint8_t *trained, size_t n,
+                 bool colour)
 {
     const char *open = colour ? "\033[32m" : "[", *close = colour ? "\033[0m" : "]";
     for (size_t i = 0; i < n; i++) {

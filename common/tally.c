@@ -25,5 +25,6 @@ uint64_t tally_get(const struct tally *t, const char *what)
 
 void tally_print(struct bytes *out, const struct tally *t)
 {
-    for (int i = 0; i < t->count; i++) bytes_text(out, "%8llu  %s\n", (unsigned long long)t->line[i].n, t->line[i].what);
+    for (int i = 0; i < t->count; i++)
+        bytes_text(out, "%8llu  %s\n", (unsigned long long)t->line[i].n, t->line[i].what);
 }

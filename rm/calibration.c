@@ -17,7 +17,8 @@ void calibrate(struct calibration *c, const struct judged *pair, size_t n)
 {
     *c = (struct calibration){.pairs = (int64_t)n};
     for (size_t i = 0; i < n; i++) {
-        double d = pair[i].d, correct = d > 0 ? 1 : d < 0 ? 0 : 0.5, confidence = sigmoid(fabs(d)), surprise = 1 - sigmoid(d);
+        double d = pair[i].d, correct = d > 0 ? 1 : d < 0 ? 0 : 0.5;
+        double confidence = sigmoid(fabs(d)), surprise = 1 - sigmoid(d);
         int bin = (int)((confidence - 0.5) * 2 * CALIBRATION_BINS), margin = 0;
         int longer = pair[i].better_length - pair[i].worse_length;
         while (fabs(d) >= margin_edge[margin] && margin < MARGIN_BINS - 1) margin++;
@@ -52,7 +53,8 @@ double correlation(const double *x, const double *y, size_t n)
 static void print_row(struct bytes *out, const char *name, const struct calibration_bin *b)
 {
     if (b->n > 0)
-        bytes_text(out, "  %-10s %7lld  %10.3f  %10.3f\n", name, (long long)b->n, b->confidence / (double)b->n, b->correct / (double)b->n);
+        bytes_text(out, "  %-10s %7lld  %10.3f  %10.3f\n", name, (long long)b->n, b->confidence / (double)b->n,
+                   b->correct / (double)b->n);
 }
 
 void calibration_print(struct bytes *out, const struct calibration *c)

@@ -42,7 +42,8 @@ static const char *tidy(struct ranking *r, bool compare, struct tally *changed)
     if (fault) return fault;
     if (p->message[p->count - 1].role == ROLE_ASSISTANT) return "a prompt that ends with an answer";
     for (int i = r->answers.count - 1; i >= 0; i--) {
-        if (message_cut_end_mark(&r->answers.message[i])) tally_add(changed, "answers that ended in an end mark written as text, removed", 1);
+        if (message_cut_end_mark(&r->answers.message[i]))
+            tally_add(changed, "answers that ended in an end mark written as text, removed", 1);
         if (!compare || !message_blank(&r->answers.message[i])) continue;
         remove_answer(r, i);
         tally_add(changed, "empty answers left out", 1);
@@ -77,8 +78,8 @@ static int count_prompt(const struct chat *chat, const struct dialogue *prompt)
     return n;
 }
 
-const char *ranking_tokens(struct ids *ids, struct ids *ends, int *prompt, struct ranking *r, const struct chat *chat, int limit,
-                           bool compare, struct tally *changed)
+const char *ranking_tokens(struct ids *ids, struct ids *ends, int *prompt, struct ranking *r, const struct chat *chat,
+                           int limit, bool compare, struct tally *changed)
 {
     const char *why = tidy(r, compare, changed);
     int longest = 0, cuts = 0;
@@ -94,7 +95,8 @@ const char *ranking_tokens(struct ids *ids, struct ids *ends, int *prompt, struc
         *prompt = count_prompt(chat, &r->prompt);
         cuts++;
     }
-    if (*prompt + int_min(longest, limit / 4) > limit) return "too long: the last question leaves no room for an answer";
+    if (*prompt + int_min(longest, limit / 4) > limit)
+        return "too long: the last question leaves no room for an answer";
     if (cuts > 0) tally_add(changed, "prompts that lost their earliest turns: too long", 1);
     ids->count = ends->count = 0;
     for (int i = 0; i < r->answers.count; i++) {
@@ -133,7 +135,8 @@ static void make_room(struct rankings *k, uint64_t tokens, uint64_t answers)
     k->first = grown(k->first, k->groups + 2, &k->room[2], sizeof *k->first, true);
 }
 
-static void add_group(struct rankings *k, const struct ids *ids, const struct ids *ends, int prompt, const double *quality)
+static void add_group(struct rankings *k, const struct ids *ids, const struct ids *ends, int prompt,
+                      const double *quality)
 {
     make_room(k, ids->count, ends->count);
     memcpy(k->id + k->tokens, ids->id, ids->count * sizeof *ids->id);
@@ -151,7 +154,14 @@ static void add_group(struct rankings *k, const struct ids *ids, const struct id
     k->pairs += (uint64_t)ranking_pairs(quality, (int)ends->count);
 }
 
-struct reader { struct rm_data *data; const struct chat *chat; double share; int limit; struct ids ids, ends; struct error *error; };
+struct reader {
+    struct rm_data *data;
+    const struct chat *chat;
+    double share;
+    int limit;
+    struct ids ids, ends;
+    struct error *error;
+};
 
 static void take_ranking(void *self, struct ranking *r)
 {
@@ -166,7 +176,8 @@ static void take_ranking(void *self, struct ranking *r)
         return;
     }
     tally_add(&d->changed, "messages of one role in a row, merged", (uint64_t)merged);
-    tally_add(&d->changed, "messages left out: the assistant's before any question, or an empty system message", (uint64_t)skipped);
+    tally_add(&d->changed, "messages left out: the assistant's before any question, or an empty system message",
+              (uint64_t)skipped);
     add_group(held_out ? &d->validation : &d->train, &x->ids, &x->ends, prompt, r->quality);
     if (x->ids.count > d->largest) d->largest = (uint32_t)x->ids.count;
     d->identity = crc32_of(d->identity, x->ids.id, x->ids.count * sizeof(int));
@@ -181,7 +192,8 @@ static int take_row(void *self, json_t *row, const char *where)
     return 0;
 }
 
-int rm_data_read(struct rm_data *d, char *const *path, int n, const struct chat *chat, double share, int limit, struct error *error)
+int rm_data_read(struct rm_data *d, char *const *path, int n, const struct chat *chat, double share, int limit,
+                 struct error *error)
 {
     *d = (struct rm_data){0};
     struct reader x = {.data = d, .chat = chat, .share = share, .limit = limit, .error = error};
@@ -235,8 +247,8 @@ void rm_data_free(struct rm_data *d)
 
 static void report_half(struct bytes *out, const char *name, const struct rankings *k)
 {
-    bytes_text(out, "%8u  prompts to %s: %u answers, %llu pairs, %llu tokens\n", k->groups, name, k->answers, (unsigned long long)k->pairs,
-               (unsigned long long)k->tokens);
+    bytes_text(out, "%8u  prompts to %s: %u answers, %llu pairs, %llu tokens\n", k->groups, name, k->answers,
+               (unsigned long long)k->pairs, (unsigned long long)k->tokens);
 }
 
 void rm_data_report(struct bytes *out, const struct rm_data *d)

@@ -30,7 +30,8 @@ struct rm_data {
  * its answers loses its earliest turns; an answer that still does not fit is cut and its end token put last; what cannot be
  * compared is dropped, and everything is counted.   limit: longest sequence.
  * Returns 0, or -1: a row that is not understood (EXIT_DATA, with file and line), no file (EXIT_NOINPUT), no pair (EXIT_DATA). */
-int rm_data_read(struct rm_data *d, char *const *path, int n, const struct chat *chat, double share, int limit, struct error *error);
+int rm_data_read(struct rm_data *d, char *const *path, int n, const struct chat *chat, double share, int limit,
+                 struct error *error);
 void rm_data_free(struct rm_data *d);
 
 /* Moves the sequences into MEMORY_DATA; called by both runs of the build. */
@@ -42,7 +43,7 @@ void rm_data_report(struct bytes *out, const struct rm_data *d);
  * other, ends (K) where each ends in it, *prompt the tokens of the prompt at the front of each.  compare: answers that cannot
  * be compared (empty, equal) are removed from r, and at least one pair is asked for.
  * Returns NULL, or why the ranking is dropped. */
-const char *ranking_tokens(struct ids *ids, struct ids *ends, int *prompt, struct ranking *r, const struct chat *chat, int limit,
-                           bool compare, struct tally *changed);
+const char *ranking_tokens(struct ids *ids, struct ids *ends, int *prompt, struct ranking *r, const struct chat *chat,
+                           int limit, bool compare, struct tally *changed);
 
 #endif

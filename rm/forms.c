@@ -31,7 +31,8 @@ static bool same_messages(const struct dialogue *a, const struct dialogue *b)
     if (a->count != b->count) return false;
     for (int i = 0; i < a->count; i++) {
         const struct message *x = &a->message[i], *y = &b->message[i];
-        if (x->role != y->role || x->length != y->length || memcmp(x->content, y->content, x->length) != 0) return false;
+        if (x->role != y->role || x->length != y->length || memcmp(x->content, y->content, x->length) != 0)
+            return false;
     }
     return true;
 }
@@ -122,19 +123,23 @@ static int pair_from(struct ranking *r, json_t *row, const char *better, const c
 /* responses with ranks (the lower, the better) or scores (the higher, the better). */
 static int responses_from(struct ranking *r, json_t *row, bool ranked, struct error *error)
 {
-    json_t *responses = json_object_get(row, "responses"), *ranks = json_object_get(row, "ranks"), *scores = json_object_get(row, "scores");
-    json_t *order = ranks ? ranks : scores;
+    json_t *responses = json_object_get(row, "responses");
+    json_t *ranks = json_object_get(row, "ranks"), *order = ranks ? ranks : json_object_get(row, "scores");
     size_t K = json_array_size(responses);
     if (!json_is_array(responses)) return fail(error, EXIT_DATA, "expected the key \"responses\" to be a list");
-    if (!order && ranked) return fail(error, EXIT_DATA, "expected the key \"ranks\" or \"scores\" beside \"responses\"");
+    if (!order && ranked)
+        return fail(error, EXIT_DATA, "expected the key \"ranks\" or \"scores\" beside \"responses\"");
     if (order && json_array_size(order) != K)
-        return fail(error, EXIT_DATA, "%zu responses, but %zu %s", K, json_array_size(order), ranks ? "ranks" : "scores");
+        return fail(error, EXIT_DATA, "%zu responses, but %zu %s", K, json_array_size(order),
+                    ranks ? "ranks" : "scores");
     if (prompt_from(r, row, error) != 0) return -1;
     for (size_t i = 0; i < K; i++) {
         json_t *number = json_array_get(order, i);
-        if (order && !json_is_number(number)) return fail(error, EXIT_DATA, "%s[%zu] is not a number", ranks ? "ranks" : "scores", i);
+        if (order && !json_is_number(number))
+            return fail(error, EXIT_DATA, "%s[%zu] is not a number", ranks ? "ranks" : "scores", i);
         double quality = json_number_value(number);
-        if (answer_from(r, json_array_get(responses, i), ranks ? -quality : quality, error) != 0) return fail_in(error, "responses[%zu]", i);
+        if (answer_from(r, json_array_get(responses, i), ranks ? -quality : quality, error) != 0)
+            return fail_in(error, "responses[%zu]", i);
     }
     return 0;
 }
@@ -164,7 +169,9 @@ static int emit(struct tree *t, json_t *replies, struct error *error)
     int bad = 0;
     for (size_t i = 0; i < json_array_size(replies) && !bad; i++) {
         json_t *reply = json_array_get(replies, i), *rank = json_object_get(reply, "rank");
-        if (!is_assistant(reply) || json_is_true(json_object_get(reply, "deleted")) || (t->ranked && !json_is_number(rank))) continue;
+        if (!is_assistant(reply) || json_is_true(json_object_get(reply, "deleted")) ||
+            (t->ranked && !json_is_number(rank)))
+            continue;
         struct dialogue one = {0};
         bad = push(&one, reply, error);
         if (!bad) add_answer(&r, &one.message[0], -json_number_value(rank));
@@ -201,7 +208,8 @@ static int single_from(struct ranking *r, json_t *row, struct error *error)
     return 0;
 }
 
-int rankings_from_json(json_t *row, bool ranked, void (*take)(void *self, struct ranking *r), void *self, struct error *error)
+int rankings_from_json(json_t *row, bool ranked, void (*take)(void *self, struct ranking *r), void *self,
+                       struct error *error)
 {
     struct ranking r = {0};
     json_t *prompt = json_object_get(row, "prompt");
@@ -213,12 +221,14 @@ int rankings_from_json(json_t *row, bool ranked, void (*take)(void *self, struct
         dialogue_free(&t.path);
         return bad;
     }
-    if (json_object_get(row, "chosen_messages")) bad = pair_from(&r, row, "chosen_messages", "rejected_messages", error);
+    if (json_object_get(row, "chosen_messages"))
+        bad = pair_from(&r, row, "chosen_messages", "rejected_messages", error);
     else if (json_object_get(row, "chosen")) bad = pair_from(&r, row, "chosen", "rejected", error);
     else if (json_object_get(row, "response_j")) bad = pair_from(&r, row, "response_j", "response_k", error);
     else if (json_object_get(row, "responses")) bad = responses_from(&r, row, ranked, error);
     else if (!ranked) bad = single_from(&r, row, error);
-    else bad = fail(error, EXIT_DATA, "not a ranking: expected chosen and rejected, responses with ranks or scores, chosen_messages and "
+    else bad = fail(error, EXIT_DATA,
+                    "not a ranking: expected chosen and rejected, responses with ranks or scores, chosen_messages and "
                     "rejected_messages, or a message tree");
     if (!bad) take(self, &r);
     ranking_free(&r);

@@ -23,17 +23,19 @@ int64_t ranking_pairs(const double *quality, int K)
 }
 
 /* One pair, its gradient times `share` added. */
-static double pair_loss(double *dbetter, double *dworse, double better, double worse, const struct ranking_options *o, double share)
+static double pair_loss(double *dbetter, double *dworse, double better, double worse, const struct ranking_options *o,
+                        double share)
 {
     double x = better - worse - o->margin, sum = better + worse;
-    double slope = share * (o->smoothing * sigmoid(x) - (1 - o->smoothing) * sigmoid(-x)), pull = share * 2 * o->center * sum;
+    double slope = share * (o->smoothing * sigmoid(x) - (1 - o->smoothing) * sigmoid(-x));
+    double pull = share * 2 * o->center * sum;
     *dbetter += pull + slope;
     *dworse += pull - slope;
     return (1 - o->smoothing) * softplus(-x) + o->smoothing * softplus(x) + o->center * sum * sum;
 }
 
-double ranking_loss(double *dscores, const double *scores, const double *quality, int K, const struct ranking_options *o,
-                    struct ranking_stats *stats)
+double ranking_loss(double *dscores, const double *scores, const double *quality, int K,
+                    const struct ranking_options *o, struct ranking_stats *stats)
 {
     int64_t pairs = ranking_pairs(quality, K);
     double loss = 0, nobody;
@@ -44,7 +46,8 @@ double ranking_loss(double *dscores, const double *scores, const double *quality
             if (!(quality[i] > quality[j])) continue;
             double d = scores[i] - scores[j];
             nobody = 0;
-            loss += pair_loss(dscores ? &dscores[i] : &nobody, dscores ? &dscores[j] : &nobody, scores[i], scores[j], o, 1.0 / (double)pairs);
+            loss += pair_loss(dscores ? &dscores[i] : &nobody, dscores ? &dscores[j] : &nobody, scores[i], scores[j], o,
+                              1.0 / (double)pairs);
             if (!stats) continue;
             stats->pairs++;
             stats->margin += d;

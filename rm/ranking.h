@@ -18,8 +18,8 @@ struct ranking_stats { double correct /* ties of scores count 1/2 */, margin /* 
  *   stats (may be NULL): added to.
  * Returns the loss; 0, with dscores 0, when all are tied.  All in double.
  * Source: Ouyang et al. 2022, eq. 1; margin: Touvron et al. 2023, eq. 2; centring: Eisenstein et al. 2023. */
-double ranking_loss(double *dscores, const double *scores, const double *quality, int K, const struct ranking_options *o,
-                    struct ranking_stats *stats);
+double ranking_loss(double *dscores, const double *scores, const double *quality, int K,
+                    const struct ranking_options *o, struct ranking_stats *stats);
 
 /* Pairs with a better and a worse answer. */
 int64_t ranking_pairs(const double *quality, int K);

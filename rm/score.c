@@ -22,7 +22,8 @@ void score_raw(float *scores, struct model *m, const struct batch *b, bool keep)
 void score_rewards(float *rewards, struct model *m, const struct batch *b)
 {
     score_raw(rewards, m, b, false);
-    for (int s = 0; s < b->S; s++) rewards[s] = (float)(((double)rewards[s] - m->config.score_mean) / m->config.score_std);
+    for (int s = 0; s < b->S; s++)
+        rewards[s] = (float)(((double)rewards[s] - m->config.score_mean) / m->config.score_std);
 }
 
 void score_backward(struct model *m, const struct batch *b, const float *dscores)

@@ -36,8 +36,8 @@ static void flush(struct scorer *s)
     score_rewards(s->rewards, &s->model, &s->batch);
     for (int i = 0; i < s->batch.S; i++) {
         const struct waiting *w = &s->waiting[i];
-        printf("{\"row\": %llu, \"answer\": %d, \"tokens\": %d, \"reward\": %.6g}\n", (unsigned long long)w->row, w->answer, w->tokens,
-               (double)s->rewards[i]);
+        printf("{\"row\": %llu, \"answer\": %d, \"tokens\": %d, \"reward\": %.6g}\n", (unsigned long long)w->row,
+               w->answer, w->tokens, (double)s->rewards[i]);
     }
     fflush(stdout);
     batch_clear(&s->batch);
@@ -47,7 +47,8 @@ static void take_ranking(void *self, struct ranking *r)
 {
     struct scorer *s = self;
     int prompt;
-    const char *why = ranking_tokens(&s->ids, &s->ends, &prompt, r, &s->chat, s->model.config.context, false, &s->changed);
+    const char *why = ranking_tokens(&s->ids, &s->ends, &prompt, r, &s->chat, s->model.config.context, false,
+                                     &s->changed);
     if (why) {
         flush(s);
         printf("{\"row\": %llu, \"reward\": null, \"why\": \"%s\"}\n", (unsigned long long)s->row, why);
@@ -94,6 +95,16 @@ static int open_model(struct scorer *s, struct error *error)
     return model_load(&s->model, s->parent.ckpt, "", ROLE_WEIGHT, false, 0, error);
 }
 
+static void close_all(struct scorer *s, struct paths *paths)
+{
+    model_close(&s->model);
+    memory_close(&s->memory);
+    parent_close(&s->parent);
+    free(s->ids.id);
+    free(s->ends.id);
+    paths_free(paths);
+}
+
 int score_files(int argc, char **argv)
 {
     struct scorer s = {0};
@@ -103,22 +114,27 @@ int score_files(int argc, char **argv)
     char *input[] = {(char[]){"/dev/stdin"}};
     const struct option table[] = {
         {"Scoring", "score", OPTION_FLAG, &s.score, NULL, .help = "Score answers instead of training."},
-        {NULL, "model", OPTION_TEXT, &s.model_path, NULL, .flags = OPTION_REQUIRED, .help = "Checkpoint or run folder of rm."},
-        {NULL, "micro-tokens", OPTION_INT, &s.micro_tokens, "4096", 1, 1e9, .help = "Most tokens scored at once (at least the model's context)."},
+        {NULL, "model", OPTION_TEXT, &s.model_path, NULL, .flags = OPTION_REQUIRED,
+         .help = "Checkpoint or run folder of rm."},
+        {NULL, "micro-tokens", OPTION_INT, &s.micro_tokens, "4096", 1, 1e9,
+         .help = "Most tokens scored at once (at least the model's context)."},
         {NULL, "threads", OPTION_INT, &s.threads, "0", 0, 4096, .help = "Threads; 0: one a core."},
         {0}};
     program_name_set("rm");
     if (options_parse(table, argc, argv, "rm --score --model RUN [FILE ...]",
-                      "Writes one JSON line with \"reward\" for each answer of JSON rows from files or standard input.", &files, &error) != 0)
+                      "Writes one JSON line with \"reward\" for each answer of JSON rows from files or standard input.",
+                      &files, &error) != 0)
         quit_error(&error);
     threads_start((int)s.threads);
     s.error = &error;
     s.at_once = files.count == 0;
     if (files.count > 0 && paths_expand(&paths, &files, false, &error) != 0) quit_error(&error);
     if (open_model(&s, &error) != 0) quit_error(&error);
-    int status = records_read(files.count ? paths.path : input, files.count ? paths.count : 1, false, take_row, &s, &error);
+    int status = records_read(files.count ? paths.path : input, files.count ? paths.count : 1, false, take_row, &s,
+                              &error);
     flush(&s);
     if (status != 0) quit_error(&error);
     if (fflush(stdout) != 0) quit(EXIT_IO, "standard output cannot be written");
+    close_all(&s, &paths);
     return EXIT_DONE;
 }

@@ -83,7 +83,8 @@ static const char *tidy(struct dialogue *d, struct tally *changed)
     const char *fault = dialogue_fault(d);
     if (fault) return fault;
     tally_add(changed, "messages of one role in a row, merged", (uint64_t)d->merged);
-    tally_add(changed, "messages left out: the assistant's before any question, or an empty system message", (uint64_t)d->skipped);
+    tally_add(changed, "messages left out: the assistant's before any question, or an empty system message",
+              (uint64_t)d->skipped);
     while (d->count > 0 && d->message[d->count - 1].role != ROLE_ASSISTANT) {
         dialogue_pop(d);
         tally_add(changed, "last messages left out: no answer follows", 1);
@@ -91,7 +92,8 @@ static const char *tidy(struct dialogue *d, struct tally *changed)
     if (d->count == 0) return "no answer";
     for (int i = 0; i < d->count; i++) {
         if (d->message[i].role != ROLE_ASSISTANT) continue;
-        if (message_cut_end_mark(&d->message[i])) tally_add(changed, "answers that ended in an end mark written as text, removed", 1);
+        if (message_cut_end_mark(&d->message[i]))
+            tally_add(changed, "answers that ended in an end mark written as text, removed", 1);
         if (message_blank(&d->message[i])) return "an empty answer";
     }
     return NULL;
@@ -109,7 +111,8 @@ static const char *fit(struct reader *r, struct dialogue *d)
     render(r, d);
     if (r->ids.count <= (size_t)r->options->limit) return NULL;
     int keep = d->count;
-    while (keep > 0 && (r->ends.id[keep - 1] > r->options->limit || d->message[keep - 1].role != ROLE_ASSISTANT)) keep--;
+    while (keep > 0 && (r->ends.id[keep - 1] > r->options->limit || d->message[keep - 1].role != ROLE_ASSISTANT))
+        keep--;
     if (keep == 0) return "too long: not one answer fits";
     while (d->count > keep) dialogue_pop(d);
     tally_add(&r->data->changed, "dialogues cut at a turn border: too long", 1);
@@ -180,8 +183,8 @@ int sft_data_read(struct sft_data *d, char *const *path, int n, const struct cha
 
 static void report_half(struct bytes *out, const char *name, const struct sequences *s)
 {
-    bytes_text(out, "%8u  dialogues to %s: %llu tokens, %llu of them trained\n", s->count, name, (unsigned long long)s->tokens,
-               (unsigned long long)s->targets);
+    bytes_text(out, "%8u  dialogues to %s: %llu tokens, %llu of them trained\n", s->count, name,
+               (unsigned long long)s->tokens, (unsigned long long)s->targets);
 }
 
 void sft_data_report(struct bytes *out, const struct sft_data *d)

@@ -27,7 +27,7 @@ struct sft_options {
 struct sft_data {
     struct sequences train, validation;
     struct tally read, dropped, changed;      /* rows; dropped and why; kept but changed, and how */
-    struct ids *prompt;              /* prompts of the first held-out dialogues (of the first ones when none is), for samples */
+    struct ids *prompt;              /* for samples: of the first held-out dialogues, or of the first of all */
     int prompts;
     uint32_t identity;               /* CRC of all sequences: what a resumed run must find again */
 };

@@ -32,7 +32,8 @@ struct sft {
     struct model model;
     struct memory memory;
     struct batch *batch;                    /* the micro-batches of a step */
-    int micro_batches, micro_tokens, known_ids;     /* known_ids: of the tokenizer before the template's tokens were added */
+    int micro_batches, micro_tokens;
+    int known_ids;                          /* of the tokenizer before the template's tokens were added */
     float *losses;                          /* (micro_tokens) */
     int *sample_ids;                        /* (samples, sample_tokens) */
     float *sample_logprobs;
@@ -47,7 +48,8 @@ static int option_rows(struct option *row, struct sft *s)
          .help = "Checkpoint or run folder to start from: of pretrain, sft, or imported."},
         {NULL, "data", OPTION_LIST, &s->data_paths, NULL, .flags = OPTION_REQUIRED,
          .help = "Dialogues: JSON arrays or lines, also .gz; files, folders, globs."},
-        {NULL, "format", OPTION_CHOICE, &s->format, "auto", .choices = CHAT_FORMATS, .help = "Shape of the rows; auto: told by their keys."},
+        {NULL, "format", OPTION_CHOICE, &s->format, "auto", .choices = CHAT_FORMATS,
+         .help = "Shape of the rows; auto: told by their keys."},
         {NULL, "template", OPTION_CHOICE, &s->template, "auto", .choices = "auto|" CHAT_TEMPLATES,
          .help = "Chat template; auto: the model's own, or quartet when it has none."},
         {NULL, "train-on", OPTION_CHOICE, &s->train_on, "assistant", .choices = CHAT_TRAINS,
@@ -55,17 +57,21 @@ static int option_rows(struct option *row, struct sft *s)
         {NULL, "max-length", OPTION_INT, &s->max_length, "0", 0, 1 << 24,
          .help = "Longest dialogue in tokens, cut at a turn border; 0: what model and --micro-tokens allow."},
         {NULL, "validation", OPTION_REAL, &s->validation, "0.05", 0, 0.9, .help = "Share of first questions held out."},
-        {NULL, "samples", OPTION_INT, &s->samples, "3", 0, 64, .flags = OPTION_MAY_CHANGE, .help = "Held-out prompts answered now and then."},
-        {NULL, "sample-tokens", OPTION_INT, &s->sample_tokens, "64", 1, 1 << 16, .flags = OPTION_MAY_CHANGE, .help = "Longest such answer."},
-        {NULL, "temperature", OPTION_REAL, &s->temperature, "0.7", 0, 100, .flags = OPTION_MAY_CHANGE, .help = "Of these answers; 0: the most likely token."},
+        {NULL, "samples", OPTION_INT, &s->samples, "3", 0, 64, .flags = OPTION_MAY_CHANGE,
+         .help = "Held-out prompts answered now and then."},
+        {NULL, "sample-tokens", OPTION_INT, &s->sample_tokens, "64", 1, 1 << 16, .flags = OPTION_MAY_CHANGE,
+         .help = "Longest such answer."},
+        {NULL, "temperature", OPTION_REAL, &s->temperature, "0.7", 0, 100, .flags = OPTION_MAY_CHANGE,
+         .help = "Of these answers; 0: the most likely token."},
         {NULL, "dry-run", OPTION_FLAG, &s->train.dry_run, NULL, .flags = OPTION_NOT_SAVED,
          .help = "Show the first dialogues as tokens and what was read, dropped and changed, and end."},
     };
     int n = sizeof own / sizeof *own;
     memcpy(row, own, sizeof own);
     static const struct train_defaults defaults = {
-        .lr = "1e-4", .min_lr = "-1", .warmup = "-1", .schedule = "cosine", .batch_tokens = "16k", .micro_tokens = "4096", .beta2 = "0.95",
-        .eps = "1e-8", .weight_decay = "0", .epochs = "3", .eval_every = "50", .save_every = "200", .sample_every = "200"};
+        .lr = "1e-4", .min_lr = "-1", .warmup = "-1", .schedule = "cosine", .batch_tokens = "16k", .micro_tokens = "4096",
+        .beta2 = "0.95", .eps = "1e-8", .weight_decay = "0", .epochs = "3",
+        .eval_every = "50", .save_every = "200", .sample_every = "200"};
     n += train_option_rows(row + n, &s->train, &defaults);
     row[n] = (struct option){0};
     return n;
@@ -94,10 +100,11 @@ static int begin(void *self, int64_t step, struct error *error)
 static int prepare(void *self, int64_t step, int update, double *count, struct error *error)
 {
     struct sft *s = self;
+    uint64_t first = (uint64_t)step * (uint64_t)s->micro_batches;
     (void)update, (void)error;
     *count = 0;
     for (int i = 0; i < s->micro_batches; i++)
-        *count += fill_batch(&s->batch[i], &s->data.train, &s->order, (uint64_t)step * (uint64_t)s->micro_batches + (uint64_t)i);
+        *count += fill_batch(&s->batch[i], &s->data.train, &s->order, first + (uint64_t)i);
     return s->micro_batches;
 }
 
@@ -149,7 +156,8 @@ static void evaluate(void *self, struct record *r)
 }
 
 /* Prompt and answer as text: to samples.txt, and as one line to the log. */
-static void show_sample(const struct sft *s, struct run *run, int64_t step, const struct sample_request *q, const struct sample_result *a)
+static void show_sample(const struct sft *s, struct run *run, int64_t step, const struct sample_request *q,
+                        const struct sample_result *a)
 {
     struct bytes text = {0};
     struct utf8_held held = {0};
@@ -179,7 +187,8 @@ static void sample(void *self, struct run *run, int64_t step)
                                   .n_stop = s->chat.bos >= 0 ? 2 : 1, .allowed = tokenizer_vocab(s->parent.tokenizer),
                                   .stream = RNG_SAMPLE, .step = (uint64_t)step};
     for (int i = 0; i < n; i++) {
-        request[i] = (struct sample_request){s->data.prompt[i].id, (int)s->data.prompt[i].count, (uint64_t)s->train.seed, (uint64_t)i,
+        request[i] = (struct sample_request){s->data.prompt[i].id, (int)s->data.prompt[i].count,
+                                             (uint64_t)s->train.seed, (uint64_t)i,
                                              (int)s->sample_tokens};
         result[i].tokens = s->sample_ids + (int64_t)i * s->sample_tokens;
         result[i].logprobs = s->sample_logprobs + (int64_t)i * s->sample_tokens;
@@ -208,8 +217,10 @@ static int load(void *self, const struct ckpt_meta *meta, struct error *error)
     kv_get_u64(&meta->dcur, "data.crc", &crc);
     kv_get_u64(&meta->dcur, "data.dialogues", &dialogues);
     if (crc == s->data.identity && dialogues == s->data.train.count) return 0;
-    return fail(error, EXIT_MISMATCH, "the run was started on other data: %llu dialogues (CRC %08llx), now %u (CRC %08x); use the same "
-                "files, or another --out", (unsigned long long)dialogues, (unsigned long long)crc, s->data.train.count, s->data.identity);
+    return fail(error, EXIT_MISMATCH,
+                "the run was started on other data: %llu dialogues (CRC %08llx), now %u (CRC %08x); "
+                "use the same files, or another --out", (unsigned long long)dialogues, (unsigned long long)crc,
+                s->data.train.count, s->data.identity);
 }
 
 /* ---- starting ---- */
@@ -223,10 +234,11 @@ static void open_parent(struct sft *s, struct run *run)
     s->known_ids = tokenizer_vocab(s->parent.tokenizer);
     bool own = s->parent.meta->chat.count > 0;
     if (own && chat_read(&s->chat, &s->parent.meta->chat, s->parent.tokenizer, &error) != 0) quit_error(&error);
-    enum chat_template wanted = s->template ? (enum chat_template)s->template : own ? s->chat.template : TEMPLATE_QUARTET;
+    enum chat_template wanted = own ? s->chat.template : TEMPLATE_QUARTET;
+    if (s->template) wanted = (enum chat_template)s->template;
     if (run && own && wanted != s->chat.template)
-        run_log(run, "warning: the model was trained with the chat template %s; from now on it is %s", chat_template_name(s->chat.template),
-                chat_template_name(wanted));
+        run_log(run, "warning: the model was trained with the chat template %s; from now on it is %s",
+                chat_template_name(s->chat.template), chat_template_name(wanted));
     chat_open(&s->chat, wanted, s->parent.tokenizer);
     s->config.vocab = int_max(s->config.vocab, tokenizer_vocab(s->parent.tokenizer));
 }
@@ -237,10 +249,11 @@ static void read_data(struct sft *s)
     struct paths paths = {0};
     int limit = int_min(s->config.context, s->micro_tokens);
     if (s->max_length > 0) limit = int_min(limit, (int)s->max_length);
-    struct sft_options how = {.format = (enum chat_format)s->format, .train = (enum chat_train)s->train_on, .validation = s->validation,
-                              .limit = limit};
+    struct sft_options how = {.format = (enum chat_format)s->format, .train = (enum chat_train)s->train_on,
+                              .validation = s->validation, .limit = limit};
     if (paths_expand(&paths, &s->data_paths, false, &error) != 0) quit_error(&error);
-    if (sft_data_read(&s->data, paths.path, paths.count, &s->chat, &how, (int)s->samples, &error) != 0) quit_error(&error);
+    if (sft_data_read(&s->data, paths.path, paths.count, &s->chat, &how, (int)s->samples, &error) != 0)
+        quit_error(&error);
     paths_free(&paths);
 }
 
@@ -250,7 +263,8 @@ static void show(struct sft *s)
     const struct sequences *q = s->data.train.count > 0 ? &s->data.train : &s->data.validation;
     for (uint32_t i = 0; i < q->count && i < SHOWN; i++) {
         bytes_text(&out, "---- dialogue %u: %u tokens\n", i + 1, q->length[i]);
-        show_tokens(&out, s->parent.tokenizer, q->id + q->start[i], q->trained + q->start[i], q->length[i], isatty(STDOUT_FILENO));
+        show_tokens(&out, s->parent.tokenizer, q->id + q->start[i], q->trained + q->start[i], q->length[i],
+                    isatty(STDOUT_FILENO));
     }
     bytes_text(&out, "----\n");
     sft_data_report(&out, &s->data);
@@ -264,8 +278,9 @@ static void build(void *self, struct memory *m)
 {
     struct sft *s = self;
     int sequences = s->micro_tokens / 2 + 1, prompts = s->data.prompts;
-    struct model_use use = {.train = true, .recompute = s->train.recompute != 0, .max_tokens = s->micro_tokens, .max_sequences = sequences,
-                            .cache_slots = prompts, .cache_capacity = prompts ? s->config.context : 0, .logits_rows = prompts};
+    struct model_use use = {.train = true, .recompute = s->train.recompute != 0, .max_tokens = s->micro_tokens,
+                            .max_sequences = sequences, .cache_slots = prompts,
+                            .cache_capacity = prompts ? s->config.context : 0, .logits_rows = prompts};
     ops_open(m);
     model_open(&s->model, &s->config, &use, m);
     for (int i = 0; i < s->micro_batches; i++) batch_open(&s->batch[i], m, s->micro_tokens, sequences);
@@ -295,23 +310,31 @@ static void say_start(struct sft *s, struct run *run, int64_t steps)
     run_log(run, "data:\n%.*s", (int)report.size - 1, report.data);
     run_log(run, "%lld steps of %s tokens", (long long)steps,
             text_count(tokens, (double)s->data.train.tokens / s->order.bins * s->micro_batches));
-    if (s->data.validation.count == 0) run_log(run, "warning: no dialogue is held out: there will be no validation loss");
+    if (s->data.validation.count == 0)
+        run_log(run, "warning: no dialogue is held out: there will be no validation loss");
     bytes_free(&report);
 }
 
-static int fine_tune(struct sft *s, struct run *run, const struct option *table)
+static struct task describe(struct sft *s, struct learner *learner)
+{
+    bool held_out = s->data.validation.count > 0;
+    return (struct task){
+        .program = "sft", .stage = STAGE_SFT, .self = s, .learner = learner, .n_learners = 1,
+        .begin = begin, .prepare = prepare, .loss = loss, .end = end, .evaluate = held_out ? evaluate : NULL,
+        .sample = sample, .save = save, .load = load,
+        .unit = "target tokens", .main_metric = held_out ? "val_loss" : "loss",
+        .tokens_per_step = (double)s->data.train.tokens / s->order.bins * s->micro_batches,
+        .flops_per_token = config_train_flops(&s->config, (double)s->data.train.tokens / s->data.train.count)};
+}
+
+static int plan_or_train(struct sft *s, struct run *run, const struct option *table)
 {
     struct error error;
     struct train_options options = s->train;
     options.steps = count_steps(s);
-    struct learner learner = {.name = "", .model = &s->model, .schedule = program_schedule(&s->train, options.steps, 0.03)};
-    double bin_tokens = (double)s->data.train.tokens / s->order.bins;
-    struct task task = {
-        .program = "sft", .stage = STAGE_SFT, .self = s, .learner = &learner, .n_learners = 1, .begin = begin, .prepare = prepare,
-        .loss = loss, .end = end, .evaluate = s->data.validation.count > 0 ? evaluate : NULL, .sample = sample, .save = save,
-        .load = load, .unit = "target tokens", .main_metric = s->data.validation.count > 0 ? "val_loss" : "loss",
-        .tokens_per_step = bin_tokens * s->micro_batches,
-        .flops_per_token = config_train_flops(&s->config, (double)s->data.train.tokens / s->data.train.count)};
+    struct learner learner = {.name = "", .model = &s->model,
+                              .schedule = program_schedule(&s->train, options.steps, 0.03)};
+    struct task task = describe(s, &learner);
     build(s, &s->memory);
     if (s->train.plan) {
         train_print_plan(&task, &s->memory, &options);
@@ -320,31 +343,42 @@ static int fine_tune(struct sft *s, struct run *run, const struct option *table)
     say_start(s, run, options.steps);
     program_take(&s->memory, build, s);
     if (parent_load(&s->model, &s->parent, s->known_ids, (uint64_t)s->train.seed, &error) != 0) quit_error(&error);
-    int code = train(&task, run, &options, table);
-    run_close(run);
-    return code;
+    return train(&task, run, &options, table);
+}
+
+static void close_all(struct sft *s, struct run *run)
+{
+    model_close(&s->model);
+    sft_data_free(&s->data);
+    memory_close(&s->memory);
+    epochs_close(&s->order);
+    epochs_close(&s->held_out);
+    parent_close(&s->parent);
+    free(s->batch);
+    if (run) run_close(run);
 }
 
 int main(int argc, char **argv)
 {
     struct sft s = {0};
     struct option table[OWN_ROWS + TRAIN_ROWS + 1];
+    int code = EXIT_DONE;
     option_rows(table, &s);
     struct run *run = program_start("sft", table, &s.train, argc, argv, "sft --model RUN --data FILES --out RUN",
                                     "Fine-tunes a language model on dialogues, on the tokens the assistant speaks.");
-    if (!run && !s.train.plan && !s.train.dry_run) quit(EXIT_USAGE, "--out is missing: the run folder to write to (or --plan, or --dry-run)");
+    if (!run && !s.train.plan && !s.train.dry_run)
+        quit(EXIT_USAGE, "--out is missing: the run folder to write to (or --plan, or --dry-run)");
     s.micro_tokens = (int)s.train.micro_tokens;
-    s.micro_batches = (int)(s.train.batch_tokens / s.train.micro_tokens);
-    if (s.micro_batches < 1) s.micro_batches = 1;
+    s.micro_batches = int_max(1, (int)(s.train.batch_tokens / s.train.micro_tokens));
     s.batch = host_alloc((size_t)s.micro_batches, sizeof *s.batch);
     open_parent(&s, run);
     read_data(&s);
     epochs_open(&s.order, s.data.train.length, s.data.train.count, (uint32_t)s.micro_tokens, (uint64_t)s.train.seed);
     if (s.data.validation.count > 0)
-        epochs_open(&s.held_out, s.data.validation.length, s.data.validation.count, (uint32_t)s.micro_tokens, (uint64_t)s.train.seed);
-    if (s.train.dry_run) {
-        show(&s);
-        return EXIT_DONE;
-    }
-    return fine_tune(&s, run, table);
+        epochs_open(&s.held_out, s.data.validation.length, s.data.validation.count, (uint32_t)s.micro_tokens,
+                    (uint64_t)s.train.seed);
+    if (s.train.dry_run) show(&s);
+    else code = plan_or_train(&s, run, table);
+    close_all(&s, run);
+    return code;
 }

@@ -1,0 +1,46 @@
+/* rm.h - the parts of the program rm: what it holds, and the task it gives the loop.
+ *
+ * The trunk is a fine-tuned model, the head one number at the end token of an answer.  A step's loss is the mean over its
+ * prompts of the mean over each prompt's pairs (ranking.h); all answers of a prompt lie in one micro-batch, each read once. */
+#ifndef QUARTET_RM_H
+#define QUARTET_RM_H
+
+#include "common/epochs.h"
+#include "common/program.h"
+#include "rm/data.h"
+#include "rm/ranking.h"
+
+enum normalize { NORMALIZE_NONE, NORMALIZE_MEAN, NORMALIZE_BOTH };
+
+/* A micro-batch of a step: all answers of its groups, in order. */
+struct micro { struct batch batch; uint32_t *group; uint32_t groups; };
+
+struct rm {
+    struct train_options train;
+    const char *model_path;
+    struct option_list data_paths;
+    int template, normalize;
+    double validation;
+    int64_t max_length;
+    struct ranking_options ranking;
+
+    struct parent parent;
+    struct chat chat;
+    struct rm_data data;
+    struct epochs order;
+    struct config config;
+    struct model model;
+    struct memory memory;
+    int micro_batches, micro_tokens;
+    int known_ids;                              /* of the tokenizer before the template's tokens were added */
+    struct micro *micro;                        /* (micro_batches) */
+    float *scores, *dscores;                    /* (sequences of a micro-batch) */
+    double *group_scores, *group_dscores;       /* (answers of a group) */
+    struct ranking_stats stats;                 /* of the step */
+    double prompts;                             /* of the step */
+};
+
+/* The task; self is the program, whose learner is given.  Evaluation and validation metrics only with held-out prompts. */
+struct task rm_task(struct rm *s, struct learner *learner);
+
+#endif

@@ -1,0 +1,250 @@
+/* task.c - the task of rm: batches of whole rankings, their loss, what held-out prompts say, the constants at the end. */
+#include "rm/rm.h"
+#include "rm/calibration.h"
+#include "rm/score.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { REFERENCES = 512 };
+
+/* ---- steps ---- */
+
+/* Appends all answers of a group. */
+static void add_group(struct batch *b, const struct rankings *k, uint32_t group)
+{
+    for (uint32_t a = k->first[group]; a < k->first[group + 1]; a++)
+        batch_add(b, k->id + k->start[a], NULL, (int)k->length[a]);
+}
+
+static int begin(void *self, int64_t step, struct error *error)
+{
+    struct rm *s = self;
+    (void)step, (void)error;
+    s->stats = (struct ranking_stats){0};
+    s->prompts = 0;
+    return 1;
+}
+
+static int prepare(void *self, int64_t step, int update, double *count, struct error *error)
+{
+    struct rm *s = self;
+    (void)update, (void)error;
+    for (int i = 0; i < s->micro_batches; i++) {
+        struct micro *m = &s->micro[i];
+        const uint32_t *item;
+        m->groups = epochs_bin(&s->order, &item, (uint64_t)step * (uint64_t)s->micro_batches + (uint64_t)i);
+        memcpy(m->group, item, m->groups * sizeof *item);
+        batch_clear(&m->batch);
+        for (uint32_t g = 0; g < m->groups; g++) add_group(&m->batch, &s->data.train, item[g]);
+        s->prompts += m->groups;
+    }
+    *count = s->prompts;
+    return s->micro_batches;
+}
+
+/* Losses of the groups whose answers' scores follow one another in s->scores; scale times the gradients into s->dscores. */
+static double ranking_losses(struct rm *s, const struct rankings *k, const uint32_t *group, uint32_t groups,
+                             double scale, struct ranking_stats *stats)
+{
+    double sum = 0;
+    int at = 0;
+    for (uint32_t g = 0; g < groups; g++) {
+        uint32_t first = k->first[group[g]];
+        int K = (int)(k->first[group[g] + 1] - first);
+        for (int i = 0; i < K; i++) s->group_scores[i] = (double)s->scores[at + i];
+        sum += ranking_loss(s->group_dscores, s->group_scores, k->quality + first, K, &s->ranking, stats);
+        for (int i = 0; i < K; i++) s->dscores[at + i] = (float)(scale * s->group_dscores[i]);
+        at += K;
+    }
+    return sum;
+}
+
+static double loss(void *self, int i, double scale)
+{
+    struct rm *s = self;
+    struct micro *m = &s->micro[i];
+    score_raw(s->scores, &s->model, &m->batch, true);
+    double sum = ranking_losses(s, &s->data.train, m->group, m->groups, scale, &s->stats);
+    score_backward(&s->model, &m->batch, s->dscores);
+    return sum;
+}
+
+static void end(void *self, int64_t step, struct record *r)
+{
+    struct rm *s = self;
+    double pairs = (double)s->stats.pairs;
+    (void)step;
+    record_real(r, "accuracy", s->stats.correct / pairs);
+    record_real(r, "margin", s->stats.margin / pairs);
+    record_count(r, "prompts", (int64_t)s->prompts);
+    record_count(r, "pairs", s->stats.pairs);
+    record_count(r, "epoch", (int64_t)s->order.epoch);
+}
+
+/* ---- evaluation ---- */
+
+/* What is seen on the held-out prompts: every pair, every answer's raw score and length. */
+struct seen { struct judged *pair; size_t pairs; double *score, *length; size_t answers; double loss; };
+
+static void see_group(struct seen *e, const struct rankings *k, uint32_t group, const float *score)
+{
+    uint32_t K = k->first[group + 1] - k->first[group], *spoken = k->spoken + k->first[group];
+    const double *quality = k->quality + k->first[group];
+    for (uint32_t i = 0; i < K; i++) {
+        e->score[e->answers] = (double)score[i];
+        e->length[e->answers++] = spoken[i];
+        for (uint32_t j = 0; j < K; j++) {
+            if (!(quality[i] > quality[j])) continue;
+            e->pair[e->pairs++] = (struct judged){(double)score[i] - (double)score[j], (int)spoken[i], (int)spoken[j]};
+        }
+    }
+}
+
+/* Scores all held-out groups, as many at a time as a micro-batch holds. */
+static void see(struct seen *e, struct rm *s)
+{
+    const struct rankings *k = &s->data.validation;
+    struct micro *m = &s->micro[0];
+    *e = (struct seen){.pair = host_alloc(k->pairs, sizeof *e->pair),
+                       .score = host_alloc(k->answers, sizeof *e->score),
+                       .length = host_alloc(k->answers, sizeof *e->length)};
+    for (uint32_t next = 0; next < k->groups;) {
+        m->groups = 0;
+        batch_clear(&m->batch);
+        while (next < k->groups && m->batch.N + (int)k->group_tokens[next] <= s->micro_tokens) {
+            add_group(&m->batch, k, next);
+            m->group[m->groups++] = next++;
+        }
+        score_raw(s->scores, &s->model, &m->batch, false);
+        e->loss += ranking_losses(s, k, m->group, m->groups, 0, NULL);
+        const float *score = s->scores;
+        for (uint32_t g = 0; g < m->groups; g++) {
+            see_group(e, k, m->group[g], score);
+            score += k->first[m->group[g] + 1] - k->first[m->group[g]];
+        }
+    }
+}
+
+static void seen_free(struct seen *e)
+{
+    free(e->pair);
+    free(e->score);
+    free(e->length);
+}
+
+static void evaluate(void *self, struct record *r)
+{
+    struct rm *s = self;
+    struct seen e;
+    struct calibration c;
+    see(&e, s);
+    calibrate(&c, e.pair, e.pairs);
+    record_real(r, "val_loss", e.loss / s->data.validation.groups);
+    record_real(r, "val_accuracy", c.accuracy);
+    record_real(r, "val_log_loss", c.log_loss);
+    record_real(r, "val_brier", c.brier);
+    record_real(r, "val_ece", c.ece);
+    record_real(r, "val_margin", c.margin);
+    record_real(r, "val_longer_wins", c.longer_wins);
+    record_real(r, "val_length_correlation", correlation(e.score, e.length, e.answers));
+    seen_free(&e);
+}
+
+/* ---- the end: tables, and constants ---- */
+
+/* Mean and deviation of the raw scores of the best answers of up to REFERENCES training prompts, evenly chosen. */
+static int reference_scores(struct rm *s, double *mean, double *deviation)
+{
+    const struct rankings *k = &s->data.train;
+    struct batch *b = &s->micro[0].batch;
+    int n = int_min((int)k->groups, REFERENCES), done = 0;
+    double *score = host_alloc((size_t)n, sizeof *score), squares = 0;
+    for (int next = 0; next < n;) {
+        batch_clear(b);
+        for (; next < n; next++) {
+            uint32_t group = (uint32_t)((uint64_t)next * k->groups / (uint64_t)n), best = k->first[group];
+            for (uint32_t a = best; a < k->first[group + 1]; a++)
+                if (k->quality[a] > k->quality[best]) best = a;
+            if (b->N + (int)k->length[best] > s->micro_tokens) break;
+            batch_add(b, k->id + k->start[best], NULL, (int)k->length[best]);
+        }
+        score_raw(s->scores, &s->model, b, false);
+        for (int i = 0; i < b->S; i++) score[done++] = (double)s->scores[i];
+    }
+    *mean = 0;
+    for (int i = 0; i < n; i++) *mean += score[i] / n;
+    for (int i = 0; i < n; i++) squares += (score[i] - *mean) * (score[i] - *mean);
+    *deviation = sqrt(squares / n);
+    free(score);
+    return n;
+}
+
+static void log_calibration(struct rm *s, struct run *run)
+{
+    struct seen e;
+    struct calibration c;
+    struct bytes text = {0};
+    see(&e, s);
+    calibrate(&c, e.pair, e.pairs);
+    bytes_text(&text, "on %u held-out prompts, %zu pairs: accuracy %.3f (the longer answer: %.3f), log loss %.4f, "
+               "ECE %.3f\n", s->data.validation.groups, e.pairs, c.accuracy, c.longer_wins, c.log_loss, c.ece);
+    calibration_print(&text, &c);
+    run_log(run, "%.*s", (int)text.size - 1, text.data);
+    bytes_free(&text);
+    seen_free(&e);
+}
+
+static void finish(void *self, struct run *run, struct record *r)
+{
+    struct rm *s = self;
+    struct config *c = &s->model.config;
+    double mean, deviation;
+    if (s->data.validation.groups > 0) log_calibration(s, run);
+    int n = reference_scores(s, &mean, &deviation);
+    c->score_mean = s->normalize == NORMALIZE_NONE ? 0 : mean;
+    c->score_std = s->normalize == NORMALIZE_BOTH && deviation > 1e-6 ? deviation : 1;
+    run_log(run, "the best answers of %d training prompts score %.4f on average, deviation %.4f; "
+            "rewards are (score - %.4f) / %.4f", n, mean, deviation, c->score_mean, c->score_std);
+    record_real(r, "score_mean", c->score_mean);
+    record_real(r, "score_std", c->score_std);
+}
+
+/* ---- what survives a restart ---- */
+
+static void save(void *self, struct ckpt_meta *meta)
+{
+    struct rm *s = self;
+    program_describe(meta, &s->model.config, s->parent.tokenizer);
+    chat_write(&s->chat, &meta->chat);
+    kv_copy(&meta->line, &s->parent.line);
+    kv_set_u64(&meta->dcur, "data.crc", s->data.identity);
+    kv_set_u64(&meta->dcur, "data.prompts", s->data.train.groups);
+    kv_set_u64(&meta->dcur, "data.tokens", s->data.train.tokens);
+}
+
+static int load(void *self, const struct ckpt_meta *meta, struct error *error)
+{
+    struct rm *s = self;
+    uint64_t crc = 0, prompts = 0;
+    kv_get_u64(&meta->dcur, "data.crc", &crc);
+    kv_get_u64(&meta->dcur, "data.prompts", &prompts);
+    if (crc == s->data.identity && prompts == s->data.train.groups) return 0;
+    return fail(error, EXIT_MISMATCH,
+                "the run was started on other data: %llu prompts (CRC %08llx), now %u (CRC %08x); "
+                "use the same files, or another --out", (unsigned long long)prompts, (unsigned long long)crc,
+                s->data.train.groups, s->data.identity);
+}
+
+struct task rm_task(struct rm *s, struct learner *learner)
+{
+    bool held_out = s->data.validation.groups > 0;
+    return (struct task){
+        .program = "rm", .stage = STAGE_RM, .self = s, .learner = learner, .n_learners = 1,
+        .begin = begin, .prepare = prepare, .loss = loss, .end = end, .evaluate = held_out ? evaluate : NULL,
+        .finish = finish, .save = save, .load = load,
+        .unit = "prompts", .main_metric = held_out ? "val_accuracy" : "accuracy",
+        .tokens_per_step = (double)s->data.train.tokens / s->order.bins * s->micro_batches,
+        .flops_per_token = config_train_flops(&s->config, (double)s->data.train.tokens / s->data.train.answers)};
+}
