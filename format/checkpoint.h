@@ -29,7 +29,8 @@ void ckpt_meta_free(struct ckpt_meta *meta);
 
 /* ---- writing ---- */
 
-/* A tensor to be saved.  fetch copies `bytes` bytes of it, from byte `offset` on, to host memory (from the device). */
+/* A tensor to be saved.  fetch copies `bytes` bytes of it, from byte `offset` on, to host memory (from the device); it is
+ * called by the thread that called ckpt_save. */
 struct ckpt_source {
     char name[256];
     enum role role;
@@ -42,8 +43,8 @@ struct ckpt_source {
 };
 
 /* Saves atomically to folder/name (SPEC.md, "Writing"): no reader ever sees half of it, the data is durable before
- * the name exists, the file just written is validated before it is renamed, and per-tensor statistics (STAT) are taken
- * on the way.  A file of that name is replaced.  Memory: a few MiB, whatever the size.
+ * the name exists, the file just written is read back and validated before it is renamed, and per-tensor statistics (STAT)
+ * are taken on the way.  A file of that name is replaced; `latest` then names it.  Memory: 4 MiB a thread, 16 at most.
  * Returns 0, or -1 (EXIT_IO: what failed, on which file) with the folder as it was. */
 int ckpt_save(const char *folder, const char *name, struct ckpt_meta *meta, const struct ckpt_source *source, size_t count,
               struct error *error);
@@ -83,12 +84,14 @@ void lineage_add(struct kv *line, const struct ckpt_meta *parent, const char *ro
 
 /* ---- run folders ---- */
 
-/* Newest valid checkpoint of a run folder: *path to free().  Returns 1, 0 when there is none at all, or -1 when there are
- * some but none is valid (the error lists them).  Looks at step-NNNNNNNN.ckpt and final.ckpt; `latest` is only a hint. */
+/* Newest valid checkpoint of a run folder (tensor CRCs included): *path to free().  Returns 1, after a line on stderr for
+ * each newer one that was skipped; 0 when there is none at all, or -1 when there are some but none is valid (the error lists
+ * them).  Looks at step-NNNNNNNN.ckpt and final.ckpt; `latest` is only a hint. */
 int run_newest(char **path, const char *folder, struct error *error);
 
 /* Removes all but the `keep` newest valid checkpoints, those whose step is a multiple of keep_every (0: none), the one
- * `latest` names and final.ckpt; never the last valid one.  Sweeps temporary files of dead saves. */
+ * `latest` names and final.ckpt; never the last valid one, and nothing before one that stays was verified to the last byte.
+ * Sweeps temporary files of dead saves. */
 void run_retain(const char *folder, int keep, uint64_t keep_every);
 
 #endif

@@ -264,7 +264,8 @@ int main(int argc, char **argv)
     write_file(argv[1], "H1-short", good.data, 4096);
     write_file(argv[1], "H1-rubbish", "not a checkpoint\n", 17);
     write_file(argv[1], "H7-truncated", good.data, good.size - 4096);
-    bytes_add(&good, good.data + 256, 4096);
+    char zero[4096] = {0};
+    bytes_add(&good, zero, sizeof zero);
     write_file(argv[1], "H7-appended", good.data, good.size);
     bytes_free(&good);
     return 0;
