@@ -19,26 +19,37 @@ struct command {
 
 static const struct command commands[] = {
     {"info", "FILE|RUN", "json ", 1, 1, dump_info, "What the file is, on one screen, from its metadata alone."},
-    {"sections", "FILE|RUN", "json ", 1, 1, dump_sections, "The section table: where each part lies, its size and checksum."},
-    {"tensors", "FILE|RUN", "json role match sort group ", 1, 1, dump_tensors, "Every tensor: name, role, dtype, shape, bytes, offset, checksum."},
+    {"sections", "FILE|RUN", "json ", 1, 1, dump_sections,
+     "The section table: where each part lies, its size and checksum."},
+    {"tensors", "FILE|RUN", "json role match sort group ", 1, 1, dump_tensors,
+     "Every tensor: name, role, dtype, shape, bytes, offset, checksum."},
     {"config", "FILE|RUN [KEY]", "json ", 1, 2, dump_keys, "The model's settings (CONF); with KEY the bare value."},
     {"train", "FILE|RUN [KEY]", "json ", 1, 2, dump_keys, "The trainer's state (TRNS); with KEY the bare value."},
     {"rng", "FILE|RUN [KEY]", "json ", 1, 2, dump_keys, "The random streams (RNGS); with KEY the bare value."},
     {"data", "FILE|RUN [KEY]", "json ", 1, 2, dump_keys, "The data cursor (DCUR); with KEY the bare value."},
     {"chat", "FILE|RUN [KEY]", "json ", 1, 2, dump_keys, "The chat template (CHAT); with KEY the bare value."},
     {"meta", "FILE|RUN [KEY]", "json ", 1, 2, dump_keys, "Free text (META); with KEY the bare value."},
-    {"eval", "FILE|RUN [KEY]", "json ", 1, 2, dump_keys, "Metrics at the time of saving (EVAL); with KEY the bare value."},
+    {"eval", "FILE|RUN [KEY]", "json ", 1, 2, dump_keys,
+     "Metrics at the time of saving (EVAL); with KEY the bare value."},
     {"tokenizer", "FILE|RUN", "json ", 1, 1, dump_tokenizer, "Size and identity of the tokenizer (TOKN)."},
-    {"lineage", "FILE|RUN", "json dir ", 1, 1, dump_lineage, "The models this one came from, as a tree, from this file alone."},
-    {"stats", "FILE|RUN [PATTERN]", "json hist recompute role jobs ", 1, 2, dump_stats, "Smallest, largest, mean, deviation ... of each tensor."},
-    {"print", "FILE|RUN TENSOR [SLICE]", "json hex role ", 2, 3, dump_print, "Values of a tensor; SLICE as 0:4,7 (one item a dimension)."},
-    {"verify", "FILE|RUN...", "json quick deep jobs ", 1, 1000, dump_verify, "Checks every byte; of a run folder every checkpoint. Reports all problems."},
-    {"diff", "A B", "json tol top tensors jobs ", 2, 2, dump_diff, "What differs: settings and tensors, largest relative change first. Ends with 1 if anything does."},
+    {"lineage", "FILE|RUN", "json dir ", 1, 1, dump_lineage,
+     "The models this one came from, as a tree, from this file alone."},
+    {"stats", "FILE|RUN [PATTERN]", "json hist recompute role jobs ", 1, 2, dump_stats,
+     "Smallest, largest, mean, deviation ... of each tensor."},
+    {"print", "FILE|RUN TENSOR [SLICE]", "json hex role ", 2, 3, dump_print,
+     "Values of a tensor; SLICE as 0:4,7 (one item a dimension)."},
+    {"verify", "FILE|RUN...", "json quick deep jobs ", 1, 1000, dump_verify,
+     "Checks every byte; of a run folder every checkpoint. Reports all problems."},
+    {"diff", "A B", "json tol top tensors jobs ", 2, 2, dump_diff,
+     "What differs: settings and tensors, largest relative change first. Ends with 1 if anything does."},
     {"hash", "FILE|RUN", "json ", 1, 1, dump_hash, "Identity and checksum of the weights and of each tensor."},
-    {"strip", "FILE|RUN NEW", "json force ", 2, 2, dump_strip, "Copies without training state (moments, master weights, cursors); the weights keep their identity."},
-    {"ls", "RUN", "json deep jobs ", 1, 1, dump_ls, "The checkpoints of a run folder: valid or why not, and which one resuming takes."},
+    {"strip", "FILE|RUN NEW", "json force ", 2, 2, dump_strip,
+     "Copies without training state (moments, master weights, cursors); the weights keep their identity."},
+    {"ls", "RUN", "json deep jobs ", 1, 1, dump_ls,
+     "The checkpoints of a run folder: valid or why not, and which one resuming takes."},
     {"latest", "RUN", "json jobs ", 1, 1, dump_latest, "The path of the newest whole checkpoint of a run folder."},
-    {"explain", "FILE|RUN OFFSET", "json ", 2, 2, dump_explain, "Which field, key or tensor element lies at this byte of the file."},
+    {"explain", "FILE|RUN OFFSET", "json ", 2, 2, dump_explain,
+     "Which field, key or tensor element lies at this byte of the file."},
     {"limits", "", "json ", 0, 0, dump_limits, "The fixed sizes and limits of the format."},
     {NULL},
 };
@@ -104,9 +115,10 @@ static bool takes(const struct command *c, const char *option)
 static void help(void)
 {
     printf("usage: ckpt COMMAND ...\n\nLooks into checkpoints. A run folder stands for its newest checkpoint.\n\n");
-    for (const struct command *c = commands; c->name; c++) printf("  %-10s %-22s %s\n", c->name, c->arguments, c->about);
-    printf("\n`ckpt COMMAND --help` tells a command's options. Exit codes: 0 fine, 1 different (diff), 64 usage, 65 corrupt,\n"
-           "66 missing, 74 reading or writing failed.\n");
+    for (const struct command *c = commands; c->name; c++)
+        printf("  %-10s %-22s %s\n", c->name, c->arguments, c->about);
+    printf("\n`ckpt COMMAND --help` tells a command's options. Exit codes: 0 fine, 1 different (diff), 64 usage,\n"
+           "65 corrupt, 66 missing, 74 reading or writing failed.\n");
 }
 
 static void help_command(const struct command *c)
@@ -177,7 +189,8 @@ static const struct command *parse(struct dump *d, int argc, char **argv)
     while (c->name && strcmp(c->name, argv[1]) != 0) c++;
     if (!c->name) {
         const char *best = nearest_command(argv[1]);
-        quit(EXIT_USAGE, best ? "there is no command '%s'; did you mean '%s'?" : "there is no command '%s'; `ckpt --help` lists them", argv[1], best);
+        quit(EXIT_USAGE, best ? "there is no command '%s'; did you mean '%s'?"
+             : "there is no command '%s'; `ckpt --help` lists them", argv[1], best);
     }
     *d = (struct dump){.command = c->name, .argument = host_alloc((size_t)argc, sizeof *d->argument), .top = 20};
     for (int i = 2; i < argc; i++) {
@@ -230,7 +243,8 @@ int dump_open(struct ckpt **out, const struct dump *d, int i, struct problems *p
     fail(&error, EXIT_NOINPUT, "%s: there is no checkpoint in this folder", path);
     *out = NULL;
     for (size_t k = 0; k < list.count && !*out; k++)
-        if (reader_open_file(out, list.file[k].path, NULL, &error) != 0) fprintf(stderr, "%s: skipped %s\n", program_name(), error.text);
+        if (reader_open_file(out, list.file[k].path, NULL, &error) != 0)
+            fprintf(stderr, "%s: skipped %s\n", program_name(), error.text);
     folder_list_free(&list);
     return *out ? 0 : dump_error(&error);
 }

@@ -1,16 +1,22 @@
-/* dtype.c - the number formats a tensor may have, one row each, and their values widened.  Plain loops over at most a few
- * MiB: the CRC beside them costs more. */
+/* dtype.c - the number formats a tensor may have, one row each, and their values widened.  Plain loops over at most a
+ * few MiB: the CRC beside them costs more. */
 #include "format/layout.h"
 
 #include <math.h>
 
 static const struct dtype_facts table[] = {
-    {DTYPE_F32, "f32", 1, 4, true}, {DTYPE_F16, "f16", 1, 2, true}, {DTYPE_BF16, "bf16", 1, 2, true}, {DTYPE_F64, "f64", 1, 8, true},
-    {DTYPE_I8, "i8", 1, 1, false}, {DTYPE_U8, "u8", 1, 1, false}, {DTYPE_I16, "i16", 1, 2, false}, {DTYPE_U16, "u16", 1, 2, false},
-    {DTYPE_I32, "i32", 1, 4, false}, {DTYPE_U32, "u32", 1, 4, false}, {DTYPE_I64, "i64", 1, 8, false}, {DTYPE_U64, "u64", 1, 8, false},
-    {DTYPE_BOOL, "bool", 1, 1, false}, {DTYPE_F8_E4M3FN, "f8_e4m3fn", 1, 1, false}, {DTYPE_F8_E5M2, "f8_e5m2", 1, 1, false},
-    {DTYPE_F8_E8M0, "f8_e8m0", 1, 1, false}, {DTYPE_Q8_0, "q8_0", 32, 34, false}, {33, "q4_0", 32, 18, false}, {34, "q4_1", 32, 20, false},
-    {35, "q5_0", 32, 22, false}, {36, "q5_1", 32, 24, false}, {37, "q4_K", 256, 144, false}, {38, "q5_K", 256, 176, false},
+    {DTYPE_F32, "f32", 1, 4, true}, {DTYPE_F16, "f16", 1, 2, true}, {DTYPE_BF16, "bf16", 1, 2, true},
+    {DTYPE_F64, "f64", 1, 8, true},
+    {DTYPE_I8, "i8", 1, 1, false}, {DTYPE_U8, "u8", 1, 1, false}, {DTYPE_I16, "i16", 1, 2, false},
+    {DTYPE_U16, "u16", 1, 2, false},
+    {DTYPE_I32, "i32", 1, 4, false}, {DTYPE_U32, "u32", 1, 4, false}, {DTYPE_I64, "i64", 1, 8, false},
+    {DTYPE_U64, "u64", 1, 8, false},
+    {DTYPE_BOOL, "bool", 1, 1, false}, {DTYPE_F8_E4M3FN, "f8_e4m3fn", 1, 1, false},
+    {DTYPE_F8_E5M2, "f8_e5m2", 1, 1, false},
+    {DTYPE_F8_E8M0, "f8_e8m0", 1, 1, false}, {DTYPE_Q8_0, "q8_0", 32, 34, false}, {33, "q4_0", 32, 18, false},
+    {34, "q4_1", 32, 20, false},
+    {35, "q5_0", 32, 22, false}, {36, "q5_1", 32, 24, false}, {37, "q4_K", 256, 144, false},
+    {38, "q5_K", 256, 176, false},
     {39, "q6_K", 256, 210, false}, {0},
 };
 
@@ -54,7 +60,10 @@ static float bits_to_f32(uint32_t bits)
     return f;
 }
 
-/* The bits moved into float's places lack only the difference of the biases: a product with 2^112, exact for subnormals too. */
+static float bf16_to_f32(uint16_t h) { return bits_to_f32((uint32_t)h << 16); }
+
+/* The bits moved into float's places lack only the difference of the biases: a product with 2^112, exact for subnormals
+ * too. */
 static float f16_to_f32(uint16_t h)
 {
     uint32_t magnitude = (uint32_t)(h & 0x7FFF) << 13, sign = (uint32_t)(h & 0x8000) << 16, bits;
@@ -69,7 +78,7 @@ void dtype_to_f32(float *out, const void *in, size_t n, uint32_t dtype)
     const uint8_t *p = in;
     if (dtype == DTYPE_F32) for (size_t i = 0; i < n; i++) out[i] = bits_to_f32(load32(p + 4 * i));
     else if (dtype == DTYPE_F16) for (size_t i = 0; i < n; i++) out[i] = f16_to_f32(load16(p + 2 * i));
-    else if (dtype == DTYPE_BF16) for (size_t i = 0; i < n; i++) out[i] = bits_to_f32((uint32_t)load16(p + 2 * i) << 16);
+    else if (dtype == DTYPE_BF16) for (size_t i = 0; i < n; i++) out[i] = bf16_to_f32(load16(p + 2 * i));
     else if (dtype == DTYPE_F64) for (size_t i = 0; i < n; i++) out[i] = (float)load_f64(p + 8 * i);
     else die("dtype_to_f32 of dtype %u", dtype);
 }
@@ -98,7 +107,7 @@ void dtype_to_f64(double *out, const void *in, size_t n, uint32_t dtype)
     const uint8_t *p = in;
     if (dtype == DTYPE_F32) for (size_t i = 0; i < n; i++) out[i] = (double)bits_to_f32(load32(p + 4 * i));
     else if (dtype == DTYPE_F16) for (size_t i = 0; i < n; i++) out[i] = (double)f16_to_f32(load16(p + 2 * i));
-    else if (dtype == DTYPE_BF16) for (size_t i = 0; i < n; i++) out[i] = (double)bits_to_f32((uint32_t)load16(p + 2 * i) << 16);
+    else if (dtype == DTYPE_BF16) for (size_t i = 0; i < n; i++) out[i] = (double)bf16_to_f32(load16(p + 2 * i));
     else {
         const struct dtype_facts *f = dtype_facts(dtype);
         if (!f || f->block != 1) die("dtype_to_f64 of dtype %u", dtype);

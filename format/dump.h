@@ -1,5 +1,5 @@
-/* dump.h - what the files of `ckpt` share: the command line as parsed, opening, JSON, and values as text.  Everything that
- * comes from a file is escaped before a terminal or a JSON reader sees it. */
+/* dump.h - what the files of `ckpt` share: the command line as parsed, opening, JSON, and values as text.  Everything
+ * that comes from a file is escaped before a terminal or a JSON reader sees it. */
 #ifndef QUARTET_DUMP_H
 #define QUARTET_DUMP_H
 
@@ -37,8 +37,8 @@ int dump_ls(struct dump *d);
 int dump_latest(struct dump *d);
 int dump_explain(struct dump *d);
 
-/* Opens d->argument[i], a file or a run folder (then its newest file that passes the quick checks).  With problems, opening
- * goes on past them.  Returns 0, or the exit code after saying why on stderr. */
+/* Opens d->argument[i], a file or a run folder (then its newest file that passes the quick checks).  With problems,
+ * opening goes on past them.  Returns 0, or the exit code after saying why on stderr. */
 int dump_open(struct ckpt **out, const struct dump *d, int i, struct problems *problems);
 /* Prints the sentence on stderr and returns its exit code. */
 int dump_error(const struct error *error);

@@ -1,5 +1,5 @@
-/* dump_diff.c - `ckpt diff`: what changed between two checkpoints, settings by key and tensors by value.  Identities that
- * differ in every save (uuids, times, weights_id) are no difference.  Equal CRCs spare the reading. */
+/* dump_diff.c - `ckpt diff`: what changed between two checkpoints, settings by key and tensors by value.  Identities
+ * that differ in every save (uuids, times, weights_id) are no difference.  Equal CRCs spare the reading. */
 #include "format/dump.h"
 
 #include "common/threads.h"
@@ -28,7 +28,8 @@ static bool equal_entries(const struct kv_entry *x, const struct kv_entry *y)
     return true;
 }
 
-static void note_key(struct comparison *to, const char *section, const char *key, const struct kv_entry *x, const struct kv_entry *y)
+static void note_key(struct comparison *to, const char *section, const char *key, const struct kv_entry *x,
+                     const struct kv_entry *y)
 {
     struct bytes old = {0}, new = {0};
     to->keys++;
@@ -41,8 +42,11 @@ static void note_key(struct comparison *to, const char *section, const char *key
         if (x) json_entry(to->json, "a", x);
         if (y) json_entry(to->json, "b", y);
         json_close(to->json, '}');
-    } else if (x && y) bytes_text(&to->text, "%s %s: %s -> %s\n", section, key, old.data ? old.data : "", new.data ? new.data : "");
-    else bytes_text(&to->text, "%s %s: only in %s: %s\n", section, key, x ? "A" : "B", (x ? old : new).data ? (x ? old : new).data : "");
+    } else if (x && y)
+        bytes_text(&to->text, "%s %s: %s -> %s\n", section, key, old.data ? old.data : "", new.data ? new.data : "");
+    else
+        bytes_text(&to->text, "%s %s: only in %s: %s\n", section, key, x ? "A" : "B", (x ? old : new).data
+                   ? (x ? old : new).data : "");
     bytes_free(&old);
     bytes_free(&new);
 }
@@ -121,7 +125,8 @@ static void change_task(void *context, int number, int thread)
         size_t count = n - at < STEP ? (size_t)(n - at) : STEP;
         c->status = tensor_read(c->a, c->in_a, bytes, at * fx->block_bytes, count * fx->block_bytes, &c->error);
         if (c->status == 0) dtype_to_f64(vx, bytes, count, x->dtype);
-        if (c->status == 0) c->status = tensor_read(c->b, c->in_b, bytes, at * fy->block_bytes, count * fy->block_bytes, &c->error);
+        if (c->status == 0)
+            c->status = tensor_read(c->b, c->in_b, bytes, at * fy->block_bytes, count * fy->block_bytes, &c->error);
         if (c->status == 0) {
             dtype_to_f64(vy, bytes, count, y->dtype);
             compare_block(c, &s, vx, vy, count, at);
@@ -210,11 +215,13 @@ static void change_text(struct bytes *out, const struct change *c)
     const struct ckpt_tensor *x = &c->a->index.tensor[c->in_a].public, *y = &c->b->index.tensor[c->in_b].public;
     char sx[200], sy[200];
     if (!c->same_form) {
-        bytes_text(out, "tensor %s (%s): shape %s -> %s\n", x->name, role_name(x->role), shape_text(sx, x), shape_text(sy, y));
+        bytes_text(out, "tensor %s (%s): shape %s -> %s\n", x->name, role_name(x->role), shape_text(sx, x),
+                   shape_text(sy, y));
         return;
     }
-    bytes_text(out, "tensor %-32s %-6s relative %9.3g  max %9.3g  mean %9.3g  cosine %.6f  changed %" PRIu64 " of %" PRIu64 ", first %" PRIu64, x->name,
-               role_name(x->role), c->relative, c->largest, c->mean, c->cosine, c->changed, tensor_elements(x), c->first);
+    bytes_text(out, "tensor %-32s %-6s relative %9.3g  max %9.3g  mean %9.3g  cosine %.6f", x->name, role_name(x->role),
+               c->relative, c->largest, c->mean, c->cosine);
+    bytes_text(out, "  changed %" PRIu64 " of %" PRIu64 ", first %" PRIu64, c->changed, tensor_elements(x), c->first);
     if (x->dtype != y->dtype) bytes_text(out, "  %s -> %s", dtype_name(x->dtype), dtype_name(y->dtype));
     bytes_text(out, "\n");
 }
@@ -237,7 +244,8 @@ static int compare_tensors(struct dump *d, struct comparison *to, const struct c
         if (to->json) change_json(to->json, c);
         else change_text(&to->text, c);
     }
-    if (!to->json && d->top && n > (size_t)d->top) bytes_text(&to->text, "... and %zu tensors more (--top 0 shows all)\n", n - (size_t)d->top);
+    if (!to->json && d->top && n > (size_t)d->top)
+        bytes_text(&to->text, "... and %zu tensors more (--top 0 shows all)\n", n - (size_t)d->top);
     free(change);
     return code;
 }
@@ -246,7 +254,8 @@ static void print_summary(const struct comparison *r, const struct ckpt *a, cons
 {
     bool ids = memcmp(a->header.weights_id, b->header.weights_id, 16) == 0;
     if (r->text.size) printf("%s", r->text.data);
-    printf("%s: %" PRIu64 " keys, %" PRIu64 " of %zu tensors differ, %" PRIu64 " only in A, %" PRIu64 " only in B%s\n", different ? "different" : "equal",
+    printf("%s: %" PRIu64 " keys, %" PRIu64 " of %zu tensors differ, %" PRIu64 " only in A, %" PRIu64 " only in B%s\n",
+           different ? "different" : "equal",
            r->keys, r->tensors, a->index.count, r->lost, r->added, ids ? "; same weights_id" : "");
 }
 

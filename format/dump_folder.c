@@ -14,7 +14,9 @@ static void list_temporary(const char *folder, struct json *j)
     for (struct dirent *e; (e = readdir(directory));) {
         if (!strstr(e->d_name, ".tmp-")) continue;
         if (j) json_text(j, NULL, e->d_name);
-        else printf("  %-24s temporary: a save under way, or one that died\n", text_escape(shown, sizeof shown, e->d_name, strlen(e->d_name)));
+        else
+            printf("  %-24s temporary: a save under way, or one that died\n",
+                   text_escape(shown, sizeof shown, e->d_name, strlen(e->d_name)));
     }
     closedir(directory);
 }
@@ -32,7 +34,8 @@ static void row_text(const struct row *r)
         return;
     }
     const struct header *h = &r->c->header;
-    printf("%s %-24s %-8s step %10s  tokens %6s  %9s", r->chosen ? "*" : " ", r->file->name, stage_name((enum stage)h->stage), with_commas(step, h->step),
+    printf("%s %-24s %-8s step %10s  tokens %6s  %9s", r->chosen ? "*" : " ", r->file->name,
+           stage_name((enum stage)h->stage), with_commas(step, h->step),
            text_count(tokens, (double)h->tokens_seen), text_bytes(size, (double)h->file_size));
     if (lineage_metric(&r->c->meta.eval, &metric, &value)) printf("  %s %g", metric, value);
     printf("%s\n", r->hinted ? "  (latest)" : "");
@@ -76,7 +79,8 @@ int dump_ls(struct dump *d)
         json_open(&j, "files", '[');
     }
     for (size_t i = 0; i < list.count; i++) {
-        struct row r = {.file = &list.file[i], .why = error.text, .hinted = hint && strcmp(hint, list.file[i].name) == 0};
+        struct row r = {.file = &list.file[i], .why = error.text, .hinted = hint &&
+                        strcmp(hint, list.file[i].name) == 0};
         if (reader_open_file(&r.c, r.file->path, NULL, &error) == 0 && d->deep && ckpt_verify(r.c, &error) != 0) {
             ckpt_close(r.c);
             r.c = NULL;
@@ -96,7 +100,9 @@ int dump_ls(struct dump *d)
     } else {
         list_temporary(folder, NULL);
         if (list.count == 0) printf("no checkpoints in %s\n", folder);
-        else if (valid) printf("* is the newest valid one: resuming goes on from it%s\n", d->deep ? "" : " (--deep reads the tensors too)");
+        else if (valid)
+            printf("* is the newest valid one: resuming goes on from it%s\n", d->deep ? ""
+                   : " (--deep reads the tensors too)");
         else printf("none of %zu is valid\n", list.count);
     }
     int code = list.count == 0 ? EXIT_NOINPUT : valid ? 0 : EXIT_DATA;

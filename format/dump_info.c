@@ -112,9 +112,11 @@ static void print_lineage(const struct ckpt *c)
         char **chain;
         size_t n = lineage_chain(&chain, &c->meta.line, p);
         struct link link;
-        printf("%s%s: ", p ? "; " : "", text_escape(shown, sizeof shown, lineage_role(&c->meta.line, p), strlen(lineage_role(&c->meta.line, p))));
+        printf("%s%s: ", p ? "; " : "", text_escape(shown, sizeof shown, lineage_role(&c->meta.line, p),
+                                                    strlen(lineage_role(&c->meta.line, p))));
         for (size_t k = 0; k < n; k++)
-            if (lineage_parse(&link, chain[k])) printf("%s%s", k ? " -> " : "", text_escape(shown, sizeof shown, link.name, strlen(link.name)));
+            if (lineage_parse(&link, chain[k]))
+                printf("%s%s", k ? " -> " : "", text_escape(shown, sizeof shown, link.name, strlen(link.name)));
     }
     printf("\n");
 }
@@ -127,13 +129,16 @@ static void info_text(const struct ckpt *c, const struct findings *f)
     char big[32], when[32], small[16], id[33], flags[64];
     const char *metric;
     double value;
-    printf("QCK %u.%u    %s B  written by %s  %s\n", h->major, h->minor, with_commas(big, h->file_size), h->writer, time_text(when, h->created));
+    printf("QCK %u.%u    %s B  written by %s  %s\n", h->major, h->minor, with_commas(big, h->file_size), h->writer,
+           time_text(when, h->created));
     printf("stage      %s  step %s", stage_name((enum stage)h->stage), with_commas(big, h->step));
-    printf("  tokens %s  weights %s  %s\n", text_count(small, (double)h->tokens_seen), hex_text(id, h->weights_id, 16), flags_text(flags, h->flags));
+    printf("  tokens %s  weights %s  %s\n", text_count(small, (double)h->tokens_seen), hex_text(id, h->weights_id, 16),
+           flags_text(flags, h->flags));
     print_config(&c->meta.conf);
     printf("parameters %s", with_commas(big, parameters(group, groups)));
     for (int g = 0; g < groups; g++)
-        printf("%s%s %s %s", g ? " | " : "  ", dtype_name(group[g].dtype), role_name(group[g].role), text_bytes(small, (double)group[g].bytes));
+        printf("%s%s %s %s", g ? " | " : "  ", dtype_name(group[g].dtype), role_name(group[g].role),
+               text_bytes(small, (double)group[g].bytes));
     printf("\nsections   %u:", h->section_count);
     for (uint32_t i = 0; i < h->section_count; i++) printf(" %s", c->section[i].type);
     printf("\n");
@@ -181,13 +186,17 @@ int dump_sections(struct dump *d)
         json_start(&j, d);
         json_text(&j, "file", c->path);
         json_open(&j, "sections", '[');
-    } else printf("%-4s %16s %16s %16s %-5s %-8s %-4s %s\n", "type", "offset", "stored", "raw", "codec", "crc32", "", "flags");
+    } else
+        printf("%-4s %16s %16s %16s %-5s %-8s %-4s %s\n", "type", "offset", "stored", "raw", "codec", "crc32", "",
+               "flags");
     for (uint32_t i = 0; i < c->header.section_count; i++) {
         const struct section *s = &c->section[i];
         const char *codec = s->codec == CODEC_ZLIB ? "zlib" : "none", *state = section_state(c, s);
         if (!d->json) {
-            printf("%-4s %16" PRIu64 " %16" PRIu64 " %16" PRIu64 " %-5s %08x %-4s %s%s%s\n", s->type, s->offset, s->stored, s->raw, codec, s->crc,
-                   state, s->flags & SECTION_CRITICAL ? "critical " : "", s->flags & SECTION_SAFE_TO_COPY ? "safe-to-copy " : "",
+            printf("%-4s %16" PRIu64 " %16" PRIu64 " %16" PRIu64 " %-5s %08x %-4s %s%s%s\n", s->type, s->offset,
+                   s->stored, s->raw, codec, s->crc,
+                   state, s->flags & SECTION_CRITICAL ? "critical " : "",
+                   s->flags & SECTION_SAFE_TO_COPY ? "safe-to-copy " : "",
                    section_facts(s->type) ? "" : "unknown");
             continue;
         }
@@ -274,14 +283,16 @@ static void print_groups(const struct tensor **list, size_t n, uint64_t total)
     for (size_t i = 0; i < n;) {
         size_t length = block_length(list[i]->public.name), first = i;
         uint64_t bytes = 0, elements = 0;
-        for (; i < n && list[i]->public.role == list[first]->public.role && block_length(list[i]->public.name) == length &&
+        for (; i < n && list[i]->public.role == list[first]->public.role &&
+             block_length(list[i]->public.name) == length &&
                memcmp(list[i]->public.name, list[first]->public.name, length) == 0; i++) {
             bytes += list[i]->stored;
             elements += tensor_elements(&list[i]->public);
         }
         char size[16], count[16];
-        printf("%-24.*s %-6s %4zu tensors %8s values %10s %5.1f %%\n", (int)length, list[first]->public.name, role_name(list[first]->public.role),
-               i - first, text_count(count, (double)elements), text_bytes(size, (double)bytes), 100.0 * (double)bytes / (double)(total ? total : 1));
+        printf("%-24.*s %-6s %4zu tensors %8s values %10s %5.1f %%\n", (int)length, list[first]->public.name,
+               role_name(list[first]->public.role), i - first, text_count(count, (double)elements),
+               text_bytes(size, (double)bytes), 100.0 * (double)bytes / (double)(total ? total : 1));
     }
 }
 
@@ -309,8 +320,11 @@ int dump_tensors(struct dump *d)
     } else {
         if (d->group) print_groups(list, n, total);
         else for (size_t i = 0; i < n; i++)
-            printf("%-36s %-6s %-5s %-18s %12" PRIu64 " at %-12" PRIu64 " crc %08x\n", list[i]->public.name, role_name(list[i]->public.role),
-                   dtype_name(list[i]->public.dtype), shape_text(shape, &list[i]->public), list[i]->stored, c->tdat->offset + list[i]->offset,
+            printf("%-36s %-6s %-5s %-18s %12" PRIu64 " at %-12" PRIu64 " crc %08x\n", list[i]->public.name,
+                   role_name(list[i]->public.role),
+                   dtype_name(list[i]->public.dtype), shape_text(shape,
+                                                                 &list[i]->public), list[i]->stored,
+                                                                 c->tdat->offset + list[i]->offset,
                    list[i]->public.crc);
         printf("%zu tensor%s, %s\n", n, n == 1 ? "" : "s", text_bytes(size, (double)total));
         finish_text(&f);
@@ -379,12 +393,16 @@ int dump_hash(struct dump *d)
 int dump_limits(struct dump *d)
 {
     static const struct { const char *name; uint64_t value; } limit[] = {
-        {"format.major", CKPT_MAJOR}, {"format.minor", CKPT_MINOR}, {"header.bytes", CKPT_PAGE}, {"section.entry", CKPT_SECTION_ENTRY},
+        {"format.major", CKPT_MAJOR}, {"format.minor", CKPT_MINOR}, {"header.bytes", CKPT_PAGE},
+        {"section.entry", CKPT_SECTION_ENTRY},
         {"index.entry", CKPT_INDEX_ENTRY}, {"chunk.bytes", CKPT_CHUNK}, {"sections", CKPT_MAX_SECTIONS},
         {"metadata.bytes", CKPT_MAX_METADATA}, {"tokenizer.bytes", CKPT_MAX_TOKENIZER}, {"keys", CKPT_MAX_KEYS},
-        {"key.bytes", CKPT_MAX_KEY}, {"value.bytes", CKPT_MAX_VALUE}, {"tensors", CKPT_MAX_TENSORS}, {"name.bytes", CKPT_MAX_NAME},
-        {"dimensions", CKPT_MAX_DIMS}, {"dimension", CKPT_MAX_DIM}, {"elements", CKPT_MAX_ELEMENTS}, {"tensor.bytes", CKPT_MAX_TENSOR},
-        {"file.bytes", CKPT_MAX_FILE}, {"align.min", CKPT_MIN_ALIGN}, {"align.max", CKPT_MAX_ALIGN}, {"inflate.ratio", CKPT_MAX_INFLATE},
+        {"key.bytes", CKPT_MAX_KEY}, {"value.bytes", CKPT_MAX_VALUE}, {"tensors", CKPT_MAX_TENSORS},
+        {"name.bytes", CKPT_MAX_NAME},
+        {"dimensions", CKPT_MAX_DIMS}, {"dimension", CKPT_MAX_DIM}, {"elements", CKPT_MAX_ELEMENTS},
+        {"tensor.bytes", CKPT_MAX_TENSOR},
+        {"file.bytes", CKPT_MAX_FILE}, {"align.min", CKPT_MIN_ALIGN}, {"align.max", CKPT_MAX_ALIGN},
+        {"inflate.ratio", CKPT_MAX_INFLATE},
         {"parents", LINEAGE_PARENTS}};
     struct json j;
     if (d->json) json_start(&j, d);

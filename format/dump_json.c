@@ -1,5 +1,5 @@
-/* dump_json.c - `ckpt`'s output: a small JSON writer, and values as text.  JSON numbers above 2^53 would be rounded by most
- * readers and NaN is not JSON, so both are written as texts. */
+/* dump_json.c - `ckpt`'s output: a small JSON writer, and values as text.  JSON numbers above 2^53 would be rounded by
+ * most readers and NaN is not JSON, so both are written as texts. */
 #include "format/dump.h"
 
 #include <inttypes.h>
@@ -180,7 +180,8 @@ char *time_text(char out[32], int64_t nanoseconds)
 
 char *flags_text(char out[64], uint32_t flags)
 {
-    snprintf(out, 64, "%s%s%s", flags & CKPT_TRAINING_STATE ? "training-state " : "", flags & CKPT_RESUMABLE ? "resumable " : "",
+    snprintf(out, 64, "%s%s%s", flags & CKPT_TRAINING_STATE ? "training-state " : "", flags & CKPT_RESUMABLE
+             ? "resumable " : "",
              flags & CKPT_FINAL ? "final " : "");
     size_t n = strlen(out);
     if (n) out[n - 1] = 0;

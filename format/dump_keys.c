@@ -1,5 +1,5 @@
-/* dump_keys.c - `ckpt config`, train, rng, data, chat, meta, eval, tokenizer: a metadata section, or one bare value of it
- * for a script. */
+/* dump_keys.c - `ckpt config`, train, rng, data, chat, meta, eval, tokenizer: a metadata section, or one bare value of
+ * it for a script. */
 #include "format/dump.h"
 
 #include <stdlib.h>
@@ -7,7 +7,8 @@
 static const struct kv *kv_of_command(const struct ckpt_meta *m, const char *command, const char **section)
 {
     const struct { const char *command, *section; const struct kv *kv; } map[] = {
-        {"config", "CONF", &m->conf}, {"train", "TRNS", &m->trns}, {"rng", "RNGS", &m->rngs}, {"data", "DCUR", &m->dcur},
+        {"config", "CONF", &m->conf}, {"train", "TRNS", &m->trns}, {"rng", "RNGS", &m->rngs},
+        {"data", "DCUR", &m->dcur},
         {"chat", "CHAT", &m->chat}, {"meta", "META", &m->meta}, {"eval", "EVAL", &m->eval}};
     for (size_t i = 0; i < sizeof map / sizeof *map; i++)
         if (strcmp(map[i].command, command) == 0) {
@@ -85,7 +86,8 @@ int dump_tokenizer(struct dump *d)
         json_crc(&j, "crc32", crc);
         json_u64(&j, "vocab_size", vocabulary);
         json_end(&j);
-    } else if (b->size) printf("tokenizer %08x, %zu bytes, for a model of %llu ids\n", crc, b->size, (unsigned long long)vocabulary);
+    } else if (b->size)
+        printf("tokenizer %08x, %zu bytes, for a model of %llu ids\n", crc, b->size, (unsigned long long)vocabulary);
     else printf("TOKN is absent\n");
     ckpt_close(c);
     return 0;

@@ -1,5 +1,5 @@
-/* dump_lineage.c - `ckpt lineage`: the chains of all parents, grown together by weights_id into one tree.  The file alone
- * suffices; --dir only marks which ancestors are still at hand. */
+/* dump_lineage.c - `ckpt lineage`: the chains of all parents, grown together by weights_id into one tree.  The file
+ * alone suffices; --dir only marks which ancestors are still at hand. */
 #include "format/dump.h"
 
 #include <dirent.h>
@@ -37,7 +37,8 @@ static void grow_tree(struct tree *t, const struct ckpt *c)
         char **chain;
         int at = -1;
         size_t n = lineage_chain(&chain, &c->meta.line, p);
-        for (size_t k = 0; k < n; k++) at = grow(t, at, host_text("%s", chain[k]), k + 1 == n ? lineage_role(&c->meta.line, p) : NULL);
+        for (size_t k = 0; k < n; k++)
+            at = grow(t, at, host_text("%s", chain[k]), k + 1 == n ? lineage_role(&c->meta.line, p) : NULL);
         if (p == 0) below = at;
     }
     const char *name = c->path + strlen(c->path);             /* the run's folder and the file */
@@ -84,11 +85,16 @@ static void print_node(const struct tree *t, int i, const char *indent, bool las
     text_escape(name, sizeof name, n->link.name, strlen(n->link.name));
     text_escape(metric, sizeof metric, n->link.metric, strlen(n->link.metric));
     text_escape(role, sizeof role, n->role ? n->role : "", n->role ? strlen(n->role) : 0);
-    printf("%s%s%-8s %s  step %s  tokens %s%s%s  %.8s", indent, n->parent < 0 ? "" : last ? "`- " : "|- ", n->link.stage, name,
-           with_commas(step, n->link.step), text_count(tokens, (double)n->link.tokens), *metric ? "  " : "", metric, n->link.weights_id);
+    printf("%s%s%-8s %s  step %s  tokens %s%s%s  %.8s", indent, n->parent < 0 ? "" : last ? "`- " : "|- ",
+           n->link.stage, name,
+           with_commas(step, n->link.step), text_count(tokens,
+                                                       (double)n->link.tokens), *metric ? "  " : "", metric,
+                                                       n->link.weights_id);
     if (*role) printf("  (%s)", role);
     if (n->itself) printf("  <- this file");
-    else if (marked) printf(n->found ? "  found: %s" : "  not found", n->found ? text_escape(name, sizeof name, n->found, strlen(n->found)) : "");
+    else if (marked)
+        printf(n->found ? "  found: %s" : "  not found", n->found
+               ? text_escape(name, sizeof name, n->found, strlen(n->found)) : "");
     printf("\n");
 }
 

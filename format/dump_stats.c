@@ -11,7 +11,8 @@ enum { EXPONENTS = 2200, BIAS = 1100,        /* frexp exponents of doubles: -107
        STEP = 1 << 18 };                     /* bytes read at a time */
 
 /* What a pass over one tensor gives. */
-struct scan { const struct ckpt *c; size_t tensor; struct stats stats; uint64_t *exponent; int status; struct error error; };
+struct scan { const struct ckpt *c; size_t tensor; struct stats stats; uint64_t *exponent; int status;
+              struct error error; };
 struct scans { struct scan *scan; bool hist; };
 
 static void count_exponents(uint64_t *exponent, const double *x, size_t n)
@@ -111,7 +112,8 @@ static void scan_text(const struct scan *s, bool hist)
 {
     const struct ckpt_tensor *t = &s->c->index.tensor[s->tensor].public;
     const struct stats *st = &s->stats;
-    printf("%-36s %-6s %11.4g %11.4g %11.4g %11.4g %11.4g %8" PRIu64 " %8" PRIu64 " %10" PRIu64 "\n", t->name, role_name(t->role), st->min, st->max,
+    printf("%-36s %-6s %11.4g %11.4g %11.4g %11.4g %11.4g %8" PRIu64 " %8" PRIu64 " %10" PRIu64 "\n", t->name,
+           role_name(t->role), st->min, st->max,
            st->mean, st->std, root_sum_square(st, tensor_elements(t)), st->nan, st->inf, st->zero);
     if (hist) print_hist(s->exponent);
 }
@@ -124,7 +126,9 @@ static int show_scans(struct dump *d, const struct ckpt *c, struct scans *scans,
         json_start(&j, d);
         json_text(&j, "file", c->path);
         json_open(&j, "tensors", '[');
-    } else printf("%-36s %-6s %11s %11s %11s %11s %11s %8s %8s %10s\n", "tensor", "role", "min", "max", "mean", "std", "l2", "nan", "inf", "zero");
+    } else
+        printf("%-36s %-6s %11s %11s %11s %11s %11s %8s %8s %10s\n", "tensor", "role", "min", "max", "mean", "std",
+               "l2", "nan", "inf", "zero");
     for (size_t i = 0; i < n; i++) {
         struct scan *s = &scans->scan[i];
         if (s->status != 0) code = dump_error(&s->error);
@@ -164,7 +168,8 @@ int dump_stats(struct dump *d)
 
 /* ---- print ---- */
 
-enum { EDGE = 3, ALL = 1000 };               /* numpy's habit: over 1000 values, three from either end of each dimension */
+/* numpy's habit: over 1000 values, three from either end of each dimension */
+enum { EDGE = 3, ALL = 1000 };
 
 struct range { uint64_t from, to; bool cut; };
 struct slice { struct range range[CKPT_MAX_DIMS]; int ndim; };
@@ -176,7 +181,8 @@ static int parse_slice(struct slice *s, const char *text, const struct ckpt_tens
     for (int d = 0; d < t->ndim; d++) s->range[d] = (struct range){0, t->shape[d], false};
     for (int d = 0; text && *text; d++) {
         char *end;
-        if (d == t->ndim) return fail(error, EXIT_USAGE, "the slice has more than the %d dimensions of tensor %s", t->ndim, t->name);
+        if (d == t->ndim)
+            return fail(error, EXIT_USAGE, "the slice has more than the %d dimensions of tensor %s", t->ndim, t->name);
         struct range *r = &s->range[d];
         bool from = *text >= '0' && *text <= '9';
         if (from) r->from = strtoull(text, &end, 10);
@@ -186,9 +192,13 @@ static int parse_slice(struct slice *s, const char *text, const struct ckpt_tens
             if (*text >= '0' && *text <= '9') r->to = strtoull(text, &end, 10);
             else end = (char *)text;
         } else if (from) r->to = r->from + 1;
-        if (*end != ',' && *end != 0) return fail(error, EXIT_USAGE, "'%s' is no slice (expected items like 3, 0:4 or : with commas between)", text);
+        if (*end != ',' && *end != 0)
+            return fail(error, EXIT_USAGE, "'%s' is no slice (expected items like 3, 0:4 or : with commas between)",
+                        text);
         if (r->from >= r->to || r->to > t->shape[d])
-            return fail(error, EXIT_USAGE, "%" PRIu64 ":%" PRIu64 " is outside dimension %d of tensor %s, which has %" PRIu64, r->from, r->to, d, t->name, t->shape[d]);
+            return fail(error, EXIT_USAGE,
+                        "%" PRIu64 ":%" PRIu64 " is outside dimension %d of tensor %s, which has %" PRIu64, r->from,
+                        r->to, d, t->name, t->shape[d]);
         text = *end ? end + 1 : end;
     }
     return 0;
@@ -200,7 +210,8 @@ static void print_value(struct json *j, const uint8_t *p, const struct dump *d, 
     double value;
     if (d->hex) {
         char hex[17];
-        for (uint32_t b = 0; b < facts->block_bytes; b++) snprintf(hex + 2 * b, 3, "%02x", p[facts->block_bytes - 1 - b]);
+        for (uint32_t b = 0; b < facts->block_bytes; b++)
+            snprintf(hex + 2 * b, 3, "%02x", p[facts->block_bytes - 1 - b]);
         if (j) json_text(j, NULL, hex);
         else printf(" %s", hex);
         return;
@@ -211,7 +222,8 @@ static void print_value(struct json *j, const uint8_t *p, const struct dump *d, 
 }
 
 /* Dimension `dim` from element number `base` on, brackets and all. */
-static int print_dimension(struct json *j, const struct dump *d, const struct ckpt *c, size_t tensor, const struct slice *s, int dim,
+static int print_dimension(struct json *j, const struct dump *d, const struct ckpt *c, size_t tensor,
+                           const struct slice *s, int dim,
                            uint64_t base, struct error *error)
 {
     const struct ckpt_tensor *t = &c->index.tensor[tensor].public;
@@ -253,13 +265,18 @@ static int print_tensor(struct dump *d, const struct ckpt *c, struct error *erro
     int64_t found = find_named(c, d);
     struct slice slice;
     char shape[200], name[300];
-    if (found < 0) return fail(error, EXIT_NOINPUT, "%s: there is no tensor '%s'", c->path, text_escape(name, sizeof name, d->argument[1], strlen(d->argument[1])));
+    if (found < 0)
+        return fail(error, EXIT_NOINPUT, "%s: there is no tensor '%s'", c->path,
+                    text_escape(name, sizeof name, d->argument[1], strlen(d->argument[1])));
     const struct ckpt_tensor *t = &c->index.tensor[found].public;
-    if (dtype_facts(t->dtype)->block != 1) return fail(error, EXIT_DATA, "%s: tensor %s is of blocks (%s), which are not printed", c->path, t->name, dtype_name(t->dtype));
+    if (dtype_facts(t->dtype)->block != 1)
+        return fail(error, EXIT_DATA, "%s: tensor %s is of blocks (%s), which are not printed", c->path, t->name,
+                    dtype_name(t->dtype));
     if (parse_slice(&slice, d->arguments == 3 ? d->argument[2] : NULL, t, error) != 0) return -1;
     double total = 1;
     for (int k = 0; k < t->ndim; k++) total *= (double)(slice.range[k].to - slice.range[k].from);
-    for (int k = 0; k < t->ndim && total > ALL; k++) slice.range[k].cut = slice.range[k].to - slice.range[k].from > 2 * EDGE;
+    for (int k = 0; k < t->ndim && total > ALL; k++)
+        slice.range[k].cut = slice.range[k].to - slice.range[k].from > 2 * EDGE;
     if (!d->json) {
         printf("%s %s %s %s\n", t->name, role_name(t->role), dtype_name(t->dtype), shape_text(shape, t));
         int status = print_dimension(NULL, d, c, (size_t)found, &slice, 0, 0, error);

@@ -1,5 +1,5 @@
-/* dump_strip.c - `ckpt strip`: a copy that can be used but not trained on.  The weights keep their weights_id, so that the
- * copy is recognised as the same model; a section this version does not know goes along only if its flags allow. */
+/* dump_strip.c - `ckpt strip`: a copy that can be used but not trained on.  The weights keep their weights_id, so that
+ * the copy is recognised as the same model; a section this version does not know goes along only if its flags allow. */
 #include "format/dump.h"
 
 #include "format/writer.h"
@@ -26,8 +26,10 @@ static size_t keep_tensors(struct ckpt_source *source, struct original *original
         const struct tensor *t = &c->index.tensor[i];
         if (is_training_state(t->public.role)) continue;
         original[n] = (struct original){c, i};
-        source[n] = (struct ckpt_source){.role = t->public.role, .dtype = (enum dtype)t->public.dtype, .ndim = t->public.ndim,
-                                         .trainable = t->flags & TENSOR_TRAINABLE, .decay = t->flags & TENSOR_DECAY, .self = &original[n],
+        source[n] = (struct ckpt_source){.role = t->public.role, .dtype = (enum dtype)t->public.dtype,
+                                         .ndim = t->public.ndim,
+                                         .trainable = t->flags & TENSOR_TRAINABLE, .decay = t->flags & TENSOR_DECAY,
+                                         .self = &original[n],
                                          .fetch = fetch};
         snprintf(source[n].name, sizeof source[n].name, "%s", t->public.name);
         memcpy(source[n].shape, t->public.shape, sizeof source[n].shape);
@@ -45,13 +47,15 @@ static size_t keep_foreign(struct foreign **out, const struct ckpt *c)
         const struct section *s = &c->section[i];
         if (section_facts(s->type)) continue;
         if (!(s->flags & SECTION_SAFE_TO_COPY)) {
-            fprintf(stderr, "%s: section %s is unknown and not safe to copy; it is left out\n", program_name(), s->type);
+            fprintf(stderr, "%s: section %s is unknown and not safe to copy; it is left out\n", program_name(),
+                    s->type);
             continue;
         }
         foreign[n].section = *s;
         foreign[n].data.data = host_alloc((size_t)s->stored + 1, 1);
         foreign[n].data.size = (size_t)s->stored;
-        if (input_read(&c->input, foreign[n].data.data, s->offset, (size_t)s->stored, NULL) != 0) quit(EXIT_IO, "%s: cannot be read", c->path);
+        if (input_read(&c->input, foreign[n].data.data, s->offset, (size_t)s->stored, NULL) != 0)
+            quit(EXIT_IO, "%s: cannot be read", c->path);
         n++;
     }
     *out = foreign;
@@ -72,7 +76,8 @@ static int write_copy(struct ckpt *c, const char *path, struct error *error)
     save.count = keep_tensors(source, original, c);
     save.foreigns = keep_foreign(&foreign, c);
     save.foreign = foreign;
-    int status = save.count ? checkpoint_write(&save, error) : fail(error, EXIT_DATA, "%s: holds nothing but training state", c->path);
+    int status = save.count ? checkpoint_write(&save, error) : fail(error, EXIT_DATA,
+                                                                    "%s: holds nothing but training state", c->path);
     for (size_t i = 0; i < save.foreigns; i++) bytes_free(&foreign[i].data);
     free(foreign);
     free(folder);
@@ -104,7 +109,8 @@ int dump_strip(struct dump *d)
         json_end(&j);
     } else if (code == 0) {
         char before[16], after[16];
-        printf("%s: %s instead of %s\n", path, text_bytes(after, (double)h.file_size), text_bytes(before, (double)c->header.file_size));
+        printf("%s: %s instead of %s\n", path, text_bytes(after, (double)h.file_size),
+               text_bytes(before, (double)c->header.file_size));
     }
     ckpt_close(c);
     return code;

@@ -1,5 +1,5 @@
-/* dump_verify.c - `ckpt verify`: every check of SPEC.md, and with --deep what the values must satisfy.  It does not stop at
- * the first problem: whoever has a damaged file wants to know how much is damaged. */
+/* dump_verify.c - `ckpt verify`: every check of SPEC.md, and with --deep what the values must satisfy.  It does not
+ * stop at the first problem: whoever has a damaged file wants to know how much is damaged. */
 #include "format/dump.h"
 
 #include "common/threads.h"
@@ -29,7 +29,8 @@ static void deep_task(void *context, int i, int thread)
     free(buffer);
 }
 
-static void report(struct deep *deep, const char *path, const char *format, const char *name, const char *role, double a, double b)
+static void report(struct deep *deep, const char *path, const char *format, const char *name, const char *role,
+                   double a, double b)
 {
     struct error error, full;
     char text[300];
@@ -47,23 +48,29 @@ static void judge(struct deep *deep, size_t i)
     const struct ckpt_tensor *t = &c->index.tensor[i].public;
     const struct stats s = moments_stats(&deep->moments[i]);
     const char *role = role_name(t->role);
-    if (s.nan || s.inf) report(deep, c->path, "%.0f NaN and %.0f infinite values [V1]", t->name, role, (double)s.nan, (double)s.inf);
-    if (t->role == ROLE_ADAM_V && s.min < 0) report(deep, c->path, "a second moment is %g (expected at least %g) [V2]", t->name, role, s.min, 0);
+    if (s.nan || s.inf)
+        report(deep, c->path, "%.0f NaN and %.0f infinite values [V1]", t->name, role, (double)s.nan, (double)s.inf);
+    if (t->role == ROLE_ADAM_V && s.min < 0)
+        report(deep, c->path, "a second moment is %g (expected at least %g) [V2]", t->name, role, s.min, 0);
     if (c->stats && dtype_facts(t->dtype)->block == 1 &&
-        (c->stats[i].min != s.min || c->stats[i].max != s.max || c->stats[i].nan != s.nan || c->stats[i].inf != s.inf || c->stats[i].zero != s.zero))
-        report(deep, c->path, "its smallest or largest value or counts are not those of STAT (%g to %g) [V3]", t->name, role, s.min, s.max);
+        (c->stats[i].min != s.min || c->stats[i].max != s.max || c->stats[i].nan != s.nan || c->stats[i].inf != s.inf ||
+         c->stats[i].zero != s.zero))
+        report(deep, c->path, "its smallest or largest value or counts are not those of STAT (%g to %g) [V3]", t->name,
+               role, s.min, s.max);
     if (t->role != ROLE_ADAM_M && t->role != ROLE_ADAM_V && t->role != ROLE_MASTER) return;
     int64_t weight = index_find(&c->index, t->name, ROLE_WEIGHT);
     if (weight < 0) weight = index_find(&c->index, t->name, ROLE_HEAD);
     const struct ckpt_tensor *w = weight < 0 ? NULL : &c->index.tensor[weight].public;
     if (!w || w->ndim != t->ndim || memcmp(w->shape, t->shape, sizeof w->shape) != 0)
-        report(deep, c->path, w ? "its shape is not that of its weight (%.0f and %.0f values) [C6]" : "there is no weight of this name [C6]", t->name, role,
+        report(deep, c->path, w ? "its shape is not that of its weight (%.0f and %.0f values) [C6]"
+               : "there is no weight of this name [C6]", t->name, role,
                (double)tensor_elements(t), w ? (double)tensor_elements(w) : 0);
 }
 
 static void look_deep(const struct ckpt *c, struct problems *problems)
 {
-    struct deep deep = {c, problems, host_alloc(c->index.count, sizeof *deep.moments), host_alloc(c->index.count, sizeof *deep.status)};
+    struct deep deep = {c, problems, host_alloc(c->index.count, sizeof *deep.moments),
+                        host_alloc(c->index.count, sizeof *deep.status)};
     threads_for((int)c->index.count, deep_task, &deep);
     for (size_t i = 0; i < c->index.count; i++)
         if (deep.status[i] == 0) judge(&deep, i);
@@ -102,14 +109,16 @@ static int verify_file(struct dump *d, struct json *j, const char *path)
     } else if (f.shown == 0) {
         char size[16];
         double seconds = seconds_now() - start;
-        printf("%s: ok (%zu tensor%s, %s, %.2f GB/s)\n", path, tensors, tensors == 1 ? "" : "s", text_bytes(size, (double)bytes), (double)bytes / 1e9 / (seconds + 1e-9));
+        printf("%s: ok (%zu tensor%s, %s, %.2f GB/s)\n", path, tensors, tensors == 1 ? "" : "s",
+               text_bytes(size, (double)bytes), (double)bytes / 1e9 / (seconds + 1e-9));
     } else {
         char *prefix = host_text("%s: ", path);
         for (int i = 0; i < f.shown; i++) {
             bool named = strncmp(f.text[i], prefix, strlen(prefix)) == 0;
             printf("%s%s\n", named ? "" : prefix, f.text[i]);
         }
-        printf("%s: %s, %" PRIu64 " problem%s\n", path, f.exit_code == EXIT_DATA ? "corrupt (65)" : "not verified", problems.count,
+        printf("%s: %s, %" PRIu64 " problem%s\n", path, f.exit_code == EXIT_DATA ? "corrupt (65)" : "not verified",
+               problems.count,
                problems.count == 1 ? "" : "s");
         free(prefix);
     }

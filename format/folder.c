@@ -1,5 +1,5 @@
-/* folder.c - a run folder's checkpoints: which one to go on from, which ones to keep.  What counts is what the files say
- * when read; the file `latest` is a hint for people and protects the file it names. */
+/* folder.c - a run folder's checkpoints: which one to go on from, which ones to keep.  What counts is what the files
+ * say when read; the file `latest` is a hint for people and protects the file it names. */
 #define _GNU_SOURCE
 #include "format/folder.h"
 
@@ -100,7 +100,8 @@ char *folder_hint(const char *folder)
 {
     struct bytes text = {0};
     char *path = host_text("%s/latest", folder), *name = NULL;
-    if (file_read(&text, path, 4096, NULL) == 0 && text.size) name = host_text("%.*s", (int)strcspn(text.data, "\n"), text.data);
+    if (file_read(&text, path, 4096, NULL) == 0 && text.size)
+        name = host_text("%.*s", (int)strcspn(text.data, "\n"), text.data);
     bytes_free(&text);
     free(path);
     return name;
@@ -137,7 +138,8 @@ static bool choose(struct run_list *list, int keep, uint64_t keep_every, const c
     for (size_t i = 0; i < list->count; i++) {
         struct run_file *f = &list->file[i];
         f->valid = folder_check(f->path, false, NULL) == 0;
-        f->keep = f->final || (hinted && strcmp(hinted, f->name) == 0) || (f->valid && keep_every && f->step % keep_every == 0);
+        f->keep = f->final || (hinted && strcmp(hinted, f->name) == 0) || (f->valid && keep_every &&
+                                                                           f->step % keep_every == 0);
         if (f->valid && !f->final && kept < keep) {
             f->keep = true;
             kept++;

@@ -1,5 +1,6 @@
-/* index.c - the tensor index (SPEC.md, "TIDX"), and the chunk CRCs beside it.  One pass over entries in data order proves
- * places and sizes; one pass over the name order proves that no (name, role) occurs twice and that it is a permutation. */
+/* index.c - the tensor index (SPEC.md, "TIDX"), and the chunk CRCs beside it.  One pass over entries in data order
+ * proves places and sizes; one pass over the name order proves that no (name, role) occurs twice and that it is a
+ * permutation. */
 #define _GNU_SOURCE
 #include "format/layout.h"
 
@@ -25,23 +26,27 @@ bool tensor_name_valid(const char *name, size_t length)
     return true;
 }
 
-int tensor_bytes(uint64_t *bytes, uint32_t dtype, int ndim, const uint64_t shape[8], const char *what, struct error *error)
+int tensor_bytes(uint64_t *bytes, uint32_t dtype, int ndim, const uint64_t shape[8], const char *what,
+                 struct error *error)
 {
     const struct dtype_facts *facts = dtype_facts(dtype);
     if (!facts) return fail(error, EXIT_DATA, "%s: unknown dtype %u [T4]", what, dtype);
-    if (ndim < 0 || ndim > CKPT_MAX_DIMS) return fail(error, EXIT_DATA, "%s: %d dimensions (limit %d) [D1]", what, ndim, CKPT_MAX_DIMS);
+    if (ndim < 0 || ndim > CKPT_MAX_DIMS)
+        return fail(error, EXIT_DATA, "%s: %d dimensions (limit %d) [D1]", what, ndim, CKPT_MAX_DIMS);
     uint64_t elements = 1;
     for (int i = 0; i < CKPT_MAX_DIMS; i++) {
         if (i >= ndim && shape[i] != 0) return fail(error, EXIT_DATA, "%s: unused dimension %d is not 0 [D1]", what, i);
         if (i >= ndim) continue;
         if (shape[i] < 1 || shape[i] > CKPT_MAX_DIM)
-            return fail(error, EXIT_DATA, "%s: dimension %d is %llu (expected 1 to 2^48) [D2]", what, i, (unsigned long long)shape[i]);
+            return fail(error, EXIT_DATA, "%s: dimension %d is %llu (expected 1 to 2^48) [D2]", what, i,
+                        (unsigned long long)shape[i]);
         if (!size_mul(&elements, elements, shape[i]) || elements > CKPT_MAX_ELEMENTS)
             return fail(error, EXIT_DATA, "%s: more than 2^56 elements [D3]", what);
     }
     uint64_t inner = ndim ? shape[ndim - 1] : 1, size;
     if (inner % facts->block != 0)
-        return fail(error, EXIT_DATA, "%s: rows of %llu are no whole %s blocks of %u [D4]", what, (unsigned long long)inner,
+        return fail(error, EXIT_DATA, "%s: rows of %llu are no whole %s blocks of %u [D4]", what,
+                    (unsigned long long)inner,
                     facts->name, facts->block);
     if (!size_mul(&size, elements / facts->block, facts->block_bytes) || size > CKPT_MAX_TENSOR)
         return fail(error, EXIT_DATA, "%s: more than 2^58 bytes [D4]", what);
@@ -129,7 +134,8 @@ void index_encode(struct bytes *out, const struct index *index)
         bytes_add(out, number, 4);
     }
     bytes_add(out, zero, index->count % 2 * 4);
-    for (size_t i = 0; i < index->count; i++) bytes_add(out, index->tensor[i].public.name, strlen(index->tensor[i].public.name));
+    for (size_t i = 0; i < index->count; i++)
+        bytes_add(out, index->tensor[i].public.name, strlen(index->tensor[i].public.name));
     bytes_add(out, zero, -names & 7);
 }
 
@@ -142,14 +148,14 @@ static int find_parts(struct parts *parts, size_t *count, const uint8_t *p, size
 {
     if (size < CKPT_INDEX_HEAD || load32(p + 4) != CKPT_INDEX_ENTRY || !all_zero(p + 24, 40))
         return fail(error, EXIT_DATA, "the head of the tensor index is wrong [T1]");
-    uint64_t n = load32(p), names = load64(p + 8), padded = load64(p + 16), order = (4 * n + 7) & ~UINT64_C(7), sum, up;
+    uint64_t n = load32(p), names = load64(p + 8), padded = load64(p + 16), order = (4 * n + 7) & ~UINT64_C(7);
+    uint64_t entries = CKPT_INDEX_HEAD + n * CKPT_INDEX_ENTRY, sum, up;
     if (n < 1 || n > CKPT_MAX_TENSORS)
         return fail(error, EXIT_DATA, "%llu tensors (expected 1 to %d) [T1]", (unsigned long long)n, CKPT_MAX_TENSORS);
-    if (!round_up(&up, names, 8) || up != padded || !size_add(&sum, padded, CKPT_INDEX_HEAD + n * CKPT_INDEX_ENTRY + order) || sum != size)
+    if (!round_up(&up, names, 8) || up != padded || !size_add(&sum, padded, entries + order) || sum != size)
         return fail(error, EXIT_DATA, "%llu tensors and %llu bytes of names do not make an index of %zu bytes [T1]",
                     (unsigned long long)n, (unsigned long long)names, size);
-    *parts = (struct parts){p + CKPT_INDEX_HEAD, p + CKPT_INDEX_HEAD + n * CKPT_INDEX_ENTRY,
-                            p + CKPT_INDEX_HEAD + n * CKPT_INDEX_ENTRY + order, names};
+    *parts = (struct parts){p + CKPT_INDEX_HEAD, p + entries, p + entries + order, names};
     if (!all_zero(parts->order + 4 * n, order - 4 * n) || !all_zero(parts->names + names, padded - names))
         return fail(error, EXIT_DATA, "padding of the tensor index is not zero [T1]");
     *count = (size_t)n;
@@ -157,10 +163,12 @@ static int find_parts(struct parts *parts, size_t *count, const uint8_t *p, size
 }
 
 /* name_at: where this entry's name must start; moved on. */
-static int decode_name(char *copy, const uint8_t *p, size_t i, const struct parts *parts, uint64_t *name_at, struct error *error)
+static int decode_name(char *copy, const uint8_t *p, size_t i, const struct parts *parts, uint64_t *name_at,
+                       struct error *error)
 {
     uint64_t offset = load32(p + 28), length = load16(p + 32);
-    if (offset != *name_at || length > parts->names_length - *name_at || !tensor_name_valid((const char *)parts->names + offset, length))
+    if (offset != *name_at || length > parts->names_length - *name_at ||
+        !tensor_name_valid((const char *)parts->names + offset, length))
         return fail(error, EXIT_DATA, "tensor %zu: its name (%llu bytes at %llu) is not a valid one of %llu [T2]", i,
                     (unsigned long long)length, (unsigned long long)offset, (unsigned long long)parts->names_length);
     memcpy(copy, parts->names + offset, length);
@@ -184,11 +192,15 @@ static int decode_entry(struct tensor *t, const uint8_t *p, struct error *error)
     const char *name = t->public.name;
     if (!role_name(p[36])) return fail(error, EXIT_DATA, "tensor %s: unknown role %d [T4]", name, p[36]);
     if (p[37] != 0) return fail(error, EXIT_DATA, "tensor %s: unknown codec %d [T4]", name, p[37]);
-    if (t->flags & ~(TENSOR_TRAINABLE | TENSOR_DECAY)) return fail(error, EXIT_DATA, "tensor %s: unknown flags %x [T4]", name, t->flags);
-    if (load32(p + 104) != 0 || !all_zero(p + 116, 12)) return fail(error, EXIT_DATA, "tensor %s: reserved bytes are not zero [T4]", name);
-    if (tensor_bytes(&t->public.bytes, p[34], p[35], t->public.shape, name, error) != 0) return fail_in(error, "tensor");
+    if (t->flags & ~(TENSOR_TRAINABLE | TENSOR_DECAY))
+        return fail(error, EXIT_DATA, "tensor %s: unknown flags %x [T4]", name, t->flags);
+    if (load32(p + 104) != 0 || !all_zero(p + 116, 12))
+        return fail(error, EXIT_DATA, "tensor %s: reserved bytes are not zero [T4]", name);
+    if (tensor_bytes(&t->public.bytes, p[34], p[35], t->public.shape, name, error) != 0)
+        return fail_in(error, "tensor");
     if (load64(p + 16) != t->public.bytes || t->stored != t->public.bytes)
-        return fail(error, EXIT_DATA, "tensor %s: %llu bytes stored, %llu raw, but its shape takes %llu [T5]", name, (unsigned long long)t->stored,
+        return fail(error, EXIT_DATA, "tensor %s: %llu bytes stored, %llu raw, but its shape takes %llu [T5]", name,
+                    (unsigned long long)t->stored,
                     (unsigned long long)load64(p + 16), (unsigned long long)t->public.bytes);
     return 0;
 }
@@ -197,11 +209,14 @@ static int decode_entry(struct tensor *t, const uint8_t *p, struct error *error)
 static int check_place(const struct tensor *t, uint64_t *end, uint64_t tdat, uint64_t align, struct error *error)
 {
     if (t->offset % align != 0 || t->offset < *end || t->offset > tdat || t->stored > tdat - t->offset)
-        return fail(error, EXIT_DATA, "tensor %s: %llu bytes at %llu do not lie in order between %llu and %llu, aligned to %llu [T6]",
-                    t->public.name, (unsigned long long)t->stored, (unsigned long long)t->offset, (unsigned long long)*end,
+        return fail(error, EXIT_DATA,
+                    "tensor %s: %llu bytes at %llu do not lie in order between %llu and %llu, aligned to %llu [T6]",
+                    t->public.name, (unsigned long long)t->stored, (unsigned long long)t->offset,
+                    (unsigned long long)*end,
                     (unsigned long long)tdat, (unsigned long long)align);
     if (t->offset - *end >= align)
-        return fail(error, EXIT_DATA, "there is a hole of %llu bytes before tensor %s [T8]", (unsigned long long)(t->offset - *end), t->public.name);
+        return fail(error, EXIT_DATA, "there is a hole of %llu bytes before tensor %s [T8]",
+                    (unsigned long long)(t->offset - *end), t->public.name);
     *end = t->offset + t->stored;
     return 0;
 }
@@ -211,14 +226,17 @@ static int decode_order(struct index *index, const uint8_t *p, struct error *err
     for (size_t i = 0; i < index->count; i++) {
         index->order[i] = load32(p + 4 * i);
         if (index->order[i] >= index->count)
-            return fail(error, EXIT_DATA, "place %zu of the name order is %u of %zu tensors [T3]", i, index->order[i], index->count);
+            return fail(error, EXIT_DATA, "place %zu of the name order is %u of %zu tensors [T3]", i, index->order[i],
+                        index->count);
         if (i && compare(&index->tensor[index->order[i - 1]], &index->tensor[index->order[i]]) >= 0)
-            return fail(error, EXIT_DATA, "the name order is not ascending at tensor %s [T3]", index->tensor[index->order[i]].public.name);
+            return fail(error, EXIT_DATA, "the name order is not ascending at tensor %s [T3]",
+                        index->tensor[index->order[i]].public.name);
     }
     return 0;
 }
 
-static int decode_tensors(struct index *index, const struct parts *parts, uint64_t tdat, uint64_t align, struct error *error)
+static int decode_tensors(struct index *index, const struct parts *parts, uint64_t tdat, uint64_t align,
+                          struct error *error)
 {
     char *name = index->names;
     uint64_t name_at = 0, end = 0, chunks = 0;
@@ -229,14 +247,16 @@ static int decode_tensors(struct index *index, const struct parts *parts, uint64
         if (decode_name(name, p, i, parts, &name_at, error) != 0) return -1;
         if (decode_entry(t, p, error) != 0 || check_place(t, &end, tdat, align, error) != 0) return -1;
         if (t->first_chunk != chunks)
-            return fail(error, EXIT_DATA, "tensor %s: first chunk %u (expected %llu) [T7]", name, t->first_chunk, (unsigned long long)chunks);
+            return fail(error, EXIT_DATA, "tensor %s: first chunk %u (expected %llu) [T7]", name, t->first_chunk,
+                        (unsigned long long)chunks);
         chunks += tensor_chunks(t->stored);
         name += strlen(name) + 1;
         if (chunks > UINT32_MAX) return fail(error, EXIT_DATA, "more than 2^32 chunks of data [T7]");
     }
     if (name_at != parts->names_length) return fail(error, EXIT_DATA, "there are names that no tensor has [T2]");
     if (end != tdat)
-        return fail(error, EXIT_DATA, "the last tensor ends at %llu of %llu bytes of TDAT [T9]", (unsigned long long)end, (unsigned long long)tdat);
+        return fail(error, EXIT_DATA, "the last tensor ends at %llu of %llu bytes of TDAT [T9]",
+                    (unsigned long long)end, (unsigned long long)tdat);
     return decode_order(index, parts->order, error);
 }
 
@@ -279,7 +299,8 @@ int chunks_decode(uint32_t **out, const void *data, size_t size, const struct in
     if (size < CKPT_TABLE_HEAD || load32(p) != CKPT_CHUNK || !all_zero(p + 8, 8))
         return fail(error, EXIT_DATA, "the head of the chunk CRCs is wrong [CC1]");
     if (load32(p + 4) != count || size - CKPT_TABLE_HEAD != 4 * count)
-        return fail(error, EXIT_DATA, "%u chunk CRCs in %zu bytes (expected %llu) [CC2]", load32(p + 4), size, (unsigned long long)count);
+        return fail(error, EXIT_DATA, "%u chunk CRCs in %zu bytes (expected %llu) [CC2]", load32(p + 4), size,
+                    (unsigned long long)count);
     uint32_t *crc = host_alloc((size_t)count, sizeof *crc);
     for (size_t i = 0; i < count; i++) crc[i] = load32(p + CKPT_TABLE_HEAD + 4 * i);
     *out = crc;

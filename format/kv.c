@@ -1,5 +1,5 @@
-/* kv.c - the key-values in memory: one sorted array, so that writing is canonical, looking up is a bisection, and a file
- * of hostile keys costs no quadratic time.  The bytes are kv_code.c's. */
+/* kv.c - the key-values in memory: one sorted array, so that writing is canonical, looking up is a bisection, and a
+ * file of hostile keys costs no quadratic time.  The bytes are kv_code.c's. */
 #include "format/kv.h"
 
 #include "format/limits.h"
@@ -110,7 +110,8 @@ void kv_set_texts(struct kv *kv, const char *key, char *const *value, size_t cou
         need_utf8(key, value[i]);
         bytes += strlen(value[i]) + 1;
     }
-    if (8 + 4 * (uint64_t)count + 4 + bytes > CKPT_MAX_VALUE) die("the texts of '%s' take %zu bytes, too many", key, bytes);
+    if (8 + 4 * (uint64_t)count + 4 + bytes > CKPT_MAX_VALUE)
+        die("the texts of '%s' take %zu bytes, too many", key, bytes);
     char **list = host_alloc((count + 1) * sizeof *list + bytes, 1);
     char *text = (char *)(list + count + 1);
     for (size_t i = 0; i < count; i++) {

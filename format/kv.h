@@ -1,5 +1,5 @@
-/* kv.h - typed key-values, the metadata of a checkpoint (SPEC.md, "KV").  Keys [a-z0-9_.], 1..127 bytes, kept in strictly
- * ascending byte order.  Setting a key again replaces it.  Getters never cast. */
+/* kv.h - typed key-values, the metadata of a checkpoint (SPEC.md, "KV").  Keys [a-z0-9_.], 1..127 bytes, kept in
+ * strictly ascending byte order.  Setting a key again replaces it.  Getters never cast. */
 #ifndef QUARTET_KV_H
 #define QUARTET_KV_H
 
@@ -7,7 +7,7 @@
 
 enum kv_type { KV_BOOL = 1, KV_I64, KV_U64, KV_F64, KV_TEXT, KV_BYTES, KV_I64S, KV_U64S, KV_F64S, KV_TEXTS };
 
-struct kv_entry { char *key; enum kv_type type; uint64_t count; void *value; };   /* count: elements or bytes; owned by kv */
+struct kv_entry { char *key; enum kv_type type; uint64_t count; void *value; };   /* count: of elements or bytes */
 struct kv { struct kv_entry *entry; size_t count; };                              /* starts as {0} */
 
 void kv_set_bool(struct kv *kv, const char *key, bool value);

@@ -73,7 +73,8 @@ static int check_utf8(const char *text, size_t length, const char *key, struct e
     for (size_t i = 0; i < length;) {
         int n = utf8_length(text + i, length - i);
         if (n == 0 || text[i] == 0)
-            return fail(error, EXIT_DATA, "the text of key '%s' is not UTF-8 (or has a NUL) at its byte %zu [K10]", key, i);
+            return fail(error, EXIT_DATA, "the text of key '%s' is not UTF-8 (or has a NUL) at its byte %zu [K10]", key,
+                        i);
         i += (size_t)n;
     }
     return 0;
@@ -82,7 +83,8 @@ static int check_utf8(const char *text, size_t length, const char *key, struct e
 /* Texts: u32 count, u32 0, count lengths padded to 8, the bytes.  *value: as kv_set_texts makes it. */
 static int decode_texts(struct kv_entry *e, const uint8_t *p, uint64_t size, struct error *error)
 {
-    if (size < 8 || load32(p + 4) != 0) return fail(error, EXIT_DATA, "key '%s': the head of its texts is wrong [K5]", e->key);
+    if (size < 8 || load32(p + 4) != 0)
+        return fail(error, EXIT_DATA, "key '%s': the head of its texts is wrong [K5]", e->key);
     uint64_t count = load32(p), head = 8 + ((4 * count + 7) & ~UINT64_C(7)), total = 0;
     if (head > size) return fail(error, EXIT_DATA, "key '%s': %llu texts do not fit its %llu bytes [K5]", e->key,
                                  (unsigned long long)count, (unsigned long long)size);
@@ -113,12 +115,15 @@ static int decode_value(struct kv_entry *e, const uint8_t *p, uint64_t size, str
 {
     bool scalar = e->type <= KV_F64, array = e->type >= KV_I64S && e->type <= KV_F64S;
     if (scalar && size != 8)
-        return fail(error, EXIT_DATA, "key '%s': %llu bytes for one number (expected 8) [K4]", e->key, (unsigned long long)size);
+        return fail(error, EXIT_DATA, "key '%s': %llu bytes for one number (expected 8) [K4]", e->key,
+                    (unsigned long long)size);
     if (array && size % 8 != 0)
-        return fail(error, EXIT_DATA, "key '%s': %llu bytes for an array of 8-byte numbers [K5]", e->key, (unsigned long long)size);
+        return fail(error, EXIT_DATA, "key '%s': %llu bytes for an array of 8-byte numbers [K5]", e->key,
+                    (unsigned long long)size);
     if (e->type == KV_TEXTS) return decode_texts(e, p, size, error);
     if (e->type == KV_TEXT && check_utf8((const char *)p, (size_t)size, e->key, error) != 0) return -1;
-    if (e->type == KV_BOOL && load64(p) > 1) return fail(error, EXIT_DATA, "key '%s': a bool that is neither 0 nor 1 [K9]", e->key);
+    if (e->type == KV_BOOL && load64(p) > 1)
+        return fail(error, EXIT_DATA, "key '%s': a bool that is neither 0 nor 1 [K9]", e->key);
     e->count = scalar ? 1 : array ? size / 8 : size;
     e->value = host_alloc((size_t)size + 1, 1);
     if (e->type == KV_BOOL) *(bool *)e->value = load64(p) != 0;
@@ -131,7 +136,8 @@ static int decode_value(struct kv_entry *e, const uint8_t *p, uint64_t size, str
 }
 
 /* One entry at *at; moves *at behind it.  On failure the caller frees e->key. */
-static int decode_entry(struct kv_entry *e, const uint8_t *data, size_t size, size_t *at, const char *last, struct error *error)
+static int decode_entry(struct kv_entry *e, const uint8_t *data, size_t size, size_t *at, const char *last,
+                        struct error *error)
 {
     size_t left = size - *at;
     const uint8_t *p = data + *at;
@@ -141,11 +147,13 @@ static int decode_entry(struct kv_entry *e, const uint8_t *data, size_t size, si
     if (p[0] < KV_BOOL || p[0] > KV_TEXTS || p[1] != 0)
         return fail(error, EXIT_DATA, "an entry at byte %zu has the unknown type %d [K7]", *at, p[0]);
     if (key < 1 || key > CKPT_MAX_KEY || key_padded > left - 8)
-        return fail(error, EXIT_DATA, "a key at byte %zu has %llu bytes (expected 1 to %d, and room for them) [K3]", *at,
+        return fail(error, EXIT_DATA, "a key at byte %zu has %llu bytes (expected 1 to %d, and room for them) [K3]",
+                    *at,
                     (unsigned long long)key, CKPT_MAX_KEY);
     const char *name = (const char *)p + 8;
     for (uint64_t i = 0; i < key; i++)
-        if (!((name[i] >= 'a' && name[i] <= 'z') || (name[i] >= '0' && name[i] <= '9') || name[i] == '_' || name[i] == '.'))
+        if (!((name[i] >= 'a' && name[i] <= 'z') || (name[i] >= '0' && name[i] <= '9') || name[i] == '_' ||
+              name[i] == '.'))
             return fail(error, EXIT_DATA, "a key at byte %zu has a character outside a-z 0-9 _ . [K3]", *at);
     e->key = host_text("%.*s", (int)key, name);
     e->type = (enum kv_type)p[0];
@@ -164,10 +172,12 @@ static int decode_entry(struct kv_entry *e, const uint8_t *data, size_t size, si
 int kv_decode(struct kv *kv, const void *data, size_t size, struct error *error)
 {
     const uint8_t *p = data;
-    if (size < CKPT_TABLE_HEAD || !all_zero(p + 4, 12)) return fail(error, EXIT_DATA, "the head of the key-values is wrong [K1]");
+    if (size < CKPT_TABLE_HEAD || !all_zero(p + 4, 12))
+        return fail(error, EXIT_DATA, "the head of the key-values is wrong [K1]");
     uint64_t count = load32(p);
     if (count > CKPT_MAX_KEYS || count * 16 > size - CKPT_TABLE_HEAD)
-        return fail(error, EXIT_DATA, "%llu key-values cannot be in %zu bytes (limit %d) [K1]", (unsigned long long)count, size, CKPT_MAX_KEYS);
+        return fail(error, EXIT_DATA, "%llu key-values cannot be in %zu bytes (limit %d) [K1]",
+                    (unsigned long long)count, size, CKPT_MAX_KEYS);
     struct kv new = {host_alloc((size_t)count, sizeof(struct kv_entry)), 0};
     size_t at = CKPT_TABLE_HEAD;
     for (uint64_t i = 0; i < count; i++) {

@@ -1,7 +1,7 @@
 /* layout.h - the bytes of a checkpoint as structs, and back: header page, section table, tensor index, chunk CRCs and
- * statistics.  Pure functions of (bytes, size), shared by writer, reader, `ckpt` and the fuzzers; SPEC.md has the tables.
- * Decoders check everything SPEC.md says about the bytes they get, name the check in brackets, and return 0 or -1
- * (EXIT_DATA) with nothing allocated. */
+ * statistics.  Pure functions of (bytes, size), shared by writer, reader, `ckpt` and the fuzzers; SPEC.md has the
+ * tables. Decoders check everything SPEC.md says about the bytes they get, name the check in brackets, and return 0 or
+ * -1 (EXIT_DATA) with nothing allocated. */
 #ifndef QUARTET_LAYOUT_H
 #define QUARTET_LAYOUT_H
 
@@ -16,8 +16,8 @@ static inline uint16_t load16(const void *p) { const uint8_t *b = p; return (uin
 static inline uint32_t load32(const void *p) { return load16(p) | (uint32_t)load16((const uint8_t *)p + 2) << 16; }
 static inline uint64_t load64(const void *p) { return load32(p) | (uint64_t)load32((const uint8_t *)p + 4) << 32; }
 static inline void store16(void *p, uint16_t v) { uint8_t *b = p; b[0] = (uint8_t)v; b[1] = (uint8_t)(v >> 8); }
-static inline void store32(void *p, uint32_t v) { store16(p, (uint16_t)v); store16((uint8_t *)p + 2, (uint16_t)(v >> 16)); }
-static inline void store64(void *p, uint64_t v) { store32(p, (uint32_t)v); store32((uint8_t *)p + 4, (uint32_t)(v >> 32)); }
+static inline void store32(void *p, uint32_t v) { store16(p, (uint16_t)v); store16((char *)p + 2, v >> 16 & 0xFFFF); }
+static inline void store64(void *p, uint64_t v) { store32(p, (uint32_t)v); store32((char *)p + 4, v >> 32 & UINT32_MAX); }
 
 static inline double load_f64(const void *p) { uint64_t u = load64(p); double d; memcpy(&d, &u, 8); return d; }
 static inline void store_f64(void *p, double d) { uint64_t u; memcpy(&u, &d, 8); store64(p, u); }
@@ -85,16 +85,18 @@ int table_decode(struct section **out, const uint8_t *table, const struct header
 
 enum { TENSOR_TRAINABLE = 1, TENSOR_DECAY = 2 };
 struct tensor { struct ckpt_tensor public; uint64_t offset, stored; uint16_t flags; uint32_t group, first_chunk; };
-struct index { size_t count; struct tensor *tensor; uint32_t *order; char *names; };   /* order: ascending (name, role) */
+struct index { size_t count; struct tensor *tensor; uint32_t *order; char *names; };   /* order: by (name, role) */
 void index_free(struct index *index);
 
 /* *bytes of a tensor (D1..D4).  what: how messages call it. */
-int tensor_bytes(uint64_t *bytes, uint32_t dtype, int ndim, const uint64_t shape[8], const char *what, struct error *error);
+int tensor_bytes(uint64_t *bytes, uint32_t dtype, int ndim, const uint64_t shape[8], const char *what,
+                 struct error *error);
 bool tensor_name_valid(const char *name, size_t length);
 /* Number of CCRC chunks of a tensor. */
 static inline uint64_t tensor_chunks(uint64_t stored) { return (stored + CKPT_CHUNK - 1) / CKPT_CHUNK; }
 
-/* Fills index->order from the tensors' names and roles; the number of the first of two equal ones, or -1 when all differ. */
+/* Fills index->order from the tensors' names and roles; the number of the first of two equal ones, or -1 when all
+ * differ. */
 int64_t index_sort(struct index *index);
 void index_encode(struct bytes *out, const struct index *index);
 /* tdat: length of section TDAT (T1..T9, D1..D4). */
@@ -113,10 +115,10 @@ struct stats { double min, max, mean, std, absmax; uint64_t nan, inf, zero; };
 void stats_encode(struct bytes *out, const struct stats *stats, size_t count);
 int stats_decode(struct stats **out, const void *data, size_t size, const struct index *index, struct error *error);
 
-/* Statistics in the making.  m2: sum of squares about the mean.  Adding chunks in file order gives the same bits for any
- * number of threads. */
+/* Statistics in the making.  m2: sum of squares about the mean.  Adding chunks in file order gives the same bits for
+ * any number of threads. */
 struct moments { uint64_t count, nan, inf, zero; double min, max, mean, m2; };
-void moments_of(struct moments *m, const void *data, uint64_t bytes, uint32_t dtype);      /* block dtypes: nothing counted */
+void moments_of(struct moments *m, const void *data, uint64_t bytes, uint32_t dtype);   /* block dtypes: nothing */
 /* Chan, Golub, LeVeque 1979: the pairwise update of mean and m2. */
 void moments_add(struct moments *to, const struct moments *m);
 struct stats moments_stats(const struct moments *m);

@@ -1,11 +1,11 @@
-/* limits.h - every fixed number of the file format, once.  SPEC.md quotes them (a test compares), `ckpt limits` prints them,
- * and every count, size and offset of a file is held against them before it is used. */
+/* limits.h - every fixed number of the file format, once.  SPEC.md quotes them (a test compares), `ckpt limits` prints
+ * them, and every count, size and offset of a file is held against them before it is used. */
 #ifndef QUARTET_LIMITS_H
 #define QUARTET_LIMITS_H
 
 #include <stdint.h>
 
-#define CKPT_SIGNATURE "\x89QCK\r\n\x1a\n"          /* 8 bytes; 7-bit channels, newline translation and `type` all show */
+#define CKPT_SIGNATURE "\x89QCK\r\n\x1a\n"          /* 8 bytes; 7-bit channels and newline translation show */
 #define CKPT_BYTE_ORDER UINT32_C(0x01020304)
 
 #define CKPT_MAJOR 1

@@ -1,6 +1,7 @@
 /* reader.c - opens a checkpoint and believes nothing: every number is held against the file's real size and the limits
  * before it is used, metadata is copied to private memory, checked there and used from there only.
- * Order: header page, section table, gaps, key-values, tensor index, chunk CRCs, statistics.  Tensor bytes: tensors.c. */
+ * Order: header page, section table, gaps, key-values, tensor index, chunk CRCs, statistics.  Tensor bytes: tensors.c.
+ * */
 #define _GNU_SOURCE
 #include "format/reader.h"
 
@@ -22,8 +23,11 @@ int input_read(const struct input *in, void *out, uint64_t offset, size_t size, 
     for (char *p = out; size;) {
         ssize_t got = pread(in->fd, p, size, (off_t)offset);
         if (got < 0 && errno == EINTR) continue;
-        if (got < 0) return fail(error, EXIT_IO, "reading at byte %llu failed: %s", (unsigned long long)offset, strerror(errno));
-        if (got == 0) return fail(error, EXIT_IO, "the file ends at byte %llu, it became shorter while being read", (unsigned long long)offset);
+        if (got < 0)
+            return fail(error, EXIT_IO, "reading at byte %llu failed: %s", (unsigned long long)offset, strerror(errno));
+        if (got == 0)
+            return fail(error, EXIT_IO, "the file ends at byte %llu, it became shorter while being read",
+                        (unsigned long long)offset);
         p += got;
         offset += (uint64_t)got;
         size -= (size_t)got;
@@ -56,7 +60,8 @@ static int inflate_section(struct bytes *out, const struct bytes *in, const stru
     }
     bool whole = status == Z_STREAM_END && z.avail_in == 0 && out->size == s->raw;
     inflateEnd(&z);
-    return whole ? 0 : fail(error, EXIT_DATA, "section %s does not inflate to its %llu bytes [S12]", s->type, (unsigned long long)s->raw);
+    return whole ? 0 : fail(error, EXIT_DATA, "section %s does not inflate to its %llu bytes [S12]", s->type,
+                            (unsigned long long)s->raw);
 }
 
 int section_read(struct bytes *out, const struct ckpt *c, const struct section *s, struct error *error)
@@ -68,7 +73,9 @@ int section_read(struct bytes *out, const struct ckpt *c, const struct section *
     int status = input_read(&c->input, stored.data, s->offset, stored.size, error);
     if (status == 0) {
         uint32_t crc = crc32_of(0, stored.data, stored.size);
-        if (crc != s->crc) status = fail(error, EXIT_DATA, "section %s is corrupt (CRC %08x, expected %08x) [S9]", s->type, crc, s->crc);
+        if (crc != s->crc)
+            status = fail(error, EXIT_DATA, "section %s is corrupt (CRC %08x, expected %08x) [S9]", s->type, crc,
+                          s->crc);
     }
     if (status == 0 && s->codec == CODEC_ZLIB) {
         status = inflate_section(&raw, &stored, s, error);
@@ -87,7 +94,8 @@ static int check_zero(const struct ckpt *c, uint64_t from, uint64_t to, const ch
     uint8_t gap[4096];
     if (input_read(&c->input, gap, from, (size_t)(to - from), error) != 0) return -1;
     if (!all_zero(gap, (size_t)(to - from)))
-        return fail(error, EXIT_DATA, "the padding before %s, at byte %llu, is not zero [S4]", before, (unsigned long long)from);
+        return fail(error, EXIT_DATA, "the padding before %s, at byte %llu, is not zero [S4]", before,
+                    (unsigned long long)from);
     return 0;
 }
 
@@ -99,7 +107,8 @@ static int read_header(struct header *h, const struct input *in, struct error *e
     if (input_read(in, page, 0, in->size < CKPT_PAGE ? (size_t)in->size : CKPT_PAGE, error) != 0) return -1;
     if (in->size < 2 * CKPT_PAGE || in->size % CKPT_PAGE != 0 || in->size > CKPT_MAX_FILE) {
         bool ours = memcmp(page, CKPT_SIGNATURE, 8) == 0;
-        return fail(error, EXIT_DATA, ours ? "the file has %llu bytes, no multiple of 4096: it is truncated, or something was appended [H1]"
+        return fail(error, EXIT_DATA, ours
+                    ? "the file has %llu bytes, no multiple of 4096: it is truncated, or something was appended [H1]"
                     : "this is not a checkpoint (%llu bytes) [H1]", (unsigned long long)in->size);
     }
     return header_decode(h, page, in->size, error);
@@ -107,7 +116,8 @@ static int read_header(struct header *h, const struct input *in, struct error *e
 
 static int read_table(struct ckpt *c, struct error *error)
 {
-    size_t size = (size_t)(c->header.file_size - c->header.table_offset), used = (size_t)c->header.section_count * c->header.section_entry;
+    size_t size = (size_t)(c->header.file_size - c->header.table_offset),
+           used = (size_t)c->header.section_count * c->header.section_entry;
     uint8_t *table = host_alloc(size, 1);
     int status = input_read(&c->input, table, c->header.table_offset, size, error);
     if (status == 0 && !all_zero(table + used, size - used))
@@ -120,7 +130,8 @@ static int read_table(struct ckpt *c, struct error *error)
 static struct kv *kv_of(struct ckpt_meta *m, const char *type)
 {
     const struct { const char *type; struct kv *kv; } map[] = {
-        {"CONF", &m->conf}, {"CHAT", &m->chat}, {"TRNS", &m->trns}, {"RNGS", &m->rngs}, {"DCUR", &m->dcur}, {"LINE", &m->line},
+        {"CONF", &m->conf}, {"CHAT", &m->chat}, {"TRNS", &m->trns}, {"RNGS", &m->rngs}, {"DCUR", &m->dcur},
+        {"LINE", &m->line},
         {"META", &m->meta}, {"EVAL", &m->eval}};
     for (size_t i = 0; i < sizeof map / sizeof *map; i++)
         if (strcmp(map[i].type, type) == 0) return map[i].kv;
@@ -133,7 +144,8 @@ static int take_section(struct ckpt *c, const struct section *s, bool second, st
     bool late = strcmp(s->type, "CCRC") == 0 || strcmp(s->type, "STAT") == 0;
     if (s == c->tdat || late != second) return 0;
     if (!section_facts(s->type) && s->flags & SECTION_CRITICAL)
-        return fail(error, EXIT_DATA, "section %s is unknown here but must be understood; the file was written by '%s', a newer version "
+        return fail(error, EXIT_DATA,
+                    "section %s is unknown here but must be understood; the file was written by '%s', a newer version "
                     "is needed [S11]", s->type, c->header.writer);
     struct bytes b = {0};
     if (section_read(&b, c, s, error) != 0) return -1;
@@ -142,8 +154,10 @@ static int take_section(struct ckpt *c, const struct section *s, bool second, st
     if (kv) status = kv_decode(kv, b.data, b.size, error);
     else if (strcmp(s->type, "TIDX") == 0)
         status = index_decode(&c->index, b.data, b.size, c->tdat->stored, c->header.align, error);
-    else if (strcmp(s->type, "CCRC") == 0 && c->index.count) status = chunks_decode(&c->chunk_crc, b.data, b.size, &c->index, error);
-    else if (strcmp(s->type, "STAT") == 0 && c->index.count) status = stats_decode(&c->stats, b.data, b.size, &c->index, error);
+    else if (strcmp(s->type, "CCRC") == 0 && c->index.count)
+        status = chunks_decode(&c->chunk_crc, b.data, b.size, &c->index, error);
+    else if (strcmp(s->type, "STAT") == 0 && c->index.count)
+        status = stats_decode(&c->stats, b.data, b.size, &c->index, error);
     else if (strcmp(s->type, "TOKN") == 0) {
         c->meta.tokn = b;
         b = (struct bytes){0};
@@ -163,9 +177,11 @@ static int check_chunks(const struct ckpt *c, struct error *error)
         uint32_t crc = chunk[0];
         z_crc_t whole = chunks > 2 ? crc32_combine_gen((z_off_t)CKPT_CHUNK) : 0;
         for (uint64_t k = 1; k + 1 < chunks; k++) crc = (uint32_t)crc32_combine_op(crc, chunk[k], whole);
-        if (chunks > 1) crc = (uint32_t)crc32_combine(crc, chunk[chunks - 1], (z_off_t)(t->stored - (chunks - 1) * CKPT_CHUNK));
+        if (chunks > 1)
+            crc = (uint32_t)crc32_combine(crc, chunk[chunks - 1], (z_off_t)(t->stored - (chunks - 1) * CKPT_CHUNK));
         if (crc != t->public.crc)
-            return fail(error, EXIT_DATA, "tensor %s: its CRC %08x does not follow from those of its chunks (%08x) [CC3]",
+            return fail(error, EXIT_DATA,
+                        "tensor %s: its CRC %08x does not follow from those of its chunks (%08x) [CC3]",
                         t->public.name, t->public.crc, crc);
     }
     return 0;
@@ -177,7 +193,8 @@ static int check_gaps(const struct ckpt *c, struct problems *problems, struct er
     for (uint32_t i = 0; i <= c->header.section_count; i++) {
         bool last = i == c->header.section_count;
         uint64_t next = last ? c->header.table_offset : c->section[i].offset;
-        if (check_zero(c, end, next, last ? "the section table" : c->section[i].type, error) != 0 && problem(problems, error) != 0) return -1;
+        if (check_zero(c, end, next, last ? "the section table" : c->section[i].type, error) != 0 &&
+            problem(problems, error) != 0) return -1;
         if (!last) end = next + c->section[i].stored;
     }
     return 0;
@@ -213,7 +230,8 @@ static int open_parts(struct ckpt *c, struct problems *problems, struct error *e
     return check_chunks(c, error) == 0 ? 0 : problem(problems, error);
 }
 
-int reader_open(struct ckpt **out, const struct input *in, const char *path, struct problems *problems, struct error *error)
+int reader_open(struct ckpt **out, const struct input *in, const char *path, struct problems *problems,
+                struct error *error)
 {
     struct ckpt *c = host_alloc(1, sizeof *c);
     struct error local;
@@ -234,7 +252,8 @@ static int open_path(struct input *in, const char *path, struct error *error)
 {
     struct stat st;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return fail(error, errno == EIO ? EXIT_IO : EXIT_NOINPUT, "%s: cannot be opened: %s", path, strerror(errno));
+    if (fd < 0)
+        return fail(error, errno == EIO ? EXIT_IO : EXIT_NOINPUT, "%s: cannot be opened: %s", path, strerror(errno));
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
         close(fd);
         return fail(error, EXIT_DATA, "%s: not a regular file [H1]", path);
@@ -273,7 +292,9 @@ int ckpt_open(struct ckpt **out, const char *path, struct error *error)
     if (!S_ISDIR(st.st_mode)) return reader_open_file(out, path, NULL, error);
     char *newest;
     int found = run_newest(&newest, path, error);
-    if (found == 0) return fail(error, EXIT_NOINPUT, "%s: there is no checkpoint in this folder (expected step-NNNNNNNN.ckpt or final.ckpt)", path);
+    if (found == 0)
+        return fail(error, EXIT_NOINPUT,
+                    "%s: there is no checkpoint in this folder (expected step-NNNNNNNN.ckpt or final.ckpt)", path);
     if (found < 0) return -1;
     int status = reader_open_file(out, newest, NULL, error);
     free(newest);

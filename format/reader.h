@@ -1,5 +1,5 @@
-/* reader.h - what the reader shows to its neighbours in format/ (`ckpt`, the run folder, the writer's self-check) beyond
- * checkpoint.h: the parts of an open file, opening from memory, and going on after a problem. */
+/* reader.h - what the reader shows to its neighbours in format/ (`ckpt`, the run folder, the writer's self-check)
+ * beyond checkpoint.h: the parts of an open file, opening from memory, and going on after a problem. */
 #ifndef QUARTET_READER_H
 #define QUARTET_READER_H
 
@@ -26,9 +26,11 @@ struct ckpt {
 /* Collects what is wrong with a file instead of stopping at the first thing. */
 struct problems { void (*report)(void *self, const struct error *error); void *self; uint64_t count; };
 
-/* Opens in->size bytes.  path: how messages call the file.  in->fd stays the caller's.  problems NULL: the first one ends it.
- * Otherwise each is reported and opening goes on unless header or table make that impossible.  Returns 0 or -1. */
-int reader_open(struct ckpt **out, const struct input *in, const char *path, struct problems *problems, struct error *error);
+/* Opens in->size bytes.  path: how messages call the file.  in->fd stays the caller's.  problems NULL: the first one
+ * ends it. Otherwise each is reported and opening goes on unless header or table make that impossible.  Returns 0 or
+ * -1. */
+int reader_open(struct ckpt **out, const struct input *in, const char *path, struct problems *problems,
+                struct error *error);
 /* Opens a file (not a folder) by path, as reader_open. */
 int reader_open_file(struct ckpt **out, const char *path, struct problems *problems, struct error *error);
 /* The first page of a file, decoded. */

@@ -1,5 +1,5 @@
-/* stats.c - what the numbers of a tensor look like.  Two passes over blocks that fit the first-level cache, in double, then
- * a pairwise update: no cancellation, and nothing that depends on the number of threads. */
+/* stats.c - what the numbers of a tensor look like.  Two passes over blocks that fit the first-level cache, in double,
+ * then a pairwise update: no cancellation, and nothing that depends on the number of threads. */
 #include "format/layout.h"
 
 #include <math.h>
@@ -73,7 +73,8 @@ static void block_moments(struct moments *m, double *x, size_t n)
         if (isfinite(x[i])) x[kept++] = x[i];
     }
     *m = (struct moments){0};
-    if (kept) finite_moments(m, x, kept);                          /* a sum that overflows leaves mean and m2 infinite or 0 */
+    /* a sum that overflows leaves mean and m2 infinite or 0 */
+    if (kept) finite_moments(m, x, kept);
     m->nan = nan;
     m->inf = inf;
 }
@@ -112,7 +113,8 @@ struct stats moments_stats(const struct moments *m)
     double absmax = fmax(fabs(m->min), fabs(m->max));
     double std = m->count ? sqrt(m->m2 / (double)m->count) : 0;
     /* values near the largest double can overflow a sum or square; the file keeps finite numbers only */
-    return (struct stats){m->min, m->max, isfinite(m->mean) ? m->mean : 0, isfinite(std) ? std : 0, absmax, m->nan, m->inf, m->zero};
+    return (struct stats){m->min, m->max, isfinite(m->mean) ? m->mean : 0, isfinite(std) ? std : 0, absmax, m->nan,
+                          m->inf, m->zero};
 }
 
 /* ---- STAT: u32 count, u32 entry size, u64 0, then an entry a tensor ---- */
@@ -147,9 +149,11 @@ static bool stats_possible(const struct stats *s, uint64_t elements)
 int stats_decode(struct stats **out, const void *data, size_t size, const struct index *index, struct error *error)
 {
     const uint8_t *p = data;
-    if (size < CKPT_TABLE_HEAD || load32(p) != index->count || load32(p + 4) != CKPT_STAT_ENTRY || !all_zero(p + 8, 8) ||
+    if (size < CKPT_TABLE_HEAD || load32(p) != index->count || load32(p + 4) != CKPT_STAT_ENTRY ||
+        !all_zero(p + 8, 8) ||
         size - CKPT_TABLE_HEAD != index->count * CKPT_STAT_ENTRY)
-        return fail(error, EXIT_DATA, "the head of the statistics does not go with %zu tensors and %zu bytes [ST1]", index->count, size);
+        return fail(error, EXIT_DATA, "the head of the statistics does not go with %zu tensors and %zu bytes [ST1]",
+                    index->count, size);
     struct stats *stats = host_alloc(index->count, sizeof *stats);
     for (size_t i = 0; i < index->count; i++) {
         const uint8_t *e = p + CKPT_TABLE_HEAD + i * CKPT_STAT_ENTRY;

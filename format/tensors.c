@@ -1,5 +1,5 @@
-/* tensors.c - the tensors' bytes: read in chunks of 4 MiB, CRC checked before a value is used, several chunks at once in
- * the thread pool.  The order in which chunks are handed on, and so every result, is that of the file. */
+/* tensors.c - the tensors' bytes: read in chunks of 4 MiB, CRC checked before a value is used, several chunks at once
+ * in the thread pool.  The order in which chunks are handed on, and so every result, is that of the file. */
 #include "format/reader.h"
 
 #include "common/threads.h"
@@ -21,12 +21,14 @@ uint64_t tensor_elements(const struct ckpt_tensor *t)
 int tensor_read(const struct ckpt *c, size_t tensor, void *out, uint64_t offset, size_t size, struct error *error)
 {
     const struct tensor *t = &c->index.tensor[tensor];
-    if (offset > t->stored || size > t->stored - offset) return fail(error, EXIT_USAGE, "tensor %s has no such bytes", t->public.name);
+    if (offset > t->stored || size > t->stored - offset)
+        return fail(error, EXIT_USAGE, "tensor %s has no such bytes", t->public.name);
     return input_read(&c->input, out, c->tdat->offset + t->offset + offset, size, error);
 }
 
 /* One chunk of one tensor. */
-struct chunk { size_t tensor; uint64_t number; size_t size; uint32_t crc; int status; struct error error; float *values; uint8_t *bytes; };
+struct chunk { size_t tensor; uint64_t number; size_t size; uint32_t crc; int status; struct error error;
+               float *values; uint8_t *bytes; };
 
 static int check_bool(const struct tensor *t, const uint8_t *p, size_t n, struct error *error)
 {
@@ -44,13 +46,15 @@ static int check_gap(const struct ckpt *c, size_t tensor, struct error *error)
     for (uint64_t at = t->offset + t->stored, end = t[1].offset; at < end;) {
         size_t n = end - at < sizeof gap ? (size_t)(end - at) : sizeof gap;
         if (input_read(&c->input, gap, c->tdat->offset + at, n, error) != 0) return -1;
-        if (!all_zero(gap, n)) return fail(error, EXIT_DATA, "the padding behind tensor %s is not zero [T8]", t->public.name);
+        if (!all_zero(gap, n))
+            return fail(error, EXIT_DATA, "the padding behind tensor %s is not zero [T8]", t->public.name);
         at += n;
     }
     return 0;
 }
 
-/* Reads and checks a chunk.  buffer: CKPT_CHUNK bytes that hold it then (keep), or STEP bytes that are used again and again. */
+/* Reads and checks a chunk.  buffer: CKPT_CHUNK bytes that hold it then (keep), or STEP bytes that are used again and
+ * again. */
 static int read_chunk(const struct ckpt *c, struct chunk *k, uint8_t *buffer, bool keep, struct error *error)
 {
     const struct tensor *t = &c->index.tensor[k->tensor];
@@ -65,7 +69,9 @@ static int read_chunk(const struct ckpt *c, struct chunk *k, uint8_t *buffer, bo
         if (t->public.dtype == DTYPE_BOOL && check_bool(t, p, n, error) != 0) return -1;
     }
     if (c->chunk_crc && k->crc != c->chunk_crc[t->first_chunk + k->number])
-        return fail(error, EXIT_DATA, "tensor %s (%s): chunk %llu, bytes %llu to %llu of the file, is corrupt (CRC %08x, expected %08x) [T10]",
+        return fail(error, EXIT_DATA,
+                    "tensor %s (%s): chunk %llu, bytes %llu to %llu of the file, is corrupt (CRC %08x, expected "
+                    "%08x) [T10]",
                     t->public.name, role_name(t->public.role), (unsigned long long)k->number,
                     (unsigned long long)(c->tdat->offset + t->offset + start),
                     (unsigned long long)(c->tdat->offset + t->offset + start + k->size - 1), k->crc,
@@ -110,7 +116,8 @@ static int next_chunks(const struct ckpt *c, struct chunk *chunk, int room, size
 }
 
 /* Takes a finished batch in file order; returns -1 at the first problem unless they are collected. */
-static int judge(const struct verifying *v, int n, uint32_t *crc, bool *bad, struct problems *problems, struct error *error)
+static int judge(const struct verifying *v, int n, uint32_t *crc, bool *bad, struct problems *problems,
+                 struct error *error)
 {
     for (int i = 0; i < n; i++) {
         struct chunk *k = &v->chunk[i];
@@ -166,7 +173,8 @@ static void read_task(void *context, int i, int thread)
     if (k->status == 0) dtype_to_f32(k->values, k->bytes, k->size / r->dtype->block_bytes, r->dtype->number);
 }
 
-static int read_all(struct reading *r, size_t tensor, int ahead, void (*take)(void *, const float *, uint64_t, size_t), void *self,
+static int read_all(struct reading *r, size_t tensor, int ahead, void (*take)(void *, const float *, uint64_t, size_t),
+                    void *self,
                     struct error *error)
 {
     uint64_t chunks = tensor_chunks(r->c->index.tensor[tensor].stored), first = 0;
@@ -194,7 +202,8 @@ static int read_all(struct reading *r, size_t tensor, int ahead, void (*take)(vo
     return 0;
 }
 
-int ckpt_read_f32(struct ckpt *c, size_t tensor, void (*take)(void *self, const float *values, uint64_t first, size_t count),
+int ckpt_read_f32(struct ckpt *c, size_t tensor, void (*take)(void *self, const float *values, uint64_t first,
+                                                              size_t count),
                   void *self, struct error *error)
 {
     struct error local;
@@ -202,7 +211,8 @@ int ckpt_read_f32(struct ckpt *c, size_t tensor, void (*take)(void *self, const 
     const struct tensor *t = &c->index.tensor[tensor];
     struct reading r = {.c = c, .dtype = dtype_facts(t->public.dtype)};
     if (!r.dtype->is_float)
-        return fail(error, EXIT_DATA, "%s: tensor %s is %s (expected f32, f16, bf16 or f64)", c->path, t->public.name, r.dtype->name);
+        return fail(error, EXIT_DATA, "%s: tensor %s is %s (expected f32, f16, bf16 or f64)", c->path, t->public.name,
+                    r.dtype->name);
     uint64_t chunks = tensor_chunks(t->stored);
     int ahead = int_min(int_min(threads_count(), AHEAD), chunks < AHEAD ? (int)chunks : AHEAD);
     size_t size = t->stored < CKPT_CHUNK ? (size_t)t->stored : (size_t)CKPT_CHUNK;

@@ -1,9 +1,9 @@
 /* writer.c - saves a checkpoint so that no moment of failure can cost anything (SPEC.md, "Writing").
  *
- * Everything about the file is planned before it is created: all sizes are known, so the space is taken first (a full disk
- * says so now), tensors stream through a few buffers in one pass (fetch, CRC, statistics, write), metadata follows, the
- * header comes last, and the reader's own check runs over the result before it gets its name.  A failed fsync is final:
- * the kernel may have dropped the pages, so the file is thrown away, never synced again. */
+ * Everything about the file is planned before it is created: all sizes are known, so the space is taken first (a full
+ * disk says so now), tensors stream through a few buffers in one pass (fetch, CRC, statistics, write), metadata
+ * follows, the header comes last, and the reader's own check runs over the result before it gets its name.  A failed
+ * fsync is final: the kernel may have dropped the pages, so the file is thrown away, never synced again. */
 #define _GNU_SOURCE
 #include "format/writer.h"
 
@@ -39,7 +39,8 @@ struct writer {
 
 static int broken(const struct writer *w, struct error *error, const char *doing)
 {
-    return fail(error, EXIT_IO, "%s: cannot be saved: %s failed: %s; nothing was changed", w->path, doing, strerror(errno));
+    return fail(error, EXIT_IO, "%s: cannot be saved: %s failed: %s; nothing was changed", w->path, doing,
+                strerror(errno));
 }
 
 /* ---- the plan ---- */
@@ -48,17 +49,21 @@ static void plan_index(struct writer *w)
 {
     const struct save *s = w->save;
     uint64_t end = 0, chunks = 0, names = 0;
-    if (s->count < 1 || s->count > CKPT_MAX_TENSORS) die("%s: %zu tensors cannot be saved (1 to %d)", w->path, s->count, CKPT_MAX_TENSORS);
+    if (s->count < 1 || s->count > CKPT_MAX_TENSORS)
+        die("%s: %zu tensors cannot be saved (1 to %d)", w->path, s->count, CKPT_MAX_TENSORS);
     w->index.count = s->count;
     w->index.tensor = host_alloc(s->count, sizeof *w->index.tensor);
     for (size_t i = 0; i < s->count; i++) {
         const struct ckpt_source *from = &s->source[i];
         struct tensor *t = &w->index.tensor[i];
         struct error why;
-        t->public = (struct ckpt_tensor){.name = from->name, .role = from->role, .dtype = from->dtype, .ndim = from->ndim};
+        t->public = (struct ckpt_tensor){.name = from->name, .role = from->role, .dtype = from->dtype,
+                                         .ndim = from->ndim};
         memcpy(t->public.shape, from->shape, (size_t)from->ndim * sizeof *from->shape);
-        if (!tensor_name_valid(from->name, strlen(from->name)) || !role_name(from->role)) die("'%s' cannot be the name of a tensor", from->name);
-        if (tensor_bytes(&t->public.bytes, from->dtype, from->ndim, t->public.shape, from->name, &why) != 0) die("%s", why.text);
+        if (!tensor_name_valid(from->name, strlen(from->name)) || !role_name(from->role))
+            die("'%s' cannot be the name of a tensor", from->name);
+        if (tensor_bytes(&t->public.bytes, from->dtype, from->ndim, t->public.shape, from->name, &why) != 0)
+            die("%s", why.text);
         t->stored = t->public.bytes;
         t->flags = (uint16_t)((from->trainable ? TENSOR_TRAINABLE : 0) | (from->decay ? TENSOR_DECAY : 0));
         t->first_chunk = (uint32_t)chunks;
@@ -66,7 +71,8 @@ static void plan_index(struct writer *w)
         end = t->offset + t->stored;
         chunks += tensor_chunks(t->stored);
         names += strlen(from->name);
-        if (end > CKPT_MAX_FILE / 2 || chunks > CKPT_MAX_METADATA / 4 - 4) die("%s: more data than a file may hold", w->path);
+        if (end > CKPT_MAX_FILE / 2 || chunks > CKPT_MAX_METADATA / 4 - 4)
+            die("%s: more data than a file may hold", w->path);
     }
     int64_t twice = index_sort(&w->index);
     if (twice >= 0) die("%s: tensor %s is given twice", w->path, w->index.tensor[twice].public.name);
@@ -87,7 +93,8 @@ static void squeeze(struct piece *p)
 {
     uLong bound = compressBound((uLong)p->data.size), size = bound;
     unsigned char *out = host_alloc(bound, 1);
-    if (compress2(out, &size, (unsigned char *)p->data.data, (uLong)p->data.size, 6) != Z_OK) die("zlib cannot deflate %zu bytes", p->data.size);
+    if (compress2(out, &size, (unsigned char *)p->data.data, (uLong)p->data.size, 6) != Z_OK)
+        die("zlib cannot deflate %zu bytes", p->data.size);
     if (size < p->data.size / 4 * 3) {
         p->section.codec = CODEC_ZLIB;
         p->data.size = 0;
@@ -100,7 +107,8 @@ static void encode_piece(const struct writer *w, struct piece *p)
 {
     const struct ckpt_meta *m = w->save->meta;
     const struct { const char *type; const struct kv *kv; } map[] = {
-        {"CONF", &m->conf}, {"CHAT", &m->chat}, {"TRNS", &m->trns}, {"RNGS", &m->rngs}, {"DCUR", &m->dcur}, {"LINE", &m->line},
+        {"CONF", &m->conf}, {"CHAT", &m->chat}, {"TRNS", &m->trns}, {"RNGS", &m->rngs}, {"DCUR", &m->dcur},
+        {"LINE", &m->line},
         {"META", &m->meta}, {"EVAL", &m->eval}};
     p->data.size = 0;
     for (size_t i = 0; i < sizeof map / sizeof *map; i++)
@@ -138,7 +146,8 @@ static void plan_pieces(struct writer *w)
             const struct tensor *last = &w->index.tensor[w->index.count - 1];
             p->section.stored = p->section.raw = last->offset + last->stored;
         }
-        if (p->section.stored > f->limit) die("%s: section %s has %llu bytes, too many", w->path, f->type, (unsigned long long)p->section.stored);
+        if (p->section.stored > f->limit)
+            die("%s: section %s has %llu bytes, too many", w->path, f->type, (unsigned long long)p->section.stored);
         if (p->section.stored == 0) w->pieces--;
     }
     uint64_t end = CKPT_PAGE;
@@ -162,9 +171,11 @@ static void plan_header(struct writer *w)
     random_bytes(m->uuid, sizeof m->uuid);
     m->created = nanoseconds_utc();
     w->header = (struct header){
-        .major = CKPT_MAJOR, .minor = CKPT_MINOR, .kind = 1, .stage = m->stage, .flags = m->flags, .file_size = w->table_offset + table,
+        .major = CKPT_MAJOR, .minor = CKPT_MINOR, .kind = 1, .stage = m->stage, .flags = m->flags,
+        .file_size = w->table_offset + table,
         .table_offset = w->table_offset, .section_count = (uint32_t)w->pieces, .section_entry = CKPT_SECTION_ENTRY,
-        .align = (uint32_t)CKPT_PAGE, .shard_count = 1, .step = m->step, .tokens_seen = m->tokens_seen, .created = m->created};
+        .align = (uint32_t)CKPT_PAGE, .shard_count = 1, .step = m->step, .tokens_seen = m->tokens_seen,
+        .created = m->created};
     memcpy(w->header.uuid, m->uuid, 16);
     memcpy(w->header.run_uuid, m->run_uuid, 16);
     memcpy(w->header.weights_id, m->weights_id, 16);
@@ -267,7 +278,8 @@ static int write_metadata(struct writer *w)
     int status = 0;
     for (size_t i = 0; i < w->pieces && status == 0; i++) {
         struct piece *p = &w->piece[i];
-        bool late = strcmp(p->section.type, "TIDX") == 0 || strcmp(p->section.type, "CCRC") == 0 || strcmp(p->section.type, "STAT") == 0;
+        bool late = strcmp(p->section.type, "TIDX") == 0 || strcmp(p->section.type,
+                                                                   "CCRC") == 0 || strcmp(p->section.type, "STAT") == 0;
         if (late) encode_piece(w, p);
         if (p->data.size) {
             p->section.crc = crc32_of(0, p->data.data, p->data.size);
@@ -296,7 +308,8 @@ static int create(struct writer *w, struct error *error)
     w->temporary = host_text("%s.tmp-%08x", w->save->name, load32(random));
     w->fd = openat(w->folder, w->temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
     if (w->fd < 0) return broken(w, error, "creating a temporary file beside it");
-    if (flock(w->fd, LOCK_EX | LOCK_NB) != 0 && errno != EWOULDBLOCK) errno = 0;     /* a file system without locks will do */
+    /* a file system without locks will do */
+    if (flock(w->fd, LOCK_EX | LOCK_NB) != 0 && errno != EWOULDBLOCK) errno = 0;
     int status;
     do status = fallocate(w->fd, 0, 0, (off_t)w->header.file_size); while (status != 0 && errno == EINTR);
     if (status == 0 || errno == EOPNOTSUPP || errno == ENOSYS) return 0;
@@ -307,8 +320,9 @@ static int create(struct writer *w, struct error *error)
     return broken(w, error, doing);
 }
 
-/* The file as it stands passes all of the reader's checks, CRCs of tensors included, and is the one that was meant.  It is
- * read from the page cache, at several times the speed of writing, and may be about to replace the only other one. */
+/* The file as it stands passes all of the reader's checks, CRCs of tensors included, and is the one that was meant.  It
+ * is read from the page cache, at several times the speed of writing, and may be about to replace the only other one.
+ * */
 static int check_back(const struct writer *w, struct error *error)
 {
     struct input in = {.fd = w->fd, .size = w->header.file_size};
@@ -316,14 +330,19 @@ static int check_back(const struct writer *w, struct error *error)
     struct error why;
     off_t size = lseek(w->fd, 0, SEEK_END);
     if (size < 0 || (uint64_t)size != w->header.file_size)
-        return fail(error, EXIT_IO, "%s: cannot be saved: %lld of %llu bytes are there after writing; nothing was changed", w->path,
+        return fail(error, EXIT_IO,
+                    "%s: cannot be saved: %lld of %llu bytes are there after writing; nothing was changed", w->path,
                     (long long)size, (unsigned long long)w->header.file_size);
     if (reader_open(&c, &in, w->path, NULL, &why) != 0)
-        return fail(error, EXIT_IO, "%s: cannot be saved: reading it back failed (%s); nothing was changed", w->path, why.text);
+        return fail(error, EXIT_IO, "%s: cannot be saved: reading it back failed (%s); nothing was changed", w->path,
+                    why.text);
     bool same = memcmp(c->header.uuid, w->header.uuid, 16) == 0, whole = reader_verify(c, NULL, &why) == 0;
     ckpt_close(c);
-    if (!whole) return fail(error, EXIT_IO, "%s: cannot be saved: reading it back failed (%s); nothing was changed", w->path, why.text);
-    return same ? 0 : fail(error, EXIT_IO, "%s: cannot be saved: another file was read back; nothing was changed", w->path);
+    if (!whole)
+        return fail(error, EXIT_IO, "%s: cannot be saved: reading it back failed (%s); nothing was changed", w->path,
+                    why.text);
+    return same ? 0 : fail(error, EXIT_IO, "%s: cannot be saved: another file was read back; nothing was changed",
+                           w->path);
 }
 
 static int finish(struct writer *w, struct error *error)
@@ -337,7 +356,8 @@ static int finish(struct writer *w, struct error *error)
     free(w->temporary);
     w->temporary = NULL;
     if (fsync(w->folder) != 0)
-        return fail(error, EXIT_IO, "%s: is saved, but syncing its folder failed: %s; a power loss may still undo it", w->path, strerror(errno));
+        return fail(error, EXIT_IO, "%s: is saved, but syncing its folder failed: %s; a power loss may still undo it",
+                    w->path, strerror(errno));
     return 0;
 }
 
@@ -346,7 +366,8 @@ static void hint(const struct writer *w)
 {
     struct error why;
     char *path = host_text("%s/latest", w->save->folder), *line = host_text("%s\n", w->save->name);
-    if (file_replace(path, line, strlen(line), &why) != 0) fprintf(stderr, "%s: %s (the checkpoint itself is saved)\n", program_name(), why.text);
+    if (file_replace(path, line, strlen(line), &why) != 0)
+        fprintf(stderr, "%s: %s (the checkpoint itself is saved)\n", program_name(), why.text);
     free(path);
     free(line);
 }
@@ -383,7 +404,8 @@ int checkpoint_write(const struct save *save, struct error *error)
     return status;
 }
 
-int ckpt_save(const char *folder, const char *name, struct ckpt_meta *meta, const struct ckpt_source *source, size_t count,
+int ckpt_save(const char *folder, const char *name, struct ckpt_meta *meta, const struct ckpt_source *source,
+              size_t count,
               struct error *error)
 {
     struct save save = {.folder = folder, .name = name, .meta = meta, .source = source, .count = count, .in_run = true};

@@ -1,5 +1,5 @@
-/* writer.h - saving, as `ckpt strip` needs it beyond checkpoint.h: sections that are copied unread, and saving outside a
- * run folder. */
+/* writer.h - saving, as `ckpt strip` needs it beyond checkpoint.h: sections that are copied unread, and saving outside
+ * a run folder. */
 #ifndef QUARTET_WRITER_H
 #define QUARTET_WRITER_H
 

@@ -29,9 +29,11 @@ static void fetch(void *self, void *host, uint64_t offset, size_t bytes)
     memcpy(host, (const char *)((const struct array *)self)->data + offset, bytes);
 }
 
-static struct ckpt_source source(const char *name, enum role role, enum dtype dtype, uint64_t rows, uint64_t columns, struct array *from)
+static struct ckpt_source source(const char *name, enum role role, enum dtype dtype, uint64_t rows, uint64_t columns,
+                                 struct array *from)
 {
-    struct ckpt_source s = {.role = role, .dtype = dtype, .ndim = columns ? 2 : rows ? 1 : 0, .shape = {rows, columns}, .trainable = true,
+    struct ckpt_source s = {.role = role, .dtype = dtype, .ndim = columns ? 2 : rows ? 1 : 0, .shape = {rows, columns},
+                            .trainable = true,
                             .decay = columns > 0, .self = from, .fetch = fetch};
     snprintf(s.name, sizeof s.name, "%s", name);
     return s;
@@ -39,7 +41,8 @@ static struct ckpt_source source(const char *name, enum role role, enum dtype dt
 
 static struct ckpt_meta small_meta(uint64_t step)
 {
-    struct ckpt_meta m = {.stage = STAGE_PRETRAIN, .flags = CKPT_RESUMABLE, .step = step, .tokens_seen = 1000 * step, .writer = "test 0.1"};
+    struct ckpt_meta m = {.stage = STAGE_PRETRAIN, .flags = CKPT_RESUMABLE, .step = step, .tokens_seen = 1000 * step,
+                          .writer = "test 0.1"};
     memset(m.weights_id, (int)step, 16);
     memset(m.run_uuid, 7, 16);
     kv_set_text(&m.conf, "arch", "llama");
@@ -57,8 +60,10 @@ static const uint16_t half[3] = {0x3C00, 0xC100, 0x0001};              /* 1, -2.
 static int save_small(const char *name, uint64_t step, struct error *error)
 {
     struct array w = {weight}, h = {half};
-    struct ckpt_source s[] = {source("blk.0.w", ROLE_WEIGHT, DTYPE_F32, 2, 3, &w), source("blk.0.w", ROLE_ADAM_M, DTYPE_F32, 2, 3, &w),
-                              source("a", ROLE_WEIGHT, DTYPE_F16, 3, 0, &h), source("scalar", ROLE_WEIGHT, DTYPE_BF16, 0, 0, &h)};
+    struct ckpt_source s[] = {source("blk.0.w", ROLE_WEIGHT, DTYPE_F32, 2, 3, &w),
+                              source("blk.0.w", ROLE_ADAM_M, DTYPE_F32, 2, 3, &w),
+                              source("a", ROLE_WEIGHT, DTYPE_F16, 3, 0,
+                                     &h), source("scalar", ROLE_WEIGHT, DTYPE_BF16, 0, 0, &h)};
     struct ckpt_meta m = small_meta(step);
     int status = ckpt_save(folder, name, &m, s, 4, error);
     ckpt_meta_free(&m);
@@ -86,27 +91,35 @@ static void test_round_trip(void)
     path_of(path, "step-00000005.ckpt");
     if (!CHECK(ckpt_open(&c, path, &error) == 0)) { fprintf(stderr, "%s\n", error.text); return; }
     const struct ckpt_meta *m = ckpt_meta_of(c);
-    CHECK(m->stage == STAGE_PRETRAIN && m->step == 5 && m->tokens_seen == 5000 && m->weights_id[3] == 5 && m->run_uuid[0] == 7);
+    CHECK(m->stage == STAGE_PRETRAIN && m->step == 5 && m->tokens_seen == 5000 && m->weights_id[3] == 5 &&
+          m->run_uuid[0] == 7);
     CHECK(m->flags == (CKPT_RESUMABLE | CKPT_TRAINING_STATE) && strcmp(m->writer, "test 0.1") == 0 && m->created > 0);
     CHECK(kv_get_text(&m->conf, "arch", &text) == 1 && strcmp(text, "llama") == 0);
     CHECK(kv_get_u64(&m->conf, "n_layer", &u) == 1 && u == 2 && kv_get_f64(&m->eval, "val_loss", &f) == 1 && f == 2.5);
     CHECK(m->chat.count == 0 && m->tokn.size == 15 && memcmp(m->tokn.data, "tokenizer bytes", 15) == 0);
     CHECK(ckpt_tensor_count(c) == 4 && strcmp(ckpt_path(c), path) == 0);
-    int64_t a = ckpt_find(c, "a", ROLE_WEIGHT), w = ckpt_find(c, "blk.0.w", ROLE_ADAM_M), s = ckpt_find(c, "scalar", ROLE_WEIGHT);
+    int64_t a = ckpt_find(c, "a", ROLE_WEIGHT), w = ckpt_find(c, "blk.0.w",
+                                                              ROLE_ADAM_M), s = ckpt_find(c, "scalar", ROLE_WEIGHT);
     CHECK(a == 2 && w == 1 && s == 3 && ckpt_find(c, "a", ROLE_ADAM_M) == -1 && ckpt_find(c, "blk", ROLE_WEIGHT) == -1);
     const struct ckpt_tensor *shape = ckpt_tensor_at(c, 1);
-    CHECK(shape->ndim == 2 && shape->shape[0] == 2 && shape->shape[1] == 3 && shape->bytes == 24 && shape->dtype == DTYPE_F32);
-    CHECK(ckpt_read_f32(c, (size_t)w, take, &t, &error) == 0 && t.count == 6 && memcmp(t.value, weight, sizeof weight) == 0);
-    CHECK(ckpt_read_f32(c, (size_t)a, take, &t, &error) == 0 && t.value[0] == 1 && t.value[1] == -2.5f && t.value[2] == 0x1p-24f);
-    CHECK(ckpt_read_f32(c, (size_t)s, take, &t, &error) == 0 && t.count == 1 && t.value[0] == 0x1p-7f);     /* 0x3C00 as bf16 */
+    CHECK(shape->ndim == 2 && shape->shape[0] == 2 && shape->shape[1] == 3 && shape->bytes == 24 &&
+          shape->dtype == DTYPE_F32);
+    CHECK(ckpt_read_f32(c, (size_t)w, take, &t, &error) == 0 && t.count == 6 &&
+          memcmp(t.value, weight, sizeof weight) == 0);
+    CHECK(ckpt_read_f32(c, (size_t)a, take, &t, &error) == 0 && t.value[0] == 1 && t.value[1] == -2.5f &&
+          t.value[2] == 0x1p-24f);
+    /* 0x3C00 as bf16 */
+    CHECK(ckpt_read_f32(c, (size_t)s, take, &t, &error) == 0 && t.count == 1 && t.value[0] == 0x1p-7f);
     CHECK(ckpt_verify(c, &error) == 0);
-    CHECK(c->stats && c->stats[0].min == -2 && c->stats[0].max == 3 && c->stats[0].zero == 1 && c->stats[0].absmax == 3);
+    CHECK(c->stats && c->stats[0].min == -2 && c->stats[0].max == 3 && c->stats[0].zero == 1 &&
+          c->stats[0].absmax == 3);
     CHECK(close_to(c->stats[0].mean, 0.375, 1e-15, 0) && close_to(c->stats[0].std, sqrt(13.46875 / 6), 1e-15, 0));
     ckpt_close(c);
     empty_folder();
 }
 
-/* Several chunks, ragged, on 1, 2 and 3 threads: the same bytes but for uuid and time, and the statistics of the definition. */
+/* Several chunks, ragged, on 1, 2 and 3 threads: the same bytes but for uuid and time, and the statistics of the
+ * definition. */
 static void test_large(void)
 {
     enum { N = 3 * 1024 * 1024 + 12345 };
@@ -124,7 +137,8 @@ static void test_large(void)
     for (int i = 0; i < N - 1; i++) if (i != 17) sum += (double)x[i];
     for (int i = 0; i < N - 1; i++) if (i != 17) square += pow((double)x[i] - sum / (N - 2), 2);
     for (int threads = 1; threads <= 3; threads++) {
-        struct ckpt_source s[] = {source("small", ROLE_WEIGHT, DTYPE_F32, 3, 0, &from), source("large", ROLE_WEIGHT, DTYPE_F32, N, 0, &from)};
+        struct ckpt_source s[] = {source("small", ROLE_WEIGHT, DTYPE_F32, 3, 0, &from),
+                                  source("large", ROLE_WEIGHT, DTYPE_F32, N, 0, &from)};
         struct ckpt_meta m = small_meta(1);
         struct error error = {0};
         struct ckpt *c;
@@ -267,7 +281,8 @@ static void test_fallback(void)
     path_of(latest, "latest");
     CHECK(file_read(&hint, latest, 100, NULL) == 0 && strcmp(hint.data, "step-00000030.ckpt\n") == 0);
     bytes_free(&hint);
-    CHECK(file_replace(latest, "step-00000010.ckpt\n", 19, NULL) == 0);     /* only a hint: the newest is 30 all the same */
+    /* only a hint: the newest is 30 all the same */
+    CHECK(file_replace(latest, "step-00000010.ckpt\n", 19, NULL) == 0);
     path_of(path, "step-00000030.ckpt");
     CHECK(run_newest(&newest, folder, &error) == 1 && strcmp(newest, path) == 0);
     free(newest);
@@ -282,7 +297,8 @@ static void test_fallback(void)
     damage("step-00000020.ckpt", 20);
     path_of(path, "step-00000010.ckpt");
     CHECK(truncate(path, 8192) == 0);
-    CHECK(ckpt_open(&c, folder, &error) == -1 && error.exit_code == EXIT_DATA && strstr(error.text, "step-00000020.ckpt"));
+    CHECK(ckpt_open(&c, folder, &error) == -1 && error.exit_code == EXIT_DATA &&
+          strstr(error.text, "step-00000020.ckpt"));
     CHECK(save_small("final.ckpt", 7, &error) == 0);                        /* lower, but the only whole one */
     CHECK(ckpt_open(&c, folder, &error) == 0 && ckpt_meta_of(c)->step == 7);
     ckpt_close(c);
@@ -306,7 +322,8 @@ static void test_tensor_damage(void)
     ckpt_close(c);
     damage("step-00000002.ckpt", at);
     CHECK(ckpt_open(&c, path, &error) == 0);
-    CHECK(ckpt_read_f32(c, 0, take, &t, &error) == -1 && error.exit_code == EXIT_DATA && strstr(error.text, "blk.0.w") && strstr(error.text, "[T10]"));
+    CHECK(ckpt_read_f32(c, 0, take, &t, &error) == -1 && error.exit_code == EXIT_DATA &&
+          strstr(error.text, "blk.0.w") && strstr(error.text, "[T10]"));
     CHECK(ckpt_read_f32(c, 1, take, &t, &error) == 0);
     CHECK(ckpt_verify(c, &error) == -1 && strstr(error.text, "[T10]"));
     ckpt_close(c);
@@ -325,7 +342,8 @@ static void test_retain(void)
     int rounds = getenv("FULL") && *getenv("FULL") ? 300 : 40;
     for (int round = 0; round < rounds; round++) {
         char name[12][32];
-        int broken[12] = {0}, count = 1 + rand_r(&state) % 8, keep = rand_r(&state) % 4, every = rand_r(&state) % 3 * 20;
+        int broken[12] = {0}, count = 1 + rand_r(&state) % 8, keep = rand_r(&state) % 4,
+            every = rand_r(&state) % 3 * 20;
         for (int i = 0; i < count; i++) {
             snprintf(name[i], sizeof name[i], "step-%08d.ckpt", 10 * (i + 1));
             save_small(name[i], 10 * (uint64_t)(i + 1), NULL);
@@ -379,10 +397,12 @@ static void test_lineage(void)
     CHECK(lineage_parents(&base.line) == 0 && lineage_parents(&sft.line) == 1 && lineage_parents(&rlhf.line) == 2);
     CHECK(strcmp(lineage_role(&rlhf.line, 0), "policy") == 0 && strcmp(lineage_role(&rlhf.line, 1), "reward") == 0);
     CHECK(lineage_chain(&chain, &rlhf.line, 0) == 2 && strncmp(chain[0], "pretrain:1:1000:", 16) == 0);
-    CHECK(lineage_parse(&link, chain[0]) && strcmp(link.name, "base: the first") == 0 && strcmp(link.metric, "val_loss=2.5") == 0);
+    CHECK(lineage_parse(&link, chain[0]) && strcmp(link.name, "base: the first") == 0 &&
+          strcmp(link.metric, "val_loss=2.5") == 0);
     CHECK(strcmp(link.weights_id, "01010101010101010101010101010101") == 0 && link.step == 1 && link.tokens == 1000);
     CHECK(lineage_chain(&chain, &rlhf.line, 1) == 3);
-    CHECK(lineage_parse(&link, chain[2]) && strcmp(link.stage, "rm") == 0 && strcmp(link.metric, "val_accuracy=0.75") == 0);
+    CHECK(lineage_parse(&link, chain[2]) && strcmp(link.stage, "rm") == 0 &&
+          strcmp(link.metric, "val_accuracy=0.75") == 0);
     CHECK(!lineage_parse(&link, "pretrain:1") && !lineage_parse(&link, "") && !lineage_parse(&link, "a:b:c:d:e:f"));
     ckpt_meta_free(&base);
     ckpt_meta_free(&sft);
@@ -393,11 +413,16 @@ static void test_lineage(void)
 static void test_dtypes(void)
 {
     static const struct { uint32_t dtype; uint64_t bits; double value; } known[] = {
-        {DTYPE_F16, 0x3555, 0.333251953125}, {DTYPE_F16, 0x7BFF, 65504}, {DTYPE_F16, 0x83FF, -0x1.ff8p-15}, {DTYPE_F16, 0xFC00, -INFINITY},
-        {DTYPE_BF16, 0x4049, 3.140625}, {DTYPE_F32, 0x40490FDB, 0x1.921fb6p1}, {DTYPE_I8, 0x80, -128}, {DTYPE_U8, 0x80, 128},
-        {DTYPE_I16, 0xFFFF, -1}, {DTYPE_U16, 0xFFFF, 65535}, {DTYPE_I32, 0xFFFFFFFE, -2}, {DTYPE_U32, 0xFFFFFFFE, 4294967294.0},
-        {DTYPE_I64, ~UINT64_C(4), -5}, {DTYPE_U64, UINT64_C(1) << 63, 0x1p63}, {DTYPE_BOOL, 1, 1}, {DTYPE_F8_E4M3FN, 0x7E, 448},
-        {DTYPE_F8_E4M3FN, 0x01, 0x1p-9}, {DTYPE_F8_E5M2, 0x7B, 57344}, {DTYPE_F8_E5M2, 0xFC, -INFINITY}, {DTYPE_F8_E8M0, 130, 8}};
+        {DTYPE_F16, 0x3555, 0.333251953125}, {DTYPE_F16, 0x7BFF, 65504}, {DTYPE_F16, 0x83FF, -0x1.ff8p-15},
+        {DTYPE_F16, 0xFC00, -INFINITY},
+        {DTYPE_BF16, 0x4049, 3.140625}, {DTYPE_F32, 0x40490FDB, 0x1.921fb6p1}, {DTYPE_I8, 0x80, -128},
+        {DTYPE_U8, 0x80, 128},
+        {DTYPE_I16, 0xFFFF, -1}, {DTYPE_U16, 0xFFFF, 65535}, {DTYPE_I32, 0xFFFFFFFE, -2},
+        {DTYPE_U32, 0xFFFFFFFE, 4294967294.0},
+        {DTYPE_I64, ~UINT64_C(4), -5}, {DTYPE_U64, UINT64_C(1) << 63, 0x1p63}, {DTYPE_BOOL, 1, 1},
+        {DTYPE_F8_E4M3FN, 0x7E, 448},
+        {DTYPE_F8_E4M3FN, 0x01, 0x1p-9}, {DTYPE_F8_E5M2, 0x7B, 57344}, {DTYPE_F8_E5M2, 0xFC, -INFINITY},
+        {DTYPE_F8_E8M0, 130, 8}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         uint8_t bytes[8];
         double value;

@@ -46,7 +46,8 @@ static void check_values(const struct kv *kv)
     CHECK(kv_get_i64s(kv, "is", &is, &n) == 1 && n == 4 && is[0] == INT64_MIN && is[3] == INT64_MAX);
     CHECK(kv_get_u64s(kv, "us", &us, &n) == 1 && n == 2 && us[1] == UINT64_MAX);
     CHECK(kv_get_f64s(kv, "fs", &fs, &n) == 1 && n == 3 && signbit(fs[0]) && fs[1] == 1e308 && fs[2] == 5e-324);
-    CHECK(kv_get_texts(kv, "ts", &ts, &n) == 1 && n == 4 && strcmp(ts[0], "") == 0 && strcmp(ts[3], "longer than eight") == 0);
+    CHECK(kv_get_texts(kv, "ts", &ts, &n) == 1 && n == 4);
+    CHECK(strcmp(ts[0], "") == 0 && strcmp(ts[3], "longer than eight") == 0);
     CHECK(kv_get_texts(kv, "ts0", &ts, &n) == 1 && n == 0);
 }
 

@@ -1,6 +1,6 @@
-/* tool_broken.c - writes one damaged checkpoint for each check of format/SPEC.md: FOLDER/ID.ckpt or ID-text.ckpt, where ID is
- * the check that must refuse it.  Each is the same good file with one thing wrong and every CRC that lies before the
- * check signed again, as a hostile writer would.
+/* tool_broken.c - writes one damaged checkpoint for each check of format/SPEC.md: FOLDER/ID.ckpt or ID-text.ckpt, where
+ * ID is the check that must refuse it.  Each is the same good file with one thing wrong and every CRC that lies before
+ * the check signed again, as a hostile writer would.
  *   tool_broken FOLDER */
 #include "common/threads.h"
 #include "format/layout.h"
@@ -15,17 +15,23 @@
 static const float values[6] = {1, 2, 3, 4, 5, 6};
 static const uint8_t bools[72] = {1, 0, 1, 1, 0};
 
-static void fetch(void *self, void *host, uint64_t offset, size_t bytes) { memcpy(host, (const char *)self + offset, bytes); }
-
-static struct ckpt_source source(const char *name, enum role role, uint32_t dtype, int ndim, uint64_t a, uint64_t b, const void *data)
+static void fetch(void *self, void *host, uint64_t offset, size_t bytes)
 {
-    struct ckpt_source s = {.role = role, .dtype = (enum dtype)dtype, .ndim = ndim, .shape = {a, b}, .self = (void *)data, .fetch = fetch};
+    memcpy(host, (const char *)self + offset, bytes);
+}
+
+static struct ckpt_source source(const char *name, enum role role, uint32_t dtype, int ndim, uint64_t a, uint64_t b,
+                                 const void *data)
+{
+    struct ckpt_source s = {.role = role, .dtype = (enum dtype)dtype, .ndim = ndim, .shape = {a, b},
+                            .self = (void *)data, .fetch = fetch};
     snprintf(s.name, sizeof s.name, "%s", name);
     return s;
 }
 
 /* META, byte by byte: 16 head | 16 "a" bool | 40 "b" text "hi" | 64 "c" i64[2] | 96 "d" texts {"x"} | 136 end.
- * TIDX: 64 head | 64+128*i entries: a.w weight, a.w v, flags (bool), q (q8_0) | 576 order | 592 names "a.wa.wflagsq". */
+ * TIDX: 64 head | 64+128*i entries: a.w weight, a.w v, flags (bool), q (q8_0) | 576 order | 592 names "a.wa.wflagsq".
+ * */
 static void make_good(struct bytes *out, const char *folder)
 {
     struct ckpt_meta m = {.stage = STAGE_PRETRAIN, .step = 7, .writer = "tool_broken"};
@@ -40,9 +46,12 @@ static void make_good(struct bytes *out, const char *folder)
     kv_set_text(&m.chat, "template", "quartet");
     kv_set_f64(&m.eval, "val_loss", 1);
     for (int i = 0; i < 9000; i++) bytes_add(&m.tokn, "t", 1);
-    struct ckpt_source s[] = {source("a.w", ROLE_WEIGHT, DTYPE_F32, 2, 2, 3, values), source("a.w", ROLE_ADAM_V, DTYPE_F32, 2, 2, 3, values),
-                              source("flags", ROLE_BUFFER, DTYPE_BOOL, 1, 5, 0, bools), source("q", ROLE_BUFFER, DTYPE_Q8_0, 1, 64, 0, bools)};
-    if (ckpt_save(folder, "good.ckpt", &m, s, 4, &error) != 0 || file_read(out, path, 1 << 20, &error) != 0) quit_error(&error);
+    struct ckpt_source s[] = {source("a.w", ROLE_WEIGHT, DTYPE_F32, 2, 2, 3, values),
+                              source("a.w", ROLE_ADAM_V, DTYPE_F32, 2, 2, 3, values),
+                              source("flags", ROLE_BUFFER, DTYPE_BOOL, 1, 5, 0,
+                                     bools), source("q", ROLE_BUFFER, DTYPE_Q8_0, 1, 64, 0, bools)};
+    if (ckpt_save(folder, "good.ckpt", &m, s, 4, &error) != 0 || file_read(out, path, 1 << 20, &error) != 0)
+        quit_error(&error);
     ckpt_meta_free(&m);
     free(path);
 }
@@ -58,7 +67,10 @@ static uint8_t *entry_of(const struct bytes *b, const char *type)
     die("no section %s", type);
 }
 
-static uint8_t *data_of(const struct bytes *b, const char *type) { return (uint8_t *)b->data + load64(entry_of(b, type) + 8); }
+static uint8_t *data_of(const struct bytes *b, const char *type)
+{
+    return (uint8_t *)b->data + load64(entry_of(b, type) + 8);
+}
 
 enum { SIGN_DATA = 1, SIGN_SECTION = 2, SIGN_TABLE = 4, SIGN_HEADER = 8, SIGN_USUAL = 14, SIGN_ALL = 15 };
 
@@ -80,7 +92,8 @@ static void sign(struct bytes *b, int what, const uint8_t *table, uint32_t count
     for (uint32_t i = 0; i < count && what & SIGN_SECTION; i++) {
         uint64_t offset = load64(t + 64 * i + 8), stored = load64(t + 64 * i + 16);
         bool tdat = memcmp(t + 64 * i, "TDAT", 4) == 0;
-        if (!tdat && offset < b->size && stored <= b->size - offset) store32(t + 64 * i + 32, crc32_of(0, b->data + offset, stored));
+        if (!tdat && offset < b->size && stored <= b->size - offset)
+            store32(t + 64 * i + 32, crc32_of(0, b->data + offset, stored));
     }
     if (what & SIGN_TABLE) store32(b->data + 68, crc32_of(0, t, (size_t)count * 64));
     if (what & SIGN_HEADER) store32(b->data + 252, crc32_of(0, b->data, 252));
@@ -209,7 +222,8 @@ static const struct broken list[] = {
     {"D2-large", SIGN_USUAL, {E("TIDX", T(0) + 40, 8, (UINT64_C(1) << 48) + 1)}},
     {"D3", SIGN_USUAL, {E("TIDX", T(0) + 40, 8, UINT64_C(1) << 32), E("TIDX", T(0) + 48, 8, UINT64_C(1) << 32)}},
     {"D4-block", SIGN_USUAL, {E("TIDX", T(3) + 40, 8, 63)}},
-    {"D4-bytes", SIGN_USUAL, {E("TIDX", T(0) + 34, 1, DTYPE_F64), E("TIDX", T(0) + 40, 8, UINT64_C(1) << 28), E("TIDX", T(0) + 48, 8, UINT64_C(1) << 28)}},
+    {"D4-bytes", SIGN_USUAL, {E("TIDX", T(0) + 34, 1, DTYPE_F64), E("TIDX", T(0) + 40, 8, UINT64_C(1) << 28),
+                              E("TIDX", T(0) + 48, 8, UINT64_C(1) << 28)}},
     {"T5-raw", SIGN_USUAL, {E("TIDX", T(0) + 16, 8, 28)}},
     {"T5-stored", SIGN_USUAL, {E("TIDX", T(0) + 8, 8, UINT64_MAX)}},
     {"T5-shape", SIGN_USUAL, {E("TIDX", T(0) + 40, 8, 3)}},

@@ -37,7 +37,8 @@ static void fetch(void *self, void *host, uint64_t offset, size_t bytes)
 
 static struct ckpt_source source(const char *name, enum role role, int ndim, uint64_t a, uint64_t b, struct values *v)
 {
-    struct ckpt_source s = {.role = role, .dtype = v->dtype, .ndim = ndim, .shape = {a, b}, .trainable = role == ROLE_WEIGHT, .decay = ndim == 2,
+    struct ckpt_source s = {.role = role, .dtype = v->dtype, .ndim = ndim, .shape = {a, b},
+                            .trainable = role == ROLE_WEIGHT, .decay = ndim == 2,
                             .self = v, .fetch = fetch};
     snprintf(s.name, sizeof s.name, "%s", name);
     return s;
@@ -73,11 +74,14 @@ static struct ckpt_meta meta_of(enum stage stage, uint64_t step)
 
 static int save(const char *folder, const char *name, struct ckpt_meta *m, struct error *error)
 {
-    struct values w = {(uint32_t)m->step, DTYPE_F32}, b = {(uint32_t)m->step + 1, DTYPE_BF16}, h = {(uint32_t)m->step + 2, DTYPE_F16};
+    struct values w = {(uint32_t)m->step, DTYPE_F32}, b = {(uint32_t)m->step + 1,
+                                                           DTYPE_BF16}, h = {(uint32_t)m->step + 2, DTYPE_F16};
     struct ckpt_source s[] = {
-        source("embed.weight", ROLE_WEIGHT, 2, 300, 16, &w), source("blk.0.up.weight", ROLE_WEIGHT, 2, 7, LARGE / 7, &b),
+        source("embed.weight", ROLE_WEIGHT, 2, 300, 16, &w), source("blk.0.up.weight", ROLE_WEIGHT, 2, 7, LARGE / 7,
+                                                                    &b),
         source("norm.weight", ROLE_WEIGHT, 1, 16, 0, &h), source("scale", ROLE_BUFFER, 0, 0, 0, &w),
-        source("embed.weight", ROLE_ADAM_M, 2, 300, 16, &w), source("blk.0.up.weight", ROLE_MASTER, 2, 7, LARGE / 7, &w)};
+        source("embed.weight", ROLE_ADAM_M, 2, 300, 16, &w), source("blk.0.up.weight", ROLE_MASTER, 2, 7, LARGE / 7,
+                                                                    &w)};
     return ckpt_save(folder, name, m, s, sizeof s / sizeof *s, error);
 }
 
@@ -112,24 +116,30 @@ static int save_chain(const char *top, struct error *error)
 /* Written by hand, for its data is a hole: header, TIDX, TDAT of zeros, table. */
 static int save_sparse(const char *path, uint64_t gib, struct error *error)
 {
-    struct tensor t = {.public = {.name = "zeros", .dtype = DTYPE_F32, .ndim = 1, .shape = {gib << 28}, .bytes = gib << 30}, .stored = gib << 30};
+    struct tensor t = {.public = {.name = "zeros", .dtype = DTYPE_F32, .ndim = 1, .shape = {gib << 28},
+                                  .bytes = gib << 30}, .stored = gib << 30};
     struct index index = {.count = 1, .tensor = &t};
     struct bytes tidx = {0};
     uint8_t *zero = host_alloc(1 << 20, 1), page[CKPT_PAGE], *table = host_alloc(1, CKPT_PAGE);
     uint32_t mib = crc32_of(0, zero, 1 << 20);
-    for (uint64_t i = 0; i < gib << 10; i++) t.public.crc = i ? (uint32_t)crc32_combine(t.public.crc, mib, 1 << 20) : mib;
+    for (uint64_t i = 0; i < gib << 10; i++)
+        t.public.crc = i ? (uint32_t)crc32_combine(t.public.crc, mib, 1 << 20) : mib;
     index_sort(&index);
     index_encode(&tidx, &index);
-    struct section s[] = {{.type = "TIDX", .flags = 1, .offset = 4096, .stored = tidx.size, .raw = tidx.size, .crc = crc32_of(0, tidx.data, tidx.size)},
+    struct section s[] = {{.type = "TIDX", .flags = 1, .offset = 4096, .stored = tidx.size, .raw = tidx.size,
+                           .crc = crc32_of(0, tidx.data, tidx.size)},
                           {.type = "TDAT", .flags = 1, .offset = 8192, .stored = gib << 30, .raw = gib << 30}};
-    struct header h = {.major = 1, .kind = 1, .file_size = 8192 + (gib << 30) + 4096, .table_offset = 8192 + (gib << 30), .section_count = 2,
+    struct header h = {.major = 1, .kind = 1, .file_size = 8192 + (gib << 30) + 4096,
+                       .table_offset = 8192 + (gib << 30), .section_count = 2,
                        .section_entry = 64, .align = 4096, .shard_count = 1, .writer = "tool_save"};
     table_encode(table, s, 2);
     h.table_crc = crc32_of(0, table, 128);
     header_encode(page, &h);
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
     bool ok = fd >= 0 && ftruncate(fd, (off_t)h.file_size) == 0 && pwrite(fd, page, sizeof page, 0) == sizeof page &&
-              pwrite(fd, tidx.data, tidx.size, 4096) == (ssize_t)tidx.size && pwrite(fd, table, CKPT_PAGE, (off_t)h.table_offset) == (ssize_t)CKPT_PAGE;
+              pwrite(fd, tidx.data, tidx.size,
+                     4096) == (ssize_t)tidx.size && pwrite(fd, table, CKPT_PAGE,
+                                                           (off_t)h.table_offset) == (ssize_t)CKPT_PAGE;
     if (fd >= 0) close(fd);
     free(zero);
     free(table);
@@ -143,10 +153,12 @@ int main(int argc, char **argv)
     struct error error = {0};
     int status = 0;
     signal(SIGXFSZ, SIG_IGN);
-    if (argc == 5 && strcmp(argv[1], "save") == 0) status = save_step(argv[2], argv[3], strtoull(argv[4], NULL, 10), &error);
+    if (argc == 5 && strcmp(argv[1], "save") == 0)
+        status = save_step(argv[2], argv[3], strtoull(argv[4], NULL, 10), &error);
     else if (argc == 4 && strcmp(argv[1], "retain") == 0) run_retain(argv[2], atoi(argv[3]), 0);
     else if (argc == 3 && strcmp(argv[1], "chain") == 0) status = save_chain(argv[2], &error);
-    else if (argc == 4 && strcmp(argv[1], "sparse") == 0) status = save_sparse(argv[2], strtoull(argv[3], NULL, 10), &error);
+    else if (argc == 4 && strcmp(argv[1], "sparse") == 0)
+        status = save_sparse(argv[2], strtoull(argv[3], NULL, 10), &error);
     else quit(EXIT_USAGE, "tool_save save FOLDER NAME STEP | retain FOLDER KEEP | chain FOLDER | sparse FILE GIB");
     if (status != 0) quit_error(&error);
     return 0;

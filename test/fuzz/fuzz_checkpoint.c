@@ -1,8 +1,9 @@
-/* fuzz_checkpoint.c - libFuzzer target: any bytes as a whole checkpoint, opened from memory and read to the last tensor.
+/* fuzz_checkpoint.c - libFuzzer target: any bytes as a whole checkpoint, opened from memory and read to the last
+ * tensor.
  *
- * CRCs would stop a fuzzer at the door, so the mutator knows the structure: it starts from a good file, changes fields to the
- * values that overflow, or lets libFuzzer loose on one section, and signs the CRCs again.  What is accepted must be canonical:
- * key-values and index write themselves back to the same bytes. */
+ * CRCs would stop a fuzzer at the door, so the mutator knows the structure: it starts from a good file, changes fields
+ * to the values that overflow, or lets libFuzzer loose on one section, and signs the CRCs again.  What is accepted must
+ * be canonical: key-values and index write themselves back to the same bytes. */
 #include "format/reader.h"
 
 #include <stdlib.h>
@@ -39,9 +40,12 @@ static const struct bytes *good_file(void)
     kv_set_f64s(&m.dcur, "f", (double[]){1, 2}, 2);
     kv_set_bool(&m.trns, "b", true);
     for (int i = 0; i < 70000; i++) bytes_add(&m.tokn, "x", 1);
-    struct ckpt_source s[] = {source("a.w", ROLE_WEIGHT, DTYPE_F32, 2, 2, 3), source("a.w", ROLE_ADAM_M, DTYPE_F32, 2, 2, 3),
-                              source("b", ROLE_BUFFER, DTYPE_BOOL, 1, 5, 0), source("h", ROLE_WEIGHT, DTYPE_F16, 1, 9, 0),
-                              source("q", ROLE_WEIGHT, DTYPE_Q8_0, 1, 64, 0), source("s", ROLE_HEAD, DTYPE_F64, 0, 0, 0)};
+    struct ckpt_source s[] = {source("a.w", ROLE_WEIGHT, DTYPE_F32, 2, 2, 3),
+                              source("a.w", ROLE_ADAM_M, DTYPE_F32, 2, 2, 3),
+                              source("b", ROLE_BUFFER, DTYPE_BOOL, 1, 5,
+                                     0), source("h", ROLE_WEIGHT, DTYPE_F16, 1, 9, 0),
+                              source("q", ROLE_WEIGHT, DTYPE_Q8_0, 1, 64,
+                                     0), source("s", ROLE_HEAD, DTYPE_F64, 0, 0, 0)};
     if (!mkdtemp(folder) || ckpt_save(folder, "x.ckpt", &m, s, 6, &error) != 0) abort();
     char *path = host_text("%s/x.ckpt", folder), *latest = host_text("%s/latest", folder);
     if (file_read(&good, path, 1 << 20, &error) != 0) abort();
@@ -58,8 +62,10 @@ static const struct bytes *good_file(void)
 
 static uint64_t extreme(unsigned *seed)
 {
-    static const uint64_t value[] = {0, 1, 2, 3, 7, 8, 63, 64, 127, 128, 255, 256, 4095, 4096, 4097, 65535, 65536, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF,
-                                     UINT64_C(1) << 32, UINT64_C(1) << 48, UINT64_C(1) << 56, UINT64_C(1) << 63, UINT64_MAX, UINT64_MAX - 4095};
+    static const uint64_t value[] = {0, 1, 2, 3, 7, 8, 63, 64, 127, 128, 255, 256, 4095, 4096, 4097, 65535, 65536,
+                                     0x7FFFFFFF, 0x80000000, 0xFFFFFFFF,
+                                     UINT64_C(1) << 32, UINT64_C(1) << 48, UINT64_C(1) << 56, UINT64_C(1) << 63,
+                                     UINT64_MAX, UINT64_MAX - 4095};
     return value[(unsigned)rand_r(seed) % (sizeof value / sizeof *value)];
 }
 
@@ -96,7 +102,8 @@ static void change_field(uint8_t *data, size_t size, unsigned *seed)
     else {
         const uint8_t *e = data + table + 64 * ((unsigned)rand_r(seed) % n);
         uint64_t offset = load64(e + 8), stored = load64(e + 16);
-        at = where < 3 || stored == 0 ? table + (unsigned)rand_r(seed) % (64 * n) : offset + (unsigned)rand_r(seed) % (stored < 2048 ? stored : 2048);
+        uint64_t reach = stored < 2048 ? stored : 2048, random = (unsigned)rand_r(seed);
+        at = where < 3 || stored == 0 ? table + random % (64 * n) : offset + random % reach;
     }
     if (rand_r(seed) % 4) at &= ~(uint64_t)(width - 1);
     if (at > size || width > size - at) return;
@@ -152,7 +159,8 @@ static void collect(void *self, const struct error *error)
 static void check_canonical(struct ckpt *c)
 {
     const struct { const char *type; const struct kv *kv; } map[] = {
-        {"CONF", &c->meta.conf}, {"CHAT", &c->meta.chat}, {"TRNS", &c->meta.trns}, {"RNGS", &c->meta.rngs}, {"DCUR", &c->meta.dcur},
+        {"CONF", &c->meta.conf}, {"CHAT", &c->meta.chat}, {"TRNS", &c->meta.trns}, {"RNGS", &c->meta.rngs},
+        {"DCUR", &c->meta.dcur},
         {"LINE", &c->meta.line}, {"META", &c->meta.meta}, {"EVAL", &c->meta.eval}};
     for (uint32_t i = 0; i < c->header.section_count; i++) {
         struct bytes raw = {0}, again = {0};

@@ -1,5 +1,6 @@
-/* fuzz_index.c - libFuzzer target: any bytes as a tensor index, behind 16 bytes that give TDAT's length and the alignment.
- * What is accepted writes itself back to the same bytes, finds every tensor, and keeps all of them apart and inside. */
+/* fuzz_index.c - libFuzzer target: any bytes as a tensor index, behind 16 bytes that give TDAT's length and the
+ * alignment. What is accepted writes itself back to the same bytes, finds every tensor, and keeps all of them apart and
+ * inside. */
 #include "format/layout.h"
 
 #include <stdlib.h>
@@ -17,7 +18,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint64_t tdat = load64(data), align = UINT64_C(64) << data[8] % 16, end = 0;
     data += 16;
     size -= 16;
-    if (chunks_decode(&chunks, data, size, &(struct index){1, &(struct tensor){.stored = tdat % (1 << 30)}, NULL, NULL}, &error) == 0) free(chunks);
+    struct tensor one = {.stored = 1 + tdat % (1 << 30)};
+    if (chunks_decode(&chunks, data, size, &(struct index){1, &one, NULL, NULL}, &error) == 0) free(chunks);
     if (index_decode(&index, data, size, tdat, align, &error) != 0) return 0;
     for (size_t i = 0; i < index.count; i++) {
         const struct tensor *t = &index.tensor[i];

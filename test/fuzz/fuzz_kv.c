@@ -1,5 +1,5 @@
-/* fuzz_kv.c - libFuzzer target: any bytes as key-values.  What is accepted is canonical: it writes itself back to the same
- * bytes, and a copy does too. */
+/* fuzz_kv.c - libFuzzer target: any bytes as key-values.  What is accepted is canonical: it writes itself back to the
+ * same bytes, and a copy does too. */
 #include "format/kv.h"
 
 #include <stdlib.h>
