@@ -112,6 +112,8 @@ int ppo_answer(struct ppo *p, struct prompts *prompts, enum rng_stream stream, i
     rollout_logprobs(r, p->reference, temperature, r->ref_logprobs, NULL);
     double scored = seconds_now();
     int status = p->reward(p->reward_self, r, r->raw_reward, error);
+    for (int e = 0; e < r->episodes && status == 0; e++)
+        if (!isfinite(r->raw_reward[e])) status = fail(error, EXIT_DATA, "the reward of answer %d is not finite", e);
     p->seconds_sample = sampled - start;
     p->seconds_score = scored - sampled;
     p->seconds_reward = seconds_now() - scored;

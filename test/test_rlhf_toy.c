@@ -212,10 +212,15 @@ static void test_invariants(void)
     struct error error;
     count_open(&a, 0.4, 512, 5);
     count_open(&b, 0.4, 72, 5);                                /* eight episodes a micro-batch, eight slots */
+    float ramp[16];                                            /* a critic with opinions, so that old values matter */
+    for (int i = 0; i < 16; i++) ramp[i] = 0.2f * (float)(i - 8);
+    device_put(a.critic.params.score, ramp, sizeof ramp);
+    device_put(b.critic.params.score, ramp, sizeof ramp);
+    a.ppo.o.minibatches = b.ppo.o.minibatches = 2;
     size_t n = 64 * 8, bytes = n * sizeof(float), weights = a.policy.params.count;
     float *kept = malloc(6 * bytes), *before = malloc(weights * sizeof(float)),
           *after = malloc(weights * sizeof(float));
-    CHECK(ppo_begin(&a.ppo, 0, &error) == 4 && ppo_begin(&b.ppo, 0, &error) == 4);
+    CHECK(ppo_begin(&a.ppo, 0, &error) == 8 && ppo_begin(&b.ppo, 0, &error) == 8);
     const float *of_a[] = {a.ppo.rollouts.old_logprobs, a.ppo.rollouts.ref_logprobs, a.ppo.rollouts.values,
                            a.ppo.rollouts.advantages,   a.ppo.rollouts.returns,      a.ppo.rollouts.rewards};
     const float *of_b[] = {b.ppo.rollouts.old_logprobs, b.ppo.rollouts.ref_logprobs, b.ppo.rollouts.values,
@@ -236,6 +241,8 @@ static void test_invariants(void)
     CHECK(record_get(&a.record, "ratio_max") > 1 && record_get(&a.record, "kl") == 0);
     CHECK(close_to(record_get(&a.record, "policy_loss"), record_get(&b.record, "policy_loss"), 1e-4, 1e-6));
     CHECK(close_to(record_get(&a.record, "value_loss"), record_get(&b.record, "value_loss"), 1e-4, 0));
+    CHECK(close_to(record_get(&a.record, "value_clip_fraction"), record_get(&b.record, "value_clip_fraction"), 1e-2, 0));
+    CHECK(record_get(&a.record, "value_clip_fraction") > 0);
 
     device_get(before, a.policy.params.all, weights * sizeof(float));
     a.ppo.o.critic_warmup = 2;
