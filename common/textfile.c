@@ -164,6 +164,8 @@ int textfile_open(struct textfile **out, const char *path, struct error *error)
     struct textfile *f = host_alloc(1, sizeof *f);
     f->gz = gz;
     f->path = host_text("%s", path);
+    f->capacity = BLOCK;
+    f->buffer = host_alloc(BLOCK, 1);
     *out = f;
     return 0;
 }
