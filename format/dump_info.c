@@ -96,7 +96,7 @@ static void print_config(const struct kv *conf)
         struct bytes value = {0};
         if (strcmp(e->key, "arch") == 0) continue;
         entry_text(&value, e, true);
-        if (column + 3 + (int)strlen(e->key) + (int)value.size > 110) column = printf("\n          ") - 1;
+        if (column + 3 + (int)strlen(e->key) + (int)value.size > 110) column = printf("\n         ") - 1;
         column += printf("  %s %s", e->key, value.data);
         bytes_free(&value);
     }

@@ -68,6 +68,11 @@ try() {
     strace -qq -o "$dir/log" -e trace="$1" -e inject="$1:$3:when=$2" "$tool" save "$run" final.ckpt 2 >/dev/null 2>"$dir/said"
     code=$?
     grep -q -e INJECTED -e SIGKILL "$dir/log" || [ $code -eq 137 ] || { bad "$1 number $2 $3: was not injected"; return; }
+    # what was not written or not made durable must not be called saved
+    case "$1 $2 $3" in
+        "pwrite64 "*" error=ENOSPC" | "pwrite64 "*" error=EIO" | "fsync 1 error="* | "fsync 2 error="* | "fallocate "*" error="*)
+            [ $code -eq 74 ] || { bad "$1 number $2 $3: exit code $code (expected 74)"; return; } ;;
+    esac
     judge "$1 number $2 $3" $code
 }
 
