@@ -7,7 +7,7 @@
 
 enum {
     /* of A in a task; its blocks fill a part of the second-level cache */
-    PRODUCT_STRIPS = 256 / TILE_ROWS,
+    PRODUCT_STRIPS = 384 / TILE_ROWS,
     PRODUCT_COLUMNS = 384,                          /* of the rectangle of a task */
 };
 
@@ -24,7 +24,7 @@ enum {
     SCRATCH_PANEL = MATMUL_BLOCK * TILE_COLUMNS,
     SCRATCH_TILE = TILE_ROWS * TILE_COLUMNS,
     SCRATCH_BETWEEN = PRODUCT_STRIPS * TILE_ROWS * PRODUCT_COLUMNS,
-    SCRATCH_ATTENTION = 200 * 1024,                 /* more than all of the above; heads of 1024 channels fit */
+    SCRATCH_ATTENTION = 256 * 1024,                 /* more than all of the above; heads of 1024 channels fit */
 };
 
 /* The buffers of one thread.  Dies before ops_open, or for a thread started after it. */
