@@ -108,10 +108,10 @@ INLINE vf v_exp(vf x)
     return (vf)((vi)y & ~(x < -87.3f));
 }
 
-/* The same for x <= 0 (or NaN), with fewer steps: exactly 0 below -86. */
+/* The same for x <= 0 (or NaN), with fewer steps: exactly 0 below -86.  A little above 0, by rounding, counts as 0. */
 INLINE vf v_exp_low(vf x)
 {
-    vf clamped = v_select(x < -86.0f, v_set(-86.0f), x);
+    vf clamped = v_min(v_set(0), v_max(v_set(-86.0f), x));
     vf n = (clamped * 1.44269504f + 12582912.0f) - 12582912.0f;
     vf r = clamped - n * 0.693359375f;
     r = r + n * 2.12194440e-4f;
