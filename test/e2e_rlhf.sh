@@ -3,7 +3,8 @@
 # its first batch, rewards from programs good and bad, the pretraining mix, parents that do not belong together, and a run
 # killed in the middle of all its state (adaptive penalty, running reward statistics, averaged weights, text cursor).
 cd "$(dirname "$0")/.." || exit 1
-: "${BIN:=bin}" "${SHARED:=../shared}"
+: "${BIN:=bin}" "${SHARED:=../shared}" "${ASAN_OPTIONS:=detect_leaks=0}"     # what lives as long as the process is no leak
+export ASAN_OPTIONS
 passed=0 failed=0 skipped=0
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
@@ -90,9 +91,9 @@ check "the rule is learned: length" below "$(number "$work/short" length last)" 
 cat >"$work/both.sh" <<'END'
 while IFS= read -r line; do echo "$line" >>"$1"; echo 1000; done
 END
-expect 0 "done" $rlhf --reward "$work/rm" --reward-cmd "sh $work/both.sh $work/requests" --reward-cmd-coef 0.1 --validation 0 --steps 1 --out "$work/both"
+expect 0 "done" $rlhf --reward "$work/rm" --reward-cmd "sh $work/both.sh $work/requests" --reward-cmd-coef 2 --validation 0 --steps 1 --out "$work/both"
 both=$(number "$work/both" reward last) alone=$(number "$work/rlhf" reward first)
-check "both rewards are added: $alone and $both" below 80 "$(awk -v a="$both" -v b="$alone" 'BEGIN { print a - b }')"
+check "both rewards are added: $alone and $both" below 1800 "$(awk -v a="$both" -v b="$alone" 'BEGIN { print a - b }')"
 check "a request is whole" grep -qE '^\{"prompt":"What .*","messages":\[\{"role":"user","content":".*"\}\],"row":\{"prompt":".*","known":[0-9]+\},"response":".*","stopped":(true|false)\}$' "$work/requests"
 check "a request an answer" [ "$(wc -l <"$work/requests")" -eq 32 ]
 
@@ -132,10 +133,10 @@ all="--reward $work/rm --reward-cmd 'sh $work/short.sh' --ptx-data $work/corpus.
 sh -c "exec $rlhf $all --out $work/whole" >"$work/out" 2>&1
 check "a run with everything on ends" [ $? -eq 0 ]
 check "beta has moved" [ "$(number "$work/whole" kl_coef last)" != 0.050000000000000003 ]
-for life in 1 2 3; do
+for life in 2 5 8; do                                    # killed while they work on the step after this one
     sh -c "exec $rlhf $all --out $work/killed" >/dev/null 2>&1 &
-    sleep 0.$((life + 2))
-    kill -9 $!
+    until grep -q "\"step\":$life," "$work/killed/metrics.jsonl" 2>/dev/null || ! kill -0 $! 2>/dev/null; do sleep 0.01; done
+    kill -9 $! 2>/dev/null
     wait $! 2>/dev/null
 done
 sh -c "exec $rlhf $all --recompute block --slots 5 --threads 1 --out $work/killed" >"$work/out" 2>&1
