@@ -89,7 +89,7 @@ check "the rule is learned: reward" below "$(number "$work/short" reward first)"
 check "the rule is learned: length" below "$(number "$work/short" length last)" "$(number "$work/short" length first)"
 # The request: prompt, messages, the row of the file, the answer; and both rewards added.
 cat >"$work/both.sh" <<'END'
-while IFS= read -r line; do echo "$line" >>"$1"; echo 1000; done
+while IFS= read -r line; do printf '%s\n' "$line" >>"$1"; echo 1000; done
 END
 expect 0 "done" $rlhf --reward "$work/rm" --reward-cmd "sh $work/both.sh $work/requests" --reward-cmd-coef 2 --validation 0 --steps 1 --out "$work/both"
 both=$(number "$work/both" reward last) alone=$(number "$work/rlhf" reward first)
