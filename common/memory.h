@@ -33,8 +33,8 @@ struct arena { char *base; size_t used, peak, capacity; };
 
 struct memory { struct arena arena[MEMORY_PHASES]; enum { MEASURING, TAKING, SEALED } state; };
 
-/* count * size bytes on the device, zeroed when first opened, 64-byte aligned; NULL while measuring.  MEMORY_DATA lives
- * on the host.  Dies from a sealed memory or when more is taken than was measured (a bug of ours). */
+/* count * size bytes on the device, zeroed when first opened, 64-byte aligned; NULL while measuring.  MEMORY_DATA and
+ * MEMORY_ROLLOUTS live on the host.  Dies from a sealed memory or when more is taken than was measured (a bug of ours). */
 void *memory_take(struct memory *m, enum phase phase, size_t count, size_t size);
 
 /* A phase used as a stack: what is taken after the mark is given back by the release (contents are then undefined). */
