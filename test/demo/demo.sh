@@ -13,37 +13,38 @@ step() { printf '\n== %s (%s s)\n' "$*" $(($(date +%s) - start)); }
 run() { "$@" || { code=$?; echo "demo.sh: $1 ended with exit code $code" >&2; exit $code; }; }
 make_once() { out=$1; shift; [ -s "$out" ] || { "$@" >"$out.part" && mv "$out.part" "$out"; } || exit $?; }
 
+answers() { "$BIN/chat" --model "$1" --prompts "$2" --samples "$3" --temperature 1 --top-p 1 --max-new-tokens 72 $common; }
+
 step "data: stories and facts, flawed demonstrations, prompts"
-make_once "$data/corpus.txt" "$world" corpus "$SEED" 1500000
-make_once "$data/chats.jsonl" "$world" chats "$((2 * SEED))" 3000
-make_once "$data/rank-prompts.jsonl" "$world" prompts "$((2 * SEED + 2))" 700
-make_once "$data/prompts.jsonl" "$world" prompts "$((2 * SEED + 4))" 2000
-make_once "$data/held-out.jsonl" "$world" prompts "$((2 * SEED + 1))" 200
+make_once "$data/corpus.txt" "$world" corpus "$SEED" 2500000
+make_once "$data/chats.jsonl" "$world" chats "$((6 * SEED))" 3000
+make_once "$data/rank-prompts.jsonl" "$world" prompts "$((6 * SEED + 2))" 3500
+make_once "$data/prompts.jsonl" "$world" prompts "$((6 * SEED + 4))" 2000
+make_once "$data/held-out.jsonl" "$world" prompts "$((6 * SEED + 1))" 400
 
 step "pretrain: raw text -> base model"
-run "$BIN/pretrain" --data "$data/corpus.txt" --vocab-size 512 --layers 4 --channels 128 --heads 4 --ffn 384 --context 128 \
-    --preset llama --tokens 1M --batch-tokens 4096 --micro-tokens 2048 --lr 3e-3 --out "$OUT/base" $common \
-    --eval-every 100 --save-every 100 --sample-prompt "Once there was"
+run "$BIN/pretrain" --data "$data/corpus.txt" --vocab-size 512 --preset llama --layers 4 --channels 128 --heads 4 --ffn 384 \
+    --context 128 --tokens 800k --batch-tokens 2048 --micro-tokens 2048 --lr 3e-3 --eval-every 100 --save-every 200 \
+    --sample-prompt "The red fox and the boat." --out "$OUT/base" $common
 
 step "sft: instructions -> assistant"
 run "$BIN/sft" --model "$OUT/base" --data "$data/chats.jsonl" --epochs 2 --batch-tokens 2048 --micro-tokens 2048 --lr 1e-3 \
-    --out "$OUT/sft" $common --eval-every 50 --save-every 100
+    --eval-every 50 --save-every 100 --out "$OUT/sft" $common
 
-step "ranked answers: four samples a prompt from the assistant, ranked with noise"
-make_once "$data/answers.jsonl" "$BIN/chat" --model "$OUT/sft" --prompts "$data/rank-prompts.jsonl" --samples 4 --max-new-tokens 72 $common
+step "four answers of the assistant to each of 3500 prompts, ranked by the rule with noise"
+make_once "$data/answers.jsonl" answers "$OUT/sft" "$data/rank-prompts.jsonl" 4
 make_once "$data/ranked.jsonl" "$world" rank "$SEED" 0.73 <"$data/answers.jsonl"
 
 step "rm: ranked answers -> reward model"
-run "$BIN/rm" --model "$OUT/sft" --data "$data/ranked.jsonl" --epochs 3 --batch-tokens 4096 --micro-tokens 4096 --lr 3e-4 \
-    --out "$OUT/rm" $common --eval-every 20 --save-every 50
+run "$BIN/rm" --model "$OUT/sft" --data "$data/ranked.jsonl" --epochs 1 --batch-tokens 2048 --micro-tokens 2048 --lr 1e-3 \
+    --eval-every 50 --save-every 100 --out "$OUT/rm" $common
 
 step "rlhf: prompts + reward model -> aligned model"
-run "$BIN/rlhf" --policy "$OUT/sft" --reward "$OUT/rm" --prompts "$data/prompts.jsonl" --steps 40 --episodes 128 --minibatches 4 \
+run "$BIN/rlhf" --policy "$OUT/sft" --reward "$OUT/rm" --prompts "$data/prompts.jsonl" --steps 24 --episodes 128 --minibatches 4 \
     --lr 1e-4 --critic-lr 3e-4 --kl-coef 0.05 --max-new-tokens 72 --micro-tokens 4096 --out "$OUT/rlhf" $common
 
 step "evaluation on instructions nobody trained on"
 for stage in base sft rlhf; do
-    make_once "$data/held-out-$stage.jsonl" "$BIN/chat" --model "$OUT/$stage" --prompts "$data/held-out.jsonl" --samples 1 \
-        --max-new-tokens 72 $common
+    make_once "$data/held-out-$stage.jsonl" answers "$OUT/$stage" "$data/held-out.jsonl" 1
 done
 test/demo/table.sh "$OUT" "$world" $(($(date +%s) - start))

@@ -20,7 +20,7 @@ row "divergence from sft (nats a sequence)" "$(first rlhf kl)" "$(last rlhf kl)"
 row "answer length (tokens)" "$(first rlhf length)" "$(last rlhf length)"
 row "distinct-2 of a batch" "$(first rlhf distinct_2)" "$(last rlhf distinct_2)"
 
-printf '\n%s\n' "200 held-out instructions       gold by the rule   words   distinct-2   ended"
+printf '\n%s\n' "400 held-out instructions       gold by the rule   words   distinct-2   ended"
 for stage in base sft rlhf; do
     "$world" score <"$runs/data/held-out-$stage.jsonl" | while read -r gold words distinct ended n; do
         printf '  %-30s %14.3f %7.1f %12.3f %7.2f\n' "$stage" "$gold" "$words" "$distinct" "$ended"
