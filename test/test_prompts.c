@@ -1,5 +1,5 @@
-/* test_prompts.c - the order of prompts: every epoch a permutation of its own, known from (seed, index) alone; and the held-out
- * share, which keeps equal prompts together. */
+/* test_prompts.c - the order of prompts: every epoch a permutation of its own, known from (seed, index) alone; and the
+ * held-out share, which keeps equal prompts together. */
 #include "rlhf/prompts.h"
 #include "test/test.h"
 
@@ -32,7 +32,8 @@ static void test_order(void)
         differ += order[0][i] != first_id(&other, (uint64_t)i);
     }
     CHECK(whole && moved > N / 2 && differ > N / 2);
-    for (int i = 2 * N - 1; i >= 0; i -= 13) same = same && first_id(&b, (uint64_t)i) == order[i / N][i % N];     /* from anywhere */
+    for (int i = 2 * N - 1; i >= 0; i -= 13)             /* from anywhere */
+        same = same && first_id(&b, (uint64_t)i) == order[i / N][i % N];
     CHECK(same);
     prompts_free(&a);
     prompts_free(&b);
