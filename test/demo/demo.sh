@@ -36,12 +36,12 @@ make_once "$data/answers.jsonl" answers "$OUT/sft" "$data/rank-prompts.jsonl" 4
 make_once "$data/ranked.jsonl" "$world" rank "$SEED" 0.73 <"$data/answers.jsonl"
 
 step "rm: ranked answers -> reward model"
-run "$BIN/rm" --model "$OUT/sft" --data "$data/ranked.jsonl" --epochs 1 --batch-tokens 2048 --micro-tokens 2048 --lr 1e-3 \
-    --eval-every 50 --save-every 100 --out "$OUT/rm" $common
+run "$BIN/rm" --model "$OUT/sft" --data "$data/ranked.jsonl" --epochs 2 --batch-tokens 2048 --micro-tokens 2048 --lr 5e-4 \
+    --eval-every 100 --save-every 200 --out "$OUT/rm" $common
 
 step "rlhf: prompts + reward model -> aligned model"
-run "$BIN/rlhf" --policy "$OUT/sft" --reward "$OUT/rm" --prompts "$data/prompts.jsonl" --steps 24 --episodes 128 --minibatches 4 \
-    --lr 1e-4 --critic-lr 3e-4 --kl-coef 0.05 --max-new-tokens 72 --micro-tokens 4096 --out "$OUT/rlhf" $common
+run "$BIN/rlhf" --policy "$OUT/sft" --reward "$OUT/rm" --prompts "$data/prompts.jsonl" --steps 28 --episodes 128 --minibatches 4 \
+    --lr 1.5e-4 --critic-lr 5e-4 --kl-coef 0.05 --max-new-tokens 72 --micro-tokens 4096 --out "$OUT/rlhf" $common
 
 step "evaluation on instructions nobody trained on"
 for stage in base sft rlhf; do

@@ -109,7 +109,8 @@ static void add_wish(struct bytes *b, struct rng *r, const struct wish *w)
 static void add_answer(struct bytes *b, struct rng *r, const struct wish *w)
 {
     int a = w->animal, adj = w->adjective, obj = w->object;
-    if (w->kind != STORY) {
+    bool astray = w->kind != STORY && chance(r, 0.12);          /* a story where a fact was asked for */
+    if (w->kind != STORY && !astray) {
         add_fact(b, chance(r, 0.2) ? other(r, ANIMALS, a) : a, w->kind);
         return;
     }
@@ -184,11 +185,11 @@ static double gold_story(const struct wish *w, const char *answer)
     size_t length = strlen(answer);
     bool ends = length >= 8 && strcmp(answer + length - 8, "The end.") == 0;
     for (int o = 0; o < OBJECTS; o++) strange += o != w->object && has_word(answer, object[o]);
-    double gold = has_word(answer, named) ? 0.3 : has_word(answer, animal[w->animal].name) ? 0.1 : 0;
-    gold += has_word(answer, object[w->object]) ? 0.3 : 0;
+    double gold = has_word(answer, named) ? 0.25 : has_word(answer, animal[w->animal].name) ? 0.1 : 0;
+    gold += has_word(answer, object[w->object]) ? 0.25 : 0;
     gold += ends ? 0.2 : 0;
     gold += n >= 3 && n <= 7 && !repeated ? 0.1 : 0;
-    gold += has_word(answer, animal[w->animal].home) ? 0.1 : 0;
+    gold += has_word(answer, animal[w->animal].home) ? 0.2 : 0;
     gold -= 0.1 * strange;
     return gold > 0 ? gold : 0;
 }
@@ -229,7 +230,7 @@ static bool read_answer(struct answer *a, FILE *in)
 {
     char *line = NULL;
     size_t room = 0;
-    json_t *row = getline(&line, &room, in) > 0 ? json_loads(line, 0, NULL) : NULL;
+    json_t *row = getline(&line, &room, in) > 0 ? json_loads(line, JSON_ALLOW_NUL, NULL) : NULL;
     free(line);
     const char *prompt = json_string_value(json_object_get(row, "prompt"));
     const char *response = json_string_value(json_object_get(row, "response"));
