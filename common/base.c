@@ -23,6 +23,31 @@ void program_name_set(const char *name)
 
 const char *program_name(void) { return name_of_program; }
 
+/* What happened to the streams is a fact of the process, like its name. */
+static bool input_closed, message_said;
+
+static void close_output(void)
+{
+    bool failed = fflush(stdout) != 0 || ferror(stdout);
+    if (!failed || message_said) return;
+    fprintf(stderr, "%s: the output cannot be written: %s\n", name_of_program, strerror(errno));
+    _exit(EXIT_IO);
+}
+
+void program_begin(const char *name)
+{
+    program_name_set(name);
+    input_closed = fcntl(STDIN_FILENO, F_GETFD) < 0;
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) >= 0) continue;
+        int got = open("/dev/null", fd == STDOUT_FILENO ? O_RDONLY : O_RDWR);      /* writing to stdout stays an error */
+        if (got >= 0 && got != fd) close(got);
+    }
+    if (atexit(close_output) != 0) die("no room for a function at exit");
+}
+
+bool program_input_closed(void) { return input_closed; }
+
 int fail(struct error *error, int exit_code, const char *format, ...)
 {
     if (!error) return -1;
@@ -58,6 +83,7 @@ int fail_in(struct error *error, const char *format, ...)
 static _Noreturn void say_and_exit(int exit_code, const char *format, va_list list)
 {
     fflush(stdout);
+    message_said = true;
     fprintf(stderr, "%s: ", name_of_program);
     vfprintf(stderr, format, list);
     fputc('\n', stderr);

@@ -48,6 +48,11 @@ _Noreturn void die(const char *format, ...) __attribute__((format(printf, 1, 2))
 void program_name_set(const char *name);
 const char *program_name(void);
 
+/* First in every main, with the program's name.  Standard streams that are closed get a placeholder, so that no file opened
+ * later takes their numbers and is written to by messages; output that cannot be written is said at exit, with EXIT_IO. */
+void program_begin(const char *name);
+bool program_input_closed(void);        /* stdin was closed at program_begin */
+
 /* *result = a * b, a + b.  Return true, or false with *result untouched if it does not fit. */
 bool size_mul(uint64_t *result, uint64_t a, uint64_t b);
 bool size_add(uint64_t *result, uint64_t a, uint64_t b);

@@ -244,11 +244,23 @@ int documents_open(struct documents **out, const struct shards_options *o, struc
     struct document_rules rules = {o->text_key, o->separator};
     struct paths paths;
     struct stat s;
-    if (paths_expand(&paths, o->data, true, error) != 0) return -1;
+    uint64_t bytes = 0;
+    int status = paths_expand(&paths, o->data, true, error);
+    if (status != 0) return -1;
+    for (int i = 0; i < paths.count && status == 0; i++) {
+        if (stat(paths.path[i], &s) != 0) continue;                 /* said when it is opened */
+        bytes += (uint64_t)s.st_size;
+        if (!S_ISREG(s.st_mode))
+            status = fail(error, EXIT_NOINPUT, "%s is a pipe or a device, expected a file: text is read more than once",
+                          paths.path[i]);
+    }
+    if (status != 0) {
+        paths_free(&paths);
+        return -1;
+    }
     struct documents *d = *out = host_alloc(1, sizeof *d);
     d->paths = paths;
-    for (int i = 0; i < paths.count; i++)
-        if (stat(paths.path[i], &s) == 0) d->bytes += (uint64_t)s.st_size;
+    d->bytes = bytes;
     pieces_open(&d->pieces, &rules);
     return 0;
 }

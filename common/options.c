@@ -163,10 +163,28 @@ struct walk {
     struct option_list *positional;
 };
 
+static void set_default(const struct option *o)
+{
+    struct error error;
+    option_clear(o);
+    if (o->standard && option_set(o, o->standard, &error)) die("default of --%s: %s", o->name, error.text);
+}
+
+/* What this command line has not said of the rows that say the same as the one it now gives. */
+static void withdraw_others(const struct walk *w, int row)
+{
+    for (int i = 0; w->table[i].name; i++) {
+        if (i == row || w->seen[i] || !(w->table[i].flags & OPTION_ONE_OF)) continue;
+        set_default(&w->table[i]);
+        given.row[i] = false;
+    }
+}
+
 static int set_row(struct walk *w, int row, const char *word, struct error *error)
 {
     const struct option *o = &w->table[row];
     if (w->find_config && strcmp(o->name, "config") != 0) return 0;
+    if (o->flags & OPTION_ONE_OF) withdraw_others(w, row);
     if (o->type == OPTION_LIST && !w->seen[row]) option_clear(o);
     w->seen[row] = given.row[row] = true;
     return option_set(o, word, error);
@@ -297,7 +315,7 @@ static void answer_and_exit(const struct option *table, int argc, char **argv, c
         if (help) print_help(table, usage, about);
         else if (strcmp(argv[i], "--version") == 0) printf("%s (quartet) %s\n", program_name(), QUARTET_VERSION);
         else continue;
-        exit(fflush(stdout) == 0 ? EXIT_DONE : EXIT_IO);
+        exit(EXIT_DONE);
     }
 }
 
@@ -311,9 +329,7 @@ int options_parse(const struct option *table, int argc, char **argv, const char 
     if (positional) *positional = (struct option_list){0};
     for (; table[rows].name; rows++) {
         assert(rows < MAX_ROWS - 1);
-        option_clear(&table[rows]);
-        if (table[rows].standard && option_set(&table[rows], table[rows].standard, error))
-            die("default of --%s: %s", table[rows].name, error->text);
+        set_default(&table[rows]);
         if (strcmp(table[rows].name, "config") == 0) config = rows;
     }
     struct walk first = {table, argc, 1, argv, true, .positional = positional}, second = first;

@@ -22,7 +22,9 @@ struct option_list { char **item; int count; };
 
 enum { OPTION_MAY_CHANGE = 1,     /* does not change the mathematics: may differ on resume */
        OPTION_REQUIRED = 2,
-       OPTION_NOT_SAVED = 4 };    /* neither in run.conf nor compared on resume: --help, --config, --plan, --dry-run */
+       OPTION_NOT_SAVED = 4,      /* neither in run.conf nor compared on resume: --help, --config, --plan, --dry-run */
+       OPTION_ONE_OF = 8 };       /* says the same as the others with this flag: one of them on the command line puts those
+                                     of the file back to their defaults (--steps, --tokens, --epochs) */
 
 struct option {
     const char *group;            /* heading in --help; NULL: as the row above */
@@ -60,5 +62,12 @@ int options_compare(const struct option *table, const struct kv *saved, struct e
 
 /* True when the user gave this option (command line or file). */
 bool option_given(const struct option *table, const char *name);
+
+/* True when its value is not the default: what matters where a run.conf, which names every option, must not count as giving
+ * them all. */
+bool option_changed(const struct option *table, const char *name);
+
+/* 0, or -1 (EXIT_USAGE) when `name` was changed while `other`, without which it means nothing, has its default. */
+int option_needs(const struct option *table, const char *name, const char *other, struct error *error);
 
 #endif

@@ -351,3 +351,21 @@ int options_compare(const struct option *table, const struct kv *saved, struct e
     }
     return 0;
 }
+
+bool option_changed(const struct option *table, const char *name)
+{
+    const struct option *o = table;
+    while (o->name && strcmp(o->name, name) != 0) o++;
+    if (!o->name) return false;
+    char *standard = default_text(o), *now = value_text(o);
+    bool same = strcmp(standard, now) == 0;
+    free(standard);
+    free(now);
+    return !same;
+}
+
+int option_needs(const struct option *table, const char *name, const char *other, struct error *error)
+{
+    if (!option_changed(table, name) || option_changed(table, other)) return 0;
+    return fail(error, EXIT_USAGE, "--%s means nothing without --%s: give both, or neither", name, other);
+}

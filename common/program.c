@@ -13,7 +13,7 @@ struct run *program_start(const char *name, const struct option *table, const st
 {
     struct error error;
     struct run *run = NULL;
-    program_name_set(name);
+    program_begin(name);
     if (options_parse(table, argc, argv, usage, about, NULL, &error) != 0) quit_error(&error);
     threads_start((int)o->threads);
     signals_install(o->time_limit);
@@ -157,6 +157,15 @@ int64_t program_steps(const struct train_options *o, double tokens_per_step, dou
     if (o->steps > 0) return o->steps;
     double steps = o->tokens > 0 ? (double)o->tokens / tokens_per_step : o->epochs * steps_per_epoch;
     return steps < 1 ? 1 : (int64_t)ceil(steps - 1e-9);      /* 3 epochs of 1/3 step are 1, whatever the rounding */
+}
+
+int program_micro_batches(const struct train_options *o, int micro_tokens)
+{
+    int64_t n = (o->batch_tokens + micro_tokens - 1) / micro_tokens;
+    if (n > 1000000)
+        quit(EXIT_USAGE, "--batch-tokens %lld are %lld micro-batches of %d tokens, expected at most a million: raise "
+             "--micro-tokens", (long long)o->batch_tokens, (long long)n, micro_tokens);
+    return (int)n;
 }
 
 struct schedule_options program_schedule(const struct train_options *o, int64_t steps, double warmup_share)

@@ -125,7 +125,8 @@ static int make_folder(const char *folder)
     return status;
 }
 
-/* Takes the lock, or says who has it; then the folder must be this program's, or nobody's. */
+/* Takes the lock, or says who has it; then the folder must be this program's, or nobody's: a program that ended before
+ * its run began has written no run.conf, and leaves no claim. */
 static int take_lock(struct run *run, struct error *error)
 {
     char owner[64] = "";
@@ -144,7 +145,8 @@ static int take_lock(struct run *run, struct error *error)
         return fail(error, EXIT_MISMATCH,
                     "%s is in use by %s (process %d): wait for it, stop it, or give another --out", run->folder,
                     *owner ? owner : "another program", pid);
-    if (*owner && strcmp(owner, run->program) != 0)
+    bool begun = faccessat(run->folder_fd, "run.conf", F_OK, 0) == 0;
+    if (begun && *owner && strcmp(owner, run->program) != 0)
         return fail(error, EXIT_MISMATCH, "%s holds a run of %s, not of %s: give another --out", run->folder, owner,
                     run->program);
     int size = snprintf(text, sizeof text, "%s %d\n", run->program, (int)getpid());

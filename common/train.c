@@ -40,7 +40,7 @@ static void fill_record(struct record *r, const struct train_state *s, const str
     for (int i = 0; i < s->task->n_learners; i++) {
         const struct learner *l = &s->task->learner[i];
         snprintf(key, sizeof key, "%slr", l->name);
-        record_real(r, key, schedule_lr(&l->schedule, s->step - 1));
+        record_real(r, key, l->frozen ? NAN : schedule_lr(&l->schedule, s->step - 1));
         snprintf(key, sizeof key, "%sgrad_norm", l->name);
         record_real(r, key, result->norms[i] ? result->norm[i] / result->norms[i] : NAN);
     }
@@ -88,15 +88,20 @@ static void evaluate(struct train_state *s, struct clock *clock, struct record *
 
 /* ---- what people see ---- */
 
+/* Of a frozen model there is nothing to say: the line then is about the one beside it. */
 static void show_progress(struct train_state *s, struct clock *clock, const struct record *r)
 {
     const struct train_options *o = s->o;
+    const struct learner *l = s->task->learner;
     struct bytes line = {0};
-    char a[16], b[16], c[16];
+    char a[16], b[16], c[16], lr[64], norm[64];
+    for (int i = 1; i < s->task->n_learners && l->frozen; i++) l++;
+    snprintf(lr, sizeof lr, "%slr", l->name);
+    snprintf(norm, sizeof norm, "%sgrad_norm", l->name);
     double share = record_get(r, "peak_share"),
            left = (seconds_now() - clock->begun) / clock->steps * (double)(o->steps - s->step);
-    bytes_text(&line, "step %lld/%lld  loss %.4f  lr %.2e  norm %.3g  %s tok/s", (long long)s->step,
-               (long long)o->steps, record_get(r, "loss"), record_get(r, "lr"), record_get(r, "grad_norm"),
+    bytes_text(&line, "step %lld/%lld  loss %.4f  %s %.2e  %snorm %.3g  %s tok/s", (long long)s->step,
+               (long long)o->steps, record_get(r, "loss"), lr, record_get(r, lr), l->name, record_get(r, norm),
                text_count(a, record_get(r, "tokens_per_second")));
     if (!isnan(share)) bytes_text(&line, "  %.0f %% of peak", 100 * share);
     bytes_text(&line, "  %s  ETA %s", text_bytes(b, record_get(r, "memory_bytes")), text_duration(c, left));

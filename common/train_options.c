@@ -26,16 +26,16 @@ int train_option_rows(struct option *rows, struct train_options *o, const struct
          .help = "Threads; 0: one a core. Results do not depend on it."},
         {NULL, "seed", OPTION_INT, &o->seed, "1", 0, 9e18, .help = "Seed of everything random."},
 
-        {"Length", "steps", OPTION_INT, &o->steps, "0", 0, 4e9, .flags = CHANGES,
+        {"Length", "steps", OPTION_INT, &o->steps, "0", 0, 4e9, .flags = CHANGES | OPTION_ONE_OF,
          .help = "Steps; 0: from --tokens or --epochs."},
-        {NULL, "tokens", OPTION_INT, &o->tokens, "0", 0, most, .flags = CHANGES,
+        {NULL, "tokens", OPTION_INT, &o->tokens, "0", 0, most, .flags = CHANGES | OPTION_ONE_OF,
          .help = "Tokens to train on; 0: from --epochs."},
-        {NULL, "epochs", OPTION_REAL, &o->epochs, d->epochs, 0, 1e6, .flags = CHANGES,
+        {NULL, "epochs", OPTION_REAL, &o->epochs, d->epochs, 0, 1e6, .flags = CHANGES | OPTION_ONE_OF,
          .help = "Passes over the data, where neither of the above is given."},
 
         {"Batches", "batch-tokens", OPTION_INT, &o->batch_tokens, d->batch_tokens, 1, most,
          .help = "Tokens a step, all micro-batches."},
-        {NULL, "micro-tokens", OPTION_INT, &o->micro_tokens, d->micro_tokens, 1, 1e9,
+        {NULL, "micro-tokens", OPTION_INT, &o->micro_tokens, d->micro_tokens, 1, 1 << 24,
          .help = "Most tokens in one forward and backward: less takes less memory."},
         {NULL, "recompute", OPTION_CHOICE, &o->recompute, "none", .choices = "none|block", .flags = CHANGES,
          .help = "block: keep only each block's input and compute the rest again in backward: less memory, the same "

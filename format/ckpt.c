@@ -252,7 +252,7 @@ int dump_open(struct ckpt **out, const struct dump *d, int i, struct problems *p
 int main(int argc, char **argv)
 {
     struct dump d;
-    program_name_set("ckpt");
+    program_begin("ckpt");
     if (argc < 2) {
         help();
         return EXIT_USAGE;
@@ -270,6 +270,5 @@ int main(int argc, char **argv)
     int code = c->run(&d);
     free(d.argument);
     if (takes(c, "jobs")) threads_stop();
-    if (fflush(stdout) != 0 || ferror(stdout)) quit(EXIT_IO, "the output cannot be written: %s", strerror(errno));
     return code;
 }

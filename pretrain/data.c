@@ -216,6 +216,7 @@ void pretrain_open_data(struct pretrain *p)
         if (parent_open(&p->parent, p->model_path, stages, "init", &error) != 0) quit_error(&error);
         p->tokenizer = p->parent.tokenizer;
     } else {
+        pretrain_config(p);                     /* a wrong size is said before a tokenizer is trained for minutes */
         p->tokenizer = open_tokenizer(p);
     }
     pretrain_config(p);

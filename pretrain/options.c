@@ -62,14 +62,22 @@ void pretrain_options(struct option table[PRETRAIN_ROWS], struct pretrain *p)
     p->table = table;
 }
 
-/* A model trained before keeps its sizes: giving one is a misunderstanding to point out. */
+/* A model trained before keeps its sizes, a tokenizer its ids: giving one is a misunderstanding to point out. */
 static void refuse_sizes(const struct pretrain *p)
 {
     static const char *const name[] = {"preset", "layers", "channels", "heads", "kv-heads", "ffn", "init-std", "tokenizer",
                                        "vocab-size", "pattern"};
     for (size_t i = 0; i < sizeof name / sizeof *name; i++)
-        if (option_given(p->table, name[i]))
+        if (option_changed(p->table, name[i]))
             quit(EXIT_USAGE, "--%s cannot be given with --model, which brings its own", name[i]);
+}
+
+static void refuse_training(const struct pretrain *p)
+{
+    static const char *const name[] = {"vocab-size", "pattern", "tokenizer-bytes"};
+    for (size_t i = 0; p->tokenizer_path && i < sizeof name / sizeof *name; i++)
+        if (option_changed(p->table, name[i]))
+            quit(EXIT_USAGE, "--%s cannot be given with --tokenizer, which brings its own", name[i]);
 }
 
 static void preset_config(struct pretrain *p, struct config *c)
@@ -90,7 +98,7 @@ static void preset_config(struct pretrain *p, struct config *c)
     if (p->context) c->context = (int)p->context;
     /* narrow models started at the 0.02 of wide ones learn to attend late (Nguyen & Salazar 2019) */
     c->init_std = p->init_std > 0 ? p->init_std : sqrt(2.0 / (5.0 * c->channels));
-    c->vocab = tokenizer_vocab(p->tokenizer);
+    c->vocab = p->tokenizer ? tokenizer_vocab(p->tokenizer) : (int)p->vocab_size;
     if (c->channels % c->heads != 0)
         quit(EXIT_USAGE, "%d channels cannot be cut into %d heads of equal width", c->channels, c->heads);
     c->head_dim = c->channels / c->heads;
@@ -105,6 +113,7 @@ void pretrain_config(struct pretrain *p)
         if (p->context > p->config.context)
             quit(EXIT_USAGE, "--context %lld is above the model's %d", (long long)p->context, p->config.context);
     } else {
+        refuse_training(p);
         preset_config(p, &p->config);
     }
     p->row_tokens = p->context ? (int)p->context : p->config.context;

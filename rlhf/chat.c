@@ -90,7 +90,8 @@ static void parse(struct settings *s, int argc, char **argv)
     struct error error;
     if (options_parse(table, argc, argv, "chat --model RUN|FILE [--prompt TEXT | --prompts FILES]",
                       "Talks to a model in the terminal, or answers each line of a pipe. /reset starts anew, /quit ends, "
-                      "/help helps; Ctrl-C stops an answer.", NULL, &error)) quit_error(&error);
+                      "/help helps; Ctrl-C stops an answer.", NULL, &error) != 0 ||
+        option_needs(table, "samples", "prompts", &error) != 0) quit_error(&error);
 }
 
 /* ---- the model ---- */
@@ -404,15 +405,14 @@ int main(int argc, char **argv)
     struct session s = {.settings = &settings};
     struct memory memory = {0};
     int code = EXIT_DONE;
-    program_name_set("chat");
+    program_begin("chat");
     parse(&settings, argc, argv);
     threads_start((int)settings.threads);
     bool files = settings.prompts.count > 0;
     s.input_tty = isatty(STDIN_FILENO) && !settings.prompt && !files;
     s.output_tty = isatty(STDOUT_FILENO);
     bool reads_input = !settings.prompt && !files;
-    if (reads_input && fcntl(STDIN_FILENO, F_GETFD) < 0)       /* else the model's file would get its number */
-        quit(EXIT_IO, "the input cannot be read: %s", strerror(errno));
+    if (reads_input && program_input_closed()) quit(EXIT_IO, "the input cannot be read: stdin is closed");
     open_model(&s, &memory);
     if (!files) catch_interrupt();
     reset(&s);

@@ -10,9 +10,9 @@ static void set_schedules(struct rlhf *p, int64_t steps)
     struct learner *policy = &p->ppo.learner[0], *critic = &p->ppo.learner[1];
     policy->schedule = critic->schedule = program_schedule(&p->train, steps, 0);
     policy->ema_decay = p->ema;
-    double factor = p->critic_lr > 0 ? p->critic_lr / p->train.lr : 5;
-    critic->schedule.lr *= factor;
-    critic->schedule.min_lr *= factor;
+    critic->schedule.lr = p->critic_lr > 0 ? p->critic_lr : 5 * p->train.lr;
+    critic->schedule.min_lr = p->train.min_lr < 0 ? critic->schedule.lr / 10
+        : p->train.lr > 0 ? critic->schedule.lr * (p->train.min_lr / p->train.lr) : p->train.min_lr;
 }
 
 static void say_start(struct rlhf *p)
@@ -51,7 +51,7 @@ int main(int argc, char **argv)
                       "Trains a policy by PPO to answer prompts so that a reward model, or a program, is content.");
     if (!p.run && !p.train.plan && !p.train.dry_run)
         quit(EXIT_USAGE, "--out is missing: the run folder to write to (or --plan, or --dry-run)");
-    rlhf_open_parents(&p);
+    rlhf_open_parents(&p, table);
     rlhf_read_prompts(&p);
     if (p.train.dry_run) {
         rlhf_show_prompts(&p);

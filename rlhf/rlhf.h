@@ -36,7 +36,7 @@ enum { RLHF_ROWS = 90 };
 void rlhf_option_rows(struct option *row, struct rlhf *p);
 
 /* start.c.  Each quits with one sentence and its exit code when something is wrong. */
-void rlhf_open_parents(struct rlhf *p);
+void rlhf_open_parents(struct rlhf *p, const struct option *table);
 void rlhf_read_prompts(struct rlhf *p);
 void rlhf_report_prompts(struct bytes *out, const struct rlhf *p);
 void rlhf_show_prompts(const struct rlhf *p);             /* --dry-run */

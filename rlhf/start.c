@@ -54,8 +54,20 @@ static int open_reward(struct rlhf *p, struct error *error)
     return 0;
 }
 
-void rlhf_open_parents(struct rlhf *p)
+/* Options that would be read and then do nothing. */
+static void refuse_idle(const struct option *table)
 {
+    static const char *const pair[][2] = {{"reward-cmd-coef", "reward-cmd"}, {"reward-timeout", "reward-cmd"},
+                                          {"ptx-coef", "ptx-data"}, {"ptx-tokens", "ptx-data"},
+                                          {"kl-horizon", "kl-target"}};
+    struct error error;
+    for (size_t i = 0; i < sizeof pair / sizeof *pair; i++)
+        if (option_needs(table, pair[i][0], pair[i][1], &error) != 0) quit_error(&error);
+}
+
+void rlhf_open_parents(struct rlhf *p, const struct option *table)
+{
+    refuse_idle(table);
     struct error error;
     unsigned stages = 1u << STAGE_SFT | 1u << STAGE_RLHF | 1u << STAGE_IMPORTED;
     if (!p->reward_path && !p->reward_command)

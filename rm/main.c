@@ -91,7 +91,7 @@ static void read_data(struct rm *s, struct run *run)
             run_log(run, "micro-batches hold %d tokens: all answers of a prompt go into one, and the largest prompt "
                     "needs that many", s->micro_tokens);
     }
-    s->micro_batches = int_max(1, (int)(s->train.batch_tokens / s->micro_tokens));
+    s->micro_batches = program_micro_batches(&s->train, s->micro_tokens);
     epochs_open(&s->order, s->data.train.group_tokens, s->data.train.groups, (uint32_t)s->micro_tokens,
                 (uint64_t)s->train.seed);
 }

@@ -116,11 +116,11 @@ int score_files(int argc, char **argv)
         {"Scoring", "score", OPTION_FLAG, &s.score, NULL, .help = "Score answers instead of training."},
         {NULL, "model", OPTION_TEXT, &s.model_path, NULL, .flags = OPTION_REQUIRED,
          .help = "Checkpoint or run folder of rm."},
-        {NULL, "micro-tokens", OPTION_INT, &s.micro_tokens, "4096", 1, 1e9,
+        {NULL, "micro-tokens", OPTION_INT, &s.micro_tokens, "4096", 1, 1 << 24,
          .help = "Most tokens scored at once (at least the model's context)."},
         {NULL, "threads", OPTION_INT, &s.threads, "0", 0, 4096, .help = "Threads; 0: one a core."},
         {0}};
-    program_name_set("rm");
+    program_begin("rm");
     if (options_parse(table, argc, argv, "rm --score --model RUN [FILE ...]",
                       "Writes one JSON line with \"reward\" for each answer of JSON rows from files or standard input.",
                       &files, &error) != 0)
@@ -128,13 +128,13 @@ int score_files(int argc, char **argv)
     threads_start((int)s.threads);
     s.error = &error;
     s.at_once = files.count == 0;
+    if (s.at_once && program_input_closed()) quit(EXIT_IO, "the input cannot be read: stdin is closed, and no file is given");
     if (files.count > 0 && paths_expand(&paths, &files, false, &error) != 0) quit_error(&error);
     if (open_model(&s, &error) != 0) quit_error(&error);
     int status = records_read(files.count ? paths.path : input, files.count ? paths.count : 1, false, take_row, &s,
                               &error);
     flush(&s);
     if (status != 0) quit_error(&error);
-    if (fflush(stdout) != 0) quit(EXIT_IO, "standard output cannot be written");
     close_all(&s, &paths);
     return EXIT_DONE;
 }

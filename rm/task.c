@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { REFERENCES = 512 };
+enum { REFERENCES = 512, SAMPLES = 3 };
 
 /* ---- steps ---- */
 
@@ -152,6 +152,44 @@ static void evaluate(void *self, struct record *r)
     seen_free(&e);
 }
 
+/* The tokens of an answer, or of the prompt before it, as one line for a person. */
+static void add_line(struct bytes *out, const struct rm *s, const int *id, size_t n)
+{
+    char shown[400];
+    struct bytes text = {0};
+    struct utf8_held held = {0};
+    tokenizer_stream(&text, &held, s->parent.tokenizer, id, n);
+    tokenizer_stream(&text, &held, s->parent.tokenizer, NULL, 0);
+    for (size_t i = 0; i < text.size; i++)
+        if (text.data[i] == '\n') text.data[i] = ' ';
+    bytes_text(out, "%s\n", text_escape(shown, sizeof shown, text.size ? text.data : "", text.size));
+    bytes_free(&text);
+}
+
+/* Held-out prompts with their answers, in the order of the data, and raw scores: to samples.txt and the log. */
+static void sample(void *self, struct run *run, int64_t step)
+{
+    struct rm *s = self;
+    const struct rankings *k = &s->data.validation;
+    struct batch *b = &s->micro[0].batch;
+    struct bytes text = {0};
+    bytes_text(&text, "--- step %lld\n", (long long)step);
+    for (uint32_t g = 0; g < k->groups && g < SAMPLES; g++) {
+        uint32_t first = k->first[g];
+        batch_clear(b);
+        add_group(b, k, g);
+        score_raw(s->scores, &s->model, b, false);
+        add_line(&text, s, k->id + k->start[first], k->length[first] - k->spoken[first]);
+        for (uint32_t a = first; a < k->first[g + 1]; a++) {
+            bytes_text(&text, "  quality %g, score %+.3f: ", k->quality[a], (double)s->scores[a - first]);
+            add_line(&text, s, k->id + k->start[a] + k->length[a] - k->spoken[a], k->spoken[a]);
+        }
+    }
+    run_append(run, "samples.txt", text.data, text.size);
+    if (k->groups > 0) run_log(run, "samples:\n%.*s", (int)text.size - 1, text.data);
+    bytes_free(&text);
+}
+
 /* ---- the end: tables, and constants ---- */
 
 /* Mean and deviation of the raw scores of the best answers of up to REFERENCES training prompts, evenly chosen. */
@@ -243,7 +281,7 @@ struct task rm_task(struct rm *s, struct learner *learner)
     return (struct task){
         .program = "rm", .stage = STAGE_RM, .self = s, .learner = learner, .n_learners = 1,
         .begin = begin, .prepare = prepare, .loss = loss, .end = end, .evaluate = held_out ? evaluate : NULL,
-        .finish = finish, .save = save, .load = load,
+        .sample = sample, .finish = finish, .save = save, .load = load,
         .unit = "prompts", .main_metric = held_out ? "val_accuracy" : "accuracy",
         .tokens_per_step = (double)s->data.train.tokens / s->order.bins * s->micro_batches,
         .flops_per_token = config_train_flops(&s->config, (double)s->data.train.tokens / s->data.train.answers)};

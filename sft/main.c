@@ -277,7 +277,7 @@ static void show(struct sft *s)
 static void build(void *self, struct memory *m)
 {
     struct sft *s = self;
-    int sequences = s->micro_tokens / 2 + 1, prompts = s->data.prompts;
+    int sequences = s->micro_tokens / 2 + 1, prompts = s->train.sample_every > 0 ? s->data.prompts : 0;
     struct model_use use = {.train = true, .recompute = s->train.recompute != 0, .max_tokens = s->micro_tokens,
                             .max_sequences = sequences, .cache_slots = prompts,
                             .cache_capacity = prompts ? s->config.context : 0, .logits_rows = prompts};
@@ -369,7 +369,7 @@ int main(int argc, char **argv)
     if (!run && !s.train.plan && !s.train.dry_run)
         quit(EXIT_USAGE, "--out is missing: the run folder to write to (or --plan, or --dry-run)");
     s.micro_tokens = (int)s.train.micro_tokens;
-    s.micro_batches = int_max(1, (int)(s.train.batch_tokens / s.train.micro_tokens));
+    s.micro_batches = program_micro_batches(&s.train, s.micro_tokens);
     s.batch = host_alloc((size_t)s.micro_batches, sizeof *s.batch);
     open_parent(&s, run);
     read_data(&s);

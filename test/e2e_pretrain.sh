@@ -73,7 +73,7 @@ check "lower loss than from random weights" below "$(number "$work/more/metrics.
 expect 0 "init" "$BIN/ckpt" lineage "$work/more"
 expect 0 "done: 7 steps" "$BIN/pretrain" --data "$work/rows.jsonl" --text-key body --model "$work/run" --batch-tokens 512 \
     --micro-tokens 512 --steps 7 --out "$work/more"
-expect 0 "done: 2 steps" "$BIN/pretrain" --data "$work/corpus.txt" --tokenizer "$work/run" $small --steps 2 --out "$work/taken"
+expect 0 "done: 2 steps" "$BIN/pretrain" --data "$work/corpus.txt" --tokenizer "$work/run" ${small#--vocab-size 320 } --steps 2 --out "$work/taken"
 check "the same tokenizer" [ "$("$BIN/ckpt" tokens "$work/run" 2>/dev/null)" = "$("$BIN/ckpt" tokens "$work/taken" 2>/dev/null)" ]
 
 # sources: gzip, folder, glob, weights, array; shards shared by runs

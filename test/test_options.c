@@ -9,8 +9,8 @@
 
 static struct values {
     bool plan, shuffle;
-    int64_t steps, seed, block;
-    double lr, limit;
+    int64_t steps, tokens, seed, block;
+    double epochs, lr, limit;
     const char *out, *config, *separator;
     int schedule;
     struct option_list data;
@@ -20,7 +20,10 @@ static const struct option table[] = {
     {"Run", "out", OPTION_TEXT, &v.out, .flags = OPTION_REQUIRED | OPTION_MAY_CHANGE, .help = "The run folder."},
     {NULL, "config", OPTION_TEXT, &v.config, .flags = OPTION_NOT_SAVED, .help = "A file of options."},
     {NULL, "plan", OPTION_FLAG, &v.plan, .flags = OPTION_NOT_SAVED, .help = "Say what it would take."},
-    {"Training", "steps", OPTION_INT, &v.steps, "100", 1, 1e12, .flags = OPTION_MAY_CHANGE, .help = "Steps."},
+    {"Training", "steps", OPTION_INT, &v.steps, "100", 1, 1e12, .flags = OPTION_MAY_CHANGE | OPTION_ONE_OF,
+     .help = "Steps."},
+    {NULL, "tokens", OPTION_INT, &v.tokens, "0", .flags = OPTION_MAY_CHANGE | OPTION_ONE_OF, .help = "Tokens."},
+    {NULL, "epochs", OPTION_REAL, &v.epochs, "1", .flags = OPTION_MAY_CHANGE | OPTION_ONE_OF, .help = "Epochs."},
     {NULL, "seed", OPTION_INT, &v.seed, "1", .help = "The seed."},
     {NULL, "block", OPTION_SIZE, &v.block, "64K", 1, 1e15, .help = "A size."},
     {NULL, "lr", OPTION_REAL, &v.lr, "3e-4", 0, 1,
@@ -165,6 +168,25 @@ static void test_config(void)
     CHECK(parse("--out", "r", "--config", "/nowhere/at/all", NULL) == -1 && error.exit_code == EXIT_NOINPUT);
 }
 
+/* Of rows that say the same, one on the command line withdraws those of the file; a file that names every option, as run.conf
+ * does, counts as changing only what differs from the default. */
+static void test_one_of(void)
+{
+    static const char file[] = "out = x\nsteps = 7\nepochs = 3\nseed = 1\nlr = 0.5\n";
+    write_file(file, sizeof file - 1);
+    CHECK(parse("--config", path, NULL) == 0 && v.steps == 7 && v.epochs == 3);
+    CHECK(parse("--config", path, "--tokens", "40", NULL) == 0 && v.tokens == 40 && v.steps == 100 && v.epochs == 1);
+    CHECK(!option_given(table, "steps") && option_given(table, "tokens"));
+    CHECK(parse("--config", path, "--epochs", "2", NULL) == 0 && v.tokens == 0 && v.steps == 100 && v.epochs == 2);
+    CHECK(parse("--config", path, "--tokens", "40", "--steps", "5", NULL) == 0 && v.tokens == 40 && v.steps == 5);
+    CHECK(option_given(table, "seed") && !option_changed(table, "seed") && option_changed(table, "lr"));
+    CHECK(!option_changed(table, "data") && !option_changed(table, "separator"));
+    CHECK(option_needs(table, "seed", "separator", &error) == 0);
+    CHECK(option_needs(table, "lr", "separator", &error) == -1 && says("--lr means nothing without --separator"));
+    v.separator = "s";
+    CHECK(option_needs(table, "lr", "separator", &error) == 0);
+}
+
 /* What options_print writes, --config reads back as the very same values. */
 static void test_round_trip(void)
 {
@@ -265,6 +287,7 @@ int main(void)
     test_values();
     test_mistakes();
     test_config();
+    test_one_of();
     test_round_trip();
     test_resume_check();
     test_help();

@@ -62,6 +62,14 @@ static void test_lock(void)
     CHECK(run != NULL);
     CHECK(open_run("pretrain") == NULL && error.exit_code == EXIT_MISMATCH && strstr(error.text, "in use by pretrain"));
     run_close(run);
+    run = open_run("sft");                            /* nothing has begun here: no claim is left */
+    CHECK(run != NULL);
+    run_close(run);
+    run = open_run("pretrain");
+    char *conf = host_text("%s/run/run.conf", folder);
+    CHECK(run != NULL && file_replace(conf, "x", 1, &error) == 0);
+    free(conf);
+    run_close(run);
     CHECK(open_run("sft") == NULL && error.exit_code == EXIT_MISMATCH &&
           strstr(error.text, "holds a run of pretrain, not of sft"));
     run = open_run("pretrain");
