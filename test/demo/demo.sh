@@ -18,20 +18,20 @@ answers() { "$BIN/chat" --model "$1" --prompts "$2" --samples "$3" --temperature
 step "data: stories and facts, flawed demonstrations, prompts"
 make_once "$data/corpus.txt" "$world" corpus "$SEED" 2500000
 make_once "$data/chats.jsonl" "$world" chats "$((6 * SEED))" 3000
-make_once "$data/rank-prompts.jsonl" "$world" prompts "$((6 * SEED + 2))" 3500
+make_once "$data/rank-prompts.jsonl" "$world" prompts "$((6 * SEED + 2))" 5000
 make_once "$data/prompts.jsonl" "$world" prompts "$((6 * SEED + 4))" 2000
 make_once "$data/held-out.jsonl" "$world" prompts "$((6 * SEED + 1))" 400
 
 step "pretrain: raw text -> base model"
 run "$BIN/pretrain" --data "$data/corpus.txt" --vocab-size 512 --preset llama --layers 4 --channels 128 --heads 4 --ffn 384 \
-    --context 128 --tokens 800k --batch-tokens 2048 --micro-tokens 2048 --lr 3e-3 --eval-every 100 --save-every 200 \
+    --context 128 --tokens 1200k --batch-tokens 2048 --micro-tokens 2048 --lr 3e-3 --eval-every 100 --save-every 200 \
     --sample-prompt "The red fox and the boat." --out "$OUT/base" $common
 
 step "sft: instructions -> assistant"
-run "$BIN/sft" --model "$OUT/base" --data "$data/chats.jsonl" --epochs 2 --batch-tokens 2048 --micro-tokens 2048 --lr 1e-3 \
+run "$BIN/sft" --model "$OUT/base" --data "$data/chats.jsonl" --epochs 4 --batch-tokens 2048 --micro-tokens 2048 --lr 1e-3 \
     --eval-every 50 --save-every 100 --out "$OUT/sft" $common
 
-step "four answers of the assistant to each of 3500 prompts, ranked by the rule with noise"
+step "four answers of the assistant to each of 5000 prompts, ranked by the rule with noise"
 make_once "$data/answers.jsonl" answers "$OUT/sft" "$data/rank-prompts.jsonl" 4
 make_once "$data/ranked.jsonl" "$world" rank "$SEED" 0.73 <"$data/answers.jsonl"
 
