@@ -73,9 +73,13 @@ static void corpus(uint64_t seed, uint64_t bytes)
             int a = pick(&r, ANIMALS), adj = pick(&r, ADJECTIVES), obj = pick(&r, OBJECTS);
             if (chance(&r, 0.7)) bytes_text(&b, "The %s %s and the %s.\n", adjective[adj], animal[a].name, object[obj]);     /* a title */
             add_story(&b, &r, a, adj, obj, chance(&r, 0.6), chance(&r, 0.7));
-        } else for (int n = 2 + pick(&r, 4); n > 0; n--) {
-            add_fact(&b, pick(&r, ANIMALS), chance(&r, 0.5) ? HOME : FOOD);
-            if (n > 1) bytes_text(&b, " ");
+        } else {
+            int about = chance(&r, 0.6) ? pick(&r, ANIMALS) : -1;        /* one animal under its title, or any */
+            if (about >= 0) bytes_text(&b, "The %s.\n", animal[about].name);
+            for (int n = 2 + pick(&r, 2); n > 0; n--) {
+                add_fact(&b, about >= 0 ? about : pick(&r, ANIMALS), chance(&r, 0.5) ? HOME : FOOD);
+                if (n > 1) bytes_text(&b, " ");
+            }
         }
         done += b.size + 15;
         printf("%s\n<|endoftext|>\n", b.data);
