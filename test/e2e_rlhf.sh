@@ -3,31 +3,12 @@
 # its first batch, rewards from programs good and bad, the pretraining mix, parents that do not belong together, and a run
 # killed in the middle of all its state (adaptive penalty, running reward statistics, averaged weights, text cursor).
 cd "$(dirname "$0")/.." || exit 1
-: "${BIN:=bin}" "${SHARED:=../shared}" "${ASAN_OPTIONS:=detect_leaks=0}"     # what lives as long as the process is no leak
-export ASAN_OPTIONS
-passed=0 failed=0 skipped=0
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-
-ok() { passed=$((passed + 1)); }
-wrong() { failed=$((failed + 1)); echo "FAILED: $*"; [ -f "$work/out" ] && tail -n 5 "$work/out"; }
-check() { what=$1; shift; if "$@"; then ok; else wrong "$what"; fi; }
-
-# expect CODE WORDS command...: the exit code, and words that must be said.
-expect() {
-    code=$1 words=$2
-    shift 2
-    timeout 120 "$@" >"$work/out" 2>&1 </dev/null
-    got=$?
-    if [ "$got" -eq "$code" ] && grep -qF -- "$words" "$work/out"; then ok
-    else wrong "exit $got, expected $code and '$words': $*"; fi
-}
+. test/lib.sh
 
 # number RUN KEY first|last: a number of metrics.jsonl (records of updates alone)
 number() {
     grep '"updates"' "$1/metrics.jsonl" | grep -o "\"$2\":[-0-9.e+a-z]*" | "$([ "$3" = first ] && echo head || echo tail)" -n 1 | cut -d: -f2
 }
-below() { awk -v a="$1" -v b="$2" 'BEGIN { exit !(a != "" && b != "" && a + 0 < b + 0) }'; }
 same_weights() { "$BIN/ckpt" diff --tensors "$1/final.ckpt" "$2/final.ckpt" >"$work/diff" 2>&1; }
 
 # ---- the chain ---------------------------------------------------------------------------------------------------------------

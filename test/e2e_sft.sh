@@ -3,29 +3,7 @@
 # again says it is done, and bad input ends in one sentence with its exit code.  With the data collection beside the project
 # (SHARED), also public data sets in English and Chinese.
 cd "$(dirname "$0")/.." || exit 1
-: "${BIN:=bin}" "${SHARED:=../shared}"
-passed=0 failed=0 skipped=0
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-
-ok() { passed=$((passed + 1)); }
-wrong() { failed=$((failed + 1)); echo "FAILED: $*"; [ -f "$work/out" ] && tail -n 5 "$work/out"; }
-check() { what=$1; shift; if "$@"; then ok; else wrong "$what"; fi; }
-
-# expect CODE WORDS command...: the exit code, and words that must be said.
-expect() {
-    code=$1 words=$2
-    shift 2
-    timeout 120 "$@" >"$work/out" 2>&1 </dev/null
-    got=$?
-    if [ "$got" -eq "$code" ] && grep -qF -- "$words" "$work/out"; then ok
-    else wrong "exit $got, expected $code and '$words': $*"; fi
-}
-said() { grep -qF -- "$1" "$work/out"; }
-
-# number FILE KEY first|last: a number of metrics.jsonl
-number() { grep -o "\"$2\":[-0-9.e+]*" "$1" | "$( [ "$3" = first ] && echo head || echo tail)" -n 1 | cut -d: -f2; }
-below() { awk -v a="$1" -v b="$2" 'BEGIN { exit !(a != "" && b != "" && a + 0 < b + 0) }'; }
+. test/lib.sh
 
 # ---- data: the answer repeats the noun of the question, and names its colour, which the animal decides ----
 awk -v out="$work" 'BEGIN {
