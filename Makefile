@@ -35,7 +35,7 @@ PROGRAMS := $(addprefix $(BIN)/,pretrain sft rm rlhf chat ckpt)
 SOURCES  := $(filter-out $(MAINS),$(wildcard common/*.c common/cpu/*.c format/*.c pretrain/*.c sft/*.c rm/*.c rlhf/*.c))
 OBJECTS  := $(SOURCES:%.c=$(BUILD)/%.o)
 LIB      := $(BUILD)/libquartet.a
-TESTS    := $(patsubst %.c,$(BUILD)/%,$(wildcard test/test_*.c))
+UNITS    := $(patsubst %.c,$(BUILD)/%,$(wildcard test/test_*.c))
 TOOLS    := $(patsubst %.c,$(BUILD)/%,$(wildcard test/demo/*.c test/tool_*.c))
 BENCHES  := $(patsubst %.c,$(BUILD)/%,$(wildcard test/bench/bench_*.c))
 
@@ -52,7 +52,7 @@ $(PROGRAMS): $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(filter %.o,$^) $(LIB) $(LDLIBS) -o $@
 
-$(TESTS) $(TOOLS) $(BENCHES): $(BUILD)/%: $(BUILD)/%.o $(LIB)
+$(UNITS) $(TOOLS) $(BENCHES): $(BUILD)/%: $(BUILD)/%.o $(LIB)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $< $(LIB) $(LDLIBS) $(if $(findstring bench,$@),$(BENCH_LIBS)) -o $@
 
 $(LIB): $(OBJECTS)
@@ -64,10 +64,10 @@ $(BUILD)/%.o: %.c Makefile
 	$(CC) $(ALL_CFLAGS) -c $< -o $@
 
 # Tests print "name: P passed, F failed[, S skipped]"; run.sh adds them up.
-test: $(PROGRAMS) $(TESTS) $(TOOLS)
+test: $(PROGRAMS) $(UNITS) $(TOOLS)
 	BIN=$(BIN) BUILD=$(BUILD) test/run.sh default
 
-test-full: $(PROGRAMS) $(TESTS) $(TOOLS)
+test-full: $(PROGRAMS) $(UNITS) $(TOOLS)
 	BIN=$(BIN) BUILD=$(BUILD) test/run.sh full
 
 demo:

@@ -148,7 +148,7 @@ static void plan_pieces(struct writer *w)
         }
         if (p->section.stored > f->limit)
             die("%s: section %s has %llu bytes, too many", w->path, f->type, (unsigned long long)p->section.stored);
-        if (p->section.stored == 0) w->pieces--;
+        if (p->section.stored == 0) bytes_free(&w->piece[--w->pieces].data);
     }
     uint64_t end = CKPT_PAGE;
     for (size_t i = 0; i < w->pieces; i++) {

@@ -53,14 +53,14 @@ int main(int argc, char **argv)
         quit(EXIT_USAGE, "--out is missing: the run folder to write to (or --plan, or --dry-run)");
     rlhf_open_parents(&p, table);
     rlhf_read_prompts(&p);
+    int code = EXIT_DONE;
     if (p.train.dry_run) {
         rlhf_show_prompts(&p);
-        return EXIT_DONE;
+    } else {
+        rlhf_open_text(&p);
+        rlhf_start_ppo(&p);
+        code = learn(&p, table);
     }
-    rlhf_open_text(&p);
-    rlhf_start_ppo(&p);
-    int code = learn(&p, table);
-    reward_cmd_close(p.source.program);
-    if (p.run) run_close(p.run);
+    rlhf_close(&p);
     return code;
 }

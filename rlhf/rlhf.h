@@ -44,6 +44,7 @@ void rlhf_open_text(struct rlhf *p);                      /* the pretraining mix
 void rlhf_start_ppo(struct rlhf *p);                      /* p->ppo, and the reward program */
 void rlhf_build(void *self, struct memory *m);            /* memory.h: measuring, and for real */
 void rlhf_load_models(struct rlhf *p);
+void rlhf_close(struct rlhf *p);                          /* whatever of it was opened */
 
 /* task.c: fills the callbacks of *task. */
 void rlhf_task(struct task *task, struct rlhf *p);

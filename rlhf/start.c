@@ -228,3 +228,19 @@ void rlhf_start_ppo(struct rlhf *p)
         reward_cmd_open(&p->source.program, p->reward_command, p->reward_timeout, &error) != 0)
         quit_error(&error);
 }
+
+void rlhf_close(struct rlhf *p)
+{
+    struct model *model[] = {&p->policy, &p->reference, &p->reward, &p->critic};
+    reward_cmd_close(p->source.program);
+    for (size_t i = 0; i < sizeof model / sizeof *model; i++) model_close(model[i]);
+    if (p->ppo.ptx) ptx_close(&p->ptx);
+    if (p->shards) shards_close(p->shards);
+    memory_close(&p->memory);
+    prompts_free(&p->prompts);
+    prompts_free(&p->held_out);
+    parent_close(&p->policy_parent);
+    parent_close(&p->reward_parent);
+    kv_free(&p->line);
+    run_close(p->run);
+}

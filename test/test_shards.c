@@ -429,7 +429,7 @@ static void check_threads(void)
 {
     char *text[2];
     for (int k = 0; k < 2; k++) {
-        char name[16];
+        char name[24];
         snprintf(name, sizeof name, "threads%d", k);
         threads_start(k == 0 ? 1 : 3);
         struct corpus c = {{in("many.txt")}, {.folder = in(name), .row_tokens = 50, .shard_tokens = 3000}};
