@@ -4,6 +4,7 @@
 #include "common/signals.h"
 #include "common/threads.h"
 
+#include <malloc.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -104,6 +105,7 @@ void program_describe(struct ckpt_meta *meta, const struct config *c, const stru
 void program_take(struct memory *m, void (*build)(void *self, struct memory *m), void *self)
 {
     struct error error;
+    malloc_trim(0);                 /* what reading and tokenising needed is no part of the plan */
     if (memory_open(m, &error) != 0) quit_error(&error);
     build(self, m);
     memory_seal(m);

@@ -144,5 +144,16 @@ if [ -r "$d/tok-gpt2/vocab.bpe" ]; then
     expect 0 "50257" "$BIN/ckpt" config "$work/imported"
 else skipped=$((skipped + 1)); echo "skipped: the vocabulary of GPT-2 is not there"; fi
 
+# what a tokenizer of some size needed while it was trained is given back before the run takes what --plan says
+text=$SHARED/data/pretrain-zh-classics/hongloumeng.txt
+if [ -r "$text" ]; then
+    large="$BIN/pretrain --data $text --vocab-size 2048 --layers 4 --channels 128 --context 512 --batch-tokens 2048 --micro-tokens 2048 --eval-every 0 --steps 1"
+    expect 0 "total" $large --plan --out "$work/large"
+    planned=$(awk '$1 == "total" { print $NF }' "$work/out")
+    expect 0 "done" $large --out "$work/large"
+    taken=$(sed -n 's/.*"memory_bytes":\([0-9]*\).*/\1/p' "$work/large/metrics.jsonl" | tail -n 1)
+    check "$taken bytes taken, $planned planned" awk -v p="$planned" -v t="$taken" 'BEGIN { exit !(p > 5e7 && t <= 1.02 * p + 33554432) }'
+else skipped=$((skipped + 1)); echo "skipped: $text is not there"; fi
+
 echo "e2e_pretrain: $passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]
