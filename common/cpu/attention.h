@@ -22,7 +22,7 @@ static inline float attention_scale(int D) { return (float)(1 / sqrt((double)D))
 static inline void attention_pack_columns(float *to, const float *from, size_t ld, int n, int D)
 {
     for (int j = 0; j < n; j += TILE_COLUMNS)
-        tile_pack_transposed(to + (size_t)j * D, from + (size_t)j * ld, ld, int_min(TILE_COLUMNS, n - j), D);
+        tile_pack_transposed(to + (size_t)j * D, from + (size_t)j * ld, ld, int_min(TILE_COLUMNS, n - j), D, 0);
 }
 
 /* panel: floats from one panel to the next. */

@@ -179,13 +179,22 @@ size_t matmul_packed_elements(int out, int in) { return tile_round((size_t)out, 
 
 struct packing { float *packed; const float *weight; int out, in; };
 
+/* A panel is made piece by piece in the first-level cache and goes to memory past it, whole lines at a time: it is read
+ * again only after all the others.  Each fetches the next one: its rows are too many streams for the hardware. */
 static void pack_task(void *context, int i, int thread)
 {
+    enum { PIECE = 64 };
     const struct packing *p = context;
-    int j = i * TILE_COLUMNS;
+    int j = i * TILE_COLUMNS, columns = int_min(TILE_COLUMNS, p->out - j);
+    const float *from = p->weight + (size_t)j * p->in;
+    float *to = p->packed + (size_t)j * p->in;
+    float piece[PIECE * TILE_COLUMNS] __attribute__((aligned(64)));
     (void)thread;
-    tile_pack_transposed(p->packed + (size_t)j * p->in, p->weight + (size_t)j * p->in, (size_t)p->in,
-                         int_min(TILE_COLUMNS, p->out - j), p->in);
+    for (int k = 0; k < p->in; k += PIECE, to += PIECE * TILE_COLUMNS) {
+        int n = int_min(PIECE, p->in - k), next = int_min(PIECE, p->in - k - n);
+        tile_pack_transposed(piece, from + k, (size_t)p->in, columns, n, next);
+        for (int x = 0; x < n * TILE_COLUMNS; x += VW) v_stream(to + x, v_load(piece + x));
+    }
 }
 
 void matmul_pack(act_t *packed, const float *weight, int out, int in)

@@ -76,10 +76,13 @@ INLINE void transpose4(float *to, size_t ldt, const float *from, size_t ldf)
     *(v4 *)(to + 3 * ldt) = __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7);
 }
 
-static void transpose(float *to, size_t ldt, const float *from, size_t ldf, int rows, int n)
+/* On the way `next` floats that follow in each row are fetched. */
+INLINE void transpose(float *to, size_t ldt, const float *from, size_t ldf, int rows, int n, int next)
 {
     int r = 0;
     for (; r + 4 <= rows; r += 4) {
+        for (int i = r; i < r + 4; i++)
+            for (int line = 0; line < next; line += 16) __builtin_prefetch(from + (size_t)i * ldf + n + line);
         int k = 0;
         for (; k + 4 <= n; k += 4) transpose4(to + (size_t)k * ldt + r, ldt, from + (size_t)r * ldf + k, ldf);
         for (; k < n; k++)
@@ -91,21 +94,13 @@ static void transpose(float *to, size_t ldt, const float *from, size_t ldf, int 
 
 void tile_pack_strip(float *to, const float *from, size_t ld, int rows, int n)
 {
-    transpose(to, (size_t)rows, from, ld, rows, n);
+    transpose(to, (size_t)rows, from, ld, rows, n, 0);
 }
 
-void tile_pack_transposed(float *to, const float *from, size_t ld, int columns, int n)
+void tile_pack_transposed(float *to, const float *from, size_t ld, int columns, int n, int next)
 {
-    enum { PIECE = 64 };                            /* a piece of the panel stays in the first-level cache */
-    for (int k = 0; k < n; k += PIECE) {
-        float *piece = to + (size_t)k * TILE_COLUMNS;
-        int length = n - k < PIECE ? n - k : PIECE;
-        /* the next piece: too many streams for the hardware */
-        for (int c = 0; c < columns && k + PIECE < n; c++)
-            for (int line = 0; line < PIECE; line += 16) __builtin_prefetch(from + (size_t)c * ld + k + PIECE + line);
-        if (columns < TILE_COLUMNS) memset(piece, 0, (size_t)length * TILE_COLUMNS * sizeof *to);
-        transpose(piece, TILE_COLUMNS, from + k, ld, columns, length);
-    }
+    if (columns < TILE_COLUMNS) memset(to, 0, (size_t)n * TILE_COLUMNS * sizeof *to);
+    transpose(to, TILE_COLUMNS, from, ld, columns, n, next);
 }
 
 void tile_pack_panel(float *to, const float *from, size_t ld, int columns, int n)

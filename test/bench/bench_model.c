@@ -1,0 +1,292 @@
+/* bench_model.c - the whole model: training steps by phase, prompts, decoding and the passes over all parameters, each as
+ * a share of this machine's limit in the same run.  Rounds go through all cases in turn and medians are taken over the
+ * rounds, so that a slow minute of a shared machine falls on all alike.     bench_model [threads [rounds]] */
+#include "common/optim.h"
+#include "common/sample.h"
+#include "test/bench/bench.h"
+
+#include <math.h>
+
+enum { MOST_ROUNDS = 9, CASES = 7 };
+enum phase_of_step { FORWARD, HEAD, BACKWARD, NORM, UPDATE, STEP, PHASES };
+static const char *const phase_name[] = {"forward", "loss head", "backward", "norm", "update"};
+
+/* ---- models ---- */
+
+struct subject { struct memory memory; struct model m; };
+
+static struct config gpt2(int layers, int channels, int heads)
+{
+    struct config c;
+    struct error error;
+    if (config_preset(&c, "gpt2", &error)) quit_error(&error);
+    c.layers = layers, c.channels = channels, c.heads = c.kv_heads = heads, c.head_dim = 64, c.ffn = 4 * channels;
+    return c;
+}
+
+static void subject_open(struct subject *s, const struct config *c, const struct model_use *use)
+{
+    struct error error;
+    *s = (struct subject){0};
+    for (int pass = 0; pass < 2; pass++) {
+        ops_open(&s->memory);
+        model_open(&s->m, c, use, &s->memory);
+        if (pass == 0 && memory_open(&s->memory, &error)) quit_error(&error);
+    }
+    params_init(&s->m.params, c, 1);
+}
+
+static void subject_close(struct subject *s)
+{
+    model_close(&s->m);
+    memory_close(&s->memory);
+}
+
+/* ---- training ---- */
+
+struct training {
+    int subject;                                    /* which of the models */
+    const char *name;
+    int S, T;
+    double goal;
+    double time[PHASES][MOST_ROUNDS], share[MOST_ROUNDS];
+    int rounds;
+};
+
+static void batch_open(struct batch *b, int S, int T, int vocab)
+{
+    uint32_t state = 7;
+    *b = (struct batch){.N = S * T, .S = S};
+    b->tokens = host_alloc((size_t)b->N + 1, sizeof(int));
+    b->mask = host_alloc((size_t)b->N, 1);
+    b->offsets = host_alloc((size_t)S + 1, sizeof(int));
+    for (int i = 0; i <= b->N; i++) {
+        state = state * 1664525 + 1013904223;
+        b->tokens[i] = (int)((uint64_t)state * (uint64_t)vocab >> 32);
+    }
+    b->targets = b->tokens + 1;
+    memset(b->mask, 1, (size_t)b->N);
+    for (int s = 0; s <= S; s++) b->offsets[s] = s * T;
+}
+
+static void batch_close(struct batch *b)
+{
+    free(b->tokens);
+    free(b->mask);
+    free(b->offsets);
+}
+
+/* One step as the loop makes it; mark[p] .. mark[p + 1] is phase p. */
+static void train_step(struct model *m, const struct batch *b, int step, double mark[PHASES])
+{
+    static const struct adamw_options adamw = {0.9, 0.95, 1e-8, 0.1};
+    struct token_loss loss = {.kind = LOSS_CROSS_ENTROPY, .temperature = 1, .scale = 1.0f / (float)b->N};
+    mark[FORWARD] = bench_clock();
+    model_forward(m, b, true);
+    mark[HEAD] = bench_clock();
+    model_token_loss(m, b, &loss, NULL, NULL, NULL, true);
+    mark[BACKWARD] = bench_clock();
+    model_backward(m);
+    mark[NORM] = bench_clock();
+    double norm = gradient_norm(m);
+    mark[UPDATE] = bench_clock();
+    adamw_step(m, &adamw, step + 1, 1e-4, norm > 1 ? 1 / norm : 1, 0);
+    mark[STEP] = bench_clock();
+}
+
+static void train_round(struct training *t, struct subject *s, int step)
+{
+    double mark[PHASES], peak = bench_peak_now();
+    struct batch b;
+    batch_open(&b, t->S, t->T, s->m.config.vocab);
+    double sum[PHASES] = {0};
+    int steps = 0;
+    do {                                            /* a tenth of a second at least */
+        train_step(&s->m, &b, step, mark);
+        for (int p = 0; p < STEP; p++) sum[p] += mark[p + 1] - mark[p];
+        sum[STEP] += mark[STEP] - mark[FORWARD];
+        steps++;
+    } while (sum[STEP] < 0.1);
+    batch_close(&b);
+    if (step == 0) return;                          /* the first one also touches memory for the first time */
+    for (int p = 0; p < PHASES; p++) t->time[p][t->rounds] = sum[p] / steps;
+    t->share[t->rounds++] = b.N * config_train_flops(&s->m.config, t->T) * steps / sum[STEP] / peak;
+}
+
+static void train_line(struct training *t)
+{
+    char text[100];
+    double step = bench_median(t->time[STEP], t->rounds);
+    printf("  %-16s %6.1f ms a step:", t->name, 1e3 * step);
+    for (int p = 0; p < STEP; p++) {
+        double seconds = bench_median(t->time[p], t->rounds);
+        printf("  %s %.1f (%.0f %%)", phase_name[p], 1e3 * seconds, 100 * seconds / step);
+    }
+    printf("\n");
+    snprintf(text, sizeof text, "training %s, tokens/s", t->name);
+    bench_result(text, t->S * t->T / step, "", 0);
+    snprintf(text, sizeof text, "training %s", t->name);
+    bench_result(text, 100 * bench_median(t->share, t->rounds), "% of FMA peak", t->goal);
+}
+
+/* The model of `make demo`. */
+static struct config demo(void)
+{
+    struct config c;
+    struct error error;
+    if (config_preset(&c, "llama", &error)) quit_error(&error);
+    c.layers = 4, c.channels = 128, c.heads = c.kv_heads = 4, c.head_dim = 32, c.ffn = 384, c.vocab = 512;
+    return c;
+}
+
+/* BENCH_CASE=TEXT: only the parts (training steps, passes, generation) whose name holds the text. */
+static bool wanted(const char *name) { return !getenv("BENCH_CASE") || strstr(name, getenv("BENCH_CASE")); }
+
+static void bench_training(int rounds)
+{
+    struct training t[CASES] = {{0, "124M 4 x 64", 4, 64, 68}, {0, "124M 4 x 256", 4, 256, 75},
+                                {0, "124M 1 x 1024", 1, 1024, 0}, {1, "6 x 384 4 x 64", 4, 64, 0},
+                                {1, "6 x 384 4 x 256", 4, 256, 70}, {2, "4 x 128 32 x 64", 32, 64, 0},
+                                {2, "4 x 128 2 x 64", 2, 64, 0}};
+    struct config config[] = {gpt2(12, 768, 12), gpt2(6, 384, 6), demo()};
+    struct subject subject[3] = {0};
+    for (int i = 0; i < CASES; i++) {
+        int k = t[i].subject;
+        bool tiny = k == 2;
+        if (subject[k].m.acts || !wanted(t[i].name)) continue;
+        subject_open(&subject[k], &config[k], &(struct model_use){.train = true, .max_tokens = tiny ? 2048 : 1024,
+                                                                  .max_sequences = tiny ? 32 : 4});
+    }
+    printf("\ntraining steps\n");
+    for (int r = 0; r <= rounds; r++)
+        for (int i = 0; i < CASES; i++)
+            if (wanted(t[i].name)) train_round(&t[i], &subject[t[i].subject], r);
+    for (int i = 0; i < CASES; i++)
+        if (t[i].rounds) train_line(&t[i]);
+    for (int i = 0; i < 3; i++) subject_close(&subject[i]);
+}
+
+/* ---- passes over all parameters ---- */
+
+struct passes { struct model *m; struct adamw_options adamw; };
+
+static void update_pass(void *context)
+{
+    struct model *m = ((struct passes *)context)->m;
+    struct adamw a = {1e-4f, 0.9f, 0.95f, 1e-8f, 0, 0.1f, 0.05f, 1};
+    adamw_update(m->params.all, m->grads.all, m->m.all, m->v.all, m->params.count, &a);
+}
+static void norm_pass(void *context) { gradient_norm(((struct passes *)context)->m); }
+static void pack_pass(void *context) { params_pack(&((struct passes *)context)->m->params, &((struct passes *)context)->m->config); }
+static void ema_pass(void *context)
+{
+    struct model *m = ((struct passes *)context)->m;
+    ema_update(m->m.all, m->params.all, 0.99f, m->params.count);
+}
+static void clear_pass(void *context)
+{
+    struct model *m = ((struct passes *)context)->m;
+    fill(m->grads.all, 0, m->grads.count);
+}
+
+static void bench_passes(const struct bench_limits *limits)
+{
+    static const struct { const char *name; void (*run)(void *); double bytes; } pass[] = {
+        {"AdamW", update_pass, 32}, {"gradient norm", norm_pass, 4}, {"packing", pack_pass, 8},
+        {"average (EMA)", ema_pass, 12}, {"filling", clear_pass, 4}};
+    struct subject s;
+    struct config c = gpt2(12, 768, 12);
+    subject_open(&s, &c, &(struct model_use){.train = true, .max_tokens = 1, .max_sequences = 1});
+    struct passes p = {.m = &s.m};
+    double limit = fmax(limits->rate[BENCH_READ], fmax(limits->rate[BENCH_TRIAD], limits->rate[BENCH_UPDATE]));
+    printf("\npasses over %.0f M parameters\n", 1e-6 * (double)s.m.params.count);
+    for (size_t i = 0; i < sizeof pass / sizeof *pass; i++) {
+        double seconds = bench_seconds(pass[i].run, &p, 0.6), rate = pass[i].bytes * (double)s.m.params.count / seconds;
+        char text[100];
+        printf("  %-14s %6.1f ms, %5.1f GB/s\n", pass[i].name, 1e3 * seconds, 1e-9 * rate);
+        snprintf(text, sizeof text, "%s, %.0f bytes a parameter", pass[i].name, pass[i].bytes);
+        bench_result(text, 100 * rate / limit, "% of bandwidth", 90);
+    }
+    subject_close(&s);
+}
+
+/* ---- generation ---- */
+
+enum { SLOTS = 32, CAPACITY = 128, PROMPT = 512 };
+
+static void prompt_pass(void *context)
+{
+    struct model *m = context;
+    int tokens[PROMPT], slots[PROMPT], positions[PROMPT], last[4];
+    for (int i = 0; i < PROMPT; i++) {
+        tokens[i] = i * 97 % m->config.vocab;
+        slots[i] = i / CAPACITY;
+        positions[i] = i % CAPACITY;
+        last[slots[i]] = i;
+    }
+    model_decode(m, tokens, slots, positions, PROMPT);
+    model_logits(m, last, PROMPT / CAPACITY);
+}
+
+/* Seconds a token of each of n samples, whose prompts have one token. */
+static double decode_seconds(struct model *m, int n, int length)
+{
+    enum { LONGEST = 64 };
+    static int tokens[SLOTS][LONGEST];
+    static float logprobs[SLOTS][LONGEST];
+    struct sample_request request[SLOTS];
+    struct sample_result result[SLOTS];
+    struct sample_settings settings = {.sampling = {1, 1, 0, 0}, .allowed = m->config.vocab, .stream = RNG_SAMPLE};
+    int prompt = 11;
+    for (int i = 0; i < n; i++) {
+        request[i] = (struct sample_request){&prompt, 1, 1, (uint64_t)i, length};
+        result[i] = (struct sample_result){tokens[i], logprobs[i], 0, false};
+    }
+    double start = bench_clock();
+    sample_run(m, &settings, request, result, n, NULL, NULL);
+    return (bench_clock() - start) / length;
+}
+
+static void bench_generation(const struct bench_limits *limits, int rounds)
+{
+    static const int batch[] = {1, 8, 32};
+    static const double goal[] = {0, 330, 500};
+    struct subject s;
+    struct config c = gpt2(12, 768, 12);
+    subject_open(&s, &c, &(struct model_use){.max_tokens = PROMPT, .max_sequences = 1, .cache_slots = SLOTS,
+                                             .cache_capacity = CAPACITY, .logits_rows = SLOTS});
+    double body = (double)(config_matmul_parameters(&c) - (uint64_t)c.vocab * (uint64_t)c.channels);
+    double seconds = bench_seconds(prompt_pass, &s.m, 4);
+    printf("\ngeneration with 124M parameters\n");
+    bench_result("prompt of 4 x 128, tokens/s", PROMPT / seconds, "", 0);
+    bench_result("prompt of 4 x 128", 100 * 2 * body * PROMPT / seconds / limits->peak, "% of FMA peak", 0);
+    double time[3][MOST_ROUNDS];
+    for (int r = 0; r < rounds; r++)
+        for (int i = 0; i < 3; i++) time[i][r] = decode_seconds(&s.m, batch[i], 24);
+    for (int i = 0; i < 3; i++) {
+        char text[100];
+        double token = bench_median(time[i], rounds), weights = (double)config_matmul_parameters(&c);
+        double bytes = 4 * weights / limits->rate[BENCH_READ], work = 2 * weights * batch[i] / limits->peak;
+        snprintf(text, sizeof text, "decoding %d at once, tokens/s", batch[i]);
+        bench_result(text, batch[i] / token, "", goal[i]);
+        snprintf(text, sizeof text, "decoding %d at once", batch[i]);
+        bench_result(text, 100 * fmax(bytes, work) / token, bytes > work ? "% of read bandwidth" : "% of FMA peak",
+                     i == 0 ? 85 : 0);
+    }
+    subject_close(&s);
+}
+
+int main(int argc, char **argv)
+{
+    int rounds = argc > 2 ? atoi(argv[2]) : 5;
+    if (rounds < 1 || rounds > MOST_ROUNDS) die("rounds: 1 to %d", MOST_ROUNDS);
+    threads_start(argc > 1 ? atoi(argv[1]) : 0);
+    if (wanted("passes") || wanted("generation")) {
+        struct bench_limits limits = bench_limits();
+        if (wanted("passes")) bench_passes(&limits);
+        if (wanted("generation")) bench_generation(&limits, rounds);
+    }
+    bench_training(rounds);
+    threads_stop();
+    return 0;
+}
