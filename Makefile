@@ -75,7 +75,7 @@ demo:
 	$(MAKE) all $(BUILD)/test/demo/world
 	BIN=$(BIN) BUILD=$(BUILD) test/demo/demo.sh
 
-bench: $(PROGRAMS) $(BENCHES)
+bench: $(PROGRAMS) $(BENCHES) $(TOOLS)
 	BIN=$(BIN) BUILD=$(BUILD) test/bench/run.sh
 
 fuzz:

@@ -189,12 +189,16 @@ static void pack_task(void *context, int i, int thread)
     const float *from = p->weight + (size_t)j * p->in;
     float *to = p->packed + (size_t)j * p->in;
     float piece[PIECE * TILE_COLUMNS] __attribute__((aligned(64)));
+    bool aligned = (uintptr_t)to % sizeof(vf) == 0;
     (void)thread;
     for (int k = 0; k < p->in; k += PIECE, to += PIECE * TILE_COLUMNS) {
         int n = int_min(PIECE, p->in - k), next = int_min(PIECE, p->in - k - n);
         tile_pack_transposed(piece, from + k, (size_t)p->in, columns, n, next);
-        for (int x = 0; x < n * TILE_COLUMNS; x += VW) v_stream(to + x, v_load(piece + x));
+        if (!aligned) memcpy(to, piece, (size_t)n * TILE_COLUMNS * sizeof *to);
+        else
+            for (int x = 0; x < n * TILE_COLUMNS; x += VW) v_stream(to + x, v_load(piece + x));
     }
+    v_stream_end();
 }
 
 void matmul_pack(act_t *packed, const float *weight, int out, int in)

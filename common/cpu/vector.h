@@ -31,19 +31,24 @@ typedef int32_t vi __attribute__((vector_size(4 * VW), aligned(4), may_alias));
 
 INLINE vf v_load(const float *p) { return *(const vf *)p; }
 INLINE void v_store(float *p, vf x) { *(vf *)p = x; }
-/* The same, past the caches where the machine can: p aligned to a vector; for what is not read again soon. */
+/* The same, past the caches where the machine can: p aligned to a vector; for what is not read again soon.  v_stream_end makes
+ * what was streamed visible to other threads before whatever the caller stores next. */
+#if defined(__x86_64__)
 INLINE void v_stream(float *p, vf x)
 {
 #if defined(__AVX512F__)
     _mm512_stream_ps(p, (__m512)x);
 #elif defined(__AVX__)
     _mm256_stream_ps(p, (__m256)x);
-#elif defined(__x86_64__)
-    _mm_stream_ps(p, (__m128)x);
 #else
-    v_store(p, x);
+    _mm_stream_ps(p, (__m128)x);
 #endif
 }
+INLINE void v_stream_end(void) { _mm_sfence(); }
+#else
+INLINE void v_stream(float *p, vf x) { v_store(p, x); }
+INLINE void v_stream_end(void) {}
+#endif
 /* The same value, and for the compiler a new one: it must stay in a register, not be loaded again at every use. */
 INLINE vf v_pin(vf x)
 {
