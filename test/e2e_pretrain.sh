@@ -152,7 +152,10 @@ if [ -r "$text" ]; then
     planned=$(awk '$1 == "total" { print $NF }' "$work/out")
     expect 0 "done" $large --out "$work/large"
     taken=$(sed -n 's/.*"memory_bytes":\([0-9]*\).*/\1/p' "$work/large/metrics.jsonl" | tail -n 1)
-    check "$taken bytes taken, $planned planned" awk -v p="$planned" -v t="$taken" 'BEGIN { exit !(p > 5e7 && t <= 1.02 * p + 33554432) }'
+    case $BUILD in
+    *-*san) skipped=$((skipped + 1)); echo "skipped: a sanitizer takes memory of its own" ;;
+    *) check "$taken bytes taken, $planned planned" awk -v p="$planned" -v t="$taken" 'BEGIN { exit !(p > 5e7 && t <= 1.02 * p + 33554432) }' ;;
+    esac
 else skipped=$((skipped + 1)); echo "skipped: $text is not there"; fi
 
 echo "e2e_pretrain: $passed passed, $failed failed, $skipped skipped"
