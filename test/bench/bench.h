@@ -6,6 +6,7 @@
 #define QUARTET_BENCH_H
 
 #include "common/base.h"
+#include "common/cpu/vector.h"
 #include "common/device.h"
 #include "common/threads.h"
 
@@ -73,7 +74,7 @@ UNUSED static float *bench_numbers(size_t n)
 
 /* ---- memory ---- */
 
-enum bench_stream { BENCH_READ, BENCH_TRIAD, BENCH_UPDATE, BENCH_STREAMS };
+enum bench_stream { BENCH_READ, BENCH_WRITE, BENCH_COPY, BENCH_TRIAD, BENCH_UPDATE, BENCH_STREAMS };
 enum { BENCH_PIECES = 1536, BENCH_FLOATS = 24 << 20 };
 
 struct bench_stream_run { float *a, *b, *c; enum bench_stream kind; float sum[BENCH_PIECES]; };
@@ -85,7 +86,11 @@ static void bench_stream_task(void *context, int i, int thread)
     float *restrict a = s->a + from, *restrict b = s->b + from, *restrict c = s->c + from;
     float sum[64] = {0};
     (void)thread;
-    if (s->kind == BENCH_TRIAD)
+    if (s->kind == BENCH_WRITE)
+        for (size_t k = 0; k < n; k++) a[k] = 1;
+    else if (s->kind == BENCH_COPY)
+        for (size_t k = 0; k < n; k += VW) v_stream(a + k, v_load(b + k));
+    else if (s->kind == BENCH_TRIAD)
         for (size_t k = 0; k < n; k++) a[k] = b[k] + 3 * c[k];
     else if (s->kind == BENCH_UPDATE)
         for (size_t k = 0; k < n; k++) a[k] *= 0.999f, b[k] *= 0.999f, c[k] *= 0.999f;
@@ -100,10 +105,11 @@ UNUSED static void bench_stream_once(void *context) { threads_for(BENCH_PIECES, 
 
 struct bench_limits { double peak, rate[BENCH_STREAMS]; };
 
-/* Bytes a second of: reading one array; a = b + 3 c (12 bytes an element); three arrays changed in place (24). */
+/* Bytes a second of: reading one array; writing one; copying past the caches (8 bytes an element); a = b + 3 c (12);
+ * three arrays changed in place (24). */
 UNUSED static struct bench_limits bench_limits(void)
 {
-    static const double bytes[BENCH_STREAMS] = {4, 12, 24};
+    static const double bytes[BENCH_STREAMS] = {4, 4, 8, 12, 24};
     struct bench_stream_run s = {.a = bench_numbers(BENCH_FLOATS), .b = bench_numbers(BENCH_FLOATS),
                                  .c = bench_numbers(BENCH_FLOATS)};
     struct bench_limits limits = {.peak = device_peak_flops()};
@@ -112,9 +118,9 @@ UNUSED static struct bench_limits bench_limits(void)
     device_free(s.a, BENCH_FLOATS * sizeof(float));
     device_free(s.b, BENCH_FLOATS * sizeof(float));
     device_free(s.c, BENCH_FLOATS * sizeof(float));
-    printf("%s: multiply-adds %.1f GF, read %.1f GB/s, triad %.1f GB/s, update in place %.1f GB/s\n", device_name(),
-           1e-9 * limits.peak, 1e-9 * limits.rate[BENCH_READ], 1e-9 * limits.rate[BENCH_TRIAD],
-           1e-9 * limits.rate[BENCH_UPDATE]);
+    printf("%s: multiply-adds %.1f GF; GB/s: read %.1f, write %.1f, copy %.1f, triad %.1f, update in place %.1f\n",
+           device_name(), 1e-9 * limits.peak, 1e-9 * limits.rate[BENCH_READ], 1e-9 * limits.rate[BENCH_WRITE],
+           1e-9 * limits.rate[BENCH_COPY], 1e-9 * limits.rate[BENCH_TRIAD], 1e-9 * limits.rate[BENCH_UPDATE]);
     return limits;
 }
 
