@@ -14,7 +14,7 @@ model=$work/stories.ckpt
 loss() { "$BIN/pretrain" --model "$model" --data "$1" --eval-only 2>"$work/out" | sed -n 's/^loss \([0-9.]*\) .*/\1/p'; }
 near() { awk -v x="$1" -v y="$2" 'BEGIN { exit !(x > y - 0.02 && x < y + 0.02) }'; }
 
-expect 0 "" "$BUILD/test/tool_stories" "$data/model-stories260K/stories260K.bin" "$data/model-stories260K/tok512.bin" "$work" stories.ckpt
+check "conversion" "$BUILD/test/tool_stories" "$data/model-stories260K/stories260K.bin" "$data/model-stories260K/tok512.bin" "$work" stories.ckpt
 expect 0 "ok" "$BIN/ckpt" verify --deep "$model"
 
 # Published: 1.297 on the validation stories.  These few are plain ones; the whole file has blank lines and garbled quotation marks,
