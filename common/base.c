@@ -8,18 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 #include <zlib.h>
 
 static const char *name_of_program = "quartet";
-
-void program_name_set(const char *name)
-{
-    const char *slash = strrchr(name, '/');
-    name_of_program = slash ? slash + 1 : name;
-}
 
 const char *program_name(void) { return name_of_program; }
 
@@ -36,7 +29,7 @@ static void close_output(void)
 
 void program_begin(const char *name)
 {
-    program_name_set(name);
+    name_of_program = name;
     input_closed = fcntl(STDIN_FILENO, F_GETFD) < 0;
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
         if (fcntl(fd, F_GETFD) >= 0) continue;

@@ -44,13 +44,11 @@ _Noreturn void quit_error(const struct error *error);
 /* quit(EXIT_INTERNAL, ...): for what only a bug of ours, memory or the device can break. */
 _Noreturn void die(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* The name that starts every message on stderr; set once by main (default "quartet"). */
-void program_name_set(const char *name);
-const char *program_name(void);
-
-/* First in every main, with the program's name.  Standard streams that are closed get a placeholder, so that no file opened
- * later takes their numbers and is written to by messages; output that cannot be written is said at exit, with EXIT_IO. */
+/* First in every main, with the name that starts every message on stderr (default "quartet").
+ * Standard streams that are closed get a placeholder, so that no file opened later takes their numbers and is written
+ * to by messages; output that cannot be written is said at exit, with EXIT_IO. */
 void program_begin(const char *name);
+const char *program_name(void);
 bool program_input_closed(void);        /* stdin was closed at program_begin */
 
 /* *result = a * b, a + b.  Return true, or false with *result untouched if it does not fit. */

@@ -3,7 +3,6 @@
 #include "common/config.h"
 #include "format/kv.h"
 
-#include <math.h>
 #include <string.h>
 
 enum kind { COUNT, REAL, YES_NO, WORD };

@@ -112,9 +112,6 @@ void matmul_backward_weight(float *dweight, float *dbias, const act_t *dy, const
 void activation_forward(act_t *y, const act_t *x, enum activation kind, int N, int F);
 void activation_backward(act_t *dx, const act_t *dy, const act_t *x, enum activation kind, int N, int F);
 
-/* y += x */
-void add_forward(act_t *y, const act_t *x, size_t n);
-
 /* to[i] = from[rows[i]];  to[rows[i]] = from[i] (rows ascending, distinct).   from/to (n,C) and (N,C)   rows (n) */
 void rows_gather(act_t *to, const act_t *from, const int *rows, int n, int C);
 void rows_scatter(act_t *to, const act_t *from, const int *rows, int n, int C);

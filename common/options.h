@@ -49,9 +49,6 @@ struct option {
 int options_parse(const struct option *table, int argc, char **argv, const char *usage, const char *about,
                   struct option_list *positional, struct error *error);
 
-/* The value of one row as a user would write it, appended to out (lists: shell-quoted words). */
-void option_format(struct bytes *out, const struct option *o);
-
 /* run.conf: every saved option as used, "name = value", grouped, readable by --config. */
 void options_print(struct bytes *out, const struct option *table);
 

@@ -381,7 +381,7 @@ void shard_entries(const struct shard *s, struct shard_entry *out, uint64_t firs
         read_or_die(s, raw, k * ENTRY, s->index_at + first * ENTRY);
         for (size_t i = 0; i < k; i++) {
             const unsigned char *from = raw + i * ENTRY;
-            out[i] = (struct shard_entry){get_u64(from), get_u64(from + 8), get_u32(from + 16)};
+            out[i] = (struct shard_entry){.token_end = get_u64(from), .hash = get_u32(from + 16)};
         }
     }
 }

@@ -19,8 +19,8 @@ struct shard_info {
     struct text_counts counts;          /* of the sources of this part and the parts before it */
 };
 
-/* A document: where its tokens and its text end, counted from the start of the shard, and the CRC-32 of its text. */
-struct shard_entry { uint64_t token_end, byte_end; uint32_t hash; };
+/* A document: where its tokens end, counted from the start of the shard, and the CRC-32 of its text. */
+struct shard_entry { uint64_t token_end; uint32_t hash; };
 
 /* ---- writing: to a temporary name, renamed when whole and on the disk ---- */
 

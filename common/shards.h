@@ -40,7 +40,6 @@ int documents_close(struct documents *d, struct error *error);      /* -1: readi
  * last token of a document has no target. */
 uint64_t shards_rows(const struct shards *s, bool validation);       /* rows of an epoch */
 uint64_t shards_tokens(const struct shards *s, bool validation);
-double shards_bytes_per_token(const struct shards *s, bool validation);
 uint64_t shards_documents(const struct shards *s, bool validation);
 uint32_t shards_identity(const struct shards *s);      /* CRC of what decides rows and order: tokens, split, seed, T */
 

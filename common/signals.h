@@ -4,7 +4,6 @@
 #ifndef QUARTET_SIGNALS_H
 #define QUARTET_SIGNALS_H
 
-#include <stdbool.h>
 
 void signals_install(double time_limit_seconds);     /* 0: none; counted from the start of the process */
 

@@ -53,10 +53,6 @@ void pretrain_build(void *self, struct memory *memory);
 struct task pretrain_task(struct pretrain *p);
 
 /* report.c: what the model is worth, and what it writes. */
-struct evaluation { double loss, bits_per_byte, perplexity; uint64_t targets, bytes; };
-/* Over rows of one split, at most max_tokens (0: all); the mean loss of a target token, and the loss in bits per
- * byte of text. */
-struct evaluation pretrain_measure(struct pretrain *p, bool validation, uint64_t max_tokens);
 void pretrain_evaluate(void *self, struct record *r);
 void pretrain_sample(void *self, struct run *run, int64_t step);
 void pretrain_open_prompts(struct pretrain *p);

@@ -3,7 +3,6 @@
  * and as a check. */
 #include "pretrain/pretrain.h"
 
-#include <math.h>
 #include <stdlib.h>
 
 void pretrain_plan_steps(struct pretrain *p)

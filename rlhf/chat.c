@@ -10,7 +10,6 @@
 #include "rlhf/answers.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>

@@ -6,7 +6,6 @@
 
 /* A prompt with K answers.  quality: the higher, the better; equal: tied.  fault: why it cannot be used as it stands, or NULL. */
 struct ranking { struct dialogue prompt, answers; double *quality; const char *fault; };
-void ranking_free(struct ranking *r);
 
 /* Calls take(self, ranking) for each ranking in a JSON row (a message tree holds several); take may change the ranking, which is
  * freed afterwards.  Understood, told by the keys:

@@ -3,7 +3,6 @@
 #include "rm/ranking.h"
 
 #include <math.h>
-#include <stddef.h>
 
 double softplus(double x) { return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x)); }
 

@@ -2,7 +2,6 @@
  *
  * The loss is the cross-entropy of the tokens the assistant speaks, summed over a step and divided by their number.  Whole
  * dialogues are packed into micro-batches (epochs.h); everything else is the one loop (train.h). */
-#include "common/device.h"
 #include "common/epochs.h"
 #include "common/grow.h"
 #include "common/program.h"

@@ -87,7 +87,7 @@ static void add_source(void *context, const struct param *p)
 
 int main(int argc, char **argv)
 {
-    program_name_set("tool_stories");
+    program_begin("tool_stories");
     if (argc != 5) quit(EXIT_USAGE, "usage: tool_stories MODEL TOKENIZER FOLDER NAME");
     FILE *file = fopen(argv[1], "rb");
     if (!file) quit(EXIT_NOINPUT, "%s cannot be opened", argv[1]);

@@ -3,7 +3,6 @@
  * apart by the bits of their distance to the maximum, eleven bits at a time, and each pass narrows the border to
  * one of 2048 bins.  Passes go through the row in pieces that stay in the first-level cache and skip a piece that
  * has nothing to say. */
-#include "common/cpu/blocks.h"
 #include "common/cpu/softmax.h"
 #include "common/ops.h"
 #include "common/threads.h"
