@@ -33,7 +33,7 @@ void program_begin(const char *name)
     input_closed = fcntl(STDIN_FILENO, F_GETFD) < 0;
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
         if (fcntl(fd, F_GETFD) >= 0) continue;
-        int got = open("/dev/null", fd == STDOUT_FILENO ? O_RDONLY : O_RDWR);      /* writing to stdout stays an error */
+        int got = open("/dev/null", fd == STDOUT_FILENO ? O_RDONLY : O_RDWR);   /* writing to stdout stays an error */
         if (got >= 0 && got != fd) close(got);
     }
     if (atexit(close_output) != 0) die("no room for a function at exit");

@@ -1,5 +1,5 @@
-/* ranking.c - on the host and in double: K is at most a few dozen, and a pair's loss is the difference of two scores that may
- * nearly cancel. */
+/* ranking.c - on the host and in double: K is at most a few dozen, and a pair's loss is the difference of two scores
+ * that may nearly cancel. */
 #include "rm/ranking.h"
 
 #include <math.h>

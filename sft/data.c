@@ -1,6 +1,6 @@
-/* data.c - a data set is read whole: even a million dialogues are but a few GB of ids, and a shuffle that sees all of them
- * beats one that sees a window.  A dialogue's place is decided by its first user message, so that no question is in both
- * halves however often it occurs. */
+/* data.c - a data set is read whole: even a million dialogues are but a few GB of ids, and a shuffle that sees all of
+ * them beats one that sees a window.  A dialogue's place is decided by its first user message, so that no question is
+ * in both halves however often it occurs. */
 #include "sft/data.h"
 #include "common/program.h"
 #include "common/records.h"

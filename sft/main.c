@@ -1,7 +1,7 @@
 /* main.c - supervised fine-tuning: a language model learns to answer in dialogues.
  *
- * The loss is the cross-entropy of the tokens the assistant speaks, summed over a step and divided by their number.  Whole
- * dialogues are packed into micro-batches (epochs.h); everything else is the one loop (train.h). */
+ * The loss is the cross-entropy of the tokens the assistant speaks, summed over a step and divided by their number.
+ * Whole dialogues are packed into micro-batches (epochs.h); everything else is the one loop (train.h). */
 #include "common/epochs.h"
 #include "common/grow.h"
 #include "common/program.h"
@@ -68,8 +68,8 @@ static int option_rows(struct option *row, struct sft *s)
     int n = sizeof own / sizeof *own;
     memcpy(row, own, sizeof own);
     static const struct train_defaults defaults = {
-        .lr = "1e-4", .min_lr = "-1", .warmup = "-1", .schedule = "cosine", .batch_tokens = "16k", .micro_tokens = "4096",
-        .beta2 = "0.95", .eps = "1e-8", .weight_decay = "0", .epochs = "3",
+        .lr = "1e-4", .min_lr = "-1", .warmup = "-1", .schedule = "cosine", .batch_tokens = "16k",
+        .micro_tokens = "4096", .beta2 = "0.95", .eps = "1e-8", .weight_decay = "0", .epochs = "3",
         .eval_every = "50", .save_every = "200", .sample_every = "200"};
     n += train_option_rows(row + n, &s->train, &defaults);
     row[n] = (struct option){0};

@@ -13,7 +13,8 @@ static void copy_rows(void *context, int i, int thread)
     const struct copy *c = context;
     size_t C = (size_t)c->C;
     for (int row = i * c->rows; row < int_min(c->n, (i + 1) * c->rows); row++) {
-        size_t to = (size_t)(c->to_rows ? c->to_rows[row] : row), from = (size_t)(c->from_rows ? c->from_rows[row] : row);
+        size_t to = (size_t)(c->to_rows ? c->to_rows[row] : row);
+        size_t from = (size_t)(c->from_rows ? c->from_rows[row] : row);
         memcpy(c->to + to * C, c->from + from * C, C * sizeof(float));
     }
 }
