@@ -23,7 +23,7 @@ struct run;
 /* Opens or creates the folder and locks it: another program in it -> -1 (EXIT_MISMATCH); unwritable -> EXIT_IO; a
  * folder of another program's run -> EXIT_MISMATCH.  Returns 0 and *out, or -1. */
 int run_open(struct run **out, const char *folder, const char *program, struct error *error);
-void run_close(struct run *run);
+void run_close(struct run *run);                       /* NULL is allowed */
 const char *run_folder(const struct run *run);
 
 /* Writes run.conf from the table (called after a successful start or resume). */
