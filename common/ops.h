@@ -9,8 +9,8 @@
  *   differs, the contract says so.  Outputs do not overlap inputs unless said "may be".
  * Bits.  A row's result depends on that row (and, in attention, its own sequence's earlier rows) alone: the same bits
  *   for one row or 4096, wherever it lies in the batch, for any number of threads.  Products contract k in fixed
- *   blocks of MATMUL_BLOCK, each one ascending chain of multiply-adds from zero, block sums added in ascending order.  Sums over
- *   rows (parameter gradients, norms) have a fixed order that does not know the number of threads.
+ *   blocks of MATMUL_BLOCK, each one ascending chain of multiply-adds from zero, block sums added in ascending order.
+ *   Sums over rows (parameter gradients, norms) have a fixed order that does not know the number of threads.
  * Errors.  None of these fails; sizes are the caller's duty (assert).  Tokens and targets must lie in [0, V). */
 #ifndef QUARTET_OPS_H
 #define QUARTET_OPS_H

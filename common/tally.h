@@ -15,5 +15,8 @@ void tally_add(struct tally *t, const char *what, uint64_t n);
 uint64_t tally_get(const struct tally *t, const char *what);
 /* One line each, "    1234  an empty answer\n", appended to out. */
 void tally_print(struct bytes *out, const struct tally *t);
+/* The three of a data set one below the other, and "kept:" for what the caller appends. */
+void tally_report(struct bytes *out, const struct tally *read, const struct tally *dropped,
+                  const struct tally *changed);
 
 #endif

@@ -257,7 +257,7 @@ static int make_updates(struct train_state *s, struct clock *clock, struct recor
     struct step_result result = {0};
     int64_t tokens = s->tokens;
     double begun = seconds_now();
-    int updates = s->task->begin(s->task->self, s->step, error);
+    int updates = s->task->begin ? s->task->begin(s->task->self, s->step, error) : 1;
     if (updates < 0) return -1;
     for (int u = 0; u < updates; u++) {
         int more = train_update(s, &result, u, error);

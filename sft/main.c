@@ -90,12 +90,6 @@ static int fill_batch(struct batch *b, const struct sequences *s, struct epochs 
     return targets;
 }
 
-static int begin(void *self, int64_t step, struct error *error)
-{
-    (void)self, (void)step, (void)error;
-    return 1;
-}
-
 static int prepare(void *self, int64_t step, int update, double *count, struct error *error)
 {
     struct sft *s = self;
@@ -319,7 +313,7 @@ static struct task describe(struct sft *s, struct learner *learner)
     bool held_out = s->data.validation.count > 0;
     return (struct task){
         .program = "sft", .stage = STAGE_SFT, .self = s, .learner = learner, .n_learners = 1,
-        .begin = begin, .prepare = prepare, .loss = loss, .end = end, .evaluate = held_out ? evaluate : NULL,
+        .prepare = prepare, .loss = loss, .end = end, .evaluate = held_out ? evaluate : NULL,
         .sample = sample, .save = save, .load = load,
         .unit = "target tokens", .main_metric = held_out ? "val_loss" : "loss",
         .tokens_per_step = (double)s->data.train.tokens / s->order.bins * s->micro_batches,
