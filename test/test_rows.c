@@ -55,7 +55,8 @@ static void test_copies(void)
 static void test_value(int n, int C)
 {
     size_t size = (size_t)n * (size_t)C;
-    float *h = numbers(size, 1, 1), *w = numbers((size_t)C, 2, 1), bias = 0.25f, *v = host_alloc((size_t)n, 4), *dv = numbers((size_t)n, 3, 1);
+    float *h = numbers(size, 1, 1), *w = numbers((size_t)C, 2, 1), bias = 0.25f, *v = host_alloc((size_t)n, 4),
+          *dv = numbers((size_t)n, 3, 1);
     float *dh = host_alloc(size, 4), *dw = numbers((size_t)C, 4, 1), dbias = 0.5f, *dw_before = copy_of(dw, (size_t)C);
     double *want = host_alloc(size, 8), *want_dw = host_alloc((size_t)C, 8), sum = 0.5;
     value_forward(v, h, w, &bias, n, C);
