@@ -1,4 +1,4 @@
-# make             build the programs into bin/
+# make             build the programs into bin/ (make packages first where zlib, PCRE2 or jansson are missing)
 # make demo        install what is missing, build, and raise a small model through all four stages (minutes)
 # make test        the default tests (under ten minutes);  make test-full: all of them
 # make SAN=1 test  under AddressSanitizer and UBSan;  SAN=tsan: ThreadSanitizer
@@ -31,6 +31,8 @@ SANITIZE := -fsanitize=$(if $(filter tsan,$(SAN)),thread,address$(comma)undefine
 ALL_CFLAGS += -O1 -fno-omit-frame-pointer $(SANITIZE) $(if $(filter tsan,$(SAN)),,-fno-sanitize-recover=all)
 ALL_LDFLAGS += $(SANITIZE)
 endif
+SAY    := $(if $(V)$(findstring s,$(firstword -$(MAKEFLAGS))),@:,@echo)      # V=1 shows the whole commands instead
+QUIET  := $(if $(V),,@)
 
 # Every program has one file with main(); all other files go into one archive and the linker takes what it needs.
 MAINS    := pretrain/main.c sft/main.c rm/main.c rlhf/main.c rlhf/chat.c format/ckpt.c
@@ -53,36 +55,44 @@ $(BIN)/ckpt:     $(BUILD)/format/ckpt.o
 
 $(PROGRAMS): $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(filter %.o,$^) $(LIB) $(LDLIBS) -o $@
+	$(SAY) "  LINK $@"
+	$(QUIET)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(filter %.o,$^) $(LIB) $(LDLIBS) -o $@
 
 $(UNITS) $(TOOLS) $(BENCHES): $(BUILD)/%: $(BUILD)/%.o $(LIB)
-	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $< $(LIB) $(LDLIBS) $(if $(findstring bench,$@),$(BENCH_LIBS)) -o $@
+	$(SAY) "  LINK $@"
+	$(QUIET)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $< $(LIB) $(LDLIBS) -o $@
 
 $(LIB): $(OBJECTS)
 	@rm -f $@
-	ar rcs $@ $^
+	$(SAY) "  AR   $@"
+	$(QUIET)ar rcs $@ $^
 
 $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -c $< -o $@
+	$(SAY) "  CC   $<"
+	$(QUIET)$(CC) $(ALL_CFLAGS) -c $< -o $@
 
 # Tests print "name: P passed, F failed[, S skipped]"; run.sh adds them up.
-test: $(PROGRAMS) $(UNITS) $(TOOLS)
-	BIN=$(BIN) BUILD=$(BUILD) test/run.sh default
+test:      packages
+	@$(MAKE) tests
+	@BIN=$(BIN) BUILD=$(BUILD) test/run.sh default
+test-full: packages
+	@$(MAKE) tests
+	@BIN=$(BIN) BUILD=$(BUILD) test/run.sh full
+tests: $(PROGRAMS) $(UNITS) $(TOOLS)
 
-test-full: $(PROGRAMS) $(UNITS) $(TOOLS)
-	BIN=$(BIN) BUILD=$(BUILD) test/run.sh full
+packages:
+	@test/demo/packages.sh
 
-demo:
-	test/demo/packages.sh
-	$(MAKE) all $(BUILD)/test/demo/world
-	BIN=$(BIN) BUILD=$(BUILD) test/demo/demo.sh
+demo: packages
+	@$(MAKE) all $(BUILD)/test/demo/world
+	@BIN=$(BIN) BUILD=$(BUILD) test/demo/demo.sh
 
 bench: $(PROGRAMS) $(BENCHES) $(TOOLS)
-	BIN=$(BIN) BUILD=$(BUILD) test/bench/run.sh
+	@BIN=$(BIN) BUILD=$(BUILD) test/bench/run.sh
 
 fuzz:
-	BUILD=build/fuzz FUZZ_SECONDS=$(FUZZ_SECONDS) test/fuzz/run.sh
+	@BUILD=build/fuzz FUZZ_SECONDS=$(FUZZ_SECONDS) test/fuzz/run.sh
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin
@@ -93,5 +103,5 @@ clean:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all test test-full demo bench fuzz install clean
+.PHONY: all packages test test-full tests demo bench fuzz install clean
 .SECONDARY:

@@ -60,6 +60,15 @@ expect 0 "to train on" $rlhf --reward "$work/rm" --dry-run
 check "a dry run shows tokens" grep -q "prompt 1: [0-9]* tokens" "$work/out"
 expect 0 "rollouts" $rlhf --reward "$work/rm" --steps 6 --plan
 
+# Rewards and the critic's first values are in units of the normalised reward: the same model without its constants says raw scores.
+"$BIN/rm" --model "$work/sft" --data "$work/ranked.jsonl" --steps 20 --lr 1e-3 --normalize none --out "$work/raw-rm" $small >"$work/out" 2>&1
+expect 0 "done" $rlhf --reward "$work/raw-rm" --steps 1 --out "$work/raw"
+mean=$("$BIN/ckpt" config "$work/rm" score.mean) deviation=$("$BIN/ckpt" config "$work/rm" score.std)
+for key in reward value; do
+    check "$key is (score - mean) / deviation" awk -v raw="$(number "$work/raw" $key first)" -v mean="$mean" -v deviation="$deviation" \
+        -v got="$(number "$work/rlhf" $key first)" 'BEGIN { d = (raw - mean) / deviation - got; exit !(deviation != 1 && d < 1e-4 && d > -1e-4) }'
+done
+
 # ---- reward programs ---------------------------------------------------------------------------------------------------------
 # Fewer bytes are better: a rule that a few iterations can learn.
 cat >"$work/short.sh" <<'END'
@@ -108,6 +117,18 @@ check "coefficient 1 has not" sh -c "! $BIN/ckpt diff --tensors $work/plain/fina
 check "both norms are there" below 0 "$(number "$work/ptx1" grad_norm_ptx last)"
 check "both norms are there (ppo)" below 0 "$(number "$work/ptx1" grad_norm_ppo last)"
 check "the text's loss falls or stays" below "$(number "$work/ptx1" ptx_loss last)" 6
+# One update with coefficients 0, 1 and 2: g = g_ppo + coefficient * g_ptx, so the text's norm doubles to the bit, that of PPO stays, and
+# |g(2)|^2 - 2 |g(1)|^2 + |g(0)|^2 = 2 |g_ptx|^2.
+for coef in 0 1 2; do
+    sh -c "$rlhf $one --steps 1 --minibatches 1 --ppo-epochs 1 --critic-warmup 0 --ptx-data $work/corpus.txt --ptx-tokens 600 --ptx-coef $coef \
+        --out $work/mix$coef" >"$work/out" 2>&1
+done
+mix() { number "$work/mix$1" "$2" last; }
+check "the mix is one update" [ "$(mix 0 updates) $(mix 1 updates) $(mix 2 updates)" = "1 1 1" ]
+check "the mix leaves the gradient of PPO alone" [ "$(mix 0 grad_norm) $(mix 0 grad_norm)" = "$(mix 1 grad_norm_ppo) $(mix 2 grad_norm_ppo)" ]
+check "the mix is proportional to its coefficient" awk -v a="$(mix 1 grad_norm_ptx)" -v b="$(mix 2 grad_norm_ptx)" 'BEGIN { exit !(a > 0 && b == 2 * a) }'
+check "the mix adds to the gradient of PPO" awk -v zero="$(mix 0 grad_norm)" -v one="$(mix 1 grad_norm)" -v two="$(mix 2 grad_norm)" \
+    -v text="$(mix 1 grad_norm_ptx)" 'BEGIN { d = (two ^ 2 - 2 * one ^ 2 + zero ^ 2) / (2 * text ^ 2) - 1; exit !(d < 1e-3 && d > -1e-3) }'
 
 # ---- killed in the middle, everything on ---------------------------------------------------------------------------------------
 all="--reward $work/rm --reward-cmd 'sh $work/short.sh' --ptx-data $work/corpus.txt --ptx-coef 0.5 --ptx-tokens 128 --ema 0.9 --kl-target 1 \

@@ -108,6 +108,16 @@ static void test_whiten(void)
     advantage_whiten(same, NULL, 3);
     CHECK(same[0] == 0 && same[2] == 0);
     struct rng random = rng_at(2, RNG_TEST, 0, 0);
+    float around[64], moved[64];
+    double most = 0;
+    for (int i = 0; i < 64; i++) {
+        around[i] = (float)(2 * rng_uniform(&random) - 1);
+        moved[i] = 8 * around[i] + 0.5f;
+    }
+    advantage_whiten(around, NULL, 64);
+    advantage_whiten(moved, NULL, 64);
+    for (int i = 0; i < 64; i++) most = fmax(most, fabs((double)(around[i] - moved[i])));
+    CHECK(close_to(most, 0, 0, 1e-6));                   /* whatever the unit and zero of rewards */
     for (int i = 0; i < 64; i++) {
         big[i] = (float)(1000 + rng_uniform(&random));   /* a mean a thousand times the spread */
         scaled[i] = 3 * big[i] + 7;

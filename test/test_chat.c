@@ -89,7 +89,7 @@ static void check_template(enum chat_template template, const char *text, const 
     CHECK(r.mask.size == r.ids.count && r.ends.count == 5 && r.ends.id[4] == (int)r.ids.count);
     CHECK(r.ids.id[r.ids.count - 1] == c.end && r.mask.data[r.mask.size - 1] == 1);
 
-    /* E-8: what is trained is the assistant's content and one end token a turn, nothing else. */
+    /* What is trained is the assistant's content and one end token a turn, nothing else. */
     struct ids content = {0};
     tokenizer_encode(&content, t, "hello", 5);
     tokenizer_encode(&content, t, " user\n", 6);
@@ -182,7 +182,7 @@ static void test_preambles(void)
     tokenizer_free(t);
 }
 
-/* E-9: the ids of a prompt are a prefix of the ids of prompt and answer, for every template, cut and kind of answer; and
+/* The ids of a prompt are a prefix of the ids of prompt and answer, for every template, cut and kind of answer; and
  * content full of control strings yields exactly the control ids of a dialogue of the same shape with plain content. */
 static void test_prefix_and_hostile(void)
 {

@@ -80,6 +80,9 @@ static void test_running(void)
 {
     struct running m = {0}, split = {0}, whole = {0};
     CHECK(running_std(&m) == 0);
+    running_add(&m, (float[]){7}, 1);
+    CHECK(m.mean == 7 && running_std(&m) == 0);          /* one number has no spread */
+    m = (struct running){0};
     running_add(&m, (float[]){1, 2, 3}, 3);
     CHECK(close_to(m.mean, 2, 0, 1e-12) && close_to(running_std(&m), 1, 0, 1e-12));
     running_add(&m, (float[]){10}, 1);

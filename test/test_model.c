@@ -1,5 +1,6 @@
 /* The transformer against a float64 reference: logits, log-probabilities, and the gradient of every parameter along
  * random directions; then what must be equal to the bit: recomputed, packed, on 1, 2 and 3 threads. */
+#include "common/optim.h"
 #include "test/reference.h"
 #include "test/test.h"
 #include "test/tiny.h"
@@ -239,6 +240,49 @@ static void test_split(int setting)
     tiny_close(&t);
 }
 
+/* Rows that do not count have no say: other targets there leave every bit of losses and gradients, and a batch without
+ * counted rows has no gradient.  Equal logits cost log V, whichever rows count. */
+static void test_mask(int setting)
+{
+    struct config c = tiny_config(setting, NULL);
+    if (c.head == HEAD_SCALAR) return;
+    struct batch b = tiny_batch(lengths, S, c.vocab, 7);
+    struct tiny t;
+    float losses[2][MOST], logprobs[MOST];
+    float *gradient[2] = {0};
+    int n = counted(&b);
+    tiny_open(&t, &c, &training, 3);
+    size_t bytes = t.m.grads.count * sizeof(float);
+    CHECK(n < b.N);
+    for (int k = 0; k < 2; k++) {
+        for (int i = 0; i < b.N; i++)
+            if (k == 1 && !b.mask[i]) b.targets[i] = (b.targets[i] + 1) % c.vocab;
+        device_clear(t.m.grads.all, bytes);
+        model_forward(&t.m, &b, true);
+        CHECK(model_token_loss(&t.m, &b, &cross_entropy, logprobs, NULL, losses[k], true) == n);
+        model_backward(&t.m);
+        gradient[k] = copy_of(t.m.grads.all, t.m.grads.count);
+    }
+    CHECK(same_bits(losses[0], losses[1], (size_t)n) && same_bits(gradient[0], gradient[1], t.m.grads.count));
+    if (!c.tied) {
+        fill(t.m.params.head.weight, 0, (size_t)(c.vocab * c.channels));
+        params_pack(&t.m.params, &c);
+        model_forward(&t.m, &b, false);
+        model_token_loss(&t.m, &b, &cross_entropy, logprobs, NULL, losses[0], false);
+        for (int i = 0; i < n; i++) CHECK(close_to((double)losses[0][i], log(c.vocab), 2e-7, 0));
+    }
+    memset(b.mask, 0, (size_t)b.N);
+    device_clear(t.m.grads.all, bytes);
+    model_forward(&t.m, &b, true);
+    CHECK(model_token_loss(&t.m, &b, &cross_entropy, logprobs, NULL, losses[0], true) == 0);
+    model_backward(&t.m);
+    CHECK(gradient_norm(&t.m) == 0);
+    free(gradient[0]);
+    free(gradient[1]);
+    tiny_batch_free(&b);
+    tiny_close(&t);
+}
+
 int main(void)
 {
     bool full = getenv("FULL") && strcmp(getenv("FULL"), "1") == 0;
@@ -250,6 +294,7 @@ int main(void)
         test_same_bits(i);
         test_packing(i);
         test_split(i);
+        test_mask(i);
     }
     return test_end("test_model");
 }

@@ -130,7 +130,7 @@ static double objective(const float *logits, double beta)
 static void test_exact_gradient(void)
 {
     const double beta = 0.2;
-    double total[STATES * V] = {0}, k1 = 0, k3 = 0, kl = 0;
+    double total[STATES * V] = {0}, kl = 0;
     struct token_loss plain = {.kind = LOSS_LOGPROBS, .temperature = 1, .scale = 1};
     for (int y = 0; y < V * V; y++) {
         int action[2] = {y / V, y % V}, state[2] = {0, 1 + y / V}, offsets[2] = {0, 2};
@@ -152,16 +152,13 @@ static void test_exact_gradient(void)
                apart = (double)logprobs[0] + (double)logprobs[1] - (double)ref[0] - (double)ref[1];
         for (int t = 0; t < 2; t++)
             for (int j = 0; j < V; j++) total[V * state[t] + j] -= p * (double)d[V * t + j];
-        k1 += p * apart;
-        k3 += p * (exp(-apart) - 1 + apart);
-        CHECK(exp(-apart) - 1 + apart >= 0);
+        kl += p * apart;
     }
-    kl = k1;
     static const double printed[STATES * V] = {0.217112399,  -0.066689063, -0.150423336, -0.032559156,
                                                -0.012310911, 0.044870066,  -0.014197242, -0.021935301,
                                                0.036132543,  0.000228651,  -0.020024614, 0.019795963};
     CHECK(close_to(objective(start_logits, beta), 0.383976330169, 0, 1e-7));
-    CHECK(close_to(kl, objective(start_logits, 0) - objective(start_logits, 1), 0, 1e-6) && close_to(k3, kl, 0, 1e-6));
+    CHECK(close_to(kl, objective(start_logits, 0) - objective(start_logits, 1), 0, 1e-6));
     for (int i = 0; i < STATES * V; i++) {
         float up[STATES * V], down[STATES * V];
         memcpy(up, start_logits, sizeof up);
@@ -173,19 +170,54 @@ static void test_exact_gradient(void)
     }
 }
 
-/* The estimators on p = (.5 .3 .2), q = (.4 .4 .2), as the metrics compute them. */
-static void test_estimators(void)
+/* Every answer of one token under p = (.5 .3 .2), reference q = (.4 .4 .2): the penalty of a token may have either sign,
+ * its mean under p is the divergence. */
+static void test_penalty(void)
 {
-    static const double p[3] = {0.5, 0.3, 0.2}, q[3] = {0.4, 0.4, 0.2};
-    double k1 = 0, k2 = 0, k3 = 0;
-    for (int i = 0; i < 3; i++) {
-        double apart = log(p[i] / q[i]);
-        k1 += p[i] * apart;
-        k2 += p[i] * apart * apart / 2;
-        k3 += p[i] * (exp(-apart) - 1 + apart);
+    static const double p[V] = {0.5, 0.3, 0.2}, q[V] = {0.4, 0.4, 0.2},
+                        k1[V] = {0.223143551314, -0.287682072452, 0};
+    const int targets[V] = {0, 1, 2}, offsets[V + 1] = {0, 1, 2, 3};
+    float rows[V * V], ref_rows[V * V], logprobs[V], ref[V], rewards[V], none[V] = {0};
+    struct token_loss plain = {.kind = LOSS_LOGPROBS, .temperature = 1, .scale = 1};
+    double kl = 0;
+    for (int i = 0; i < V * V; i++) {
+        rows[i] = (float)log(p[i % V]);
+        ref_rows[i] = (float)log(q[i % V]);
     }
-    CHECK(close_to(k1, 0.025267153922, 0, 1e-12) && close_to(k3, k1, 0, 1e-12) &&
-          close_to(k2, 0.024862407345, 0, 1e-12));
+    run(logprobs, NULL, NULL, NULL, rows, targets, &plain, V);
+    run(ref, NULL, NULL, NULL, ref_rows, targets, &plain, V);
+    advantage_rewards(rewards, logprobs, ref, none, NULL, offsets, V, 1);
+    for (int i = 0; i < V; i++) {
+        CHECK(close_to(-(double)rewards[i], k1[i], 0, 5e-7));
+        kl -= p[i] * (double)rewards[i];
+    }
+    CHECK(close_to(kl, 0.025267153922, 0, 2e-7));
+}
+
+/* At ratio 1 the clipped loss has the gradient of -A logprob, to the bit; an entropy bonus of 0 adds nothing. */
+static void test_reinforce(void)
+{
+    struct rng random = rng_at(5, RNG_TEST, 0, 0);
+    bool same = true, bonus = true;
+    for (int i = 0; i < 200; i++) {
+        float logits[V], d[V], reinforce[V], with_bonus[V], logprob;
+        int target = i % V;
+        for (int j = 0; j < V; j++) logits[j] = (float)(4 * rng_uniform(&random) - 2);
+        float advantage = (float)(6 * rng_uniform(&random) - 3), temperature = i % 2 ? 1 : 0.7f;
+        struct token_loss l = {.kind = LOSS_LOGPROBS, .temperature = temperature, .scale = 1};
+        run(&logprob, NULL, NULL, NULL, logits, &target, &l, 1);
+        l.kind = LOSS_CROSS_ENTROPY;
+        l.scale = advantage;
+        run(NULL, NULL, NULL, reinforce, logits, &target, &l, 1);
+        l = policy(temperature, &logprob, &advantage);
+        run(NULL, NULL, NULL, d, logits, &target, &l, 1);
+        l.entropy_coef = 0.1f;
+        run(NULL, NULL, NULL, with_bonus, logits, &target, &l, 1);
+        same = same && memcmp(d, reinforce, sizeof d) == 0;
+        bonus = bonus && memcmp(d, with_bonus, sizeof d) != 0;
+    }
+    CHECK(same);
+    CHECK(bonus);
 }
 
 int main(void)
@@ -200,6 +232,7 @@ int main(void)
     test_clipping();
     test_worked();
     test_exact_gradient();
-    test_estimators();
+    test_penalty();
+    test_reinforce();
     return test_end("test_ppo");
 }

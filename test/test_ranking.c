@@ -49,7 +49,7 @@ static void test_properties(void)
     struct rng r = rng_at(1, RNG_TEST, 0, 0);
     for (int round = 0; round < 200; round++) {
         int K = 2 + (int)rng_below(&r, 8);
-        double s[9], q[9], d[9], shifted[9], s2[9], q2[9];
+        double s[9], q[9], d[9], shifted[9], d2[9], s2[9], q2[9];
         struct ranking_options o = {.margin = round % 3 * 0.3, .smoothing = round % 5 * 0.1, .center = round % 2 * 0.01};
         for (int i = 0; i < K; i++) s[i] = 4 * rng_uniform(&r) - 2, q[i] = (double)rng_below(&r, 5), shifted[i] = s[i] + 3.7;
         double loss = ranking_loss(d, s, q, K, &o, NULL), sum = 0;
@@ -63,7 +63,8 @@ static void test_properties(void)
         }
         if (o.center == 0) {
             CHECK(fabs(sum) < 1e-14);
-            CHECK(close_to(ranking_loss(NULL, shifted, q, K, &o, NULL), loss, 1e-12, 1e-15));
+            CHECK(close_to(ranking_loss(d2, shifted, q, K, &o, NULL), loss, 1e-12, 1e-15));
+            for (int i = 0; i < K; i++) CHECK(close_to(d2[i], d[i], 0, 1e-14));
         }
         for (int i = 0; i < K; i++) s2[i] = s[(i + 3) % K], q2[i] = q[(i + 3) % K];       /* permuted together */
         CHECK(close_to(ranking_loss(NULL, s2, q2, K, &o, NULL), loss, 1e-12, 1e-15));

@@ -7,6 +7,7 @@
  */
 #include "common/program.h"
 #include "rlhf/ppo.h"
+#include "rlhf/reward_source.h"
 #include "test/test.h"
 
 #include "common/device.h"
@@ -14,7 +15,7 @@
 struct toy {
     struct memory memory;
     struct config config, critic_config;
-    struct model policy, reference, critic;
+    struct model policy, reference, critic, reward;
     struct prompts prompts;
     struct ppo ppo;
     struct record record;                        /* of the last iteration */
@@ -37,6 +38,7 @@ static void build(void *self, struct memory *m)
     model_open(&t->policy, &t->config, &sampling, m);
     model_open(&t->reference, &t->config, &scoring, m);
     model_open(&t->critic, &t->critic_config, &trained, m);
+    model_open(&t->reward, &t->critic_config, &scoring, m);
     ppo_open(&t->ppo, longest, m);
 }
 
@@ -67,6 +69,8 @@ static void toy_open(struct toy *t, int vocab, int context, int layers, int widt
     params_init(&t->critic.params, &t->critic_config, t->ppo.o.seed + 1);
     fill(t->critic.params.score, 0, (size_t)width);
     params_pack(&t->critic.params, &t->critic_config);
+    params_init(&t->reward.params, &t->critic_config, t->ppo.o.seed + 2);
+    params_pack(&t->reward.params, &t->critic_config);
 }
 
 /* The policy as it is now becomes the reference. */
@@ -82,6 +86,7 @@ static void toy_close(struct toy *t)
     model_close(&t->policy);
     model_close(&t->reference);
     model_close(&t->critic);
+    model_close(&t->reward);
     prompts_free(&t->prompts);
     memory_close(&t->memory);
 }
@@ -161,6 +166,14 @@ static void probability_of_zero(struct toy *t, double p[8])
     }
 }
 
+/* A critic that says something, so that old values matter. */
+static void give_opinions(struct toy *t)
+{
+    float ramp[16];
+    for (int i = 0; i < 16; i++) ramp[i] = 0.2f * (float)(i - 8);
+    device_put(t->critic.params.score, ramp, sizeof ramp);
+}
+
 static void count_open(struct toy *t, double beta, int micro_tokens, uint64_t seed)
 {
     t->ppo.o = standard(8);
@@ -212,10 +225,8 @@ static void test_invariants(void)
     struct error error;
     count_open(&a, 0.4, 512, 5);
     count_open(&b, 0.4, 72, 5);                                /* eight episodes a micro-batch, eight slots */
-    float ramp[16];                                            /* a critic with opinions, so that old values matter */
-    for (int i = 0; i < 16; i++) ramp[i] = 0.2f * (float)(i - 8);
-    device_put(a.critic.params.score, ramp, sizeof ramp);
-    device_put(b.critic.params.score, ramp, sizeof ramp);
+    give_opinions(&a);
+    give_opinions(&b);
     a.ppo.o.minibatches = b.ppo.o.minibatches = 2;
     size_t n = 64 * 8, bytes = n * sizeof(float), weights = a.policy.params.count;
     float *kept = malloc(6 * bytes), *before = malloc(weights * sizeof(float)),
@@ -259,6 +270,132 @@ static void test_invariants(void)
     free(after);
     toy_close(&a);
     toy_close(&b);
+}
+
+/* Gradients of policy and critic after all micro-batches of an update of `count` tokens; to free(). */
+static float *gradients(struct toy *t, double count)
+{
+    const struct params *g[2] = {&t->policy.grads, &t->critic.grads};
+    float *all = host_alloc(g[0]->count + g[1]->count, sizeof *all);
+    for (int i = 0; i < 2; i++) device_clear(g[i]->all, g[i]->count * sizeof(float));
+    for (int i = 0; i < t->ppo.n_micro; i++) ppo_loss(&t->ppo, i, 1 / count);
+    for (int i = 0; i < 2; i++) device_get(all + (i ? g[0]->count : 0), g[i]->all, g[i]->count * sizeof(float));
+    return all;
+}
+
+/* The first update of an iteration has ratio 1 to the bit, so nothing is clipped and nothing has diverged; what is
+ * recorded of the second one is what its log-probabilities say. */
+static void test_ratios(void)
+{
+    enum { N = 64 * 8 };
+    struct toy t = {0};
+    struct error error;
+    struct record record = {0};
+    float now[N];
+    double count, want_loss = 0, k1 = 0, k3 = 0, ratios = 0, most = 0, clipped = 0, whitened = 0;
+    count_open(&t, 0.4, 1024, 7);
+    give_opinions(&t);
+    t.ppo.o.epochs = 2;
+    struct rollouts *r = &t.ppo.rollouts;
+    const struct ppo_sums *s = &t.ppo.sums;
+    CHECK(ppo_begin(&t.ppo, 0, &error) == 2 && ppo_prepare(&t.ppo, 0, 0, &count, &error) == 1 && count == N);
+    free(gradients(&t, count));
+    for (int i = 0; i < N; i++) whitened -= (double)r->advantages[i];
+    CHECK(s->ratio == N && s->ratio_max == 1 && s->k1 == 0 && s->k3 == 0 && s->clipped == 0 && s->value_clipped == 0);
+    CHECK(close_to(s->policy_loss, whitened, 0, 1e-3) && close_to(whitened / N, 0, 0, 1e-6));
+    update(&t.policy, 1, 0.05);
+    CHECK(ppo_prepare(&t.ppo, 0, 1, &count, &error) == 1);
+    rollout_logprobs(r, &t.policy, 1, now, NULL);
+    for (int i = 0; i < N; i++) {
+        double apart = (double)now[i] - (double)r->old_logprobs[i], ratio = exp(apart), A = (double)r->advantages[i];
+        want_loss += fmax(-A * ratio, -A * fmin(fmax(ratio, 0.8), 1.2));
+        clipped += -A * fmin(fmax(ratio, 0.8), 1.2) > -A * ratio;
+        k1 -= apart;
+        k3 += ratio - 1 - apart;
+        ratios += ratio;
+        most = fmax(most, ratio);
+    }
+    free(gradients(&t, count));
+    ppo_end(&t.ppo, 0, &record);
+    CHECK(clipped > 50 && most > 1.2);
+    CHECK(close_to(record_get(&record, "policy_loss"), (whitened + want_loss) / (2 * N), 1e-5, 1e-6));
+    CHECK(close_to(record_get(&record, "approx_kl_k1"), k1 / (2 * N), 1e-9, 0));
+    CHECK(close_to(record_get(&record, "approx_kl_k3"), k3 / (2 * N), 1e-9, 0));
+    CHECK(close_to(record_get(&record, "ratio_mean"), (N + ratios) / (2 * N), 1e-9, 0));
+    CHECK(record_get(&record, "ratio_max") == most && record_get(&record, "clip_fraction") == clipped / (2 * N));
+    toy_close(&t);
+}
+
+/* A minibatch that holds every episode twice has the loss and the gradients of one that holds it once. */
+static void test_twice(void)
+{
+    enum { N = 64 * 8 };
+    struct toy t = {0};
+    struct error error;
+    double count, loss;
+    count_open(&t, 0.4, 1024, 8);
+    give_opinions(&t);
+    struct rollouts *r = &t.ppo.rollouts;
+    float *number[] = {r->old_logprobs, r->values, r->advantages, r->returns};
+    CHECK(ppo_begin(&t.ppo, 0, &error) == 4);
+    for (int i = 0; i < N / 2; i++) r->old_logprobs[i] += 0.3f * (float)(i % 3 - 1);      /* ratios of all kinds */
+    for (int i = 0; i < 4; i++) memcpy(number[i] + N / 2, number[i], N / 2 * sizeof(float));
+    memcpy(r->tokens + 32 * r->length, r->tokens, 32 * (size_t)r->length * sizeof(int));
+    CHECK(ppo_prepare(&t.ppo, 0, 0, &count, &error) == 1 && count == N);
+    float *twice = gradients(&t, N);
+    loss = t.ppo.sums.policy_loss;
+    CHECK(t.ppo.sums.clipped > 0 && loss != 0);
+    for (uint32_t e = 0; e < 32; e++) t.ppo.order[e] = e;
+    t.ppo.cut[1] = 32;
+    float *once = gradients(&t, N / 2.0);
+    size_t parameters = t.policy.grads.count + t.critic.grads.count;
+    double apart = 0, norm = 0;
+    for (size_t i = 0; i < parameters; i++) {
+        apart += pow((double)twice[i] - (double)once[i], 2);
+        norm += pow((double)once[i], 2);
+    }
+    CHECK(norm > 0 && sqrt(apart / norm) < 1e-6);
+    CHECK(close_to(t.ppo.sums.policy_loss - loss, loss / 2, 1e-6, 0));
+    free(twice);
+    free(once);
+    toy_close(&t);
+}
+
+/* Policy and critic learn; reference and reward model stay as they are, and say the same bits of the same tokens. */
+static void test_frozen(void)
+{
+    struct toy t = {0};
+    int tokens[8] = {7, 0, 3, 0, 5, 6, 1, 0}, offsets[2] = {0, 8}, last = 7;
+    uint8_t mask[8] = {1, 1, 1, 1, 1, 1, 1, 0};
+    struct batch b = {8, 1, tokens, tokens, mask, offsets};
+    float logprobs[2][8], reward[2];
+    count_open(&t, 0.4, 512, 9);
+    struct reward_source source = {.model = &t.reward};
+    t.ppo.reward = reward_source_get;
+    t.ppo.reward_self = &source;
+    const struct params *params[4] = {&t.reference.params, &t.reward.params, &t.policy.params, &t.critic.params};
+    float *before[4];
+    for (int i = 0; i < 4; i++) {
+        before[i] = host_alloc(params[i]->count, sizeof(float));
+        device_get(before[i], params[i]->all, params[i]->count * sizeof(float));
+    }
+    for (int k = 0; k < 2; k++) {
+        for (int step = 0; k == 1 && step < 2; step++) iterate(&t, step, 1e-2);
+        model_forward(&t.reference, &b, false);
+        model_token_loss(&t.reference, &b, &(struct token_loss){.kind = LOSS_LOGPROBS, .temperature = 1}, logprobs[k],
+                         NULL, NULL, false);
+        model_forward(&t.reward, &b, false);
+        model_values(&t.reward, &reward[k], &last, 1);
+    }
+    CHECK(memcmp(logprobs[0], logprobs[1], 7 * sizeof(float)) == 0 && reward[0] == reward[1] && reward[0] != 0);
+    for (int i = 0; i < 4; i++) {
+        float *after = host_alloc(params[i]->count, sizeof(float));
+        device_get(after, params[i]->all, params[i]->count * sizeof(float));
+        CHECK((memcmp(before[i], after, params[i]->count * sizeof(float)) == 0) == (i < 2));
+        free(after);
+        free(before[i]);
+    }
+    toy_close(&t);
 }
 
 /* ---- length ---- */
@@ -312,6 +449,33 @@ static void length_policy(struct toy *t, double pi[LONGEST + 1])
     lengths_from(pi, end);
 }
 
+/* Channel 0 of the final norm is the constant 1, and carries the log of the odds of GO_ON. */
+static void set_odds(struct model *policy, double odds)
+{
+    float head[2 * 16] = {(float)log(odds)}, gain[16] = {0}, bias[16] = {1};
+    for (int i = 1; i < 16; i++) gain[i] = 1;
+    device_put(policy->params.head.weight, head, sizeof head);
+    device_put(policy->params.final_norm.weight, gain, sizeof gain);
+    device_put(policy->params.final_norm.bias, bias, sizeof bias);
+    params_pack(&policy->params, &policy->config);
+}
+
+static void length_open(struct toy *t, double beta)
+{
+    static const int stop = END;
+    t->ppo.o = standard(LONGEST);
+    t->ppo.o.stop = &stop;
+    t->ppo.o.n_stop = 1;
+    t->ppo.o.allowed = 2;
+    t->ppo.o.micro_tokens = 300;                         /* several micro-batches of ragged episodes */
+    t->ppo.kl.beta = beta;
+    t->ppo.reward = score_lengths;
+    prompts_add(&t->prompts, (int[]){GO_ON}, 1, NULL, NULL);
+    toy_open(t, 2, 16, 1, 16);
+    set_odds(&t->policy, 9);
+    set_reference(t);
+}
+
 static void test_length(int iterations)
 {
     struct toy t = {0};
@@ -323,23 +487,7 @@ static void test_length(int iterations)
     for (int n = 0; n <= LONGEST; n++) best[n] /= sum;
     CHECK(close_to(mean_length(best), 4.962064, 0, 1e-6) && close_to(beta * log(sum), -1.224870418, 0, 1e-9));
 
-    static const int stop = END;
-    t.ppo.o = standard(LONGEST);
-    t.ppo.o.stop = &stop;
-    t.ppo.o.n_stop = 1;
-    t.ppo.o.allowed = 2;
-    t.ppo.o.micro_tokens = 300;                          /* several micro-batches of ragged episodes */
-    t.ppo.kl.beta = beta;
-    t.ppo.reward = score_lengths;
-    prompts_add(&t.prompts, (int[]){GO_ON}, 1, NULL, NULL);
-    toy_open(&t, 2, 16, 1, 16);
-    /* Channel 0 of the final norm is the constant 1, and carries log 9 to GO_ON. */
-    float head[2 * 16] = {(float)log(9)}, gain[16] = {0}, bias[16] = {1};
-    for (int i = 1; i < 16; i++) gain[i] = 1;
-    device_put(t.policy.params.head.weight, head, sizeof head);
-    device_put(t.policy.params.final_norm.weight, gain, sizeof gain);
-    device_put(t.policy.params.final_norm.bias, bias, sizeof bias);
-    set_reference(&t);
+    length_open(&t, beta);
     length_policy(&t, pi);
     for (int n = 0; n <= LONGEST; n++) apart = fmax(apart, fabs(pi[n] - ref[n]));
     CHECK(close_to(apart, 0, 0, 1e-6));
@@ -352,6 +500,85 @@ static void test_length(int iterations)
     test_check(pi[LONGEST] < 0.01, __FILE__, __LINE__, "length: %.3f never end", pi[LONGEST]);
     test_check(close_to(kl, 0, 0, 0.05), __FILE__, __LINE__, "length: %.4f nats from the optimum", kl);
     printf("length: mean %.3f (exact 4.962), eos rate %.4f, %.4f nats from the optimum\n", mean, 1 - pi[LONGEST], kl);
+    toy_close(&t);
+}
+
+/* Episodes that end at every length and some that are cut: where they end, and what reward, penalty and divergence put
+ * where.  The policy ends with 0.25, the reference with 0.1; b subtracts 3 from the reward of what was cut. */
+static void test_episodes(void)
+{
+    struct toy a = {0}, b = {0};
+    struct error error;
+    const double beta = 0.5;
+    bool ends = true, slots = true, sums = true, penalty = true, first_token = false, cut = false;
+    length_open(&a, beta);
+    length_open(&b, beta);
+    set_odds(&a.policy, 3);
+    set_odds(&b.policy, 3);
+    b.ppo.o.shaping.missing_end_penalty = 3;
+    CHECK(ppo_begin(&a.ppo, 1, &error) > 0 && ppo_begin(&b.ppo, 1, &error) > 0);         /* 0 asserts a divergence of 0 */
+    const struct rollouts *x = &a.ppo.rollouts, *y = &b.ppo.rollouts;
+    for (int e = 0; e < x->episodes; e++) {
+        int first = x->first[e], last = x->first[e + 1] - 1, T = last - first + 1;
+        const int *answer = rollout_answer(x, e);
+        double sum = 0;
+        for (int t = 0; t < T; t++) {
+            double k1 = (double)x->old_logprobs[first + t] - (double)x->ref_logprobs[first + t], only = t == T - 1;
+            ends = ends && (answer[t] == END) == (t == T - 1 && x->ended[e]);
+            slots = slots && close_to((double)x->rewards[first + t], -beta * k1 + only * (double)x->reward[e], 0, 1e-6);
+            sum += (double)x->rewards[first + t];
+            double less = t == T - 1 && !x->ended[e] ? 3 : 0;
+            penalty = penalty && close_to((double)y->rewards[first + t], (double)x->rewards[first + t] - less, 0, 1e-6);
+        }
+        ends = ends && (x->ended[e] || T == LONGEST);
+        sums = sums && close_to(sum, (double)x->reward[e] - beta * ppo_episode_kl(x, e), 0, 5e-6);
+        first_token = first_token || (T == 1 && x->ended[e]);
+        cut = cut || !x->ended[e];
+    }
+    CHECK(ends && first_token && cut);
+    CHECK(slots);
+    CHECK(sums && ppo_kl(x) != 0);
+    CHECK(penalty);
+    toy_close(&a);
+    toy_close(&b);
+}
+
+/* Whatever lies behind an answer's end reaches nothing: log-probabilities, values, rewards, gradients keep their bits. */
+static void test_after_the_end(void)
+{
+    enum { NUMBERS = 64 * LONGEST };
+    struct toy t = {0};
+    struct error error;
+    double count;
+    float kept[4][NUMBERS] = {{0}}, *gradient[2];
+    length_open(&t, 0.5);
+    set_odds(&t.policy, 3);
+    give_opinions(&t);
+    struct reward_source source = {.model = &t.reward};
+    t.ppo.reward = reward_source_get;
+    t.ppo.reward_self = &source;
+    struct rollouts *r = &t.ppo.rollouts;
+    CHECK(ppo_begin(&t.ppo, 1, &error) > 0);
+    size_t n = (size_t)r->first[r->episodes];
+    float *const number[3] = {r->old_logprobs, r->ref_logprobs, r->values};
+    for (int i = 0; i < 3; i++) memcpy(kept[i], number[i], n * sizeof(float));
+    memcpy(kept[3], r->raw_reward, (size_t)r->episodes * sizeof(float));
+    for (int k = 0; k < 2; k++) {
+        for (int e = 0; k == 1 && e < r->episodes; e++)
+            for (int i = r->n_prompt[e] + rollout_answer_length(r, e); i < r->length; i++)
+                r->tokens[e * r->length + i] = i % 3 ? END : GO_ON;
+        CHECK(ppo_prepare(&t.ppo, 1, 0, &count, &error) > 1);
+        gradient[k] = gradients(&t, count);
+    }
+    rollout_logprobs(r, &t.policy, 1, r->old_logprobs, NULL);
+    rollout_logprobs(r, &t.reference, 1, r->ref_logprobs, NULL);
+    rollout_values(r, &t.critic);
+    CHECK(reward_source_get(&source, r, r->raw_reward, &error) == 0);
+    for (int i = 0; i < 3; i++) CHECK(memcmp(kept[i], number[i], n * sizeof(float)) == 0);
+    CHECK(memcmp(kept[3], r->raw_reward, (size_t)r->episodes * sizeof(float)) == 0);
+    CHECK(memcmp(gradient[0], gradient[1], (t.policy.grads.count + t.critic.grads.count) * sizeof(float)) == 0);
+    free(gradient[0]);
+    free(gradient[1]);
     toy_close(&t);
 }
 
@@ -475,6 +702,11 @@ int main(void)
 {
     bool full = getenv("FULL") && *getenv("FULL");
     test_invariants();
+    test_ratios();
+    test_twice();
+    test_frozen();
+    test_episodes();
+    test_after_the_end();
     test_count(0.4, 1);
     test_length(200);
     test_sort(300, full ? 120 : 60, 1);

@@ -244,6 +244,20 @@ static void test_scores(void)
         tiny_batch_free(&one);
     }
 
+    /* What is read is the head on the last row, and no other. */
+    float *head = host_alloc((size_t)c.channels, sizeof *head), *hidden = host_alloc((size_t)(all.N * c.channels), sizeof *hidden), head_bias;
+    score_raw(together, &t.m, &all, false);
+    device_get(head, t.m.params.score, (size_t)c.channels * sizeof *head);
+    device_get(&head_bias, t.m.params.score_bias, sizeof head_bias);
+    device_get(hidden, t.m.hidden, (size_t)(all.N * c.channels) * sizeof *hidden);
+    for (int s = 0; s < 4; s++) {
+        double value = (double)head_bias;
+        for (int k = 0; k < c.channels; k++) value += (double)head[k] * (double)hidden[(all.offsets[s + 1] - 1) * c.channels + k];
+        CHECK(close_to((double)together[s], value, 1e-6, 1e-7));
+    }
+    free(head);
+    free(hidden);
+
     /* It is the last token that is read: another one there changes that score alone. */
     float changed[4];
     int last = all.offsets[2] - 1, kept = all.tokens[last];
@@ -308,6 +322,45 @@ static void test_head(void)
     tiny_close(&t);
 }
 
+/* Mean loss and accuracy of n random pairs of answers of eight tokens. */
+static double random_pairs(struct tiny *t, int n, double *accuracy)
+{
+    enum { PAIRS = 50, LENGTH = 8 };
+    int lengths[2 * PAIRS];
+    float score[2 * PAIRS];
+    double loss = 0;
+    struct ranking_options plain = {0};
+    struct ranking_stats stats = {0};
+    for (int i = 0; i < 2 * PAIRS; i++) lengths[i] = LENGTH;
+    for (int from = 0; from < n; from += PAIRS) {
+        struct batch b = tiny_batch(lengths, 2 * PAIRS, t->m.config.vocab, 100 + (uint64_t)from);
+        score_raw(score, &t->m, &b, false);
+        for (int i = 0; i < PAIRS; i++)
+            loss += ranking_loss(NULL, (double[]){(double)score[2 * i], (double)score[2 * i + 1]}, (double[]){1, 0}, 2, &plain, &stats);
+        tiny_batch_free(&b);
+    }
+    *accuracy = stats.correct / (double)stats.pairs;
+    return loss / n;
+}
+
+/* Before any training a reward model guesses: half of the pairs, at a loss of log 2 with a head of zeros, and not below it. */
+static void test_untrained(void)
+{
+    enum { N = 2000 };
+    struct config c = tiny_config(7, NULL);
+    struct tiny t;
+    double accuracy;
+    tiny_open(&t, &c, &(struct model_use){.max_tokens = 800, .max_sequences = 100}, 3);
+    params_init(&t.m.params, &c, 12);
+    params_pack(&t.m.params, &c);
+    double loss = random_pairs(&t, N, &accuracy);
+    CHECK(loss > log(2) - 0.02 && loss < 1.2 && fabs(accuracy - 0.5) < 3 / sqrt(4.0 * N));
+    fill(t.m.params.score, 0, (size_t)c.channels);
+    params_pack(&t.m.params, &c);
+    CHECK(close_to(random_pairs(&t, N, &accuracy), log(2), 1e-12, 0) && accuracy == 0.5);
+    tiny_close(&t);
+}
+
 int main(void)
 {
     test_shapes();
@@ -316,6 +369,7 @@ int main(void)
     test_split();
     test_scores();
     test_head();
+    test_untrained();
     words_clean();
     return test_end("rm_data");
 }

@@ -144,6 +144,10 @@ static void test_neighbours(void)
     }
     start(&alone, 0);
     sample_run(&t.m, &s, request, alone.result, 0, NULL, NULL);
+    for (int i = 0; i < REQUESTS; i++) request[i].seed++;
+    start(&reversed, REQUESTS);
+    sample_run(&t.m, &s, request, reversed.result, REQUESTS, NULL, NULL);
+    CHECK(!same_outcome(&all, &reversed));                /* another seed, another outcome */
     tiny_close(&t);
 }
 

@@ -29,7 +29,7 @@ static void test_learns(void)
     toy_close(toy);
 }
 
-/* How micro-batches are cut changes nothing beyond rounding: RLHF facts E-5 and E-53. */
+/* How micro-batches are cut changes nothing beyond rounding. */
 static void test_split(void)
 {
     static const int per_micro[] = {1, 2, 3, 6};
@@ -55,7 +55,7 @@ static void test_split(void)
     }
 }
 
-/* Worked example W1: six counted tokens in two rows, as one micro-batch or two. */
+/* Six counted tokens in two rows, as one micro-batch or two. */
 static const double w1[2] = {0.857412464 + 0.334877738, 0.474036182 + 1.386294361 + 0.597048541 + 1.842349582};
 
 static int w1_prepare(void *self, int64_t step, int update, double *count, struct error *e)
@@ -84,6 +84,37 @@ static void test_worked_example(void)
         CHECK(close_to(metric(folder, 1, "loss"), 0.915336478, 0, 1e-8));       /* a mean of means would be 0.8355 */
         free(folder);
     }
+}
+
+/* First moments after one update, (1 - beta1) times the clipped gradient; free() them. */
+static float *clipped_gradient(const char *folder, const char *words, size_t *count)
+{
+    struct toy *toy = toy_open(false, 1);
+    CHECK(live(toy, folder, words) == EXIT_DONE);
+    *count = toy->model.m.count;
+    float *m = host_alloc(*count, sizeof *m);
+    device_get(m, toy->model.m.all, *count * sizeof *m);
+    toy_close(toy);
+    return m;
+}
+
+/* --clip: the norm is held at the limit; a gradient below it keeps its bits. */
+static void test_clip(void)
+{
+    size_t count;
+    float *whole = clipped_gradient("clip0", "--steps 1 --clip 0 --beta1 0.5", &count);
+    double norm = metric("clip0", 1, "grad_norm"), squares = 0;
+    char *below = host_text("--steps 1 --clip %.9g --beta1 0.5", norm / 1.25);
+    char *above = host_text("--steps 1 --clip %.9g --beta1 0.5", norm * 1.001);
+    float *cut = clipped_gradient("clip1", below, &count), *kept = clipped_gradient("clip2", above, &count);
+    for (size_t i = 0; i < count; i++) squares += (double)cut[i] * (double)cut[i];
+    CHECK(norm > 0 && close_to(2 * sqrt(squares), norm / 1.25, 1e-6, 0) && metric("clip1", 1, "grad_norm") == norm);
+    CHECK(memcmp(whole, kept, count * sizeof *whole) == 0);
+    free(whole);
+    free(cut);
+    free(kept);
+    free(below);
+    free(above);
 }
 
 static void test_guards(void)
@@ -200,6 +231,7 @@ int main(void)
     test_learns();
     test_split();
     test_worked_example();
+    test_clip();
     test_guards();
     test_spikes();
     test_model_load();

@@ -1,10 +1,11 @@
 /* tile.c (CPU) - see tile.h.  One template, inlined for every number of rows, so that all sums live in registers.
  * Vectors of b are pinned by an empty asm: gcc 12 otherwise folds the load into every multiply-add, twelve loads
- * instead of one. */
+ * instead of one.  Those of a are taken in turn: it otherwise loads them all first, and with 16 registers spills
+ * sums. */
 #include "common/cpu/tile.h"
 
-/* steps of b to fetch ahead; with few rows the hardware's own fetching does best */
-enum { AHEAD = 64, HARDWARE_ROWS = 4 };
+/* AHEAD: steps of b to fetch ahead; with few rows the hardware's own fetching does best */
+enum { AHEAD = 64, HARDWARE_ROWS = 4, UNROLL = VECTOR_REGISTERS >= 32 ? 4 : 2 };
 
 INLINE void chains(const int rows, const bool columns, float *out, size_t ldo, const float *a, size_t lda,
                    const float *b, int n)
@@ -12,7 +13,7 @@ INLINE void chains(const int rows, const bool columns, float *out, size_t ldo, c
     vf sum[TILE_ROWS][2];
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++) sum[r][0] = sum[r][1] = v_set(0);
-#pragma GCC unroll 4
+#pragma GCC unroll UNROLL
     for (int k = 0; k < n; k++) {
         if (rows > HARDWARE_ROWS)
             for (int line = 0; line < TILE_COLUMNS; line += 16)
@@ -20,7 +21,7 @@ INLINE void chains(const int rows, const bool columns, float *out, size_t ldo, c
         vf b0 = v_pin(v_load(b)), b1 = v_pin(v_load(b + VW));
 #pragma GCC unroll 16
         for (int r = 0; r < rows; r++) {
-            vf x = v_set(columns ? a[r] : a[(size_t)r * lda]);
+            vf x = v_in_turn(v_set(columns ? a[r] : a[(size_t)r * lda]));
             sum[r][0] += x * b0;
             sum[r][1] += x * b1;
         }

@@ -59,6 +59,17 @@ INLINE vf v_pin(vf x)
 #endif
     return x;
 }
+/* The same, made after everything that was so made before: values enter the registers one by one, as they are
+ * needed. */
+INLINE vf v_in_turn(vf x)
+{
+#if defined(__x86_64__)
+    __asm__ volatile("" : "+x"(x));
+#elif defined(__aarch64__)
+    __asm__ volatile("" : "+w"(x));
+#endif
+    return x;
+}
 INLINE vf v_set(float x) { return x - (vf){0}; }
 INLINE vf v_select(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mask & (vi)b)); }
 /* a > b ? a : b and a < b ? a : b: where one is not a number, b. */

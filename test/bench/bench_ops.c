@@ -1,94 +1,46 @@
 /* bench_ops.c - speed of products, attention and the loss head, each as a ratio to what this machine can do in the same
- * run: multiply-adds from registers, bytes from memory, and OpenBLAS where it is installed.  Medians of a few runs; on
- * a shared machine ratios mean something, seconds do not.     bench_ops [threads] */
-#include "common/device.h"
+ * run: multiply-adds from registers, bytes from memory, and the products of OpenBLAS, BLIS and oneDNN where these are
+ * installed.     bench_ops [threads] */
 #include "common/ops.h"
-#include "common/threads.h"
+#include "test/bench/bench.h"
 
 #include <dlfcn.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
-enum { RUNS = 9, LEAST_RUNS = 3 };
-static const double budget = 0.4;           /* seconds for one line, unless LEAST_RUNS take longer */
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-/* Median seconds of a run, after one that warms up. */
-static double seconds_of(void (*run)(void *context), void *context)
-{
-    double time[RUNS], begin = seconds_now();
-    int n = 0;
-    run(context);
-    while (n < RUNS && (n < LEAST_RUNS || seconds_now() - begin < budget)) {
-        double start = seconds_now();
-        run(context);
-        time[n++] = seconds_now() - start;
-    }
-    qsort(time, (size_t)n, sizeof *time, by_value);
-    return time[n / 2];
-}
-
-static float *numbers(size_t n)
-{
-    float *p = device_alloc(n * sizeof *p);
-    uint32_t state = 1;
-    for (size_t i = 0; i < n; i++) {
-        state = state * 1664525 + 1013904223;
-        p[i] = (float)(state >> 8) * 0x1p-23f - 1;
-    }
-    return p;
-}
-
-/* ---- memory ---- */
-
-enum { PIECES = 64 };
-struct stream { float *a, *b, *c; size_t n; bool triad; float sum[PIECES]; };
-
-static void stream_task(void *context, int i, int thread)
-{
-    struct stream *s = context;
-    size_t from = s->n / PIECES * (size_t)i, to = from + s->n / PIECES;
-    (void)thread;
-    if (s->triad) {
-        for (size_t k = from; k < to; k++) s->a[k] = s->b[k] + 3 * s->c[k];
-        return;
-    }
-    float sum[64] = {0};
-    for (size_t k = from; k < to; k += 64)
-        for (int j = 0; j < 64; j++) sum[j] += s->a[k + (size_t)j];
-    for (int j = 1; j < 64; j++) sum[0] += sum[j];
-    s->sum[i] = sum[0];
-}
-
-static void stream_run(void *context) { threads_for(PIECES, stream_task, context); }
-
-/* Bytes a second: reading one array, or a = b + 3 c with 12 bytes counted an element. */
-static double bandwidth(bool triad)
-{
-    struct stream s = {.n = (size_t)24 << 20, .triad = triad};
-    s.a = numbers(s.n), s.b = numbers(s.n), s.c = numbers(s.n);
-    double seconds = seconds_of(stream_run, &s);
-    device_free(s.a, s.n * 4), device_free(s.b, s.n * 4), device_free(s.c, s.n * 4);
-    return (triad ? 12 : 4) * (double)s.n / seconds;
-}
+static const double budget = 0.4;           /* seconds for one line, unless the fewest runs take longer */
 
 /* ---- products ---- */
 
-typedef void sgemm(int order, int transpose_a, int transpose_b, int m, int n, int k, float alpha, const float *a,
-                   int lda, const float *b, int ldb, float beta, float *c, int ldc);
+/* c (M,N) = beta c + op(a) op(b), row after row, op: as it lies or transposed */
+enum { OPENBLAS, BLIS, ONEDNN, LIBRARIES };
+static const char *const library_name[] = {"OpenBLAS", "BLIS", "oneDNN"};
+static void *library_sgemm[LIBRARIES];      /* NULL: not installed */
+
+typedef void cblas_sgemm(int order, int transpose_a, int transpose_b, int m, int n, int k, float alpha, const float *a, int lda,
+                         const float *b, int ldb, float beta, float *c, int ldc);
+typedef int dnnl_sgemm(char transpose_a, char transpose_b, int64_t m, int64_t n, int64_t k, float alpha, const float *a, int64_t lda,
+                       const float *b, int64_t ldb, float beta, float *c, int64_t ldc);
 enum { ROW_MAJOR = 101, PLAIN = 111, TRANSPOSED = 112 };
+
+static void open_libraries(void)
+{
+    static const char *const file[] = {"libopenblas.so.0", "libblis.so.4", "libdnnl.so.2"};
+    char threads[16];
+    snprintf(threads, sizeof threads, "%d", threads_count());
+    setenv("OMP_NUM_THREADS", threads, 1), setenv("OPENBLAS_NUM_THREADS", threads, 1), setenv("BLIS_NUM_THREADS", threads, 1);
+    setenv("OMP_WAIT_POLICY", "passive", 1);        /* none of them spins into the next measurement */
+    for (int l = 0; l < LIBRARIES; l++) {
+        void *library = dlopen(file[l], RTLD_NOW | RTLD_LOCAL);
+        library_sgemm[l] = library ? dlsym(library, l == ONEDNN ? "dnnl_sgemm" : "cblas_sgemm") : NULL;
+        if (!library_sgemm[l]) printf("%s (%s) is not installed: no comparison with it\n", library_name[l], file[l]);
+    }
+}
 
 struct product {
     enum { FORWARD, INPUT, WEIGHT } kind;
     int N, out, in;
     float *x, *w, *packed, *y, *dw;
-    sgemm *blas;
+    int library;
 };
 
 static void product_run(void *context)
@@ -99,34 +51,35 @@ static void product_run(void *context)
     else matmul_backward_weight(p->dw, NULL, p->y, p->x, p->N, p->out, p->in);
 }
 
-static void blas_run(void *context)
+static void sgemm(int library, bool transpose_a, bool transpose_b, int m, int n, int k, const float *a, int lda, const float *b,
+                  int ldb, float beta, float *c)
+{
+    if (library == ONEDNN)
+        ((dnnl_sgemm *)library_sgemm[library])(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', m, n, k, 1, a, lda, b, ldb, beta, c, n);
+    else
+        ((cblas_sgemm *)library_sgemm[library])(ROW_MAJOR, transpose_a ? TRANSPOSED : PLAIN, transpose_b ? TRANSPOSED : PLAIN, m, n, k,
+                                                1, a, lda, b, ldb, beta, c, n);
+}
+
+static void library_run(void *context)
 {
     struct product *p = context;
     int N = p->N, O = p->out, I = p->in;
-    if (p->kind == FORWARD) p->blas(ROW_MAJOR, PLAIN, TRANSPOSED, N, O, I, 1, p->x, I, p->w, I, 0, p->y, O);
-    else if (p->kind == INPUT) p->blas(ROW_MAJOR, PLAIN, PLAIN, N, I, O, 1, p->y, O, p->w, I, 0, p->x, I);
-    else p->blas(ROW_MAJOR, TRANSPOSED, PLAIN, O, I, N, 1, p->y, O, p->x, I, 1, p->dw, I);
-}
-
-static sgemm *open_blas(void)
-{
-    void *library = dlopen("libopenblas.so.0", RTLD_NOW);
-    if (!library) return NULL;
-    void (*set_threads)(int) = (void (*)(int))dlsym(library, "openblas_set_num_threads");
-    if (set_threads) set_threads(threads_count());
-    return (sgemm *)dlsym(library, "cblas_sgemm");
+    if (p->kind == FORWARD) sgemm(p->library, false, true, N, O, I, p->x, I, p->w, I, 0, p->y);
+    else if (p->kind == INPUT) sgemm(p->library, false, false, N, I, O, p->y, O, p->w, I, 0, p->x);
+    else sgemm(p->library, true, false, O, I, N, p->y, O, p->x, I, 1, p->dw);
 }
 
 /* out, in: GPT-2 124M */
 static const int shapes[][2] = {{2304, 768}, {768, 768}, {3072, 768}, {768, 3072}, {50257, 768}};
 enum { SHAPES = sizeof shapes / sizeof shapes[0] };
 
-static struct product product_open(int N, int out, int in, sgemm *blas)
+static struct product product_open(int N, int out, int in)
 {
     size_t n = (size_t)N, o = (size_t)out, i = (size_t)in;
-    struct product p = {FORWARD, N, out, in, numbers(n * i), numbers(o * i),
-                        device_alloc(matmul_packed_elements(out, in) * 4),
-                        numbers(n * o), numbers(o * i), blas};
+    struct product p = {.N = N, .out = out, .in = in, .x = bench_numbers(n * i), .w = bench_numbers(o * i),
+                        .packed = device_alloc(matmul_packed_elements(out, in) * 4),
+                        .y = bench_numbers(n * o), .dw = bench_numbers(o * i)};
     matmul_pack(p.packed, p.w, out, in);
     return p;
 }
@@ -139,75 +92,89 @@ static void product_close(struct product *p)
     device_free(p->packed, matmul_packed_elements(p->out, p->in) * 4);
 }
 
-/* Ours and, turn by turn, OpenBLAS's seconds.  Its threads go on spinning for a while: wait until they sleep. */
-static double compare(struct product *p, double *blas)
-{
-    double ours = seconds_of(product_run, p);
-    *blas = p->blas ? seconds_of(blas_run, p) : 0;
-    if (p->blas) usleep(60000);
-    return ours;
-}
+/* seconds[0]: ours, seconds[1 + l]: library l's, 0 where it is not installed */
+enum { OURS, THEIRS, RIVALS = THEIRS + LIBRARIES };
 
-static void print_blas(double ours, double blas)
+/* Prints how many times faster than each library ours is. */
+static void print_rivals(const double *seconds)
 {
-    if (blas > 0) printf("   %.2f x OpenBLAS", blas / ours);
+    for (int l = 0; l < LIBRARIES; l++)
+        if (seconds[THEIRS + l] > 0) printf("   %.2f x %s", seconds[THEIRS + l] / seconds[OURS], library_name[l]);
     printf("\n");
 }
 
-static void bench_training(double peak, sgemm *blas)
+static void result_rivals(const char *what, const double *seconds)
+{
+    double best = 0;
+    for (int l = 0; l < LIBRARIES; l++)
+        if (seconds[THEIRS + l] > 0 && (best == 0 || seconds[THEIRS + l] < best)) best = seconds[THEIRS + l];
+    if (best > 0) bench_result(what, best / seconds[OURS], "of the best library", 1);
+}
+
+static void bench_training(double peak)
 {
     static const char *const name[] = {"forward", "dx", "dweight"};
     printf("\nproducts in training (GF; share of the multiply-add peak)\n");
     for (int N = 256; N <= 1024; N *= 4)
         for (int kind = 0; kind < 3; kind++) {
-            double ours = 0, theirs = 0, flops = 0;
+            double total[RIVALS] = {0}, flops = 0;
             for (int s = 0; s < SHAPES; s++) {
-                struct product p = product_open(s == SHAPES - 1 ? N / 2 : N, shapes[s][0], shapes[s][1], blas);
-                double other, work = 2.0 * p.N * p.out * p.in;
+                struct product p = product_open(s == SHAPES - 1 ? N / 2 : N, shapes[s][0], shapes[s][1]);
+                double seconds[RIVALS] = {0}, work = 2.0 * p.N * p.out * p.in;
                 p.kind = kind;
-                double seconds = compare(&p, &other);
+                seconds[OURS] = bench_seconds(product_run, &p, budget);
+                for (p.library = 0; p.library < LIBRARIES; p.library++)
+                    if (library_sgemm[p.library]) seconds[THEIRS + p.library] = bench_seconds(library_run, &p, budget), usleep(60000);
                 printf("  %-8s N %4d %5d -> %5d: %6.1f GF %3.0f %%", name[kind], p.N, p.in, p.out,
-                       1e-9 * work / seconds, 100 * work / seconds / peak);
-                print_blas(seconds, other);
-                ours += seconds, theirs += other, flops += work;
+                       1e-9 * work / seconds[OURS], 100 * work / seconds[OURS] / peak);
+                print_rivals(seconds);
+                for (int r = 0; r < RIVALS; r++) total[r] += seconds[r];
+                flops += work;
                 product_close(&p);
             }
-            printf("  %-8s N %4d together     : %6.1f GF %3.0f %%", name[kind], N, 1e-9 * flops / ours,
-                   100 * flops / ours / peak);
-            print_blas(ours, theirs);
+            printf("  %-8s N %4d together     : %6.1f GF %3.0f %%", name[kind], N, 1e-9 * flops / total[OURS],
+                   100 * flops / total[OURS] / peak);
+            print_rivals(total);
+            char what[64];
+            snprintf(what, sizeof what, "product %s, %d rows", name[kind], N);
+            result_rivals(what, total);
         }
 }
 
 /* All matrices of the model one after another, as decoding reads them: 500 MB, far more than the caches. */
-struct decode { struct product p[12 * 4 + 1]; bool blas; };
+struct decode { struct product p[12 * 4 + 1]; int library; };       /* library -1: ours */
 
 static void decode_run(void *context)
 {
     struct decode *d = context;
-    for (int i = 0; i < 12 * 4 + 1; i++) (d->blas ? blas_run : product_run)(&d->p[i]);
+    for (int i = 0; i < 12 * 4 + 1; i++) {
+        d->p[i].library = d->library;
+        (d->library < 0 ? product_run : library_run)(&d->p[i]);
+    }
 }
 
-static void bench_decode(double peak, double read, sgemm *blas)
+static void bench_decode(double peak, double read)
 {
     static const int rows[] = {1, 4, 8, 16, 32, 64};
     struct decode d;
     printf("\nproducts in decoding, all matrices of GPT-2 124M (weights read a second; share of the nearer limit)\n");
     for (int i = 0; i < 12 * 4 + 1; i++) {
         const int *shape = shapes[i < 48 ? i % 4 : 4];
-        d.p[i] = product_open(64, shape[0], shape[1], blas);
+        d.p[i] = product_open(64, shape[0], shape[1]);
     }
     for (int r = 0; r < 6; r++) {
-        double weights = 0;
+        double weights = 0, seconds[RIVALS] = {0};
         for (int i = 0; i < 12 * 4 + 1; i++) d.p[i].N = rows[r], weights += (double)d.p[i].out * d.p[i].in;
-        d.blas = false;
-        double seconds = seconds_of(decode_run, &d), other = 0;
-        d.blas = true;
-        if (blas) other = seconds_of(decode_run, &d), usleep(60000);
+        for (d.library = -1; d.library < LIBRARIES; d.library++)
+            if (d.library < 0 || library_sgemm[d.library]) {
+                seconds[THEIRS + d.library] = bench_seconds(decode_run, &d, budget);
+                if (d.library >= 0) usleep(60000);
+            }
         double bytes = 4 * weights / read, work = 2 * weights * rows[r] / peak;
-        printf("  %2d rows: %5.1f GB/s %6.1f GF %4.0f rows/s, %3.0f %% of %s", rows[r], 4e-9 * weights / seconds,
-               2e-9 * weights * rows[r] / seconds, rows[r] / seconds, 100 * (bytes > work ? bytes : work) / seconds,
-               bytes > work ? "bandwidth" : "peak");
-        print_blas(seconds, other);
+        printf("  %2d rows: %5.1f GB/s %6.1f GF %4.0f rows/s, %3.0f %% of %s", rows[r], 4e-9 * weights / seconds[OURS],
+               2e-9 * weights * rows[r] / seconds[OURS], rows[r] / seconds[OURS],
+               100 * (bytes > work ? bytes : work) / seconds[OURS], bytes > work ? "bandwidth" : "peak");
+        print_rivals(seconds);
     }
     for (int i = 0; i < 12 * 4 + 1; i++) {
         d.p[i].N = 64;
@@ -221,11 +188,11 @@ static void pack_run(void *context)
     matmul_pack(p->packed, p->w, p->out, p->in);
 }
 
-static void bench_pack(double triad)
+static void bench_pack(double copy)
 {
-    struct product p = product_open(1, 50257, 768, NULL);
-    double rate = 8.0 * p.out * p.in / seconds_of(pack_run, &p);
-    printf("\npacking 50257 x 768: %.1f GB/s, %.0f %% of triad\n", 1e-9 * rate, 100 * rate / triad);
+    struct product p = product_open(1, 50257, 768);
+    double rate = 8.0 * p.out * p.in / bench_seconds(pack_run, &p, budget);
+    printf("\npacking 50257 x 768: %.1f GB/s, %.0f %% of copying past the caches\n", 1e-9 * rate, 100 * rate / copy);
     product_close(&p);
 }
 
@@ -245,14 +212,14 @@ static void attention_line(int T, int S, int H, int G, int D, double peak)
 {
     size_t N = (size_t)T * (size_t)S, wide = N * (size_t)(H + 2 * G) * D, narrow = N * (size_t)H * D;
     size_t work = attention_backward_work((int)N, H, G, D);
-    struct attention a = {numbers(narrow), numbers(N * H), numbers(wide), numbers(narrow), numbers(wide), numbers(work),
+    struct attention a = {bench_numbers(narrow), bench_numbers(N * H), bench_numbers(wide), bench_numbers(narrow), bench_numbers(wide), bench_numbers(work),
                           host_alloc((size_t)S + 1, sizeof(int)), S, (int)N, H, G, D, false};
     for (int s = 0; s <= S; s++) a.offsets[s] = s * T;
     /* two products over the pairs that are not masked */
     double flops = 4.0 * D * H * S * ((double)T * (T + 1) / 2);
-    double forward = seconds_of(attention_run, &a);
+    double forward = bench_seconds(attention_run, &a, budget);
     a.backward = true;
-    double backward = seconds_of(attention_run, &a);
+    double backward = bench_seconds(attention_run, &a, budget);
     printf("  %4d x T %4d, %2d/%2d heads x %3d: forward %6.1f GF %3.0f %%   ", S, T, H, G, D, 1e-9 * flops / forward,
            100 * flops / forward / peak);
     printf("backward %6.1f GF %3.0f %%, %.2f x forward\n", 2.5e-9 * flops / backward,
@@ -288,11 +255,11 @@ static void bench_loss(double peak)
 {
     int n = 1024, C = 768, V = 50257;
     size_t work = token_loss_work(n, C, V), matrix = (size_t)V * C, rows = (size_t)n * C;
-    struct loss t = {numbers((size_t)n), numbers(rows), numbers(matrix), numbers(rows), numbers(matrix),
-                     device_alloc(matmul_packed_elements(V, C) * 4), numbers(work), host_alloc((size_t)n, sizeof(int)),
+    struct loss t = {bench_numbers((size_t)n), bench_numbers(rows), bench_numbers(matrix), bench_numbers(rows), bench_numbers(matrix),
+                     device_alloc(matmul_packed_elements(V, C) * 4), bench_numbers(work), host_alloc((size_t)n, sizeof(int)),
                          n, C, V};
     matmul_pack(t.packed, t.weight, V, C);
-    double flops = 6.0 * n * C * V, seconds = seconds_of(loss_run, &t);
+    double flops = 6.0 * n * C * V, seconds = bench_seconds(loss_run, &t, budget);
     printf("\nloss head, %d rows of %d: %.1f GF, %.0f %% of peak\n", n, V, 1e-9 * flops / seconds,
            100 * flops / seconds / peak);
     device_free(t.logprobs, (size_t)n * 4), device_free(t.dh, rows * 4), device_free(t.dweight, matrix * 4);
@@ -311,16 +278,14 @@ int main(int argc, char **argv)
     ops_open(&memory);
     if (memory_open(&memory, &error)) quit_error(&error);
     ops_open(&memory);
-    double peak = device_peak_flops(), read = bandwidth(false), triad = bandwidth(true);
-    printf("%s: multiply-adds %.1f GF (one thread %.1f), read %.1f GB/s, triad %.1f GB/s\n", device_name(), 1e-9 * peak,
-           1e-9 * peak_one, 1e-9 * read, 1e-9 * triad);
-    sgemm *blas = open_blas();
-    if (!blas) printf("OpenBLAS is not installed: no comparison with it\n");
-    bench_training(peak, blas);
-    bench_decode(peak, read, blas);
-    bench_pack(triad);
-    bench_attention(peak);
-    bench_loss(peak);
+    struct bench_limits limits = bench_limits();
+    printf("one thread: multiply-adds %.1f GF\n", 1e-9 * peak_one);
+    open_libraries();
+    bench_training(limits.peak);
+    bench_decode(limits.peak, limits.rate[BENCH_READ]);
+    bench_pack(limits.rate[BENCH_COPY]);
+    bench_attention(limits.peak);
+    bench_loss(limits.peak);
     memory_close(&memory);
     threads_stop();
     return 0;
