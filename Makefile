@@ -1,6 +1,7 @@
 # make             build the programs into bin/ (make packages first where zlib, PCRE2 or jansson are missing)
-# make demo        install what is missing, build, and raise a small model through all four stages (about ten minutes)
-# make test        the default tests (under ten minutes);  make test-full: all of them;  make SAN=1 test: under ASan + UBSan
+# make demo        install what is missing, build, and raise a small model through all four stages (minutes)
+# make test        the default tests (under ten minutes);  make test-full: all of them
+# make SAN=1 test  under AddressSanitizer and UBSan;  SAN=tsan: ThreadSanitizer
 # make bench       speed of every part as a ratio to the machine's limits, measured in the same run
 # make fuzz        every fuzz target for FUZZ_SECONDS (60) each (needs clang)
 # make install     PREFIX=/usr/local: programs with the prefix quartet-, so that none shadows rm
@@ -18,16 +19,18 @@ FUZZ_SECONDS ?= 60
 BUILD  := build/cpu$(if $(SAN),-$(if $(filter tsan,$(SAN)),tsan,asan))
 BIN    := $(if $(SAN),$(BUILD)/bin,bin)
 
-WARN   := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wno-missing-field-initializers -Werror
+WARN   := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
+          -Wno-missing-field-initializers -Werror
 CFLAGS ?= -O3 -g
 ALL_CFLAGS = -std=gnu11 $(CFLAGS) $(if $(ARCH),-march=$(ARCH)) -ffp-contract=fast -fno-math-errno -fno-trapping-math \
              $(WARN) -I. -MMD -MP -pthread
 LDLIBS := -ljansson -lpcre2-8 -lz -lm -pthread
-ifneq ($(SAN),)
-ALL_CFLAGS += -O1 -fno-omit-frame-pointer -fsanitize=$(if $(filter tsan,$(SAN)),thread,address$(comma)undefined -fno-sanitize-recover=all)
-ALL_LDFLAGS += -fsanitize=$(if $(filter tsan,$(SAN)),thread,address$(comma)undefined)
-endif
 comma  := ,
+ifneq ($(SAN),)
+SANITIZE := -fsanitize=$(if $(filter tsan,$(SAN)),thread,address$(comma)undefined)
+ALL_CFLAGS += -O1 -fno-omit-frame-pointer $(SANITIZE) $(if $(filter tsan,$(SAN)),,-fno-sanitize-recover=all)
+ALL_LDFLAGS += $(SANITIZE)
+endif
 SAY    := $(if $(V)$(findstring s,$(firstword -$(MAKEFLAGS))),@:,@echo)      # V=1 shows the whole commands instead
 QUIET  := $(if $(V),,@)
 

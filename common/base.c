@@ -8,18 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 #include <zlib.h>
 
 static const char *name_of_program = "quartet";
-
-void program_name_set(const char *name)
-{
-    const char *slash = strrchr(name, '/');
-    name_of_program = slash ? slash + 1 : name;
-}
 
 const char *program_name(void) { return name_of_program; }
 
@@ -36,11 +29,11 @@ static void close_output(void)
 
 void program_begin(const char *name)
 {
-    program_name_set(name);
+    name_of_program = name;
     input_closed = fcntl(STDIN_FILENO, F_GETFD) < 0;
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
         if (fcntl(fd, F_GETFD) >= 0) continue;
-        int got = open("/dev/null", fd == STDOUT_FILENO ? O_RDONLY : O_RDWR);      /* writing to stdout stays an error */
+        int got = open("/dev/null", fd == STDOUT_FILENO ? O_RDONLY : O_RDWR);   /* writing to stdout stays an error */
         if (got >= 0 && got != fd) close(got);
     }
     if (atexit(close_output) != 0) die("no room for a function at exit");
@@ -240,24 +233,23 @@ char *text_escape(char *out, size_t size, const char *text, size_t length)
     return out;
 }
 
+/* x in the largest unit that leaves at least 1, with three digits; whole in the first one. */
+static char *scaled(char out[16], double x, double step, const char *const unit[6])
+{
+    int u = 0;
+    while (x >= step - 0.5 && u < 5) { x /= step; u++; }
+    snprintf(out, 16, "%.*f%s", u == 0 ? 0 : x < 9.995 ? 2 : x < 99.95 ? 1 : 0, x, unit[u]);
+    return out;
+}
+
 char *text_count(char out[16], double count)
 {
-    static const char unit[] = {0, 'k', 'M', 'G', 'T', 'P'};
-    int u = 0;
-    while (count >= 999.5 && u < 5) { count /= 1000; u++; }
-    if (u == 0) snprintf(out, 16, "%.0f", count);
-    else snprintf(out, 16, count < 9.995 ? "%.2f%c" : count < 99.95 ? "%.1f%c" : "%.0f%c", count, unit[u]);
-    return out;
+    return scaled(out, count, 1000, (const char *const[]){"", "k", "M", "G", "T", "P"});
 }
 
 char *text_bytes(char out[16], double bytes)
 {
-    static const char *unit[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
-    int u = 0;
-    while (bytes >= 1023.5 && u < 5) { bytes /= 1024; u++; }
-    if (u == 0) snprintf(out, 16, "%.0f B", bytes);
-    else snprintf(out, 16, bytes < 9.995 ? "%.2f %s" : bytes < 99.95 ? "%.1f %s" : "%.0f %s", bytes, unit[u]);
-    return out;
+    return scaled(out, bytes, 1024, (const char *const[]){" B", " KiB", " MiB", " GiB", " TiB", " PiB"});
 }
 
 char *text_duration(char out[16], double seconds)

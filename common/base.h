@@ -34,26 +34,24 @@ struct error {
 /* Fills *error (may be NULL) and returns -1, so that `return fail(error, EXIT_DATA, "...")` is the usual way out. */
 int fail(struct error *error, int exit_code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-/* Puts "prefix: " in front of the text of *error and returns -1. */
+/* Puts "prefix: " in front of the text of *error (may be NULL), keeps its exit code and returns -1. */
 int fail_in(struct error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Prints "program: sentence" to stderr and exits with exit_code. */
+/* Prints "program: sentence" to stderr and exits with exit_code; quit_error with what *error says. */
 _Noreturn void quit(int exit_code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 _Noreturn void quit_error(const struct error *error);
 
 /* quit(EXIT_INTERNAL, ...): for what only a bug of ours, memory or the device can break. */
 _Noreturn void die(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* The name that starts every message on stderr; set once by main (default "quartet"). */
-void program_name_set(const char *name);
-const char *program_name(void);
-
-/* First in every main, with the program's name.  Standard streams that are closed get a placeholder, so that no file opened
- * later takes their numbers and is written to by messages; output that cannot be written is said at exit, with EXIT_IO. */
+/* First in every main, with the name that starts every message on stderr (default "quartet").
+ * Standard streams that are closed get a placeholder, so that no file opened later takes their numbers and is written
+ * to by messages; output that cannot be written is said at exit, with EXIT_IO. */
 void program_begin(const char *name);
+const char *program_name(void);
 bool program_input_closed(void);        /* stdin was closed at program_begin */
 
-/* *result = a * b, a + b.  Return true, or false with *result untouched if it does not fit. */
+/* *result = a * b, or a + b.  Return true, or false with *result untouched if it does not fit. */
 bool size_mul(uint64_t *result, uint64_t a, uint64_t b);
 bool size_add(uint64_t *result, uint64_t a, uint64_t b);
 
@@ -62,13 +60,14 @@ void *host_alloc(size_t count, size_t size);
 void *host_grow(void *old, size_t count, size_t size);          /* realloc; new bytes are not zeroed */
 char *host_text(const char *format, ...) __attribute__((format(printf, 1, 2)));   /* a formatted string to free() */
 
-/* A growing byte string.  Starts as {0}; always followed by a NUL that is not counted.  bytes_free leaves {0}. */
+/* A growing byte string.  Starts as {0}; add and text append, and a NUL that is not counted follows.  bytes_free leaves
+ * {0}. */
 struct bytes { char *data; size_t size, capacity; };
 void bytes_add(struct bytes *b, const void *data, size_t size);
 void bytes_text(struct bytes *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void bytes_free(struct bytes *b);
 
-/* CRC-32 (zlib's polynomial) continued from `start`, 0 at first; any size. */
+/* CRC-32 (zlib's polynomial) of `size` bytes, continued from `start`, which is 0 for the first ones. */
 uint32_t crc32_of(uint32_t start, const void *data, size_t size);
 
 /* Writes `text` for a terminal into out (always NUL-terminated, at most size bytes): control bytes, ESC, DEL, bidi
@@ -96,7 +95,8 @@ void random_bytes(void *out, size_t n);
 int file_read(struct bytes *out, const char *path, size_t limit, struct error *error);
 
 /* Writes `path` so that a reader sees the old or the new content whole, also after power loss: temporary file in the
- * same folder, fsync, rename, fsync of the folder.  Returns 0 or -1 (EXIT_IO). */
+ * same folder, fsync, rename, fsync of the folder.  Returns 0, or -1 (EXIT_IO) with the old content in place (or the
+ * new, when only the folder's fsync failed). */
 int file_replace(const char *path, const void *data, size_t size, struct error *error);
 
 static inline int int_min(int a, int b) { return a < b ? a : b; }

@@ -1,8 +1,8 @@
 /* chat.c - the templates: which ids stand around each message.
  *
  * A template is two small functions of a role, what comes before the content and what comes after it.  Everything
- * is placed as ids; text between control tokens is encoded on its own, so that nothing a user writes can merge with, or turn
- * into, a control token, and so that a prompt's ids are an exact prefix of the ids of prompt and answer. */
+ * is placed as ids; text between control tokens is encoded on its own, so that nothing a user writes can merge with, or
+ * turn into, a control token, and so that a prompt's ids are an exact prefix of the ids of prompt and answer. */
 #include "common/chat.h"
 #include "format/kv.h"
 
@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The special tokens of each template, in the order of struct chat's control[]; first the one that begins a text, or "". */
+/* The special tokens of each template, in the order of struct chat's control[]; the first begins a text, "": none. */
 enum { BOS, END, CONTROL };
 static const struct { const char *name; const char *token[CONTROL + 4]; } list[] = {
     [TEMPLATE_QUARTET] = {"quartet", {"<|endoftext|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"}},

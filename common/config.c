@@ -1,9 +1,8 @@
-/* config.c - one table of settings: writing, reading and checking a configuration walk the same rows, so that a new setting
- * is one row here and one field in config.h. */
+/* config.c - one table of settings: writing, reading and checking a configuration walk the same rows, so that a new
+ * setting is one row here and one field in config.h. */
 #include "common/config.h"
 #include "format/kv.h"
 
-#include <math.h>
 #include <string.h>
 
 enum kind { COUNT, REAL, YES_NO, WORD };
@@ -69,8 +68,8 @@ int config_preset(struct config *c, const char *name, struct error *error)
     struct config gpt2 = {
         .family = "gpt2", .layers = 12, .channels = 768, .heads = 12, .kv_heads = 12, .head_dim = 64, .ffn = 3072,
         .vocab = 50257, .context = 1024, .position = POSITION_LEARNED, .rope_theta = 10000, .rope_fraction = 1,
-        .norm = NORM_LAYERNORM, .norm_eps = 1e-5, .activation = ACTIVATION_GELU_TANH, .qkv_bias = true, .out_bias = true,
-        .mlp_bias = true, .norm_bias = true, .tied = true, .init_std = 0.02, .score_std = 1};
+        .norm = NORM_LAYERNORM, .norm_eps = 1e-5, .activation = ACTIVATION_GELU_TANH, .qkv_bias = true,
+        .out_bias = true, .mlp_bias = true, .norm_bias = true, .tied = true, .init_std = 0.02, .score_std = 1};
     struct config llama = gpt2;
     memcpy(llama.family, "llama", sizeof "llama");
     llama.position = POSITION_ROPE;
@@ -137,7 +136,8 @@ static int read_setting(struct config *c, const struct setting *s, const struct 
     if (got < 0) return fail(error, EXIT_DATA, "CONF: the key %s has another type than expected [C1]", s->key);
     if (s->kind == COUNT) {
         if (count > (uint64_t)s->max || count < (uint64_t)s->min)
-            return fail(error, EXIT_DATA, "CONF: %s is %llu (expected %.0f to %.0f) [C1]", s->key, (unsigned long long)count, s->min, s->max);
+            return fail(error, EXIT_DATA, "CONF: %s is %llu (expected %.0f to %.0f) [C1]", s->key,
+                        (unsigned long long)count, s->min, s->max);
         *(int *)field = (int)count;
     }
     if (s->kind == WORD) {
@@ -154,7 +154,8 @@ int config_read(struct config *c, const struct kv *kv, struct error *error)
 {
     struct config new = {0};
     const char *family;
-    if (kv_get_text(kv, "arch", &family) != 1) return fail(error, EXIT_DATA, "CONF: the key arch is missing or not a text [C1]");
+    if (kv_get_text(kv, "arch", &family) != 1)
+        return fail(error, EXIT_DATA, "CONF: the key arch is missing or not a text [C1]");
     snprintf(new.family, sizeof new.family, "%s", family);
     for (int i = 0; i < SETTINGS; i++)
         if (read_setting(&new, &setting[i], kv, error) != 0) return -1;
@@ -162,8 +163,9 @@ int config_read(struct config *c, const struct kv *kv, struct error *error)
         const char *key = kv->entry[k].key;
         bool known = strcmp(key, "arch") == 0 || strncmp(key, "x.", 2) == 0;
         for (int i = 0; i < SETTINGS && !known; i++) known = strcmp(key, setting[i].key) == 0;
-        if (!known) return fail(error, EXIT_DATA, "CONF: unknown key '%s', which may change what the model computes; a newer version "
-                                "is needed to run it [C1]", key);
+        if (!known)
+            return fail(error, EXIT_DATA, "CONF: unknown key '%s', which may change what the model computes; a newer "
+                        "version is needed to run it [C1]", key);
     }
     if (config_check(&new, error) != 0) {
         error->exit_code = EXIT_DATA;
@@ -202,7 +204,8 @@ uint64_t config_parameters(const struct config *c)
 
 double config_train_flops(const struct config *c, double T)
 {
-    /* causal attention: scores and values, 2 products of D over on average (T+1)/2 keys, 2 flop each, forward once and backward twice */
+    /* causal attention: scores and values, 2 products of D over on average (T+1)/2 keys, 2 flop each, forward once
+     * and backward twice */
     double attention = 3 * 2 * 2 * (double)c->layers * c->heads * c->head_dim * (T + 1) / 2;
     return 6 * (double)config_matmul_parameters(c) + attention;
 }
@@ -213,8 +216,8 @@ char *config_line(char *out, size_t size, const struct config *c)
     static const char *const activation[] = {"gelu", "gelu_tanh", "relu", "swiglu"};
     char heads[24];
     snprintf(heads, sizeof heads, c->heads == c->kv_heads ? "%d" : "%d/%d", c->heads, c->kv_heads);
-    snprintf(out, size, "%s L%d C%d H%s D%d F%d V%d T%d %s %s %s%s%s", c->family, c->layers, c->channels, heads, c->head_dim,
-             c->ffn, c->vocab, c->context, position[c->position], norm[c->norm], activation[c->activation],
+    snprintf(out, size, "%s L%d C%d H%s D%d F%d V%d T%d %s %s %s%s%s", c->family, c->layers, c->channels, heads,
+             c->head_dim, c->ffn, c->vocab, c->context, position[c->position], norm[c->norm], activation[c->activation],
              c->head == HEAD_SCALAR ? " scalar" : c->tied ? " tied" : "", c->parallel ? " parallel" : "");
     return out;
 }

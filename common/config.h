@@ -15,11 +15,11 @@ enum head { HEAD_VOCABULARY, HEAD_SCALAR };
 
 struct config {
     char family[24];          /* preset it came from; informational */
-    int layers, channels, heads, kv_heads, head_dim, ffn, vocab, context;     /* L, C, H, G, D, F, V, longest sequence */
+    int layers, channels, heads, kv_heads, head_dim, ffn, vocab, context;      /* L, C, H, G, D, F, V, most positions */
     enum position position;
     enum rope_layout rope_layout;
     double rope_theta;
-    double rope_fraction;     /* share of the D channels of a head that are rotated, from the first; R = 2*floor(D*fraction/2) */
+    double rope_fraction;     /* share of a head's channels that is rotated, the first R = 2 floor(D fraction / 2) */
     enum norm norm;
     double norm_eps;
     enum activation activation;
@@ -31,28 +31,32 @@ struct config {
     bool tied;                /* output matrix = token embedding */
     enum head head;           /* scalar: one number a position (reward model, critic), weights (C) and a bias */
     double init_std;
-    double score_mean, score_std;    /* scalar head: reward = (raw - score_mean) / score_std; 0 and 1 until normalised */
+    double score_mean, score_std;      /* scalar head: reward = (raw - mean) / std; 0 and 1 until normalised */
 };
 
-/* Fills *c with a preset's settings and default sizes.  Returns 0, or -1 (EXIT_USAGE) naming the known presets. */
+/* Fills *c with a preset's settings and default sizes.  Returns 0, or -1 (EXIT_USAGE, *c untouched) naming the
+ * known ones. */
 int config_preset(struct config *c, const char *name, struct error *error);
 
 /* Checks ranges and combinations (heads divide, head_dim even for rope, ...).  Returns 0 or -1 (EXIT_USAGE). */
 int config_check(const struct config *c, struct error *error);
 
 /* To and from section CONF of a checkpoint.  config_read refuses unknown keys that do not start with "x." and wrong
- * types or ranges: 0, or -1 with *c untouched. */
+ * types or ranges: 0, or -1 (EXIT_DATA) with *c untouched. */
 void config_write(const struct config *c, struct kv *kv);
 int config_read(struct config *c, const struct kv *kv, struct error *error);
 
-/* Number of parameters, and of those that multiply something at every token (2 flop each; a tied matrix counts once). */
+/* Number of parameters, and of those that multiply something at every token (2 flop each; a tied matrix counts
+ * once). */
 uint64_t config_parameters(const struct config *c);
 uint64_t config_matmul_parameters(const struct config *c);
 
-/* flop of forward and backward of one token in a sequence of length T: 6 * matmul parameters + causal attention. */
+/* flop of forward and backward of one token in a sequence of T: 6 * matmul parameters + causal attention, which is
+ * 6 L H D (T + 1). */
 double config_train_flops(const struct config *c, double T);
 
-/* One line: "llama L12 C768 H12/4 D64 F2048 V32768 T1024 rope rmsnorm swiglu tied". */
+/* Writes one line into out (size bytes, NUL-terminated) and returns out:
+ * "llama L12 C768 H12/4 D64 F2048 V32768 T1024 rope rmsnorm swiglu tied". */
 char *config_line(char *out, size_t size, const struct config *c);
 
 #endif

@@ -6,11 +6,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Zeroed memory, aligned to at least 64 bytes (2 MiB when large); dies when there is none. */
+/* Zeroed memory, aligned to at least 64 bytes (2 MiB when large); dies when there is none.  device_free takes the bytes
+ * that were asked for; NULL is allowed. */
 void *device_alloc(size_t bytes);
 void device_free(void *memory, size_t bytes);
 
-/* Copies: host to device, device to host, device to device (no overlap). */
+/* Copies: host to device, device to host, device to device (no overlap).  Done when they return. */
 void device_put(void *device, const void *host, size_t bytes);
 void device_get(void *host, const void *device, size_t bytes);
 void device_copy(void *to, const void *from, size_t bytes);

@@ -1,7 +1,7 @@
 /* dialogue.c - the shapes in which public data sets write dialogues down, read into one (chat.h).
  *
- * Structure that is not understood is an error that names the key: a wrong file should not train in silence.  What is merely
- * untidy (two messages of one role in a row, an assistant who speaks first) is put in order and counted. */
+ * Structure that is not understood is an error that names the key: a wrong file should not train in silence.  What is
+ * merely untidy (two messages of one role in a row, an assistant who speaks first) is put in order and counted. */
 #include "common/chat.h"
 #include "common/rng.h"
 
@@ -213,7 +213,8 @@ static int add_list(struct dialogue *d, json_t *row, struct error *error)
     return dialogue_add_messages(d, list, ROLE_USER, error) == 0 ? 0 : fail_in(error, "%s", key);
 }
 
-/* Instruction and input are one user message; the answer may hide in the first of "instances" (self-instruct's seed tasks). */
+/* Instruction and input are one user message; the answer may hide in the first of "instances" (seed tasks of
+ * self-instruct). */
 static int add_alpaca(struct dialogue *d, json_t *row, struct error *error)
 {
     json_t *instruction = json_object_get(row, "instruction");
@@ -239,8 +240,8 @@ static int add_prompt(struct dialogue *d, json_t *row, struct error *error)
     json_t *prompt, *answer;
     const char *key = first_key(&prompt, row, prompt_key);
     if (!key)
-        return fail(error, EXIT_DATA, "expected the key \"prompt\" (or question, query) with \"response\" (or completion, "
-                    "output, answer)");
+        return fail(error, EXIT_DATA, "expected the key \"prompt\" (or question, query) with \"response\" (or "
+                    "completion, output, answer)");
     if (strcmp(key, "turns") == 0) prompt = json_array_get(prompt, 0);
     if (dialogue_add_messages(d, prompt, ROLE_USER, error) != 0) return fail_in(error, "%s", key);
     key = first_key(&answer, row, answer_key);
@@ -275,8 +276,8 @@ int dialogue_from_json(struct dialogue *d, json_t *row, enum chat_format format,
 
 /* ---- hh-rlhf ---- */
 
-/* The next "Human:" or "Assistant:" that begins a text or follows an empty line, at or after *at: its role, with *at on the
- * marker's first byte and *after behind it; false when there is none. */
+/* The next "Human:" or "Assistant:" that begins a text or follows an empty line, at or after *at: its role, with *at on
+ * the marker's first byte and *after behind it; false when there is none. */
 static bool next_marker(enum chat_role *role, size_t *at, size_t *after, const char *text, size_t length)
 {
     static const char *const marker[] = {[ROLE_USER] = "Human:", [ROLE_ASSISTANT] = "Assistant:"};

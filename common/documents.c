@@ -73,7 +73,8 @@ int pieces_file(struct pieces *p, const char *path, struct error *error)
 
 static int wrong_row(const struct pieces *p, json_t *row, const char *where, struct error *error)
 {
-    static const char *const kind[] = {"an object", "a list", "a string", "a number", "a number", "true", "false", "null"};
+    static const char *const kind[] = {"an object", "a list", "a string", "a number", "a number", "true", "false",
+                                       "null"};
     json_t *value = json_object_get(row, p->rules.text_key);
     if (!json_is_object(row))
         return fail(error, EXIT_DATA, "%s: found %s, expected an object with a text or a plain string", where,
@@ -85,8 +86,8 @@ static int wrong_row(const struct pieces *p, json_t *row, const char *where, str
     char shown[300];
     const char *key;
     json_object_foreach(row, key, value) bytes_text(&keys, "%s%s", keys.size ? ", " : "", key);
-    fail(error, EXIT_DATA, "%s: there is no key '%s', found %s; name the one that holds the text with --text-key", where,
-         p->rules.text_key, keys.size ? text_escape(shown, sizeof shown, keys.data, keys.size) : "none");
+    fail(error, EXIT_DATA, "%s: there is no key '%s', found %s; name the one that holds the text with --text-key",
+         where, p->rules.text_key, keys.size ? text_escape(shown, sizeof shown, keys.data, keys.size) : "none");
     bytes_free(&keys);
     return -1;
 }

@@ -6,7 +6,8 @@
 #include <assert.h>
 #include <stdlib.h>
 
-/* Best fit looks at this many items at once: enough to fill bins well, few enough that long and short items stay mixed. */
+/* Best fit looks at this many items at once: enough to fill bins well, few enough that long and short items stay
+ * mixed. */
 enum { WINDOW = 1024 };
 
 static uint32_t *shuffled(uint32_t n, uint64_t seed, uint64_t epoch, uint64_t which)

@@ -1,5 +1,5 @@
-/* grow.c - new rows lie behind the old ones, so the parent's tensors fit the front of the grown ones: the parent is loaded
- * through a view of the model that has the parent's vocabulary, and the rows behind are filled. */
+/* grow.c - new rows lie behind the old ones, so the parent's tensors fit the front of the grown ones: the parent is
+ * loaded through a view of the model that has the parent's vocabulary, and the rows behind are filled. */
 #include "common/grow.h"
 #include "common/device.h"
 

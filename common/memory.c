@@ -1,5 +1,5 @@
-/* memory.c - arenas are plain bump pointers; measuring keeps only the highest mark.  One allocation a phase, so that the
- * numbers of --plan are the numbers of the run. */
+/* memory.c - arenas are plain bump pointers; measuring keeps only the highest mark.  One allocation a phase, so that
+ * the numbers of --plan are the numbers of the run. */
 #include "common/memory.h"
 #include "common/device.h"
 
@@ -21,7 +21,8 @@ void *memory_take(struct memory *m, enum phase phase, size_t count, size_t size)
 {
     struct arena *a = &m->arena[phase];
     uint64_t bytes, end;
-    if (m->state == SEALED) die("%s: %zu x %zu bytes asked for after the memory was sealed", phase_name[phase], count, size);
+    if (m->state == SEALED)
+        die("%s: %zu x %zu bytes asked for after the memory was sealed", phase_name[phase], count, size);
     if (!size_mul(&bytes, count, size) || !size_add(&bytes, bytes, ALIGN - 1) ||
         !size_add(&end, a->used, bytes / ALIGN * ALIGN) || end > SIZE_MAX / 2)
         die("%s: a tensor of %zu x %zu bytes is too large", phase_name[phase], count, size);
@@ -60,9 +61,10 @@ int memory_open(struct memory *m, struct error *error)
         for (int p = 0; p < MEMORY_PHASES; p++)
             if (m->arena[p].peak > m->arena[largest].peak) largest = p;
         char a[16], b[16], c[16];
-        return fail(error, EXIT_INTERNAL, "this run needs %s of memory, and %s are available; the largest part is %s with %s: "
-                    "%s would lower it (--plan shows all parts)", text_bytes(a, (double)need), text_bytes(b, (double)available),
-                    phase_name[largest], text_bytes(c, (double)m->arena[largest].peak), phase_remedy[largest]);
+        return fail(error, EXIT_INTERNAL, "this run needs %s of memory, and %s are available; the largest part is %s "
+                    "with %s: %s would lower it (--plan shows all parts)",
+                    text_bytes(a, (double)need), text_bytes(b, (double)available), phase_name[largest],
+                    text_bytes(c, (double)m->arena[largest].peak), phase_remedy[largest]);
     }
     for (int p = 0; p < MEMORY_PHASES; p++) {
         struct arena *a = &m->arena[p];

@@ -5,7 +5,7 @@
  *
  *     struct memory memory = {0};
  *     build(&program, &memory);              counts
- *     memory_print(&memory, stdout);         --plan stops here
+ *     memory_total(&memory)                  --plan says it, phase by phase, and stops here
  *     memory_open(&memory, &error);          takes it all, or says what is missing
  *     build(&program, &memory);              hands it out
  *     memory_seal(&memory);                  a further take dies
@@ -34,15 +34,16 @@ struct arena { char *base; size_t used, peak, capacity; };
 struct memory { struct arena arena[MEMORY_PHASES]; enum { MEASURING, TAKING, SEALED } state; };
 
 /* count * size bytes on the device, zeroed when first opened, 64-byte aligned; NULL while measuring.  MEMORY_DATA and
- * MEMORY_ROLLOUTS live on the host.  Dies from a sealed memory or when more is taken than was measured (a bug of ours). */
+ * MEMORY_ROLLOUTS live on the host.  Dies from a sealed memory or when more is taken than was measured (a bug of
+ * ours). */
 void *memory_take(struct memory *m, enum phase phase, size_t count, size_t size);
 
 /* A phase used as a stack: what is taken after the mark is given back by the release (contents are then undefined). */
 size_t memory_mark(const struct memory *m, enum phase phase);
 void memory_release(struct memory *m, enum phase phase, size_t mark);
 
-/* Allocates what was measured.  Returns 0, or -1 with a sentence that names the need by phase, what is available, and
- * which options lower it; nothing is kept then. */
+/* Allocates what was measured.  Returns 0, or -1 (EXIT_INTERNAL) with a sentence that names the need by phase, what is
+ * available, and which options lower it; nothing is kept then. */
 int memory_open(struct memory *m, struct error *error);
 void memory_seal(struct memory *m);
 void memory_close(struct memory *m);

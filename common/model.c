@@ -1,6 +1,7 @@
-/* model.c - the transformer, written in ops.  One block function serves every use: training keeps each layer's activations,
- * --recompute block keeps only each block's input and runs the block again in backward, scoring and decoding keep nothing and
- * let one layer's memory serve all.  All of them call the same ops on the same rows, hence the same bits. */
+/* model.c - the transformer, written in ops.  One block function serves every use: training keeps each layer's
+ * activations, --recompute block keeps only each block's input and runs the block again in backward, scoring and
+ * decoding keep nothing and let one layer's memory serve all.  All of them call the same ops on the same rows, hence
+ * the same bits. */
 #include "common/model.h"
 #include "common/device.h"
 
@@ -8,7 +9,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* What one block computes on its way; N rows each.  x2 is absent when parallel; qkv_raw and qk_rstd only with qk_norm. */
+/* What one block computes on its way; N rows each.  x2 is absent when parallel; qkv_raw and qk_rstd only with
+ * qk_norm. */
 struct block_acts {
     act_t *h1, *qkv_raw, *qkv, *y, *x2, *h2, *up, *act;
     float *mean1, *rstd1, *qk_rstd, *lse, *mean2, *rstd2;
@@ -22,8 +24,8 @@ struct layer_acts {
     act_t *dx, *dh, *dy, *dqkv, *dup, *dact;
     act_t *row_hidden, *row_dhidden;                     /* (N,C): the rows a head looks at */
     int *rows;                                           /* (N) */
-    float *row_number[5];                                /* (N) each: logprobs, entropy, losses, old_logprobs, advantages */
-    int *counted;                                        /* (2 * max_tokens) on the host: counted rows and their targets */
+    float *row_number[5];                    /* (N) each: logprobs, entropy, losses, old_logprobs, advantages */
+    int *counted;                            /* (2 * max_tokens) on the host: counted rows and their targets */
     bool kept;                                           /* the last forward can be followed by a backward */
 };
 
@@ -37,7 +39,10 @@ static act_t *take_acts(struct memory *memory, int N, int width)
     return memory_take(memory, MEMORY_ACTS, (size_t)N * (size_t)width, sizeof(act_t));
 }
 
-static float *take_floats(struct memory *memory, int n) { return memory_take(memory, MEMORY_ACTS, (size_t)n, sizeof(float)); }
+static float *take_floats(struct memory *memory, int n)
+{
+    return memory_take(memory, MEMORY_ACTS, (size_t)n, sizeof(float));
+}
 
 static void block_open(struct block_acts *a, const struct config *c, int N, struct memory *memory)
 {
@@ -99,7 +104,8 @@ static void acts_open(struct model *m, struct memory *memory)
     a->dact = take_acts(memory, N, c->ffn);
 }
 
-/* Slopes of Press et al. 2022: 2^(-8 i / n) for the largest power of two n <= H, then the odd steps of the next power. */
+/* Slopes of Press et al. 2022: 2^(-8 i / n) for the largest power of two n <= H, then the odd steps of the next
+ * power. */
 static float *alibi_slopes(int H)
 {
     float *slopes = host_alloc((size_t)H, sizeof(float));
@@ -185,7 +191,8 @@ void model_close(struct model *m)
 /* How attention finds its keys: within the batch, or in the cache. */
 struct rows { int N, S; const int *slots, *positions; };
 
-static void norm_forward(const struct config *c, act_t *y, float *mean, float *rstd, const act_t *x, const struct norm_params *n, int N)
+static void norm_forward(const struct config *c, act_t *y, float *mean, float *rstd, const act_t *x,
+                         const struct norm_params *n, int N)
 {
     if (c->norm == NORM_RMSNORM) rmsnorm_forward(y, rstd, x, n->weight, (float)c->norm_eps, N, c->channels);
     else layernorm_forward(y, mean, rstd, x, n->weight, n->bias, (float)c->norm_eps, N, c->channels);
@@ -198,7 +205,8 @@ static void norm_backward(const struct config *c, act_t *dx, struct norm_params 
     else layernorm_backward(dx, d->weight, d->bias, dy, x, n->weight, mean, rstd, add, N, c->channels);
 }
 
-static void linear_forward(act_t *y, const act_t *x, const struct linear_params *l, const act_t *residual, int N, int out, int in)
+static void linear_forward(act_t *y, const act_t *x, const struct linear_params *l, const act_t *residual, int N,
+                           int out, int in)
 {
     matmul_forward(y, x, l->packed, l->bias, residual, N, out, in);
 }
@@ -211,12 +219,13 @@ static void attend(struct model *m, int l, struct block_acts *a, const struct ro
     struct layer_params *p = &m->params.layer[l];
     int N = rows->N, H = c->heads, G = c->kv_heads, D = c->head_dim;
     linear_forward(c->qk_norm ? a->qkv_raw : a->qkv, a->h1, &p->qkv, NULL, N, qkv_width(c), c->channels);
-    if (c->qk_norm) qk_norm_forward(a->qkv, a->qk_rstd, a->qkv_raw, p->q_norm, p->k_norm, (float)c->norm_eps, N, H, G, D);
+    if (c->qk_norm)
+        qk_norm_forward(a->qkv, a->qk_rstd, a->qkv_raw, p->q_norm, p->k_norm, (float)c->norm_eps, N, H, G, D);
     if (c->position == POSITION_ROPE)
         rope_forward(a->qkv, m->positions, N, H, G, D, rope_channels(c), c->rope_theta, c->rope_layout);
     if (rows->slots)
-        attention_cached(a->y, m->cache[l], a->qkv, rows->slots, rows->positions, m->slopes, N, H, G, D, m->use.cache_slots,
-                         m->use.cache_capacity);
+        attention_cached(a->y, m->cache[l], a->qkv, rows->slots, rows->positions, m->slopes, N, H, G, D,
+                         m->use.cache_slots, m->use.cache_capacity);
     else
         attention_forward(a->y, a->lse, a->qkv, m->offsets, m->slopes, rows->S, N, H, G, D);
 }
@@ -257,7 +266,8 @@ static void stack_forward(struct model *m, const struct rows *rows, bool keep)
     struct layer_acts *a = m->acts;
     int N = rows->N, L = c->layers;
     act_t *x = a->stream[0];
-    embed_forward(c->embed_norm ? a->embedded : x, m->tokens, m->positions, m->params.embed, m->params.position, N, c->channels);
+    embed_forward(c->embed_norm ? a->embedded : x, m->tokens, m->positions, m->params.embed, m->params.position, N,
+                  c->channels);
     if (c->embed_norm) norm_forward(c, x, a->embed_mean, a->embed_rstd, a->embedded, &m->params.embed_norm, N);
     for (int l = 0; l < L; l++) block_forward(m, l, a->stream[keep ? l + 1 : 0], a->stream[keep ? l : 0], rows);
     norm_forward(c, m->hidden, a->final_mean, a->final_rstd, a->stream[keep ? L : 0], &m->params.final_norm, N);
@@ -279,7 +289,8 @@ void model_forward(struct model *m, const struct batch *b, bool keep)
     assert(b->offsets[0] == 0 && b->offsets[b->S] == b->N && (!keep || m->use.train));
     for (int s = 0; s < b->S; s++) {
         int length = b->offsets[s + 1] - b->offsets[s];
-        if (length < 1 || length > m->config.context) die("a sequence of %d tokens does not fit the context of %d", length, m->config.context);
+        if (length < 1 || length > m->config.context)
+            die("a sequence of %d tokens does not fit the context of %d", length, m->config.context);
     }
     check_tokens(m, b->tokens, b->N);
     device_put(m->tokens, b->tokens, (size_t)b->N * sizeof(int));
@@ -293,8 +304,8 @@ void model_decode(struct model *m, const int *tokens, const int *slots, const in
     assert(N > 0 && N <= m->use.max_tokens && m->use.cache_slots > 0);
     check_tokens(m, tokens, N);
     for (int i = 0; i < N; i++)
-        assert(slots[i] >= 0 && slots[i] < m->use.cache_slots && positions[i] >= 0 && positions[i] < m->use.cache_capacity &&
-               positions[i] < m->config.context);
+        assert(slots[i] >= 0 && slots[i] < m->use.cache_slots && positions[i] >= 0 &&
+               positions[i] < m->use.cache_capacity && positions[i] < m->config.context);
     device_put(m->tokens, tokens, (size_t)N * sizeof(int));
     device_put(m->positions, positions, (size_t)N * sizeof(int));
     stack_forward(m, &(struct rows){.N = N, .slots = slots, .positions = positions}, false);
@@ -302,8 +313,8 @@ void model_decode(struct model *m, const int *tokens, const int *slots, const in
 
 /* ---- backward, in mirror order ---- */
 
-static void linear_backward(act_t *dx, struct linear_params *d, const act_t *dy, const act_t *x, const struct linear_params *l,
-                            bool add, int N, int out, int in)
+static void linear_backward(act_t *dx, struct linear_params *d, const act_t *dy, const act_t *x,
+                            const struct linear_params *l, bool add, int N, int out, int in)
 {
     matmul_backward_weight(d->weight, d->bias, dy, x, N, out, in);
     matmul_backward_input(dx, dy, l->weight, add, N, out, in);
@@ -334,7 +345,8 @@ static void attend_backward(struct model *m, int l, bool add)
     if (c->position == POSITION_ROPE)
         rope_backward(a->dqkv, m->positions, N, H, G, D, rope_channels(c), c->rope_theta, c->rope_layout);
     if (c->qk_norm)
-        qk_norm_backward(a->dqkv, d->q_norm, d->k_norm, a->dqkv, b->qkv_raw, p->q_norm, p->k_norm, b->qk_rstd, N, H, G, D);
+        qk_norm_backward(a->dqkv, d->q_norm, d->k_norm, a->dqkv, b->qkv_raw, p->q_norm, p->k_norm, b->qk_rstd, N, H,
+                         G, D);
     linear_backward(a->dh, &d->qkv, a->dqkv, b->h1, &p->qkv, add, N, qkv_width(c), C);
 }
 
@@ -357,22 +369,23 @@ void model_backward(struct model *m)
     struct layer_acts *a = m->acts;
     int L = c->layers;
     assert(a->kept && m->use.train);
-    norm_backward(c, a->dx, &m->grads.final_norm, m->dhidden, a->stream[L], &m->params.final_norm, a->final_mean, a->final_rstd,
-                  false, m->N);
+    norm_backward(c, a->dx, &m->grads.final_norm, m->dhidden, a->stream[L], &m->params.final_norm, a->final_mean,
+                  a->final_rstd, false, m->N);
     for (int l = L - 1; l >= 0; l--) {
         if (m->use.recompute) block_forward(m, l, NULL, a->stream[l], &(struct rows){.N = m->N, .S = m->S});
         block_backward(m, l, a->stream[l]);
     }
     if (c->embed_norm)
-        norm_backward(c, a->dx, &m->grads.embed_norm, a->dx, a->embedded, &m->params.embed_norm, a->embed_mean, a->embed_rstd,
-                      false, m->N);
+        norm_backward(c, a->dx, &m->grads.embed_norm, a->dx, a->embedded, &m->params.embed_norm, a->embed_mean,
+                      a->embed_rstd, false, m->N);
     embed_backward(m->grads.embed, m->grads.position, a->dx, m->tokens, m->positions, m->N, c->channels);
     a->kept = false;
 }
 
 /* ---- heads ---- */
 
-/* Rows of the last forward as the head's input: the hidden rows themselves when all are wanted, else a gathered copy. */
+/* Rows of the last forward as the head's input: the hidden rows themselves when all are wanted, else a gathered
+ * copy. */
 static const act_t *head_rows(struct model *m, const int *rows, int n)
 {
     struct layer_acts *a = m->acts;
@@ -409,8 +422,8 @@ static int counted_rows(struct model *m, const struct batch *b, int *rows, int *
     return n;
 }
 
-int model_token_loss(struct model *m, const struct batch *b, const struct token_loss *loss, float *logprobs, float *entropy,
-                     float *losses, bool backward)
+int model_token_loss(struct model *m, const struct batch *b, const struct token_loss *loss, float *logprobs,
+                     float *entropy, float *losses, bool backward)
 {
     struct layer_acts *a = m->acts;
     const struct config *c = &m->config;
@@ -453,8 +466,8 @@ void model_values_backward(struct model *m, const float *dvalues, const int *row
     if (n > 0) {
         const act_t *h = head_rows(m, rows, n);
         device_put(a->row_number[0], dvalues, (size_t)n * sizeof(float));
-        value_backward(head_gradient(m, n), m->grads.score, m->grads.score_bias, a->row_number[0], h, m->params.score, n,
-                       m->config.channels);
+        value_backward(head_gradient(m, n), m->grads.score, m->grads.score_bias, a->row_number[0], h, m->params.score,
+                       n, m->config.channels);
     }
     head_scatter(m, a->row_dhidden, n);
 }
@@ -463,5 +476,6 @@ void model_logits(struct model *m, const int *rows, int n)
 {
     assert(n <= m->use.logits_rows && n <= m->N && m->config.head == HEAD_VOCABULARY);
     if (n == 0) return;
-    matmul_forward(m->logits, head_rows(m, rows, n), m->params.head.packed, NULL, NULL, n, m->config.vocab, m->config.channels);
+    matmul_forward(m->logits, head_rows(m, rows, n), m->params.head.packed, NULL, NULL, n, m->config.vocab,
+                   m->config.channels);
 }

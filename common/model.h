@@ -16,7 +16,7 @@ struct batch {
 /* What a model is opened for. */
 struct model_use {
     bool train;             /* gradients and moments, and activations kept for backward */
-    bool recompute;         /* keep only each block's input; recompute the rest in backward: the same bits, less memory */
+    bool recompute;         /* keep each block's input alone, recompute the rest in backward: the same bits */
     int max_tokens;         /* largest N of a forward (rows of a decode included); 0: generation only */
     int max_sequences;      /* largest S */
     int cache_slots, cache_capacity;     /* key/value cache for generation, or 0 */
@@ -30,7 +30,7 @@ struct model {
     struct config config;
     struct model_use use;
     struct params params, grads, m, v, ema;    /* grads, m, v: train only; ema: only when asked for */
-    act_t *hidden;          /* (N,C) after the final norm: what the heads read; valid until the next forward of any model */
+    act_t *hidden;          /* (N,C) after the final norm: what the heads read; until the next forward of any model */
     act_t *dhidden;         /* (N,C) the caller writes the loss's gradient here before model_backward */
     float *work;            /* scratch for token_loss and attention_backward */
     int *tokens, *positions, *offsets, *targets;     /* device copies of the batch */

@@ -1,16 +1,16 @@
-/* ops.h - THE contract of every operation.  common/cpu/ and (later) common/cuda/ define these functions; the linker
- * chooses.  Nothing above this line of the house knows a vendor, and nothing but ops and device.h touches device memory.
+/* ops.h - THE contract of every operation.  A backend (common/cpu/) defines these functions; the linker chooses.
+ * Nothing above them knows a vendor, and nothing but ops and device.h touches device memory.
  *
  * Words.  N tokens (rows), S sequences, C channels, H query heads, G key/value heads, D channels a head, F feed-forward
- *   width, V vocabulary.  All matrices row-major.  One micro-batch is N rows in one flat packed batch with S + 1 offsets:
- *   sequence s owns rows offsets[s] .. offsets[s+1]-1; positions restart at 0 in each.  There is no padding.
+ *   width, V vocabulary.  All matrices row-major.  One micro-batch is N rows in one flat packed batch with S + 1
+ *   offsets: sequence s owns rows offsets[s] .. offsets[s+1]-1; positions restart at 0 in each.  There is no padding.
  * Memory.  Every pointer is device memory, unless said "host".
- * Writing.  Activations and their gradients are overwritten (=); parameter gradients are added to (+=).  Where it differs,
- *   the contract says so.  Outputs do not overlap inputs unless said "may be".
- * Bits.  A row's result depends on that row (and, in attention, its own sequence's earlier rows) alone: the same bits for
- *   one row or 4096, wherever it lies in the batch, for any number of threads.  Products contract k in fixed blocks of
- *   MATMUL_BLOCK, each one ascending chain of multiply-adds from zero, block sums added in ascending order.  Sums over
- *   rows (parameter gradients, norms) have a fixed order that does not know the number of threads.
+ * Writing.  Activations and their gradients are overwritten (=); parameter gradients are added to (+=).  Where it
+ *   differs, the contract says so.  Outputs do not overlap inputs unless said "may be".
+ * Bits.  A row's result depends on that row (and, in attention, its own sequence's earlier rows) alone: the same bits
+ *   for one row or 4096, wherever it lies in the batch, for any number of threads.  Products contract k in fixed
+ *   blocks of MATMUL_BLOCK, each one ascending chain of multiply-adds from zero, block sums added in ascending order.
+ *   Sums over rows (parameter gradients, norms) have a fixed order that does not know the number of threads.
  * Errors.  None of these fails; sizes are the caller's duty (assert).  Tokens and targets must lie in [0, V). */
 #ifndef QUARTET_OPS_H
 #define QUARTET_OPS_H
@@ -22,8 +22,8 @@ typedef float act_t;           /* activations and packed weights: float on the C
 
 enum { MATMUL_BLOCK = 256 };   /* part of the numerics: changing it changes every bit */
 
-/* Takes, from MEMORY_WORK, the scratch that operations need beyond their arguments (packing buffers of the products, one
- * a thread).  Called once in each run of the build (measuring and taking), before any other operation. */
+/* Takes, from MEMORY_WORK, the scratch that operations need beyond their arguments (packing buffers of the products,
+ * one a thread).  Called once in each run of the build (measuring and taking), before any other operation. */
 void ops_open(struct memory *memory);
 
 /* ---- embedding: x[i] = table[tokens[i]] (+ position_table[positions[i]]) ------------------------------------------
@@ -49,8 +49,8 @@ void layernorm_forward(act_t *y, float *mean, float *rstd, const act_t *x, const
 void layernorm_backward(act_t *dx, float *dweight, float *dbias, const act_t *dy, const act_t *x, const float *weight,
                         const float *mean, const float *rstd, bool add, int N, int C);
 void rmsnorm_forward(act_t *y, float *rstd, const act_t *x, const float *weight, float eps, int N, int C);
-void rmsnorm_backward(act_t *dx, float *dweight, const act_t *dy, const act_t *x, const float *weight, const float *rstd,
-                      bool add, int N, int C);
+void rmsnorm_backward(act_t *dx, float *dweight, const act_t *dy, const act_t *x, const float *weight,
+                      const float *rstd, bool add, int N, int C);
 
 /* ---- rows of query, key and value ----------------------------------------------------------------------------------
  * qkv (N, (H+2G)*D): H query heads, then G key heads, then G value heads.
@@ -62,7 +62,9 @@ void qk_norm_forward(act_t *y, float *rstd, const act_t *x, const float *weight_
 void qk_norm_backward(act_t *dx, float *dweight_q, float *dweight_k, const act_t *dy, const act_t *x,
                       const float *weight_q, const float *weight_k, const float *rstd, int N, int H, int G, int D);
 
-/* rope: rotates, in place, the first R channels of every query and key head by angle position * theta^(-2i/R), i < R/2.
+/* rope: rotates, in place, the first R channels of every query and key head.  Pair i < R/2, of channels (i, i + R/2) or
+ * (2i, 2i + 1) by layout, turns by the angle a = position * theta^(-2i/R): (x, y) becomes (x cos a - y sin a,
+ * x sin a + y cos a).
  * backward is the inverse rotation of dqkv, in place.   positions (N)   R even, <= D
  * cos and sin are computed in double and rounded once; they depend on (position, i) alone.
  * Source: Su et al. 2021, eq. 15. */
@@ -85,8 +87,9 @@ size_t attention_backward_work(int max_N, int H, int G, int D);
 
 /* Decoding.  The cache of one layer holds `slots` sequences of up to `capacity` positions; its inner layout is the
  * backend's own.  N new rows, each with its slot and position; rows of one slot follow one another with ascending
- * positions that go on from what the cache holds.  Writes their keys and values into the cache, then attends each row to
- * positions 0..its own.  Gives the bits attention_forward gives for the same sequence.  slots, positions (N) on the HOST. */
+ * positions that go on from what the cache holds.  Writes their keys and values into the cache, then attends each row
+ * to positions 0..its own.  Gives the bits attention_forward gives for the same sequence.  slots, positions (N) on the
+ * HOST. */
 size_t attention_cache_elements(int slots, int capacity, int G, int D);
 void attention_cached(act_t *y, act_t *cache, const act_t *qkv, const int *slots, const int *positions,
                       const float *slopes, int N, int H, int G, int D, int n_slots, int capacity);
@@ -112,9 +115,6 @@ void matmul_backward_weight(float *dweight, float *dbias, const act_t *dy, const
 void activation_forward(act_t *y, const act_t *x, enum activation kind, int N, int F);
 void activation_backward(act_t *dx, const act_t *dy, const act_t *x, enum activation kind, int N, int F);
 
-/* y += x */
-void add_forward(act_t *y, const act_t *x, size_t n);
-
 /* to[i] = from[rows[i]];  to[rows[i]] = from[i] (rows ascending, distinct).   from/to (n,C) and (N,C)   rows (n) */
 void rows_gather(act_t *to, const act_t *from, const int *rows, int n, int C);
 void rows_scatter(act_t *to, const act_t *from, const int *rows, int n, int C);
@@ -125,13 +125,14 @@ void rows_scatter(act_t *to, const act_t *from, const int *rows, int n, int C);
  *   LOGPROBS        no loss, nothing is differentiated
  *   CROSS_ENTROPY   loss = -logprob
  *   POLICY          rho = exp(clamp(logprob - old_logprob, +-20));  A = advantage;
- *                   loss = max(-A rho, -A clip(rho, 1-clip_low, 1+clip_high)) [, min(loss, -dual_clip A) where A < 0 and
- *                   dual_clip > 0] - entropy_coef * entropy
+ *                   loss = max(-A rho, -A clip(rho, 1-clip_low, 1+clip_high)) [, min(loss, -dual_clip A) where A < 0
+ *                   and dual_clip > 0] - entropy_coef * entropy
  *   h (n,C)   targets (n)   packed, weight: the (V,C) output matrix
  *   logprobs (n)   entropy (n) or NULL   losses (n) or NULL
  *   dh (n,C) overwritten with scale * dloss/dh, and dweight (V,C) += scale * dloss/dW; both NULL: forward alone.
- *   work: token_loss_work() floats, chunk = token_loss_chunk() rows of V logits and more.
- * Ties: rho exactly on a clip border passes the gradient.   Source: Schulman et al. 2017, eq. 7. */
+ *   work: token_loss_work() floats: a chunk of rows of V logits, and more.
+ * Ties: rho exactly on a clip border passes the gradient.
+ * Source: Schulman et al. 2017, eq. 7; dual clip: Ye et al. 2020, eq. 5. */
 enum token_loss_kind { LOSS_LOGPROBS, LOSS_CROSS_ENTROPY, LOSS_POLICY };
 struct token_loss {
     enum token_loss_kind kind;
@@ -146,28 +147,31 @@ void token_loss(float *logprobs, float *entropy, float *losses, act_t *dh, float
                 float *work, int n, int C, int V);
 
 /* The scalar head: values[i] = h[i] . weight + bias[0], summed in double and rounded once.
- * backward: dh = dvalues weight^T;  dweight += dvalues^T h;  dbias += sum.   values, dvalues (n)   h (n,C)   weight (C) */
+ * backward: dh = dvalues weight^T;  dweight += dvalues^T h;  dbias += sum dvalues.
+ *   values, dvalues (n)   h, dh (n,C)   weight (C)   bias (1) */
 void value_forward(float *values, const act_t *h, const float *weight, const float *bias, int n, int C);
 void value_backward(act_t *dh, float *dweight, float *dbias, const float *dvalues, const act_t *h, const float *weight,
                     int n, int C);
 
-/* ---- sampling --------------------------------------------------------------------------------------------------------
- * For each of n rows of logits (n,V): z = logits / temperature; filters in this order, each on what the one before left:
- *   top_k most likely (0: off), top_p smallest set of most likely with mass >= top_p (1: off), min_p: p >= min_p * max p
- *   (0: off); draw with uniform[i] in [0,1) by inverse CDF in ascending token order.  temperature 0: the most likely token
- *   (lowest id on a tie).  allowed: only tokens < allowed are drawn (allowed <= V).
- *   logprobs[i] = log-probability of the drawn token under softmax(z) WITHOUT filters (at temperature 1 when it is 0): the bits
- *   token_loss gives.   Among equally likely tokens the lowest id counts as the most likely.
+/* ---- sampling ------------------------------------------------------------------------------------------------------
+ * For each of n rows of logits (n,V): z = logits / temperature; filters in this order, each on what is left:
+ *   top_k: the most likely tokens (0: off);  top_p: the smallest set of most likely tokens with mass >= top_p (1: off);
+ *   min_p: p >= min_p * max p (0: off); then draw with uniform[i] in [0,1) by inverse CDF in ascending token order.
+ *   temperature 0: the most likely token.  Among equally likely tokens the lowest id counts as the most likely.
+ *   allowed: only tokens < allowed are drawn (allowed <= V).
+ *   logprobs[i] = log-probability of the drawn token under softmax(z) WITHOUT filters (at temperature 1 when it is 0):
+ *   the bits token_loss gives.
  *   tokens, logprobs (n) on the HOST   uniform (n) on the HOST   logits (n,V) is overwritten. */
 struct sampling { float temperature, top_p, min_p; int top_k; };
 void sample_rows(int *tokens, float *logprobs, act_t *logits, const double *uniform, const struct sampling *s,
                  int n, int V, int allowed);
 
-/* ---- optimizer ---------------------------------------------------------------------------------------------------------
+/* ---- optimizer -----------------------------------------------------------------------------------------------------
  * AdamW, decoupled decay, for n parameters, with g = grad_scale * grad:
  *   m = beta1 m + (1-beta1) g;  v = beta2 v + (1-beta2) g^2;
  *   param -= lr * ( (m / correction1) / (sqrt(v / correction2) + eps) + decay * param ),   correction = 1 - beta^t.
- * grad is cleared to 0 on the way.   Source: Loshchilov & Hutter 2019, alg. 2; Kingma & Ba 2015 (eps outside the root). */
+ * grad is cleared to 0 on the way.
+ * Source: Loshchilov & Hutter 2019, alg. 2; Kingma & Ba 2015 (eps outside the root). */
 struct adamw { float lr, beta1, beta2, eps, decay, correction1, correction2, grad_scale; };
 void adamw_update(float *param, float *grad, float *m, float *v, size_t n, const struct adamw *a);
 

@@ -45,7 +45,8 @@ static void update_one(void *context, const struct param *p)
     adamw_update(*p->data, m->grads.all + at, m->m.all + at, m->v.all + at, p->count, &s->adamw);
 }
 
-void adamw_step(struct model *m, const struct adamw_options *o, int64_t t, double lr, double grad_scale, double ema_decay)
+void adamw_step(struct model *m, const struct adamw_options *o, int64_t t, double lr, double grad_scale,
+                double ema_decay)
 {
     assert(m->use.train && t >= 1 && (ema_decay <= 0 || m->use.ema));
     struct step s = {.model = m, .weight_decay = (float)o->weight_decay};

@@ -1,5 +1,5 @@
-/* options.h - one table an option, for every program: parse, --help, units, ranges, did-you-mean, config file, run.conf,
- * and what may change on resume, all from the same rows. */
+/* options.h - one table an option, for every program: parse, --help, units, ranges, did-you-mean, config file,
+ * run.conf, and what may change on resume, all from the same rows. */
 #ifndef QUARTET_OPTIONS_H
 #define QUARTET_OPTIONS_H
 
@@ -23,8 +23,8 @@ struct option_list { char **item; int count; };
 enum { OPTION_MAY_CHANGE = 1,     /* does not change the mathematics: may differ on resume */
        OPTION_REQUIRED = 2,
        OPTION_NOT_SAVED = 4,      /* neither in run.conf nor compared on resume: --help, --config, --plan, --dry-run */
-       OPTION_ONE_OF = 8 };       /* says the same as the others with this flag: one of them on the command line puts those
-                                     of the file back to their defaults (--steps, --tokens, --epochs) */
+       OPTION_ONE_OF = 8 };       /* says the same as the others with this flag: one of them on the command line puts
+                                     those of the file back to their defaults (--steps, --tokens, --epochs) */
 
 struct option {
     const char *group;            /* heading in --help; NULL: as the row above */
@@ -40,31 +40,29 @@ struct option {
 
 /* The table ends with a row whose name is NULL.  usage: "pretrain --data FILES --out RUN"; about: one or two sentences.
  * Handles --help and --version itself (prints to stdout and exits 0).  GNU syntax: --name value, --name=value, --flag,
- * --no-flag, `--` ends; unique prefixes of names are accepted.  --config FILE reads "name = value" lines first (the same
- * names; # comments; a list value one item a line or shell-quoted words); the command line beats the file; the later beats
- * the earlier; list options given on the command line replace the file's.
+ * --no-flag, `--` ends; unique prefixes of names are accepted.  --config FILE reads "name = value" lines first (the
+ * same names; # comments; a list value one item a line or shell-quoted words); the command line beats the file; the
+ * later beats the earlier; list options given on the command line replace the file's.
  * Positional arguments go to *positional (NULL: refused).
- * Returns 0, or -1 (EXIT_USAGE) with one sentence: unknown option with a did-you-mean, bad number, range, unit, choice, a
- * missing value or required option, or in a config file the file and line. */
+ * Returns 0, or -1 (EXIT_USAGE) with one sentence: unknown option with a did-you-mean, bad number, range, unit, choice,
+ * a missing value or required option, or in a config file the file and line. */
 int options_parse(const struct option *table, int argc, char **argv, const char *usage, const char *about,
                   struct option_list *positional, struct error *error);
 
-/* The value of one row as a user would write it, appended to out (lists: shell-quoted words). */
-void option_format(struct bytes *out, const struct option *o);
-
-/* run.conf: every saved option as used, "name = value", grouped, readable by --config. */
+/* run.conf: every saved option as used, "name = value", grouped, readable by --config; appended to out. */
 void options_print(struct bytes *out, const struct option *table);
 
-/* Every saved option as text into kv under "option.<name>", dashes as underscores; and the check on resume against such a kv:
- * 0, or -1 (EXIT_MISMATCH) naming the option and both values, for the first option that differs and may not change. */
+/* Every saved option as text into kv under "option.<name>", dashes as underscores; and the check on resume against such
+ * a kv: 0, or -1 (EXIT_MISMATCH) naming the option and both values, for the first option that differs and may not
+ * change. */
 void options_save(struct kv *kv, const struct option *table);
 int options_compare(const struct option *table, const struct kv *saved, struct error *error);
 
 /* True when the user gave this option (command line or file). */
 bool option_given(const struct option *table, const char *name);
 
-/* True when its value is not the default: what matters where a run.conf, which names every option, must not count as giving
- * them all. */
+/* True when its value is not the default: what matters where a run.conf, which names every option, must not count as
+ * giving them all. */
 bool option_changed(const struct option *table, const char *name);
 
 /* 0, or -1 (EXIT_USAGE) when `name` was changed while `other`, without which it means nothing, has its default. */

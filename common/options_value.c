@@ -244,7 +244,8 @@ static void add_choice(struct bytes *out, const char *choices, int number)
     bytes_add(out, choices, strcspn(choices, "|"));
 }
 
-void option_format(struct bytes *out, const struct option *o)
+/* The value as a user would write it, appended to out (lists: shell-quoted words). */
+static void add_value(struct bytes *out, const struct option *o)
 {
     switch (o->type) {
     case OPTION_FLAG: bytes_text(out, *(bool *)o->value ? "true" : "false"); break;
@@ -276,7 +277,7 @@ void options_print(struct bytes *out, const struct option *table)
         if (group) bytes_text(out, "%s# %s\n", out->size ? "\n" : "", group);
         group = NULL;
         bytes_text(out, is_null_text(o) ? "# %s is not set" : "%s = ", o->name);
-        option_format(out, o);
+        add_value(out, o);
         bytes_add(out, "\n", 1);
     }
 }
@@ -294,7 +295,7 @@ static char *value_text(const struct option *o)
 {
     struct bytes b = {0};
     bytes_add(&b, "", 0);
-    option_format(&b, o);
+    add_value(&b, o);
     size_t i = 0;
     for (int n; i < b.size && (n = utf8_length(b.data + i, b.size - i)) > 0;) i += (size_t)n;
     if (i == b.size) return b.data;

@@ -1,5 +1,6 @@
-/* params.c - the one list of parameters.  All of a model's parameters lie in one run of floats in visiting order, each aligned
- * to 64 bytes; the gaps are zeros and stay zero under every update, so that clearing, norms and averages may walk the whole. */
+/* params.c - the one list of parameters.  All of a model's parameters lie in one run of floats in visiting order, each
+ * aligned to 64 bytes; the gaps are zeros and stay zero under every update, so that clearing, norms and averages may
+ * walk the whole. */
 #include "common/params.h"
 #include "common/device.h"
 #include "common/rng.h"
@@ -8,10 +9,16 @@
 #include <math.h>
 #include <stdlib.h>
 
-struct walk { void (*visit)(void *context, const struct param *p); void *context; const struct config *config; int layer; };
+struct walk {
+    void (*visit)(void *context, const struct param *p);
+    void *context;
+    const struct config *config;
+    int layer;
+};
 
 /* One line of the list.  rows 0: a vector of `columns`. */
-static void say(struct walk *w, const char *name, float **data, act_t **packed, int64_t rows, int64_t columns, enum init init)
+static void say(struct walk *w, const char *name, float **data, act_t **packed, int64_t rows, int64_t columns,
+                enum init init)
 {
     char full[96];
     if (w->layer >= 0) snprintf(full, sizeof full, "blk.%d.%s", w->layer, name);
@@ -42,7 +49,8 @@ static void say_layer(struct walk *w, struct layer_params *y)
     const struct config *c = w->config;
     int C = c->channels, D = c->head_dim, F = c->ffn, up = c->activation == ACTIVATION_SWIGLU ? 2 * F : F;
     say_norm(w, "attn_norm.weight", "attn_norm.bias", &y->norm1);
-    say_linear(w, "attn_qkv.weight", "attn_qkv.bias", &y->qkv, (c->heads + 2 * c->kv_heads) * D, C, c->qkv_bias, INIT_NORMAL);
+    say_linear(w, "attn_qkv.weight", "attn_qkv.bias", &y->qkv, (c->heads + 2 * c->kv_heads) * D, C, c->qkv_bias,
+               INIT_NORMAL);
     if (c->qk_norm) {
         say(w, "attn_q_norm.weight", &y->q_norm, NULL, 0, D, INIT_ONES);
         say(w, "attn_k_norm.weight", &y->k_norm, NULL, 0, D, INIT_ONES);
@@ -53,11 +61,13 @@ static void say_layer(struct walk *w, struct layer_params *y)
     say_linear(w, "ffn_down.weight", "ffn_down.bias", &y->down, C, F, c->mlp_bias, INIT_RESIDUAL);
 }
 
-void params_each(struct params *p, const struct config *c, void (*visit)(void *context, const struct param *p), void *context)
+void params_each(struct params *p, const struct config *c, void (*visit)(void *context, const struct param *p),
+                 void *context)
 {
     struct walk w = {visit, context, c, -1};
     say(&w, "tok_embd.weight", &p->embed, NULL, c->vocab, c->channels, INIT_NORMAL);
-    if (c->position == POSITION_LEARNED) say(&w, "pos_embd.weight", &p->position, NULL, c->context, c->channels, INIT_NORMAL);
+    if (c->position == POSITION_LEARNED)
+        say(&w, "pos_embd.weight", &p->position, NULL, c->context, c->channels, INIT_NORMAL);
     if (c->embed_norm) say_norm(&w, "tok_embd_norm.weight", "tok_embd_norm.bias", &p->embed_norm);
     for (w.layer = 0; w.layer < c->layers; w.layer++) say_layer(&w, &p->layer[w.layer]);
     w.layer = -1;
@@ -85,7 +95,8 @@ static void take_packed(void *context, const struct param *p)
 {
     struct take *t = context;
     if (p->packed)
-        *p->packed = memory_take(t->memory, MEMORY_PACKED, matmul_packed_elements((int)p->shape[0], (int)p->shape[1]), sizeof(act_t));
+        *p->packed = memory_take(t->memory, MEMORY_PACKED,
+                                 matmul_packed_elements((int)p->shape[0], (int)p->shape[1]), sizeof(act_t));
 }
 
 void params_open(struct params *p, const struct config *c, struct memory *memory, enum phase phase, bool packed)
@@ -98,7 +109,8 @@ void params_open(struct params *p, const struct config *c, struct memory *memory
     if (packed) params_each(p, c, take_packed, &t);
     if (c->head == HEAD_VOCABULARY && c->tied) {
         p->head.weight = p->embed;
-        if (packed) p->head.packed = memory_take(memory, MEMORY_PACKED, matmul_packed_elements(c->vocab, c->channels), sizeof(act_t));
+        size_t elements = matmul_packed_elements(c->vocab, c->channels);
+        if (packed) p->head.packed = memory_take(memory, MEMORY_PACKED, elements, sizeof(act_t));
     }
 }
 
@@ -108,8 +120,8 @@ void params_close(struct params *p)
     *p = (struct params){0};
 }
 
-/* Numbers are drawn in blocks, block b of parameter number k from its own place in the stream, so that any number of threads
- * draws the same; the blocks of one stage lie on the host until they are put to the device. */
+/* Numbers are drawn in blocks, block b of parameter number k from its own place in the stream, so that any number of
+ * threads draws the same; the blocks of one stage lie on the host until they are put to the device. */
 enum { BLOCK = 4096, STAGE = 64 };
 
 struct start { const struct config *config; uint64_t seed, number, first; double std; float *stage; };
@@ -164,5 +176,6 @@ static void pack_one(void *context, const struct param *p)
 void params_pack(struct params *p, const struct config *c)
 {
     params_each(p, c, pack_one, NULL);
-    if (c->head == HEAD_VOCABULARY && c->tied && p->head.packed) matmul_pack(p->head.packed, p->embed, c->vocab, c->channels);
+    if (c->head == HEAD_VOCABULARY && c->tied && p->head.packed)
+        matmul_pack(p->head.packed, p->embed, c->vocab, c->channels);
 }

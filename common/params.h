@@ -1,5 +1,5 @@
-/* params.h - every parameter, said once.  Allocation, initialisation, packing, saving, loading, decay groups, statistics
- * and gradient checks are visitors of this one list. */
+/* params.h - every parameter, said once.  Allocation, initialisation, packing, saving, loading, decay groups,
+ * statistics and gradient checks are visitors of this one list. */
 #ifndef QUARTET_PARAMS_H
 #define QUARTET_PARAMS_H
 
@@ -28,10 +28,10 @@ struct params {
     float *position;                                               /* (context,C), learned positions only */
     struct norm_params embed_norm, final_norm;
     struct layer_params *layer;                                    /* L of them, on the host */
-    struct linear_params head;                                     /* (V,C), its own unless tied: then weight == embed */
+    struct linear_params head;                                     /* (V,C); tied: weight == embed */
     float *score, *score_bias;                                     /* (C), (1): scalar head only */
     float *all;                                                    /* the whole run of them, in visiting order */
-    size_t count;                                                  /* floats in `all`, alignment gaps (zeros) included */
+    size_t count;                                                  /* floats in `all`, with alignment gaps (zeros) */
 };
 
 /* One parameter as the visitor sees it. */
@@ -47,7 +47,8 @@ struct param {
 };
 
 /* Calls visit for each parameter of the configuration, in file order. */
-void params_each(struct params *p, const struct config *c, void (*visit)(void *context, const struct param *p), void *context);
+void params_each(struct params *p, const struct config *c, void (*visit)(void *context, const struct param *p),
+                 void *context);
 
 /* Takes the arrays from a phase (params, grads, moments, ema: all have this layout); `packed` also takes packed forms.
  * NULLs while measuring.  The host array `layer` is allocated once and kept (params_close frees it). */

@@ -40,8 +40,8 @@ void program_describe(struct ckpt_meta *meta, const struct config *c, const stru
  * enough. */
 void program_take(struct memory *m, void (*build)(void *self, struct memory *m), void *self);
 
-/* Moves count * size bytes of a heap array into MEMORY_DATA: measuring counts them and returns the array itself; taking returns
- * the copy, and the heap's is freed.  For data whose size is known only once it is read. */
+/* Moves count * size bytes of a heap array into MEMORY_DATA: measuring counts them and returns the array itself; taking
+ * returns the copy, and the heap's is freed.  For data whose size is known only once it is read. */
 void *memory_settle(struct memory *m, void *heap, size_t count, size_t size);
 
 /* Host arrays of a batch from MEMORY_DATA. */

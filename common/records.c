@@ -37,8 +37,8 @@ static int not_json(const struct records *r, int64_t line, const char *text, siz
                     "whole value a line)", r->path, (long long)line);
     for (size_t i = start; i < at; i++) column += ((unsigned char)text[i] & 0xC0) != 0x80;
     text_escape(found, sizeof found, text + at, length - at < 40 ? length - at : 40);
-    return fail(error, EXIT_DATA, "%s:%lld: not JSON at column %zu (%.*s), found '%s'", r->path, (long long)line, column,
-                what_length, what, found);
+    return fail(error, EXIT_DATA, "%s:%lld: not JSON at column %zu (%.*s), found '%s'", r->path, (long long)line,
+                column, what_length, what, found);
 }
 
 /* Parses the value at text[*at] and moves *at behind it.  Returns 0, or -1 with *error. */
@@ -182,7 +182,7 @@ void records_close(struct records *r)
 static bool is_blank(const char *line, size_t length)
 {
     for (size_t i = 0; i < length; i++)
-        if (!strchr(" \t\r", line[i])) return false;         /* NUL bytes count as blank: nothing can be read from them */
+        if (!strchr(" \t\r", line[i])) return false;      /* NUL bytes count as blank: nothing can be read from them */
     return true;
 }
 

@@ -1,5 +1,5 @@
 /* records.h - JSON objects from files: a JSON array, or one value a line (told by content, not by name), each also
- * gzip. Errors name file and line (lines) or element number (arrays).  Parsing is jansson's; a repeated key in an
+ * gzip.  Errors name file and line (lines) or element number (arrays).  Parsing is jansson's; a repeated key in an
  * object is an error, because which of the two was meant is not ours to guess; strings may hold \u0000. */
 #ifndef QUARTET_RECORDS_H
 #define QUARTET_RECORDS_H

@@ -51,17 +51,10 @@ void record_count(struct record *r, const char *key, int64_t value)
     f->kind = RECORD_COUNT;
 }
 
-void record_text(struct record *r, const char *key, const char *value)
-{
-    struct record_field *f = record_field(r, key);
-    text_escape(f->text, sizeof f->text, value, strlen(value));
-    f->kind = RECORD_TEXT;
-}
-
 double record_get(const struct record *r, const char *key)
 {
     for (int i = 0; i < r->count; i++)
-        if (strcmp(r->field[i].key, key) == 0) return r->field[i].kind == RECORD_TEXT ? NAN : r->field[i].number;
+        if (strcmp(r->field[i].key, key) == 0) return r->field[i].number;
     return NAN;
 }
 
@@ -99,8 +92,7 @@ void record_json(struct bytes *out, const struct record *r)
         if (i) bytes_add(out, ",", 1);
         add_json_text(out, f->key);
         bytes_add(out, ":", 1);
-        if (f->kind == RECORD_TEXT) add_json_text(out, f->text);
-        else if (f->kind == RECORD_COUNT) bytes_text(out, "%.0f", f->number);
+        if (f->kind == RECORD_COUNT) bytes_text(out, "%.0f", f->number);
         else add_json_real(out, f->number);
     }
     bytes_text(out, "}");

@@ -5,18 +5,16 @@
 #include "common/options.h"
 #include "format/checkpoint.h"
 
-/* A flat record of one step: ordered keys (stable, documented in docs/metrics.md) with numbers or texts. */
+/* A flat record of one step: ordered keys (stable, documented in docs/metrics.md) with numbers. */
 enum { RECORD_MAX = 96 };
 struct record_field {
     char key[40];
     double number;
-    char text[64];
-    enum { RECORD_REAL, RECORD_COUNT, RECORD_TEXT } kind;
+    enum { RECORD_REAL, RECORD_COUNT } kind;
 };
 struct record { struct record_field field[RECORD_MAX]; int count; };
 void record_real(struct record *r, const char *key, double value);       /* not finite is written as null */
 void record_count(struct record *r, const char *key, int64_t value);
-void record_text(struct record *r, const char *key, const char *value);
 double record_get(const struct record *r, const char *key);              /* NaN when absent */
 void record_json(struct bytes *out, const struct record *r);             /* one line, no newline */
 
@@ -25,7 +23,7 @@ struct run;
 /* Opens or creates the folder and locks it: another program in it -> -1 (EXIT_MISMATCH); unwritable -> EXIT_IO; a
  * folder of another program's run -> EXIT_MISMATCH.  Returns 0 and *out, or -1. */
 int run_open(struct run **out, const char *folder, const char *program, struct error *error);
-void run_close(struct run *run);
+void run_close(struct run *run);                       /* NULL is allowed */
 const char *run_folder(const struct run *run);
 
 /* Writes run.conf from the table (called after a successful start or resume). */

@@ -19,7 +19,7 @@ struct generator {
     int n, next, slots, live;
     struct slot *slot;
     int *tokens, *row_slots, *positions;        /* (max_tokens): the rows of the next decode */
-    int *ready, *rows;                          /* (slots): slots whose last known token is among these rows, and that row */
+    int *ready, *rows;                  /* (slots): slots whose last known token is among these rows, and that row */
     int *drawn; float *logprobs; double *uniform;   /* (slots) */
 };
 
@@ -27,7 +27,8 @@ struct generator {
 static int room(const struct model *m, const struct sample_request *r)
 {
     int most = int_min(m->config.context, m->use.cache_capacity);
-    if (r->n_prompt < 1 || r->n_prompt > most) die("a prompt of %d tokens does not fit the context of %d", r->n_prompt, most);
+    if (r->n_prompt < 1 || r->n_prompt > most)
+        die("a prompt of %d tokens does not fit the context of %d", r->n_prompt, most);
     return int_min(r->max_new, most - r->n_prompt);
 }
 
@@ -125,11 +126,12 @@ void sample_run(struct model *m, const struct sample_settings *s, const struct s
     int slots = int_min(m->use.cache_slots, m->use.max_tokens), ready;
     size_t rows = (size_t)m->use.max_tokens, wide = (size_t)slots;
     int *ints = host_alloc(3 * rows + 3 * wide, sizeof *ints);
-    struct generator g = {.m = m, .s = s, .request = request, .result = result, .token = token, .self = self, .n = n,
-                          .slots = slots, .slot = host_alloc(wide, sizeof *g.slot), .tokens = ints, .row_slots = ints + rows,
-                          .positions = ints + 2 * rows, .ready = ints + 3 * rows, .rows = ints + 3 * rows + wide,
-                          .drawn = ints + 3 * rows + 2 * wide, .logprobs = host_alloc(wide, sizeof(float)),
-                          .uniform = host_alloc(wide, sizeof(double))};
+    struct generator g = {
+        .m = m, .s = s, .request = request, .result = result, .token = token, .self = self, .n = n, .slots = slots,
+        .slot = host_alloc(wide, sizeof *g.slot), .tokens = ints, .row_slots = ints + rows,
+        .positions = ints + 2 * rows, .ready = ints + 3 * rows, .rows = ints + 3 * rows + wide,
+        .drawn = ints + 3 * rows + 2 * wide, .logprobs = host_alloc(wide, sizeof(float)),
+        .uniform = host_alloc(wide, sizeof(double))};
     for (int i = 0; i < slots; i++) g.slot[i].request = -1;
     for (refill(&g); g.live > 0; refill(&g)) {
         model_decode(m, g.tokens, g.row_slots, g.positions, lay_rows(&g, &ready));

@@ -21,11 +21,12 @@ struct sample_settings {
     uint64_t step;                        /* of the stream: rlhf's iteration */
 };
 
-struct sample_result { int *tokens; float *logprobs; int n; bool stopped; };   /* new tokens alone; arrays are the caller's, max_new long */
+/* New tokens alone.  tokens, logprobs (max_new), the caller's; n of them are filled.  stopped: the last is a stop. */
+struct sample_result { int *tokens; float *logprobs; int n; bool stopped; };
 
-/* Runs all requests, up to m->use.cache_slots at a time.  logprobs: of each drawn token under the unfiltered distribution at
- * the temperature, the bits model_token_loss gives.  token (may be NULL) is called for each new token as it comes and may
- * return false to end that sample. */
+/* Runs all requests, up to m->use.cache_slots at a time.  logprobs: of each drawn token under the unfiltered
+ * distribution at the temperature, the bits model_token_loss gives.  token (may be NULL) is called for each new token
+ * as it comes and may return false to end that sample. */
 void sample_run(struct model *m, const struct sample_settings *s, const struct sample_request *request,
                 struct sample_result *result, int n, bool (*token)(void *self, int request, int token), void *self);
 

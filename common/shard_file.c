@@ -234,8 +234,8 @@ static int check_header(struct shard *s, const unsigned char *h, uint64_t size, 
         return fail(error, EXIT_DATA, "%s has version %u, expected %d", s->path, get_u32(h + 8), VERSION);
     *info = (struct shard_info){
         .id_bytes = (int)get_u32(h + 12), .part = get_u32(h + 16), .last = get_u32(h + 20) != 0,
-        .rules = get_u32(h + 24), .tokenizer = get_u32(h + 28), .tokenizer_length = get_u64(h + 32), .documents = get_u64(h + 40),
-        .tokens = get_u64(h + 48),
+        .rules = get_u32(h + 24), .tokenizer = get_u32(h + 28), .tokenizer_length = get_u64(h + 32),
+        .documents = get_u64(h + 40), .tokens = get_u64(h + 48),
         .counts = {get_u64(h + 96), get_u64(h + 104), get_u64(h + 112), get_u64(h + 120)}};
     uint64_t sources = get_u64(h + 56);
     s->tokens_at = round_up(HEADER + sources, 64);
@@ -381,7 +381,7 @@ void shard_entries(const struct shard *s, struct shard_entry *out, uint64_t firs
         read_or_die(s, raw, k * ENTRY, s->index_at + first * ENTRY);
         for (size_t i = 0; i < k; i++) {
             const unsigned char *from = raw + i * ENTRY;
-            out[i] = (struct shard_entry){get_u64(from), get_u64(from + 8), get_u32(from + 16)};
+            out[i] = (struct shard_entry){.token_end = get_u64(from), .hash = get_u32(from + 16)};
         }
     }
 }

@@ -19,21 +19,24 @@ struct shard_info {
     struct text_counts counts;          /* of the sources of this part and the parts before it */
 };
 
-/* A document: where its tokens and its text end, counted from the start of the shard, and the CRC-32 of its text. */
-struct shard_entry { uint64_t token_end, byte_end; uint32_t hash; };
+/* A document: where its tokens end, counted from the start of the shard, and the CRC-32 of its text. */
+struct shard_entry { uint64_t token_end; uint32_t hash; };
 
 /* ---- writing: to a temporary name, renamed when whole and on the disk ---- */
 
 struct shard_writer;
+/* Sources are copied; they say what the shard was made from.  Returns 0, or -1 (EXIT_IO).  Writing that fails later is
+ * remembered and said by shard_commit. */
 int shard_create(struct shard_writer **out, const char *path, int id_bytes, const struct shard_source *source,
                  int n_sources, struct error *error);
-void shard_add(struct shard_writer *w, const int *ids, size_t n);
+void shard_add(struct shard_writer *w, const int *ids, size_t n);      /* n more tokens of the document */
+/* The document ends; bytes and hash (CRC-32) of its text. */
 void shard_end_document(struct shard_writer *w, uint64_t bytes, uint32_t hash);
 uint64_t shard_written(const struct shard_writer *w);           /* tokens so far */
 /* Frees w.  documents, tokens and id_bytes of info are filled here.  Returns 0, or -1 (EXIT_IO) with nothing left
  * behind. */
 int shard_commit(struct shard_writer *w, const struct shard_info *info, struct error *error);
-void shard_abandon(struct shard_writer *w);
+void shard_abandon(struct shard_writer *w);         /* frees w and removes the temporary file; NULL is allowed */
 
 /* ---- reading ---- */
 

@@ -17,7 +17,7 @@ enum split { TRAINING, VALIDATION, SPLITS };
 /* A shard among the others.  before[k][i]: tokens of split k in the shard before its document 64 i. */
 struct placed {
     const struct shard *shard;
-    uint64_t *before[SPLITS], start[SPLITS], bytes[SPLITS], documents[SPLITS];
+    uint64_t *before[SPLITS], start[SPLITS], documents[SPLITS];
 };
 
 /* The files of one weight: `times` rows in an epoch are drawn from its `rows`. */
@@ -31,7 +31,7 @@ struct shards {
     bool tails;                                 /* the end of every document is held out, not whole documents */
     uint32_t threshold;                         /* documents whose mixed hash is below are held out */
     double validation;
-    uint64_t seed, rows[SPLITS], tokens[SPLITS], bytes[SPLITS], documents[SPLITS];
+    uint64_t seed, rows[SPLITS], tokens[SPLITS], documents[SPLITS];
     int row_tokens;
     uint32_t identity;
 };
@@ -63,27 +63,26 @@ static void part_of(const struct shards *s, enum split split, uint64_t from, con
 /* ---- opening ---- */
 
 static void each_document(const struct shard *shard, void (*visit)(void *self, uint64_t i, uint64_t from,
-                          uint64_t bytes, const struct shard_entry *entry), void *self)
+                          const struct shard_entry *entry), void *self)
 {
     struct shard_entry entry[BLOCK];
-    uint64_t from = 0, byte = 0;
+    uint64_t from = 0;
     for (uint64_t i = 0; i < shard->info.documents; i++) {
         if (i % BLOCK == 0) {
             uint64_t left = shard->info.documents - i;
             shard_entries(shard, entry, i, left < BLOCK ? (size_t)left : BLOCK);
         }
-        visit(self, i, from, entry[i % BLOCK].byte_end - byte, &entry[i % BLOCK]);
+        visit(self, i, from, &entry[i % BLOCK]);
         from = entry[i % BLOCK].token_end;
-        byte = entry[i % BLOCK].byte_end;
     }
 }
 
 struct count { uint32_t threshold; uint64_t below, all; };
 
-static void count_document(void *self, uint64_t i, uint64_t from, uint64_t bytes, const struct shard_entry *entry)
+static void count_document(void *self, uint64_t i, uint64_t from, const struct shard_entry *entry)
 {
     struct count *c = self;
-    (void)i, (void)from, (void)bytes;
+    (void)i, (void)from;
     c->all++;
     c->below += mix(entry->hash) < c->threshold;
 }
@@ -101,7 +100,7 @@ static uint64_t choose_split(struct shards *s, double validation)
 
 struct placing { struct shards *s; struct placed *p; uint64_t sum[SPLITS]; };
 
-static void place_document(void *self, uint64_t i, uint64_t from, uint64_t bytes, const struct shard_entry *entry)
+static void place_document(void *self, uint64_t i, uint64_t from, const struct shard_entry *entry)
 {
     struct placing *g = self;
     for (int k = 0; k < SPLITS; k++) {
@@ -110,7 +109,6 @@ static void place_document(void *self, uint64_t i, uint64_t from, uint64_t bytes
         if (i % BLOCK == 0) g->p->before[k][i / BLOCK] = g->sum[k];
         g->sum[k] += end - begin;
         g->p->documents[k] += end > begin;
-        g->p->bytes[k] += bytes * (end - begin) / (entry->token_end - from);
     }
 }
 
@@ -129,7 +127,6 @@ static void place(struct shards *s, struct group *g)
         g->tokens += placing.sum[TRAINING];
         for (int k = 0; k < SPLITS; k++) {
             s->tokens[k] += placing.sum[k];
-            s->bytes[k] += p->bytes[k];
             s->documents[k] += p->documents[k];
         }
     }
@@ -271,12 +268,6 @@ uint64_t shards_rows(const struct shards *s, bool validation) { return s->rows[v
 uint64_t shards_tokens(const struct shards *s, bool validation) { return s->tokens[validation]; }
 uint64_t shards_documents(const struct shards *s, bool validation) { return s->documents[validation]; }
 uint32_t shards_identity(const struct shards *s) { return s->identity; }
-
-double shards_bytes_per_token(const struct shards *s, bool validation)
-{
-    uint64_t targets = s->tokens[validation] - s->documents[validation];
-    return targets ? (double)s->bytes[validation] / (double)targets : 0;
-}
 
 /* ---- order ---- */
 

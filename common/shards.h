@@ -1,5 +1,5 @@
 /* shards.h - raw text tokenised once into files beside the run, and served as packed rows in a global, shuffled,
- * resumable order. Used by pretrain, and by rlhf for its pretraining mix (PPO-ptx).  The file layout is in
+ * resumable order.  Used by pretrain, and by rlhf for its pretraining mix (PPO-ptx).  The file layout is in
  * docs/shards.md. */
 #ifndef QUARTET_SHARDS_H
 #define QUARTET_SHARDS_H
@@ -31,7 +31,7 @@ void shards_close(struct shards *s);
 /* Documents one after the other for tokenizer training: cleaned text, in source order; next as in tokenizer_train. */
 struct documents;
 int documents_open(struct documents **out, const struct shards_options *o, struct error *error);
-uint64_t documents_bytes(const struct documents *d);                /* size of all files, compressed as they lie there */
+uint64_t documents_bytes(const struct documents *d);                /* size of all files, as they lie on the disk */
 bool documents_next(void *documents, const char **text, size_t *length);
 int documents_close(struct documents *d, struct error *error);      /* -1: reading had failed */
 
@@ -40,7 +40,6 @@ int documents_close(struct documents *d, struct error *error);      /* -1: readi
  * last token of a document has no target. */
 uint64_t shards_rows(const struct shards *s, bool validation);       /* rows of an epoch */
 uint64_t shards_tokens(const struct shards *s, bool validation);
-double shards_bytes_per_token(const struct shards *s, bool validation);
 uint64_t shards_documents(const struct shards *s, bool validation);
 uint32_t shards_identity(const struct shards *s);      /* CRC of what decides rows and order: tokens, split, seed, T */
 

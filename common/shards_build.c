@@ -337,8 +337,8 @@ static int make_folder(const char *folder, struct error *error)
     return status;
 }
 
-static int build_missing(struct shard_unit *unit, int n_units, const struct tokenizer *t, const struct shards_options *o,
-                         const struct shards_say *say, int folder, struct error *error)
+static int build_missing(struct shard_unit *unit, int n_units, const struct tokenizer *t,
+                         const struct shards_options *o, const struct shards_say *say, int folder, struct error *error)
 {
     uint64_t bytes = 0;
     double started = seconds_now();

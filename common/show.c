@@ -1,5 +1,5 @@
-/* show.c - each token is escaped on its own, so that what looks like one token is one; a character that is split between
- * tokens shows as the bytes it is. */
+/* show.c - each token is escaped on its own, so that what looks like one token is one; a character that is split
+ * between tokens shows as the bytes it is. */
 #include "common/show.h"
 
 void show_tokens(struct bytes *out, const struct tokenizer *t, const int *id, const uint8_t *trained, size_t n,

@@ -4,8 +4,8 @@
 
 #include "common/tokenizer.h"
 
-/* Appends the tokens with "|" between them; trained ones (may be NULL: none) green when colour is true, in [brackets] otherwise.
- * Control bytes and broken UTF-8 are written as \xNN. */
+/* Appends the tokens with "|" between them; trained ones (may be NULL: none) green when colour is true, in [brackets]
+ * otherwise.  Control bytes and broken UTF-8 are written as \xNN. */
 void show_tokens(struct bytes *out, const struct tokenizer *t, const int *id, const uint8_t *trained, size_t n,
                  bool colour);
 

@@ -1,10 +1,9 @@
-/* signals.h - the wish to stop.  SIGINT, SIGTERM, SIGUSR1 and the time limit ask for a clean end at the next step; a second
- * SIGINT leaves at once.  SIGPIPE and SIGXFSZ are ignored, so that writing fails with an error instead, and standard streams
- * that are closed are opened on /dev/null. */
+/* signals.h - the wish to stop.  SIGINT, SIGTERM, SIGUSR1 and the time limit ask for a clean end at the next step; a
+ * second SIGINT leaves at once.  SIGPIPE and SIGXFSZ are ignored, so that writing fails with an error instead, and
+ * standard streams that are closed are opened on /dev/null. */
 #ifndef QUARTET_SIGNALS_H
 #define QUARTET_SIGNALS_H
 
-#include <stdbool.h>
 
 void signals_install(double time_limit_seconds);     /* 0: none; counted from the start of the process */
 

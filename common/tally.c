@@ -28,3 +28,14 @@ void tally_print(struct bytes *out, const struct tally *t)
     for (int i = 0; i < t->count; i++)
         bytes_text(out, "%8llu  %s\n", (unsigned long long)t->line[i].n, t->line[i].what);
 }
+
+void tally_report(struct bytes *out, const struct tally *read, const struct tally *dropped,
+                  const struct tally *changed)
+{
+    tally_print(out, read);
+    if (dropped->count > 0) bytes_text(out, "dropped, and why:\n");
+    tally_print(out, dropped);
+    if (changed->count > 0) bytes_text(out, "changed:\n");
+    tally_print(out, changed);
+    bytes_text(out, "kept:\n");
+}

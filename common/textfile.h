@@ -6,10 +6,10 @@
 
 /* Expands names, folders (every .txt, .jsonl, .json and .gz of these inside, recursively, sorted) and globs, in order.
  * With `weights` an entry may end in "=WEIGHT": "books=2.5" (a file that really has such a name wins).
- * Returns 0, or -1 (EXIT_NOINPUT) naming what matches nothing. */
-struct paths { char **path; double *weight; int *source; int count; };     /* source: number of the entry it came from */
+ * Returns 0, or -1: EXIT_NOINPUT naming what matches nothing, EXIT_USAGE for a weight that is not in (0, 1000]. */
+struct paths { char **path; double *weight; int *source; int count; };      /* source: number of the entry it is of */
 int paths_expand(struct paths *out, const struct option_list *list, bool weights, struct error *error);
-void paths_free(struct paths *p);
+void paths_free(struct paths *p);                                           /* leaves {0} */
 
 struct textfile;
 /* Opens for reading, gzip unpacked on the way.  Returns 0 or -1 (EXIT_NOINPUT, EXIT_IO). */

@@ -16,19 +16,21 @@ struct tokenizer;      /* immutable once made, except by tokenizer_add_special; 
 
 /* Trains on documents handed out by next(self, &text, &length) (returns false at the end; the text is valid until the
  * next call).  vocab counts everything: 256 bytes, merges, special tokens (n_special names, placed last).  Stops early,
- * with *merges fewer, when no pair occurs twice.  Deterministic for any number of threads.  Returns 0 or -1 (vocab too
- * small). */
+ * with fewer merges, when no pair occurs twice.  Deterministic for any number of threads.  Returns 0, or -1
+ * (EXIT_USAGE: vocab too small). */
 struct tokenizer_training { int vocab; enum pattern pattern; const char *const *special; int n_special;
                             void (*progress)(void *self, int merges, int wanted); };
 int tokenizer_train(struct tokenizer **out, bool (*next)(void *self, const char **text, size_t *length), void *self,
                     const struct tokenizer_training *how, struct error *error);
 
-/* Section TOKN: canonical bytes (equal tokenizers give equal bytes), and back with every check (TK1..TK8). */
+/* Section TOKN: canonical bytes (equal tokenizers give equal bytes), appended; and back with every check (TK1..TK8):
+ * 0, or -1 (EXIT_DATA) with *out untouched. */
 void tokenizer_write(struct bytes *out, const struct tokenizer *t);
 int tokenizer_read(struct tokenizer **out, const void *data, size_t size, struct error *error);
 
 /* Imports: a GPT-2 pair (a folder that holds encoder.json and vocab.bpe, or vocab.json and merges.txt), or a
- * byte-level-BPE tokenizer.json (refused with the reason when it is not byte-level BPE, has a normalizer we lack). */
+ * byte-level-BPE tokenizer.json (refused with the reason when it is not byte-level BPE, has a normalizer we lack).
+ * Returns 0, or -1 (EXIT_NOINPUT, EXIT_IO, EXIT_DATA). */
 int tokenizer_import(struct tokenizer **out, const char *path, struct error *error);
 
 void tokenizer_free(struct tokenizer *t);

@@ -251,9 +251,9 @@ static int read_split(struct tokenizer *t, const json_t *split, struct error *er
 static int read_digits(struct tokenizer *t, const json_t *digits, struct error *error)
 {
     bool each = json_is_true(json_object_get(digits, "individual_digits"));
-    return set_regex(t, each
-                            ? "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+|\\s+(?![^\\s\\p{N}])|\\s+"
-                            : "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+|\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?![^\\s\\p{N}])|\\s+",
+    return set_regex(t,
+                     each ? "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+|\\s+(?![^\\s\\p{N}])|\\s+"
+                          : "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+|\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?![^\\s\\p{N}])|\\s+",
                      error);
 }
 

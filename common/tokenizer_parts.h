@@ -46,6 +46,7 @@ struct tokenizer {
     struct pool { pthread_mutex_t lock; struct scratch *idle; } pool;     /* scratch of threads not encoding just now */
 };
 
+/* Returns 0, or -1 (EXIT_DATA) naming the check; t is the caller's either way. */
 int tokenizer_finish(struct tokenizer *t, struct error *error);
 
 /* The id of these bytes among special or among other tokens, or -1. */

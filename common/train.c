@@ -67,8 +67,7 @@ static void keep_results(struct train_state *s, const struct record *r)
     for (int i = 0; i < r->count; i++) {
         const struct record_field *f = &r->field[i];
         bool main = s->task->main_metric && strcmp(f->key, s->task->main_metric) == 0;
-        if ((main || is_evaluation(f->key)) && f->kind != RECORD_TEXT && isfinite(f->number))
-            kv_set_f64(&s->eval, f->key, f->number);
+        if ((main || is_evaluation(f->key)) && isfinite(f->number)) kv_set_f64(&s->eval, f->key, f->number);
     }
 }
 
@@ -79,7 +78,7 @@ static void evaluate(struct train_state *s, struct clock *clock, struct record *
     s->task->evaluate(s->task->self, r);
     bytes_text(&line, "step %lld:", (long long)s->step);
     for (int i = 0; i < r->count; i++)
-        if (is_evaluation(r->field[i].key) && r->field[i].kind != RECORD_TEXT)
+        if (is_evaluation(r->field[i].key))
             bytes_text(&line, "  %s %.5g", r->field[i].key, r->field[i].number);
     run_log(s->run, "%s", line.data);
     bytes_free(&line);
@@ -258,7 +257,7 @@ static int make_updates(struct train_state *s, struct clock *clock, struct recor
     struct step_result result = {0};
     int64_t tokens = s->tokens;
     double begun = seconds_now();
-    int updates = s->task->begin(s->task->self, s->step, error);
+    int updates = s->task->begin ? s->task->begin(s->task->self, s->step, error) : 1;
     if (updates < 0) return -1;
     for (int u = 0; u < updates; u++) {
         int more = train_update(s, &result, u, error);

@@ -29,7 +29,8 @@ struct task {
     struct learner *learner;
     int n_learners;
 
-    /* A step begins (rlhf samples here).  Returns the number of updates it wants to make, or -1 with *error. */
+    /* A step begins (rlhf samples here).  Returns the number of updates it wants to make, or -1 with *error.  NULL: one
+     * update. */
     int (*begin)(void *self, int64_t step, struct error *error);
     /* Update `update` of this step begins: returns its number of micro-batches (0: this and the remaining updates are
      * skipped) and *count, what its loss averages over (0 is allowed: then nothing is differentiated and no update

@@ -27,7 +27,7 @@ struct ckpt_meta {
     struct kv conf, chat, trns, rngs, dcur, line, meta, eval;     /* empty ones are not written */
     struct bytes tokn;
 };
-void ckpt_meta_free(struct ckpt_meta *meta);
+void ckpt_meta_free(struct ckpt_meta *meta);     /* its sections; they are empty then */
 
 /* ---- writing ---- */
 
@@ -47,7 +47,7 @@ struct ckpt_source {
 /* Saves atomically to folder/name (SPEC.md, "Writing"): no reader ever sees half of it, the data is durable before
  * the name exists, the file just written is read back and validated before it is renamed, and per-tensor statistics
  * (STAT) are taken on the way.  A file of that name is replaced; `latest` then names it.  Memory: 4 MiB a thread, 16 at
- * most. Returns 0, or -1 (EXIT_IO: what failed, on which file) with the folder as it was. */
+ * most.  Returns 0, or -1 (EXIT_IO: what failed, on which file) with the folder as it was. */
 int ckpt_save(const char *folder, const char *name, struct ckpt_meta *meta, const struct ckpt_source *source,
               size_t count, struct error *error);
 
@@ -63,7 +63,7 @@ struct ckpt;                     /* an open file; metadata is in private memory,
  * on stderr for each that is skipped and why).  Returns 0, or -1 with *out NULL (missing EXIT_NOINPUT, not valid
  * EXIT_DATA). */
 int ckpt_open(struct ckpt **out, const char *path, struct error *error);
-void ckpt_close(struct ckpt *c);
+void ckpt_close(struct ckpt *c);                               /* NULL is allowed */
 
 const struct ckpt_meta *ckpt_meta_of(const struct ckpt *c);
 const char *ckpt_path(const struct ckpt *c);                   /* the file really opened */
@@ -96,7 +96,7 @@ int run_newest(char **path, const char *folder, struct error *error);
 
 /* Removes all but the `keep` newest valid checkpoints, those whose step is a multiple of keep_every (0: none), the one
  * `latest` names and final.ckpt; never the last valid one, and nothing before one that stays was verified to the last
- * byte. Sweeps temporary files of dead saves. */
+ * byte.  Sweeps temporary files of dead saves.  What cannot be removed stays, without a word. */
 void run_retain(const char *folder, int keep, uint64_t keep_every);
 
 #endif

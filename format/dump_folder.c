@@ -3,7 +3,6 @@
 
 #include <dirent.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
 /* Temporary files of saves that are under way or died. */
 static void list_temporary(const char *folder, struct json *j)

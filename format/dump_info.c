@@ -268,7 +268,7 @@ static void tensor_json(struct json *j, const struct ckpt *c, const struct tenso
     json_close(j, '}');
 }
 
-/* "blk.3.attn_q.weight" belongs to "blk.3", anything else to what stands before its first dot. */
+/* "blk.3.attn_qkv.weight" belongs to "blk.3", anything else to what stands before its first dot. */
 static size_t block_length(const char *name)
 {
     const char *dot = strchr(name, '.');

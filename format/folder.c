@@ -60,7 +60,8 @@ void folder_list_free(struct run_list *list)
     *list = (struct run_list){0};
 }
 
-int folder_check(const char *path, bool whole, struct error *error)
+/* Is this file a valid checkpoint?  whole: the tensors' CRCs too. */
+static int check(const char *path, bool whole, struct error *error)
 {
     struct ckpt *c;
     if (reader_open_file(&c, path, NULL, error) != 0) return -1;
@@ -77,7 +78,7 @@ int run_newest(char **path, const char *folder, struct error *error)
     if (folder_list(&list, folder, error) != 0) return -1;
     for (size_t i = 0; i < list.count && !*path; i++) {
         struct error why;
-        if (folder_check(list.file[i].path, true, &why) == 0) *path = host_text("%s", list.file[i].path);
+        if (check(list.file[i].path, true, &why) == 0) *path = host_text("%s", list.file[i].path);
         else bytes_text(&skipped, "%s%s", skipped.size ? "\n" : "", why.text);
     }
     int found = *path ? 1 : list.count ? -1 : 0;
@@ -137,7 +138,7 @@ static bool choose(struct run_list *list, int keep, uint64_t keep_every, const c
     int kept = 0;
     for (size_t i = 0; i < list->count; i++) {
         struct run_file *f = &list->file[i];
-        f->valid = folder_check(f->path, false, NULL) == 0;
+        f->valid = check(f->path, false, NULL) == 0;
         f->keep = f->final || (hinted && strcmp(hinted, f->name) == 0) || (f->valid && keep_every &&
                                                                            f->step % keep_every == 0);
         if (f->valid && !f->final && kept < keep) {
@@ -147,7 +148,7 @@ static bool choose(struct run_list *list, int keep, uint64_t keep_every, const c
     }
     /* One that stays must be whole to the last byte before any other goes; what is newer than it stays too. */
     for (size_t i = 0; i < list->count; i++) {
-        if (list->file[i].keep && list->file[i].valid && folder_check(list->file[i].path, true, NULL) == 0) return true;
+        if (list->file[i].keep && list->file[i].valid && check(list->file[i].path, true, NULL) == 0) return true;
         list->file[i].keep = true;
     }
     return false;

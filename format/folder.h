@@ -12,9 +12,6 @@ struct run_list { struct run_file *file; size_t count; };      /* falling step *
 int folder_list(struct run_list *list, const char *folder, struct error *error);
 void folder_list_free(struct run_list *list);
 
-/* Is this file a valid checkpoint?  whole: the tensors' CRCs too.  0, or -1 with the reason. */
-int folder_check(const char *path, bool whole, struct error *error);
-
 /* What `latest` names, to free(), or NULL. */
 char *folder_hint(const char *folder);
 

@@ -1,5 +1,6 @@
 /* kv.h - typed key-values, the metadata of a checkpoint (SPEC.md, "KV").  Keys [a-z0-9_.], 1..127 bytes, kept in
- * strictly ascending byte order.  Setting a key again replaces it.  Getters never cast. */
+ * strictly ascending byte order; another key dies.  Setting copies the value, and replaces
+ * what the key had.  Getters never cast. */
 #ifndef QUARTET_KV_H
 #define QUARTET_KV_H
 

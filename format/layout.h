@@ -1,6 +1,6 @@
 /* layout.h - the bytes of a checkpoint as structs, and back: header page, section table, tensor index, chunk CRCs and
  * statistics.  Pure functions of (bytes, size), shared by writer, reader, `ckpt` and the fuzzers; SPEC.md has the
- * tables. Decoders check everything SPEC.md says about the bytes they get, name the check in brackets, and return 0 or
+ * tables.  Decoders check everything SPEC.md says about the bytes they get, name the check in brackets, and return 0 or
  * -1 (EXIT_DATA) with nothing allocated. */
 #ifndef QUARTET_LAYOUT_H
 #define QUARTET_LAYOUT_H
@@ -85,7 +85,7 @@ struct section_facts { const char *type; uint32_t flags; uint64_t limit; enum { 
 const struct section_facts *section_facts(const char *type);     /* NULL when unknown */
 extern const struct section_facts section_table[];               /* all known ones, in writing order; type NULL ends */
 
-void table_encode(uint8_t *out, const struct section *section, size_t count);
+void table_encode(uint8_t *out, const struct section *section, size_t count);    /* count * CKPT_SECTION_ENTRY bytes */
 /* *out: count sections to free().  table: count * h->section_entry bytes (S1..S8, S10). */
 int table_decode(struct section **out, const uint8_t *table, const struct header *h, struct error *error);
 
@@ -120,6 +120,7 @@ int chunks_decode(uint32_t **out, const void *data, size_t size, const struct in
 
 /* min, max, mean, std, absmax over the finite values (all 0 when there are none); count is not stored. */
 struct stats { double min, max, mean, std, absmax; uint64_t nan, inf, zero; };
+/* stats_encode appends; stats_decode: *out one a tensor, to free() (ST1, ST2). */
 void stats_encode(struct bytes *out, const struct stats *stats, size_t count);
 int stats_decode(struct stats **out, const void *data, size_t size, const struct index *index, struct error *error);
 

@@ -1,7 +1,7 @@
 /* reader.c - opens a checkpoint and believes nothing: every number is held against the file's real size and the limits
  * before it is used, metadata is copied to private memory, checked there and used from there only.
- * Order: header page, section table, gaps, key-values, tensor index, chunk CRCs, statistics.  Tensor bytes: tensors.c.
- * */
+ * Order: header page, section table, gaps, key-values, tensor index, chunk CRCs, statistics.  The tensors' bytes are
+ * tensors.c's. */
 #define _GNU_SOURCE
 #include "format/reader.h"
 

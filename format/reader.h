@@ -27,7 +27,7 @@ struct ckpt {
 struct problems { void (*report)(void *self, const struct error *error); void *self; uint64_t count; };
 
 /* Opens in->size bytes.  path: how messages call the file.  in->fd stays the caller's.  problems NULL: the first one
- * ends it. Otherwise each is reported and opening goes on unless header or table make that impossible.  Returns 0 or
+ * ends it.  Otherwise each is reported and opening goes on unless header or table make that impossible.  Returns 0 or
  * -1. */
 int reader_open(struct ckpt **out, const struct input *in, const char *path, struct problems *problems,
                 struct error *error);

@@ -321,8 +321,8 @@ static int create(struct writer *w, struct error *error)
 }
 
 /* The file as it stands passes all of the reader's checks, CRCs of tensors included, and is the one that was meant.  It
- * is read from the page cache, at several times the speed of writing, and may be about to replace the only other one.
- * */
+ * is read from the page cache, several times faster than it was written, and may be about to replace the only other
+ * one. */
 static int check_back(const struct writer *w, struct error *error)
 {
     struct input in = {.fd = w->fd, .size = w->header.file_size};

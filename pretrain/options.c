@@ -12,11 +12,13 @@ static const struct train_defaults defaults = {
 
 void pretrain_options(struct option table[PRETRAIN_ROWS], struct pretrain *p)
 {
-    const int moved = OPTION_MAY_CHANGE;        /* files may have moved: the check on resume is of their tokens (task.c) */
+    const int moved = OPTION_MAY_CHANGE;     /* files may have moved: the check on resume is of their tokens (task.c) */
     const struct option rows[] = {
         {"Data", "data", OPTION_LIST, &p->data, .flags = OPTION_REQUIRED | moved,
-         .help = "Text files, JSON lines, folders or globs, each also gzip; NAME=WEIGHT shows it WEIGHT times an epoch."},
-        {NULL, "text-key", OPTION_TEXT, &p->text_key, "text", .flags = moved, .help = "Key of JSON rows that holds the text."},
+         .help = "Text files, JSON lines, folders or globs, each also gzip; NAME=WEIGHT shows it WEIGHT times an "
+                 "epoch."},
+        {NULL, "text-key", OPTION_TEXT, &p->text_key, "text", .flags = moved,
+         .help = "Key of JSON rows that holds the text."},
         {NULL, "document-separator", OPTION_TEXT, &p->separator, .flags = moved,
          .help = "A line of text files that ends a document, besides <|endoftext|>."},
         {NULL, "validation", OPTION_REAL, &p->validation, "0.01", 0, 0.5, .help = "Share of the documents held out."},
@@ -37,10 +39,12 @@ void pretrain_options(struct option table[PRETRAIN_ROWS], struct pretrain *p)
         {NULL, "kv-heads", OPTION_INT, &p->kv_heads, "0", 0, 4096,
          .help = "Key/value heads, shared by the others; 0: as heads."},
         {NULL, "ffn", OPTION_INT, &p->ffn, "0", 0, 1 << 22, .help = "Feed-forward width; 0: by the channels."},
-        {NULL, "init-std", OPTION_REAL, &p->init_std, "0", 0, 10, .help = "Deviation of fresh matrices; 0: sqrt(2 / (5 channels))."},
+        {NULL, "init-std", OPTION_REAL, &p->init_std, "0", 0, 10,
+         .help = "Deviation of fresh matrices; 0: sqrt(2 / (5 channels))."},
         {NULL, "context", OPTION_INT, &p->context, "0", 0, 1 << 20,
          .help = "Longest sequence, and a row's tokens; 0: the preset's."},
-        {NULL, "model", OPTION_TEXT, &p->model_path, .help = "Start from the weights of this checkpoint or run instead."},
+        {NULL, "model", OPTION_TEXT, &p->model_path,
+         .help = "Start from the weights of this checkpoint or run instead."},
         {"Reports", "eval-tokens", OPTION_INT, &p->eval_tokens, "32k", 0, 1e15, .flags = OPTION_MAY_CHANGE,
          .help = "Most held-out tokens in an evaluation while training; 0: all."},
         {NULL, "eval-only", OPTION_FLAG, &p->eval_only, .flags = OPTION_NOT_SAVED,
@@ -65,8 +69,8 @@ void pretrain_options(struct option table[PRETRAIN_ROWS], struct pretrain *p)
 /* A model trained before keeps its sizes, a tokenizer its ids: giving one is a misunderstanding to point out. */
 static void refuse_sizes(const struct pretrain *p)
 {
-    static const char *const name[] = {"preset", "layers", "channels", "heads", "kv-heads", "ffn", "init-std", "tokenizer",
-                                       "vocab-size", "pattern"};
+    static const char *const name[] = {"preset", "layers", "channels", "heads", "kv-heads", "ffn", "init-std",
+                                       "tokenizer", "vocab-size", "pattern"};
     for (size_t i = 0; i < sizeof name / sizeof *name; i++)
         if (option_changed(p->table, name[i]))
             quit(EXIT_USAGE, "--%s cannot be given with --model, which brings its own", name[i]);

@@ -36,30 +36,27 @@ struct pretrain {
     struct ids *prompt; int n_prompts;  /* of samples, each beginning with <|endoftext|> */
 };
 
-/* options.c */
+/* options.c: the table, ended by a row without a name. */
 enum { PRETRAIN_ROWS = TRAIN_ROWS + 32 };
 void pretrain_options(struct option table[PRETRAIN_ROWS], struct pretrain *p);
 /* The model to train, by preset and sizes, or the parent's.  Quits (EXIT_USAGE) when the sizes do not fit together. */
 void pretrain_config(struct pretrain *p);
 
-/* data.c: parent, tokenizer, model configuration and shards, in this order; quits when one fails. */
+/* data.c: parent, tokenizer, model configuration and shards, in this order; quits when one fails.  Closing removes
+ * shards that were made for --plan or --eval-only. */
 void pretrain_open_data(struct pretrain *p);
 void pretrain_close_data(struct pretrain *p);
 void pretrain_say(void *self, const char *line);      /* to the run's log, or to stderr */
 
 /* task.c */
 void pretrain_plan_steps(struct pretrain *p);         /* rows and steps, from the data and the options */
-void pretrain_build(void *self, struct memory *memory);
-struct task pretrain_task(struct pretrain *p);
+void pretrain_build(void *self, struct memory *memory);    /* memory.h: measuring, and for real */
+struct task pretrain_task(struct pretrain *p);        /* what train() runs; self is p */
 
-/* report.c: what the model is worth, and what it writes. */
-struct evaluation { double loss, bits_per_byte, perplexity; uint64_t targets, bytes; };
-/* Over rows of one split, at most max_tokens (0: all); the mean loss of a target token, and the loss in bits per
- * byte of text. */
-struct evaluation pretrain_measure(struct pretrain *p, bool validation, uint64_t max_tokens);
-void pretrain_evaluate(void *self, struct record *r);
-void pretrain_sample(void *self, struct run *run, int64_t step);
-void pretrain_open_prompts(struct pretrain *p);
-int pretrain_eval_only(struct pretrain *p);
+/* report.c: what the model is worth, and what it writes.  evaluate and sample are callbacks of struct task. */
+void pretrain_evaluate(void *self, struct record *r);             /* adds val_* of the held-out rows */
+void pretrain_sample(void *self, struct run *run, int64_t step);  /* to the log and samples.txt */
+void pretrain_open_prompts(struct pretrain *p);                   /* --sample-prompt as ids */
+int pretrain_eval_only(struct pretrain *p);                       /* --eval-only: prints, returns the exit code */
 
 #endif

@@ -7,7 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct evaluation pretrain_measure(struct pretrain *p, bool validation, uint64_t max_tokens)
+struct evaluation { double loss, bits_per_byte, perplexity; uint64_t targets, bytes; };
+
+/* Over rows of one split, at most max_tokens (0: all): the mean loss of a target token, and the loss in bits per byte
+ * of text. */
+static struct evaluation measure(struct pretrain *p, bool validation, uint64_t max_tokens)
 {
     struct evaluation e = {0};
     struct batch *b = &p->micro[0];
@@ -33,7 +37,7 @@ struct evaluation pretrain_measure(struct pretrain *p, bool validation, uint64_t
 void pretrain_evaluate(void *self, struct record *r)
 {
     struct pretrain *p = self;
-    struct evaluation e = pretrain_measure(p, true, (uint64_t)p->eval_tokens);
+    struct evaluation e = measure(p, true, (uint64_t)p->eval_tokens);
     record_real(r, "val_loss", e.loss);
     record_real(r, "val_bits_per_byte", e.bits_per_byte);
     record_real(r, "val_perplexity", e.perplexity);
@@ -110,7 +114,7 @@ int pretrain_eval_only(struct pretrain *p)
         quit(EXIT_DATA, "--validation %g leaves no text to evaluate", p->validation);
     if (model_load(&p->model, p->parent.ckpt, "", ROLE_WEIGHT, false, 0, &error) != 0) quit_error(&error);
     uint64_t most = option_given(p->table, "eval-tokens") ? (uint64_t)p->eval_tokens : 0;
-    struct evaluation e = pretrain_measure(p, held_out, most);
+    struct evaluation e = measure(p, held_out, most);
     printf("loss %.6f  bits per byte %.6f  perplexity %.4f  (%llu tokens, %llu bytes%s)\n", e.loss, e.bits_per_byte,
            e.perplexity, (unsigned long long)e.targets, (unsigned long long)e.bytes, held_out ? ", held out" : "");
     return EXIT_DONE;

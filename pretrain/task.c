@@ -3,7 +3,6 @@
  * and as a check. */
 #include "pretrain/pretrain.h"
 
-#include <math.h>
 #include <stdlib.h>
 
 void pretrain_plan_steps(struct pretrain *p)
@@ -50,12 +49,6 @@ void pretrain_build(void *self, struct memory *memory)
         tokenizer_bytes(p->tokenizer, id, &length);
         p->token_bytes[id] = tokenizer_is_special(p->tokenizer, id) ? 0 : (int)length;
     }
-}
-
-static int begin(void *self, int64_t step, struct error *error)
-{
-    (void)self, (void)step, (void)error;
-    return 1;
 }
 
 /* All rows of the step, and how many tokens they ask to predict. */
@@ -131,7 +124,7 @@ struct task pretrain_task(struct pretrain *p)
     double T = p->row_tokens;
     return (struct task){
         .program = "pretrain", .stage = STAGE_PRETRAIN, .self = p, .learner = &p->learner, .n_learners = 1,
-        .begin = begin, .prepare = prepare, .loss = loss, .end = end, .save = save, .load = load,
+        .prepare = prepare, .loss = loss, .end = end, .save = save, .load = load,
         .evaluate = shards_rows(p->shards, true) > 0 ? pretrain_evaluate : NULL, .sample = pretrain_sample,
         .unit = "target tokens", .main_metric = "val_loss", .tokens_per_step = p->rows_per_step * T,
         .flops_per_token = config_train_flops(&p->config, T)};

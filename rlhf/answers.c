@@ -1,5 +1,5 @@
-/* answers.c - requests are made for a round of prompts at a time, so that memory does not grow with the file; sample_run keeps the
- * model's cache full within a round. */
+/* answers.c - requests are made for a round of prompts at a time, so that memory does not grow with the file;
+ * sample_run keeps the model's cache full within a round. */
 #include "rlhf/answers.h"
 #include "rlhf/prompts.h"
 
@@ -31,7 +31,8 @@ static int write_answer(FILE *out, const struct prompt *p, const struct chat *ch
     return ferror(out) ? fail(error, EXIT_IO, "the answers cannot be written: %s", strerror(errno)) : 0;
 }
 
-int answers_write(FILE *out, struct model *m, const struct chat *chat, const struct answers_options *o, struct error *error)
+int answers_write(FILE *out, struct model *m, const struct chat *chat, const struct answers_options *o,
+                  struct error *error)
 {
     struct prompts prompts = {0};
     int most = m->config.context - int_min(o->max_new, m->config.context / 2);
@@ -40,8 +41,9 @@ int answers_write(FILE *out, struct model *m, const struct chat *chat, const str
         return -1;
     }
     if (prompts.too_long + prompts.unusable > 0)
-        fprintf(stderr, "%s: of %llu prompts, %llu longer than %d tokens and %llu without a question are left out\n", program_name(),
-                (unsigned long long)prompts.read, (unsigned long long)prompts.too_long, most, (unsigned long long)prompts.unusable);
+        fprintf(stderr, "%s: of %llu prompts, %llu longer than %d tokens and %llu without a question are left out\n",
+                program_name(), (unsigned long long)prompts.read, (unsigned long long)prompts.too_long, most,
+                (unsigned long long)prompts.unusable);
     struct sample_request *request = host_alloc(ROUND, sizeof *request);
     struct sample_result *result = host_alloc(ROUND, sizeof *result);
     int *tokens = host_alloc((size_t)ROUND * (size_t)o->max_new, sizeof *tokens);
@@ -52,7 +54,8 @@ int answers_write(FILE *out, struct model *m, const struct chat *chat, const str
         int n = all - first < ROUND ? (int)(all - first) : ROUND;
         for (int i = 0; i < n; i++) {
             const struct prompt *p = &prompts.prompt[(first + (uint64_t)i) / (uint64_t)o->samples];
-            request[i] = (struct sample_request){prompts.ids.id + p->first, p->count, o->seed, first + (uint64_t)i, o->max_new};
+            request[i] = (struct sample_request){.prompt = prompts.ids.id + p->first, .n_prompt = p->count,
+                                                 .seed = o->seed, .index = first + (uint64_t)i, .max_new = o->max_new};
             result[i] = (struct sample_result){.tokens = tokens + (size_t)i * (size_t)o->max_new,
                                                .logprobs = logprobs + (size_t)i * (size_t)o->max_new};
         }

@@ -13,10 +13,12 @@ struct answers_options {
     uint64_t seed;
 };
 
-/* Writes for each prompt `samples` lines {"prompt", "messages", "sample", "response", "tokens", "stopped"}; the answer depends on
- * its prompt, its number and the seed alone.  Prompts that do not fit the context are left out, and said on stderr.
+/* Writes for each prompt `samples` lines {"prompt", "messages", "sample", "response", "tokens", "stopped"}; the answer
+ * depends on its prompt, its number and the seed alone.  Prompts that do not fit the context are left out, and said on
+ * stderr.
  *   m: opened for generation   chat: its template, or one of TEMPLATE_NONE to go on with the prompt as with a text.
  * Returns 0, or -1: the files (as prompts_read), or EXIT_IO. */
-int answers_write(FILE *out, struct model *m, const struct chat *chat, const struct answers_options *o, struct error *error);
+int answers_write(FILE *out, struct model *m, const struct chat *chat, const struct answers_options *o,
+                  struct error *error);
 
 #endif

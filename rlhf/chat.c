@@ -10,7 +10,6 @@
 #include "rlhf/answers.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,9 +88,10 @@ static void parse(struct settings *s, int argc, char **argv)
     };
     struct error error;
     if (options_parse(table, argc, argv, "chat --model RUN|FILE [--prompt TEXT | --prompts FILES]",
-                      "Talks to a model in the terminal, or answers each line of a pipe. /reset starts anew, /quit ends, "
-                      "/help helps; Ctrl-C stops an answer.", NULL, &error) != 0 ||
-        option_needs(table, "samples", "prompts", &error) != 0) quit_error(&error);
+                      "Talks to a model in the terminal, or answers each line of a pipe. /reset starts anew, /quit "
+                      "ends, /help helps; Ctrl-C stops an answer.", NULL, &error) != 0 ||
+        option_needs(table, "samples", "prompts", &error) != 0)
+        quit_error(&error);
 }
 
 /* ---- the model ---- */

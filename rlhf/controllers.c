@@ -1,4 +1,4 @@
-/* controllers.c - see controllers.h. */
+/* controllers.c - statistics of rewards merge iteration by iteration, so a run remembers three numbers of them all. */
 #include "rlhf/controllers.h"
 
 #include <math.h>

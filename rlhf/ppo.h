@@ -79,11 +79,12 @@ void ppo_end(void *self, int64_t step, struct record *r);
 int ppo_answer(struct ppo *p, struct prompts *prompts, enum rng_stream stream, int64_t iteration, uint64_t first_index,
                struct error *error);
 
-/* What must survive a restart. */
+/* What must survive a restart, as keys of sections TRNS and DCUR.  ppo_load returns 0, or -1 (EXIT_DATA). */
 void ppo_save(const struct ppo *p, struct ckpt_meta *meta);
 int ppo_load(struct ppo *p, const struct ckpt_meta *meta, struct error *error);
 
-/* Mean over the episodes of sum over the tokens of old_logprobs - ref_logprobs; and of one episode. */
+/* KL(policy | reference) of an answer as sampled: the sum over its tokens of old_logprobs - ref_logprobs, in nats; the
+ * mean over all episodes, and of episode e. */
 double ppo_kl(const struct rollouts *r);
 double ppo_episode_kl(const struct rollouts *r, int e);
 

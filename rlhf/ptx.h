@@ -18,7 +18,8 @@ struct ptx {
     int max_tokens;              /* of a micro-batch, >= row_tokens */
 };
 
-/* Takes memory (measuring and for real) for a policy of this configuration. */
+/* Takes memory (measuring and for real) for a policy of this configuration; the arenas belong to the memory, so
+ * ptx_close frees host bookkeeping alone. */
 void ptx_open(struct ptx *x, const struct config *c, struct memory *memory);
 void ptx_close(struct ptx *x);
 

@@ -1,4 +1,5 @@
-/* reward_source.c - see reward_source.h. */
+/* reward_source.c - a reward model scores answers as the rollouts pack them; a program gets all of an iteration at
+ * once, so that it may work on them side by side. */
 #include "rlhf/reward_source.h"
 #include "rm/score.h"
 

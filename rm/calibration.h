@@ -24,7 +24,8 @@ struct calibration {
 /* All of it from n >= 1 pairs. */
 void calibrate(struct calibration *c, const struct judged *pair, size_t n);
 
-/* Pearson's correlation of two lists; NaN when one of them is constant. */
+/* Pearson's correlation of x and y (n): sum (x - mean x)(y - mean y) / sqrt(sum (x - mean x)^2 sum (y - mean y)^2); NaN
+ * when one of them is constant. */
 double correlation(const double *x, const double *y, size_t n);
 
 /* The two tables, appended to out. */

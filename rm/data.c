@@ -253,12 +253,7 @@ static void report_half(struct bytes *out, const char *name, const struct rankin
 
 void rm_data_report(struct bytes *out, const struct rm_data *d)
 {
-    tally_print(out, &d->read);
-    if (d->dropped.count > 0) bytes_text(out, "dropped, and why:\n");
-    tally_print(out, &d->dropped);
-    if (d->changed.count > 0) bytes_text(out, "changed:\n");
-    tally_print(out, &d->changed);
-    bytes_text(out, "kept:\n");
+    tally_report(out, &d->read, &d->dropped, &d->changed);
     report_half(out, "train on", &d->train);
     report_half(out, "validate on", &d->validation);
 }

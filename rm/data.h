@@ -6,8 +6,8 @@
 #include "common/tally.h"
 #include "rm/forms.h"
 
-/* Answer a: id[start[a]] .. of length[a] tokens, prompt included and ending with the end token; group g: answers first[g] ..
- * first[g + 1] - 1, all of one prompt, with at least one pair of different quality. */
+/* Answer a: id[start[a]] .. of length[a] tokens, prompt included and ending with the end token; group g: answers
+ * first[g] .. first[g + 1] - 1, all of one prompt, with at least one pair of different quality. */
 struct rankings {
     int *id;
     uint64_t *start;
@@ -26,10 +26,11 @@ struct rm_data {
     uint32_t identity;               /* CRC of all answers and qualities */
 };
 
-/* Reads every row of the files; share: of prompts held out, by hash of the first user message.  A prompt that is too long beside
- * its answers loses its earliest turns; an answer that still does not fit is cut and its end token put last; what cannot be
- * compared is dropped, and everything is counted.   limit: longest sequence.
- * Returns 0, or -1: a row that is not understood (EXIT_DATA, with file and line), no file (EXIT_NOINPUT), no pair (EXIT_DATA). */
+/* Reads every row of the files; share: of prompts held out, by hash of the first user message.  A prompt that is too
+ * long beside its answers loses its earliest turns; an answer that still does not fit is cut and its end token put
+ * last; what cannot be compared is dropped, and everything is counted.   limit: longest sequence.
+ * Returns 0, or -1: a row that is not understood (EXIT_DATA, with file and line), no file (EXIT_NOINPUT), no pair
+ * (EXIT_DATA). */
 int rm_data_read(struct rm_data *d, char *const *path, int n, const struct chat *chat, double share, int limit,
                  struct error *error);
 void rm_data_free(struct rm_data *d);
@@ -37,11 +38,12 @@ void rm_data_free(struct rm_data *d);
 /* Moves the sequences into MEMORY_DATA; called by both runs of the build. */
 void rm_data_settle(struct rm_data *d, struct memory *m);
 
+/* What was read, dropped, changed and kept, for a person; appended to out. */
 void rm_data_report(struct bytes *out, const struct rm_data *d);
 
-/* A ranking as it is trained on and scored: answers tidied, prompt cut, everything tokenised.  ids gets all answers one after the
- * other, ends (K) where each ends in it, *prompt the tokens of the prompt at the front of each.  compare: answers that cannot
- * be compared (empty, equal) are removed from r, and at least one pair is asked for.
+/* A ranking as it is trained on and scored: answers tidied, prompt cut, everything tokenised.  ids gets all answers one
+ * after the other, ends (K) where each ends in it, *prompt the tokens of the prompt at the front of each.  compare:
+ * answers that cannot be compared (empty, equal) are removed from r, and at least one pair is asked for.
  * Returns NULL, or why the ranking is dropped. */
 const char *ranking_tokens(struct ids *ids, struct ids *ends, int *prompt, struct ranking *r, const struct chat *chat,
                            int limit, bool compare, struct tally *changed);

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-void ranking_free(struct ranking *r)
+static void ranking_free(struct ranking *r)
 {
     dialogue_free(&r->prompt);
     dialogue_free(&r->answers);

@@ -1,15 +1,16 @@
-/* forms.h - the shapes in which data sets write rankings down, read into one: a prompt and its answers, better and worse. */
+/* forms.h - the shapes in which data sets write rankings down, read into one: a prompt and its answers, better and
+ * worse. */
 #ifndef QUARTET_FORMS_H
 #define QUARTET_FORMS_H
 
 #include "common/chat.h"
 
-/* A prompt with K answers.  quality: the higher, the better; equal: tied.  fault: why it cannot be used as it stands, or NULL. */
+/* A prompt with K answers.  quality: the higher, the better; equal: tied.  fault: why it cannot be used as it stands,
+ * or NULL. */
 struct ranking { struct dialogue prompt, answers; double *quality; const char *fault; };
-void ranking_free(struct ranking *r);
 
-/* Calls take(self, ranking) for each ranking in a JSON row (a message tree holds several); take may change the ranking, which is
- * freed afterwards.  Understood, told by the keys:
+/* Calls take(self, ranking) for each ranking in a JSON row (a message tree holds several); take may change the ranking,
+ * which is freed afterwards.  Understood, told by the keys:
  *   prompt | question | query (string or messages) or conversations or instruction (+ input), with
  *       chosen, rejected (string, message or messages)  |  response_j, response_k  |  responses with ranks or scores
  *   chosen, rejected alone: whole dialogues, as messages or as "\n\nHuman: ...\n\nAssistant: ..." text

@@ -40,8 +40,8 @@ static int option_rows(struct option *row, struct rm *s)
     int n = sizeof own / sizeof *own;
     memcpy(row, own, sizeof own);
     static const struct train_defaults defaults = {
-        .lr = "1e-4", .min_lr = "-1", .warmup = "-1", .schedule = "cosine", .batch_tokens = "16k", .micro_tokens = "4096",
-        .beta2 = "0.95", .eps = "1e-8", .weight_decay = "0.01", .epochs = "1",
+        .lr = "1e-4", .min_lr = "-1", .warmup = "-1", .schedule = "cosine", .batch_tokens = "16k",
+        .micro_tokens = "4096", .beta2 = "0.95", .eps = "1e-8", .weight_decay = "0.01", .epochs = "1",
         .eval_every = "50", .save_every = "200", .sample_every = "0"};
     n += train_option_rows(row + n, &s->train, &defaults);
     row[n] = (struct option){0};

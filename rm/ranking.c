@@ -1,9 +1,8 @@
-/* ranking.c - on the host and in double: K is at most a few dozen, and a pair's loss is the difference of two scores that may
- * nearly cancel. */
+/* ranking.c - on the host and in double: K is at most a few dozen, and a pair's loss is the difference of two scores
+ * that may nearly cancel. */
 #include "rm/ranking.h"
 
 #include <math.h>
-#include <stddef.h>
 
 double softplus(double x) { return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x)); }
 

@@ -1,7 +1,8 @@
 /* rm.h - the parts of the program rm: what it holds, and the task it gives the loop.
  *
- * The trunk is a fine-tuned model, the head one number at the end token of an answer.  A step's loss is the mean over its
- * prompts of the mean over each prompt's pairs (ranking.h); all answers of a prompt lie in one micro-batch, each read once. */
+ * The trunk is a fine-tuned model, the head one number at the end token of an answer.  A step's loss is the mean over
+ * its prompts of the mean over each prompt's pairs (ranking.h); all answers of a prompt lie in one micro-batch, each
+ * read once. */
 #ifndef QUARTET_RM_H
 #define QUARTET_RM_H
 
@@ -40,7 +41,8 @@ struct rm {
     double prompts;                             /* of the step */
 };
 
-/* The task; self is the program, whose learner is given.  Evaluation and validation metrics only with held-out prompts. */
+/* The task; self is the program, whose learner is given.  Evaluation and validation metrics only with held-out
+ * prompts. */
 struct task rm_task(struct rm *s, struct learner *learner);
 
 #endif

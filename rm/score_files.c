@@ -1,5 +1,5 @@
-/* score_files.c - one line of JSON an answer, in the order read.  Answers are scored together as they fill a micro-batch; from
- * standard input each row is answered at once, so that another program may wait for it. */
+/* score_files.c - one line of JSON an answer, in the order read.  Answers are scored together as they fill a
+ * micro-batch; from standard input each row is answered at once, so that another program may wait for it. */
 #include "common/program.h"
 #include "common/records.h"
 #include "common/textfile.h"
@@ -128,7 +128,8 @@ int score_files(int argc, char **argv)
     threads_start((int)s.threads);
     s.error = &error;
     s.at_once = files.count == 0;
-    if (s.at_once && program_input_closed()) quit(EXIT_IO, "the input cannot be read: stdin is closed, and no file is given");
+    if (s.at_once && program_input_closed())
+        quit(EXIT_IO, "the input cannot be read: stdin is closed, and no file is given");
     if (files.count > 0 && paths_expand(&paths, &files, false, &error) != 0) quit_error(&error);
     if (open_model(&s, &error) != 0) quit_error(&error);
     int status = records_read(files.count ? paths.path : input, files.count ? paths.count : 1, false, take_row, &s,

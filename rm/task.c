@@ -1,4 +1,5 @@
-/* task.c - the task of rm: batches of whole rankings, their loss, what held-out prompts say, the constants at the end. */
+/* task.c - the task of rm: batches of whole rankings, their loss, what held-out prompts say, the constants at the
+ * end. */
 #include "rm/rm.h"
 #include "rm/calibration.h"
 #include "rm/score.h"
@@ -44,7 +45,8 @@ static int prepare(void *self, int64_t step, int update, double *count, struct e
     return s->micro_batches;
 }
 
-/* Losses of the groups whose answers' scores follow one another in s->scores; scale times the gradients into s->dscores. */
+/* Losses of the groups whose answers' scores follow one another in s->scores; scale times the gradients into
+ * s->dscores. */
 static double ranking_losses(struct rm *s, const struct rankings *k, const uint32_t *group, uint32_t groups,
                              double scale, struct ranking_stats *stats)
 {

@@ -1,6 +1,6 @@
-/* data.c - a data set is read whole: even a million dialogues are but a few GB of ids, and a shuffle that sees all of them
- * beats one that sees a window.  A dialogue's place is decided by its first user message, so that no question is in both
- * halves however often it occurs. */
+/* data.c - a data set is read whole: even a million dialogues are but a few GB of ids, and a shuffle that sees all of
+ * them beats one that sees a window.  A dialogue's place is decided by its first user message, so that no question is
+ * in both halves however often it occurs. */
 #include "sft/data.h"
 #include "common/program.h"
 #include "common/records.h"
@@ -189,12 +189,7 @@ static void report_half(struct bytes *out, const char *name, const struct sequen
 
 void sft_data_report(struct bytes *out, const struct sft_data *d)
 {
-    tally_print(out, &d->read);
-    if (d->dropped.count > 0) bytes_text(out, "dropped, and why:\n");
-    tally_print(out, &d->dropped);
-    if (d->changed.count > 0) bytes_text(out, "changed:\n");
-    tally_print(out, &d->changed);
-    bytes_text(out, "kept:\n");
+    tally_report(out, &d->read, &d->dropped, &d->changed);
     report_half(out, "train on", &d->train);
     report_half(out, "validate on", &d->validation);
 }

@@ -32,10 +32,10 @@ struct sft_data {
     uint32_t identity;               /* CRC of all sequences: what a resumed run must find again */
 };
 
-/* Reads every row of the files.  Dialogues without an answer, with an empty turn, or whose first answered turn alone is over the
- * limit are dropped and counted; what is over the limit is cut after the last whole answer that fits.  max_prompts: how many
- * prompts to keep.  Returns 0, or -1: a row that is not understood (EXIT_DATA, with file and line), no file (EXIT_NOINPUT),
- * no trainable token at all (EXIT_DATA). */
+/* Reads every row of the files.  Dialogues without an answer, with an empty turn, or whose first answered turn alone is
+ * over the limit are dropped and counted; what is over the limit is cut after the last whole answer that fits.
+ * max_prompts: how many prompts to keep.  Returns 0, or -1: a row that is not understood (EXIT_DATA, with file and
+ * line), no file (EXIT_NOINPUT), no trainable token at all (EXIT_DATA). */
 int sft_data_read(struct sft_data *d, char *const *path, int n, const struct chat *chat, const struct sft_options *o,
                   int max_prompts, struct error *error);
 void sft_data_free(struct sft_data *d);
@@ -43,7 +43,7 @@ void sft_data_free(struct sft_data *d);
 /* Moves the sequences into MEMORY_DATA; called by both runs of the build. */
 void sft_data_settle(struct sft_data *d, struct memory *m);
 
-/* What was read, dropped, changed and kept, for a person. */
+/* What was read, dropped, changed and kept, for a person; appended to out. */
 void sft_data_report(struct bytes *out, const struct sft_data *d);
 
 #endif

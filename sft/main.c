@@ -1,8 +1,7 @@
 /* main.c - supervised fine-tuning: a language model learns to answer in dialogues.
  *
- * The loss is the cross-entropy of the tokens the assistant speaks, summed over a step and divided by their number.  Whole
- * dialogues are packed into micro-batches (epochs.h); everything else is the one loop (train.h). */
-#include "common/device.h"
+ * The loss is the cross-entropy of the tokens the assistant speaks, summed over a step and divided by their number.
+ * Whole dialogues are packed into micro-batches (epochs.h); everything else is the one loop (train.h). */
 #include "common/epochs.h"
 #include "common/grow.h"
 #include "common/program.h"
@@ -69,8 +68,8 @@ static int option_rows(struct option *row, struct sft *s)
     int n = sizeof own / sizeof *own;
     memcpy(row, own, sizeof own);
     static const struct train_defaults defaults = {
-        .lr = "1e-4", .min_lr = "-1", .warmup = "-1", .schedule = "cosine", .batch_tokens = "16k", .micro_tokens = "4096",
-        .beta2 = "0.95", .eps = "1e-8", .weight_decay = "0", .epochs = "3",
+        .lr = "1e-4", .min_lr = "-1", .warmup = "-1", .schedule = "cosine", .batch_tokens = "16k",
+        .micro_tokens = "4096", .beta2 = "0.95", .eps = "1e-8", .weight_decay = "0", .epochs = "3",
         .eval_every = "50", .save_every = "200", .sample_every = "200"};
     n += train_option_rows(row + n, &s->train, &defaults);
     row[n] = (struct option){0};
@@ -89,12 +88,6 @@ static int fill_batch(struct batch *b, const struct sequences *s, struct epochs 
     for (uint32_t i = 0; i < n; i++)
         targets += batch_add(b, s->id + s->start[item[i]], s->trained + s->start[item[i]], (int)s->length[item[i]]);
     return targets;
-}
-
-static int begin(void *self, int64_t step, struct error *error)
-{
-    (void)self, (void)step, (void)error;
-    return 1;
 }
 
 static int prepare(void *self, int64_t step, int update, double *count, struct error *error)
@@ -320,7 +313,7 @@ static struct task describe(struct sft *s, struct learner *learner)
     bool held_out = s->data.validation.count > 0;
     return (struct task){
         .program = "sft", .stage = STAGE_SFT, .self = s, .learner = learner, .n_learners = 1,
-        .begin = begin, .prepare = prepare, .loss = loss, .end = end, .evaluate = held_out ? evaluate : NULL,
+        .prepare = prepare, .loss = loss, .end = end, .evaluate = held_out ? evaluate : NULL,
         .sample = sample, .save = save, .load = load,
         .unit = "target tokens", .main_metric = held_out ? "val_loss" : "loss",
         .tokens_per_step = (double)s->data.train.tokens / s->order.bins * s->micro_batches,

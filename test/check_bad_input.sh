@@ -56,7 +56,8 @@ head -c 200000 "$work/sft/final.ckpt" >"$work/cut.ckpt"
 : >"$work/empty.ckpt"
 mkfifo "$work/pipe"
 while IFS='|' read -r file code words; do
-    for program in "$sft $chats --model" "$rm $ranked --model" "$BIN/rm --score --model" "$rlhf --reward $work/rm --policy" "$rlhf --policy $work/sft --reward" \
+    for program in "$sft $chats --model" "$rm $ranked --model" "$BIN/rm --score --model" \
+        "$rlhf --reward $work/rm --policy" "$rlhf --policy $work/sft --reward" \
         "$pretrain $text --model" "$BIN/chat --prompt hi --model" "$BIN/ckpt info"; do
         case $file-$program in weight*--score* | weight*--reward | weight*ckpt\ info | S9*ckpt\ info) continue ;; esac     # stage first; tensors unread; all is shown
         expect "$code" "$words" $program "$work/$file"
@@ -87,7 +88,8 @@ awk 'BEGIN { printf "{\"prompt\":\"p\",\"response\":\""; for (i = 0; i < 500; i+
 printf 'steps = 2\nlayers = 1\nchannels = 32\nvocab-size = 300\ncontext = 64\nbatch-tokens = 256\n' >"$work/conf"
 while IFS='|' read -r code words command; do
     case $command in *--data*) ;; pretrain*) command="$command $text" ;; sft*) command="$command $chats" ;; rm*) command="$command $ranked" ;; esac
-    expect "$code" "$words" sh -c "work=$work; exec $(echo "$command" | sed "s#^pretrain#$pretrain#; s#^sft#$sft#; s#^rm#$rm#; s#^rlhf#$rlhf#; s#^chat#$BIN/chat#; s#^ckpt#$BIN/ckpt#; s#^score#$BIN/rm --score#")"
+    expect "$code" "$words" sh -c \
+        "work=$work; exec $(echo "$command" | sed "s#^pretrain#$pretrain#; s#^sft#$sft#; s#^rm#$rm#; s#^rlhf#$rlhf#; s#^chat#$BIN/chat#; s#^ckpt#$BIN/ckpt#; s#^score#$BIN/rm --score#")"
 done <<'TABLE'
 65|bad.jsonl:2: not JSON|pretrain --data $work/bad.jsonl
 65|key.jsonl:1: there is no key 'text', found x|pretrain --data $work/key.jsonl

@@ -122,7 +122,8 @@ expect 0 'esc .u001b\[31m' $ckpt data "$f" --json
 
 # JSON of every command
 if python3 -c 'import json' 2>/dev/null; then
-    for c in "info $f" "sections $f" "tensors $f" "config $f" "config $f arch" "eval $f" "tokenizer $f" "lineage $f" "stats $f --hist" "print $f embed.weight" \
+    for c in "info $f" "sections $f" "tensors $f" "config $f" "config $f arch" "eval $f" "tokenizer $f" "lineage $f" \
+        "stats $f --hist" "print $f embed.weight" \
         "print $f scale" "verify $f $dir/run" "diff $f $dir/sft" "hash $f" "ls $dir/run" "latest $dir/run" "explain $f 5" limits "info $dir/run/step-00000003.ckpt"; do
         $ckpt $c --json 2>/dev/null | python3 -c 'import json, sys; d = json.load(sys.stdin); sys.exit(d["schema"] != "ckpt-dump/1")' && passed=$((passed + 1)) ||
             { failed=$((failed + 1)); echo "ckpt $c --json is no JSON" >&2; }

@@ -79,7 +79,8 @@ at=$(sed -n 's/.*step \([0-9]*\): skipped.*order.sample \([0-9]*\),.*/\1 \2/p' "
 awk -v at="$at" 'BEGIN { split(at, n, " "); exit !(n[1] > 1 && n[2] == 4 * (n[1] - 1)) }' && got=yes || got=no      # 4 rows of 64 a step
 verdict "the skipped update is said with its place in the data" $got
 expect 0 ": ok (" "$BIN/ckpt" verify "$work/wild"
-expect 70 "of memory" "$BIN/pretrain" --data "$work/text.txt" --shards "$work/shards" --layers 400 --channels 65536 --vocab-size 300 --out "$work/huge"
+expect 70 "of memory" "$BIN/pretrain" --data "$work/text.txt" --shards "$work/shards" --layers 400 --channels 65536 \
+    --vocab-size 300 --out "$work/huge"
 
 # ---- a full disk: files may not grow beyond what the logs need (ulimit counts 512 or 1024 bytes) ----
 expect 0 "done: 4 steps" $pretrain --out "$work/full" --steps 4

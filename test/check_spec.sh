@@ -25,7 +25,9 @@ else bad "limits.h does not compile by itself"; fi
 grep -oh '\[[A-Z][A-Z]*[0-9][0-9]*\]"' format/*.c | tr -d '[]"' | sort -u >"$dir/used"
 sed -n 's/^| \([A-Z]*[0-9]*\) | \(file\|code\) |.*/\1/p' format/SPEC.md | sort -u >"$dir/listed"
 for id in $(cat "$dir/used"); do grep -qx "$id" "$dir/listed" && ok || bad "check $id is not in SPEC.md"; done
-for id in $(sed -n 's/^| \([A-Z]*[0-9]*\) | file |.*/\1/p' format/SPEC.md); do grep -q "\[$id\]" format/*.c && ok || bad "no code for check $id"; done
+for id in $(sed -n 's/^| \([A-Z]*[0-9]*\) | file |.*/\1/p' format/SPEC.md); do
+    grep -q "\[$id\]" format/*.c && ok || bad "no code for check $id"
+done
 
 # format/ knows base and threads, nothing else
 others=$(grep -hn '#include "' format/*.[ch] | grep -v -e '"format/' -e '"common/base.h"' -e '"common/threads.h"')

@@ -14,7 +14,8 @@ model=$work/stories.ckpt
 loss() { "$BIN/pretrain" --model "$model" --data "$1" --eval-only 2>"$work/out" | sed -n 's/^loss \([0-9.]*\) .*/\1/p'; }
 near() { awk -v x="$1" -v y="$2" 'BEGIN { exit !(x > y - 0.02 && x < y + 0.02) }'; }
 
-check "conversion" "$BUILD/test/tool_stories" "$data/model-stories260K/stories260K.bin" "$data/model-stories260K/tok512.bin" "$work" stories.ckpt
+check "conversion" "$BUILD/test/tool_stories" "$data/model-stories260K/stories260K.bin" \
+    "$data/model-stories260K/tok512.bin" "$work" stories.ckpt
 expect 0 "ok" "$BIN/ckpt" verify --deep "$model"
 
 # Published: 1.297 on the validation stories.  These few are plain ones; the whole file has blank lines and garbled quotation marks,
@@ -23,7 +24,9 @@ head -n 40 "$data/pretrain-tinystories/tinystories_944k.txt" | grep -v '^$' >"$w
 few=$(loss "$work/plain.txt") all=$(loss "$data/pretrain-tinystories/tinystories_944k.txt")
 check "loss on plain stories is '$few', expected 1.367" near "${few:-0}" 1.367
 check "loss on the file of stories is '$all', expected 1.743" near "${all:-0}" 1.743
-for i in 1 2 3 4 5 6 7 8; do echo "To be, or not to be, that is the question: whether 'tis nobler in the mind to suffer the slings of fortune."; done >"$work/other.txt"
+for i in 1 2 3 4 5 6 7 8; do
+    echo "To be, or not to be, that is the question: whether 'tis nobler in the mind to suffer the slings of fortune."
+done >"$work/other.txt"
 other=$(loss "$work/other.txt")
 check "loss on another text is '$other', expected above that on stories" below "${all:-9}" "${other:-0}"
 

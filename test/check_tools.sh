@@ -25,11 +25,13 @@ awk -v out="$work" 'BEGIN {
 run() {
     tool=$1 bin=$2 out=$3
     few="--batch-tokens 128 --micro-tokens 128 --steps 2 --threads 3"
-    check "$tool, pretrain" quiet $tool "$bin/pretrain" --data "$work/text.txt" --vocab-size 300 --layers 1 --channels 32 --heads 2 --ffn 64 \
+    check "$tool, pretrain" quiet $tool "$bin/pretrain" --data "$work/text.txt" --vocab-size 300 --layers 1 \
+        --channels 32 --heads 2 --ffn 64 \
         --context 96 $few --out "$out/base"
     check "$tool, sft" quiet $tool "$bin/sft" --model "$out/base" --data "$work/chats.jsonl" $few --out "$out/sft"
     check "$tool, rm" quiet $tool "$bin/rm" --model "$out/sft" --data "$work/ranked.jsonl" $few --out "$out/rm"
-    check "$tool, rlhf" quiet $tool "$bin/rlhf" --policy "$out/sft" --reward "$out/rm" --prompts "$work/prompts.jsonl" --steps 2 --episodes 8 \
+    check "$tool, rlhf" quiet $tool "$bin/rlhf" --policy "$out/sft" --reward "$out/rm" --prompts "$work/prompts.jsonl" \
+        --steps 2 --episodes 8 \
         --minibatches 2 --max-new-tokens 8 --micro-tokens 128 --threads 3 --out "$out/rlhf"
     check "$tool, chat" quiet $tool "$bin/chat" --model "$out/rlhf" --prompt "Who sees 3?" --max-new-tokens 8
     check "$tool, ckpt" quiet $tool "$bin/ckpt" verify --deep "$out/rlhf"

@@ -35,7 +35,8 @@ check "base, fox" " fox runs over the green hill." "$(greedy base --prompt 'The 
 check "base, bird" " bird sings in the old tree." "$(greedy base --prompt 'A small')"
 check "base, cat" " quiet cat sleeps near the warm fire." "$(greedy base --prompt 'My')"
 check "sft, cat" "$cat" "$(greedy sft --prompt 'Where is the cat?')"
-check "sft, dialogue" "$bird $cat $fox" "$(printf 'Where is the bird?\nWhere is the cat?\n/reset\nWhere is the fox?\n' | greedy sft | tr '\n' ' ' | sed 's/ $//')"
+check "sft, dialogue" "$bird $cat $fox" \
+    "$(printf 'Where is the bird?\nWhere is the cat?\n/reset\nWhere is the fox?\n' | greedy sft | tr '\n' ' ' | sed 's/ $//')"
 check "long sft dialogue" "12" "$(for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo 'Where is the fox?'; done | greedy sft | grep -c '\.$')"
 check "threads" "$(greedy sft --temperature 2 --prompt Who --threads 1)" "$(greedy sft --temperature 2 --prompt Who --threads 3)"
 

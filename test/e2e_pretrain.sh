@@ -52,7 +52,8 @@ check "lower loss than from random weights" below "$(number "$work/more/metrics.
 expect 0 "init" "$BIN/ckpt" lineage "$work/more"
 expect 0 "done: 7 steps" "$BIN/pretrain" --data "$work/rows.jsonl" --text-key body --model "$work/run" --batch-tokens 512 \
     --micro-tokens 512 --steps 7 --out "$work/more"
-expect 0 "done: 2 steps" "$BIN/pretrain" --data "$work/corpus.txt" --tokenizer "$work/run" ${small#--vocab-size 320 } --steps 2 --out "$work/taken"
+expect 0 "done: 2 steps" "$BIN/pretrain" --data "$work/corpus.txt" --tokenizer "$work/run" ${small#--vocab-size 320 } \
+    --steps 2 --out "$work/taken"
 check "the same tokenizer" [ "$("$BIN/ckpt" tokens "$work/run" 2>/dev/null)" = "$("$BIN/ckpt" tokens "$work/taken" 2>/dev/null)" ]
 
 # sources: gzip, folder, glob, weights, array; shards shared by runs
@@ -135,11 +136,13 @@ real() {                                             # name words file...
 d=$SHARED/data
 real shakespeare "from the ends of 1 documents" $d/pretrain-tinyshakespeare/input.txt
 real novel "5591 carriage returns" $d/pretrain-zh-classics/hongloumeng.txt
-real novels "3 byte order marks" $d/pretrain-gutenberg/alice_11.txt $d/pretrain-gutenberg/pride_prejudice_1342.txt $d/pretrain-gutenberg/moby_dick_2701.txt
+real novels "3 byte order marks" $d/pretrain-gutenberg/alice_11.txt $d/pretrain-gutenberg/pride_prejudice_1342.txt \
+    $d/pretrain-gutenberg/moby_dick_2701.txt
 real documents "done" $d/pretrain-docs-jsonl/c4_demo.jsonl $d/pretrain-zh-modern/trpl_zh.jsonl
 
 if [ -r "$d/tok-gpt2/vocab.bpe" ]; then
-    expect 0 "done" "$BIN/pretrain" --data $d/pretrain-names/names.txt --tokenizer $d/tok-gpt2 --preset gpt2 --layers 1 --channels 32 --heads 1 \
+    expect 0 "done" "$BIN/pretrain" --data $d/pretrain-names/names.txt --tokenizer $d/tok-gpt2 --preset gpt2 --layers 1 \
+        --channels 32 --heads 1 \
         --context 64 --batch-tokens 256 --steps 1 --validation 0 --out "$work/imported"
     expect 0 "50257" "$BIN/ckpt" config "$work/imported"
 else skipped=$((skipped + 1)); echo "skipped: the vocabulary of GPT-2 is not there"; fi

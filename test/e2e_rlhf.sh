@@ -81,10 +81,12 @@ check "the rule is learned: length" below "$(number "$work/short" length last)" 
 cat >"$work/both.sh" <<'END'
 while IFS= read -r line; do printf '%s\n' "$line" >>"$1"; echo 1000; done
 END
-expect 0 "done" $rlhf --reward "$work/rm" --reward-cmd "sh $work/both.sh $work/requests" --reward-cmd-coef 2 --validation 0 --steps 1 --out "$work/both"
+expect 0 "done" $rlhf --reward "$work/rm" --reward-cmd "sh $work/both.sh $work/requests" --reward-cmd-coef 2 \
+    --validation 0 --steps 1 --out "$work/both"
 both=$(number "$work/both" reward last) alone=$(number "$work/rlhf" reward first)
 check "both rewards are added: $alone and $both" below 1800 "$(awk -v a="$both" -v b="$alone" 'BEGIN { print a - b }')"
-check "a request is whole" grep -qE '^\{"prompt":"What .*","messages":\[\{"role":"user","content":".*"\}\],"row":\{"prompt":".*","known":[0-9]+\},"response":".*","stopped":(true|false)\}$' "$work/requests"
+check "a request is whole" grep -qE \
+    '^\{"prompt":"What .*","messages":\[\{"role":"user","content":".*"\}\],"row":\{"prompt":".*","known":[0-9]+\},"response":".*","stopped":(true|false)\}$' "$work/requests"
 check "a request an answer" [ "$(wc -l <"$work/requests")" -eq 32 ]
 
 # A program that fails in the middle ends the run; the checkpoints before it stand, and the run goes on with a better one.
@@ -146,7 +148,9 @@ check "it ends after three kills" [ $? -eq 0 ]
 check "it went on in the middle" grep -q "resumes from step [1-9]" "$work/killed/log.txt"
 check "with the same bits: weights, critic, moments, averages" same_weights "$work/whole" "$work/killed"
 for file in metrics rollouts; do
-    for run in whole killed; do sed -E 's/,"([a-z0-9_.]*second[a-z0-9_.]*|peak_share|memory_bytes)":[^,}]*//g' "$work/$run/$file.jsonl" >"$work/$run.$file"; done
+    for run in whole killed; do
+        sed -E 's/,"([a-z0-9_.]*second[a-z0-9_.]*|peak_share|memory_bytes)":[^,}]*//g' "$work/$run/$file.jsonl" >"$work/$run.$file"
+    done
     check "the same $file.jsonl" cmp -s "$work/whole.$file" "$work/killed.$file"
 done
 
@@ -186,7 +190,8 @@ printf 'What does the cat do?\n\nWhat does the dog do?\n' >"$work/lines.txt"
 printf '"What does the cat do?"\n"What does the cat do?"\n' >"$work/strings.jsonl"
 printf '[{"messages":[{"role":"system","content":"Be kind."},{"role":"user","content":"Hi"},{"role":"assistant","content":"Yes."}]},{"turns":["A?","B?"]}]' >"$work/forms.json"
 printf '{"instruction":"Count.","input":"1 2"}\n{"context":"Go on:","continuation":"x"}\n{"question":"Why?","answer":"So."}\n' | gzip >"$work/forms.jsonl.gz"
-expect 0 "9  prompts read" $bare --prompts "$work/lines.txt" "$work/strings.jsonl" "$work/forms.json" "$work/forms.jsonl.gz" --reward "$work/rm" --validation 0 --dry-run
+expect 0 "9  prompts read" $bare --prompts "$work/lines.txt" "$work/strings.jsonl" "$work/forms.json" \
+    "$work/forms.jsonl.gz" --reward "$work/rm" --validation 0 --dry-run
 check "all are kept" grep -qE " 9  to train on" "$work/out"
 if [ -d "$SHARED/data/prompts-oasst" ]; then
     expect 0 "to train on" $bare --prompts "$SHARED"/data/prompts-*/*.jsonl --reward "$work/rm" --dry-run

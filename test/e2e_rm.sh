@@ -48,12 +48,14 @@ awk -v out="$work" 'BEGIN {
     --batch-tokens 4096 --micro-tokens 2048 --lr 3e-3 --steps 20 --eval-every 0 --threads 2 --out "$work/base" >"$work/out" 2>&1 ||
     { wrong "a base model"; echo "e2e_rm: $passed passed, $failed failed, 0 skipped"; exit 1; }
 echo '{"prompt":"letters","response":"A B C"}' >"$work/chat.jsonl"
-expect 0 "done" "$BIN/sft" --model "$work/base" --data "$work/chat.jsonl" --validation 0 --steps 2 --batch-tokens 256 --micro-tokens 256 --out "$work/sft"
+expect 0 "done" "$BIN/sft" --model "$work/base" --data "$work/chat.jsonl" --validation 0 --steps 2 --batch-tokens 256 \
+    --micro-tokens 256 --out "$work/sft"
 
 # ---- a known law: within 0.01 of the loss of the true taste on 8000 unseen pairs (seeds give 0.003 to 0.005), and not below it ----
 small="--batch-tokens 1024 --micro-tokens 1024 --lr 1e-3 --beta2 0.99 --threads 2"
 law() {                                              # name data seed
-    expect 0 "done" "$BIN/rm" --model "$work/base" $small --data "$work/$2" --validation 0 --normalize none --min-lr 0 --eval-every 0 --seed "$3" --out "$work/$1"
+    expect 0 "done" "$BIN/rm" --model "$work/base" $small --data "$work/$2" --validation 0 --normalize none --min-lr 0 \
+        --eval-every 0 --seed "$3" --out "$work/$1"
     "$BIN/rm" --score --model "$work/$1" "$work/test.jsonl" >"$work/scores.jsonl" 2>"$work/out" || wrong "scoring $1"
     rewards "$work/scores.jsonl" | paste -d ' ' - - | paste -d ' ' - "$work/taste.txt" |
         awk '{ model += log(1 + exp($2 - $1)); law += log(1 + exp($4 - $3)); right += $1 > $2; n++ }
@@ -116,11 +118,13 @@ check "references have mean 0 and deviation 1" [ $? -eq 0 ]
 
 # from a pipe, any shape of row, the same numbers
 head -n 1 "$work/ranked.jsonl" | "$BIN/rm" --score --model "$work/both" >"$work/piped.jsonl" 2>>"$work/out"
-check "a pipe gives the same as a file" [ "$(rewards "$work/piped.jsonl")" = "$(head -n 4 "$work/both.jsonl" >"$work/four"; rewards "$work/four")" ]
+check "a pipe gives the same as a file" [ "$(rewards "$work/piped.jsonl")" = \
+    "$(head -n 4 "$work/both.jsonl" >"$work/four"; rewards "$work/four")" ]
 printf '%s\n' '{"prompt":"p","response":"A A"}' '{"messages":[{"role":"user","content":"p"},{"role":"assistant","content":"A A"}]}' \
     '{"chosen":"\n\nHuman: p\n\nAssistant: A A","rejected":"\n\nHuman: p\n\nAssistant: B"}' | sed 's/$/\n/' |
     "$BIN/rm" --score --model "$work/both" >"$work/piped.jsonl" 2>>"$work/out"
-check "four answers, three of them the same" [ "$(rewards "$work/piped.jsonl" | sort | uniq -c | awk '{ print $1 }' | sort | tr '\n' ' ')" = "1 3 " ]
+check "four answers, three of them the same" \
+    [ "$(rewards "$work/piped.jsonl" | sort | uniq -c | awk '{ print $1 }' | sort | tr '\n' ' ')" = "1 3 " ]
 printf '{"prompt":"p","response":"A"}\n{"prompt":"p"\n' >"$work/bad.jsonl"
 expect 65 "bad.jsonl:2: not JSON" "$BIN/rm" --score --model "$work/both" "$work/bad.jsonl"
 check "what came before is answered" said '"row": 1'
@@ -132,7 +136,8 @@ expect 66 "" "$BIN/rm" --score --model "$work/both" "$work/nowhere.jsonl"
 
 # options of the loss; a base model with a warning; the same bits for any number of threads
 expect 0 "done" $run --steps 3 --margin 0.5 --label-smoothing 0.1 --center 0.01 --out "$work/options"
-expect 0 "was not fine-tuned on dialogues" "$BIN/rm" --model "$work/base" $small --data "$work/ranked.jsonl" --steps 2 --out "$work/frombase"
+expect 0 "was not fine-tuned on dialogues" "$BIN/rm" --model "$work/base" $small --data "$work/ranked.jsonl" --steps 2 \
+    --out "$work/frombase"
 for threads in 1 3; do expect 0 "done" $run --steps 3 --threads $threads --out "$work/threads$threads"; done
 expect 1 "0 of " "$BIN/ckpt" diff "$work/threads1" "$work/threads3"
 expect 0 "the largest prompt needs that many" $run --steps 2 --micro-tokens 20 --out "$work/grown"
@@ -157,7 +162,8 @@ expect 78 "started on other data" "$BIN/rm" --model "$work/sft" $small --data "$
 
 # ---- public data ----
 d=$SHARED/data
-expect 0 "done" "$BIN/pretrain" --data "$work/corpus.txt" --vocab-size 300 --layers 1 --channels 32 --heads 2 --context 2048 --batch-tokens 2048 \
+expect 0 "done" "$BIN/pretrain" --data "$work/corpus.txt" --vocab-size 300 --layers 1 --channels 32 --heads 2 \
+    --context 2048 --batch-tokens 2048 \
     --micro-tokens 2048 --steps 2 --eval-every 0 --threads 2 --out "$work/long"
 small="--model $work/long --batch-tokens 8192 --micro-tokens 4096 --lr 3e-3 --threads 2"
 real() {                                             # rankings file kept words: what --dry-run must say

@@ -59,7 +59,8 @@ expect 0 "resumes from" $run --validation 0.2 --epochs 7
 expect 0 "done: 3 steps" "$BIN/sft" $small --model "$work/run" --data "$work/messages.jsonl" --steps 3 --out "$work/more"
 check "no new tokens" [ -z "$(grep 'are new' "$work/out")" ]
 check "it starts where the other ended" below "$(number "$work/more/metrics.jsonl" val_loss first)" 1
-expect 0 "from now on it is chatml" "$BIN/sft" $small --model "$work/run" --template chatml --data "$work/messages.jsonl" --steps 2 --out "$work/chatml"
+expect 0 "from now on it is chatml" "$BIN/sft" $small --model "$work/run" --template chatml \
+    --data "$work/messages.jsonl" --steps 2 --out "$work/chatml"
 
 # the same bits for any number of threads and either kind of recompute
 for threads in 1 3; do
@@ -76,7 +77,8 @@ expect 0 "40  answers that ended in an end mark written as text, removed" "$BIN/
 expect 0 "done" "$BIN/sft" $small --data "$work/sharegpt.json" "$work/alpaca.jsonl" "$work/question.jsonl.gz" --steps 2 --out "$work/mixed"
 check "all rows of all files" grep -q "120  rows read" "$work/mixed/log.txt"
 for template in chatml llama3 alpaca vicuna; do
-    expect 0 "done" "$BIN/sft" $small --template $template --data "$work/sharegpt.json" --steps 2 --out "$work/$template-run" --sample-every 2
+    expect 0 "done" "$BIN/sft" $small --template $template --data "$work/sharegpt.json" --steps 2 \
+        --out "$work/$template-run" --sample-every 2
 done
 for what in all last; do
     expect 0 "done" "$BIN/sft" $small --train-on $what --data "$work/sharegpt.json" --steps 2 --out "$work/$what"
@@ -111,7 +113,8 @@ expect 78 "started on other data" "$BIN/sft" $small --data "$work/changing.jsonl
 
 # ---- public data: --dry-run counts every row; a few steps on some ----
 d=$SHARED/data
-expect 0 "done" "$BIN/pretrain" --data "$work/corpus.txt" --vocab-size 300 --layers 1 --channels 32 --heads 2 --context 2048 --batch-tokens 2048 \
+expect 0 "done" "$BIN/pretrain" --data "$work/corpus.txt" --vocab-size 300 --layers 1 --channels 32 --heads 2 \
+    --context 2048 --batch-tokens 2048 \
     --micro-tokens 2048 --steps 2 --eval-every 0 --threads 2 --out "$work/long"
 small="--model $work/long --batch-tokens 4096 --micro-tokens 2048 --lr 3e-3 --threads 2"
 real() {                                             # rows file: what --dry-run must count

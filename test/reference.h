@@ -128,7 +128,8 @@ static double reference_activation(enum activation kind, double x)
     return x / (1 + exp(-x));
 }
 
-static void reference_mlp(const struct reference *r, double *y, const double *h, const struct layer_params *p, const double *residual, int N)
+static void reference_mlp(const struct reference *r, double *y, const double *h, const struct layer_params *p, const double *residual,
+                          int N)
 {
     const struct config *c = &r->m->config;
     int F = c->ffn, wide = c->activation == ACTIVATION_SWIGLU ? 2 * F : F;

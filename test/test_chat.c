@@ -271,8 +271,10 @@ static const char *shape(const char *json, enum chat_format format)
         snprintf(out, sizeof out, "%s%s", d.count || error.exit_code != EXIT_DATA ? "BAD " : "error: ", error.text);
     } else {
         out[0] = 0;
-        for (int i = 0; i < d.count; i++) n += snprintf(out + n, sizeof out - (size_t)n, "%c:%s|", letter[d.message[i].role], d.message[i].content);
-        snprintf(out + n, sizeof out - (size_t)n, "m%d s%d%s%s", d.merged, d.skipped, dialogue_fault(&d) ? " " : "", dialogue_fault(&d) ? dialogue_fault(&d) : "");
+        for (int i = 0; i < d.count; i++)
+            n += snprintf(out + n, sizeof out - (size_t)n, "%c:%s|", letter[d.message[i].role], d.message[i].content);
+        snprintf(out + n, sizeof out - (size_t)n, "m%d s%d%s%s", d.merged, d.skipped, dialogue_fault(&d) ? " " : "",
+                 dialogue_fault(&d) ? dialogue_fault(&d) : "");
     }
     dialogue_free(&d);
     json_decref(row);
@@ -288,16 +290,21 @@ static void expect(int line, const char *json, enum chat_format format, const ch
 static void expect_error(int line, const char *json, enum chat_format format, const char *part)
 {
     const char *got = shape(json, format);
-    test_check(strncmp(got, "error: ", 7) == 0 && strstr(got, part), __FILE__, line, "%s gives {%s}, expected an error with {%s}", json, got, part);
+    test_check(strncmp(got, "error: ", 7) == 0 && strstr(got, part), __FILE__, line,
+               "%s gives {%s}, expected an error with {%s}", json, got, part);
 }
 
 static void test_formats(void)
 {
-    expect(__LINE__, "{\"messages\":[{\"role\":\"system\",\"content\":\"S\"},{\"role\":\"user\",\"content\":\"Q\"},{\"role\":\"assistant\",\"content\":\"A\"}]}",
+    expect(__LINE__, "{\"messages\":[{\"role\":\"system\",\"content\":\"S\"},{\"role\":\"user\",\"content\":\"Q\"},"
+                     "{\"role\":\"assistant\",\"content\":\"A\"}]}",
            FORMAT_AUTO, "s:S|u:Q|a:A|m0 s0");
-    expect(__LINE__, "{\"conversations\":[{\"from\":\"human\",\"value\":\"Q\"},{\"from\":\"gpt\",\"value\":\"A\"}],\"system\":\"\"}", FORMAT_AUTO, "u:Q|a:A|m0 s1");
-    expect(__LINE__, "{\"conversations\":[{\"from\":\"User\",\"value\":\"Q\"},{\"from\":\"Assistant\",\"value\":\"A\"}],\"system\":\"S\"}", FORMAT_SHAREGPT, "s:S|u:Q|a:A|m0 s0");
-    expect(__LINE__, "{\"conversations\":[{\"from\":\"gpt\",\"value\":\"Hi\"},{\"from\":\"human\",\"value\":\"Q\"},{\"from\":\"human\",\"value\":\"R\"},{\"from\":\"gpt\",\"value\":\"A\"}]}",
+    expect(__LINE__, "{\"conversations\":[{\"from\":\"human\",\"value\":\"Q\"},{\"from\":\"gpt\",\"value\":\"A\"}],\"system\":\"\"}",
+           FORMAT_AUTO, "u:Q|a:A|m0 s1");
+    expect(__LINE__, "{\"conversations\":[{\"from\":\"User\",\"value\":\"Q\"},{\"from\":\"Assistant\",\"value\":\"A\"}],\"system\":\"S\"}",
+           FORMAT_SHAREGPT, "s:S|u:Q|a:A|m0 s0");
+    expect(__LINE__, "{\"conversations\":[{\"from\":\"gpt\",\"value\":\"Hi\"},{\"from\":\"human\",\"value\":\"Q\"},"
+                     "{\"from\":\"human\",\"value\":\"R\"},{\"from\":\"gpt\",\"value\":\"A\"}]}",
            FORMAT_AUTO, "u:Q\n\nR|a:A|m1 s1");
     expect(__LINE__, "{\"instruction\":\"I\",\"input\":\"\",\"output\":\"O\"}", FORMAT_AUTO, "u:I|a:O|m0 s0");
     expect(__LINE__, "{\"instruction\":\"I\",\"input\":\"N\",\"output\":\"O\"}", FORMAT_AUTO, "u:I\n\nN|a:O|m0 s0");
@@ -306,11 +313,14 @@ static void test_formats(void)
     expect(__LINE__, "{\"prompt\":\"P\",\"completion\":\"R\"}", FORMAT_PROMPT, "u:P|a:R|m0 s0");
     expect(__LINE__, "{\"prompt\":\"P\",\"output\":\"R\"}", FORMAT_AUTO, "u:P|a:R|m0 s0");
     expect(__LINE__, "{\"question\":\"P\",\"answer\":\"R\"}", FORMAT_AUTO, "u:P|a:R|m0 s0");
-    expect(__LINE__, "{\"prompt\":[{\"role\":\"user\",\"content\":\"P\"}],\"completion\":[{\"role\":\"assistant\",\"content\":\"R\"}]}", FORMAT_AUTO, "u:P|a:R|m0 s0");
+    expect(__LINE__, "{\"prompt\":[{\"role\":\"user\",\"content\":\"P\"}],\"completion\":[{\"role\":\"assistant\",\"content\":\"R\"}]}",
+           FORMAT_AUTO, "u:P|a:R|m0 s0");
     expect(__LINE__, "{\"prompt\":\"P\"}", FORMAT_AUTO, "u:P|m0 s0");
     expect(__LINE__, "{\"turns\":[\"P\",\"Q\"]}", FORMAT_AUTO, "u:P|m0 s0");
     expect(__LINE__, "\"P\"", FORMAT_AUTO, "u:P|m0 s0");
-    expect(__LINE__, "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"P\"},{\"type\":\"text\",\"value\":\"Q\"}]},{\"role\":\"assistant\",\"content\":null},{\"role\":\"tool\",\"content\":\"T\"}]}",
+    expect(__LINE__, "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"P\"},"
+                     "{\"type\":\"text\",\"value\":\"Q\"}]},"
+                     "{\"role\":\"assistant\",\"content\":null},{\"role\":\"tool\",\"content\":\"T\"}]}",
            FORMAT_AUTO, "u:PQ|a:|t:T|m0 s0");
     expect(__LINE__, "{\"messages\":[{\"role\":\"user\",\"content\":\"Q\"},{\"role\":\"system\",\"content\":\"S\"}]}", FORMAT_AUTO,
            "u:Q|s:S|m0 s0 a system message after the first place");

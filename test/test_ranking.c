@@ -15,7 +15,8 @@ static double pair(double *d, double better, double worse, const struct ranking_
 static void test_worked(void)
 {
     double d[4];
-    CHECK(close_to(pair(d, 1.3, 0.4, &plain), 0.341153874732, 0, 1e-12) && close_to(d[0], -0.289050497, 0, 1e-9) && close_to(d[1], 0.289050497, 0, 1e-9));
+    CHECK(close_to(pair(d, 1.3, 0.4, &plain), 0.341153874732, 0, 1e-12) && close_to(d[0], -0.289050497, 0, 1e-9) &&
+          close_to(d[1], 0.289050497, 0, 1e-9));
     CHECK(close_to(pair(d, 0.4, 1.3, &plain), 1.241153874732, 0, 1e-12) && close_to(d[0], -0.710949503, 0, 1e-9));
     CHECK(close_to(pair(d, 0.7, 0.7, &plain), log(2), 1e-15, 0) && close_to(d[0], -0.5, 0, 0));
     CHECK(close_to(pair(d, -20, 20, &plain), 40.0, 1e-15, 0) && close_to(d[0], -1, 0, 1e-15));

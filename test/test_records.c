@@ -30,8 +30,8 @@ static void check_rows(const char *name, const char *content, bool lenient, cons
     struct error error = {0};
     char *path = put(name, content, strlen(content));
     int status = records_read(&path, 1, lenient, collect, &text, &error);
-    test_check(status == 0 && strcmp(text.data ? text.data : "", expected) == 0, __FILE__, __LINE__, "%s\nfound %s\nexpected %s\n%s", content,
-               text.data, expected, error.text);
+    test_check(status == 0 && strcmp(text.data ? text.data : "", expected) == 0, __FILE__, __LINE__, "%s\nfound %s\nexpected %s\n%s",
+               content, text.data, expected, error.text);
     bytes_free(&text);
     free(path);
 }
@@ -59,7 +59,8 @@ static void check_refusals(void)
                   "e.jsonl:3: not JSON: it ends in the middle of a value (expected an array, or one whole value a line)");
     check_refused("f.json", "[1,\n2,\n 3 4]", "f.json:3: not JSON at column 4 (',' or ']' expected), found '4]'");
     check_refused("g.json", "[1] [2]", "g.json:1: not JSON at column 5 (end of file expected), found '[2]'");
-    check_refused("h.json", "[1,\n2", "h.json:2: not JSON: it ends in the middle of a value (expected an array, or one whole value a line)");
+    check_refused("h.json", "[1,\n2",
+                  "h.json:2: not JSON: it ends in the middle of a value (expected an array, or one whole value a line)");
     check_refused("i.jsonl", "{\"a\": \"x\xFFy\"}",
                   "i.jsonl:1: not JSON at column 9 (unable to decode byte 0xff), found '\\xffy\"}'");
     check_refused("j.jsonl", "plain \033[31m text", "j.jsonl:1: not JSON at column 1 (invalid token), found 'plain \\x1b[31m text'");
@@ -116,7 +117,8 @@ int main(void)
     check_rows("nul.jsonl", "{\"a\":\"x\\u0000y\"}", false, "nul.jsonl:1 {\"a\":\"x\\u0000y\"}\n");
     check_rows("strings.jsonl", "\"Hello \\\"you\\\"\"\n12\n", false, "strings.jsonl:1 \"Hello \\\"you\\\"\"\nstrings.jsonl:2 12\n");
     check_rows("plain.txt", "Tell me.\n12\n{\"prompt\":\"p\"}\nbad \xFF byte\ntrue\n", true,
-               "plain.txt:1 \"Tell me.\"\nplain.txt:2 \"12\"\nplain.txt:3 {\"prompt\":\"p\"}\nplain.txt:4 \"bad \\uFFFD byte\"\nplain.txt:5 \"true\"\n");
+               "plain.txt:1 \"Tell me.\"\nplain.txt:2 \"12\"\nplain.txt:3 {\"prompt\":\"p\"}\n"
+               "plain.txt:4 \"bad \\uFFFD byte\"\nplain.txt:5 \"true\"\n");
     check_rows("bracket.txt", "[Scene] he enters\nand goes\n", true, "bracket.txt:1 \"[Scene] he enters\"\nbracket.txt:2 \"and goes\"\n");
     check_refusals();
     check_repair();
@@ -129,7 +131,8 @@ int main(void)
     CHECK(gz && gzputs(gz, "[7,8]") == 5 && gzclose(gz) == Z_OK);
     char *both[] = {path, zipped};
     struct bytes text = {0};
-    CHECK(records_read(both, 2, false, collect, &text, &error) == 0 && strstr(text.data, "three.jsonl:3 3\nrows.json[0] 7\nrows.json[1] 8\n"));
+    CHECK(records_read(both, 2, false, collect, &text, &error) == 0 &&
+          strstr(text.data, "three.jsonl:3 3\nrows.json[0] 7\nrows.json[1] 8\n"));
     bytes_free(&text);
     free(path);
     free(zipped);

@@ -38,8 +38,8 @@ static void refuse(int line, const char *json, const char *part)
     struct error error = {0};
     json_t *row = json_loads(json, JSON_DECODE_ANY, NULL);
     int status = rankings_from_json(row, true, show, &s, &error);
-    test_check(status == -1 && error.exit_code == EXIT_DATA && strstr(error.text, part), __FILE__, line, "%s: %d {%s}, expected {%s}", json, status,
-               error.text, part);
+    test_check(status == -1 && error.exit_code == EXIT_DATA && strstr(error.text, part), __FILE__, line,
+               "%s: %d {%s}, expected {%s}", json, status, error.text, part);
     json_decref(row);
 }
 
@@ -48,31 +48,41 @@ static void refuse(int line, const char *json, const char *part)
 static void test_shapes(void)
 {
     expect(__LINE__, "{\"prompt\":\"p\",\"chosen\":\"a\",\"rejected\":\"b\"}", true, "u:p| 1=a 0=b;");
-    expect(__LINE__, "{\"prompt\":[" MESSAGE("system", "s") "," MESSAGE("user", "p") "],\"chosen\":[" MESSAGE("assistant", "a") "],\"rejected\":" MESSAGE("assistant", "b") "}",
+    expect(__LINE__, "{\"prompt\":[" MESSAGE("system", "s") "," MESSAGE("user", "p") "],"
+                     "\"chosen\":[" MESSAGE("assistant", "a") "],\"rejected\":" MESSAGE("assistant", "b") "}",
            true, "s:s|u:p| 1=a 0=b;");
-    expect(__LINE__, "{\"prompt\":\"p\",\"chosen\":[" MESSAGE("user", "p") "," MESSAGE("assistant", "a") "],\"rejected\":[" MESSAGE("user", "p") "," MESSAGE("assistant", "b") "]}",
+    expect(__LINE__, "{\"prompt\":\"p\",\"chosen\":[" MESSAGE("user", "p") "," MESSAGE("assistant", "a") "],"
+                     "\"rejected\":[" MESSAGE("user", "p") "," MESSAGE("assistant", "b") "]}",
            true, "u:p| 1=a 0=b;");
-    expect(__LINE__, "{\"chosen\":[" MESSAGE("user", "p") "," MESSAGE("assistant", "a") "],\"rejected\":[" MESSAGE("user", "p") "," MESSAGE("assistant", "b") "]}",
+    expect(__LINE__, "{\"chosen\":[" MESSAGE("user", "p") "," MESSAGE("assistant", "a") "],"
+                     "\"rejected\":[" MESSAGE("user", "p") "," MESSAGE("assistant", "b") "]}",
            true, "u:p| 1=a 0=b;");
-    expect(__LINE__, "{\"chosen\":\"\\n\\nHuman: p\\n\\nAssistant: a\\n\\nHuman: q\\n\\nAssistant: c\",\"rejected\":\"\\n\\nHuman: p\\n\\nAssistant: a\\n\\nHuman: q\\n\\nAssistant:\"}",
+    expect(__LINE__, "{\"chosen\":\"\\n\\nHuman: p\\n\\nAssistant: a\\n\\nHuman: q\\n\\nAssistant: c\","
+                     "\"rejected\":\"\\n\\nHuman: p\\n\\nAssistant: a\\n\\nHuman: q\\n\\nAssistant:\"}",
            true, "u:p|a:a|u:q| 1=c 0=;");
     expect(__LINE__, "{\"chosen\":\"\\n\\nHuman: p\\n\\nAssistant: a\",\"rejected\":\"\\n\\nHuman: q\\n\\nAssistant: b\"}", true,
            "u:p| 1=a 0=b !the answers' prompts differ;");
     expect(__LINE__, "{\"chosen\":\"\\n\\nHuman: p\",\"rejected\":\"\\n\\nHuman: p\\n\\nAssistant: b\"}", true,
            "u:p| 0=b !a dialogue that does not end with an answer;");
-    expect(__LINE__, "{\"chosen_messages\":[" MESSAGE("system", "s") "," MESSAGE("user", "p") "," MESSAGE("assistant", "a") "],\"rejected_messages\":[" MESSAGE("system", "s") ","
-           MESSAGE("user", "p") "," MESSAGE("assistant", "b") "]}", true, "s:s|u:p| 1=a 0=b;");
-    expect(__LINE__, "{\"conversations\":[{\"from\":\"system\",\"value\":\"s\"},{\"from\":\"human\",\"value\":\"p\"}],\"chosen\":{\"from\":\"gpt\",\"value\":\"a\"},\"rejected\":\"b\"}",
+    expect(__LINE__, "{\"chosen_messages\":[" MESSAGE("system", "s") "," MESSAGE("user", "p") "," MESSAGE("assistant", "a") "],"
+                     "\"rejected_messages\":[" MESSAGE("system", "s") "," MESSAGE("user", "p") "," MESSAGE("assistant", "b") "]}",
            true, "s:s|u:p| 1=a 0=b;");
-    expect(__LINE__, "{\"instruction\":\"p\",\"input\":\"i\",\"output\":\"o\",\"chosen\":\"a\",\"rejected\":\"b\"}", true, "u:p\n\ni| 1=a 0=b;");
+    expect(__LINE__, "{\"conversations\":[{\"from\":\"system\",\"value\":\"s\"},{\"from\":\"human\",\"value\":\"p\"}],"
+                     "\"chosen\":{\"from\":\"gpt\",\"value\":\"a\"},\"rejected\":\"b\"}",
+           true, "s:s|u:p| 1=a 0=b;");
+    expect(__LINE__, "{\"instruction\":\"p\",\"input\":\"i\",\"output\":\"o\",\"chosen\":\"a\",\"rejected\":\"b\"}", true,
+           "u:p\n\ni| 1=a 0=b;");
     expect(__LINE__, "{\"question\":\"p\",\"response_j\":\"a\",\"response_k\":\"b\"}", true, "u:p| 1=a 0=b;");
     expect(__LINE__, "{\"prompt\":\"p\",\"responses\":[\"a\",\"b\",\"c\"],\"ranks\":[2,1,2]}", true, "u:p| -2=a -1=b -2=c;");
-    expect(__LINE__, "{\"prompt\":\"p\",\"responses\":[\"a\"," MESSAGE("assistant", "b") "],\"scores\":[0.5,-1]}", true, "u:p| 0.5=a -1=b;");
+    expect(__LINE__, "{\"prompt\":\"p\",\"responses\":[\"a\"," MESSAGE("assistant", "b") "],\"scores\":[0.5,-1]}", true,
+           "u:p| 0.5=a -1=b;");
 
     const char *tree = "{\"prompt\":{\"text\":\"p\",\"role\":\"prompter\",\"replies\":["
         "{\"text\":\"a\",\"role\":\"assistant\",\"rank\":1,\"replies\":[{\"text\":\"q\",\"role\":\"prompter\",\"replies\":["
-            "{\"text\":\"c\",\"role\":\"assistant\",\"rank\":0,\"replies\":[]},{\"text\":\"d\",\"role\":\"assistant\",\"rank\":1,\"replies\":[]}]}]},"
-        "{\"text\":\"b\",\"role\":\"assistant\",\"rank\":0,\"replies\":[{\"text\":\"r\",\"role\":\"prompter\",\"replies\":[{\"text\":\"e\",\"role\":\"assistant\",\"rank\":0}]}]},"
+            "{\"text\":\"c\",\"role\":\"assistant\",\"rank\":0,\"replies\":[]},"
+            "{\"text\":\"d\",\"role\":\"assistant\",\"rank\":1,\"replies\":[]}]}]},"
+        "{\"text\":\"b\",\"role\":\"assistant\",\"rank\":0,\"replies\":[{\"text\":\"r\",\"role\":\"prompter\",\"replies\":["
+            "{\"text\":\"e\",\"role\":\"assistant\",\"rank\":0}]}]},"
         "{\"text\":\"x\",\"role\":\"assistant\",\"rank\":2,\"deleted\":true},{\"text\":\"y\",\"role\":\"assistant\"}]}}";
     expect(__LINE__, tree, true, "u:p| -1=a -0=b;u:p|a:a|u:q| -0=c -1=d;");
 
@@ -112,32 +122,36 @@ static void test_reading(void)
     struct rm_data d;
     struct error error;
     chat_open(&c, TEMPLATE_QUARTET, t);
-    CHECK(read_text(&d, "{\"prompt\":\"p\",\"responses\":[\"one\",\"two\",\"three\",\"\"],\"ranks\":[1,2,2,0]}\n"       /* 2 pairs: three and two tie */
+    CHECK(read_text(&d, "{\"prompt\":\"p\",\"responses\":[\"one\",\"two\",\"three\",\"\"],\"ranks\":[1,2,2,0]}\n"     /* 2 pairs, 1 tie */
                         "{\"prompt\":\"p\",\"chosen\":\"x\",\"rejected\":\"y</s>\"}\n"
                         "{\"prompt\":\"p\",\"chosen\":\"x\",\"rejected\":\"x\"}\n"
                         "{\"prompt\":\"p\",\"chosen\":\"x\",\"rejected\":\" \"}\n"
                         "{\"prompt\":\"p\",\"responses\":[\"a\",\"b\"],\"scores\":[1,1]}\n"
                         "{\"chosen\":\"\\n\\nHuman: p\\n\\nAssistant: a\",\"rejected\":\"\\n\\nHuman: q\\n\\nAssistant: b\"}\n"
                         "{\"prompt\":\"\",\"chosen\":\"x\",\"rejected\":\"y\"}\n"
-                        "{\"prompt\":[" MESSAGE("user", "p") "," MESSAGE("assistant", "a") "],\"chosen\":\"x\",\"rejected\":\"y\"}\n", &c, 0, 60, &error) == 0);
+                        "{\"prompt\":[" MESSAGE("user", "p") "," MESSAGE("assistant", "a") "],\"chosen\":\"x\",\"rejected\":\"y\"}\n",
+                    &c, 0, 60, &error) == 0);
     const struct rankings *k = &d.train;
     CHECK(k->groups == 2 && k->answers == 5 && k->pairs == 3 && tally_get(&d.read, "rankings read") == 8);
     CHECK(tally_get(&d.dropped, "fewer than two different answers") == 2 && tally_get(&d.dropped, "all answers are tied") == 1 &&
           tally_get(&d.dropped, "the answers' prompts differ") == 1 && tally_get(&d.dropped, "an empty user message") == 1 &&
           tally_get(&d.dropped, "a prompt that ends with an answer") == 1);
-    CHECK(tally_get(&d.changed, "empty answers left out") == 2 && tally_get(&d.changed, "answers left out: equal to another of the same prompt") == 1);
+    CHECK(tally_get(&d.changed, "empty answers left out") == 2 &&
+          tally_get(&d.changed, "answers left out: equal to another of the same prompt") == 1);
     CHECK(k->first[0] == 0 && k->first[1] == 3 && k->first[2] == 5 && k->quality[0] == -1 && k->quality[2] == -2);
     uint64_t tokens = 0;
     for (uint32_t a = 0; a < k->answers; a++) {          /* bos, user, p, end, assistant: 5; the answer and its end token */
         static const uint32_t spoken[] = {4, 4, 6, 2, 2};
-        CHECK(k->spoken[a] == spoken[a] && k->length[a] == 5 + spoken[a] && k->start[a] == tokens && k->id[tokens + k->length[a] - 1] == c.end);
+        CHECK(k->spoken[a] == spoken[a] && k->length[a] == 5 + spoken[a] && k->start[a] == tokens &&
+              k->id[tokens + k->length[a] - 1] == c.end);
         tokens += k->length[a];
     }
     CHECK(tokens == k->tokens && k->group_tokens[0] == 29 && k->group_tokens[1] == 14 && d.largest == 29);
     rm_data_free(&d);
 
-    CHECK(read_text(&d, "{\"prompt\":\"p\",\"chosen\":\"x\",\"rejected\":\"x\"}\n", &c, 0, 60, &error) == -1 && error.exit_code == EXIT_DATA &&
-          strstr(error.text, "no ranking to train on") && strstr(error.text, "fewer than two different answers"));
+    CHECK(read_text(&d, "{\"prompt\":\"p\",\"chosen\":\"x\",\"rejected\":\"x\"}\n", &c, 0, 60, &error) == -1 &&
+          error.exit_code == EXIT_DATA && strstr(error.text, "no ranking to train on") &&
+          strstr(error.text, "fewer than two different answers"));
     CHECK(read_text(&d, "{\"prompt\":\"p\",\"chosen\":\"x\",\"rejected\":\"y\"}\n{\"prompt\":\"p\"}\n", &c, 0, 60, &error) == -1 &&
           strstr(error.text, "rankings.jsonl:2: not a ranking"));
     tokenizer_free(t);
@@ -151,15 +165,17 @@ static void test_cutting(void)
     struct rm_data d;
     struct error error;
     chat_open(&c, TEMPLATE_QUARTET, t);
-    const char *row = "{\"prompt\":[" MESSAGE("system", "S") "," MESSAGE("user", "1") "," MESSAGE("assistant", "2") "," MESSAGE("user", "3") "," MESSAGE("assistant", "4") ","
-                      MESSAGE("user", "5") "],\"chosen\":\"abc\",\"rejected\":\"defghijklm\"}\n";
+    const char *row = "{\"prompt\":[" MESSAGE("system", "S") "," MESSAGE("user", "1") "," MESSAGE("assistant", "2") ","
+                      MESSAGE("user", "3") "," MESSAGE("assistant", "4") "," MESSAGE("user", "5") "],"
+                      "\"chosen\":\"abc\",\"rejected\":\"defghijklm\"}\n";
     /* bos + 6 messages of 3 + header = 20; without one turn 14, without two 8; answers 4 and 11 */
     for (int limit = 8; limit <= 32; limit++) {
         int status = read_text(&d, row, &c, 0, limit, &error);
         if (limit < 10) { CHECK(status == -1 && strstr(error.text, "too long")); continue; }     /* 8 + limit / 4 > limit */
         uint32_t prompt = limit >= 31 ? 20 : limit >= 25 ? 14 : 8;
         CHECK(status == 0 && d.train.groups == 1);
-        CHECK(d.train.length[0] == (uint32_t)int_min(limit, (int)prompt + 4) && d.train.length[1] == (uint32_t)int_min(limit, (int)prompt + 11));
+        CHECK(d.train.length[0] == (uint32_t)int_min(limit, (int)prompt + 4) &&
+              d.train.length[1] == (uint32_t)int_min(limit, (int)prompt + 11));
         CHECK(tally_get(&d.changed, "answers cut: too long") == (uint64_t)((limit < 12) + (limit < 19)));
         CHECK(tally_get(&d.changed, "prompts that lost their earliest turns: too long") == (prompt < 20));
         struct bytes b = {0};
@@ -181,7 +197,8 @@ static void test_split(void)
     struct bytes text = {0};
     chat_open(&c, TEMPLATE_QUARTET, t);
     for (int i = 0; i < 2000; i++)
-        bytes_text(&text, "{\"prompt\":[" MESSAGE("user", "question %d") "," MESSAGE("assistant", "%d") "," MESSAGE("user", "more") "],\"chosen\":\"x%d\",\"rejected\":\"y\"}\n",
+        bytes_text(&text, "{\"prompt\":[" MESSAGE("user", "question %d") "," MESSAGE("assistant", "%d") "," MESSAGE("user", "more") "],"
+                         "\"chosen\":\"x%d\",\"rejected\":\"y\"}\n",
                    i % 500, i, i);
     CHECK(read_text(&d, text.data, &c, 0.1, 200, &error) == 0 && d.train.groups + d.validation.groups == 2000);
     CHECK(fabs((double)d.validation.groups / 2000 - 0.1) < 4 * sqrt(0.09 / 500));

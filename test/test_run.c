@@ -47,12 +47,10 @@ static void test_record(void)
     record_count(&r, "step", 9007199254740991);
     record_real(&r, "loss", 0.1);
     record_real(&r, "bad", NAN);
-    record_text(&r, "why", "a \"b\"\n\\");
     record_real(&r, "loss", 0.2);                     /* a key again replaces */
     record_json(&b, &r);
-    CHECK(strcmp(b.data, "{\"step\":9007199254740991,\"loss\":0.2,\"bad\":null,\"why\":\"a \\\"b\\\"\\\\x0a\\\\\"}") ==
-          0);
-    CHECK(record_get(&r, "loss") == 0.2 && isnan(record_get(&r, "none")) && isnan(record_get(&r, "why")));
+    CHECK(strcmp(b.data, "{\"step\":9007199254740991,\"loss\":0.2,\"bad\":null}") == 0);
+    CHECK(record_get(&r, "loss") == 0.2 && isnan(record_get(&r, "none")));
     bytes_free(&b);
 }
 

@@ -130,7 +130,8 @@ static void test_ties(void)
 {
     float same[10] = {0}, best[6] = {1, 3, 2, 3, 3, 9}, logprob;
     bool seen[10] = {0};
-    for (int i = 0; i < 100; i++) seen[draw(same, 10, 10, &(struct sampling){.temperature = 1, .top_p = 1, .top_k = 3}, i / 100.0, NULL)] = true;
+    for (int i = 0; i < 100; i++)
+        seen[draw(same, 10, 10, &(struct sampling){.temperature = 1, .top_p = 1, .top_k = 3}, i / 100.0, NULL)] = true;
     for (int k = 0; k < 10; k++) CHECK(seen[k] == (k < 3));
     memset(seen, 0, sizeof seen);
     for (int i = 0; i < 100; i++) seen[draw(same, 10, 10, &(struct sampling){.temperature = 1, .top_p = 0.5f}, i / 100.0, NULL)] = true;

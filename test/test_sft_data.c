@@ -32,13 +32,15 @@ static void test_reading(void)
     struct error error;
     chat_open(&c, TEMPLATE_QUARTET, t);
     CHECK(read_text(&d, "{\"prompt\":\"q\",\"response\":\"abc\"}\n"
-                        "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":\"de\"},{\"role\":\"user\",\"content\":\"more\"}]}\n"
+                        "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":\"de\"},"
+                        "{\"role\":\"user\",\"content\":\"more\"}]}\n"
                         "{\"instruction\":\"q\",\"output\":\"f<|endoftext|>\"}\n"
                         "{\"prompt\":\"q\",\"response\":\" \"}\n"
                         "{\"prompt\":\"q\"}\n"
                         "{\"prompt\":\"\",\"response\":\"x\"}\n"
                         "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"system\",\"content\":\"b\"}]}\n"
-                        "{\"conversations\":[{\"from\":\"gpt\",\"value\":\"hi\"},{\"from\":\"human\",\"value\":\"q\"},{\"from\":\"gpt\",\"value\":\"g\"},{\"from\":\"gpt\",\"value\":\"h\"}]}\n",
+                        "{\"conversations\":[{\"from\":\"gpt\",\"value\":\"hi\"},{\"from\":\"human\",\"value\":\"q\"},"
+                        "{\"from\":\"gpt\",\"value\":\"g\"},{\"from\":\"gpt\",\"value\":\"h\"}]}\n",
                     &c, &usual, &error) == 0);
     CHECK(d.train.count == 4 && d.validation.count == 0 && tally_get(&d.read, "rows read") == 8);
     /* every answer and its end token: abc+1, de+1, f+1, "g\n\nh"+1 */
@@ -119,9 +121,10 @@ static void test_refusals(void)
     struct sft_data d;
     struct error error;
     chat_open(&c, TEMPLATE_CHATML, t);
-    CHECK(read_text(&d, "{\"prompt\":\"q\",\"response\":\"a\"}\n{\"text\":\"x\"}\n", &c, &usual, &error) == -1 && error.exit_code == EXIT_DATA &&
-          strstr(error.text, "rows.jsonl:2: "));
-    CHECK(read_text(&d, "[{\"prompt\":\"q\",\"response\":\"a\"},{\"prompt\":\"q\",\"response\":[]},{\"prompt\":1}]", &c, &usual, &error) == -1 &&
+    CHECK(read_text(&d, "{\"prompt\":\"q\",\"response\":\"a\"}\n{\"text\":\"x\"}\n", &c, &usual, &error) == -1 &&
+          error.exit_code == EXIT_DATA && strstr(error.text, "rows.jsonl:2: "));
+    CHECK(read_text(&d, "[{\"prompt\":\"q\",\"response\":\"a\"},{\"prompt\":\"q\",\"response\":[]},{\"prompt\":1}]", &c, &usual,
+                    &error) == -1 &&
           strstr(error.text, "rows.jsonl[2]: "));
     CHECK(read_text(&d, "{\"prompt\":\"q\"}\n{\"prompt\":\"r\"}\n", &c, &usual, &error) == -1 && error.exit_code == EXIT_DATA &&
           strstr(error.text, "no trainable token") && strstr(error.text, "2  no answer"));
@@ -167,7 +170,8 @@ static void test_split(void)
     words_gzip(path[1], text.data + half, text.size - half);
     CHECK(sft_data_read(&again, path, 2, &c, &o, 2, &error) == 0 && again.identity == d.identity && again.train.count == d.train.count);
     sft_data_free(&again);
-    CHECK(read_text(&again, "{\"prompt\":\"question 1\",\"response\":\"answer 1\"}\n", &c, &usual, &error) == 0 && again.identity != d.identity);
+    CHECK(read_text(&again, "{\"prompt\":\"question 1\",\"response\":\"answer 1\"}\n", &c, &usual, &error) == 0 &&
+          again.identity != d.identity);
     sft_data_free(&again);
     sft_data_free(&d);
     free(path[0]);

@@ -2,9 +2,9 @@
  * against a model that others trained:   tool_stories MODEL TOKENIZER FOLDER NAME
  *
  * The tokenizer's pieces become tokens of the same ids.  A piece of one byte is that byte's token, and the <0xNN> beside it
- * an unused id; <s> begins a text, so it becomes <|endoftext|>.  SentencePiece joins the neighbours whose joint piece has the best score: every
- * two pieces that make up a third are a merge, in the order of the thirds.  (Pieces of three bytes and more that are one
- * character have no halves here; such characters are spelled in bytes.) */
+ * an unused id; <s> begins a text, so it becomes <|endoftext|>.  SentencePiece joins the neighbours whose joint piece has the best score:
+ * every two pieces that make up a third are a merge, in the order of the thirds.  (Pieces of three bytes and more that are one character
+ * have no halves here; such characters are spelled in bytes.) */
 #include "format/checkpoint.h"
 #include "common/tokenizer.h"
 #include "test/stories.h"
@@ -87,7 +87,7 @@ static void add_source(void *context, const struct param *p)
 
 int main(int argc, char **argv)
 {
-    program_name_set("tool_stories");
+    program_begin("tool_stories");
     if (argc != 5) quit(EXIT_USAGE, "usage: tool_stories MODEL TOKENIZER FOLDER NAME");
     FILE *file = fopen(argv[1], "rb");
     if (!file) quit(EXIT_NOINPUT, "%s cannot be opened", argv[1]);

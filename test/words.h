@@ -36,7 +36,8 @@ __attribute__((unused))
 static char *words_file(const char *name, const char *text, size_t size)
 {
     struct error error;
-    char *path = host_text("/tmp/quartet-words-%ld/%s", (long)getpid(), name), *folder = host_text("/tmp/quartet-words-%ld", (long)getpid());
+    char *path = host_text("/tmp/quartet-words-%ld/%s", (long)getpid(), name),
+         *folder = host_text("/tmp/quartet-words-%ld", (long)getpid());
     mkdir(folder, 0700);
     if (file_replace(path, text, size, &error) != 0) die("%s", error.text);
     free(folder);

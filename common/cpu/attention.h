@@ -16,9 +16,11 @@ static inline int attention_block(int D, int most, int least, int floats)
     return n;
 }
 
-static inline float attention_scale(int D) { return (float)(1 / sqrt((double)D)); }
+static inline float attention_scale(int D) { return (float)(1 / sqrt((double)D)); }      /* 1 / sqrt(D) */
 
-/* Panels of n vectors of D floats at distance ld, as the b of products that contract over D, or over the vectors. */
+/* Panels (tile.h) of n vectors of D floats at distance ld, as the b of products that contract over D (columns: D rows a
+ * panel, vector j in column j mod TILE_COLUMNS), or over the vectors (rows: n rows a panel, channel d in column d mod
+ * TILE_COLUMNS). */
 static inline void attention_pack_columns(float *to, const float *from, size_t ld, int n, int D)
 {
     for (int j = 0; j < n; j += TILE_COLUMNS)

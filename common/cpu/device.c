@@ -1,5 +1,5 @@
-/* device.c (CPU) - device memory is host memory: mapped in one piece, on huge pages where the kernel grants them, and zero
- * without being touched. */
+/* device.c (CPU) - device memory is host memory: mapped in one piece, on huge pages where the kernel grants them, and
+ * zero without being touched. */
 #define _GNU_SOURCE
 #include "common/device.h"
 #include "common/base.h"

@@ -30,8 +30,8 @@ static void forward_rows(void *context, int i, int thread)
 void embed_forward(act_t *x, const int *tokens, const int *positions, const float *table, const float *position_table,
                    int N, int C)
 {
-    struct embed e = {.x = x, .tokens = tokens, .positions = positions, .table = table, .position_table = position_table,
-                      .N = N, .C = C, .rows = rows_a_block(C)};
+    struct embed e = {.x = x, .tokens = tokens, .positions = positions, .table = table,
+                      .position_table = position_table, .N = N, .C = C, .rows = rows_a_block(C)};
     threads_for(block_count((size_t)N, (size_t)e.rows), forward_rows, &e);
 }
 

@@ -107,8 +107,8 @@ static void forward(struct norm_call *n)
 
 /* dweight += dy * xhat, dbias += dy;  then dx = rstd * (g - mean(g) - xhat * mean(g * xhat)),
  *   xhat = (x - mean) * rstd,  g = dy * weight,  mean(g) only if centred. */
-INLINE void backward_row(const struct norm_call *n, float *dx, float *dweight, float *dbias, const float *dy, const float *x,
-                         float mean, float rstd, bool whole)
+INLINE void backward_row(const struct norm_call *n, float *dx, float *dweight, float *dbias, const float *dy,
+                         const float *x, float mean, float rstd, bool whole)
 {
     int C = n->C;
     vf sum = {0}, product = {0};
@@ -195,11 +195,12 @@ void rmsnorm_forward(act_t *y, float *rstd, const act_t *x, const float *weight,
                            .stride = C, .statistics = 1});
 }
 
-void rmsnorm_backward(act_t *dx, float *dweight, const act_t *dy, const act_t *x, const float *weight, const float *rstd,
-                      bool add, int N, int C)
+void rmsnorm_backward(act_t *dx, float *dweight, const act_t *dy, const act_t *x, const float *weight,
+                      const float *rstd, bool add, int N, int C)
 {
-    backward(&(struct norm_call){.dx = dx, .dweight = dweight, .dy = dy, .x = x, .weight = weight, .rstd = (float *)rstd,
-                            .add = add, .N = N, .C = C, .heads = 1, .stride = C, .statistics = 1});
+    backward(&(struct norm_call){.dx = dx, .dweight = dweight, .dy = dy, .x = x, .weight = weight,
+                                 .rstd = (float *)rstd, .add = add, .N = N, .C = C, .heads = 1, .stride = C,
+                                 .statistics = 1});
 }
 
 void qk_norm_forward(act_t *y, float *rstd, const act_t *x, const float *weight_q, const float *weight_k, float eps,
@@ -223,8 +224,9 @@ void qk_norm_backward(act_t *dx, float *dweight_q, float *dweight_k, const act_t
                       const float *weight_q, const float *weight_k, const float *rstd, int N, int H, int G, int D)
 {
     size_t keys = (size_t)H * (size_t)D;
-    struct norm_call query = {.dx = dx, .dweight = dweight_q, .dy = dy, .x = x, .weight = weight_q, .rstd = (float *)rstd,
-                         .N = N, .C = D, .heads = H, .stride = (H + 2 * G) * D, .statistics = H + G};
+    struct norm_call query = {.dx = dx, .dweight = dweight_q, .dy = dy, .x = x, .weight = weight_q,
+                              .rstd = (float *)rstd, .N = N, .C = D, .heads = H, .stride = (H + 2 * G) * D,
+                              .statistics = H + G};
     struct norm_call key = query;
     key.dx = dx + keys;
     key.dy = dy + keys;

@@ -26,8 +26,8 @@ static void angles(float *cosine, float *sine, const double *frequency, double p
     for (int i = 0; i < n; i++) {
         double x = position * frequency[i], k = rint(x * 0.63661977236758134308);
         double r = (x - k * 0x1.921fb544p+0) - k * 6.07710050650619224932e-11, q = r * r;
-        double s = r + r * q * (-1.0 / 6 + q * (1.0 / 120 + q * (-1.0 / 5040 + q * (1.0 / 362880 + q * (-1.0 / 39916800 +
-                   q * (1.0 / 6227020800))))));
+        double s = r + r * q * (-1.0 / 6 + q * (1.0 / 120 + q * (-1.0 / 5040 + q * (1.0 / 362880 +
+                   q * (-1.0 / 39916800 + q * (1.0 / 6227020800))))));
         double c = 1 + q * (-1.0 / 2 + q * (1.0 / 24 + q * (-1.0 / 720 + q * (1.0 / 40320 + q * (-1.0 / 3628800 +
                    q * (1.0 / 479001600 + q * (-1.0 / 87178291200)))))));
         double turn = k - 4 * floor(k * 0.25);           /* 0, 1, 2 or 3 */
@@ -77,8 +77,8 @@ static void rotate(act_t *qkv, const int *positions, int N, int H, int G, int D,
 {
     assert(R % 2 == 0 && R <= D && R / 2 <= MAX_PAIRS);
     int stride = (H + 2 * G) * D;
-    struct rope p = {.qkv = qkv, .positions = positions, .N = N, .heads = H + G, .D = D, .pairs = R / 2, .stride = stride,
-                     .rows = rows_a_block(stride), .sign = sign, .layout = layout};
+    struct rope p = {.qkv = qkv, .positions = positions, .N = N, .heads = H + G, .D = D, .pairs = R / 2,
+                     .stride = stride, .rows = rows_a_block(stride), .sign = sign, .layout = layout};
     for (int i = 0; i < p.pairs; i++) p.frequency[i] = pow(theta, -2.0 * i / R);
     threads_for(block_count((size_t)N, (size_t)p.rows), rotate_rows, &p);
 }

@@ -1,4 +1,4 @@
-/* rows.c (CPU) - copying rows out of and into a batch, and adding.  All of it waits for memory: a loop is enough. */
+/* rows.c (CPU) - copying rows out of and into a batch.  It waits for memory: a loop is enough. */
 #include "common/cpu/blocks.h"
 #include "common/ops.h"
 #include "common/threads.h"
@@ -13,7 +13,8 @@ static void copy_rows(void *context, int i, int thread)
     const struct copy *c = context;
     size_t C = (size_t)c->C;
     for (int row = i * c->rows; row < int_min(c->n, (i + 1) * c->rows); row++) {
-        size_t to = (size_t)(c->to_rows ? c->to_rows[row] : row), from = (size_t)(c->from_rows ? c->from_rows[row] : row);
+        size_t to = (size_t)(c->to_rows ? c->to_rows[row] : row);
+        size_t from = (size_t)(c->from_rows ? c->from_rows[row] : row);
         memcpy(c->to + to * C, c->from + from * C, C * sizeof(float));
     }
 }
@@ -28,22 +29,4 @@ void rows_scatter(act_t *to, const act_t *from, const int *rows, int n, int C)
 {
     struct copy c = {.to = to, .from = from, .to_rows = rows, .n = n, .C = C, .rows = rows_a_block(C)};
     threads_for(block_count((size_t)n, (size_t)c.rows), copy_rows, &c);
-}
-
-struct add { float *y; const float *x; size_t n; };
-
-static void add_block(void *context, int i, int thread)
-{
-    (void)thread;
-    const struct add *a = context;
-    float *y = a->y + (size_t)i * BLOCK_FLOATS;
-    const float *x = a->x + (size_t)i * BLOCK_FLOATS;
-    size_t n = block_size(a->n, BLOCK_FLOATS, i);
-    for (size_t k = 0; k < n; k++) y[k] += x[k];
-}
-
-void add_forward(act_t *y, const act_t *x, size_t n)
-{
-    struct add a = {y, x, n};
-    threads_for(block_count(n, BLOCK_FLOATS), add_block, &a);
 }

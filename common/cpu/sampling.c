@@ -3,7 +3,6 @@
  * apart by the bits of their distance to the maximum, eleven bits at a time, and each pass narrows the border to
  * one of 2048 bins.  Passes go through the row in pieces that stay in the first-level cache and skip a piece that
  * has nothing to say. */
-#include "common/cpu/blocks.h"
 #include "common/cpu/softmax.h"
 #include "common/ops.h"
 #include "common/threads.h"
@@ -60,7 +59,8 @@ struct pass { uint32_t prefix, limit; int shift, bits; bool mass; };
 
 static bool any_wanted(const struct pass *p, const uint32_t *keys, int count)
 {
-    uint32_t low = p->prefix << p->shift << p->bits, span = (uint32_t)((UINT64_C(1) << (p->shift + p->bits)) - 1), any = 0;
+    uint32_t low = p->prefix << p->shift << p->bits, any = 0;
+    uint32_t span = (uint32_t)((UINT64_C(1) << (p->shift + p->bits)) - 1);
     for (int k = 0; k < count; k++) any |= (keys[k] - low <= span) & (keys[k] <= p->limit);
     return any;
 }
@@ -167,7 +167,7 @@ static int draw(const struct row *r, double uniform)
         int count = int_min(PIECE, r->n - i);
         piece_weights(weights, r, i, count);
         double sum = piece_sum(weights, count);
-        if (sum > 0) piece = i;             /* should rounding leave something at the end, the last piece with a weight serves */
+        if (sum > 0) piece = i;     /* should rounding leave a rest at the end, the last piece with a weight serves */
         if (sum > left) break;
         left -= sum;
     }
@@ -189,7 +189,13 @@ static int most_likely(const struct row *r)
     return 0;           /* not a number */
 }
 
-struct sample { int *tokens; float *logprobs, *logits; const double *uniform; const struct sampling *s; int V, allowed; };
+struct sample {
+    int *tokens;
+    float *logprobs, *logits;
+    const double *uniform;
+    const struct sampling *s;
+    int V, allowed;
+};
 
 static void sample_row(void *context, int i, int thread)
 {

@@ -1,6 +1,7 @@
 /* tile.c (CPU) - see tile.h.  One template, inlined for every number of rows, so that all sums live in registers.
  * Vectors of b are pinned by an empty asm: gcc 12 otherwise folds the load into every multiply-add, twelve loads
- * instead of one.  Those of a are taken in turn: it otherwise loads them all first, and with 16 registers spills sums. */
+ * instead of one.  Those of a are taken in turn: it otherwise loads them all first, and with 16 registers spills
+ * sums. */
 #include "common/cpu/tile.h"
 
 /* AHEAD: steps of b to fetch ahead; with few rows the hardware's own fetching does best */

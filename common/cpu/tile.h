@@ -25,10 +25,12 @@ void tile_columns(float *out, size_t ldo, const float *a, size_t lda, const floa
 void tile_pack_strip(float *to, const float *from, size_t ld, int rows, int n);
 
 /* Panels of b.  transposed: to[k][c] = from[c * ld + k], else to[k][c] = from[k * ld + c]; columns <= TILE_COLUMNS, the
- * rest is 0.   to: n rows of TILE_COLUMNS.   next: how many floats of each from[c * ld + n ..] to fetch for the next call. */
+ * rest is 0.   to: n rows of TILE_COLUMNS.   next: how many floats of each from[c * ld + n ..] to fetch for the next
+ * call. */
 void tile_pack_transposed(float *to, const float *from, size_t ld, int columns, int n, int next);
 void tile_pack_panel(float *to, const float *from, size_t ld, int columns, int n);
 
+/* n rounded up to a multiple of `to`. */
 static inline size_t tile_round(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
 #endif

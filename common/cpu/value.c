@@ -28,7 +28,8 @@ static void forward_rows(void *context, int i, int thread)
 
 void value_forward(float *values, const act_t *h, const float *weight, const float *bias, int n, int C)
 {
-    struct value v = {.values = values, .h = h, .weight = weight, .bias = bias, .n = n, .C = C, .rows = rows_a_block(C)};
+    struct value v = {.values = values, .h = h, .weight = weight, .bias = bias, .n = n, .C = C,
+                      .rows = rows_a_block(C)};
     threads_for(block_count((size_t)n, (size_t)v.rows), forward_rows, &v);
 }
 

@@ -1,5 +1,5 @@
-/* vector.h - one width of float vectors for the CPU kernels, from GCC's vector extensions: 16 with AVX-512, 8 with AVX, 4 else.
- * Unaligned loads and stores; arithmetic is elementwise, so an element's bits do not depend on its lane. */
+/* vector.h - one width of float vectors for the CPU kernels, from GCC's vector extensions: 16 with AVX-512, 8 with AVX,
+ * 4 else.  Unaligned loads and stores; arithmetic is elementwise, so an element's bits do not depend on its lane. */
 #ifndef QUARTET_VECTOR_H
 #define QUARTET_VECTOR_H
 
@@ -31,8 +31,8 @@ typedef int32_t vi __attribute__((vector_size(4 * VW), aligned(4), may_alias));
 
 INLINE vf v_load(const float *p) { return *(const vf *)p; }
 INLINE void v_store(float *p, vf x) { *(vf *)p = x; }
-/* The same, past the caches where the machine can: p aligned to a vector; for what is not read again soon.  v_stream_end makes
- * what was streamed visible to other threads before whatever the caller stores next. */
+/* The same, past the caches where the machine can: p aligned to a vector; for what is not read again soon.
+ * v_stream_end makes what was streamed visible to other threads before whatever the caller stores next. */
 #if defined(__x86_64__)
 INLINE void v_stream(float *p, vf x)
 {
@@ -59,7 +59,8 @@ INLINE vf v_pin(vf x)
 #endif
     return x;
 }
-/* The same, made after everything that was so made before: values enter the registers one by one, as they are needed. */
+/* The same, made after everything that was so made before: values enter the registers one by one, as they are
+ * needed. */
 INLINE vf v_in_turn(vf x)
 {
 #if defined(__x86_64__)
@@ -95,8 +96,8 @@ INLINE vi v_lanes(void)
     for (int i = 0; i < VW; i++) n[i] = i;
     return n;
 }
-/* Sum and maximum of the lanes, in a fixed order: halves folded onto each other.  Written out, because loops over so few
- * lanes are compiled as loops. */
+/* Sum and maximum of the lanes, in a fixed order: halves folded onto each other.  Written out, because loops over so
+ * few lanes are compiled as loops. */
 typedef float v_quarter __attribute__((vector_size(16)));
 INLINE float v_sum(vf x)
 {
@@ -115,13 +116,11 @@ INLINE float v_max_lane(vf x)
     return a > b ? a : b;
 }
 
-/* e^x to about 1 ulp: 0 below -87.3, infinite above 88.72, NaN for NaN.  x = n ln 2 + r, |r| <= ln 2 / 2, and a polynomial of
- * degree 7 in r (Taylor coefficients tuned for the interval). */
-INLINE vf v_exp(vf x)
+/* e^(x - n ln 2) for |x - n ln 2| <= ln 2 / 2: ln 2 in two parts, then a polynomial of degree 7 (Taylor coefficients
+ * tuned for the interval). */
+INLINE vf v_exp_rest(vf x, vf n)
 {
-    vf clamped = v_min(v_set(89), v_max(v_set(-87.3f), x));           /* a NaN goes through */
-    vf n = (clamped * 1.44269504f + 12582912.0f) - 12582912.0f;       /* rounds to the nearest integer */
-    vf r = clamped - n * 0.693359375f;
+    vf r = x - n * 0.693359375f;
     r = r + n * 2.12194440e-4f;
     vf p = v_set(1.9875691500e-4f);
     p = p * r + 1.3981999507e-3f;
@@ -130,8 +129,18 @@ INLINE vf v_exp(vf x)
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * (r * r) + r + 1.0f;
+    return p;
+}
+
+/* e^x = 2^n e^(x - n ln 2) to about 1 ulp: 0 below -87.3, infinite above 88.72, NaN for NaN. */
+INLINE vf v_exp(vf x)
+{
+    vf clamped = v_min(v_set(89), v_max(v_set(-87.3f), x));           /* a NaN goes through */
+    vf n = (clamped * 1.44269504f + 12582912.0f) - 12582912.0f;       /* rounds to the nearest integer */
+    vf p = v_exp_rest(clamped, n);
     vi e = __builtin_convertvector(n, vi);
-    vf half = (vf)(((e >> 1) + 127) << 23), rest = (vf)((e - (e >> 1) + 127) << 23);   /* two steps: 2^128 overflows one */
+    vf half = (vf)(((e >> 1) + 127) << 23);      /* 2^n in two steps: 2^128 overflows one */
+    vf rest = (vf)((e - (e >> 1) + 127) << 23);
     vf y = p * half * rest;
     return (vf)((vi)y & ~(x < -87.3f));
 }
@@ -141,15 +150,7 @@ INLINE vf v_exp_low(vf x)
 {
     vf clamped = v_min(v_set(0), v_max(v_set(-86.0f), x));
     vf n = (clamped * 1.44269504f + 12582912.0f) - 12582912.0f;
-    vf r = clamped - n * 0.693359375f;
-    r = r + n * 2.12194440e-4f;
-    vf p = v_set(1.9875691500e-4f);
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * (r * r) + r + 1.0f;
+    vf p = v_exp_rest(clamped, n);
     vf y = (vf)((vi)p + (__builtin_convertvector(n, vi) << 23));      /* n is added to the exponent */
     return v_select(x < -86.0f, v_set(0), y);
 }

@@ -21,7 +21,8 @@ start=$(now)
 quiet "$BIN/pretrain" $small --tokenizer "$work/base" --steps 1 --eval-every 0 --out "$work/one"
 result "pretrain: start, one step, checkpoint" "$(took "$start")" "s (shards there)"
 
-quiet "$BIN/sft" --model "$work/base" --data "$work/chats.jsonl" --steps 30 --batch-tokens 2048 --micro-tokens 2048 --eval-every 0 --out "$work/sft"
+quiet "$BIN/sft" --model "$work/base" --data "$work/chats.jsonl" --steps 30 --batch-tokens 2048 --micro-tokens 2048 \
+    --eval-every 0 --out "$work/sft"
 tokens=$(grep -o '"tokens":[0-9]*' "$work/sft/metrics.jsonl" | tail -n 1 | cut -d: -f2)
 result "sft: tokens of dialogues in each place of a batch" "$(awk -v t="$tokens" 'BEGIN { printf "%.1f", 100 * t / (30 * 2048) }')" "%"
 

@@ -20,7 +20,8 @@ if [ "$(id -u)" -eq 0 ]; then root=; elif command -v sudo >/dev/null; then root=
 fi
 if command -v apt-get >/dev/null; then
     $root apt-get update -qq
-    $root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq gcc make libc6-dev zlib1g-dev libpcre2-dev libjansson-dev >"$probe/log" 2>&1 || cat "$probe/log" >&2
+    $root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq gcc make libc6-dev zlib1g-dev libpcre2-dev \
+        libjansson-dev >"$probe/log" 2>&1 || cat "$probe/log" >&2
 elif command -v dnf >/dev/null; then $root dnf install -y -q gcc make zlib-devel pcre2-devel jansson-devel
 elif command -v pacman >/dev/null; then $root pacman -S --noconfirm --needed gcc make zlib pcre2 jansson
 elif command -v apk >/dev/null; then $root apk add gcc make musl-dev zlib-dev pcre2-dev jansson-dev

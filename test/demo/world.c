@@ -355,7 +355,7 @@ int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "";
     uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 10) : 1, n = argc > 3 ? strtoull(argv[3], NULL, 10) : 0;
-    program_name_set("world");
+    program_begin("world");
     if (strcmp(what, "corpus") == 0) corpus(seed, n);
     else if (strcmp(what, "chats") == 0) chats(seed, n, true);
     else if (strcmp(what, "prompts") == 0) chats(seed, n, false);

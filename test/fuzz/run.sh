@@ -18,7 +18,8 @@ if ! "$CLANG" -fsanitize=fuzzer,address,undefined "$BUILD/probe.c" -o "$BUILD/bi
 fi
 
 flags="-g -O1 -fno-omit-frame-pointer -fno-sanitize-recover=all"
-if ! make -s -j"$(nproc)" BUILD="$BUILD" CC="$CLANG" WARN= CFLAGS="$flags -fsanitize=fuzzer-no-link,address,undefined" "$BUILD/libquartet.a"; then
+if ! make -s -j"$(nproc)" BUILD="$BUILD" CC="$CLANG" WARN= CFLAGS="$flags -fsanitize=fuzzer-no-link,address,undefined" \
+    "$BUILD/libquartet.a"; then
     echo "the sources do not compile with $CLANG"
     failed=1
     say
@@ -26,7 +27,8 @@ fi
 for source in test/fuzz/fuzz_*.c; do
     name=$(basename "$source" .c)
     [ -n "$TARGETS" ] && case " $TARGETS " in *" ${name#fuzz_} "*) ;; *) continue ;; esac
-    if ! "$CLANG" -std=gnu11 -I. $flags -fsanitize=fuzzer,address,undefined "$source" "$BUILD/libquartet.a" -ljansson -lpcre2-8 -lz -lm -pthread \
+    if ! "$CLANG" -std=gnu11 -I. $flags -fsanitize=fuzzer,address,undefined "$source" "$BUILD/libquartet.a" -ljansson \
+        -lpcre2-8 -lz -lm -pthread \
         -o "$BUILD/bin/$name"; then
         failed=$((failed + 1))
         continue
@@ -35,7 +37,8 @@ for source in test/fuzz/fuzz_*.c; do
     seeds=test/fuzz/seeds/${name#fuzz_}
     [ -d "$seeds" ] || seeds=
     dictionary=test/fuzz/${name#fuzz_}.dict
-    "$BUILD/bin/$name" -max_total_time="$FUZZ_SECONDS" -max_len=131072 -timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=512 -print_final_stats=1 \
+    "$BUILD/bin/$name" -max_total_time="$FUZZ_SECONDS" -max_len=131072 -timeout=10 -rss_limit_mb=1024 \
+        -malloc_limit_mb=512 -print_final_stats=1 \
         -artifact_prefix="$BUILD/found/$name-" $([ -f "$dictionary" ] && echo -dict="$dictionary") "$BUILD/corpus/$name" $seeds >"$BUILD/$name.log" 2>&1
     code=$?
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$BUILD/$name.log")
