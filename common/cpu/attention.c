@@ -85,7 +85,7 @@ static void attend(const struct strip *t, const struct block *b, int keys)
     int last = t->position + (t->rows - 1) * t->position_step;
     int most = int_min(last - b->start + 1, keys), width = (int)tile_round((size_t)most, TILE_COLUMNS);
     for (int j = 0; j < width; j += TILE_COLUMNS)
-        tile_rows(scores + j, SCORES_LD, t->q, t->ldq, b->k + (size_t)j * t->D, t->rows, t->D);
+        tile_rows(scores + j, SCORES_LD, NULL, 0, t->q, t->ldq, b->k + (size_t)j * t->D, t->rows, t->D);
     for (int r = 0; r < t->rows; r++) {
         if (b->start == 0) { t->max[r] = -__builtin_inff(); t->sum[r] = 0; }
         int distance = t->position + r * t->position_step - b->start;
@@ -93,7 +93,7 @@ static void attend(const struct strip *t, const struct block *b, int keys)
                                  t->slopes ? t->slopes[r * t->slope_step] : 0, distance, &t->max[r], &t->sum[r]);
     }
     for (int d = 0; d < t->D; d += TILE_COLUMNS) {
-        tile_rows(sums, TILE_COLUMNS, scores, SCORES_LD, b->v + d / TILE_COLUMNS * b->v_panel, t->rows, most);
+        tile_rows(sums, TILE_COLUMNS, NULL, 0, scores, SCORES_LD, b->v + d / TILE_COLUMNS * b->v_panel, t->rows, most);
         add_values(t, sums, factor, d, b->start == 0);
     }
 }

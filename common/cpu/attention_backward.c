@@ -88,8 +88,8 @@ static void query_rows(const struct query_head *t, int i0, int m, int j0, int n)
         int all = (int)tile_round((size_t)n, TILE_COLUMNS);
         float *p = t->p + r * LD, *ds = t->ds + r * LD;
         for (int c = 0; c < width; c += TILE_COLUMNS) {
-            tile_rows(p + c, LD, t->q + i * t->ld, t->ld, t->k_columns + (size_t)c * D, rows, D);
-            tile_rows(ds + c, LD, t->dy + i * t->ldy, t->ldy, t->v_columns + (size_t)c * D, rows, D);
+            tile_rows(p + c, LD, NULL, 0, t->q + i * t->ld, t->ld, t->k_columns + (size_t)c * D, rows, D);
+            tile_rows(ds + c, LD, NULL, 0, t->dy + i * t->ldy, t->ldy, t->v_columns + (size_t)c * D, rows, D);
         }
         for (int a = 0; a < rows; a++) {
             probabilities(t, p + a * LD, ds + a * LD, i + a, j0, width);
@@ -97,7 +97,7 @@ static void query_rows(const struct query_head *t, int i0, int m, int j0, int n)
             memset(ds + a * LD + width, 0, (size_t)(all - width) * sizeof *ds);
         }
         for (int d = 0; d < D; d += TILE_COLUMNS) {
-            tile_rows(sums, TILE_COLUMNS, ds, LD, t->k_rows + (size_t)d * n, rows, most);
+            tile_rows(sums, TILE_COLUMNS, NULL, 0, ds, LD, t->k_rows + (size_t)d * n, rows, most);
             put(t->dq + i * t->ld + d, t->ld, sums, rows, int_min(TILE_COLUMNS, D - d), j0 > 0);
         }
     }
@@ -107,17 +107,16 @@ static void query_rows(const struct query_head *t, int i0, int m, int j0, int n)
 static void key_rows(const struct query_head *t, int m, int n, int late)
 {
     int width = (int)tile_round((size_t)t->b->D, TILE_COLUMNS);
-    float sums[TILE_ROWS * TILE_COLUMNS];
     for (int c = 0; c < n; c += TILE_ROWS) {
         /* earlier queries do not see these keys */
         int rows = int_min(TILE_ROWS, n - c), from = int_max(0, c - late);
         if (from >= m) break;
         for (int d = 0; d < width; d += TILE_COLUMNS) {
             size_t at = (size_t)c * width + d, panel = (size_t)d * m + (size_t)from * TILE_COLUMNS;
-            tile_columns(sums, TILE_COLUMNS, t->p + from * LD + c, LD, t->dy_rows + panel, rows, m - from);
-            put(t->dv_sum + at, (size_t)width, sums, rows, TILE_COLUMNS, true);
-            tile_columns(sums, TILE_COLUMNS, t->ds + from * LD + c, LD, t->q_rows + panel, rows, m - from);
-            put(t->dk_sum + at, (size_t)width, sums, rows, TILE_COLUMNS, true);
+            float *dv = t->dv_sum + at, *dk = t->dk_sum + at;
+            size_t ld = (size_t)width;
+            tile_columns(dv, ld, dv, ld, t->p + from * LD + c, LD, t->dy_rows + panel, rows, m - from);
+            tile_columns(dk, ld, dk, ld, t->ds + from * LD + c, LD, t->q_rows + panel, rows, m - from);
         }
     }
 }

@@ -60,6 +60,24 @@ static void merge(const struct product *p, const float *sums, float *between, si
     }
 }
 
+/* Where a block's tile may go straight from the registers: whole panels, and no bias or residual left to add. */
+static bool direct(const struct product *p, int j, bool last)
+{
+    return j + TILE_COLUMNS <= p->N && !(last && (p->bias || p->residual));
+}
+
+/* A block's tile: a strip of A, rows or columns as in tile.h, with a panel of B, on top of what the blocks before gave. */
+static void add_tile(const struct product *p, bool columns, const float *a, size_t lda, const float *b, int n, float *tile,
+                     float *between, size_t ld, int i, int j, int rows, bool first, bool last)
+{
+    bool straight = direct(p, j, last);
+    float *c = p->c + (size_t)i * p->N + j, *to = !straight ? tile : last ? c : between;
+    size_t ldc = (size_t)p->N, ldt = !straight ? TILE_COLUMNS : last ? ldc : ld;
+    const float *before = !straight ? NULL : !first ? between : p->add ? c : NULL;
+    (columns ? tile_columns : tile_rows)(to, ldt, before, first ? ldc : ld, a, lda, b, rows, n);
+    if (!straight) merge(p, tile, between, ld, i, j, rows, first, last);
+}
+
 /* The panel of columns j.. for steps k.. of the contraction. */
 static const float *panel(const struct product *p, float *buffer, int j, int k, int n)
 {
@@ -75,9 +93,9 @@ static void few_rows(const struct product *p, int j, struct scratch *s)
         const float *b = panel(p, s->panel, j, k, n);
         for (int i = 0; i < p->M; i += TILE_ROWS) {
             int rows = int_min(TILE_ROWS, p->M - i);
-            if (p->a_columns) tile_columns(s->tile, TILE_COLUMNS, p->a + (size_t)k * p->lda + i, p->lda, b, rows, n);
-            else tile_rows(s->tile, TILE_COLUMNS, p->a + (size_t)i * p->lda + k, p->lda, b, rows, n);
-            merge(p, s->tile, s->between + i * TILE_COLUMNS, TILE_COLUMNS, i, j, rows, k == 0, k + n == p->K);
+            const float *a = p->a + (p->a_columns ? (size_t)k * p->lda + i : (size_t)i * p->lda + k);
+            add_tile(p, p->a_columns, a, p->lda, b, n, s->tile, s->between + i * TILE_COLUMNS, TILE_COLUMNS, i, j, rows, k == 0,
+                     k + n == p->K);
         }
     }
 }
@@ -139,8 +157,8 @@ static void rectangle(const struct product *p, int i0, int i1, int j0, int j1, s
                 fetch_panel(p, j + TILE_COLUMNS, k, n * (i - i0) / (i1 - i0),
                             n * int_min(i + rows - i0, i1 - i0) / (i1 - i0));
                 fetch(p, between, ld, i, j, rows, k == 0, k + n == p->K);
-                tile_columns(s->tile, TILE_COLUMNS, s->strips + (i - i0) * n, (size_t)rows, b, rows, n);
-                merge(p, s->tile, between, ld, i, j, rows, k == 0, k + n == p->K);
+                add_tile(p, true, s->strips + (i - i0) * n, (size_t)rows, b, n, s->tile, between, ld, i, j, rows, k == 0,
+                         k + n == p->K);
             }
         }
     }

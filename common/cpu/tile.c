@@ -7,8 +7,8 @@
 /* AHEAD: steps of b to fetch ahead; with few rows the hardware's own fetching does best */
 enum { AHEAD = 64, HARDWARE_ROWS = 4, UNROLL = VECTOR_REGISTERS >= 32 ? 4 : 2 };
 
-INLINE void chains(const int rows, const bool columns, float *out, size_t ldo, const float *a, size_t lda,
-                   const float *b, int n)
+INLINE void chains(const int rows, const bool columns, float *out, size_t ldo, const float *before, size_t ldb,
+                   const float *a, size_t lda, const float *b, int n)
 {
     vf sum[TILE_ROWS][2];
 #pragma GCC unroll 16
@@ -28,6 +28,12 @@ INLINE void chains(const int rows, const bool columns, float *out, size_t ldo, c
         a += columns ? lda : 1;
         b += TILE_COLUMNS;
     }
+    if (before)
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; r++) {
+            sum[r][0] = v_load(before + (size_t)r * ldb) + sum[r][0];
+            sum[r][1] = v_load(before + (size_t)r * ldb + VW) + sum[r][1];
+        }
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++) {
         v_store(out + (size_t)r * ldo, sum[r][0]);
@@ -35,31 +41,33 @@ INLINE void chains(const int rows, const bool columns, float *out, size_t ldo, c
     }
 }
 
-INLINE void choose(const bool columns, float *out, size_t ldo, const float *a, size_t lda, const float *b, int rows,
-                   int n)
+INLINE void choose(const bool columns, float *out, size_t ldo, const float *before, size_t ldb, const float *a,
+                   size_t lda, const float *b, int rows, int n)
 {
     switch (rows) {
-    case 1: chains(1, columns, out, ldo, a, lda, b, n); break;
-    case 2: chains(2, columns, out, ldo, a, lda, b, n); break;
-    case 3: chains(3, columns, out, ldo, a, lda, b, n); break;
-    case 4: chains(4, columns, out, ldo, a, lda, b, n); break;
-    case 5: chains(5, columns, out, ldo, a, lda, b, n); break;
-    case 6: chains(6, columns, out, ldo, a, lda, b, n); break;
+    case 1: chains(1, columns, out, ldo, before, ldb, a, lda, b, n); break;
+    case 2: chains(2, columns, out, ldo, before, ldb, a, lda, b, n); break;
+    case 3: chains(3, columns, out, ldo, before, ldb, a, lda, b, n); break;
+    case 4: chains(4, columns, out, ldo, before, ldb, a, lda, b, n); break;
+    case 5: chains(5, columns, out, ldo, before, ldb, a, lda, b, n); break;
+    case 6: chains(6, columns, out, ldo, before, ldb, a, lda, b, n); break;
 #if VECTOR_REGISTERS >= 32
-    case 7: chains(7, columns, out, ldo, a, lda, b, n); break;
-    case 8: chains(8, columns, out, ldo, a, lda, b, n); break;
+    case 7: chains(7, columns, out, ldo, before, ldb, a, lda, b, n); break;
+    case 8: chains(8, columns, out, ldo, before, ldb, a, lda, b, n); break;
 #endif
     }
 }
 
-void tile_rows(float *out, size_t ldo, const float *a, size_t lda, const float *b, int rows, int n)
+void tile_rows(float *out, size_t ldo, const float *before, size_t ldb, const float *a, size_t lda, const float *b,
+               int rows, int n)
 {
-    choose(false, out, ldo, a, lda, b, rows, n);
+    choose(false, out, ldo, before, ldb, a, lda, b, rows, n);
 }
 
-void tile_columns(float *out, size_t ldo, const float *a, size_t lda, const float *b, int rows, int n)
+void tile_columns(float *out, size_t ldo, const float *before, size_t ldb, const float *a, size_t lda, const float *b,
+                  int rows, int n)
 {
-    choose(true, out, ldo, a, lda, b, rows, n);
+    choose(true, out, ldo, before, ldb, a, lda, b, rows, n);
 }
 
 typedef float v4 __attribute__((vector_size(16), aligned(4), may_alias));
@@ -77,6 +85,19 @@ INLINE void transpose4(float *to, size_t ldt, const float *from, size_t ldf)
     *(v4 *)(to + 3 * ldt) = __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7);
 }
 
+typedef float v2 __attribute__((vector_size(8), aligned(4), may_alias));
+
+/* The same for 2 x 4. */
+INLINE void transpose2(float *to, size_t ldt, const float *from, size_t ldf)
+{
+    v4 a = *(const v4 *)from, b = *(const v4 *)(from + ldf);
+    v4 low = __builtin_shufflevector(a, b, 0, 4, 1, 5), high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    *(v2 *)to = __builtin_shufflevector(low, low, 0, 1);
+    *(v2 *)(to + ldt) = __builtin_shufflevector(low, low, 2, 3);
+    *(v2 *)(to + 2 * ldt) = __builtin_shufflevector(high, high, 0, 1);
+    *(v2 *)(to + 3 * ldt) = __builtin_shufflevector(high, high, 2, 3);
+}
+
 /* On the way `next` floats that follow in each row are fetched. */
 INLINE void transpose(float *to, size_t ldt, const float *from, size_t ldf, int rows, int n, int next)
 {
@@ -88,6 +109,12 @@ INLINE void transpose(float *to, size_t ldt, const float *from, size_t ldf, int 
         for (; k + 4 <= n; k += 4) transpose4(to + (size_t)k * ldt + r, ldt, from + (size_t)r * ldf + k, ldf);
         for (; k < n; k++)
             for (int i = r; i < r + 4; i++) to[(size_t)k * ldt + i] = from[(size_t)i * ldf + k];
+    }
+    for (; r + 2 <= rows; r += 2) {
+        int k = 0;
+        for (; k + 4 <= n; k += 4) transpose2(to + (size_t)k * ldt + r, ldt, from + (size_t)r * ldf + k, ldf);
+        for (; k < n; k++)
+            for (int i = r; i < r + 2; i++) to[(size_t)k * ldt + i] = from[(size_t)i * ldf + k];
     }
     for (; r < rows; r++)
         for (int k = 0; k < n; k++) to[(size_t)k * ldt + r] = from[(size_t)r * ldf + k];

@@ -1,9 +1,10 @@
 /* tile.h - the one inner loop of products and attention: a small tile of sums that stays in registers.
  *
- *     out[r][c] = sum over k of a(r, k) * b[k][c],   r < rows <= TILE_ROWS,  c < TILE_COLUMNS
+ *     out[r][c] = before[r][c] + sum over k of a(r, k) * b[k][c],   r < rows <= TILE_ROWS,  c < TILE_COLUMNS
  *
  * each sum one ascending chain of multiply-adds from zero: its bits do not depend on rows, nor on where the row lies.
- * b is a panel: [n][TILE_COLUMNS], contiguous.   out: rows at distance ldo, may not overlap the inputs. */
+ * b is a panel: [n][TILE_COLUMNS], contiguous.   out: rows at distance ldo, may not overlap a or b.
+ * before: rows at distance ldb, may be out; NULL: nothing is added. */
 #ifndef QUARTET_TILE_H
 #define QUARTET_TILE_H
 
@@ -18,8 +19,10 @@ enum {
 
 /* tile_rows: a(r, k) = a[r * lda + k], rows as they lie.
  * tile_columns: a(r, k) = a[k * lda + r], columns, or a packed strip with lda = rows. */
-void tile_rows(float *out, size_t ldo, const float *a, size_t lda, const float *b, int rows, int n);
-void tile_columns(float *out, size_t ldo, const float *a, size_t lda, const float *b, int rows, int n);
+void tile_rows(float *out, size_t ldo, const float *before, size_t ldb, const float *a, size_t lda, const float *b,
+               int rows, int n);
+void tile_columns(float *out, size_t ldo, const float *before, size_t ldb, const float *a, size_t lda, const float *b,
+                  int rows, int n);
 
 /* to[k * rows + r] = from[r * ld + k]: packs a strip of rows <= TILE_ROWS, n long, for tile_columns. */
 void tile_pack_strip(float *to, const float *from, size_t ld, int rows, int n);
