@@ -66,9 +66,10 @@ static bool direct(const struct product *p, int j, bool last)
     return j + TILE_COLUMNS <= p->N && !(last && (p->bias || p->residual));
 }
 
-/* A block's tile: a strip of A, rows or columns as in tile.h, with a panel of B, on top of what the blocks before gave. */
-static void add_tile(const struct product *p, bool columns, const float *a, size_t lda, const float *b, int n, float *tile,
-                     float *between, size_t ld, int i, int j, int rows, bool first, bool last)
+/* A block's tile: a strip of A, rows or columns as in tile.h, with a panel of B, on top of what the blocks before
+ * gave. */
+static void add_tile(const struct product *p, bool columns, const float *a, size_t lda, const float *b, int n,
+                     float *tile, float *between, size_t ld, int i, int j, int rows, bool first, bool last)
 {
     bool straight = direct(p, j, last);
     float *c = p->c + (size_t)i * p->N + j, *to = !straight ? tile : last ? c : between;
@@ -94,8 +95,8 @@ static void few_rows(const struct product *p, int j, struct scratch *s)
         for (int i = 0; i < p->M; i += TILE_ROWS) {
             int rows = int_min(TILE_ROWS, p->M - i);
             const float *a = p->a + (p->a_columns ? (size_t)k * p->lda + i : (size_t)i * p->lda + k);
-            add_tile(p, p->a_columns, a, p->lda, b, n, s->tile, s->between + i * TILE_COLUMNS, TILE_COLUMNS, i, j, rows, k == 0,
-                     k + n == p->K);
+            add_tile(p, p->a_columns, a, p->lda, b, n, s->tile, s->between + i * TILE_COLUMNS, TILE_COLUMNS, i, j,
+                     rows, k == 0, k + n == p->K);
         }
     }
 }
@@ -157,8 +158,8 @@ static void rectangle(const struct product *p, int i0, int i1, int j0, int j1, s
                 fetch_panel(p, j + TILE_COLUMNS, k, n * (i - i0) / (i1 - i0),
                             n * int_min(i + rows - i0, i1 - i0) / (i1 - i0));
                 fetch(p, between, ld, i, j, rows, k == 0, k + n == p->K);
-                add_tile(p, true, s->strips + (i - i0) * n, (size_t)rows, b, n, s->tile, between, ld, i, j, rows, k == 0,
-                         k + n == p->K);
+                add_tile(p, true, s->strips + (i - i0) * n, (size_t)rows, b, n, s->tile, between, ld, i, j, rows,
+                         k == 0, k + n == p->K);
             }
         }
     }
