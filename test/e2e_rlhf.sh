@@ -102,6 +102,8 @@ sh -c "$rlhf $one --out $work/plain" >/dev/null 2>&1
 sh -c "$rlhf $one --ptx-data $work/corpus.txt --ptx-coef 0 --out $work/ptx0" >/dev/null 2>&1
 sh -c "$rlhf $one --ptx-data $work/corpus.txt --ptx-coef 1 --ptx-tokens 600 --out $work/ptx1" >"$work/out" 2>&1
 check "coefficient 0 has the bits of no mix" same_weights "$work/plain" "$work/ptx0"
+second() { grep '"step":2,' "$work/$1/metrics.jsonl" | grep -o '"tokens":[0-9]*'; }           # the policy has not moved before
+check "the text's tokens do not count" [ "$(second plain)" = "$(second ptx1)" ]
 check "coefficient 1 has not" sh -c "! $BIN/ckpt diff --tensors $work/plain/final.ckpt $work/ptx1/final.ckpt >/dev/null 2>&1"
 check "both norms are there" below 0 "$(number "$work/ptx1" grad_norm_ptx last)"
 check "both norms are there (ppo)" below 0 "$(number "$work/ptx1" grad_norm_ppo last)"
@@ -128,6 +130,13 @@ for file in metrics rollouts; do
     for run in whole killed; do sed -E 's/,"([a-z0-9_.]*second[a-z0-9_.]*|peak_share|memory_bytes)":[^,}]*//g' "$work/$run/$file.jsonl" >"$work/$run.$file"; done
     check "the same $file.jsonl" cmp -s "$work/whole.$file" "$work/killed.$file"
 done
+
+# Stopped while the policy waits: positions are counted as in a run that was not.
+wait="$rlhf --reward $work/rm --critic-warmup 2 --schedule constant"
+expect 0 "done: 2 steps" $wait --steps 2 --out "$work/waits"
+expect 0 "done: 1 steps" $wait --steps 1 --out "$work/halts"
+expect 0 "done: 2 steps" $wait --steps 2 --out "$work/halts"
+check "the same tokens" [ "$(number "$work/waits" tokens last)" = "$(number "$work/halts" tokens last)" ]
 
 # ---- what does not belong together -----------------------------------------------------------------------------------------
 head -c 6000 "$work/corpus.txt" | tr a-z b-za >"$work/other.txt"
