@@ -98,6 +98,13 @@ static int drop_row(struct option *row, int n, const char *name)
     return n - 1;
 }
 
+/* A shared row that means something of its own here. */
+static void describe_row(struct option *row, const char *name, const char *help)
+{
+    while (strcmp(row->name, name) != 0) row++;
+    row->help = help;
+}
+
 void rlhf_option_rows(struct option *row, struct rlhf *p)
 {
     static const struct train_defaults defaults = {
@@ -109,6 +116,8 @@ void rlhf_option_rows(struct option *row, struct rlhf *p)
     int n = own_rows(row, p);
     n += train_option_rows(row + n, &p->train, &defaults);
     for (size_t i = 0; i < sizeof without / sizeof *without; i++) n = drop_row(row, n, without[i]);
+    describe_row(row, "steps", "Iterations; 0: from --epochs.");
+    describe_row(row, "epochs", "Passes over the prompts, where --steps is not given.");
     row[n++] = (struct option){NULL, "rollouts", OPTION_INT, &p->rollouts, "4", 0, 1e6, .flags = OPTION_MAY_CHANGE,
                                .help = "Answers written to rollouts.jsonl every --sample-every iterations."};
     row[n] = (struct option){0};

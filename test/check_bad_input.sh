@@ -144,6 +144,16 @@ done <<'TABLE'
 66|has no key 'nokey'|ckpt config $work/rm nokey
 TABLE
 
+# ---- help speaks of no option that is not there ----
+for program in pretrain sft rm rlhf chat; do
+    "$BIN/$program" --help >"$work/said"
+    for name in $(grep -oE -- '--[a-z][a-z0-9-]*[a-z0-9]' "$work/said" | sort -u); do
+        case $name in --help | --version | --score) continue ;; esac
+        grep -qE -- "^  ($name|--\[no-\]${name#--})( |\$)" "$work/said" && got=yes || got=no
+        verdict "$program --help: $name" $got
+    done
+done
+
 # ---- a start that failed leaves no claim on its folder; a file of options gives way to the command line ----
 expect 66 "there is no file" $BIN/sft --model "$work/base" --data "$work/none.jsonl" $few --out "$work/mine"
 expect 0 "done: 2 steps" $BIN/rm --model "$work/sft" --data "$work/ranked.jsonl" $few --out "$work/mine"
