@@ -66,7 +66,7 @@ void pretrain_options(struct option table[PRETRAIN_ROWS], struct pretrain *p)
 static void refuse_sizes(const struct pretrain *p)
 {
     static const char *const name[] = {"preset", "layers", "channels", "heads", "kv-heads", "ffn", "init-std", "tokenizer",
-                                       "vocab-size", "pattern"};
+                                       "vocab-size", "pattern", "tokenizer-bytes"};
     for (size_t i = 0; i < sizeof name / sizeof *name; i++)
         if (option_changed(p->table, name[i]))
             quit(EXIT_USAGE, "--%s cannot be given with --model, which brings its own", name[i]);

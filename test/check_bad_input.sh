@@ -132,6 +132,9 @@ done <<'TABLE'
 65|without being asked|rlhf --policy $work/sft --steps 1 --reward-cmd 'yes rubbish'
 65|expected one finite number|rlhf --policy $work/sft --steps 1 --reward-cmd 'while read -r x; do echo rubbish; done'
 78|of stage rm|chat --model $work/rm --prompt hi
+64|--tokenizer-bytes cannot be given with --model|pretrain --model $work/base --tokenizer-bytes 1M
+64|--system cannot be given with --prompts|chat --model $work/sft --prompts $work/chats.jsonl --system hi
+64|--prompt cannot be given with --prompts|chat --model $work/sft --prompts $work/chats.jsonl --prompt hi
 64|--samples means nothing without --prompts|chat --model $work/sft --samples 2 --prompt hi
 78|no averaged weights|chat --model $work/sft --ema --prompt hi
 64|did you mean 'info'|ckpt inf $work/rm
