@@ -102,6 +102,7 @@ done <<'TABLE'
 64|--context must be at least 2|pretrain --context 1
 64|--context 4096 is above the model's 96|pretrain --model $work/base --context 4096
 64|--layers cannot be given with --model|pretrain --model $work/base --layers 3
+64|--tokenizer-bytes cannot be given with --model|pretrain --model $work/base --tokenizer-bytes 1M
 64|--vocab-size cannot be given with --tokenizer|pretrain --tokenizer $work/base --vocab-size 400
 64|--eval-only needs a checkpoint|pretrain --eval-only
 64|out of range (expected 0 to 10)|pretrain --lr 1e3
@@ -132,7 +133,6 @@ done <<'TABLE'
 65|without being asked|rlhf --policy $work/sft --steps 1 --reward-cmd 'yes rubbish'
 65|expected one finite number|rlhf --policy $work/sft --steps 1 --reward-cmd 'while read -r x; do echo rubbish; done'
 78|of stage rm|chat --model $work/rm --prompt hi
-64|--tokenizer-bytes cannot be given with --model|pretrain --model $work/base --tokenizer-bytes 1M
 64|--system cannot be given with --prompts|chat --model $work/sft --prompts $work/chats.jsonl --system hi
 64|--prompt cannot be given with --prompts|chat --model $work/sft --prompts $work/chats.jsonl --prompt hi
 64|--samples means nothing without --prompts|chat --model $work/sft --samples 2 --prompt hi
