@@ -121,6 +121,11 @@ printf '%s\n' '{"prompt":"p","response":"A A"}' '{"messages":[{"role":"user","co
     '{"chosen":"\n\nHuman: p\n\nAssistant: A A","rejected":"\n\nHuman: p\n\nAssistant: B"}' | sed 's/$/\n/' |
     "$BIN/rm" --score --model "$work/both" >"$work/piped.jsonl" 2>>"$work/out"
 check "four answers, three of them the same" [ "$(rewards "$work/piped.jsonl" | sort | uniq -c | awk '{ print $1 }' | sort | tr '\n' ' ')" = "1 3 " ]
+# a row is answered while the pipe stays open
+{ printf '{"prompt":"p","response":"A A"}\n'
+  i=0; while [ $i -lt 250 ] && [ ! -s "$work/live.jsonl" ]; do sleep 0.02; i=$((i + 1)); done
+  cp "$work/live.jsonl" "$work/live"; } | "$BIN/rm" --score --model "$work/both" >"$work/live.jsonl" 2>>"$work/out"
+check "a row from a pipe is answered at once" grep -q '"row": 1' "$work/live"
 printf '{"prompt":"p","response":"A"}\n{"prompt":"p"\n' >"$work/bad.jsonl"
 expect 65 "bad.jsonl:2: not JSON" "$BIN/rm" --score --model "$work/both" "$work/bad.jsonl"
 check "what came before is answered" said '"row": 1'
