@@ -12,7 +12,7 @@ static const struct train_defaults defaults = {
 
 void pretrain_options(struct option table[PRETRAIN_ROWS], struct pretrain *p)
 {
-    const int moved = OPTION_MAY_CHANGE;        /* files may have moved: the check on resume is of their tokens (task.c) */
+    const int moved = OPTION_MAY_CHANGE;        /* files may have moved: what they hold is checked on resume (task.c) */
     const struct option rows[] = {
         {"Data", "data", OPTION_LIST, &p->data, .flags = OPTION_REQUIRED | moved,
          .help = "Text files, JSON lines, folders or globs, each also gzip; NAME=WEIGHT shows it WEIGHT times an epoch."},
@@ -22,7 +22,7 @@ void pretrain_options(struct option table[PRETRAIN_ROWS], struct pretrain *p)
         {NULL, "validation", OPTION_REAL, &p->validation, "0.01", 0, 0.5, .help = "Share of the documents held out."},
         {NULL, "shards", OPTION_TEXT, &p->shards_folder, .flags = OPTION_MAY_CHANGE,
          .help = "Folder of the tokenised data, which several runs may share; else the run's own."},
-        {"Tokenizer", "tokenizer", OPTION_TEXT, &p->tokenizer_path,
+        {"Tokenizer", "tokenizer", OPTION_TEXT, &p->tokenizer_path, .flags = moved,
          .help = "Take it from a checkpoint, a run, a tokenizer.json or a folder with GPT-2's two files; else one is "
                  "trained."},
         {NULL, "vocab-size", OPTION_INT, &p->vocab_size, "8192", 257, 1 << 24, .help = "Ids of a trained tokenizer."},
@@ -40,7 +40,7 @@ void pretrain_options(struct option table[PRETRAIN_ROWS], struct pretrain *p)
         {NULL, "init-std", OPTION_REAL, &p->init_std, "0", 0, 10, .help = "Deviation of fresh matrices; 0: sqrt(2 / (5 channels))."},
         {NULL, "context", OPTION_INT, &p->context, "0", 0, 1 << 20,
          .help = "Longest sequence, and a row's tokens; 0: the preset's."},
-        {NULL, "model", OPTION_TEXT, &p->model_path, .help = "Start from the weights of this checkpoint or run instead."},
+        {NULL, "model", OPTION_TEXT, &p->model_path, .flags = moved, .help = "Start from the weights of this checkpoint or run instead."},
         {"Reports", "eval-tokens", OPTION_INT, &p->eval_tokens, "32k", 0, 1e15, .flags = OPTION_MAY_CHANGE,
          .help = "Most held-out tokens in an evaluation while training; 0: all."},
         {NULL, "eval-only", OPTION_FLAG, &p->eval_only, .flags = OPTION_NOT_SAVED,

@@ -130,7 +130,7 @@ done <<'TABLE'
 64|did you mean --reward-cmd?|rlhf --policy $work/sft --reward-cdm cat
 65|ended with exit code 3|rlhf --policy $work/sft --steps 1 --reward-cmd 'exit 3'
 65|silent for 0.2 seconds|rlhf --policy $work/sft --steps 1 --reward-cmd 'sleep 9' --reward-timeout 0.2
-65|without being asked|rlhf --policy $work/sft --steps 1 --reward-cmd 'yes rubbish'
+65|wrote "rubbish"|rlhf --policy $work/sft --steps 1 --reward-cmd 'yes rubbish'
 65|expected one finite number|rlhf --policy $work/sft --steps 1 --reward-cmd 'while read -r x; do echo rubbish; done'
 78|of stage rm|chat --model $work/rm --prompt hi
 64|--system cannot be given with --prompts|chat --model $work/sft --prompts $work/chats.jsonl --system hi

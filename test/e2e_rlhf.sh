@@ -59,6 +59,8 @@ expect 0 "KL to the reference 0" $rlhf --policy "$work/rlhf" --reward "$work/rm"
 expect 0 "to train on" $rlhf --reward "$work/rm" --dry-run
 check "a dry run shows tokens" grep -q "prompt 1: [0-9]* tokens" "$work/out"
 expect 0 "rollouts" $rlhf --reward "$work/rm" --steps 6 --plan
+planned=$(grep -o '[0-9.]*k a step' "$work/out")
+expect 0 "$planned" $rlhf --reward "$work/rm" --steps 6 --plan --validation 0
 
 # ---- reward programs ---------------------------------------------------------------------------------------------------------
 # Fewer bytes are better: a rule that a few iterations can learn.
@@ -158,6 +160,10 @@ moved="$bare --policy $work/moved --prompts $work/prompts.jsonl --reward $work/r
 expect 0 "done" $moved --steps 2
 cp "$work/again/final.ckpt" "$work/moved"
 expect 78 "--policy holds other weights" $moved --steps 3
+sed 's/"known":/"known":1/' "$work/prompts.jsonl" >"$work/known.jsonl"
+cp "$work/prompts.jsonl" "$work/moved"
+expect 0 "done: 8 steps" $bare --prompts "$work/moved/prompts.jsonl" --reward "$work/rm" --steps 8 --out "$work/rlhf"
+expect 78 "started on other prompts" $bare --prompts "$work/known.jsonl" --reward "$work/rm" --steps 9 --out "$work/rlhf"
 expect 78 "kl-coef" $rlhf --reward "$work/rm" --kl-coef 0.2 --steps 8 --out "$work/rlhf"
 expect 64 "no reward" $rlhf --steps 2 --out "$work/m6"
 expect 64 "leaves no room for a prompt" $rlhf --reward "$work/rm" --max-new-tokens 64 --steps 2 --out "$work/m7"

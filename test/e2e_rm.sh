@@ -157,6 +157,10 @@ expect 64 "--out is missing" "$BIN/rm" --model "$work/sft" --data "$work/ranked.
 expect 78 "is a checkpoint of stage rm" "$BIN/rm" --model "$work/both" --data "$work/ranked.jsonl" --out "$work/bad"
 cp "$work/ranked.jsonl" "$work/changing.jsonl"
 expect 0 "done" "$BIN/rm" --model "$work/sft" $small --data "$work/changing.jsonl" --steps 2 --out "$work/changed"
+# model and data may have moved, but not become others
+cp -r "$work/sft" "$work/moved" && cp "$work/changing.jsonl" "$work/moved"
+expect 0 "done: 3 steps" "$BIN/rm" $small --model "$work/moved" --data "$work/moved/changing.jsonl" --steps 3 --out "$work/changed"
+expect 78 "--model holds other weights" "$BIN/rm" --model "$work/base" $small --data "$work/changing.jsonl" --steps 4 --out "$work/changed"
 sed -i '3s/A/B/' "$work/changing.jsonl"
 expect 78 "started on other data" "$BIN/rm" --model "$work/sft" $small --data "$work/changing.jsonl" --steps 4 --out "$work/changed"
 
