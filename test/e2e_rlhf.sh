@@ -44,6 +44,9 @@ rlhf="$bare --prompts $work/prompts.jsonl"
 expect 0 "ratio 1, and KL to the reference 0, to the last bit" $rlhf --reward "$work/rm" --steps 6 --out "$work/rlhf"
 check "the first KL is exactly 0" [ "$(number "$work/rlhf" kl first)" = 0 ]
 check "the warm-up leaves the policy alone" [ "$(number "$work/rlhf" kl_token last)" != 0 ]
+check "the phases of every iteration add up to its seconds" sh -c 'grep "\"updates\"" "$1" | tr ",{}" "\n\n\n" |
+    awk -F: "/^\"seconds\"/ { all = \$2; n++ } /^\"seconds_/ { all -= \$2 } /^\"seconds_update/ { bad += all > 1e-5 || all < -1e-5 }
+        END { exit !(n == 6 && bad == 0) }"' - "$work/rlhf/metrics.jsonl"
 check "rollouts are written" [ "$(grep -c '"response":' "$work/rlhf/rollouts.jsonl")" -eq 24 ]
 check "held-out prompts are answered" grep -q '"val_reward":' "$work/rlhf/metrics.jsonl"
 check "every key is there" sh -c 'for k in reward reward_std reward_min reward_max kl kl_token kl_coef objective episodes length eos_rate \
