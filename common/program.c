@@ -93,6 +93,24 @@ int parent_same_tokenizer(const struct parent *a, const struct parent *b, struct
                 crc_b, length_b);
 }
 
+int parents_unchanged(const struct kv *then, const struct kv *now, const char *const *option, int n, struct error *error)
+{
+    for (int i = 0; i < n; i++) {
+        char key[64];
+        const void *a = NULL, *b = NULL;
+        size_t size_a = 0, size_b = 0;
+        snprintf(key, sizeof key, "parent.%d.weights_id", i);
+        kv_get_bytes(then, key, &a, &size_a);
+        kv_get_bytes(now, key, &b, &size_b);
+        if (size_a != size_b || (size_a && memcmp(a, b, size_a) != 0))
+            return fail(error, EXIT_MISMATCH,
+                        "%s holds other weights than those this run began with: give the same checkpoint "
+                        "(a file rather than a run folder that goes on training), or another --out",
+                        option[i]);
+    }
+    return 0;
+}
+
 void program_describe(struct ckpt_meta *meta, const struct config *c, const struct tokenizer *t)
 {
     config_write(c, &meta->conf);

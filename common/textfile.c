@@ -1,6 +1,7 @@
-/* textfile.c - zlib reads plain files through the same calls as gzip ones, so there is one way in for both.  Lines are
- * cut from a buffer that grows only as far as the longest line, and cleaning is a pure function of the text, so that it
- * can be tested and counted apart from any file. */
+/* textfile.c - plain and gzip files have one way in, told apart by their first two bytes.  What has arrived is handed on
+ * at once (zlib's own file calls wait until a buffer is full), so that a line out of a pipe is read when it is written.
+ * Lines are cut from a buffer that grows only as far as the longest line, and cleaning is a pure function of the text,
+ * so that it can be tested and counted apart from any file. */
 #include "common/textfile.h"
 
 #include <ctype.h>
@@ -140,8 +141,13 @@ int paths_expand(struct paths *out, const struct option_list *list, bool weights
 
 /* ---- reading ---- */
 
+enum kind { KIND_UNKNOWN, KIND_PLAIN, KIND_PACKED, KIND_BEHIND, KIND_ENDED };    /* BEHIND: a whole gzip member */
+
 struct textfile {
-    gzFile gz;
+    int file;
+    enum kind kind;
+    unsigned char input[2 * BLOCK];
+    z_stream gzip;               /* its next_in, avail_in: what of the input is not yet handed out, packed or not */
     char *path;
     char *buffer;                /* [begin, end) is read but not yet handed out */
     size_t begin, end, capacity;
@@ -158,11 +164,10 @@ int textfile_open(struct textfile **out, const char *path, struct error *error)
         close(file);
         return fail(error, EXIT_NOINPUT, "%s is a folder, expected a file", path);
     }
-    gzFile gz = gzdopen(file, "rb");
-    if (!gz) die("no memory to read %s", path);
-    gzbuffer(gz, 2 * BLOCK);
     struct textfile *f = host_alloc(1, sizeof *f);
-    f->gz = gz;
+    if (inflateInit2(&f->gzip, 16 + MAX_WBITS) != Z_OK) die("no memory to read %s", path);
+    f->gzip.next_in = f->input;
+    f->file = file;
     f->path = host_text("%s", path);
     f->capacity = BLOCK;
     f->buffer = host_alloc(BLOCK, 1);
@@ -173,7 +178,8 @@ int textfile_open(struct textfile **out, const char *path, struct error *error)
 void textfile_close(struct textfile *f)
 {
     if (!f) return;
-    gzclose(f->gz);
+    inflateEnd(&f->gzip);
+    close(f->file);
     free(f->path);
     free(f->buffer);
     free(f);
@@ -181,18 +187,61 @@ void textfile_close(struct textfile *f)
 
 int64_t textfile_line_number(const struct textfile *f) { return f->line; }
 
-/* From the file itself, past the buffer. */
+/* Waits for at least `least` bytes of input.  Returns 1, 0 when the file has fewer (they are there), -1 with *error. */
+static int feed(struct textfile *f, unsigned least, struct error *error)
+{
+    z_stream *z = &f->gzip;
+    if (z->avail_in >= least) return 1;
+    memmove(f->input, z->next_in, z->avail_in);
+    z->next_in = f->input;
+    while (z->avail_in < least) {
+        ssize_t n = read(f->file, f->input + z->avail_in, sizeof f->input - z->avail_in);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return fail(error, EXIT_IO, "cannot read %s: %s", f->path, strerror(errno));
+        if (n == 0) return 0;
+        z->avail_in += (unsigned)n;
+    }
+    return 1;
+}
+
+/* At the head of a file, or behind a gzip member: another member, or (as gunzip has it) rubbish to be left alone. */
+static int look(struct textfile *f, struct error *error)
+{
+    const z_stream *z = &f->gzip;
+    int got = feed(f, 2, error);
+    if (got < 0) return -1;
+    bool packed = got == 1 && z->next_in[0] == 0x1F && z->next_in[1] == 0x8B;
+    f->kind = packed ? KIND_PACKED : f->kind == KIND_UNKNOWN ? KIND_PLAIN : KIND_ENDED;
+    if (packed) inflateReset(&f->gzip);
+    return 0;
+}
+
+/* From the file itself, past the buffer: what there is, at least a byte; 0 at the end, -1 with *error. */
 static int64_t read_more(struct textfile *f, void *data, size_t size, struct error *error)
 {
-    int code;
-    int n = gzread(f->gz, data, (unsigned)(size < (1u << 30) ? size : 1u << 30));
-    if (n > 0) return n;
-    const char *text = gzerror(f->gz, &code);
-    if (code == Z_ERRNO) return fail(error, EXIT_IO, "cannot read %s: %s", f->path, strerror(errno));
-    if (n < 0 || code != Z_OK)
-        return fail(error, EXIT_DATA, "%s: damaged gzip data (%s); unpack or fetch it again",
-                    f->path, code == Z_BUF_ERROR ? "it ends in the middle" : text);
-    return 0;
+    z_stream *z = &f->gzip;
+    unsigned most = (unsigned)(size < (1u << 30) ? size : 1u << 30);
+    for (;;) {
+        if ((f->kind == KIND_UNKNOWN || f->kind == KIND_BEHIND) && look(f, error) != 0) return -1;
+        if (f->kind == KIND_ENDED) return 0;
+        int got = feed(f, 1, error);
+        if (got < 0) return -1;
+        if (f->kind == KIND_PLAIN) {
+            unsigned n = z->avail_in < most ? z->avail_in : most;
+            memcpy(data, z->next_in, n);
+            z->next_in += n;
+            z->avail_in -= n;
+            return n;
+        }
+        z->next_out = data;
+        z->avail_out = most;
+        int code = got == 0 ? Z_BUF_ERROR : inflate(z, Z_NO_FLUSH);
+        if (code == Z_STREAM_END) f->kind = KIND_BEHIND;
+        else if (code != Z_OK)
+            return fail(error, EXIT_DATA, "%s: damaged gzip data (%s); unpack or fetch it again",
+                        f->path, code == Z_BUF_ERROR ? "it ends in the middle" : z->msg ? z->msg : "unknown");
+        if (z->avail_out < most) return most - z->avail_out;
+    }
 }
 
 int64_t textfile_read(struct textfile *f, void *data, size_t size, struct error *error)

@@ -38,7 +38,8 @@ struct task {
     int (*prepare)(void *self, int64_t step, int update, double *count, struct error *error);
     /* Forward and backward of micro-batch i: adds d(scale * sum of losses)/d(params) to the learners' gradients and
      * returns the SUM of the loss over its things (the reported loss is the sum over all micro-batches / count).  The
-     * record's `tokens` counts the rows of the last forward of learner[0]'s model after each call. */
+     * record's `tokens` counts the rows of the last forward of the last learner's model after each call: of rlhf's
+     * critic, which is never frozen and reads the answers alone. */
     double (*loss)(void *self, int i, double scale);
     /* The step is done: add metrics to the record (already there: step, loss, lr, grad_norm, tokens, seconds ...). */
     void (*end)(void *self, int64_t step, struct record *r);

@@ -121,7 +121,7 @@ int train_update(struct train_state *s, struct step_result *result, int update, 
     if (!(count > 0)) return 1;
     for (int i = 0; i < n; i++) {
         sum += task->loss(task->self, i, 1 / count);
-        s->tokens += task->learner[0].model->N;
+        s->tokens += task->learner[task->n_learners - 1].model->N;
     }
     double loss = sum / count, bad = loss;
     const char *what = isfinite(loss) ? NULL : "the loss";

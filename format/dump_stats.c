@@ -204,7 +204,7 @@ static int parse_slice(struct slice *s, const char *text, const struct ckpt_tens
     return 0;
 }
 
-static void print_value(struct json *j, const uint8_t *p, const struct dump *d, const struct ckpt_tensor *t)
+static void print_value(struct json *j, const char *key, const uint8_t *p, const struct dump *d, const struct ckpt_tensor *t)
 {
     const struct dtype_facts *facts = dtype_facts(t->dtype);
     double value;
@@ -212,12 +212,12 @@ static void print_value(struct json *j, const uint8_t *p, const struct dump *d, 
         char hex[17];
         for (uint32_t b = 0; b < facts->block_bytes; b++)
             snprintf(hex + 2 * b, 3, "%02x", p[facts->block_bytes - 1 - b]);
-        if (j) json_text(j, NULL, hex);
+        if (j) json_text(j, key, hex);
         else printf(" %s", hex);
         return;
     }
     dtype_to_f64(&value, p, 1, t->dtype);
-    if (j) json_f64(j, NULL, value);
+    if (j) json_f64(j, key, value);
     else printf(" %12.7g", value);
 }
 
@@ -228,14 +228,15 @@ static int print_dimension(struct json *j, const struct dump *d, const struct ck
 {
     const struct ckpt_tensor *t = &c->index.tensor[tensor].public;
     const uint32_t size = dtype_facts(t->dtype)->block_bytes;
+    const char *key = dim == 0 ? "values" : NULL;
     uint8_t value[8];
     if (dim == s->ndim) {
         if (tensor_read(c, tensor, value, base * size, size, error) != 0) return -1;
-        print_value(j, value, d, t);
+        print_value(j, key, value, d, t);
         return 0;
     }
     const struct range *r = &s->range[dim];
-    if (j) json_open(j, NULL, '[');
+    if (j) json_open(j, key, '[');
     else printf(dim + 1 == s->ndim ? "[" : "[\n");
     for (uint64_t i = r->from; i < r->to; i++) {
         if (r->cut && i == r->from + EDGE) {
@@ -288,13 +289,11 @@ static int print_tensor(struct dump *d, const struct ckpt *c, struct error *erro
     json_text(&j, "name", t->name);
     json_text(&j, "role", role_name(t->role));
     json_text(&j, "dtype", dtype_name(t->dtype));
-    json_open(&j, "values", '[');
     int status = print_dimension(&j, d, c, (size_t)found, &slice, 0, 0, error);
     if (status != 0) {
         bytes_free(&j.out);
         return -1;
     }
-    json_close(&j, ']');
     json_end(&j);
     return 0;
 }

@@ -4,6 +4,7 @@
 #include "common/signals.h"
 #include "pretrain/pretrain.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,15 +77,34 @@ static void remove_folder(const char *folder)
 
 /* ---- tokenizer ---- */
 
-/* A sample of the documents: each piece with the same chance, decided by its number alone. */
-struct sample { struct documents *documents; double share; uint64_t number, bytes; };
+/* A sample of the documents: stretches of at most STRETCH_LIMIT bytes, each with the same chance, decided by its number
+ * alone; one is taken in any case where less than half of what should be has been so far, so the first always is. */
+enum { STRETCH_LIMIT = 1 << 14 };
+struct sample { struct documents *documents; double share; uint64_t number, bytes, seen; const char *rest; size_t left; };
+
+/* Length of the next stretch: up to a blank where there is one, else whole characters. */
+static size_t stretch(const char *text, size_t left)
+{
+    size_t length = STRETCH_LIMIT;
+    if (left <= STRETCH_LIMIT) return left;
+    while (length > 0 && !isspace((unsigned char)text[length])) length--;
+    if (length > 0) return length;
+    for (length = STRETCH_LIMIT; ((unsigned char)text[length] & 0xc0) == 0x80; length--) { }
+    return length;
+}
 
 static bool next_sampled(void *self, const char **text, size_t *length)
 {
     struct sample *s = self;
-    while (!signals_stop() && documents_next(s->documents, text, length)) {
+    while (!signals_stop()) {
+        if (s->left == 0 && !documents_next(s->documents, &s->rest, &s->left)) break;
+        *text = s->rest;
+        *length = s->share < 1 ? stretch(s->rest, s->left) : s->left;
+        s->rest += *length;
+        s->left -= *length;
+        s->seen += *length;
         struct rng r = rng_at(0, RNG_SPLIT, 1, s->number++);
-        if (s->share < 1 && rng_uniform(&r) >= s->share) continue;
+        if (s->share < 1 && rng_uniform(&r) >= s->share && 2 * (double)s->bytes >= s->share * (double)s->seen) continue;
         s->bytes += *length;
         return true;
     }

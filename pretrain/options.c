@@ -12,7 +12,7 @@ static const struct train_defaults defaults = {
 
 void pretrain_options(struct option table[PRETRAIN_ROWS], struct pretrain *p)
 {
-    const int moved = OPTION_MAY_CHANGE;     /* files may have moved: the check on resume is of their tokens (task.c) */
+    const int moved = OPTION_MAY_CHANGE;        /* files may have moved: what they hold is checked on resume (task.c) */
     const struct option rows[] = {
         {"Data", "data", OPTION_LIST, &p->data, .flags = OPTION_REQUIRED | moved,
          .help = "Text files, JSON lines, folders or globs, each also gzip; NAME=WEIGHT shows it WEIGHT times an "
@@ -24,7 +24,7 @@ void pretrain_options(struct option table[PRETRAIN_ROWS], struct pretrain *p)
         {NULL, "validation", OPTION_REAL, &p->validation, "0.01", 0, 0.5, .help = "Share of the documents held out."},
         {NULL, "shards", OPTION_TEXT, &p->shards_folder, .flags = OPTION_MAY_CHANGE,
          .help = "Folder of the tokenised data, which several runs may share; else the run's own."},
-        {"Tokenizer", "tokenizer", OPTION_TEXT, &p->tokenizer_path,
+        {"Tokenizer", "tokenizer", OPTION_TEXT, &p->tokenizer_path, .flags = moved,
          .help = "Take it from a checkpoint, a run, a tokenizer.json or a folder with GPT-2's two files; else one is "
                  "trained."},
         {NULL, "vocab-size", OPTION_INT, &p->vocab_size, "8192", 257, 1 << 24, .help = "Ids of a trained tokenizer."},
@@ -43,7 +43,7 @@ void pretrain_options(struct option table[PRETRAIN_ROWS], struct pretrain *p)
          .help = "Deviation of fresh matrices; 0: sqrt(2 / (5 channels))."},
         {NULL, "context", OPTION_INT, &p->context, "0", 0, 1 << 20,
          .help = "Longest sequence, and a row's tokens; 0: the preset's."},
-        {NULL, "model", OPTION_TEXT, &p->model_path,
+        {NULL, "model", OPTION_TEXT, &p->model_path, .flags = moved,
          .help = "Start from the weights of this checkpoint or run instead."},
         {"Reports", "eval-tokens", OPTION_INT, &p->eval_tokens, "32k", 0, 1e15, .flags = OPTION_MAY_CHANGE,
          .help = "Most held-out tokens in an evaluation while training; 0: all."},
@@ -70,7 +70,7 @@ void pretrain_options(struct option table[PRETRAIN_ROWS], struct pretrain *p)
 static void refuse_sizes(const struct pretrain *p)
 {
     static const char *const name[] = {"preset", "layers", "channels", "heads", "kv-heads", "ffn", "init-std",
-                                       "tokenizer", "vocab-size", "pattern"};
+                                       "tokenizer", "vocab-size", "pattern", "tokenizer-bytes"};
     for (size_t i = 0; i < sizeof name / sizeof *name; i++)
         if (option_changed(p->table, name[i]))
             quit(EXIT_USAGE, "--%s cannot be given with --model, which brings its own", name[i]);

@@ -103,8 +103,10 @@ static void save(void *self, struct ckpt_meta *meta)
 
 static int load(void *self, const struct ckpt_meta *meta, struct error *error)
 {
+    static const char *const parents[] = {"--model"};
     struct pretrain *p = self;
     uint64_t identity = 0, sample = 0;
+    if (parents_unchanged(&meta->line, &p->parent.line, parents, 1, error) != 0) return -1;
     if (kv_get_u64(&meta->dcur, "data.identity", &identity) != 1 ||
         kv_get_u64(&meta->dcur, "order.sample", &sample) != 1)
         return fail(error, EXIT_DATA, "the checkpoint does not say where in the data it stands (section DCUR)");

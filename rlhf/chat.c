@@ -92,6 +92,9 @@ static void parse(struct settings *s, int argc, char **argv)
                       "ends, /help helps; Ctrl-C stops an answer.", NULL, &error) != 0 ||
         option_needs(table, "samples", "prompts", &error) != 0)
         quit_error(&error);
+    if (s->prompts.count && (s->prompt || s->system))
+        quit(EXIT_USAGE, "--%s cannot be given with --prompts, whose files say all that is asked",
+             s->prompt ? "prompt" : "system");
 }
 
 /* ---- the model ---- */

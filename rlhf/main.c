@@ -36,6 +36,9 @@ static int learn(struct rlhf *p, const struct option *table)
         return EXIT_DONE;
     }
     say_start(p);
+    if (p->ppo.o.critic_warmup >= options.steps)
+        run_log(p->run, "warning: the policy learns nothing: --critic-warmup %lld covers all %lld iterations",
+                (long long)p->ppo.o.critic_warmup, (long long)options.steps);
     program_take(&p->memory, rlhf_build, p);
     rlhf_load_models(p);
     return train(&task, p->run, &options, table);

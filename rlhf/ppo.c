@@ -139,7 +139,6 @@ int ppo_begin(void *self, int64_t step, struct error *error)
     struct ppo *p = self;
     p->sums = (struct ppo_sums){0};
     p->learner[0].frozen = step < p->o.critic_warmup;
-    p->started = seconds_now();
     if (make_rollouts(p, step, error) != 0) return -1;
     estimate(p);
     return (int)(p->o.epochs * p->o.minibatches);

@@ -54,7 +54,7 @@ struct ppo {
     struct ppo_sums sums;
     double advantage_mean;                          /* before whitening */
     int rewards_clipped;
-    double seconds_sample, seconds_score, seconds_reward, started;
+    double seconds_sample, seconds_score, seconds_reward;
     uint32_t *order;                                /* (episodes) of the running epoch */
     int *cut;                                       /* (episodes + 1): micro-batch i is order[cut[i] .. cut[i+1]-1] */
     int n_micro;

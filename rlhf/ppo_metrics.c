@@ -93,6 +93,6 @@ void ppo_end(void *self, int64_t step, struct record *r)
     record_real(r, "seconds_score", p->seconds_score);
     record_real(r, "seconds_reward", p->seconds_reward);
     record_real(r, "seconds_update",
-                seconds_now() - p->started - p->seconds_sample - p->seconds_score - p->seconds_reward);
+                record_get(r, "seconds") - p->seconds_sample - p->seconds_score - p->seconds_reward);
     kl_controller_update(&p->kl, kl, p->rollouts.episodes);
 }

@@ -133,6 +133,17 @@ void prompts_hold_out(struct prompts *p, struct prompts *held_out, double share)
     p->count = kept;
 }
 
+uint32_t prompts_identity(const struct prompts *p)
+{
+    uint32_t crc = 0;
+    for (uint32_t i = 0; i < p->count; i++) {
+        const struct prompt *q = &p->prompt[i];
+        crc = crc32_of(crc, p->ids.id + q->first, (size_t)q->count * sizeof(int));
+        if (q->row) crc = crc32_of(crc, q->row, strlen(q->row) + 1);
+    }
+    return crc;
+}
+
 /* ---- serving ---- */
 
 const struct prompt *prompts_at(struct prompts *p, uint64_t index)

@@ -33,6 +33,8 @@ int prompts_read(struct prompts *p, const struct option_list *files, const struc
                  struct error *error);
 /* Moves a share of p's prompts to held_out ({0} before), by hash of their ids, so that equal prompts stay together. */
 void prompts_hold_out(struct prompts *p, struct prompts *held_out, double share);
+/* CRC of the prompts' ids and rows: what a resumed run must find again. */
+uint32_t prompts_identity(const struct prompts *p);
 /* Appends one prompt of n ids (copied).  row and dialogue may be NULL and are taken over. */
 void prompts_add(struct prompts *p, const int *ids, int n, char *row, char *dialogue);
 void prompts_free(struct prompts *p);

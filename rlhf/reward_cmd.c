@@ -116,14 +116,15 @@ void reward_cmd_close(struct reward_cmd *c)
 
 /* ---- asking ---- */
 
-static int program_ended(struct reward_cmd *c, int have, int n, struct error *error)
+/* closed: the end of the pipes that is gone. */
+static int program_ended(struct reward_cmd *c, const char *closed, int have, int n, struct error *error)
 {
     char how[64];
     end_process(c, 1, how, sizeof how);
     return fail(error, EXIT_DATA,
-                "the reward program '%s' %s after %d of %d rewards: it must go on reading one JSON object a line and "
+                "the reward program '%s' %s%s after %d of %d rewards: it must go on reading one JSON object a line and "
                 "writing one number a line",
-                c->command, *how ? how : "closed its output", have, n);
+                c->command, *how ? how : "closed its ", *how ? "" : closed, have, n);
 }
 
 static int rubbish(struct reward_cmd *c, const char *line, size_t length, int have, int n, struct error *error)
@@ -171,7 +172,7 @@ static int check_silence(struct reward_cmd *c, int n, struct error *error)
 {
     char data[256];
     ssize_t k = moved(read(c->from, data, sizeof data));
-    if (k < 0) return program_ended(c, 0, n, error);
+    if (k < 0) return program_ended(c, "output", 0, n, error);
     if (k == 0) return 0;
     bytes_add(&c->said, data, (size_t)k);
     return take_numbers(c, NULL, 0, 0, error) < 0 ? -1 : 0;
@@ -196,14 +197,14 @@ int reward_cmd_ask(struct reward_cmd *c, float *reward, int n, const char *reque
         if (poll(fd, 2, (int)fmin(ceil(left * 1000), 1e6)) <= 0) continue;
         if (fd[1].revents) {
             ssize_t k = moved(write(c->to, requests + sent, size - sent));
-            if (k < 0) return program_ended(c, have, n, error);
+            if (k < 0) return program_ended(c, "input", have, n, error);
             sent += (size_t)k;
             if (k > 0) last = seconds_now();
         }
         if (fd[0].revents) {
             char data[1 << 14];
             ssize_t k = moved(read(c->from, data, sizeof data));
-            if (k < 0) return program_ended(c, have, n, error);
+            if (k < 0) return program_ended(c, "output", have, n, error);
             bytes_add(&c->said, data, (size_t)k);
             if (k > 0) last = seconds_now();
             if ((have = take_numbers(c, reward, have, n, error)) < 0) return -1;

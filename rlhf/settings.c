@@ -17,7 +17,7 @@ static int own_rows(struct option *row, struct rlhf *p)
          .help = "Checkpoint or run folder the policy begins as, and the reference stays: of sft or rlhf."},
         {NULL, "reward", OPTION_TEXT, &p->reward_path, NULL, .flags = OPTION_MAY_CHANGE,
          .help = "Reward model: a checkpoint or run folder of rm."},
-        {NULL, "prompts", OPTION_LIST, &p->prompt_paths, NULL, .flags = OPTION_REQUIRED,
+        {NULL, "prompts", OPTION_LIST, &p->prompt_paths, NULL, .flags = OPTION_REQUIRED | OPTION_MAY_CHANGE,
          .help = "What is asked: JSON rows of strings, {prompt}, {messages} ..., or lines of text; also .gz; "
                  "files, folders, globs."},
         {NULL, "template", OPTION_CHOICE, &p->template, "auto", .choices = "auto|" CHAT_TEMPLATES,
@@ -78,7 +78,7 @@ static int own_rows(struct option *row, struct rlhf *p)
         {NULL, "ema", OPTION_REAL, &p->ema, "0", 0, 0.999999,
          .help = "Decay of averaged weights of the policy, saved beside it (0.992 is usual); 0: none."},
 
-        {"Pretraining mix", "ptx-data", OPTION_LIST, &p->ptx_paths, NULL,
+        {"Pretraining mix", "ptx-data", OPTION_LIST, &p->ptx_paths, NULL, .flags = OPTION_MAY_CHANGE,
          .help = "Raw text whose cross-entropy joins each update of the policy."},
         {NULL, "ptx-coef", OPTION_REAL, &p->ptx_coef, "1", 0, 1e6, .help = "Weight of that text; 0: as without it."},
         {NULL, "ptx-tokens", OPTION_INT, &p->ptx_tokens, "4096", 1, 1e9, .help = "Tokens of it an update."},
@@ -98,6 +98,13 @@ static int drop_row(struct option *row, int n, const char *name)
     return n - 1;
 }
 
+/* A shared row that means something of its own here. */
+static void describe_row(struct option *row, const char *name, const char *help)
+{
+    while (strcmp(row->name, name) != 0) row++;
+    row->help = help;
+}
+
 void rlhf_option_rows(struct option *row, struct rlhf *p)
 {
     static const struct train_defaults defaults = {
@@ -109,6 +116,8 @@ void rlhf_option_rows(struct option *row, struct rlhf *p)
     int n = own_rows(row, p);
     n += train_option_rows(row + n, &p->train, &defaults);
     for (size_t i = 0; i < sizeof without / sizeof *without; i++) n = drop_row(row, n, without[i]);
+    describe_row(row, "steps", "Iterations; 0: from --epochs.");
+    describe_row(row, "epochs", "Passes over the prompts, where --steps is not given.");
     row[n++] = (struct option){NULL, "rollouts", OPTION_INT, &p->rollouts, "4", 0, 1e6, .flags = OPTION_MAY_CHANGE,
                                .help = "Answers written to rollouts.jsonl every --sample-every iterations."};
     row[n] = (struct option){0};

@@ -75,44 +75,36 @@ static void save(void *self, struct ckpt_meta *meta)
     kv_copy(&meta->line, &p->line);
     ppo_save(&p->ppo, meta);
     kv_set_u64(&meta->dcur, "prompts", p->prompts.count);
+    kv_set_u64(&meta->dcur, "prompts.crc", prompts_identity(&p->prompts));
     if (p->shards) kv_set_u64(&meta->dcur, "ptx.identity", shards_identity(p->shards));
-}
-
-/* The reference and the reward model are not saved again, so a resumed run must find the very ones it began with. */
-static int check_parents(struct rlhf *p, const struct kv *line, struct error *error)
-{
-    static const char *const given[] = {"--policy", "--reward"};
-    for (int i = 0; i < 2; i++) {
-        char key[64];
-        const void *then = NULL, *now = NULL;
-        size_t a = 0, b = 0;
-        snprintf(key, sizeof key, "parent.%d.weights_id", i);
-        kv_get_bytes(line, key, &then, &a);
-        kv_get_bytes(&p->line, key, &now, &b);
-        if (a != b || (a && memcmp(then, now, a) != 0))
-            return fail(error, EXIT_MISMATCH,
-                        "%s holds other weights than those this run began with: give the same checkpoint "
-                        "(a file rather than a run folder that goes on training), or another --out",
-                        given[i]);
-    }
-    return 0;
 }
 
 static int load(void *self, const struct ckpt_meta *meta, struct error *error)
 {
+    static const char *const parents[] = {"--policy", "--reward"};          /* they are not saved again */
     struct rlhf *p = self;
-    uint64_t prompts = 0, identity = 0;
-    if (check_parents(p, &meta->line, error) != 0) return -1;
+    uint64_t prompts = 0, crc = 0, identity = 0;
+    uint32_t found = prompts_identity(&p->prompts);
+    if (parents_unchanged(&meta->line, &p->line, parents, 2, error) != 0) return -1;
     kv_get_u64(&meta->dcur, "prompts", &prompts);
+    kv_get_u64(&meta->dcur, "prompts.crc", &crc);
     kv_get_u64(&meta->dcur, "ptx.identity", &identity);
-    if (prompts != p->prompts.count)
+    if (prompts != p->prompts.count || crc != found)
         return fail(error, EXIT_MISMATCH,
-                    "the run was started with %llu prompts, now there are %u: use the same files, or another --out",
-                    (unsigned long long)prompts, p->prompts.count);
-    if (p->shards && identity != shards_identity(p->shards))
+                    "the run was started on other prompts: %llu (CRC %08llx), now %u (CRC %08x); use the same files, or "
+                    "another --out", (unsigned long long)prompts, (unsigned long long)crc, p->prompts.count, found);
+    if (identity != (p->shards ? shards_identity(p->shards) : 0))
         return fail(error, EXIT_MISMATCH,
                     "--ptx-data holds other text than the run was started with: use the same files, or another --out");
     return ppo_load(&p->ppo, meta, error);
+}
+
+/* Tokens of a prompt that is trained on. */
+static double mean_prompt(const struct prompts *p)
+{
+    double sum = 0;
+    for (uint32_t i = 0; i < p->count; i++) sum += p->prompt[i].count;
+    return sum / p->count;
 }
 
 /* Operations of one trained position: all forwards and backwards of an iteration / positions its updates visit. */
@@ -127,7 +119,7 @@ static double flops(const struct rlhf *p, double length)
 void rlhf_task(struct task *task, struct rlhf *p)
 {
     const struct ppo_options *o = &p->ppo.o;
-    double length = (double)p->prompts.ids.count / p->prompts.count + (double)o->max_new;
+    double length = mean_prompt(&p->prompts) + (double)o->max_new;
     *task = (struct task){
         .program = "rlhf", .stage = STAGE_RLHF, .self = p, .learner = p->ppo.learner, .n_learners = 2,
         .begin = begin, .prepare = prepare, .loss = loss, .end = end,

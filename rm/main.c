@@ -16,10 +16,11 @@ static const char about[] = "Trains a reward model on ranked answers, or scores 
 
 static int option_rows(struct option *row, struct rm *s)
 {
+    const int moved = OPTION_MAY_CHANGE;        /* files may have moved: what they hold is checked on resume */
     const struct option own[] = {
-        {"Model and data", "model", OPTION_TEXT, &s->model_path, NULL, .flags = OPTION_REQUIRED,
+        {"Model and data", "model", OPTION_TEXT, &s->model_path, NULL, .flags = OPTION_REQUIRED | moved,
          .help = "Checkpoint or run folder to start from: of sft (or pretrain or imported, with a warning)."},
-        {NULL, "data", OPTION_LIST, &s->data_paths, NULL, .flags = OPTION_REQUIRED,
+        {NULL, "data", OPTION_LIST, &s->data_paths, NULL, .flags = OPTION_REQUIRED | moved,
          .help = "Ranked answers: JSON arrays or lines, also .gz; files, folders, globs."},
         {NULL, "template", OPTION_CHOICE, &s->template, "auto", .choices = "auto|" CHAT_TEMPLATES,
          .help = "Chat template; auto: the model's own, or quartet when it has none."},

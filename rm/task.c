@@ -266,8 +266,10 @@ static void save(void *self, struct ckpt_meta *meta)
 
 static int load(void *self, const struct ckpt_meta *meta, struct error *error)
 {
+    static const char *const parents[] = {"--model"};
     struct rm *s = self;
     uint64_t crc = 0, prompts = 0;
+    if (parents_unchanged(&meta->line, &s->parent.line, parents, 1, error) != 0) return -1;
     kv_get_u64(&meta->dcur, "data.crc", &crc);
     kv_get_u64(&meta->dcur, "data.prompts", &prompts);
     if (crc == s->data.identity && prompts == s->data.train.groups) return 0;

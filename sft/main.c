@@ -42,10 +42,11 @@ enum { OWN_ROWS = 12, SHOWN = 4 };
 
 static int option_rows(struct option *row, struct sft *s)
 {
+    const int moved = OPTION_MAY_CHANGE;        /* files may have moved: what they hold is checked on resume */
     const struct option own[] = {
-        {"Model and data", "model", OPTION_TEXT, &s->model_path, NULL, .flags = OPTION_REQUIRED,
+        {"Model and data", "model", OPTION_TEXT, &s->model_path, NULL, .flags = OPTION_REQUIRED | moved,
          .help = "Checkpoint or run folder to start from: of pretrain, sft, or imported."},
-        {NULL, "data", OPTION_LIST, &s->data_paths, NULL, .flags = OPTION_REQUIRED,
+        {NULL, "data", OPTION_LIST, &s->data_paths, NULL, .flags = OPTION_REQUIRED | moved,
          .help = "Dialogues: JSON arrays or lines, also .gz; files, folders, globs."},
         {NULL, "format", OPTION_CHOICE, &s->format, "auto", .choices = CHAT_FORMATS,
          .help = "Shape of the rows; auto: told by their keys."},
@@ -205,8 +206,10 @@ static void save(void *self, struct ckpt_meta *meta)
 
 static int load(void *self, const struct ckpt_meta *meta, struct error *error)
 {
+    static const char *const parents[] = {"--model"};
     struct sft *s = self;
     uint64_t crc = 0, dialogues = 0;
+    if (parents_unchanged(&meta->line, &s->parent.line, parents, 1, error) != 0) return -1;
     kv_get_u64(&meta->dcur, "data.crc", &crc);
     kv_get_u64(&meta->dcur, "data.dialogues", &dialogues);
     if (crc == s->data.identity && dialogues == s->data.train.count) return 0;

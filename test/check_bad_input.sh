@@ -104,6 +104,7 @@ done <<'TABLE'
 64|--context must be at least 2|pretrain --context 1
 64|--context 4096 is above the model's 96|pretrain --model $work/base --context 4096
 64|--layers cannot be given with --model|pretrain --model $work/base --layers 3
+64|--tokenizer-bytes cannot be given with --model|pretrain --model $work/base --tokenizer-bytes 1M
 64|--vocab-size cannot be given with --tokenizer|pretrain --tokenizer $work/base --vocab-size 400
 64|--eval-only needs a checkpoint|pretrain --eval-only
 64|out of range (expected 0 to 10)|pretrain --lr 1e3
@@ -131,9 +132,11 @@ done <<'TABLE'
 64|did you mean --reward-cmd?|rlhf --policy $work/sft --reward-cdm cat
 65|ended with exit code 3|rlhf --policy $work/sft --steps 1 --reward-cmd 'exit 3'
 65|silent for 0.2 seconds|rlhf --policy $work/sft --steps 1 --reward-cmd 'sleep 9' --reward-timeout 0.2
-65|without being asked|rlhf --policy $work/sft --steps 1 --reward-cmd 'yes rubbish'
+65|wrote "rubbish"|rlhf --policy $work/sft --steps 1 --reward-cmd 'yes rubbish'
 65|expected one finite number|rlhf --policy $work/sft --steps 1 --reward-cmd 'while read -r x; do echo rubbish; done'
 78|of stage rm|chat --model $work/rm --prompt hi
+64|--system cannot be given with --prompts|chat --model $work/sft --prompts $work/chats.jsonl --system hi
+64|--prompt cannot be given with --prompts|chat --model $work/sft --prompts $work/chats.jsonl --prompt hi
 64|--samples means nothing without --prompts|chat --model $work/sft --samples 2 --prompt hi
 78|no averaged weights|chat --model $work/sft --ema --prompt hi
 64|did you mean 'info'|ckpt inf $work/rm
@@ -145,6 +148,16 @@ done <<'TABLE'
 66|there is no checkpoint in this folder|ckpt latest $work/none
 66|has no key 'nokey'|ckpt config $work/rm nokey
 TABLE
+
+# ---- help speaks of no option that is not there ----
+for program in pretrain sft rm rlhf chat; do
+    "$BIN/$program" --help >"$work/said"
+    for name in $(grep -oE -- '--[a-z][a-z0-9-]*[a-z0-9]' "$work/said" | sort -u); do
+        case $name in --help | --version | --score) continue ;; esac
+        grep -qE -- "^  ($name|--\[no-\]${name#--})( |\$)" "$work/said" && got=yes || got=no
+        verdict "$program --help: $name" $got
+    done
+done
 
 # ---- a start that failed leaves no claim on its folder; a file of options gives way to the command line ----
 expect 66 "there is no file" $BIN/sft --model "$work/base" --data "$work/none.jsonl" $few --out "$work/mine"

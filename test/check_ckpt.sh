@@ -60,6 +60,8 @@ expect 0 'weights_id$' $ckpt hash "$f"
 expect 0 '^\[ +-?[0-9.]+ +-?[0-9.]+\]$' $ckpt print "$f" embed.weight 7,3:5
 expect 0 ' \.\.\.$' $ckpt print "$f" embed.weight
 expect 0 '^\[( [0-9a-f]{4}){16}\]$' $ckpt print "$f" norm.weight --hex
+expect 0 '"values": \[\[-?[0-9.e-]+,-?[0-9.e-]+\],\[-?[0-9.e-]+,-?[0-9.e-]+\]\]$' $ckpt print "$f" embed.weight 7:9,3:5 --json
+expect 0 '"values": -?[0-9.e-]+$' $ckpt print "$f" scale --json
 expect 64 'outside dimension 0' $ckpt print "$f" embed.weight 300
 expect 64 'is no slice' $ckpt print "$f" embed.weight 1x
 expect 66 "no tensor 'x'" $ckpt print "$f" x

@@ -52,9 +52,18 @@ check "lower loss than from random weights" below "$(number "$work/more/metrics.
 expect 0 "init" "$BIN/ckpt" lineage "$work/more"
 expect 0 "done: 7 steps" "$BIN/pretrain" --data "$work/rows.jsonl" --text-key body --model "$work/run" --batch-tokens 512 \
     --micro-tokens 512 --steps 7 --out "$work/more"
-expect 0 "done: 2 steps" "$BIN/pretrain" --data "$work/corpus.txt" --tokenizer "$work/run" ${small#--vocab-size 320 } \
-    --steps 2 --out "$work/taken"
-check "the same tokenizer" [ "$("$BIN/ckpt" tokens "$work/run" 2>/dev/null)" = "$("$BIN/ckpt" tokens "$work/taken" 2>/dev/null)" ]
+cp -r "$work/run" "$work/run2"
+expect 0 "done: 8 steps" "$BIN/pretrain" --data "$work/rows.jsonl" --text-key body --model "$work/run2" --batch-tokens 512 \
+    --micro-tokens 512 --steps 8 --out "$work/more"
+expect 78 "--model holds other weights" "$BIN/pretrain" --data "$work/rows.jsonl" --text-key body --model "$work/run/step-00000020.ckpt" \
+    --batch-tokens 512 --micro-tokens 512 --steps 9 --out "$work/more"
+expect 0 "done: 2 steps" "$BIN/pretrain" --data "$work/corpus.txt" --tokenizer "$work/run" ${small#--vocab-size 320 } --steps 2 --out "$work/taken"
+expect 0 "of 320 ids" "$BIN/ckpt" tokenizer "$work/run"
+check "the same tokenizer" [ "$(cat "$work/out")" = "$("$BIN/ckpt" tokenizer "$work/taken")" ]
+
+# a sample of one large document is never empty
+grep -v '<|' "$work/corpus.txt" >"$work/whole.txt"
+expect 0 "320 ids trained on" "$BIN/pretrain" --data "$work/whole.txt" $small --tokenizer-bytes 3K --steps 1 --out "$work/sampled"
 
 # sources: gzip, folder, glob, weights, array; shards shared by runs
 mkdir "$work/folder"

@@ -44,6 +44,9 @@ rlhf="$bare --prompts $work/prompts.jsonl"
 expect 0 "ratio 1, and KL to the reference 0, to the last bit" $rlhf --reward "$work/rm" --steps 6 --out "$work/rlhf"
 check "the first KL is exactly 0" [ "$(number "$work/rlhf" kl first)" = 0 ]
 check "the warm-up leaves the policy alone" [ "$(number "$work/rlhf" kl_token last)" != 0 ]
+check "the phases of every iteration add up to its seconds" sh -c 'grep "\"updates\"" "$1" | tr ",{}" "\n\n\n" |
+    awk -F: "/^\"seconds\"/ { all = \$2; n++ } /^\"seconds_/ { all -= \$2 } /^\"seconds_update/ { bad += all > 1e-5 || all < -1e-5 }
+        END { exit !(n == 6 && bad == 0) }"' - "$work/rlhf/metrics.jsonl"
 check "rollouts are written" [ "$(grep -c '"response":' "$work/rlhf/rollouts.jsonl")" -eq 24 ]
 check "held-out prompts are answered" grep -q '"val_reward":' "$work/rlhf/metrics.jsonl"
 check "every key is there" sh -c 'for k in reward reward_std reward_min reward_max kl kl_token kl_coef objective episodes length eos_rate \
@@ -59,6 +62,8 @@ expect 0 "KL to the reference 0" $rlhf --policy "$work/rlhf" --reward "$work/rm"
 expect 0 "to train on" $rlhf --reward "$work/rm" --dry-run
 check "a dry run shows tokens" grep -q "prompt 1: [0-9]* tokens" "$work/out"
 expect 0 "rollouts" $rlhf --reward "$work/rm" --steps 6 --plan
+planned=$(grep -o '[0-9.]*k a step' "$work/out")
+expect 0 "$planned" $rlhf --reward "$work/rm" --steps 6 --plan --validation 0
 
 # Rewards and the critic's first values are in units of the normalised reward: the same model without its constants says raw scores.
 "$BIN/rm" --model "$work/sft" --data "$work/ranked.jsonl" --steps 20 --lr 1e-3 --normalize none --out "$work/raw-rm" $small >"$work/out" 2>&1
@@ -113,6 +118,8 @@ sh -c "$rlhf $one --out $work/plain" >/dev/null 2>&1
 sh -c "$rlhf $one --ptx-data $work/corpus.txt --ptx-coef 0 --out $work/ptx0" >/dev/null 2>&1
 sh -c "$rlhf $one --ptx-data $work/corpus.txt --ptx-coef 1 --ptx-tokens 600 --out $work/ptx1" >"$work/out" 2>&1
 check "coefficient 0 has the bits of no mix" same_weights "$work/plain" "$work/ptx0"
+second() { grep '"step":2,' "$work/$1/metrics.jsonl" | grep -o '"tokens":[0-9]*'; }           # the policy has not moved before
+check "the text's tokens do not count" [ "$(second plain)" = "$(second ptx1)" ]
 check "coefficient 1 has not" sh -c "! $BIN/ckpt diff --tensors $work/plain/final.ckpt $work/ptx1/final.ckpt >/dev/null 2>&1"
 check "both norms are there" below 0 "$(number "$work/ptx1" grad_norm_ptx last)"
 check "both norms are there (ppo)" below 0 "$(number "$work/ptx1" grad_norm_ppo last)"
@@ -154,6 +161,14 @@ for file in metrics rollouts; do
     check "the same $file.jsonl" cmp -s "$work/whole.$file" "$work/killed.$file"
 done
 
+# Stopped while the policy waits: positions are counted as in a run that was not.
+wait="$rlhf --reward $work/rm --critic-warmup 2 --schedule constant"
+expect 0 "done: 2 steps" $wait --steps 2 --out "$work/waits"
+check "a run of nothing but warm-up is warned of" said "the policy learns nothing: --critic-warmup 2 covers all 2 iterations"
+expect 0 "done: 1 steps" $wait --steps 1 --out "$work/halts"
+expect 0 "done: 2 steps" $wait --steps 2 --out "$work/halts"
+check "the same tokens" [ "$(number "$work/waits" tokens last)" = "$(number "$work/halts" tokens last)" ]
+
 # ---- what does not belong together -----------------------------------------------------------------------------------------
 head -c 6000 "$work/corpus.txt" | tr a-z b-za >"$work/other.txt"
 "$BIN/pretrain" --data "$work/other.txt" --vocab-size 290 $base --steps 2 --out "$work/other-base" $common >/dev/null 2>&1
@@ -174,6 +189,10 @@ moved="$bare --policy $work/moved --prompts $work/prompts.jsonl --reward $work/r
 expect 0 "done" $moved --steps 2
 cp "$work/again/final.ckpt" "$work/moved"
 expect 78 "--policy holds other weights" $moved --steps 3
+sed 's/"known":/"known":1/' "$work/prompts.jsonl" >"$work/known.jsonl"
+cp "$work/prompts.jsonl" "$work/moved"
+expect 0 "done: 8 steps" $bare --prompts "$work/moved/prompts.jsonl" --reward "$work/rm" --steps 8 --out "$work/rlhf"
+expect 78 "started on other prompts" $bare --prompts "$work/known.jsonl" --reward "$work/rm" --steps 9 --out "$work/rlhf"
 expect 78 "kl-coef" $rlhf --reward "$work/rm" --kl-coef 0.2 --steps 8 --out "$work/rlhf"
 expect 64 "no reward" $rlhf --steps 2 --out "$work/m6"
 expect 64 "leaves no room for a prompt" $rlhf --reward "$work/rm" --max-new-tokens 64 --steps 2 --out "$work/m7"

@@ -123,8 +123,12 @@ check "a pipe gives the same as a file" [ "$(rewards "$work/piped.jsonl")" = \
 printf '%s\n' '{"prompt":"p","response":"A A"}' '{"messages":[{"role":"user","content":"p"},{"role":"assistant","content":"A A"}]}' \
     '{"chosen":"\n\nHuman: p\n\nAssistant: A A","rejected":"\n\nHuman: p\n\nAssistant: B"}' | sed 's/$/\n/' |
     "$BIN/rm" --score --model "$work/both" >"$work/piped.jsonl" 2>>"$work/out"
-check "four answers, three of them the same" \
-    [ "$(rewards "$work/piped.jsonl" | sort | uniq -c | awk '{ print $1 }' | sort | tr '\n' ' ')" = "1 3 " ]
+check "four answers, three of them the same" [ "$(rewards "$work/piped.jsonl" | sort | uniq -c | awk '{ print $1 }' | sort | tr '\n' ' ')" = "1 3 " ]
+# a row is answered while the pipe stays open
+{ printf '{"prompt":"p","response":"A A"}\n'
+  i=0; while [ $i -lt 250 ] && [ ! -s "$work/live.jsonl" ]; do sleep 0.02; i=$((i + 1)); done
+  cp "$work/live.jsonl" "$work/live"; } | "$BIN/rm" --score --model "$work/both" >"$work/live.jsonl" 2>>"$work/out"
+check "a row from a pipe is answered at once" grep -q '"row": 1' "$work/live"
 printf '{"prompt":"p","response":"A"}\n{"prompt":"p"\n' >"$work/bad.jsonl"
 expect 65 "bad.jsonl:2: not JSON" "$BIN/rm" --score --model "$work/both" "$work/bad.jsonl"
 check "what came before is answered" said '"row": 1'
@@ -157,6 +161,10 @@ expect 64 "--out is missing" "$BIN/rm" --model "$work/sft" --data "$work/ranked.
 expect 78 "is a checkpoint of stage rm" "$BIN/rm" --model "$work/both" --data "$work/ranked.jsonl" --out "$work/bad"
 cp "$work/ranked.jsonl" "$work/changing.jsonl"
 expect 0 "done" "$BIN/rm" --model "$work/sft" $small --data "$work/changing.jsonl" --steps 2 --out "$work/changed"
+# model and data may have moved, but not become others
+cp -r "$work/sft" "$work/moved" && cp "$work/changing.jsonl" "$work/moved"
+expect 0 "done: 3 steps" "$BIN/rm" $small --model "$work/moved" --data "$work/moved/changing.jsonl" --steps 3 --out "$work/changed"
+expect 78 "--model holds other weights" "$BIN/rm" --model "$work/base" $small --data "$work/changing.jsonl" --steps 4 --out "$work/changed"
 sed -i '3s/A/B/' "$work/changing.jsonl"
 expect 78 "started on other data" "$BIN/rm" --model "$work/sft" $small --data "$work/changing.jsonl" --steps 4 --out "$work/changed"
 

@@ -108,6 +108,10 @@ head -c 5000 "$work/base/final.ckpt" >"$work/cut.ckpt"
 expect 65 "" "$BIN/sft" --model "$work/cut.ckpt" --data "$work/question.jsonl" --out "$work/bad"
 cp "$work/question.jsonl" "$work/changing.jsonl"
 expect 0 "done" "$BIN/sft" $small --data "$work/changing.jsonl" --steps 2 --out "$work/changed"
+# model and data may have moved, but not become others
+cp -r "$work/base" "$work/moved" && cp "$work/changing.jsonl" "$work/moved"
+expect 0 "done: 3 steps" "$BIN/sft" $small --model "$work/moved" --data "$work/moved/changing.jsonl" --steps 3 --out "$work/changed"
+expect 78 "--model holds other weights" "$BIN/sft" $small --model "$work/more" --data "$work/changing.jsonl" --steps 4 --out "$work/changed"
 sed -i 's/number 7/number seven/' "$work/changing.jsonl"
 expect 78 "started on other data" "$BIN/sft" $small --data "$work/changing.jsonl" --steps 4 --out "$work/changed"
 

@@ -65,6 +65,9 @@ int main(void)
     refused("read -r x; printf '1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n11\n'; cat >/dev/null", 5,
             "wrote \"11\" as reward 11 of 10");
 
+    CHECK(ask("exec <&-; sleep 9", 5, N, 1, &error) != 0 && strstr(error.text, "closed its input after 0 of 300"));
+    CHECK(ask("exec >&-; sleep 9", 5, N, 1, &error) != 0 && strstr(error.text, "closed its output after 0 of 300"));
+
     /* A number too many that comes later must not become the answer to the next question. */
     struct reward_cmd *c;
     CHECK(reward_cmd_open(&c, "while read -r x; do echo 1; sleep 0.1; echo 2; done", 5, &error) == 0);
