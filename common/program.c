@@ -93,7 +93,8 @@ int parent_same_tokenizer(const struct parent *a, const struct parent *b, struct
                 crc_b, length_b);
 }
 
-int parents_unchanged(const struct kv *then, const struct kv *now, const char *const *option, int n, struct error *error)
+int parents_unchanged(const struct kv *then, const struct kv *now, const char *const *option, int n,
+                      struct error *error)
 {
     for (int i = 0; i < n; i++) {
         char key[64];

@@ -33,7 +33,8 @@ int parent_same_tokenizer(const struct parent *a, const struct parent *b, struct
 
 /* then, now: section LINE of a resumed checkpoint and of one of this start; option[i] named parent i.  The paths may differ,
  * the weights not: 0, or -1 (EXIT_MISMATCH) naming the option. */
-int parents_unchanged(const struct kv *then, const struct kv *now, const char *const *option, int n, struct error *error);
+int parents_unchanged(const struct kv *then, const struct kv *now, const char *const *option, int n,
+                      struct error *error);
 
 /* Sections CONF and TOKN. */
 void program_describe(struct ckpt_meta *meta, const struct config *c, const struct tokenizer *t);

@@ -204,7 +204,8 @@ static int parse_slice(struct slice *s, const char *text, const struct ckpt_tens
     return 0;
 }
 
-static void print_value(struct json *j, const char *key, const uint8_t *p, const struct dump *d, const struct ckpt_tensor *t)
+static void print_value(struct json *j, const char *key, const uint8_t *p, const struct dump *d,
+                        const struct ckpt_tensor *t)
 {
     const struct dtype_facts *facts = dtype_facts(t->dtype);
     double value;

@@ -49,7 +49,8 @@ static int own_rows(struct option *row, struct rlhf *p)
         {NULL, "kl-horizon", OPTION_REAL, &p->kl_horizon, "10000", 1, 1e12, .help = "Episodes over which it adapts."},
 
         {"Sampling", "episodes", OPTION_INT, &o->episodes, "128", 1, 1e6, .help = "Answers an iteration."},
-        {NULL, "max-new-tokens", OPTION_INT, &o->max_new, "128", 1, 1e6, .help = "Longest answer."},
+        {NULL, "max-new-tokens", OPTION_INT, &o->max_new, "0", 0, 1e6,
+         .help = "Longest answer; 0: 128, or half the context where that is less."},
         {NULL, "temperature", OPTION_REAL, &o->temperature, "1", 0.01, 100,
          .help = "Of sampling and of every log-probability."},
         {NULL, "slots", OPTION_INT, &p->slots, "64", 1, 1e5, .flags = OPTION_MAY_CHANGE,

@@ -84,8 +84,10 @@ void rlhf_open_parents(struct rlhf *p, const struct option *table)
 void rlhf_read_prompts(struct rlhf *p)
 {
     struct error error;
-    const struct ppo_options *o = &p->ppo.o;
-    int64_t context = int_min(p->policy_config.context, p->critic_config.context), most = context - o->max_new;
+    struct ppo_options *o = &p->ppo.o;
+    int64_t context = int_min(p->policy_config.context, p->critic_config.context);
+    if (o->max_new == 0) o->max_new = int_min(128, (int)context / 2);
+    int64_t most = context - o->max_new;
     if (most < 1)
         quit(EXIT_USAGE, "--max-new-tokens %lld leaves no room for a prompt in a context of %lld tokens",
              (long long)o->max_new, (long long)context);

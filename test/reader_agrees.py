@@ -62,6 +62,8 @@ for ours in file["tensors"][:12]:
     cut = min(cut, 500)
     where = ["0"] * (len(ours["shape"]) - 1) + ["0:%d" % cut] if ours["shape"] else []
     shown = ckpt("print", path, ours["name"], *([",".join(where)] if where else []), "--role", ours["role"])["values"]
+    if not isinstance(shown, list):
+        shown = [shown]
     while shown and isinstance(shown[0], list):
         shown = shown[0]
     same(ours["name"] + " values", [float(v) for v in ours["values"][:cut]], [float(v) for v in shown])
