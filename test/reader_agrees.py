@@ -62,10 +62,9 @@ for ours in file["tensors"][:12]:
     cut = min(cut, 500)
     where = ["0"] * (len(ours["shape"]) - 1) + ["0:%d" % cut] if ours["shape"] else []
     shown = ckpt("print", path, ours["name"], *([",".join(where)] if where else []), "--role", ours["role"])["values"]
-    if not isinstance(shown, list):
-        shown = [shown]
-    while shown and isinstance(shown[0], list):
+    for _ in ours["shape"][1:]:
         shown = shown[0]
+    shown = shown if ours["shape"] else [shown]
     same(ours["name"] + " values", [float(v) for v in ours["values"][:cut]], [float(v) for v in shown])
 for line in wrong:
     print(line)
