@@ -172,7 +172,7 @@ static void head_task(void *context, int number, int thread)
     t.dk = b->shared ? b->shared + start * t.ldk + (size_t)h * 2 * D : b->dqkv + start * ld + (size_t)(H + g) * D;
     t.dv = b->shared ? t.dk + D : b->dqkv + start * ld + (size_t)(H + b->G + g) * D;
     size_t floats = lay_out(&t, scratch_of(thread).attention);
-    assert(floats <= SCRATCH_ATTENTION);
+    assert(floats <= SCRATCH_FLOATS);
     deltas(&t);
     for (int j = 0; j < t.T; j += b->keys) key_block(&t, j, int_min(b->keys, t.T - j));
 }

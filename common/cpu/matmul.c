@@ -18,7 +18,7 @@
 enum {
     FEW = 4 * TILE_ROWS,                            /* up to here rows are not packed */
     TASK_WORK = 512 << 10,                          /* multiply-adds: some 10 microseconds */
-    PRODUCT_ROWS = PRODUCT_STRIPS * TILE_ROWS,      /* largest rectangle of a task */
+    TOGETHER = 4 * TILE_COLUMNS,                    /* columns of b packed at a time */
 };
 
 struct product {                                    /* c (M,N) = a (M,K) b (K,N) */
@@ -32,11 +32,11 @@ struct product {                                    /* c (M,N) = a (M,K) b (K,N)
 
 /* Adds a tile of chains to what the blocks before gave; after the last block, bias and residual.  Every element by
  * itself: the two loops do the same arithmetic. */
-static void merge(const struct product *p, const float *sums, float *between, size_t ld, int i, int j, int rows,
-                  bool first, bool last)
+static void merge(const struct product *p, const float *sums, float *between, int i, int j, int rows, bool first,
+                  bool last)
 {
     int n = int_min(TILE_COLUMNS, p->N - j);
-    for (int r = 0; r < rows; r++, sums += TILE_COLUMNS, between += ld) {
+    for (int r = 0; r < rows; r++, sums += TILE_COLUMNS, between += TILE_COLUMNS) {
         size_t at = (size_t)(i + r) * p->N + j;
         const float *before = !first ? between : p->add ? p->c + at : NULL;
         float *to = last ? p->c + at : between;
@@ -69,14 +69,14 @@ static bool direct(const struct product *p, int j, bool last)
 /* A block's tile: a strip of A, rows or columns as in tile.h, with a panel of B, on top of what the blocks before
  * gave. */
 static void add_tile(const struct product *p, bool columns, const float *a, size_t lda, const float *b, int n,
-                     float *tile, float *between, size_t ld, int i, int j, int rows, bool first, bool last)
+                     float *tile, float *between, int i, int j, int rows, bool first, bool last)
 {
     bool straight = direct(p, j, last);
     float *c = p->c + (size_t)i * p->N + j, *to = !straight ? tile : last ? c : between;
-    size_t ldc = (size_t)p->N, ldt = !straight ? TILE_COLUMNS : last ? ldc : ld;
+    size_t ldc = (size_t)p->N, ldt = straight && last ? ldc : TILE_COLUMNS;
     const float *before = !straight ? NULL : !first ? between : p->add ? c : NULL;
-    (columns ? tile_columns : tile_rows)(to, ldt, before, first ? ldc : ld, a, lda, b, rows, n);
-    if (!straight) merge(p, tile, between, ld, i, j, rows, first, last);
+    (columns ? tile_columns : tile_rows)(to, ldt, before, first ? ldc : TILE_COLUMNS, a, lda, b, rows, n);
+    if (!straight) merge(p, tile, between, i, j, rows, first, last);
 }
 
 /* The panel of columns j.. for steps k.. of the contraction. */
@@ -91,12 +91,12 @@ static void few_rows(const struct product *p, int j, struct scratch *s)
 {
     for (int k = 0; k < p->K; k += MATMUL_BLOCK) {
         int n = int_min(MATMUL_BLOCK, p->K - k);
-        const float *b = panel(p, s->panel, j, k, n);
+        const float *b = panel(p, s->panels, j, k, n);
         for (int i = 0; i < p->M; i += TILE_ROWS) {
             int rows = int_min(TILE_ROWS, p->M - i);
             const float *a = p->a + (p->a_columns ? (size_t)k * p->lda + i : (size_t)i * p->lda + k);
-            add_tile(p, p->a_columns, a, p->lda, b, n, s->tile, s->between + i * TILE_COLUMNS, TILE_COLUMNS, i, j,
-                     rows, k == 0, k + n == p->K);
+            add_tile(p, p->a_columns, a, p->lda, b, n, s->tile, s->between + i * TILE_COLUMNS, i, j, rows, k == 0,
+                     k + n == p->K);
         }
     }
 }
@@ -123,46 +123,71 @@ static void pack_rows(float *to, const struct product *p, int i0, int i1, int k,
         }
 }
 
-/* Fetches what merge will read and write while the chains run. */
-static void fetch(const struct product *p, const float *between, size_t ld, int i, int j, int rows, bool first,
-                  bool last)
+/* Fetches the part of c that add_tile will read or write, while the chains run. */
+static void fetch_result(const struct product *p, int i, int j, int rows, bool first, bool last)
 {
-    bool result = last || (first && p->add);
-    const float *at = result ? p->c + (size_t)i * p->N + j : between;
-    size_t distance = result ? (size_t)p->N : ld;
-    for (int r = 0; r < rows; r++, at += distance)
+    if (!last && !(first && p->add)) return;
+    const float *at = p->c + (size_t)i * p->N + j;
+    for (int r = 0; r < rows; r++, at += p->N)
         for (int line = 0; line < TILE_COLUMNS; line += 16) __builtin_prefetch(at + line, 1);
 }
 
-/* Fetches rows from .. to - 1 of the panel at column j. */
-static void fetch_panel(const struct product *p, int j, int k, int from, int to)
+/* Packs the panels of columns j0 .. j1 - 1, row by row of b as it lies in memory. */
+static void pack_panels(float *to, const struct product *p, int j0, int j1, int k, int n)
 {
-    if (j >= p->N) return;
-    size_t distance = p->packed ? TILE_COLUMNS : (size_t)p->N;
-    const float *at = p->b + (p->packed ? (size_t)j * p->K : (size_t)j) + (size_t)(k + from) * distance;
-    for (; from < to; from++, at += distance)
-        for (int line = 0; line < TILE_COLUMNS; line += 16) __builtin_prefetch(at + line, 0, 2);
+    for (int z = 0; z < n; z++, to += TILE_COLUMNS) {
+        const float *from = p->b + (size_t)(k + z) * p->N;
+        float *row = to;
+        int j = j0;
+        for (; j + TILE_COLUMNS <= j1; j += TILE_COLUMNS, row += n * TILE_COLUMNS) {
+            v_store(row, v_load(from + j));
+            v_store(row + VW, v_load(from + j + VW));
+        }
+        if (j < j1)
+            for (int c = 0; c < TILE_COLUMNS; c++) row[c] = j + c < j1 ? from[j + c] : 0;
+    }
+}
+
+/* Fetches part number i of many of n rows of b, each at distance ld, width floats wide. */
+static void fetch_rows(const float *b, size_t ld, int width, int n, int i, int many)
+{
+    for (int k = n * i / many, end = n * (i + 1) / many; k < end; k++)
+        for (int c = 0; c < width; c += 16) __builtin_prefetch(b + k * ld + c, 0, 2);
+}
+
+/* Rows i .. i1 - 1 of a rectangle, which fit the strips, against all its columns, for n steps from k.  pack: the first
+ * rows pack the panels of b on their way, others find them packed. */
+static void rows_of_rectangle(const struct product *p, int i0, int i1, int j0, int j1, int k, int n, bool pack,
+                              float *between, struct scratch *s)
+{
+    int strips = (i1 - i0 + TILE_ROWS - 1) / TILE_ROWS;
+    const float *b = p->packed ? p->b + (size_t)j0 * p->K + (size_t)k * TILE_COLUMNS : s->panels;
+    size_t next = (size_t)TILE_COLUMNS * (size_t)(p->packed ? p->K : n);
+    pack_rows(s->strips, p, i0, i1, k, n);
+    for (int j = j0; j < j1; j += TILE_COLUMNS, b += next) {
+        int within = (j - j0) % TOGETHER, beyond = j - within + TOGETHER;        /* where the next ones begin */
+        if (pack && within == 0) pack_panels(s->panels + (size_t)(j - j0) * n, p, j, int_min(beyond, j1), k, n);
+        for (int z = 0, i = i0; z < strips; z++, i += TILE_ROWS, between += TILE_ROWS * TILE_COLUMNS) {
+            int rows = int_min(TILE_ROWS, i1 - i);
+            if (pack && beyond < j1)
+                fetch_rows(p->b + (size_t)k * p->N + beyond, (size_t)p->N, int_min(TOGETHER, j1 - beyond), n,
+                           within / TILE_COLUMNS * strips + z, TOGETHER / TILE_COLUMNS * strips);
+            else if (j + TILE_COLUMNS < j1) fetch_rows(b + next, TILE_COLUMNS, TILE_COLUMNS, n, z, strips);
+            fetch_result(p, i, j, rows, k == 0, k + n == p->K);
+            add_tile(p, true, s->strips + (i - i0) * n, (size_t)rows, b, n, s->tile, between, i, j, rows, k == 0,
+                     k + n == p->K);
+        }
+    }
 }
 
 static void rectangle(const struct product *p, int i0, int i1, int j0, int j1, struct scratch *s)
 {
-    size_t ld = tile_round((size_t)(j1 - j0), TILE_COLUMNS);
-    for (int k = 0; k < p->K; k += MATMUL_BLOCK) {
-        int n = int_min(MATMUL_BLOCK, p->K - k);
-        pack_rows(s->strips, p, i0, i1, k, n);
-        for (int j = j0; j < j1; j += TILE_COLUMNS) {
-            const float *b = panel(p, s->panel, j, k, n);
-            for (int i = i0; i < i1; i += TILE_ROWS) {
-                int rows = int_min(TILE_ROWS, i1 - i);
-                float *between = s->between + (size_t)(i - i0) * ld + (j - j0);
-                fetch_panel(p, j + TILE_COLUMNS, k, n * (i - i0) / (i1 - i0),
-                            n * int_min(i + rows - i0, i1 - i0) / (i1 - i0));
-                fetch(p, between, ld, i, j, rows, k == 0, k + n == p->K);
-                add_tile(p, true, s->strips + (i - i0) * n, (size_t)rows, b, n, s->tile, between, ld, i, j, rows,
-                         k == 0, k + n == p->K);
-            }
-        }
-    }
+    enum { ROWS = PRODUCT_STRIPS * TILE_ROWS };
+    size_t width = tile_round((size_t)(j1 - j0), TILE_COLUMNS);
+    for (int k = 0; k < p->K; k += MATMUL_BLOCK)
+        for (int i = i0; i < i1; i += ROWS)
+            rows_of_rectangle(p, i, int_min(i + ROWS, i1), j0, j1, k, int_min(MATMUL_BLOCK, p->K - k),
+                              !p->packed && i == i0, s->between + (size_t)(i - i0) * width, s);
 }
 
 static void product_task(void *context, int number, int thread)
@@ -176,8 +201,8 @@ static void product_task(void *context, int number, int thread)
         for (; j < j1; j += TILE_COLUMNS) few_rows(p, j, &s);
 }
 
-/* Cuts the product into tasks: enough for the threads to even out, large enough that packing a row of A costs little
- * and that waking a thread is worth it. */
+/* Cuts the product into tasks: enough for the threads to even out, large enough that packing costs little and that
+ * waking a thread is worth it. */
 static void product(struct product *p)
 {
     if (p->M == 0 || p->N == 0) return;

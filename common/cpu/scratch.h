@@ -6,25 +6,25 @@
 #include "common/ops.h"
 
 enum {
-    /* of A in a task; its blocks fill a part of the second-level cache */
-    PRODUCT_STRIPS = 384 / TILE_ROWS,
-    PRODUCT_COLUMNS = 384,                          /* of the rectangle of a task */
+    PRODUCT_STRIPS = 384 / TILE_ROWS,               /* of A at a time: with MATMUL_BLOCK steps a part of the L2 cache */
+    PRODUCT_ROWS = 2 * PRODUCT_STRIPS * TILE_ROWS,  /* of the rectangle of a task */
+    PRODUCT_COLUMNS = 768,
 };
 
 struct scratch {
     float *strips;      /* PRODUCT_STRIPS strips of MATMUL_BLOCK steps */
-    float *panel;       /* MATMUL_BLOCK steps of TILE_COLUMNS */
+    float *panels;      /* of B, for PRODUCT_COLUMNS columns and MATMUL_BLOCK steps */
     float *tile;        /* TILE_ROWS x TILE_COLUMNS */
-    float *between;     /* PRODUCT_STRIPS * TILE_ROWS rows of PRODUCT_COLUMNS */
-    float *attention;   /* SCRATCH_ATTENTION floats, the same memory */
+    float *between;     /* PRODUCT_ROWS x PRODUCT_COLUMNS, tile after tile */
+    float *attention;   /* SCRATCH_FLOATS, the same memory */
 };
 
 enum {
     SCRATCH_STRIPS = PRODUCT_STRIPS * TILE_ROWS * MATMUL_BLOCK,
-    SCRATCH_PANEL = MATMUL_BLOCK * TILE_COLUMNS,
+    SCRATCH_PANELS = MATMUL_BLOCK * PRODUCT_COLUMNS,
     SCRATCH_TILE = TILE_ROWS * TILE_COLUMNS,
-    SCRATCH_BETWEEN = PRODUCT_STRIPS * TILE_ROWS * PRODUCT_COLUMNS,
-    SCRATCH_ATTENTION = 256 * 1024,                 /* more than all of the above; heads of 1024 channels fit */
+    SCRATCH_BETWEEN = PRODUCT_ROWS * PRODUCT_COLUMNS,
+    SCRATCH_FLOATS = SCRATCH_STRIPS + SCRATCH_PANELS + SCRATCH_TILE + SCRATCH_BETWEEN,
 };
 
 /* The buffers of one thread.  Dies before ops_open, or for a thread started after it. */
