@@ -99,11 +99,11 @@ static void show_progress(struct train_state *s, struct clock *clock, const stru
     snprintf(norm, sizeof norm, "%sgrad_norm", l->name);
     double share = record_get(r, "peak_share"),
            left = (seconds_now() - clock->begun) / clock->steps * (double)(o->steps - s->step);
-    bytes_text(&line, "step %lld/%lld  loss %.4f  %s %.2e  %snorm %.3g  %s tok/s", (long long)s->step,
-               (long long)o->steps, record_get(r, "loss"), lr, record_get(r, lr), l->name, record_get(r, norm),
-               text_count(a, record_get(r, "tokens_per_second")));
+    bytes_text(&line, "step %lld/%lld  ETA %s  loss %.4f  %s %.2e  %snorm %.3g  %s tok/s  %s", (long long)s->step,
+               (long long)o->steps, text_duration(c, left), record_get(r, "loss"), lr, record_get(r, lr), l->name,
+               record_get(r, norm), text_count(a, record_get(r, "tokens_per_second")),
+               text_bytes(b, record_get(r, "memory_bytes")));
     if (!isnan(share)) bytes_text(&line, "  %.0f %% of peak", 100 * share);
-    bytes_text(&line, "  %s  ETA %s", text_bytes(b, record_get(r, "memory_bytes")), text_duration(c, left));
     snprintf(clock->line, sizeof clock->line, "%s", line.data);
     if (s->step == o->steps || due(s->step, o->log_every)) run_log(s->run, "%s", line.data);
     else if (o->log_every == 0) run_progress(s->run, line.data);
