@@ -5,6 +5,7 @@
 #include "test/test.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
@@ -153,7 +154,19 @@ static void test_full(void)
     run_close(run);
 }
 
-/* On a terminal of 40 columns: one line, rewritten, cut to fit, and cleared before the next message. */
+/* What has come out of the terminal, up to `end`. */
+static void read_terminal(int terminal, char *seen, size_t size, const char *end)
+{
+    struct pollfd arrives = {terminal, POLLIN, 0};
+    size_t used = 0;
+    for (ssize_t n; used + 1 < size && poll(&arrives, 1, 5000) > 0 && (n = read(terminal, seen + used, size - 1 - used)) > 0;) {
+        seen[used += (size_t)n] = 0;
+        if (strstr(seen, end)) return;
+    }
+}
+
+/* On a terminal of 40 columns: one line, rewritten (ten times a second at most), cut to fit, and cleared before the next
+ * message. */
 static void test_terminal(void)
 {
     char seen[2000] = "", line[200];
@@ -167,16 +180,19 @@ static void test_terminal(void)
     snprintf(line, sizeof line, "step 1 é %0100d", 0);
     dup2(slave, 2);
     struct run *run = open_run("pretrain");
+    double start = seconds_now();
     run_progress(run, line);
-    run_progress(run, "too soon to be shown again");
+    run_progress(run, "too soon");
+    bool late = seconds_now() - start >= 0.1;       /* on a machine that did something else meanwhile */
     run_log(run, "a message");
     run_close(run);
     dup2(own, 2);
-    ssize_t n = read(terminal, seen, sizeof seen - 1);
-    seen[n > 0 ? n : 0] = 0;
+    read_terminal(terminal, seen, sizeof seen, "message\r\n");
     char *expected = host_text("\rstep 1 é %030d\033[K\r\033[Ka message\r\n", 0);
-    CHECK(strcmp(seen, expected) == 0);
+    char *again = host_text("\rstep 1 é %030d\033[K\rtoo soon\033[K\r\033[Ka message\r\n", 0);
+    CHECK(strcmp(seen, expected) == 0 || (late && strcmp(seen, again) == 0));
     free(expected);
+    free(again);
     close(slave);
     close(terminal);
     close(own);
