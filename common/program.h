@@ -31,8 +31,8 @@ void parent_close(struct parent *p);
 /* 0, or -1 (EXIT_MISMATCH) naming both files, when the tokenizers are not the same. */
 int parent_same_tokenizer(const struct parent *a, const struct parent *b, struct error *error);
 
-/* then, now: section LINE of a resumed checkpoint and of one of this start; option[i] named parent i.  The paths may differ,
- * the weights not: 0, or -1 (EXIT_MISMATCH) naming the option. */
+/* then, now: section LINE of a resumed checkpoint and of one of this start; option[i] named parent i.  The paths may
+ * differ, the weights not: 0, or -1 (EXIT_MISMATCH) naming the option. */
 int parents_unchanged(const struct kv *then, const struct kv *now, const char *const *option, int n,
                       struct error *error);
 

@@ -1,6 +1,6 @@
-/* textfile.c - plain and gzip files have one way in, told apart by their first two bytes.  What has arrived is handed on
- * at once (zlib's own file calls wait until a buffer is full), so that a line out of a pipe is read when it is written.
- * Lines are cut from a buffer that grows only as far as the longest line, and cleaning is a pure function of the text,
+/* textfile.c - plain and gzip files have one way in, told apart by their first two bytes.  What has arrived is handed
+ * on at once (zlib's own file calls wait until a buffer is full), so that a line out of a pipe is read when it is
+ * written.  Lines are cut from a buffer that grows only as far as the longest line, and cleaning is a pure function of the text,
  * so that it can be tested and counted apart from any file. */
 #include "common/textfile.h"
 

@@ -27,7 +27,7 @@ int train_option_rows(struct option *rows, struct train_options *o, const struct
         {NULL, "seed", OPTION_INT, &o->seed, "1", 0, 9e18, .help = "Seed of everything random."},
 
         {"Length", "steps", OPTION_INT, &o->steps, "0", 0, 4e9, .flags = CHANGES | OPTION_ONE_OF,
-         .help = "Steps (rlhf: iterations); 0: from the options below."},
+         .help = "Steps; 0: from --tokens or --epochs."},
         {NULL, "tokens", OPTION_INT, &o->tokens, "0", 0, most, .flags = CHANGES | OPTION_ONE_OF,
          .help = "Tokens to train on; 0: from --epochs."},
         {NULL, "epochs", OPTION_REAL, &o->epochs, d->epochs, 1e-6, 1e6, .flags = CHANGES | OPTION_ONE_OF,

@@ -80,7 +80,12 @@ static void remove_folder(const char *folder)
 /* A sample of the documents: stretches of at most STRETCH_LIMIT bytes, each with the same chance, decided by its number
  * alone; one is taken in any case where less than half of what should be has been so far, so the first always is. */
 enum { STRETCH_LIMIT = 1 << 14 };
-struct sample { struct documents *documents; double share; uint64_t number, bytes, seen; const char *rest; size_t left; };
+struct sample {
+    struct documents *documents;
+    double share;
+    uint64_t number, bytes, seen;       /* stretches; their bytes: taken, and seen at all */
+    const char *rest; size_t left;      /* of the document at hand */
+};
 
 /* Length of the next stretch: up to a blank where there is one, else whole characters. */
 static size_t stretch(const char *text, size_t left)

@@ -27,14 +27,7 @@ expect() {
 }
 
 # ---- a small chain ----
-awk -v out="$work" 'BEGIN {
-    for (i = 0; i < 300; i++) {
-        print "The cat number " i " sees a dog and a house near river " i % 7 "." >(out "/text.txt")
-        if (i > 60) continue
-        printf "{\"prompt\":\"Who sees %d?\",\"response\":\"The cat sees %d.\"}\n", i, i >(out "/chats.jsonl")
-        printf "{\"prompt\":\"Who sees %d?\",\"chosen\":\"The cat.\",\"rejected\":\"A dog %d.\"}\n", i, i >(out "/ranked.jsonl")
-    }
-}'
+sh test/small_data.sh "$work"
 few="--batch-tokens 256 --micro-tokens 128 --threads 1 --steps 2"
 sizes="--vocab-size 300 --layers 1 --channels 32 --heads 2 --ffn 64 --context 96"
 text="--data $work/text.txt" chats="--data $work/chats.jsonl" ranked="--data $work/ranked.jsonl"

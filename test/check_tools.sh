@@ -13,15 +13,7 @@ quiet() { "$@" >"$work/out" 2>&1; }
 build() { quiet make -j2 "$@"; }
 
 # the programs on tiny data: run TOOL BIN FOLDER
-awk -v out="$work" 'BEGIN {
-    for (i = 0; i < 200; i++) {
-        print "The cat number " i " sees a dog and a house near river " i % 7 "." >(out "/text.txt")
-        if (i > 40) continue
-        printf "{\"prompt\":\"Who sees %d?\",\"response\":\"The cat sees %d.\"}\n", i, i >(out "/chats.jsonl")
-        printf "{\"prompt\":\"Who sees %d?\",\"chosen\":\"The cat.\",\"rejected\":\"A dog %d.\"}\n", i, i >(out "/ranked.jsonl")
-        printf "{\"prompt\":\"Who sees %d?\"}\n", i >(out "/prompts.jsonl")
-    }
-}'
+sh test/small_data.sh "$work"
 run() {
     tool=$1 bin=$2 out=$3
     few="--batch-tokens 128 --micro-tokens 128 --steps 2 --threads 3"
@@ -30,7 +22,7 @@ run() {
         --context 96 $few --out "$out/base"
     check "$tool, sft" quiet $tool "$bin/sft" --model "$out/base" --data "$work/chats.jsonl" $few --out "$out/sft"
     check "$tool, rm" quiet $tool "$bin/rm" --model "$out/sft" --data "$work/ranked.jsonl" $few --out "$out/rm"
-    check "$tool, rlhf" quiet $tool "$bin/rlhf" --policy "$out/sft" --reward "$out/rm" --prompts "$work/prompts.jsonl" \
+    check "$tool, rlhf" quiet $tool "$bin/rlhf" --policy "$out/sft" --reward "$out/rm" --prompts "$work/chats.jsonl" \
         --steps 2 --episodes 8 \
         --minibatches 2 --max-new-tokens 8 --micro-tokens 128 --threads 3 --out "$out/rlhf"
     check "$tool, chat" quiet $tool "$bin/chat" --model "$out/rlhf" --prompt "Who sees 3?" --max-new-tokens 8

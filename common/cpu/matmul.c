@@ -3,10 +3,11 @@
  * Every element is the sum, in ascending order, of chains over blocks of MATMUL_BLOCK along k (tile.h), whatever the
  * shape, the cut into tasks or the number of threads.  Accuracy is that of short chains; a row's bits are its own.
  *
- * Many rows:  a task is a rectangle of y.  Block by block along k it packs its rows of A into strips (second-level
- *             cache), and takes one panel of B at a time (first-level cache) across all strips.
+ * Many rows:  a task is a rectangle of c.  Block by block along k, and for PRODUCT_STRIPS strips of its rows at a time,
+ *             it packs these rows of a (second-level cache) and takes one panel of b at a time (first-level cache)
+ *             across all strips.  Where b does not come packed, the first strips pack its panels for those below.
  * Few rows:   a task is a range of panels, read once from memory in order: decoding runs at memory bandwidth.
- * Sums between blocks wait in scratch, so that a residual may be y itself. */
+ * Sums between blocks wait in scratch, tile after tile, so that a residual may be y itself. */
 #include "common/cpu/scratch.h"
 #include "common/cpu/tile.h"
 #include "common/ops.h"
@@ -66,7 +67,7 @@ static bool direct(const struct product *p, int j, bool last)
     return j + TILE_COLUMNS <= p->N && !(last && (p->bias || p->residual));
 }
 
-/* A block's tile: a strip of A, rows or columns as in tile.h, with a panel of B, on top of what the blocks before
+/* A block's tile: a strip of a, rows or columns as in tile.h, with a panel of b, on top of what the blocks before
  * gave. */
 static void add_tile(const struct product *p, bool columns, const float *a, size_t lda, const float *b, int n,
                      float *tile, float *between, int i, int j, int rows, bool first, bool last)
@@ -79,11 +80,27 @@ static void add_tile(const struct product *p, bool columns, const float *a, size
     if (!straight) merge(p, tile, between, i, j, rows, first, last);
 }
 
+/* Packs the panels of columns j0 .. j1 - 1, row by row of b as it lies in memory. */
+static void pack_panels(float *to, const struct product *p, int j0, int j1, int k, int n)
+{
+    for (int z = 0; z < n; z++, to += TILE_COLUMNS) {
+        const float *from = p->b + (size_t)(k + z) * p->N;
+        float *row = to;
+        int j = j0;
+        for (; j + TILE_COLUMNS <= j1; j += TILE_COLUMNS, row += n * TILE_COLUMNS) {
+            v_store(row, v_load(from + j));
+            v_store(row + VW, v_load(from + j + VW));
+        }
+        if (j < j1)
+            for (int c = 0; c < TILE_COLUMNS; c++) row[c] = j + c < j1 ? from[j + c] : 0;
+    }
+}
+
 /* The panel of columns j.. for steps k.. of the contraction. */
 static const float *panel(const struct product *p, float *buffer, int j, int k, int n)
 {
     if (p->packed) return p->b + (size_t)j * p->K + (size_t)k * TILE_COLUMNS;
-    tile_pack_panel(buffer, p->b + (size_t)k * p->N + j, (size_t)p->N, int_min(TILE_COLUMNS, p->N - j), n);
+    pack_panels(buffer, p, j, int_min(j + TILE_COLUMNS, p->N), k, n);
     return buffer;
 }
 
@@ -132,22 +149,6 @@ static void fetch_result(const struct product *p, int i, int j, int rows, bool f
         for (int line = 0; line < TILE_COLUMNS; line += 16) __builtin_prefetch(at + line, 1);
 }
 
-/* Packs the panels of columns j0 .. j1 - 1, row by row of b as it lies in memory. */
-static void pack_panels(float *to, const struct product *p, int j0, int j1, int k, int n)
-{
-    for (int z = 0; z < n; z++, to += TILE_COLUMNS) {
-        const float *from = p->b + (size_t)(k + z) * p->N;
-        float *row = to;
-        int j = j0;
-        for (; j + TILE_COLUMNS <= j1; j += TILE_COLUMNS, row += n * TILE_COLUMNS) {
-            v_store(row, v_load(from + j));
-            v_store(row + VW, v_load(from + j + VW));
-        }
-        if (j < j1)
-            for (int c = 0; c < TILE_COLUMNS; c++) row[c] = j + c < j1 ? from[j + c] : 0;
-    }
-}
-
 /* Fetches part number i of many of n rows of b, each at distance ld, width floats wide. */
 static void fetch_rows(const float *b, size_t ld, int width, int n, int i, int many)
 {
@@ -155,8 +156,8 @@ static void fetch_rows(const float *b, size_t ld, int width, int n, int i, int m
         for (int c = 0; c < width; c += 16) __builtin_prefetch(b + k * ld + c, 0, 2);
 }
 
-/* Rows i .. i1 - 1 of a rectangle, which fit the strips, against all its columns, for n steps from k.  pack: the first
- * rows pack the panels of b on their way, others find them packed. */
+/* Rows i0 .. i1 - 1 of a rectangle, which fit the strips, against all its columns, for n steps from k.  pack: the first
+ * rows pack the panels of b on their way, others find them packed.   between: of these rows, tile after tile */
 static void rows_of_rectangle(const struct product *p, int i0, int i1, int j0, int j1, int k, int n, bool pack,
                               float *between, struct scratch *s)
 {
