@@ -35,9 +35,9 @@ SAY    := $(if $(V)$(findstring s,$(firstword -$(MAKEFLAGS))),@:,@echo)      # V
 QUIET  := $(if $(V),,@)
 
 # Every program has one file with main(); all other files go into one archive and the linker takes what it needs.
-MAINS    := pretrain/main.c sft/main.c rm/main.c rlhf/main.c rlhf/chat.c format/ckpt.c
+MAINS    := pretrain/main.c sft/main.c rm/main.c rlhf/main.c rlhf/chat/main.c format/ckpt.c
 PROGRAMS := $(addprefix $(BIN)/,pretrain sft rm rlhf chat ckpt)
-SOURCES  := $(filter-out $(MAINS),$(wildcard common/*.c common/cpu/*.c format/*.c pretrain/*.c sft/*.c rm/*.c rlhf/*.c))
+SOURCES  := $(filter-out $(MAINS),$(wildcard common/*/*.c format/*.c pretrain/*.c sft/*.c rm/*.c rlhf/*.c rlhf/chat/*.c))
 OBJECTS  := $(SOURCES:%.c=$(BUILD)/%.o)
 LIB      := $(BUILD)/libquartet.a
 UNITS    := $(patsubst %.c,$(BUILD)/%,$(wildcard test/test_*.c))
@@ -50,7 +50,7 @@ $(BIN)/pretrain: $(BUILD)/pretrain/main.o
 $(BIN)/sft:      $(BUILD)/sft/main.o
 $(BIN)/rm:       $(BUILD)/rm/main.o
 $(BIN)/rlhf:     $(BUILD)/rlhf/main.o
-$(BIN)/chat:     $(BUILD)/rlhf/chat.o
+$(BIN)/chat:     $(BUILD)/rlhf/chat/main.o
 $(BIN)/ckpt:     $(BUILD)/format/ckpt.o
 
 $(PROGRAMS): $(LIB)

@@ -3,7 +3,7 @@
  * at files they do not know. */
 #include "format/dump.h"
 
-#include "common/threads.h"
+#include "common/base/threads.h"
 
 #include <errno.h>
 #include <stdlib.h>

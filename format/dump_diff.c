@@ -2,7 +2,7 @@
  * that differ in every save (uuids, times, weights_id) are no difference.  Equal CRCs spare the reading. */
 #include "format/dump.h"
 
-#include "common/threads.h"
+#include "common/base/threads.h"
 
 #include <inttypes.h>
 #include <math.h>

@@ -1,7 +1,7 @@
 /* dump_stats.c - `ckpt stats` and `ckpt print`: the numbers themselves. */
 #include "format/dump.h"
 
-#include "common/threads.h"
+#include "common/base/threads.h"
 
 #include <inttypes.h>
 #include <math.h>

@@ -2,7 +2,7 @@
  * stop at the first problem: whoever has a damaged file wants to know how much is damaged. */
 #include "format/dump.h"
 
-#include "common/threads.h"
+#include "common/base/threads.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

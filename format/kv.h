@@ -4,7 +4,7 @@
 #ifndef QUARTET_KV_H
 #define QUARTET_KV_H
 
-#include "common/base.h"
+#include "common/base/base.h"
 
 enum kv_type { KV_BOOL = 1, KV_I64, KV_U64, KV_F64, KV_TEXT, KV_BYTES, KV_I64S, KV_U64S, KV_F64S, KV_TEXTS };
 

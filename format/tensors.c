@@ -2,7 +2,7 @@
  * in the thread pool.  The order in which chunks are handed on, and so every result, is that of the file. */
 #include "format/reader.h"
 
-#include "common/threads.h"
+#include "common/base/threads.h"
 
 #include <stdlib.h>
 #include <zlib.h>

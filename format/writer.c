@@ -7,7 +7,7 @@
 #define _GNU_SOURCE
 #include "format/writer.h"
 
-#include "common/threads.h"
+#include "common/base/threads.h"
 #include "format/reader.h"
 
 #include <errno.h>

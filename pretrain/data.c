@@ -1,7 +1,7 @@
 /* data.c - the tokenizer first, because everything else counts in its tokens.  It is kept in the run folder with the
  * CRC of what it came from, so that a run that is stopped before its first checkpoint does not train it twice. */
-#include "common/rng.h"
-#include "common/signals.h"
+#include "common/base/rng.h"
+#include "common/base/signals.h"
 #include "pretrain/pretrain.h"
 
 #include <ctype.h>

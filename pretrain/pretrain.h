@@ -2,8 +2,8 @@
 #ifndef QUARTET_PRETRAIN_H
 #define QUARTET_PRETRAIN_H
 
-#include "common/program.h"
-#include "common/shards.h"
+#include "common/train/program.h"
+#include "common/data/shards.h"
 
 struct pretrain {
     /* options (options.c) */

@@ -1,6 +1,6 @@
 /* report.c - validation and samples.  Bits per byte count the bytes of exactly those tokens that were predicted, so
  * the number can be compared between tokenizers and does not depend on how much of the held-out text is looked at. */
-#include "common/sample.h"
+#include "common/model/sample.h"
 #include "pretrain/pretrain.h"
 
 #include <math.h>

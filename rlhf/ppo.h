@@ -1,6 +1,6 @@
 /* ppo.h - reinforcement learning from a reward on whole answers: proximal policy optimisation with a learned critic and
  * a penalty on the divergence from a frozen reference.  No files, no options: a program or a test gives it models,
- * prompts and a reward, and drives it through common/train.h's task.
+ * prompts and a reward, and drives it through common/train/train.h's task.
  *
  * One iteration (a step of the loop): sample answers; old_logprobs, ref_logprobs, values, rewards, advantages, returns,
  * all constant from then on; epochs x minibatches updates of policy and critic.
@@ -11,7 +11,7 @@
 #ifndef QUARTET_PPO_H
 #define QUARTET_PPO_H
 
-#include "common/train.h"
+#include "common/train/train.h"
 #include "rlhf/controllers.h"
 #include "rlhf/ptx.h"
 #include "rlhf/rollout.h"

@@ -1,8 +1,8 @@
 /* ptx.c - the text's gradient is computed into arrays of its own and then added: one more set of gradients buys both
  * norms, without which the coefficient cannot be chosen. */
 #include "rlhf/ptx.h"
-#include "common/optim.h"
-#include "common/program.h"
+#include "common/train/optim.h"
+#include "common/train/program.h"
 
 
 void ptx_open(struct ptx *x, const struct config *c, struct memory *memory)

@@ -5,7 +5,8 @@
 #ifndef QUARTET_PTX_H
 #define QUARTET_PTX_H
 
-#include "common/shards.h"
+#include "common/data/shards.h"
+#include "common/model/model.h"
 
 struct ptx {
     const struct shards *shards;

@@ -5,7 +5,7 @@
 #ifndef QUARTET_REWARD_CMD_H
 #define QUARTET_REWARD_CMD_H
 
-#include "common/base.h"
+#include "common/base/base.h"
 
 struct reward_cmd;
 

@@ -3,7 +3,7 @@
 #ifndef QUARTET_RLHF_H
 #define QUARTET_RLHF_H
 
-#include "common/program.h"
+#include "common/train/program.h"
 #include "rlhf/ppo.h"
 #include "rlhf/reward_source.h"
 

@@ -4,7 +4,7 @@
  * how episodes are packed changes nothing, and the log-probabilities of sampling, scoring and training are the same
  * numbers. */
 #include "rlhf/rollout.h"
-#include "common/program.h"
+#include "common/train/program.h"
 
 #include <assert.h>
 #include <math.h>

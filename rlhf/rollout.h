@@ -7,9 +7,9 @@
 #ifndef QUARTET_ROLLOUT_H
 #define QUARTET_ROLLOUT_H
 
-#include "common/model.h"
-#include "common/sample.h"
-#include "rlhf/prompts.h"
+#include "common/model/model.h"
+#include "common/model/sample.h"
+#include "common/data/prompts.h"
 
 struct rollouts {
     int episodes, length, max_new;       /* length: of the longest episode, prompt and answer */

@@ -1,7 +1,7 @@
 /* start.c - everything rlhf opens before its first step, in the order in which each can be checked: parents that belong
  * together, prompts that fit, text, memory, weights. */
-#include "common/device.h"
-#include "common/show.h"
+#include "common/model/device.h"
+#include "common/text/show.h"
 #include "rlhf/rlhf.h"
 
 #include <stdlib.h>

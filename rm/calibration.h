@@ -2,7 +2,7 @@
 #ifndef QUARTET_CALIBRATION_H
 #define QUARTET_CALIBRATION_H
 
-#include "common/base.h"
+#include "common/base/base.h"
 
 /* One pair: d = score of the better answer - score of the worse; and their lengths in tokens. */
 struct judged { double d; int better_length, worse_length; };

@@ -1,7 +1,7 @@
 /* data.c - what makes a ranking usable is decided here, once, for training and for scoring. */
 #include "rm/data.h"
-#include "common/program.h"
-#include "common/records.h"
+#include "common/train/program.h"
+#include "common/data/records.h"
 #include "rm/ranking.h"
 
 #include <stdlib.h>

@@ -2,8 +2,8 @@
 #ifndef QUARTET_RM_DATA_H
 #define QUARTET_RM_DATA_H
 
-#include "common/memory.h"
-#include "common/tally.h"
+#include "common/model/memory.h"
+#include "common/data/tally.h"
 #include "rm/forms.h"
 
 /* Answer a: id[start[a]] .. of length[a] tokens, prompt included and ending with the end token; group g: answers

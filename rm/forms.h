@@ -3,7 +3,7 @@
 #ifndef QUARTET_FORMS_H
 #define QUARTET_FORMS_H
 
-#include "common/chat.h"
+#include "common/text/chat.h"
 
 /* A prompt with K answers.  quality: the higher, the better; equal: tied.  fault: why it cannot be used as it stands,
  * or NULL. */

@@ -1,7 +1,7 @@
 /* main.c - rm: ranked answers to a reward model.  docs/rm.md. */
-#include "common/grow.h"
-#include "common/show.h"
-#include "common/textfile.h"
+#include "common/train/grow.h"
+#include "common/text/show.h"
+#include "common/data/textfile.h"
 #include "rm/rm.h"
 #include "rm/score_files.h"
 

@@ -6,8 +6,8 @@
 #ifndef QUARTET_RM_H
 #define QUARTET_RM_H
 
-#include "common/epochs.h"
-#include "common/program.h"
+#include "common/data/epochs.h"
+#include "common/train/program.h"
 #include "rm/data.h"
 #include "rm/ranking.h"
 

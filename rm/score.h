@@ -2,7 +2,7 @@
 #ifndef QUARTET_SCORE_H
 #define QUARTET_SCORE_H
 
-#include "common/model.h"
+#include "common/model/model.h"
 
 /* Forward of the batch (keep: a backward follows), then scores (S): the scalar head at the last token of each sequence,
  * as it comes out of the head. */

@@ -1,9 +1,9 @@
 /* score_files.c - one line of JSON an answer, in the order read.  Answers are scored together as they fill a
  * micro-batch; from standard input each row is answered at once, so that another program may wait for it. */
-#include "common/program.h"
-#include "common/records.h"
-#include "common/textfile.h"
-#include "common/threads.h"
+#include "common/train/program.h"
+#include "common/data/records.h"
+#include "common/data/textfile.h"
+#include "common/base/threads.h"
 #include "rm/data.h"
 #include "rm/score.h"
 #include "rm/score_files.h"

@@ -2,8 +2,8 @@
  * them beats one that sees a window.  A dialogue's place is decided by its first user message, so that no question is
  * in both halves however often it occurs. */
 #include "sft/data.h"
-#include "common/program.h"
-#include "common/records.h"
+#include "common/train/program.h"
+#include "common/data/records.h"
 
 #include <stdlib.h>
 #include <string.h>

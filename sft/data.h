@@ -2,9 +2,9 @@
 #ifndef QUARTET_SFT_DATA_H
 #define QUARTET_SFT_DATA_H
 
-#include "common/chat.h"
-#include "common/memory.h"
-#include "common/tally.h"
+#include "common/text/chat.h"
+#include "common/model/memory.h"
+#include "common/data/tally.h"
 
 /* Sequence i: id[start[i]] .. id[start[i] + length[i] - 1], trained[] beside it. */
 struct sequences {

@@ -2,12 +2,12 @@
  *
  * The loss is the cross-entropy of the tokens the assistant speaks, summed over a step and divided by their number.
  * Whole dialogues are packed into micro-batches (epochs.h); everything else is the one loop (train.h). */
-#include "common/epochs.h"
-#include "common/grow.h"
-#include "common/program.h"
-#include "common/sample.h"
-#include "common/show.h"
-#include "common/textfile.h"
+#include "common/data/epochs.h"
+#include "common/train/grow.h"
+#include "common/train/program.h"
+#include "common/model/sample.h"
+#include "common/text/show.h"
+#include "common/data/textfile.h"
 #include "sft/data.h"
 
 #include <math.h>

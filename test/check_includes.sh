@@ -1,14 +1,15 @@
 #!/bin/sh
-# check_includes.sh - who may include whom:  format -> common/base, common/threads (both know nothing of models);
-# common -> common, format;  programs -> common, format, themselves (rlhf also rm's head);  test -> anything but a .c file.
-# Only common/cpu knows common/cpu.
+# check_includes.sh - who may include whom.  Wings of common/, each on top of those before it:
+#     base   text, model   data   train;   format/ stands on base only, and all but base may use it.
+# programs -> common, format, themselves (rlhf also rm's head);  test -> anything but a .c file.
+# Only common/cpu knows common/cpu.  docs/house.md draws this.
 cd "$(dirname "$0")/.." || exit 1
 passed=0 failed=0
 
-# check FOLDER ALLOWED: every quoted include of the folder's files must match the pattern.
+# check FOLDER ALLOWED: every quoted include of the folder's own files must match the pattern.
 check() {
-    files=$(find $1 -name '*.[ch]' 2>/dev/null)
-    [ -n "$files" ] || return 0
+    files=$(find $1 -maxdepth 1 -name '*.[ch]' 2>/dev/null)
+    [ -n "$files" ] || { failed=$((failed + 1)); echo "$1 has no files"; return 0; }
     bad=$(grep -nE '^[[:space:]]*#[[:space:]]*include[[:space:]]*"' /dev/null $files | grep -vE "\"($2)\"")
     if [ -z "$bad" ]; then passed=$((passed + 1)); return 0; fi
     failed=$((failed + 1))
@@ -16,15 +17,23 @@ check() {
 }
 
 h='[a-z0-9_]+\.h'
-check format "common/base\.h|common/threads\.h|format/$h"
-check common "common/$h|format/$h|common/cpu/$h"
-check common/cpu "common/$h|common/cpu/$h"
-for program in pretrain sft rm; do check $program "common/$h|format/$h|$program/$h"; done
-check rlhf "common/$h|format/$h|rlhf/$h|rm/$h"
-check test "(common|common/cpu|format|pretrain|sft|rm|rlhf|test|test/bench|test/fuzz|test/demo)/$h"
+wings='base|text|model|data|train'
+check common/base "common/base/$h"
+check format "common/base/$h|format/$h"
+check common/text "common/(base|text)/$h|format/$h"
+check common/model "common/(base|model)/$h|format/$h"
+check common/cpu "common/(base|model|cpu)/$h"
+check common/data "common/(base|text|model|data)/$h|format/$h"
+check common/train "common/($wings)/$h|format/$h"
+for program in pretrain sft rm; do check $program "common/($wings)/$h|format/$h|$program/$h"; done
+check rlhf "common/($wings)/$h|format/$h|rlhf/$h|rm/$h"
+check rlhf/chat "common/($wings)/$h|format/$h|rlhf/chat/$h"
+for part in test test/bench test/fuzz test/demo; do
+    check $part "(common/($wings|cpu)|format|pretrain|sft|rm|rlhf|rlhf/chat|test|test/bench|test/fuzz|test/demo)/$h"
+done
 
-outside=$(grep -rln --include='*.[ch]' '"common/cpu/' common format pretrain sft rm rlhf 2>/dev/null | grep -v '^common/cpu/')
-if [ -z "$outside" ]; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "only common/cpu may include common/cpu: $outside"; fi
+stray=$(find common -maxdepth 1 -name '*.[ch]')
+if [ -z "$stray" ]; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "in no wing of common: $stray"; fi
 
 echo "check_includes: $passed passed, $failed failed, 0 skipped"
 [ "$failed" -eq 0 ]

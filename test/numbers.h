@@ -2,9 +2,9 @@
 #ifndef QUARTET_TEST_NUMBERS_H
 #define QUARTET_TEST_NUMBERS_H
 
-#include "common/base.h"
-#include "common/rng.h"
-#include "common/threads.h"
+#include "common/base/base.h"
+#include "common/base/rng.h"
+#include "common/base/threads.h"
 
 #include <math.h>
 #include <stdlib.h>

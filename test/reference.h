@@ -4,7 +4,7 @@
 #ifndef QUARTET_TEST_REFERENCE_H
 #define QUARTET_TEST_REFERENCE_H
 
-#include "common/model.h"
+#include "common/model/model.h"
 
 #include <math.h>
 #include <stdlib.h>

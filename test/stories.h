@@ -4,8 +4,8 @@
 #ifndef QUARTET_STORIES_H
 #define QUARTET_STORIES_H
 
-#include "common/device.h"
-#include "common/model.h"
+#include "common/model/device.h"
+#include "common/model/model.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* Activations against libm in double, slopes against finite differences; bits alone, in place and on 1, 2 and 3
  * threads. */
-#include "common/ops.h"
+#include "common/model/ops.h"
 #include "test/numbers.h"
 #include "test/test.h"
 

@@ -1,6 +1,6 @@
 /* test_advantage.c - advantages against their definitions as plain sums, and worked numbers from double. */
 #include "rlhf/advantage.h"
-#include "common/rng.h"
+#include "common/base/rng.h"
 #include "test/test.h"
 
 static bool all_close(const float *x, const double *want, int n, double absolute)

@@ -1,9 +1,9 @@
 /* test_attention.c - attention against its definition in double, its gradients against the analytic ones in double, and
  * bits: alone, packed, through the cache, for any number of threads. */
-#include "common/device.h"
-#include "common/ops.h"
-#include "common/rng.h"
-#include "common/threads.h"
+#include "common/model/device.h"
+#include "common/model/ops.h"
+#include "common/base/rng.h"
+#include "common/base/threads.h"
 #include "test/test.h"
 
 struct shape { int H, G, D; bool alibi; const int *lengths; int S; };

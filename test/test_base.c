@@ -1,8 +1,8 @@
-/* test_base.c - the small things of common/base.h, common/memory.h and common/rng.h. */
+/* test_base.c - the small things of base.h, memory.h and rng.h. */
 #include "test/test.h"
-#include "common/base.h"
-#include "common/memory.h"
-#include "common/rng.h"
+#include "common/base/base.h"
+#include "common/model/memory.h"
+#include "common/base/rng.h"
 
 static void test_errors(void)
 {

@@ -1,5 +1,5 @@
 /* test_chat.c - every template pinned as text and ids, masks, prefixes, hostile content, and every shape of dialogue. */
-#include "common/chat.h"
+#include "common/text/chat.h"
 #include "format/kv.h"
 #include "test/test.h"
 

@@ -1,7 +1,7 @@
 /* test_checkpoint.c - saving and reading: everything comes back, nothing damaged gets in, nothing valid gets lost. */
 #include "format/checkpoint.h"
 
-#include "common/threads.h"
+#include "common/base/threads.h"
 #include "format/folder.h"
 #include "format/lineage.h"
 #include "format/reader.h"

@@ -1,8 +1,8 @@
 /* test_config.c - presets, the CONF section, counts of parameters, and the one list of parameters. */
 #include "test/test.h"
-#include "common/device.h"
-#include "common/model.h"
-#include "common/threads.h"
+#include "common/model/device.h"
+#include "common/model/model.h"
+#include "common/base/threads.h"
 #include "format/kv.h"
 
 static struct config small(const char *preset)

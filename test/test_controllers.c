@@ -1,7 +1,7 @@
 /* test_controllers.c - value loss, controllers and reward shaping on worked numbers computed apart in double. */
 #include "rlhf/controllers.h"
 #include "rlhf/value_loss.h"
-#include "common/rng.h"
+#include "common/base/rng.h"
 #include "test/test.h"
 
 static void test_value_loss(void)

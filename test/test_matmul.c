@@ -1,9 +1,9 @@
 /* test_matmul.c - products against double on ragged shapes, and their bits against the law of ops.h written as a plain
  * loop: blocks of MATMUL_BLOCK, each an ascending chain, whatever the rows, the batch and the threads. */
-#include "common/device.h"
-#include "common/ops.h"
-#include "common/rng.h"
-#include "common/threads.h"
+#include "common/model/device.h"
+#include "common/model/ops.h"
+#include "common/base/rng.h"
+#include "common/base/threads.h"
 #include "test/test.h"
 
 struct product { int N, out, in; float *x, *w, *packed, *bias, *residual, *y, *dx, *dw, *db; };

@@ -1,6 +1,6 @@
 /* The transformer against a float64 reference: logits, log-probabilities, and the gradient of every parameter along
  * random directions; then what must be equal to the bit: recomputed, packed, on 1, 2 and 3 threads. */
-#include "common/optim.h"
+#include "common/train/optim.h"
 #include "test/reference.h"
 #include "test/test.h"
 #include "test/tiny.h"

@@ -1,5 +1,5 @@
 /* Norms against float64 and against finite differences of it; bits alone, in a batch and on 1, 2 and 3 threads. */
-#include "common/ops.h"
+#include "common/model/ops.h"
 #include "test/numbers.h"
 #include "test/test.h"
 

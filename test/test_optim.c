@@ -1,6 +1,6 @@
 /* Schedules, AdamW, averages and the gradient norm: worked numbers and a double reference, bits on 1, 2 and 3
  * threads. */
-#include "common/optim.h"
+#include "common/train/optim.h"
 #include "test/numbers.h"
 #include "test/test.h"
 

@@ -1,6 +1,6 @@
 /* Properties of packing on random and on adversarial lengths, against a plain search for the best bin. */
-#include "common/packing.h"
-#include "common/rng.h"
+#include "common/data/packing.h"
+#include "common/base/rng.h"
 #include "test/test.h"
 
 struct problem { uint32_t *length, *order, n, capacity, max_items, window; };

@@ -2,9 +2,9 @@
  * gradient of E[score] - beta KL, by enumerating every answer of a tiny policy.
  *
  * The output matrix is the identity, so that hidden states are logits and dh is the gradient by logits. */
-#include "common/ops.h"
-#include "common/device.h"
-#include "common/rng.h"
+#include "common/model/ops.h"
+#include "common/model/device.h"
+#include "common/base/rng.h"
 #include "rlhf/advantage.h"
 #include "test/test.h"
 

@@ -1,5 +1,5 @@
 /* What programs share: batches, counts of steps, and what is refused as a parent. */
-#include "common/program.h"
+#include "common/train/program.h"
 #include "test/test.h"
 
 static char folder[] = "/tmp/test_program_XXXXXX";

@@ -1,6 +1,6 @@
 /* test_prompts.c - the order of prompts: every epoch a permutation of its own, known from (seed, index) alone; and the
  * held-out share, which keeps equal prompts together. */
-#include "rlhf/prompts.h"
+#include "common/data/prompts.h"
 #include "test/test.h"
 
 enum { N = 101 };

@@ -1,6 +1,6 @@
 /* JSON rows from arrays and lines, whatever the file is called; every refusal with file, line and what was found. */
-#include "common/records.h"
-#include "common/textfile.h"
+#include "common/data/records.h"
+#include "common/data/textfile.h"
 #include "test/test.h"
 
 #include <zlib.h>

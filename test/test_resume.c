@@ -1,6 +1,6 @@
 /* test_resume.c - the one loop stopped, killed, out of room, and going on: the same bits.  LOUD=1 shows what the runs
  * say. */
-#include "common/threads.h"
+#include "common/base/threads.h"
 #include "test/toy_task.h"
 
 #include <fcntl.h>

@@ -5,12 +5,12 @@
  *   length  two tokens {go on, end}, reference ends with 0.1, reward -|n - 5|, -8 when cut at 12
  *   sort    three digits, half of the demonstrations wrong, reward 1 when exactly sorted
  */
-#include "common/program.h"
+#include "common/train/program.h"
 #include "rlhf/ppo.h"
 #include "rlhf/reward_source.h"
 #include "test/test.h"
 
-#include "common/device.h"
+#include "common/model/device.h"
 
 struct toy {
     struct memory memory;

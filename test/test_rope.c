@@ -1,5 +1,5 @@
 /* Rotation against libm in double, for both layouts and part of a head; inverse, bits, relative positions. */
-#include "common/ops.h"
+#include "common/model/ops.h"
 #include "test/numbers.h"
 #include "test/test.h"
 

@@ -1,5 +1,5 @@
 /* Embedding, copying of rows and the scalar head against plain loops; bits on 1, 2 and 3 threads. */
-#include "common/ops.h"
+#include "common/model/ops.h"
 #include "test/numbers.h"
 #include "test/test.h"
 

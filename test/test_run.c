@@ -1,7 +1,7 @@
 /* test_run.c - the run folder: its lock, its records, going back, a disk that is full; and the wish to stop. */
 #define _GNU_SOURCE
-#include "common/run.h"
-#include "common/signals.h"
+#include "common/train/run.h"
+#include "common/base/signals.h"
 #include "test/test.h"
 
 #include <fcntl.h>

@@ -1,6 +1,6 @@
 /* Generation: the bits of the training forward, whatever the number of slots, their order and neighbours; stop
  * tokens, limits. */
-#include "common/sample.h"
+#include "common/model/sample.h"
 #include "test/test.h"
 #include "test/tiny.h"
 

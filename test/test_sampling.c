@@ -1,6 +1,6 @@
 /* Drawing a token from a row of logits: worked numbers, a sorted reference in double, frequencies, ties, bits. */
 #include "common/cpu/softmax.h"
-#include "common/ops.h"
+#include "common/model/ops.h"
 #include "test/numbers.h"
 #include "test/test.h"
 

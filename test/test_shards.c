@@ -1,8 +1,8 @@
 /* Shards from every kind of source: rows show every token once an epoch in an order that is a permutation, targets
  * never cross a document, and what is kept, rebuilt and why. */
-#include "common/documents.h"
-#include "common/shards.h"
-#include "common/threads.h"
+#include "common/data/documents.h"
+#include "common/data/shards.h"
+#include "common/base/threads.h"
 #include "test/test.h"
 
 #include <fcntl.h>

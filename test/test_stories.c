@@ -1,6 +1,6 @@
 /* An outside authority: the 260-thousand-parameter story model of llama2.c, read by a small helper, must tell the
  * published story.  Source: Karpathy 2023, llama2.c and its tinyllamas. */
-#include "common/sample.h"
+#include "common/model/sample.h"
 #include "test/stories.h"
 #include "test/test.h"
 #include "test/tiny.h"

@@ -1,6 +1,6 @@
 /* Names, folders, globs and weights; lines and blocks of plain and gzip files; cleaning by rule, against worked
  * examples. */
-#include "common/textfile.h"
+#include "common/data/textfile.h"
 #include "test/test.h"
 
 #include <sys/stat.h>

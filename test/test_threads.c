@@ -1,7 +1,7 @@
 /* test_threads.c - every task runs exactly once, with thread numbers that may index scratch, in any order and number of
  * calls. */
-#include "common/base.h"
-#include "common/threads.h"
+#include "common/base/base.h"
+#include "common/base/threads.h"
 #include "test/test.h"
 
 #include <pthread.h>

@@ -1,10 +1,10 @@
 /* test_token_loss.c - the vocabulary head and its losses: worked numbers, the definition in double on ragged shapes,
  * finite differences, and bits.  With an identity matrix for weights h is the logits and dh their gradient. */
 #include "common/cpu/softmax.h"
-#include "common/device.h"
-#include "common/ops.h"
-#include "common/rng.h"
-#include "common/threads.h"
+#include "common/model/device.h"
+#include "common/model/ops.h"
+#include "common/base/rng.h"
+#include "common/base/threads.h"
 #include "test/test.h"
 
 struct vocabulary {

@@ -1,7 +1,7 @@
 /* test_tokenizer.c - the tokenizer: splitting, training against a plain reference, round trips, and every check of TOKN. */
-#include "common/rng.h"
-#include "common/threads.h"
-#include "common/tokenizer_parts.h"
+#include "common/base/rng.h"
+#include "common/base/threads.h"
+#include "common/text/tokenizer_parts.h"
 #include "test/test.h"
 
 #include <time.h>

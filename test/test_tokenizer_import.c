@@ -2,7 +2,7 @@
  *
  * The ids were printed once by Hugging Face's `tokenizers` 0.23 (added tokens removed, so that text is text); the GPT-2
  * ids of the first lines are OpenAI's published ones. */
-#include "common/tokenizer_parts.h"
+#include "common/text/tokenizer_parts.h"
 #include "test/test.h"
 
 #include <glob.h>

@@ -1,7 +1,7 @@
 /* test_train.c - the one loop: learning, the cut into micro-batches, the guards, loading.  LOUD=1 shows what the runs
  * say. */
-#include "common/threads.h"
-#include "common/train_state.h"
+#include "common/base/threads.h"
+#include "common/train/train_state.h"
 #include "test/toy_task.h"
 
 static void test_learns(void)

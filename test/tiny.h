@@ -3,9 +3,9 @@
 #ifndef QUARTET_TEST_TINY_H
 #define QUARTET_TEST_TINY_H
 
-#include "common/model.h"
-#include "common/device.h"
-#include "common/rng.h"
+#include "common/model/model.h"
+#include "common/model/device.h"
+#include "common/base/rng.h"
 #include "test/numbers.h"
 
 #include <string.h>

@@ -2,7 +2,7 @@
  * ID is the check that must refuse it.  Each is the same good file with one thing wrong and every CRC that lies before
  * the check signed again, as a hostile writer would.
  *   tool_broken FOLDER */
-#include "common/threads.h"
+#include "common/base/threads.h"
 #include "format/layout.h"
 
 #include <stdlib.h>

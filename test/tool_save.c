@@ -5,7 +5,7 @@
  *   tool_save sparse FILE GIB             one tensor of zeros that takes no disk
  * Exits with the exit code of the failure, after saying it. */
 #define _GNU_SOURCE
-#include "common/threads.h"
+#include "common/base/threads.h"
 #include "format/layout.h"
 
 #include <fcntl.h>

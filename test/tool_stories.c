@@ -6,7 +6,7 @@
  * every two pieces that make up a third are a merge, in the order of the thirds.  (Pieces of three bytes and more that are one character
  * have no halves here; such characters are spelled in bytes.) */
 #include "format/checkpoint.h"
-#include "common/tokenizer.h"
+#include "common/text/tokenizer.h"
 #include "test/stories.h"
 
 enum { BEGIN = 1, FIRST_BYTE = 3, FIRST_PIECE = 259, NORMAL = 1, SPECIAL = 3, UNUSED = 5 };

@@ -3,9 +3,9 @@
  * Each token has one successor: its layers are all zero, so the output sees the embedding of the last token alone, and the
  * output matrix has that embedding in the row of the successor.  The answer to anything is "Hi!"; "a" goes on with
  * "bc\u00E9\x1B[", and "y" with y for ever.  The averaged weights say "Ho!". */
-#include "common/chat.h"
-#include "common/params.h"
-#include "common/rng.h"
+#include "common/text/chat.h"
+#include "common/model/params.h"
+#include "common/base/rng.h"
 #include "format/checkpoint.h"
 
 #include <stdlib.h>

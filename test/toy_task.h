@@ -3,10 +3,10 @@
 #ifndef QUARTET_TEST_TOY_TASK_H
 #define QUARTET_TEST_TOY_TASK_H
 
-#include "common/device.h"
-#include "common/rng.h"
-#include "common/signals.h"
-#include "common/train.h"
+#include "common/model/device.h"
+#include "common/base/rng.h"
+#include "common/base/signals.h"
+#include "common/train/train.h"
 #include "test/test.h"
 
 #include <signal.h>

@@ -2,7 +2,7 @@
 #ifndef QUARTET_TEST_WORDS_H
 #define QUARTET_TEST_WORDS_H
 
-#include "common/chat.h"
+#include "common/text/chat.h"
 #include "test/test.h"
 
 #include <sys/stat.h>

@@ -2,8 +2,8 @@
  * one element at a time, would cost more than reading the memory. */
 #include "common/cpu/blocks.h"
 #include "common/cpu/vector.h"
-#include "common/ops.h"
-#include "common/threads.h"
+#include "common/model/ops.h"
+#include "common/base/threads.h"
 
 struct activation_call { float *y, *dx; const float *dy, *x; enum activation kind; int N, F, rows; };
 

@@ -6,7 +6,7 @@
  * lanes (scores of 2 VW keys at once), values as panels across channels; the cache keeps them in this form.
  * Source: Dao et al. 2022, alg. 1 (running maximum and sum). */
 #include "common/cpu/attention.h"
-#include "common/threads.h"
+#include "common/base/threads.h"
 
 #include <assert.h>
 

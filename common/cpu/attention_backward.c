@@ -4,7 +4,7 @@
  * lse, and five products follow: scores, dy v^T, dq, dk, dv.  Where query heads share keys each writes its dk and dv
  * into work, and they are added in ascending order of the heads.   Source: Dao et al. 2022, alg. 4. */
 #include "common/cpu/attention.h"
-#include "common/threads.h"
+#include "common/base/threads.h"
 
 #include <assert.h>
 

@@ -3,7 +3,7 @@
 #ifndef QUARTET_BLOCKS_H
 #define QUARTET_BLOCKS_H
 
-#include "common/base.h"
+#include "common/base/base.h"
 
 enum { BLOCK_FLOATS = 16384 };      /* 64 KiB of each array: some microseconds of work, far more than a task costs */
 

@@ -1,9 +1,9 @@
 /* device.c (CPU) - device memory is host memory: mapped in one piece, on huge pages where the kernel grants them, and
  * zero without being touched. */
 #define _GNU_SOURCE
-#include "common/device.h"
-#include "common/base.h"
-#include "common/threads.h"
+#include "common/model/device.h"
+#include "common/base/base.h"
+#include "common/base/threads.h"
 
 #include <errno.h>
 #include <stdlib.h>

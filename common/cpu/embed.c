@@ -1,8 +1,8 @@
 /* embed.c (CPU) - forward copies rows.  Backward is cut by columns: each task walks all rows in ascending order
  * over its own columns, so that rows with the same token add up in one order without a lock. */
 #include "common/cpu/blocks.h"
-#include "common/ops.h"
-#include "common/threads.h"
+#include "common/model/ops.h"
+#include "common/base/threads.h"
 
 enum { COLUMNS = 64 };      /* a task of backward: whole cache lines, 64 apart */
 

@@ -10,8 +10,8 @@
  * Sums between blocks wait in scratch, tile after tile, so that a residual may be y itself. */
 #include "common/cpu/scratch.h"
 #include "common/cpu/tile.h"
-#include "common/ops.h"
-#include "common/threads.h"
+#include "common/model/ops.h"
+#include "common/base/threads.h"
 
 #include <assert.h>
 #include <math.h>

@@ -6,8 +6,8 @@
  * number of threads. */
 #include "common/cpu/blocks.h"
 #include "common/cpu/vector.h"
-#include "common/ops.h"
-#include "common/threads.h"
+#include "common/model/ops.h"
+#include "common/base/threads.h"
 
 #include <math.h>
 

@@ -1,6 +1,6 @@
 /* ops.c (CPU) - the scratch of the operations: one piece a thread, so that nothing is allocated while they run. */
 #include "common/cpu/scratch.h"
-#include "common/threads.h"
+#include "common/base/threads.h"
 
 static struct { float *base; int threads; } all;
 

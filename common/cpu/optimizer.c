@@ -1,8 +1,8 @@
 /* optimizer.c (CPU) - what walks over all parameters: one pass that reads and writes each number once, plain loops
  * that the compiler turns into vectors.  Memory is the limit, so nothing here tries to save arithmetic. */
 #include "common/cpu/blocks.h"
-#include "common/ops.h"
-#include "common/threads.h"
+#include "common/model/ops.h"
+#include "common/base/threads.h"
 
 #include <math.h>
 

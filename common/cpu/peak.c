@@ -1,9 +1,9 @@
 /* peak.c (CPU) - the multiply-adds that all threads reach together when every operand is in a register: the limit that
  * speeds are compared with.  Chains enough to hide the latency, in short tries, of which the fastest counts. */
 #include "common/cpu/vector.h"
-#include "common/device.h"
-#include "common/base.h"
-#include "common/threads.h"
+#include "common/model/device.h"
+#include "common/base/base.h"
+#include "common/base/threads.h"
 
 enum { CHAINS = 12, STEPS = 40000, TRIES = 40, TASKS_A_THREAD = 4 };
 

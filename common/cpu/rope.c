@@ -2,8 +2,8 @@
  * loop in double that the compiler turns into vectors costs about as much as the rotation itself, and needs no
  * table that would have to grow with the context. */
 #include "common/cpu/blocks.h"
-#include "common/ops.h"
-#include "common/threads.h"
+#include "common/model/ops.h"
+#include "common/base/threads.h"
 
 #include <assert.h>
 #include <math.h>

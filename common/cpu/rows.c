@@ -1,7 +1,7 @@
 /* rows.c (CPU) - copying rows out of and into a batch.  It waits for memory: a loop is enough. */
 #include "common/cpu/blocks.h"
-#include "common/ops.h"
-#include "common/threads.h"
+#include "common/model/ops.h"
+#include "common/base/threads.h"
 
 #include <string.h>
 

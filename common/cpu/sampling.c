@@ -4,8 +4,8 @@
  * one of 2048 bins.  Passes go through the row in pieces that stay in the first-level cache and skip a piece that
  * has nothing to say. */
 #include "common/cpu/softmax.h"
-#include "common/ops.h"
-#include "common/threads.h"
+#include "common/model/ops.h"
+#include "common/base/threads.h"
 
 #include <float.h>
 #include <math.h>

@@ -3,7 +3,7 @@
 #define QUARTET_SCRATCH_H
 
 #include "common/cpu/tile.h"
-#include "common/ops.h"
+#include "common/model/ops.h"
 
 enum {
     PRODUCT_STRIPS = 384 / TILE_ROWS,               /* of A at a time: with MATMUL_BLOCK steps a part of the L2 cache */

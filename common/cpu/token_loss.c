@@ -2,8 +2,8 @@
  * logits, two products back.  A chunk is a multiple of MATMUL_BLOCK rows, so that the bits of dweight are those of one
  * product over all rows; and as large as memory bandwidth asks (dweight is read and written once a chunk). */
 #include "common/cpu/softmax.h"
-#include "common/ops.h"
-#include "common/threads.h"
+#include "common/model/ops.h"
+#include "common/base/threads.h"
 
 #include <assert.h>
 #include <math.h>

@@ -1,8 +1,8 @@
 /* value.c (CPU) - the scalar head: few rows, so that exactness is cheap.  Sums run in double over LANES fixed
  * lanes. */
 #include "common/cpu/blocks.h"
-#include "common/ops.h"
-#include "common/threads.h"
+#include "common/model/ops.h"
+#include "common/base/threads.h"
 
 enum { LANES = 8, COLUMNS = 64 };
 

@@ -5,10 +5,10 @@
 #ifndef QUARTET_BENCH_H
 #define QUARTET_BENCH_H
 
-#include "common/base.h"
+#include "common/base/base.h"
 #include "common/cpu/vector.h"
-#include "common/device.h"
-#include "common/threads.h"
+#include "common/model/device.h"
+#include "common/base/threads.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,8 +1,8 @@
 /* bench_model.c - the whole model: training steps by phase, prompts, decoding and the passes over all parameters, each as
  * a share of this machine's limit in the same run.  Rounds go through all cases in turn and medians are taken over the
  * rounds, so that a slow minute of a shared machine falls on all alike.     bench_model [threads [rounds]] */
-#include "common/optim.h"
-#include "common/sample.h"
+#include "common/train/optim.h"
+#include "common/model/sample.h"
 #include "test/bench/bench.h"
 
 #include <math.h>

@@ -1,7 +1,7 @@
 /* bench_ops.c - speed of products, attention and the loss head, each as a ratio to what this machine can do in the same
  * run: multiply-adds from registers, bytes from memory, and the products of OpenBLAS, BLIS and oneDNN where these are
  * installed.     bench_ops [threads] */
-#include "common/ops.h"
+#include "common/model/ops.h"
 #include "test/bench/bench.h"
 
 #include <dlfcn.h>

@@ -1,8 +1,8 @@
 /* bench_tokenizer.c - MB/s of training and of encoding on one core.  Text: the files named on the command line, else
  * the novels of the optional data collection, else a made-up language whose words follow Zipf's law. */
-#include "common/rng.h"
-#include "common/threads.h"
-#include "common/tokenizer.h"
+#include "common/base/rng.h"
+#include "common/base/threads.h"
+#include "common/text/tokenizer.h"
 #include "test/test.h"
 
 static bool once(void *self, const char **text, size_t *length)

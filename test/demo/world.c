@@ -10,8 +10,8 @@
  *
  * Gold is a rule, in [0, 1]: an instruction in this world has an answer that can be checked.  Instructions of `chats`, `prompts` and
  * rankings come from one set, split by seed: prompts of odd and even seeds share no story (animal, adjective, object). */
-#include "common/base.h"
-#include "common/rng.h"
+#include "common/base/base.h"
+#include "common/base/rng.h"
 
 #include <jansson.h>
 #include <math.h>

@@ -1,7 +1,7 @@
 /* fuzz_records.c - libFuzzer target: any bytes as a file of rows and as a file of documents, strict, lenient and repaired.  What is
  * handed out must be valid, whole and in pieces of bounded size; nothing may crash or hang. */
-#include "common/documents.h"
-#include "common/records.h"
+#include "common/data/documents.h"
+#include "common/data/records.h"
 
 #include <stdlib.h>
 #include <string.h>

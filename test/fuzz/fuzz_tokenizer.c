@@ -1,6 +1,6 @@
 /* fuzz_tokenizer.c - libFuzzer target: any bytes as section TOKN; what is accepted must encode, decode and write itself
  * back to the same bytes.  The last 100 bytes are the text too. */
-#include "common/tokenizer_parts.h"
+#include "common/text/tokenizer_parts.h"
 
 #include <stdlib.h>
 

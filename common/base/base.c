@@ -1,0 +1,348 @@
+/* base.c - the small things of base.h.  Everything here is plain C and knows nothing of models. */
+#define _GNU_SOURCE
+#include "common/base/base.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+#include <zlib.h>
+
+static const char *name_of_program = "quartet";
+
+const char *program_name(void) { return name_of_program; }
+
+/* What happened to the streams is a fact of the process, like its name. */
+static bool input_closed, message_said;
+
+static void close_output(void)
+{
+    bool failed = fflush(stdout) != 0 || ferror(stdout);
+    if (!failed || message_said) return;
+    fprintf(stderr, "%s: the output cannot be written: %s\n", name_of_program, strerror(errno));
+    _exit(EXIT_IO);
+}
+
+void program_begin(const char *name)
+{
+    name_of_program = name;
+    input_closed = fcntl(STDIN_FILENO, F_GETFD) < 0;
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) >= 0) continue;
+        int got = open("/dev/null", fd == STDOUT_FILENO ? O_RDONLY : O_RDWR);   /* writing to stdout stays an error */
+        if (got >= 0 && got != fd) close(got);
+    }
+    if (atexit(close_output) != 0) die("no room for a function at exit");
+}
+
+bool program_input_closed(void) { return input_closed; }
+
+int fail(struct error *error, int exit_code, const char *format, ...)
+{
+    if (!error) return -1;
+    va_list list;
+    va_start(list, format);
+    vsnprintf(error->text, sizeof error->text, format, list);
+    va_end(list);
+    error->exit_code = exit_code;
+    return -1;
+}
+
+int fail_in(struct error *error, const char *format, ...)
+{
+    if (!error) return -1;
+    char rest[sizeof error->text];
+    memcpy(rest, error->text, sizeof rest);
+    va_list list;
+    va_start(list, format);
+    int n = vsnprintf(error->text, sizeof error->text, format, list);
+    va_end(list);
+    if (n >= 0 && (size_t)n < sizeof error->text) {
+        size_t left = sizeof error->text - (size_t)n;
+        if (left > 3) {
+            memcpy(error->text + n, ": ", 2);
+            size_t length = strnlen(rest, left - 3);
+            memcpy(error->text + n + 2, rest, length);
+            error->text[(size_t)n + 2 + length] = 0;
+        }
+    }
+    return -1;
+}
+
+static _Noreturn void say_and_exit(int exit_code, const char *format, va_list list)
+{
+    fflush(stdout);
+    message_said = true;
+    fprintf(stderr, "%s: ", name_of_program);
+    vfprintf(stderr, format, list);
+    fputc('\n', stderr);
+    exit(exit_code);
+}
+
+void quit(int exit_code, const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    say_and_exit(exit_code, format, list);
+}
+
+void die(const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    say_and_exit(EXIT_INTERNAL, format, list);
+}
+
+void quit_error(const struct error *error) { quit(error->exit_code, "%s", error->text); }
+
+bool size_mul(uint64_t *result, uint64_t a, uint64_t b)
+{
+    uint64_t r;
+    if (__builtin_mul_overflow(a, b, &r)) return false;
+    *result = r;
+    return true;
+}
+
+bool size_add(uint64_t *result, uint64_t a, uint64_t b)
+{
+    uint64_t r;
+    if (__builtin_add_overflow(a, b, &r)) return false;
+    *result = r;
+    return true;
+}
+
+void *host_alloc(size_t count, size_t size)
+{
+    void *p = calloc(count ? count : 1, size ? size : 1);
+    if (!p) die("no memory for %zu x %zu bytes", count, size);
+    return p;
+}
+
+void *host_grow(void *old, size_t count, size_t size)
+{
+    void *p = reallocarray(old, count ? count : 1, size ? size : 1);
+    if (!p) die("no memory for %zu x %zu bytes", count, size);
+    return p;
+}
+
+char *host_text(const char *format, ...)
+{
+    char *text;
+    va_list list;
+    va_start(list, format);
+    int n = vasprintf(&text, format, list);
+    va_end(list);
+    if (n < 0) die("no memory for a string");
+    return text;
+}
+
+static void bytes_room(struct bytes *b, size_t more)
+{
+    if (more >= SIZE_MAX / 2 - b->size) die("no memory for a string of %zu + %zu bytes", b->size, more);
+    size_t need = b->size + more + 1;
+    if (need <= b->capacity) return;
+    size_t capacity = b->capacity * 2 > need ? b->capacity * 2 : need + 64;
+    b->data = host_grow(b->data, capacity, 1);
+    b->capacity = capacity;
+}
+
+void bytes_add(struct bytes *b, const void *data, size_t size)
+{
+    bytes_room(b, size);
+    if (size) memcpy(b->data + b->size, data, size);
+    b->size += size;
+    b->data[b->size] = 0;
+}
+
+void bytes_text(struct bytes *b, const char *format, ...)
+{
+    va_list list, again;
+    va_start(list, format);
+    va_copy(again, list);
+    int n = vsnprintf(NULL, 0, format, list);
+    va_end(list);
+    if (n < 0) die("cannot format a string");
+    bytes_room(b, (size_t)n);
+    vsnprintf(b->data + b->size, (size_t)n + 1, format, again);
+    va_end(again);
+    b->size += (size_t)n;
+}
+
+void bytes_free(struct bytes *b)
+{
+    free(b->data);
+    *b = (struct bytes){0};
+}
+
+uint32_t crc32_of(uint32_t start, const void *data, size_t size)
+{
+    return (uint32_t)crc32_z(start, data, size);
+}
+
+int utf8_length(const char *text, size_t length)
+{
+    const unsigned char *s = (const unsigned char *)text;
+    if (length == 0) return 0;
+    if (s[0] < 0x80) return 1;
+    int n = s[0] >= 0xC2 && s[0] < 0xE0 ? 2 : (s[0] & 0xF0) == 0xE0 ? 3 : s[0] >= 0xF0 && s[0] < 0xF5 ? 4 : 0;
+    if (n == 0 || length < (size_t)n) return 0;
+    for (int i = 1; i < n; i++)
+        if ((s[i] & 0xC0) != 0x80) return 0;
+    if (s[0] == 0xE0 && s[1] < 0xA0) return 0;      /* overlong */
+    if (s[0] == 0xED && s[1] >= 0xA0) return 0;     /* surrogate */
+    if (s[0] == 0xF0 && s[1] < 0x90) return 0;      /* overlong */
+    if (s[0] == 0xF4 && s[1] >= 0x90) return 0;     /* above U+10FFFF */
+    return n;
+}
+
+/* U+0080..U+009F, U+200E, U+200F, U+202A..U+202E, U+2066..U+2069 change how a terminal shows what follows. */
+static bool is_control(const unsigned char *s, int n)
+{
+    if (n == 1) return s[0] < 0x20 || s[0] == 0x7F;
+    if (n == 2) return s[0] == 0xC2 && s[1] < 0xA0;
+    if (n != 3 || s[0] != 0xE2) return false;
+    if (s[1] == 0x80) return s[2] == 0x8E || s[2] == 0x8F || (s[2] >= 0xAA && s[2] <= 0xAE);
+    return s[1] == 0x81 && s[2] >= 0xA6 && s[2] <= 0xA9;
+}
+
+char *text_escape(char *out, size_t size, const char *text, size_t length)
+{
+    size_t o = 0;
+    if (size == 0) return out;
+    for (size_t i = 0; i < length;) {
+        const unsigned char *s = (const unsigned char *)text + i;
+        int n = utf8_length(text + i, length - i);
+        bool plain = n > 0 && !is_control(s, n);
+        int take = n > 0 ? n : 1;
+        size_t need = plain ? (size_t)take : 4 * (size_t)take;
+        if (o + need + 4 > size) {
+            for (int k = 0; k < 3 && o + 1 < size; k++) out[o++] = '.';
+            break;
+        }
+        for (int k = 0; k < take; k++) {
+            if (plain) out[o++] = (char)s[k];
+            else o += (size_t)snprintf(out + o, 5, "\\x%02x", s[k]);
+        }
+        i += (size_t)take;
+    }
+    out[o] = 0;
+    return out;
+}
+
+/* x in the largest unit that leaves at least 1, with three digits; whole in the first one. */
+static char *scaled(char out[16], double x, double step, const char *const unit[6])
+{
+    int u = 0;
+    while (x >= step - 0.5 && u < 5) { x /= step; u++; }
+    snprintf(out, 16, "%.*f%s", u == 0 ? 0 : x < 9.995 ? 2 : x < 99.95 ? 1 : 0, x, unit[u]);
+    return out;
+}
+
+char *text_count(char out[16], double count)
+{
+    return scaled(out, count, 1000, (const char *const[]){"", "k", "M", "G", "T", "P"});
+}
+
+char *text_bytes(char out[16], double bytes)
+{
+    return scaled(out, bytes, 1024, (const char *const[]){" B", " KiB", " MiB", " GiB", " TiB", " PiB"});
+}
+
+char *text_duration(char out[16], double seconds)
+{
+    if (!(seconds >= 0) || seconds > 1e9) snprintf(out, 16, "?");
+    else if (seconds < 60) snprintf(out, 16, "%.0fs", seconds);
+    else if (seconds < 3600) snprintf(out, 16, "%dm %02ds", (int)seconds / 60, (int)seconds % 60);
+    else snprintf(out, 16, "%dh %02dm", (int)(seconds / 3600), (int)(seconds / 60) % 60);
+    return out;
+}
+
+double seconds_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+int64_t nanoseconds_utc(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+void random_bytes(void *out, size_t n)
+{
+    char *p = out;
+    while (n) {
+        ssize_t got = getrandom(p, n > 256 ? 256 : n, 0);
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0) die("the kernel gives no random bytes: %s", strerror(errno));
+        p += got;
+        n -= (size_t)got;
+    }
+}
+
+int file_read(struct bytes *out, const char *path, size_t limit, struct error *error)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return fail(error, EXIT_NOINPUT, "%s: cannot be opened: %s", path, strerror(errno));
+    struct bytes b = {0};
+    char block[65536];
+    ssize_t got;
+    while ((got = read(fd, block, sizeof block)) != 0) {
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0 || b.size + (size_t)got > limit) break;
+        bytes_add(&b, block, (size_t)got);
+    }
+    int why = errno;
+    close(fd);
+    if (got != 0) {
+        bytes_free(&b);
+        if (got < 0) return fail(error, EXIT_IO, "%s: cannot be read: %s", path, strerror(why));
+        return fail(error, EXIT_DATA, "%s: larger than the %zu bytes expected here", path, limit);
+    }
+    bytes_add(&b, "", 0);
+    *out = b;
+    return 0;
+}
+
+static int write_all(int fd, const char *data, size_t size)
+{
+    while (size) {
+        ssize_t put = write(fd, data, size);
+        if (put < 0 && errno == EINTR) continue;
+        if (put <= 0) return -1;
+        data += put;
+        size -= (size_t)put;
+    }
+    return 0;
+}
+
+int file_replace(const char *path, const void *data, size_t size, struct error *error)
+{
+    char *temporary = host_text("%s.tmp-%d", path, (int)getpid());
+    char *copy = host_text("%s", path);
+    const char *doing = "created";
+    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    bool ok = fd >= 0;
+    if (ok) { doing = "written"; ok = write_all(fd, data, size) == 0 && fsync(fd) == 0; }
+    int why = errno;
+    if (fd >= 0 && close(fd) != 0 && ok) { ok = false; why = errno; }
+    if (ok) { doing = "renamed"; ok = rename(temporary, path) == 0; why = errno; }
+    if (ok) {
+        int folder = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        doing = "made durable";
+        ok = folder >= 0 && fsync(folder) == 0;
+        why = errno;
+        if (folder >= 0) close(folder);
+    } else if (fd >= 0) unlink(temporary);
+    free(copy);
+    free(temporary);
+    if (!ok) return fail(error, EXIT_IO, "%s: cannot be %s: %s", path, doing, strerror(why));
+    return 0;
+}

@@ -1,0 +1,345 @@
+/* options.c - defaults, then the file, then the command line, all through option_set.
+ *
+ * The command line is walked twice: once to find --config, whose values must lie below it, and once to set. */
+#include "common/base/options_value.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+enum { MAX_ROWS = 256, MAX_CONFIG = 16 << 20 };
+
+/* What the last options_parse was given: the command line is a fact of the process, and so is this. */
+static struct { const struct option *table; bool row[MAX_ROWS]; } given;
+
+bool option_given(const struct option *table, const char *name)
+{
+    for (int i = 0; table == given.table && table[i].name; i++)
+        if (strcmp(table[i].name, name) == 0) return given.row[i];
+    return false;
+}
+
+/* ---- finding a row ---- */
+
+/* Edits (insert, delete, replace, swap neighbours) between two names. */
+static int edits(const char *a, const char *b)
+{
+    enum { MOST = 48 };
+    int n = (int)strnlen(a, MOST), m = (int)strnlen(b, MOST), d[MOST + 1][MOST + 1];
+    for (int i = 0; i <= n; i++) {
+        for (int j = 0; j <= m; j++) {
+            if (i == 0 || j == 0) { d[i][j] = i + j; continue; }
+            d[i][j] = int_min(int_min(d[i - 1][j], d[i][j - 1]) + 1, d[i - 1][j - 1] + (a[i - 1] != b[j - 1]));
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+                d[i][j] = int_min(d[i][j], d[i - 2][j - 2] + 1);
+        }
+    }
+    return d[n][m];
+}
+
+static int unknown(const struct option *table, const char *name, struct error *error)
+{
+    const char *best = NULL;
+    int least = (int)strlen(name) / 3 + 2;
+    for (const struct option *o = table; o->name; o++) {
+        int d = edits(name, o->name);
+        if (d < least) { least = d; best = o->name; }
+    }
+    char shown[100];
+    text_escape(shown, sizeof shown, name, strlen(name));
+    if (best) return fail(error, EXIT_USAGE, "unknown option --%s: did you mean --%s?", shown, best);
+    return fail(error, EXIT_USAGE, "unknown option --%s: --help lists them all", shown);
+}
+
+/* The row whose name is, or alone begins with, `name`: its number, or -1. */
+static int find_row(const struct option *table, const char *name, bool flags_only, struct error *error)
+{
+    int found = -1, other = -1;
+    size_t length = strlen(name);
+    for (int i = 0; table[i].name; i++) {
+        if ((flags_only && table[i].type != OPTION_FLAG) || strncmp(table[i].name, name, length) != 0) continue;
+        if (!table[i].name[length]) return i;
+        if (found < 0) found = i;
+        else other = i;
+    }
+    if (found < 0 || length == 0) return unknown(table, name, error);
+    if (other >= 0)
+        return fail(error, EXIT_USAGE, "--%s could be --%s or --%s", name, table[found].name, table[other].name);
+    return found;
+}
+
+/* ---- the config file ---- */
+
+struct reader { const char *at, *end; int line; };
+
+/* The next word before the end of the line, as a shell would cut it.  Returns 1, 0 when there is none, or -1. */
+static int next_word(struct bytes *word, struct reader *r, struct error *error)
+{
+    while (r->at < r->end && (*r->at == ' ' || *r->at == '\t' || *r->at == '\r')) r->at++;
+    if (r->at == r->end || *r->at == '\n' || *r->at == '#') return 0;
+    word->size = 0;
+    bytes_add(word, "", 0);
+    char quote = 0;
+    for (; r->at < r->end; r->at++) {
+        char c = *r->at;
+        if (!c) return fail(error, EXIT_USAGE, "a zero byte");
+        if (c == '\n') { if (!quote) break; r->line++; }
+        if (quote ? c == quote : c == '\'' || c == '"') { quote = quote ? 0 : c; continue; }
+        if (!quote && (c == ' ' || c == '\t' || c == '\r')) break;
+        if (c == '\\' && quote != '\'' && r->at + 1 < r->end && r->at[1] != '\n') c = *++r->at;
+        bytes_add(word, &c, 1);
+    }
+    return quote ? fail(error, EXIT_USAGE, "the quote %c is not closed", quote) : 1;
+}
+
+static void skip_line(struct reader *r)
+{
+    while (r->at < r->end && *r->at != '\n') r->at++;
+    if (r->at < r->end) r->at++;
+    r->line++;
+}
+
+/* "name = value" at r->at. */
+static int config_line(const struct option *table, struct reader *r, bool *seen, struct bytes *word,
+                       struct error *error)
+{
+    char name[64];
+    const char *start = r->at;
+    size_t n = 0;
+    while (r->at < r->end && !strchr(" \t\r\n=", *r->at)) r->at++;
+    n = (size_t)(r->at - start);
+    while (r->at < r->end && (*r->at == ' ' || *r->at == '\t')) r->at++;
+    if (n == 0 || n >= sizeof name || r->at == r->end || *r->at != '=')
+        return fail(error, EXIT_USAGE, "expected \"name = value\"");
+    r->at++;
+    snprintf(name, sizeof name, "%.*s", (int)n, start);
+    int row = find_row(table, name, false, error);
+    if (row < 0) return -1;
+    const struct option *o = &table[row];
+    if (strcmp(o->name, "config") == 0) return fail(error, EXIT_USAGE, "a config file cannot name another one");
+    if (o->type == OPTION_LIST && !seen[row]) option_clear(o);
+    seen[row] = given.row[row] = true;
+    int got, words = 0;
+    while ((got = next_word(word, r, error)) > 0) {
+        if (words++ && o->type != OPTION_LIST)
+            return fail(error, EXIT_USAGE, "%s takes one value: put quotes around it", o->name);
+        if (option_set(o, word->data, error)) return -1;
+    }
+    if (got < 0) return -1;
+    if (words || o->type == OPTION_LIST) return 0;
+    if (o->type == OPTION_TEXT) return option_set(o, "", error);
+    return fail(error, EXIT_USAGE, "%s needs a value", o->name);
+}
+
+static int read_config(const struct option *table, const char *path, struct error *error)
+{
+    struct bytes file = {0}, word = {0};
+    bool seen[MAX_ROWS] = {false};
+    if (file_read(&file, path, MAX_CONFIG, error)) return fail_in(error, "--config");
+    struct reader r = {file.data, file.data + file.size, 1};
+    int status = 0;
+    while (status == 0 && r.at < r.end) {
+        while (r.at < r.end && (*r.at == ' ' || *r.at == '\t' || *r.at == '\r')) r.at++;
+        int line = r.line;
+        if (r.at < r.end && *r.at != '\n' && *r.at != '#') status = config_line(table, &r, seen, &word, error);
+        if (status) fail_in(error, "%s:%d", path, line);
+        skip_line(&r);
+    }
+    bytes_free(&file);
+    bytes_free(&word);
+    return status;
+}
+
+/* ---- the command line ---- */
+
+struct walk {
+    const struct option *table;
+    int argc, at;
+    char **argv;
+    bool find_config;                  /* the first walk: only --config is set */
+    bool seen[MAX_ROWS];
+    struct option_list *positional;
+};
+
+static void set_default(const struct option *o)
+{
+    struct error error;
+    option_clear(o);
+    if (o->standard && option_set(o, o->standard, &error)) die("default of --%s: %s", o->name, error.text);
+}
+
+/* What this command line has not said of the rows that say the same as the one it now gives. */
+static void withdraw_others(const struct walk *w, int row)
+{
+    for (int i = 0; w->table[i].name; i++) {
+        if (i == row || w->seen[i] || !(w->table[i].flags & OPTION_ONE_OF)) continue;
+        set_default(&w->table[i]);
+        given.row[i] = false;
+    }
+}
+
+static int set_row(struct walk *w, int row, const char *word, struct error *error)
+{
+    const struct option *o = &w->table[row];
+    if (w->find_config && strcmp(o->name, "config") != 0) return 0;
+    if (o->flags & OPTION_ONE_OF) withdraw_others(w, row);
+    if (o->type == OPTION_LIST && !w->seen[row]) option_clear(o);
+    w->seen[row] = given.row[row] = true;
+    return option_set(o, word, error);
+}
+
+static bool is_option(const char *word) { return strncmp(word, "--", 2) == 0; }
+
+static int walk_option(struct walk *w, struct error *error)
+{
+    const char *word = w->argv[w->at++] + 2, *equals = strchr(word, '=');
+    char name[64];
+    if ((equals ? (size_t)(equals - word) : strlen(word)) >= sizeof name) return unknown(w->table, word, error);
+    snprintf(name, sizeof name, "%.*s", (int)(equals ? equals - word : (long)strlen(word)), word);
+    bool no = false;
+    int row = find_row(w->table, name, false, error);
+    if (row < 0 && strncmp(name, "no-", 3) == 0) {
+        row = find_row(w->table, name + 3, true, NULL);
+        no = row >= 0;
+    }
+    if (row < 0) return -1;
+    const struct option *o = &w->table[row];
+    if (no && equals) return fail(error, EXIT_USAGE, "--no-%s takes no value", o->name);
+    if (equals) return set_row(w, row, equals + 1, error);
+    if (o->type == OPTION_FLAG) return set_row(w, row, no ? "false" : "true", error);
+    if (w->at == w->argc || is_option(w->argv[w->at])) return fail(error, EXIT_USAGE, "--%s needs a value", o->name);
+    do {
+        if (set_row(w, row, w->argv[w->at++], error)) return -1;
+    } while (o->type == OPTION_LIST && w->at < w->argc && !is_option(w->argv[w->at]));
+    return 0;
+}
+
+static int walk_all(struct walk *w, struct error *error)
+{
+    bool ended = false;
+    for (w->at = 1; w->at < w->argc;) {
+        const char *word = w->argv[w->at];
+        if (!ended && strcmp(word, "--") == 0) { ended = true; w->at++; continue; }
+        if (!ended && is_option(word)) {
+            if (walk_option(w, error)) return -1;
+            continue;
+        }
+        if (!ended && word[0] == '-' && word[1])
+            return fail(error, EXIT_USAGE, "unknown option %s: options begin with two dashes", word);
+        if (!w->positional) {
+            char shown[100];
+            return fail(error, EXIT_USAGE, "'%s' belongs to no option",
+                        text_escape(shown, sizeof shown, word, strlen(word)));
+        }
+        if (!w->find_config) option_list_add(w->positional, word);
+        w->at++;
+    }
+    return 0;
+}
+
+/* ---- --help ---- */
+
+static int terminal_width(void)
+{
+    struct winsize size;
+    if (!isatty(STDOUT_FILENO) || ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col < 40) return 80;
+    return size.ws_col;
+}
+
+/* Words of text from column `column` on (the cursor stands there), broken before `width`, continued at `indent`. */
+static void print_wrapped(const char *text, int column, int indent, int width)
+{
+    bool first = true;
+    while (*text) {
+        int n = (int)strcspn(text, " ");
+        if (!first && column + 1 + n >= width) {
+            printf("\n%*s", indent, "");
+            column = indent;
+        } else if (!first) {
+            putchar(' ');
+            column++;
+        }
+        printf("%.*s", n, text);
+        first = false;
+        column += n;
+        text += n;
+        text += strspn(text, " ");
+    }
+    putchar('\n');
+}
+
+static void print_row(const struct option *o, int width)
+{
+    enum { INDENT = 26 };
+    static const char *const sort[] = {"", " N", " SIZE", " X", " TIME", " TEXT", "", " A B .."};
+    struct bytes left = {0}, right = {0};
+    bytes_text(&left, o->type == OPTION_FLAG ? "  --[no-]%s" : "  --%s", o->name);
+    bytes_text(&left, "%s", sort[o->type]);
+    if (o->type == OPTION_CHOICE) bytes_text(&left, " %s", o->choices);
+    bytes_text(&right, "%s", o->help ? o->help : "");
+    if (o->flags & OPTION_REQUIRED) bytes_text(&right, " (required)");
+    else if (o->standard && o->type != OPTION_FLAG)
+        bytes_text(&right, " (default %s)", *o->standard ? o->standard : "''");
+    else if (o->standard && strcmp(o->standard, "true") == 0) bytes_text(&right, " (default: on)");
+    if (left.size + 2 > INDENT) printf("%s\n%*s", left.data, INDENT, "");
+    else printf("%-*s", INDENT, left.data);
+    print_wrapped(right.data, INDENT, INDENT, width);
+    bytes_free(&left);
+    bytes_free(&right);
+}
+
+static void print_help(const struct option *table, const char *usage, const char *about)
+{
+    int width = terminal_width();
+    printf("usage: ");
+    print_wrapped(usage, 7, 7, width);
+    putchar('\n');
+    print_wrapped(about, 0, 0, width);
+    for (const struct option *o = table; o->name; o++) {
+        if (o->group) printf("\n%s:\n", o->group);
+        print_row(o, width);
+    }
+    printf("\n  --help, --version       this text; the version\n\n");
+    print_wrapped("Numbers take k, M, G (thousands; sizes: K, M, G of 1024), times s, m, h, d. Names may be cut short "
+                  "where one alone fits. "
+                  "Options marked (required) may also stand in the --config file.",
+                  0, 0, width);
+}
+
+static void answer_and_exit(const struct option *table, int argc, char **argv, const char *usage, const char *about)
+{
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        bool help = strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0;
+        if (help) print_help(table, usage, about);
+        else if (strcmp(argv[i], "--version") == 0) printf("%s (quartet) %s\n", program_name(), QUARTET_VERSION);
+        else continue;
+        exit(EXIT_DONE);
+    }
+}
+
+int options_parse(const struct option *table, int argc, char **argv, const char *usage, const char *about,
+                  struct option_list *positional, struct error *error)
+{
+    int rows = 0, config = -1;
+    answer_and_exit(table, argc, argv, usage, about);
+    memset(&given, 0, sizeof given);
+    given.table = table;
+    if (positional) *positional = (struct option_list){0};
+    for (; table[rows].name; rows++) {
+        assert(rows < MAX_ROWS - 1);
+        set_default(&table[rows]);
+        if (strcmp(table[rows].name, "config") == 0) config = rows;
+    }
+    struct walk first = {table, argc, 1, argv, true, .positional = positional}, second = first;
+    second.find_config = false;
+    if (walk_all(&first, error)) return -1;
+    const char *path = config >= 0 ? *(const char **)table[config].value : NULL;
+    if (path && read_config(table, path, error)) return -1;
+    if (walk_all(&second, error)) return -1;
+    for (int i = 0; i < rows; i++)
+        if (table[i].flags & OPTION_REQUIRED && !given.row[i])
+            return fail(error, EXIT_USAGE, "--%s is missing: %s", table[i].name, table[i].help);
+    return 0;
+}

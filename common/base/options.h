@@ -1,0 +1,63 @@
+/* options.h - one table an option, for every program: parse, --help, units, ranges, did-you-mean, config file,
+ * run.conf, and what may change on resume, all from the same rows. */
+#ifndef QUARTET_OPTIONS_H
+#define QUARTET_OPTIONS_H
+
+#include "common/base/base.h"
+
+enum option_type {
+    OPTION_FLAG,        /* bool:        --plan, --no-plan */
+    OPTION_INT,         /* int64_t:     12, 400k (10^3), 200M (10^6), 1G (10^9) */
+    OPTION_SIZE,        /* int64_t bytes: 64K, 2M, 1G are powers of 1024 */
+    OPTION_REAL,        /* double:      1e-4, 0.1 */
+    OPTION_SECONDS,     /* double:      90, 30s, 15m, 2h, 1d, or 1:30:00 */
+    OPTION_TEXT,        /* const char * */
+    OPTION_CHOICE,      /* int:         one of the words in `choices`, "a|b|c": 0, 1, 2 */
+    OPTION_LIST,        /* struct option_list: may be given several times, several values after one (--data a b c) */
+};
+
+struct option_list { char **item; int count; };
+
+enum { OPTION_MAY_CHANGE = 1,     /* does not change the mathematics: may differ on resume */
+       OPTION_REQUIRED = 2,
+       OPTION_NOT_SAVED = 4,      /* neither in run.conf nor compared on resume: --help, --config, --plan, --dry-run */
+       OPTION_ONE_OF = 8 };       /* says the same as the others with this flag: one of them on the command line puts
+                                     those of the file back to their defaults (--steps, --tokens, --epochs) */
+
+struct option {
+    const char *group;            /* heading in --help; NULL: as the row above */
+    const char *name;             /* without the dashes */
+    enum option_type type;
+    void *value;                  /* set to the default by options_parse, then by file and command line */
+    const char *standard;         /* the default as a user would write it; NULL: none (numbers 0, text NULL) */
+    double min, max;              /* numbers: checked when min < max */
+    const char *choices;          /* OPTION_CHOICE */
+    int flags;
+    const char *help;             /* one sentence, without the default (added by --help) */
+};
+
+/* The table ends with a row whose name is NULL.  usage: "pretrain --data FILES --out RUN"; about: one or two sentences.
+ * Handles --help and --version itself (prints to stdout and exits 0).  GNU syntax: --name value, --name=value, --flag,
+ * --no-flag, `--` ends; unique prefixes of names are accepted.  --config FILE reads "name = value" lines first (the
+ * same names; # comments; a list value one item a line or shell-quoted words); the command line beats the file; the
+ * later beats the earlier; list options given on the command line replace the file's.
+ * Positional arguments go to *positional (NULL: refused).
+ * Returns 0, or -1 (EXIT_USAGE) with one sentence: unknown option with a did-you-mean, bad number, range, unit, choice,
+ * a missing value or required option, or in a config file the file and line. */
+int options_parse(const struct option *table, int argc, char **argv, const char *usage, const char *about,
+                  struct option_list *positional, struct error *error);
+
+/* run.conf: every saved option as used, "name = value", grouped, readable by --config; appended to out. */
+void options_print(struct bytes *out, const struct option *table);
+
+/* True when the user gave this option (command line or file). */
+bool option_given(const struct option *table, const char *name);
+
+/* True when its value is not the default: what matters where a run.conf, which names every option, must not count as
+ * giving them all. */
+bool option_changed(const struct option *table, const char *name);
+
+/* 0, or -1 (EXIT_USAGE) when `name` was changed while `other`, without which it means nothing, has its default. */
+int option_needs(const struct option *table, const char *name, const char *other, struct error *error);
+
+#endif

@@ -1,0 +1,27 @@
+/* epochs.h - the endless order of micro-batches over a data set that fits in memory (sft: dialogues; rm: rankings).
+ *
+ * Epoch by epoch the items are shuffled by (seed, epoch), packed best-fit into bins, and the bins shuffled.  Bin number
+ * `index`, counted through all epochs, is a pure function of (lengths, capacity, seed, index): a run resumes from its
+ * step number, with no further state. */
+#ifndef QUARTET_EPOCHS_H
+#define QUARTET_EPOCHS_H
+
+#include "common/base/base.h"
+
+struct epochs {
+    const uint32_t *length;                  /* (n), each in [1, capacity]; the caller's */
+    uint32_t n, capacity;
+    uint64_t seed;
+    uint64_t epoch, first;                   /* the epoch packed now, and the number of its first bin */
+    uint32_t bins, *bin_start, *item, *order;
+};
+
+/* n >= 1.  Packs epoch 0, whose number of bins is then e->bins (later epochs differ by little). */
+void epochs_open(struct epochs *e, const uint32_t *length, uint32_t n, uint32_t capacity, uint64_t seed);
+void epochs_close(struct epochs *e);
+
+/* The items of bin `index`: *item (valid until the next call), returns how many.  Walking forward is cheap; going back
+ * packs from epoch 0 again. */
+uint32_t epochs_bin(struct epochs *e, const uint32_t **item, uint64_t index);
+
+#endif

@@ -1,0 +1,160 @@
+/* prompts.c - prompts are few and short beside answers, so they all stay in memory, as ids in one list; the rows they
+ * came from are kept as JSON text, because a reward program may need what else stands in them (a known answer, say). */
+#include "common/data/prompts.h"
+#include "common/data/records.h"
+#include "common/base/rng.h"
+#include "common/data/textfile.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+void prompts_add(struct prompts *p, const int *ids, int n, char *row, char *dialogue)
+{
+    assert(n > 0);
+    if (p->count == p->capacity) {
+        if (p->capacity > UINT32_MAX / 2) die("more than %u prompts", UINT32_MAX / 2);
+        p->capacity = p->capacity ? 2 * p->capacity : 256;
+        p->prompt = host_grow(p->prompt, p->capacity, sizeof *p->prompt);
+    }
+    p->prompt[p->count++] = (struct prompt){p->ids.count, n, row, dialogue};
+    for (int i = 0; i < n; i++) ids_add(&p->ids, ids[i]);
+    p->longest = int_max(p->longest, n);
+}
+
+void prompts_free(struct prompts *p)
+{
+    for (uint32_t i = 0; i < p->count; i++) {
+        free(p->prompt[i].row);
+        free(p->prompt[i].dialogue);
+    }
+    free(p->prompt);
+    free(p->ids.id);
+    free(p->order);
+    *p = (struct prompts){0};
+}
+
+/* ---- reading ---- */
+
+struct reading { struct prompts *prompts; const struct chat *chat; int most; struct error *error; };
+
+/* A row as a dialogue that waits for an answer. */
+static int question_from(struct dialogue *d, json_t *row, struct error *error)
+{
+    json_t *context = json_object_get(row, "context");
+    if (dialogue_from_json(d, row, FORMAT_AUTO, error) != 0) {
+        if (!json_is_string(context)) return -1;
+        dialogue_add(d, ROLE_USER, json_string_value(context), json_string_length(context));
+    }
+    while (d->count > 0 && d->message[d->count - 1].role == ROLE_ASSISTANT) dialogue_pop(d);
+    return 0;
+}
+
+/* The members "prompt" (the last message) and "messages" (all of them) of a reward program's request. */
+static char *dialogue_json(const struct dialogue *d)
+{
+    static const char *const role[] = {"system", "user", "assistant", "tool"};
+    const struct message *last = &d->message[d->count - 1];
+    json_t *object = json_object(), *list = json_array();
+    for (int i = 0; i < d->count; i++) {
+        const struct message *m = &d->message[i];
+        json_t *content = json_stringn(m->content, m->length);
+        json_array_append_new(list, json_pack("{s:s, s:o?}", "role", role[m->role], "content", content));
+    }
+    json_object_set_new(object, "prompt", json_stringn(last->content, last->length));
+    json_object_set_new(object, "messages", list);
+    char *text = json_dumps(object, JSON_COMPACT | JSON_EMBED);
+    json_decref(object);
+    if (!text) die("no memory for a prompt");
+    return text;
+}
+
+/* As far as the answer begins; without a template as a text begins in pretraining: the last message alone. */
+static void render(struct ids *ids, const struct chat *chat, const struct dialogue *d)
+{
+    const struct message *last = &d->message[d->count - 1];
+    if (chat->template != TEMPLATE_NONE) {
+        chat_render(chat, d, CHAT_TRAIN_ASSISTANT, true, ids, NULL, NULL);
+        return;
+    }
+    if (chat->bos >= 0) ids_add(ids, chat->bos);
+    tokenizer_encode(ids, chat->tokenizer, last->content, last->length);
+}
+
+static int take_row(void *self, json_t *row, const char *where)
+{
+    struct reading *r = self;
+    struct prompts *p = r->prompts;
+    struct dialogue d = {0};
+    struct ids ids = {0};
+    if (question_from(&d, row, r->error) != 0) return fail_in(r->error, "%s", where);
+    p->read++;
+    if (dialogue_fault(&d)) {
+        p->unusable++;
+    } else {
+        render(&ids, r->chat, &d);
+        if (ids.count > (size_t)r->most || ids.count == 0) p->too_long++;
+        else prompts_add(p, ids.id, (int)ids.count, json_dumps(row, JSON_COMPACT | JSON_ENCODE_ANY), dialogue_json(&d));
+    }
+    free(ids.id);
+    dialogue_free(&d);
+    return 0;
+}
+
+int prompts_read(struct prompts *p, const struct option_list *files, const struct chat *chat, int most, uint64_t seed,
+                 struct error *error)
+{
+    struct reading reading = {p, chat, most, error};
+    struct paths paths;
+    if (paths_expand(&paths, files, false, error) != 0) return -1;
+    p->seed = seed;
+    int bad = records_read(paths.path, paths.count, true, take_row, &reading, error);
+    paths_free(&paths);
+    if (bad) return -1;
+    if (p->count > 0) return 0;
+    return fail(error, EXIT_DATA,
+                "%s: no prompt is left: %llu rows read, %llu of them longer than the %d tokens that context and "
+                "--max-new-tokens leave, %llu without a question",
+                files->item[0], (unsigned long long)p->read, (unsigned long long)p->too_long, most,
+                (unsigned long long)p->unusable);
+}
+
+void prompts_hold_out(struct prompts *p, struct prompts *held_out, double share)
+{
+    uint32_t kept = 0;
+    held_out->seed = p->seed;
+    for (uint32_t i = 0; i < p->count; i++) {
+        struct prompt q = p->prompt[i];
+        const int *ids = p->ids.id + q.first;
+        if (crc32_of(0, ids, (size_t)q.count * sizeof *ids) < share * 4294967296.0)
+            prompts_add(held_out, ids, q.count, q.row, q.dialogue);
+        else p->prompt[kept++] = q;
+    }
+    p->count = kept;
+}
+
+uint32_t prompts_identity(const struct prompts *p)
+{
+    uint32_t crc = 0;
+    for (uint32_t i = 0; i < p->count; i++) {
+        const struct prompt *q = &p->prompt[i];
+        crc = crc32_of(crc, p->ids.id + q->first, (size_t)q->count * sizeof(int));
+        if (q->row) crc = crc32_of(crc, q->row, strlen(q->row) + 1);
+    }
+    return crc;
+}
+
+/* ---- serving ---- */
+
+const struct prompt *prompts_at(struct prompts *p, uint64_t index)
+{
+    uint64_t epoch = index / p->count;
+    if (!p->order || p->epoch != epoch) {
+        if (!p->order) p->order = host_alloc(p->count, sizeof *p->order);
+        for (uint32_t i = 0; i < p->count; i++) p->order[i] = i;
+        struct rng random = rng_at(p->seed, RNG_SHUFFLE, epoch, 0);
+        rng_shuffle(p->order, p->count, &random);
+        p->epoch = epoch;
+    }
+    return &p->prompt[p->order[index % p->count]];
+}

@@ -1,0 +1,257 @@
+/* records.c - a file whose first byte that is not blank is '[' is one JSON array: its text is read whole, up to 1
+ * GiB, and parsed an element at a time, because parsed values take many times the room of their text.  Anything else
+ * is read line by line. Names are not asked: real data sets keep JSON lines in files called .json. */
+#include "common/data/records.h"
+#include "common/data/textfile.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const size_t array_limit = 1u << 30, row_limit = 64u << 20;
+static const size_t flags = JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES;
+
+struct records {
+    char *path, *where;
+    struct textfile *file;          /* lines; NULL when the file is an array */
+    struct bytes text;              /* of an array, or of the line with invalid UTF-8 replaced */
+    struct text_counts *counts;
+    bool lenient, array;
+    size_t at, n;                   /* array: place in the text, elements before it */
+    json_t *row;
+};
+
+/* One sentence for what is wrong at text[at].  line: the number of the line that text begins with; columns count
+ * characters from 1. */
+static int not_json(const struct records *r, int64_t line, const char *text, size_t length, size_t at, const char *what,
+                    int what_length, struct error *error)
+{
+    char found[80];
+    size_t start = 0, column = 1;
+    for (size_t i = 0; i < at && i < length; i++)
+        if (text[i] == '\n') {
+            line++;
+            start = i + 1;
+        }
+    if (at >= length)
+        return fail(error, EXIT_DATA, "%s:%lld: not JSON: it ends in the middle of a value (expected an array, or one "
+                    "whole value a line)", r->path, (long long)line);
+    for (size_t i = start; i < at; i++) column += ((unsigned char)text[i] & 0xC0) != 0x80;
+    text_escape(found, sizeof found, text + at, length - at < 40 ? length - at : 40);
+    return fail(error, EXIT_DATA, "%s:%lld: not JSON at column %zu (%.*s), found '%s'", r->path, (long long)line,
+                column, what_length, what, found);
+}
+
+/* Parses the value at text[*at] and moves *at behind it.  Returns 0, or -1 with *error. */
+static int parse(struct records *r, int64_t line, const char *text, size_t length, size_t *at, size_t more_flags,
+                 struct error *error)
+{
+    json_error_t e;
+    size_t left = length - *at < row_limit ? length - *at : row_limit;
+    r->row = json_loadb(text + *at, left, flags | more_flags, &e);
+    size_t position = e.position < 0 ? 0 : (size_t)e.position;
+    if (r->row) {
+        *at += position;
+        return 0;
+    }
+    if (json_error_code(&e) == json_error_premature_end_of_input) {
+        if (left == row_limit) return fail(error, EXIT_DATA, "%s: a row of more than 64 MiB of JSON", r->where);
+        return not_json(r, line, text, length, length, "", 0, error);
+    }
+    /* jansson reports the place behind the word it quotes, but for a byte it cannot decode */
+    const char *near = strstr(e.text, " near '");
+    size_t word = near && json_error_code(&e) != json_error_invalid_utf8 ? strlen(near + strlen(" near '")) - 1 : 0;
+    return not_json(r, line, text, length, *at + (position > word ? position - word : 0), e.text,
+                    near ? (int)(near - e.text) : (int)sizeof e.text, error);
+}
+
+/* ---- arrays ---- */
+
+static int read_whole(struct bytes *out, struct textfile *file, const char *path, struct error *error)
+{
+    char *block = host_alloc(1 << 20, 1);
+    int64_t n;
+    while ((n = textfile_read(file, block, 1 << 20, error)) > 0) {
+        bytes_add(out, block, (size_t)n);
+        if (out->size > array_limit) {
+            n = fail(error, EXIT_DATA, "%s: a JSON array of more than 1 GiB; write it as JSON lines, one object a line",
+                     path);
+            break;
+        }
+    }
+    free(block);
+    return n < 0 ? -1 : 0;
+}
+
+static int next_char(struct records *r)
+{
+    while (r->at < r->text.size && strchr(" \t\r\n", r->text.data[r->at]) && r->text.data[r->at]) r->at++;
+    return r->at < r->text.size ? (unsigned char)r->text.data[r->at] : -1;
+}
+
+/* The next element into r->row: 1, 0 at the end, -1 with *error. */
+static int next_element(struct records *r, struct error *error)
+{
+    static const char comma[] = "',' or ']' expected", end[] = "end of file expected";
+    int c = next_char(r);
+    if (c == ']') {
+        r->at++;
+        if (next_char(r) == -1) {
+            r->at--;                                         /* stays at the end when asked again */
+            return 0;
+        }
+        return not_json(r, 1, r->text.data, r->text.size, r->at, end, sizeof end - 1, error);
+    }
+    if (r->n > 0) {
+        if (c != ',') return not_json(r, 1, r->text.data, r->text.size, r->at, comma, sizeof comma - 1, error);
+        r->at++;
+    }
+    next_char(r);
+    r->where = host_text("%s[%zu]", r->path, r->n++);
+    return parse(r, 1, r->text.data, r->text.size, &r->at, JSON_DISABLE_EOF_CHECK, error) == 0 ? 1 : -1;
+}
+
+static void drop_row(struct records *r)
+{
+    json_decref(r->row);
+    free(r->where);
+    r->row = NULL;
+    r->where = NULL;
+}
+
+/* Reads the whole file.  Returns 1 when it is an array, 0 when it is not one but may be lines (lenient: all of it is
+ * tried before a row is handed out), -1 with *error. */
+static int open_array(struct records *r, struct error *error)
+{
+    struct bytes raw = {0};
+    int got = read_whole(&raw, r->file, r->path, error);
+    if (got == 0 && raw.size >= 3 && memcmp(raw.data, "\xEF\xBB\xBF", 3) == 0) memset(raw.data, ' ', 3);
+    if (got == 0 && r->counts) {
+        text_clean(&r->text, raw.data, raw.size, false, r->counts);
+        bytes_free(&raw);
+    } else {
+        r->text = raw;
+    }
+    if (got != 0) return -1;
+    next_char(r);
+    size_t first = ++r->at;                                  /* behind the bracket */
+    if (r->lenient) {
+        while ((got = next_element(r, error)) == 1) drop_row(r);
+        drop_row(r);
+        if (got < 0) return 0;
+    }
+    r->at = first;
+    r->n = 0;
+    return 1;
+}
+
+int records_open(struct records **out, const char *path, bool lenient, struct text_counts *counts, struct error *error)
+{
+    struct records *r = host_alloc(1, sizeof *r);
+    r->path = host_text("%s", path);
+    r->lenient = lenient;
+    r->counts = counts;
+    int status = textfile_open(&r->file, path, error);
+    if (status == 0) status = textfile_first(r->file, error);
+    if (status == '[') {
+        status = open_array(r, error);
+        r->array = status == 1;
+        textfile_close(r->file);
+        r->file = NULL;
+        if (status == 0) status = textfile_open(&r->file, path, error);
+    }
+    if (status < 0) {
+        records_close(r);
+        return -1;
+    }
+    *out = r;
+    return 0;
+}
+
+void records_close(struct records *r)
+{
+    if (!r) return;
+    textfile_close(r->file);
+    drop_row(r);
+    bytes_free(&r->text);
+    free(r->path);
+    free(r);
+}
+
+/* ---- lines ---- */
+
+static bool is_blank(const char *line, size_t length)
+{
+    for (size_t i = 0; i < length; i++)
+        if (!strchr(" \t\r", line[i])) return false;      /* NUL bytes count as blank: nothing can be read from them */
+    return true;
+}
+
+/* The line as plain text: cleaned, because a JSON string must be valid UTF-8. */
+static json_t *line_as_string(const char *line, size_t length)
+{
+    struct bytes text = {0};
+    struct text_counts ignored = {0};
+    text_clean(&text, line, length, false, &ignored);
+    json_t *row = json_stringn(text.data ? text.data : "", text.size);
+    bytes_free(&text);
+    if (!row) die("no memory for a line of %zu bytes", length);
+    return row;
+}
+
+static int parse_line(struct records *r, const char *line, size_t length, struct error *error)
+{
+    size_t at = 0;
+    if (r->counts) {
+        r->text.size = 0;
+        text_clean(&r->text, line, length, false, r->counts);
+        line = r->text.data;
+        length = r->text.size;
+    }
+    int status = parse(r, textfile_line_number(r->file), line, length, &at, 0, error);
+    bool word = json_is_number(r->row) || json_is_boolean(r->row) || json_is_null(r->row);
+    if (!r->lenient || (status == 0 && !word)) return status;
+    json_decref(r->row);
+    r->row = line_as_string(line, length);
+    return 0;
+}
+
+static int next_line(struct records *r, struct error *error)
+{
+    char *line;
+    size_t length;
+    int got;
+    do got = textfile_line(r->file, &line, &length, error);
+    while (got == 1 && is_blank(line, length));
+    if (got != 1) return got;
+    r->where = host_text("%s:%lld", r->path, (long long)textfile_line_number(r->file));
+    return parse_line(r, line, length, error) == 0 ? 1 : -1;
+}
+
+int records_next(struct records *r, json_t **row, const char **where, struct error *error)
+{
+    drop_row(r);
+    int got = r->array ? next_element(r, error) : next_line(r, error);
+    *row = r->row;
+    *where = r->where;
+    return got;
+}
+
+int records_read(char *const *path, int n, bool lenient, int (*take)(void *self, json_t *row, const char *where),
+                 void *self, struct error *error)
+{
+    for (int i = 0; i < n; i++) {
+        struct records *r;
+        json_t *row;
+        const char *where;
+        if (records_open(&r, path[i], lenient, NULL, error) != 0) return -1;
+        int got;
+        while ((got = records_next(r, &row, &where, error)) == 1)
+            if (take(self, row, where) != 0) {
+                got = -1;
+                break;
+            }
+        records_close(r);
+        if (got < 0) return -1;
+    }
+    return 0;
+}

@@ -1,0 +1,51 @@
+/* shards.h - raw text tokenised once into files beside the run, and served as packed rows in a global, shuffled,
+ * resumable order.  Used by pretrain, and by rlhf for its pretraining mix (PPO-ptx).  The file layout is in
+ * docs/shards.md. */
+#ifndef QUARTET_SHARDS_H
+#define QUARTET_SHARDS_H
+
+#include "common/model/batch.h"
+#include "common/data/textfile.h"
+#include "common/text/tokenizer.h"
+
+struct shards;
+
+struct shards_options {
+    const struct option_list *data;      /* files, folders, globs, each optionally "=WEIGHT" */
+    const char *text_key;                /* of JSON rows; "text" */
+    const char *separator;               /* a line that splits text into documents besides "<|endoftext|>"; or NULL */
+    const char *folder;                  /* where the shards lie: RUN/shards */
+    double validation;                   /* share of documents held out, by hash of their text */
+    uint64_t seed;
+    int row_tokens;                      /* T of a packed row: the model's context */
+    uint64_t shard_tokens;               /* a shard ends with the document that reaches this; 0: 64M */
+};
+
+/* Tokenises what is not yet there (parallel; reused when source files (size, mtime, CRC) and tokenizer are
+ * unchanged) and opens the result.  Says what it did through say(self, line) (may be NULL).  Returns 0 or -1 (no
+ * text at all: EXIT_DATA). */
+int shards_open(struct shards **out, const struct tokenizer *t, const struct shards_options *o,
+                void (*say)(void *self, const char *line), void *self, struct error *error);
+void shards_close(struct shards *s);
+
+/* Documents one after the other for tokenizer training: cleaned text, in source order; next as in tokenizer_train. */
+struct documents;
+int documents_open(struct documents **out, const struct shards_options *o, struct error *error);
+uint64_t documents_bytes(const struct documents *d);                /* size of all files, as they lie on the disk */
+bool documents_next(void *documents, const char **text, size_t *length);
+int documents_close(struct documents *d, struct error *error);      /* -1: reading had failed */
+
+/* Each document is stored as <|endoftext|> text <|endoftext|>; rows of row_tokens are filled document after
+ * document, a document longer than what is left goes on in the next row; every piece is a sequence of its own.  The
+ * last token of a document has no target. */
+uint64_t shards_rows(const struct shards *s, bool validation);       /* rows of an epoch */
+uint64_t shards_tokens(const struct shards *s, bool validation);
+uint64_t shards_documents(const struct shards *s, bool validation);
+uint32_t shards_identity(const struct shards *s);      /* CRC of what decides rows and order: tokens, split, seed, T */
+
+/* Appends the row with global sample index `index` to the batch (arrays have room for row_tokens more tokens and as
+ * many sequences).  Epoch = index / rows; within an epoch rows come in an order shuffled by (seed, epoch);
+ * validation rows unshuffled. */
+void shards_row(const struct shards *s, bool validation, uint64_t index, struct batch *b);
+
+#endif

@@ -1,0 +1,374 @@
+/* shards_build.c - text is read in order and tokenised in parallel a batch at a time, so memory is bounded by the
+ * batch and the shards are the same for any number of threads.  A source counts as unchanged when its size and time
+ * are, or when only the time differs and its bytes still have the same CRC: a fresh copy of a corpus is not
+ * tokenised again. */
+#include "common/data/documents.h"
+#include "common/data/shards_build.h"
+#include "common/base/signals.h"
+#include "common/base/threads.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { RULES_VERSION = 1, BATCH_BYTES = 8 << 20, DOCUMENTS_LIMIT = 4 << 20 };
+static const uint64_t default_shard_tokens = 64 << 20;
+
+void shards_tell(const struct shards_say *say, const char *format, ...)
+{
+    char line[1000];
+    va_list list;
+    if (!say->line) return;
+    va_start(list, format);
+    vsnprintf(line, sizeof line, format, list);
+    va_end(list);
+    say->line(say->self, line);
+}
+
+/* ---- what a shard must have been made from ---- */
+
+static uint32_t rules_crc(const struct shards_options *o)
+{
+    uint32_t crc = crc32_of(RULES_VERSION, o->text_key, strlen(o->text_key) + 1);
+    return o->separator ? crc32_of(crc, o->separator, strlen(o->separator) + 1) : crc;
+}
+
+static char *part_path(const struct shard_unit *u, const struct shards_options *o, uint32_t part)
+{
+    uint32_t name = 0;
+    for (int i = 0; i < u->n; i++) name = crc32_of(name, u->path[i], strlen(u->path[i]) + 1);
+    return host_text("%s/%08x-%04u.shard", o->folder, name, part);
+}
+
+static int file_crc(uint32_t *crc, const char *path, struct error *error)
+{
+    enum { BLOCK = 1 << 20 };
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0) return fail(error, EXIT_NOINPUT, "cannot open %s: %s", path, strerror(errno));
+    char *block = host_alloc(BLOCK, 1);
+    ssize_t n;
+    *crc = 0;
+    while ((n = read(file, block, BLOCK)) > 0) *crc = crc32_of(*crc, block, (size_t)n);
+    int status = n < 0 ? fail(error, EXIT_IO, "cannot read %s: %s", path, strerror(errno)) : 0;
+    free(block);
+    close(file);
+    return status;
+}
+
+static int look_at(struct shard_source *source, char *path, struct error *error)
+{
+    struct stat s;
+    if (stat(path, &s) != 0) return fail(error, EXIT_NOINPUT, "cannot open %s: %s", path, strerror(errno));
+    *source = (struct shard_source){path, (uint64_t)s.st_size, s.st_mtim.tv_sec * 1000000000ll + s.st_mtim.tv_nsec, 0};
+    return 0;
+}
+
+/* True when the file is what it was when the shard was made. */
+static bool unchanged(const struct shard_source *then, char *path)
+{
+    struct shard_source now = {0};
+    struct error ignored;
+    if (strcmp(then->path, path) != 0 || look_at(&now, path, &ignored) != 0 || then->size != now.size) return false;
+    return then->mtime == now.mtime || (file_crc(&now.crc, path, &ignored) == 0 && now.crc == then->crc);
+}
+
+/* 0, or -1 with the reason why the shard cannot be used. */
+static int check_fit(const struct shard *s, const struct shard_unit *u, const struct tokenizer *t,
+                     const struct shards_options *o, uint32_t part, struct error *why)
+{
+    size_t length;
+    if (s->info.tokenizer != tokenizer_crc(t, &length) || s->info.tokenizer_length != length)
+        return fail(why, EXIT_MISMATCH, "%s was made with another tokenizer", s->path);
+    if (s->info.rules != rules_crc(o))
+        return fail(why, EXIT_MISMATCH, "%s was made with another --text-key or --document-separator", s->path);
+    if (s->info.part != part || s->n_sources != u->n)
+        return fail(why, EXIT_MISMATCH, "%s was made from other files", s->path);
+    for (int i = 0; i < u->n && part == 0; i++)
+        if (!unchanged(&s->source[i], u->path[i])) return fail(why, EXIT_MISMATCH, "%s has changed", u->path[i]);
+    return 0;
+}
+
+void shard_unit_close(struct shard_unit *u)
+{
+    for (int i = 0; i < u->n_shards; i++) shard_close(&u->shard[i]);
+    free(u->shard);
+    u->shard = NULL;
+    u->n_shards = 0;
+}
+
+/* Opens what is there and fits.  Returns 0, or -1 with *why (empty: nothing was there) and no shard open. */
+static int reuse(struct shard_unit *u, const struct tokenizer *t, const struct shards_options *o, struct error *why)
+{
+    bool last = false;
+    why->text[0] = 0;
+    while (!last) {
+        struct shard s;
+        char *path = part_path(u, o, (uint32_t)u->n_shards);
+        int status = shard_open(&s, path, why);
+        free(path);
+        if (status == 0) {
+            status = check_fit(&s, u, t, o, (uint32_t)u->n_shards, why);
+            if (status != 0) shard_close(&s);
+        }
+        if (status != 0) {
+            if (u->n_shards == 0 && why->exit_code == EXIT_NOINPUT) why->text[0] = 0;
+            shard_unit_close(u);
+            return -1;
+        }
+        u->shard = host_grow(u->shard, (size_t)u->n_shards + 1, sizeof *u->shard);
+        u->shard[u->n_shards++] = s;
+        last = s.info.last;
+    }
+    return 0;
+}
+
+/* ---- building ---- */
+
+struct batch_piece { size_t at, length; bool first, last; struct ids ids; };
+
+struct builder {
+    const struct tokenizer *tokenizer;
+    const struct shards_options *options;
+    const struct shards_say *say;
+    const struct shard_unit *unit;
+    struct shard_source *source;
+    struct pieces *pieces;
+    struct shard_writer *writer;
+    struct shard_info info;
+    int end_of_text;
+    uint64_t documents;                 /* in the shard being written */
+    uint64_t bytes;                     /* of the document being written */
+    uint32_t hash;
+    struct bytes text;                  /* the batch */
+    struct batch_piece *piece;
+    int n_pieces, room;
+    double started, told;
+};
+
+static void encode_piece(void *context, int i, int thread)
+{
+    struct builder *b = context;
+    struct batch_piece *p = &b->piece[i];
+    (void)thread;
+    p->ids.count = 0;
+    tokenizer_encode(&p->ids, b->tokenizer, b->text.data + p->at, p->length);
+}
+
+static int begin_shard(struct builder *b, struct error *error)
+{
+    char *path = part_path(b->unit, b->options, b->info.part);
+    int id_bytes = tokenizer_vocab(b->tokenizer) <= 65536 ? 2 : 4;
+    int status = shard_create(&b->writer, path, id_bytes, b->source, b->unit->n, error);
+    free(path);
+    b->documents = 0;
+    return status;
+}
+
+static int end_shard(struct builder *b, bool last, struct error *error)
+{
+    struct shard_writer *w = b->writer;
+    b->writer = NULL;
+    b->info.last = last;
+    b->info.counts = pieces_counts(b->pieces);
+    if (shard_commit(w, &b->info, error) != 0) return -1;
+    b->info.part++;
+    return 0;
+}
+
+static int write_piece(struct builder *b, const struct batch_piece *p, struct error *error)
+{
+    uint64_t most = b->options->shard_tokens ? b->options->shard_tokens : default_shard_tokens;
+    if (p->first) {
+        if ((shard_written(b->writer) >= most || b->documents >= DOCUMENTS_LIMIT) &&
+            (end_shard(b, false, error) != 0 || begin_shard(b, error) != 0)) return -1;
+        shard_add(b->writer, &b->end_of_text, 1);
+        b->hash = 0;
+        b->bytes = 0;
+    }
+    shard_add(b->writer, p->ids.id, p->ids.count);
+    b->hash = crc32_of(b->hash, b->text.data + p->at, p->length);
+    b->bytes += p->length;
+    if (p->last) {
+        shard_add(b->writer, &b->end_of_text, 1);
+        shard_end_document(b->writer, b->bytes, b->hash);
+        b->documents++;
+    }
+    return 0;
+}
+
+static int write_batch(struct builder *b, struct error *error)
+{
+    if (signals_stop())
+        return fail(error, EXIT_STOPPED, "stopped while tokenising (%s): the same command goes on", signals_stop());
+    threads_for(b->n_pieces, encode_piece, b);
+    for (int i = 0; i < b->n_pieces; i++)
+        if (write_piece(b, &b->piece[i], error) != 0) return -1;
+    b->n_pieces = 0;
+    b->text.size = 0;
+    double now = seconds_now();
+    if (now - b->told > 5) {
+        char done[16], all[16];
+        b->told = now;
+        shards_tell(b->say, "tokenising: %s of %s read", text_bytes(done, (double)pieces_counts(b->pieces).bytes),
+                    text_bytes(all, (double)b->unit->bytes));
+    }
+    return 0;
+}
+
+static int add_piece(struct builder *b, const struct piece *p, struct error *error)
+{
+    if (b->n_pieces == b->room) {
+        int room = 2 * b->room + 64;
+        b->piece = host_grow(b->piece, (size_t)room, sizeof *b->piece);
+        memset(b->piece + b->room, 0, (size_t)(room - b->room) * sizeof *b->piece);
+        b->room = room;
+    }
+    struct batch_piece *to = &b->piece[b->n_pieces++];
+    *to = (struct batch_piece){b->text.size, p->length, p->first, p->last, to->ids};
+    bytes_add(&b->text, p->text, p->length);
+    return b->text.size >= BATCH_BYTES ? write_batch(b, error) : 0;
+}
+
+static int read_sources(struct builder *b, struct error *error)
+{
+    struct piece piece;
+    for (int i = 0; i < b->unit->n; i++) {
+        int got;
+        if (pieces_file(b->pieces, b->unit->path[i], error) != 0) return -1;
+        while ((got = pieces_next(b->pieces, &piece, error)) == 1)
+            if (add_piece(b, &piece, error) != 0) return -1;
+        if (got < 0) return -1;
+    }
+    return write_batch(b, error);
+}
+
+/* Removes shards of the unit from `part` on, which an earlier, longer text had left. */
+static void remove_rest(const struct shard_unit *u, const struct shards_options *o, uint32_t part)
+{
+    for (int gone = 0; !gone; part++) {
+        char *path = part_path(u, o, part);
+        gone = unlink(path);
+        free(path);
+    }
+}
+
+static int build(struct shard_unit *u, const struct tokenizer *t, const struct shards_options *o,
+                 const struct shards_say *say, struct error *error)
+{
+    struct document_rules rules = {o->text_key, o->separator};
+    struct builder b = {.tokenizer = t, .options = o, .say = say, .unit = u, .info = {.rules = rules_crc(o)}};
+    size_t length;
+    b.info.tokenizer = tokenizer_crc(t, &length);
+    b.info.tokenizer_length = length;
+    b.end_of_text = tokenizer_special(t, "<|endoftext|>");
+    b.started = b.told = seconds_now();
+    b.source = host_alloc((size_t)u->n, sizeof *b.source);
+    pieces_open(&b.pieces, &rules);
+    int status = 0;
+    for (int i = 0; i < u->n && status == 0; i++) {
+        status = look_at(&b.source[i], u->path[i], error);
+        if (status == 0) status = file_crc(&b.source[i].crc, u->path[i], error);
+    }
+    if (status == 0) status = begin_shard(&b, error);
+    if (status == 0) status = read_sources(&b, error);
+    if (status == 0) status = end_shard(&b, true, error);
+    shard_abandon(b.writer);
+    if (status == 0) remove_rest(u, o, b.info.part);
+    pieces_close(b.pieces);
+    bytes_free(&b.text);
+    for (int i = 0; i < b.room; i++) free(b.piece[i].ids.id);
+    free(b.piece);
+    free(b.source);
+    return status;
+}
+
+/* ---- all units ---- */
+
+struct verification { struct shard **shard; bool *bad; int vocab; };
+
+static void verify_shard(void *context, int i, int thread)
+{
+    struct verification *v = context;
+    struct error why;
+    (void)thread;
+    v->bad[i] = shard_verify(v->shard[i], v->vocab, &why) != 0;
+}
+
+/* Drops the shards of units of which one is damaged. */
+static void verify_all(struct shard_unit *unit, int n_units, int vocab, const struct shards_say *say)
+{
+    int n = 0, k = 0;
+    for (int u = 0; u < n_units; u++) n += unit[u].n_shards;
+    struct verification v = {host_alloc((size_t)n + 1, sizeof *v.shard), host_alloc((size_t)n + 1, 1), vocab};
+    for (int u = 0; u < n_units; u++)
+        for (int i = 0; i < unit[u].n_shards; i++) v.shard[k++] = &unit[u].shard[i];
+    threads_for(n, verify_shard, &v);
+    k = 0;
+    for (int u = 0; u < n_units; u++) {
+        struct error why = {0};
+        bool bad = false;
+        int shards = unit[u].n_shards;
+        for (int i = 0; i < shards; i++, k++)
+            if (v.bad[k] && !bad) bad = shard_verify(v.shard[k], vocab, &why) != 0;
+        if (!bad) continue;
+        shards_tell(say, "tokenising again: %s", why.text);
+        shard_unit_close(&unit[u]);
+    }
+    free(v.shard);
+    free(v.bad);
+}
+
+static int make_folder(const char *folder, struct error *error)
+{
+    char *path = host_text("%s", folder);
+    int status = 0;
+    for (char *slash = path; slash && status == 0;) {
+        slash = strchr(slash + 1, '/');
+        if (slash) *slash = 0;
+        if (mkdir(path, 0777) != 0 && errno != EEXIST)
+            status = fail(error, EXIT_IO, "cannot create the folder %s: %s", path, strerror(errno));
+        if (slash) *slash = '/';
+    }
+    free(path);
+    return status;
+}
+
+static int build_missing(struct shard_unit *unit, int n_units, const struct tokenizer *t,
+                         const struct shards_options *o, const struct shards_say *say, int folder, struct error *error)
+{
+    uint64_t bytes = 0;
+    double started = seconds_now();
+    for (int u = 0; u < n_units; u++) {
+        if (unit[u].n_shards > 0) continue;
+        if (build(&unit[u], t, o, say, error) != 0 || reuse(&unit[u], t, o, error) != 0) return -1;
+        bytes += unit[u].shard[unit[u].n_shards - 1].info.counts.bytes;
+    }
+    if (bytes == 0) return 0;
+    char size[16];
+    shards_tell(say, "tokenised %s in %.1f s", text_bytes(size, (double)bytes), seconds_now() - started);
+    if (fsync(folder) != 0) return fail(error, EXIT_IO, "cannot sync %s: %s", o->folder, strerror(errno));
+    return 0;
+}
+
+int shards_build(struct shard_unit *unit, int n_units, const struct tokenizer *t, const struct shards_options *o,
+                 const struct shards_say *say, struct error *error)
+{
+    struct error why;
+    if (make_folder(o->folder, error) != 0) return -1;
+    /* two programs may share a folder: the second waits, and then finds everything there */
+    int folder = open(o->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (folder < 0 || flock(folder, LOCK_EX) != 0) {
+        if (folder >= 0) close(folder);
+        return fail(error, EXIT_IO, "cannot lock %s: %s", o->folder, strerror(errno));
+    }
+    for (int u = 0; u < n_units; u++)
+        if (reuse(&unit[u], t, o, &why) != 0 && why.text[0]) shards_tell(say, "tokenising again: %s", why.text);
+    verify_all(unit, n_units, tokenizer_vocab(t), say);
+    int status = build_missing(unit, n_units, t, o, say, folder, error);
+    close(folder);
+    return status;
+}

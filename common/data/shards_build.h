@@ -1,0 +1,32 @@
+/* shards_build.h - from source files to verified shards: what is there and fits is kept, the rest is tokenised anew. */
+#ifndef QUARTET_SHARDS_BUILD_H
+#define QUARTET_SHARDS_BUILD_H
+
+#include "common/data/shard_file.h"
+#include "common/data/shards.h"
+
+/* A run of source files whose documents lie together in shards "NAME-0000.shard", "NAME-0001.shard", ... of the
+ * folder. */
+struct shard_unit {
+    char **path; int n;             /* borrowed */
+    double weight;
+    uint64_t bytes;                 /* size of the files */
+    struct shard *shard; int n_shards;
+};
+
+/* Sorts the files by weight (weights in order of first appearance, files in the given order; one given again counts
+ * again: its weights are added) and cuts them into units: each large file alone, small ones together.  The paths
+ * must outlive the units.
+ * Returns their number; the caller frees *unit. */
+int shard_units(struct shard_unit **unit, struct paths *paths);
+
+struct shards_say { void (*line)(void *self, const char *line); void *self; };
+void shards_tell(const struct shards_say *say, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Opens the shards of all units, building where there are none, where sources, rules or tokenizer have changed, or
+ * where a checksum fails; says which and why.  Returns 0 or -1. */
+int shards_build(struct shard_unit *unit, int n_units, const struct tokenizer *t, const struct shards_options *o,
+                 const struct shards_say *say, struct error *error);
+void shard_unit_close(struct shard_unit *u);
+
+#endif

@@ -1,0 +1,223 @@
+/* config.c - one table of settings: writing, reading and checking a configuration walk the same rows, so that a new
+ * setting is one row here and one field in config.h. */
+#include "common/model/config.h"
+#include "format/kv.h"
+
+#include <string.h>
+
+enum kind { COUNT, REAL, YES_NO, WORD };
+
+struct setting { const char *key; enum kind kind; size_t at; double min, max; const char *words; };
+
+#define AT(field) offsetof(struct config, field)
+
+static const struct setting setting[] = {
+    {"n_layer", COUNT, AT(layers), 1, 4096, NULL},
+    {"d_model", COUNT, AT(channels), 1, 1 << 20, NULL},
+    {"n_head", COUNT, AT(heads), 1, 4096, NULL},
+    {"n_kv_head", COUNT, AT(kv_heads), 1, 4096, NULL},
+    {"head_dim", COUNT, AT(head_dim), 1, 4096, NULL},
+    {"d_ff", COUNT, AT(ffn), 1, 1 << 22, NULL},
+    {"vocab_size", COUNT, AT(vocab), 1, 1 << 24, NULL},
+    {"ctx_len", COUNT, AT(context), 1, 1 << 24, NULL},
+    {"pos", WORD, AT(position), 0, 0, "learned|rope|alibi"},
+    {"rope.layout", WORD, AT(rope_layout), 0, 0, "half|pairs"},
+    {"rope.theta", REAL, AT(rope_theta), 1, 1e12, NULL},
+    {"rope.fraction", REAL, AT(rope_fraction), 0, 1, NULL},
+    {"norm", WORD, AT(norm), 0, 0, "layernorm|rmsnorm"},
+    {"norm_eps", REAL, AT(norm_eps), 0, 1, NULL},
+    {"act", WORD, AT(activation), 0, 0, "gelu|gelu_tanh|relu|swiglu"},
+    {"qkv_bias", YES_NO, AT(qkv_bias), 0, 1, NULL},
+    {"out_bias", YES_NO, AT(out_bias), 0, 1, NULL},
+    {"mlp_bias", YES_NO, AT(mlp_bias), 0, 1, NULL},
+    {"norm_bias", YES_NO, AT(norm_bias), 0, 1, NULL},
+    {"qk_norm", YES_NO, AT(qk_norm), 0, 1, NULL},
+    {"embed_norm", YES_NO, AT(embed_norm), 0, 1, NULL},
+    {"parallel", YES_NO, AT(parallel), 0, 1, NULL},
+    {"tie_embeddings", YES_NO, AT(tied), 0, 1, NULL},
+    {"head", WORD, AT(head), 0, 0, "lm|scalar"},
+    {"init.std", REAL, AT(init_std), 0, 10, NULL},
+    {"score.mean", REAL, AT(score_mean), -1e30, 1e30, NULL},
+    {"score.std", REAL, AT(score_std), 1e-30, 1e30, NULL},
+};
+enum { SETTINGS = sizeof setting / sizeof *setting };
+
+/* The bytes of word number n of "a|b|c" in *length, or NULL when there are fewer. */
+static const char *word_at(const char *words, int n, size_t *length)
+{
+    for (; n > 0 && words; n--) {
+        words = strchr(words, '|');
+        if (words) words++;
+    }
+    *length = words ? strcspn(words, "|") : 0;
+    return words;
+}
+
+static int word_number(const char *words, const char *text)
+{
+    size_t length;
+    for (int n = 0;; n++) {
+        const char *word = word_at(words, n, &length);
+        if (!word) return -1;
+        if (strlen(text) == length && memcmp(word, text, length) == 0) return n;
+    }
+}
+
+int config_preset(struct config *c, const char *name, struct error *error)
+{
+    struct config gpt2 = {
+        .family = "gpt2", .layers = 12, .channels = 768, .heads = 12, .kv_heads = 12, .head_dim = 64, .ffn = 3072,
+        .vocab = 50257, .context = 1024, .position = POSITION_LEARNED, .rope_theta = 10000, .rope_fraction = 1,
+        .norm = NORM_LAYERNORM, .norm_eps = 1e-5, .activation = ACTIVATION_GELU_TANH, .qkv_bias = true,
+        .out_bias = true, .mlp_bias = true, .norm_bias = true, .tied = true, .init_std = 0.02, .score_std = 1};
+    struct config llama = gpt2;
+    memcpy(llama.family, "llama", sizeof "llama");
+    llama.position = POSITION_ROPE;
+    llama.norm = NORM_RMSNORM;
+    llama.activation = ACTIVATION_SWIGLU;
+    llama.ffn = 2048;
+    llama.qkv_bias = llama.out_bias = llama.mlp_bias = llama.norm_bias = false;
+    if (strcmp(name, "gpt2") == 0) *c = gpt2;
+    else if (strcmp(name, "llama") == 0) *c = llama;
+    else return fail(error, EXIT_USAGE, "there is no preset '%s' (expected gpt2 or llama)", name);
+    return 0;
+}
+
+int config_check(const struct config *c, struct error *error)
+{
+    for (int i = 0; i < SETTINGS; i++) {
+        const struct setting *s = &setting[i];
+        const char *field = (const char *)c + s->at;
+        double value = s->kind == COUNT ? *(const int *)(const void *)field
+                     : s->kind == REAL ? *(const double *)(const void *)field : s->min;
+        if (!(value >= s->min && value <= s->max))
+            return fail(error, EXIT_USAGE, "model setting %s is %g (expected %g to %g)", s->key, value, s->min, s->max);
+    }
+    if (c->heads % c->kv_heads != 0)
+        return fail(error, EXIT_USAGE, "%d query heads cannot share %d key/value heads evenly", c->heads, c->kv_heads);
+    if (c->position == POSITION_ROPE && c->head_dim < 2)
+        return fail(error, EXIT_USAGE, "rotary positions need at least 2 channels a head, found %d", c->head_dim);
+    if (c->norm == NORM_RMSNORM && c->norm_bias)
+        return fail(error, EXIT_USAGE, "rmsnorm has no bias, but norm_bias is on");
+    return 0;
+}
+
+void config_write(const struct config *c, struct kv *kv)
+{
+    kv_set_text(kv, "arch", c->family);
+    for (int i = 0; i < SETTINGS; i++) {
+        const struct setting *s = &setting[i];
+        const void *field = (const char *)c + s->at;
+        size_t length = 0;
+        if (s->kind == COUNT) kv_set_u64(kv, s->key, (uint64_t)*(const int *)field);
+        if (s->kind == REAL) kv_set_f64(kv, s->key, *(const double *)field);
+        if (s->kind == YES_NO) kv_set_bool(kv, s->key, *(const bool *)field);
+        if (s->kind == WORD) {
+            const char *word = word_at(s->words, *(const int *)field, &length);
+            char text[32];
+            snprintf(text, sizeof text, "%.*s", (int)length, word);
+            kv_set_text(kv, s->key, text);
+        }
+    }
+}
+
+/* Reads one row: 0, or -1 when the key is absent, of another type, or (WORD) not one of the words. */
+static int read_setting(struct config *c, const struct setting *s, const struct kv *kv, struct error *error)
+{
+    void *field = (char *)c + s->at;
+    uint64_t count = 0;
+    const char *text = NULL;
+    int got;
+    if (s->kind == COUNT) got = kv_get_u64(kv, s->key, &count);
+    else if (s->kind == REAL) got = kv_get_f64(kv, s->key, field);
+    else if (s->kind == YES_NO) got = kv_get_bool(kv, s->key, field);
+    else got = kv_get_text(kv, s->key, &text);
+    if (got == 0) return fail(error, EXIT_DATA, "CONF: the key %s is missing [C1]", s->key);
+    if (got < 0) return fail(error, EXIT_DATA, "CONF: the key %s has another type than expected [C1]", s->key);
+    if (s->kind == COUNT) {
+        if (count > (uint64_t)s->max || count < (uint64_t)s->min)
+            return fail(error, EXIT_DATA, "CONF: %s is %llu (expected %.0f to %.0f) [C1]", s->key,
+                        (unsigned long long)count, s->min, s->max);
+        *(int *)field = (int)count;
+    }
+    if (s->kind == WORD) {
+        int n = word_number(s->words, text);
+        char shown[64];
+        if (n < 0) return fail(error, EXIT_DATA, "CONF: %s is '%s' (expected %s) [C1]", s->key,
+                               text_escape(shown, sizeof shown, text, strlen(text)), s->words);
+        *(int *)field = n;
+    }
+    return 0;
+}
+
+int config_read(struct config *c, const struct kv *kv, struct error *error)
+{
+    struct config new = {0};
+    const char *family;
+    if (kv_get_text(kv, "arch", &family) != 1)
+        return fail(error, EXIT_DATA, "CONF: the key arch is missing or not a text [C1]");
+    snprintf(new.family, sizeof new.family, "%s", family);
+    for (int i = 0; i < SETTINGS; i++)
+        if (read_setting(&new, &setting[i], kv, error) != 0) return -1;
+    for (size_t k = 0; k < kv->count; k++) {
+        const char *key = kv->entry[k].key;
+        bool known = strcmp(key, "arch") == 0 || strncmp(key, "x.", 2) == 0;
+        for (int i = 0; i < SETTINGS && !known; i++) known = strcmp(key, setting[i].key) == 0;
+        if (!known)
+            return fail(error, EXIT_DATA, "CONF: unknown key '%s', which may change what the model computes; a newer "
+                        "version is needed to run it [C1]", key);
+    }
+    if (config_check(&new, error) != 0) {
+        error->exit_code = EXIT_DATA;
+        return fail_in(error, "CONF");
+    }
+    *c = new;
+    return 0;
+}
+
+/* Parameters of one layer's matrices, without biases and norms. */
+static uint64_t layer_matrices(const struct config *c)
+{
+    uint64_t C = (uint64_t)c->channels, D = (uint64_t)c->head_dim, F = (uint64_t)c->ffn;
+    uint64_t up = c->activation == ACTIVATION_SWIGLU ? 2 * F : F;
+    return C * D * (uint64_t)(c->heads + 2 * c->kv_heads) + C * D * (uint64_t)c->heads + C * up + C * F;
+}
+
+uint64_t config_matmul_parameters(const struct config *c)
+{
+    uint64_t head = c->head == HEAD_SCALAR ? (uint64_t)c->channels : (uint64_t)c->vocab * (uint64_t)c->channels;
+    return (uint64_t)c->layers * layer_matrices(c) + head;
+}
+
+uint64_t config_parameters(const struct config *c)
+{
+    uint64_t C = (uint64_t)c->channels, D = (uint64_t)c->head_dim, F = (uint64_t)c->ffn, V = (uint64_t)c->vocab;
+    uint64_t norm = C * (c->norm_bias ? 2 : 1), up = c->activation == ACTIVATION_SWIGLU ? 2 * F : F;
+    uint64_t layer = layer_matrices(c) + norm * (c->parallel ? 1 : 2) + (c->qk_norm ? 2 * D : 0) +
+                     (c->qkv_bias ? D * (uint64_t)(c->heads + 2 * c->kv_heads) : 0) + (c->out_bias ? C : 0) +
+                     (c->mlp_bias ? up + C : 0);
+    uint64_t total = V * C + (uint64_t)c->layers * layer + norm + (c->embed_norm ? norm : 0);
+    if (c->position == POSITION_LEARNED) total += (uint64_t)c->context * C;
+    if (c->head == HEAD_SCALAR) return total + C + 1;
+    return total + (c->tied ? 0 : V * C);
+}
+
+double config_train_flops(const struct config *c, double T)
+{
+    /* causal attention: scores and values, 2 products of D over on average (T+1)/2 keys, 2 flop each, forward once
+     * and backward twice */
+    double attention = 3 * 2 * 2 * (double)c->layers * c->heads * c->head_dim * (T + 1) / 2;
+    return 6 * (double)config_matmul_parameters(c) + attention;
+}
+
+char *config_line(char *out, size_t size, const struct config *c)
+{
+    static const char *const position[] = {"learned", "rope", "alibi"}, *const norm[] = {"layernorm", "rmsnorm"};
+    static const char *const activation[] = {"gelu", "gelu_tanh", "relu", "swiglu"};
+    char heads[24];
+    snprintf(heads, sizeof heads, c->heads == c->kv_heads ? "%d" : "%d/%d", c->heads, c->kv_heads);
+    snprintf(out, size, "%s L%d C%d H%s D%d F%d V%d T%d %s %s %s%s%s", c->family, c->layers, c->channels, heads,
+             c->head_dim, c->ffn, c->vocab, c->context, position[c->position], norm[c->norm], activation[c->activation],
+             c->head == HEAD_SCALAR ? " scalar" : c->tied ? " tied" : "", c->parallel ? " parallel" : "");
+    return out;
+}

@@ -1,0 +1,102 @@
+/* memory.c - arenas are plain bump pointers; measuring keeps only the highest mark.  One allocation a phase, so that
+ * the numbers of --plan are the numbers of the run. */
+#include "common/model/memory.h"
+#include "common/model/device.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ALIGN = 64 };
+
+static const char *const phase_name[MEMORY_PHASES] = {"params", "packed", "grads", "moments", "acts", "work", "cache",
+                                                      "rollouts", "data"};
+/* What a user may change when a phase is too large. */
+static const char *const phase_remedy[MEMORY_PHASES] = {
+    "a smaller model", "a smaller model", "a smaller model", "a smaller model", "--micro-tokens or --recompute block",
+    "--micro-tokens", "--max-new-tokens or --slots", "--episodes or --max-new-tokens", "less data"};
+
+const char *memory_phase_name(enum phase phase) { return phase_name[phase]; }
+
+void *memory_take(struct memory *m, enum phase phase, size_t count, size_t size)
+{
+    struct arena *a = &m->arena[phase];
+    uint64_t bytes, end;
+    if (m->state == SEALED)
+        die("%s: %zu x %zu bytes asked for after the memory was sealed", phase_name[phase], count, size);
+    if (!size_mul(&bytes, count, size) || !size_add(&bytes, bytes, ALIGN - 1) ||
+        !size_add(&end, a->used, bytes / ALIGN * ALIGN) || end > SIZE_MAX / 2)
+        die("%s: a tensor of %zu x %zu bytes is too large", phase_name[phase], count, size);
+    if (m->state == TAKING && end > a->capacity)
+        die("%s: %zu x %zu bytes asked for, but only %zu of %zu measured are left", phase_name[phase], count, size,
+            a->capacity - a->used, a->capacity);
+    void *result = m->state == MEASURING ? NULL : a->base + a->used;
+    a->used = end;
+    if (a->used > a->peak) a->peak = a->used;
+    return result;
+}
+
+size_t memory_mark(const struct memory *m, enum phase phase) { return m->arena[phase].used; }
+
+void memory_release(struct memory *m, enum phase phase, size_t mark)
+{
+    assert(mark <= m->arena[phase].used);
+    m->arena[phase].used = mark;
+}
+
+size_t memory_bytes(const struct memory *m, enum phase phase) { return m->arena[phase].peak; }
+
+size_t memory_total(const struct memory *m)
+{
+    size_t total = 0;
+    for (int p = 0; p < MEMORY_PHASES; p++) total += m->arena[p].peak;
+    return total;
+}
+
+int memory_open(struct memory *m, struct error *error)
+{
+    assert(m->state == MEASURING);
+    uint64_t need = memory_total(m), available = device_memory_available();
+    if (need > available) {
+        int largest = 0;
+        for (int p = 0; p < MEMORY_PHASES; p++)
+            if (m->arena[p].peak > m->arena[largest].peak) largest = p;
+        char a[16], b[16], c[16];
+        return fail(error, EXIT_INTERNAL, "this run needs %s of memory, and %s are available; the largest part is %s "
+                    "with %s: %s would lower it (--plan shows all parts)",
+                    text_bytes(a, (double)need), text_bytes(b, (double)available), phase_name[largest],
+                    text_bytes(c, (double)m->arena[largest].peak), phase_remedy[largest]);
+    }
+    for (int p = 0; p < MEMORY_PHASES; p++) {
+        struct arena *a = &m->arena[p];
+        a->capacity = a->peak;
+        a->base = a->capacity ? device_alloc(a->capacity) : NULL;
+        a->used = a->peak = 0;
+    }
+    m->state = TAKING;
+    return 0;
+}
+
+void *memory_settle(struct memory *m, void *heap, size_t count, size_t size)
+{
+    void *settled = memory_take(m, MEMORY_DATA, count, size);
+    if (m->state == MEASURING) return heap;
+    if (count > 0) memcpy(settled, heap, count * size);
+    free(heap);
+    return settled;
+}
+
+void memory_seal(struct memory *m)
+{
+    for (int p = 0; p < MEMORY_PHASES; p++)
+        if (m->arena[p].peak != m->arena[p].capacity)
+            die("%s: %zu bytes measured, but %zu taken", phase_name[p], m->arena[p].capacity, m->arena[p].peak);
+    m->state = SEALED;
+}
+
+void memory_close(struct memory *m)
+{
+    for (int p = 0; p < MEMORY_PHASES; p++)
+        if (m->arena[p].base) device_free(m->arena[p].base, m->arena[p].capacity);
+    memset(m, 0, sizeof *m);
+}

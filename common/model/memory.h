@@ -1,0 +1,60 @@
+/* memory.h - one arena a phase: measured, then taken, then sealed.
+ *
+ * The code that takes memory runs twice: first while measuring, when every take returns NULL and only counts, then for
+ * real.  So the footprint is known before the first step (--plan), constant afterwards, and nobody computes a size.
+ *
+ *     struct memory memory = {0};
+ *     build(&program, &memory);              counts
+ *     memory_total(&memory)                  --plan says it, phase by phase, and stops here
+ *     memory_open(&memory, &error);          takes it all, or says what is missing
+ *     build(&program, &memory);              hands it out
+ *     memory_seal(&memory);                  a further take dies
+ *
+ * Ownership: whoever opened the memory closes it; nothing inside is freed alone. */
+#ifndef QUARTET_MEMORY_H
+#define QUARTET_MEMORY_H
+
+#include "common/base/base.h"
+
+enum phase {
+    MEMORY_PARAMS,      /* float32 parameters: master weights */
+    MEMORY_PACKED,      /* weights in the form the products read */
+    MEMORY_GRADS,
+    MEMORY_MOMENTS,     /* AdamW m and v, and the averaged weights (EMA) where asked for */
+    MEMORY_ACTS,        /* one micro-batch: what forward keeps for backward */
+    MEMORY_WORK,        /* scratch of one operation, and its packing buffers */
+    MEMORY_CACHE,       /* key/value cache of generation */
+    MEMORY_ROLLOUTS,    /* rlhf: one iteration's rollouts */
+    MEMORY_DATA,        /* host: the data set as tokens, indices, batches */
+    MEMORY_PHASES
+};
+
+struct arena { char *base; size_t used, peak, capacity; };
+
+struct memory { struct arena arena[MEMORY_PHASES]; enum { MEASURING, TAKING, SEALED } state; };
+
+/* count * size bytes on the device, zeroed when first opened, 64-byte aligned; NULL while measuring.  MEMORY_DATA and
+ * MEMORY_ROLLOUTS live on the host.  Dies from a sealed memory or when more is taken than was measured (a bug of
+ * ours). */
+void *memory_take(struct memory *m, enum phase phase, size_t count, size_t size);
+
+/* A phase used as a stack: what is taken after the mark is given back by the release (contents are then undefined). */
+size_t memory_mark(const struct memory *m, enum phase phase);
+void memory_release(struct memory *m, enum phase phase, size_t mark);
+
+/* Allocates what was measured.  Returns 0, or -1 (EXIT_INTERNAL) with a sentence that names the need by phase, what is
+ * available, and which options lower it; nothing is kept then. */
+int memory_open(struct memory *m, struct error *error);
+void memory_seal(struct memory *m);
+void memory_close(struct memory *m);
+
+/* Moves count * size bytes of a heap array into MEMORY_DATA: measuring counts them and returns the array itself; taking
+ * returns the copy, and the heap's is freed.  For data whose size is known only once it is read. */
+void *memory_settle(struct memory *m, void *heap, size_t count, size_t size);
+
+/* Bytes: of a phase at its highest, and of all. */
+size_t memory_bytes(const struct memory *m, enum phase phase);
+size_t memory_total(const struct memory *m);
+const char *memory_phase_name(enum phase phase);
+
+#endif

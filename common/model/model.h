@@ -1,0 +1,66 @@
+/* model.h - forward and backward of the one transformer, written in ops.  Equations: docs/model.md. */
+#ifndef QUARTET_MODEL_H
+#define QUARTET_MODEL_H
+
+#include "common/model/batch.h"
+#include "common/model/params.h"
+
+/* What a model is opened for. */
+struct model_use {
+    bool train;             /* gradients and moments, and activations kept for backward */
+    bool recompute;         /* keep each block's input alone, recompute the rest in backward: the same bits */
+    int max_tokens;         /* largest N of a forward (rows of a decode included); 0: generation only */
+    int max_sequences;      /* largest S */
+    int cache_slots, cache_capacity;     /* key/value cache for generation, or 0 */
+    int logits_rows;        /* rows of logits model_logits may be asked for at once, or 0 */
+    bool ema;               /* an averaged copy of the weights */
+};
+
+struct layer_acts;          /* model.c */
+
+struct model {
+    struct config config;
+    struct model_use use;
+    struct params params, grads, m, v, ema;    /* grads, m, v: train only; ema: only when asked for */
+    act_t *hidden;          /* (N,C) after the final norm: what the heads read; until the next forward of any model */
+    act_t *dhidden;         /* (N,C) the caller writes the loss's gradient here before model_backward */
+    float *work;            /* scratch for token_loss and attention_backward */
+    int *tokens, *positions, *offsets, *targets;     /* device copies of the batch */
+    act_t *logits;          /* (logits_rows, V) */
+    struct layer_acts *acts;
+    act_t **cache;          /* L pointers on the host: one layer's key/value cache each */
+    float *slopes;          /* (H) on the host: alibi slopes, or NULL */
+    int N, S;               /* of the last forward */
+};
+
+/* Sets pointers and takes memory; run once while measuring and once for real with the same arguments (memory.h).
+ * Activations of several models opened on one memory share the same arena: only the last forward's are valid. */
+void model_open(struct model *m, const struct config *config, const struct model_use *use, struct memory *memory);
+void model_close(struct model *m);          /* host bookkeeping; the arenas belong to the memory */
+
+/* hidden = transformer(batch).  keep: for a backward that follows (needs use.train); otherwise nothing is kept and one
+ * layer's memory serves all.  The same bits either way. */
+void model_forward(struct model *m, const struct batch *b, bool keep);
+
+/* Adds d(loss)/d(params) to m->grads, given dhidden for the last model_forward(keep). */
+void model_backward(struct model *m);
+
+/* Vocabulary head over the rows i of the last forward where b->mask is 1 (rows that do not count cost nothing).
+ *   host arrays over those rows, in order, all optional but logprobs: logprobs, entropy, losses (count of mask)
+ *   backward: writes m->dhidden (0 in rows that do not count) and adds to the output matrix's gradient.
+ *   loss.old_logprobs and loss.advantages are host arrays over the counted rows here.
+ * Returns the number of counted rows. */
+int model_token_loss(struct model *m, const struct batch *b, const struct token_loss *loss, float *logprobs,
+                     float *entropy, float *losses, bool backward);
+
+/* Scalar head at the given rows of the last forward (ascending; host).  values (n) on the host: raw, not normalised. */
+void model_values(struct model *m, float *values, const int *rows, int n);
+/* dvalues (n) on the host: writes m->dhidden (0 elsewhere), adds to the head's gradients. */
+void model_values_backward(struct model *m, const float *dvalues, const int *rows, int n);
+
+/* Decoding through the key/value cache: N new rows (host arrays as attention_cached wants them); hidden as forward. */
+void model_decode(struct model *m, const int *tokens, const int *slots, const int *positions, int N);
+/* m->logits (n,V) = head of the given rows (host, n <= logits_rows) of the last forward or decode. */
+void model_logits(struct model *m, const int *rows, int n);
+
+#endif

@@ -1,0 +1,188 @@
+/* ops.h - THE contract of every operation.  A backend (common/cpu/) defines these functions; the linker chooses.
+ * Nothing above them knows a vendor, and nothing but ops and device.h touches device memory.
+ *
+ * Words.  N tokens (rows), S sequences, C channels, H query heads, G key/value heads, D channels a head, F feed-forward
+ *   width, V vocabulary.  All matrices row-major.  One micro-batch is N rows in one flat packed batch with S + 1
+ *   offsets: sequence s owns rows offsets[s] .. offsets[s+1]-1; positions restart at 0 in each.  There is no padding.
+ * Memory.  Every pointer is device memory, unless said "host".
+ * Writing.  Activations and their gradients are overwritten (=); parameter gradients are added to (+=).  Where it
+ *   differs, the contract says so.  Outputs do not overlap inputs unless said "may be".
+ * Bits.  A row's result depends on that row (and, in attention, its own sequence's earlier rows) alone: the same bits
+ *   for one row or 4096, wherever it lies in the batch, for any number of threads.  Products contract k in fixed
+ *   blocks of MATMUL_BLOCK, each one ascending chain of multiply-adds from zero, block sums added in ascending order.
+ *   Sums over rows (parameter gradients, norms) have a fixed order that does not know the number of threads.
+ * Errors.  None of these fails; sizes are the caller's duty (assert).  Tokens and targets must lie in [0, V). */
+#ifndef QUARTET_OPS_H
+#define QUARTET_OPS_H
+
+#include "common/model/config.h"
+#include "common/model/memory.h"
+
+typedef float act_t;           /* activations and packed weights: float on the CPU, bfloat16 on CUDA */
+
+enum { MATMUL_BLOCK = 256 };   /* part of the numerics: changing it changes every bit */
+
+/* Takes, from MEMORY_WORK, the scratch that operations need beyond their arguments (packing buffers of the products,
+ * one a thread).  Called once in each run of the build (measuring and taking), before any other operation. */
+void ops_open(struct memory *memory);
+
+/* ---- embedding: x[i] = table[tokens[i]] (+ position_table[positions[i]]) ------------------------------------------
+ *   x (N,C)   table (V,C)   position_table (context,C) or NULL   tokens, positions (N) */
+void embed_forward(act_t *x, const int *tokens, const int *positions, const float *table, const float *position_table,
+                   int N, int C);
+/* dtable[tokens[i]] += dx[i], dposition_table[positions[i]] += dx[i], in ascending i.   dposition_table may be NULL. */
+void embed_backward(float *dtable, float *dposition_table, const act_t *dx, const int *tokens, const int *positions,
+                    int N, int C);
+
+/* positions[i] = i - offsets[s] of the sequence s that owns row i.   positions (N)   offsets (S+1) */
+void positions_fill(int *positions, const int *offsets, int S, int N);
+
+/* ---- norms ---------------------------------------------------------------------------------------------------------
+ * layernorm: y = (x - mean) * rstd * weight + bias,  mean over C,  rstd = 1 / sqrt(mean((x-mean)^2) + eps)
+ * rmsnorm:   y = x * rstd * weight,                  rstd = 1 / sqrt(mean(x^2) + eps)
+ *   x, y (N,C)   weight, bias (C), bias may be NULL   mean, rstd (N) kept for backward; mean unused by rmsnorm
+ * backward ADDS to dx when add is true, else overwrites; dweight, dbias += (dbias may be NULL).
+ *   dy may be dx when add is false.
+ * Source: Ba et al. 2016, eq. 3-4; Zhang & Sennrich 2019, eq. 4. */
+void layernorm_forward(act_t *y, float *mean, float *rstd, const act_t *x, const float *weight, const float *bias,
+                       float eps, int N, int C);
+void layernorm_backward(act_t *dx, float *dweight, float *dbias, const act_t *dy, const act_t *x, const float *weight,
+                        const float *mean, const float *rstd, bool add, int N, int C);
+void rmsnorm_forward(act_t *y, float *rstd, const act_t *x, const float *weight, float eps, int N, int C);
+void rmsnorm_backward(act_t *dx, float *dweight, const act_t *dy, const act_t *x, const float *weight,
+                      const float *rstd, bool add, int N, int C);
+
+/* ---- rows of query, key and value ----------------------------------------------------------------------------------
+ * qkv (N, (H+2G)*D): H query heads, then G key heads, then G value heads.
+ * qk_norm: rmsnorm of each of the H query heads (weight_q (D)) and G key heads (weight_k (D)); values copied unchanged.
+ *   y, x (N,(H+2G)*D), y may be x   rstd (N,H+G)
+ *   backward: dx may be dy; x is the INPUT of forward; dweight_q, dweight_k += */
+void qk_norm_forward(act_t *y, float *rstd, const act_t *x, const float *weight_q, const float *weight_k, float eps,
+                     int N, int H, int G, int D);
+void qk_norm_backward(act_t *dx, float *dweight_q, float *dweight_k, const act_t *dy, const act_t *x,
+                      const float *weight_q, const float *weight_k, const float *rstd, int N, int H, int G, int D);
+
+/* rope: rotates, in place, the first R channels of every query and key head.  Pair i < R/2, of channels (i, i + R/2) or
+ * (2i, 2i + 1) by layout, turns by the angle a = position * theta^(-2i/R): (x, y) becomes (x cos a - y sin a,
+ * x sin a + y cos a).
+ * backward is the inverse rotation of dqkv, in place.   positions (N)   R even, <= D
+ * cos and sin are computed in double and rounded once; they depend on (position, i) alone.
+ * Source: Su et al. 2021, eq. 15. */
+void rope_forward(act_t *qkv, const int *positions, int N, int H, int G, int D, int R, double theta,
+                  enum rope_layout layout);
+void rope_backward(act_t *dqkv, const int *positions, int N, int H, int G, int D, int R, double theta,
+                   enum rope_layout layout);
+
+/* ---- attention: causal within each sequence, never stores N x N ----------------------------------------------------
+ * y[i,h] = sum_j softmax_j( q[i,h].k[j,g] / sqrt(D) - slope[h] * (pos_i - pos_j) ) v[j,g],  j <= i in i's sequence,
+ *   g = h / (H/G).   y (N,H*D)   lse (N,H): log of the softmax's denominator (with the maximum added back)
+ *   slopes (H) on the HOST, or NULL (no alibi).   Keys are visited in blocks fixed by their position in the sequence.
+ * backward: dqkv (N,(H+2G)*D) overwritten.   work: attention_backward_work() floats of scratch.
+ * Source: Dao et al. 2022 (blocked softmax); Press et al. 2022 (alibi). */
+void attention_forward(act_t *y, float *lse, const act_t *qkv, const int *offsets, const float *slopes,
+                       int S, int N, int H, int G, int D);
+void attention_backward(act_t *dqkv, const act_t *dy, const act_t *y, const float *lse, const act_t *qkv,
+                        const int *offsets, const float *slopes, float *work, int S, int N, int H, int G, int D);
+size_t attention_backward_work(int max_N, int H, int G, int D);
+
+/* Decoding.  The cache of one layer holds `slots` sequences of up to `capacity` positions; its inner layout is the
+ * backend's own.  N new rows, each with its slot and position; rows of one slot follow one another with ascending
+ * positions that go on from what the cache holds.  Writes their keys and values into the cache, then attends each row
+ * to positions 0..its own.  Gives the bits attention_forward gives for the same sequence.  slots, positions (N) on the
+ * HOST. */
+size_t attention_cache_elements(int slots, int capacity, int G, int D);
+void attention_cached(act_t *y, act_t *cache, const act_t *qkv, const int *slots, const int *positions,
+                      const float *slopes, int N, int H, int G, int D, int n_slots, int capacity);
+
+/* ---- linear layers: y = x W^T + b ----------------------------------------------------------------------------------
+ * weight (out,in) float32 master.  packed: matmul_packed_elements() act_t, made by matmul_pack after every change of
+ * weight and read by the products (on CUDA: bfloat16 copy; on the CPU: panels). */
+size_t matmul_packed_elements(int out, int in);
+void matmul_pack(act_t *packed, const float *weight, int out, int in);
+/* y = x W^T (+ bias) (+ residual).   y (N,out)   x (N,in)   bias (out) or NULL   residual (N,out) or NULL, may be y */
+void matmul_forward(act_t *y, const act_t *x, const act_t *packed, const float *bias, const act_t *residual,
+                    int N, int out, int in);
+/* dx = dy W, or dx += dy W when add.   dx (N,in)   dy (N,out)   weight (out,in) */
+void matmul_backward_input(act_t *dx, const act_t *dy, const float *weight, bool add, int N, int out, int in);
+/* dweight += dy^T x   dbias += column sums of dy (dbias may be NULL)   dweight (out,in)   dbias (out) */
+void matmul_backward_weight(float *dweight, float *dbias, const act_t *dy, const act_t *x, int N, int out, int in);
+
+/* ---- activations ----------------------------------------------------------------------------------------------------
+ * gelu: x/2 (1 + erf(x/sqrt 2));  gelu_tanh: x/2 (1 + tanh(sqrt(2/pi)(x + 0.044715 x^3)));  relu: max(x, 0)
+ *   y, x (N,F); backward: dx = dy * f'(x), dx may be dy.
+ * swiglu: y = silu(gate) * up, x (N,2F) holds gate (first F) then up;  dx (N,2F).
+ * Source: Hendrycks & Gimpel 2016; Shazeer 2020, eq. 5. */
+void activation_forward(act_t *y, const act_t *x, enum activation kind, int N, int F);
+void activation_backward(act_t *dx, const act_t *dy, const act_t *x, enum activation kind, int N, int F);
+
+/* to[i] = from[rows[i]];  to[rows[i]] = from[i] (rows ascending, distinct).   from/to (n,C) and (N,C)   rows (n) */
+void rows_gather(act_t *to, const act_t *from, const int *rows, int n, int C);
+void rows_scatter(act_t *to, const act_t *from, const int *rows, int n, int C);
+
+/* ---- the vocabulary head and its losses, in chunks of rows; logits (rows,V) never exist whole -----------------------
+ * For each of n rows: z = h W^T / temperature, logprob = z[target] - logsumexp(z), entropy = logsumexp(z) - sum p z,
+ *   and by kind, with the sum over the rows as the loss:
+ *   LOGPROBS        no loss, nothing is differentiated
+ *   CROSS_ENTROPY   loss = -logprob
+ *   POLICY          rho = exp(clamp(logprob - old_logprob, +-20));  A = advantage;
+ *                   loss = max(-A rho, -A clip(rho, 1-clip_low, 1+clip_high)) [, min(loss, -dual_clip A) where A < 0
+ *                   and dual_clip > 0] - entropy_coef * entropy
+ *   h (n,C)   targets (n)   packed, weight: the (V,C) output matrix
+ *   logprobs (n)   entropy (n) or NULL   losses (n) or NULL
+ *   dh (n,C) overwritten with scale * dloss/dh, and dweight (V,C) += scale * dloss/dW; both NULL: forward alone.
+ *   work: token_loss_work() floats: a chunk of rows of V logits, and more.
+ * Ties: rho exactly on a clip border passes the gradient.
+ * Source: Schulman et al. 2017, eq. 7; dual clip: Ye et al. 2020, eq. 5. */
+enum token_loss_kind { LOSS_LOGPROBS, LOSS_CROSS_ENTROPY, LOSS_POLICY };
+struct token_loss {
+    enum token_loss_kind kind;
+    float temperature;                       /* > 0; 1 for training text */
+    float scale;                             /* of the gradient: 1 / (count of the whole step) */
+    const float *old_logprobs, *advantages;  /* (n), POLICY only */
+    float clip_low, clip_high, dual_clip, entropy_coef;
+};
+size_t token_loss_work(int max_n, int C, int V);
+void token_loss(float *logprobs, float *entropy, float *losses, act_t *dh, float *dweight, const act_t *h,
+                const int *targets, const act_t *packed, const float *weight, const struct token_loss *loss,
+                float *work, int n, int C, int V);
+
+/* The scalar head: values[i] = h[i] . weight + bias[0], summed in double and rounded once.
+ * backward: dh = dvalues weight^T;  dweight += dvalues^T h;  dbias += sum dvalues.
+ *   values, dvalues (n)   h, dh (n,C)   weight (C)   bias (1) */
+void value_forward(float *values, const act_t *h, const float *weight, const float *bias, int n, int C);
+void value_backward(act_t *dh, float *dweight, float *dbias, const float *dvalues, const act_t *h, const float *weight,
+                    int n, int C);
+
+/* ---- sampling ------------------------------------------------------------------------------------------------------
+ * For each of n rows of logits (n,V): z = logits / temperature; filters in this order, each on what is left:
+ *   top_k: the most likely tokens (0: off);  top_p: the smallest set of most likely tokens with mass >= top_p (1: off);
+ *   min_p: p >= min_p * max p (0: off); then draw with uniform[i] in [0,1) by inverse CDF in ascending token order.
+ *   temperature 0: the most likely token.  Among equally likely tokens the lowest id counts as the most likely.
+ *   allowed: only tokens < allowed are drawn (allowed <= V).
+ *   logprobs[i] = log-probability of the drawn token under softmax(z) WITHOUT filters (at temperature 1 when it is 0):
+ *   the bits token_loss gives.
+ *   tokens, logprobs (n) on the HOST   uniform (n) on the HOST   logits (n,V) is overwritten. */
+struct sampling { float temperature, top_p, min_p; int top_k; };
+void sample_rows(int *tokens, float *logprobs, act_t *logits, const double *uniform, const struct sampling *s,
+                 int n, int V, int allowed);
+
+/* ---- optimizer -----------------------------------------------------------------------------------------------------
+ * AdamW, decoupled decay, for n parameters, with g = grad_scale * grad:
+ *   m = beta1 m + (1-beta1) g;  v = beta2 v + (1-beta2) g^2;
+ *   param -= lr * ( (m / correction1) / (sqrt(v / correction2) + eps) + decay * param ),   correction = 1 - beta^t.
+ * grad is cleared to 0 on the way.
+ * Source: Loshchilov & Hutter 2019, alg. 2; Kingma & Ba 2015 (eps outside the root). */
+struct adamw { float lr, beta1, beta2, eps, decay, correction1, correction2, grad_scale; };
+void adamw_update(float *param, float *grad, float *m, float *v, size_t n, const struct adamw *a);
+
+/* Sum of x^2 in double, fixed order.  The result is not finite when any x is not.  Returned to the host. */
+double sum_squares(const float *x, size_t n);
+
+/* average = decay * average + (1 - decay) * x */
+void ema_update(float *average, const float *x, float decay, size_t n);
+
+/* x = value; x *= factor */
+void fill(float *x, float value, size_t n);
+void scale(float *x, float factor, size_t n);
+
+#endif

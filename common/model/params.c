@@ -1,0 +1,181 @@
+/* params.c - the one list of parameters.  All of a model's parameters lie in one run of floats in visiting order, each
+ * aligned to 64 bytes; the gaps are zeros and stay zero under every update, so that clearing, norms and averages may
+ * walk the whole. */
+#include "common/model/params.h"
+#include "common/model/device.h"
+#include "common/base/rng.h"
+#include "common/base/threads.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+struct walk {
+    void (*visit)(void *context, const struct param *p);
+    void *context;
+    const struct config *config;
+    int layer;
+};
+
+/* One line of the list.  rows 0: a vector of `columns`. */
+static void say(struct walk *w, const char *name, float **data, act_t **packed, int64_t rows, int64_t columns,
+                enum init init)
+{
+    char full[96];
+    if (w->layer >= 0) snprintf(full, sizeof full, "blk.%d.%s", w->layer, name);
+    struct param p = {.name = w->layer >= 0 ? full : name, .data = data, .packed = packed, .init = init};
+    p.ndim = rows ? 2 : 1;
+    p.shape[0] = rows ? rows : columns;
+    p.shape[1] = rows ? columns : 0;
+    p.count = (size_t)(rows ? rows : 1) * (size_t)columns;
+    p.decay = packed != NULL;
+    w->visit(w->context, &p);
+}
+
+static void say_norm(struct walk *w, const char *weight, const char *bias, struct norm_params *n)
+{
+    say(w, weight, &n->weight, NULL, 0, w->config->channels, INIT_ONES);
+    if (w->config->norm_bias) say(w, bias, &n->bias, NULL, 0, w->config->channels, INIT_ZEROS);
+}
+
+static void say_linear(struct walk *w, const char *weight, const char *bias, struct linear_params *l, int out, int in,
+                       bool has_bias, enum init init)
+{
+    say(w, weight, &l->weight, &l->packed, out, in, init);
+    if (has_bias) say(w, bias, &l->bias, NULL, 0, out, INIT_ZEROS);
+}
+
+static void say_layer(struct walk *w, struct layer_params *y)
+{
+    const struct config *c = w->config;
+    int C = c->channels, D = c->head_dim, F = c->ffn, up = c->activation == ACTIVATION_SWIGLU ? 2 * F : F;
+    say_norm(w, "attn_norm.weight", "attn_norm.bias", &y->norm1);
+    say_linear(w, "attn_qkv.weight", "attn_qkv.bias", &y->qkv, (c->heads + 2 * c->kv_heads) * D, C, c->qkv_bias,
+               INIT_NORMAL);
+    if (c->qk_norm) {
+        say(w, "attn_q_norm.weight", &y->q_norm, NULL, 0, D, INIT_ONES);
+        say(w, "attn_k_norm.weight", &y->k_norm, NULL, 0, D, INIT_ONES);
+    }
+    say_linear(w, "attn_output.weight", "attn_output.bias", &y->out, C, c->heads * D, c->out_bias, INIT_RESIDUAL);
+    if (!c->parallel) say_norm(w, "ffn_norm.weight", "ffn_norm.bias", &y->norm2);
+    say_linear(w, "ffn_up.weight", "ffn_up.bias", &y->up, up, C, c->mlp_bias, INIT_NORMAL);
+    say_linear(w, "ffn_down.weight", "ffn_down.bias", &y->down, C, F, c->mlp_bias, INIT_RESIDUAL);
+}
+
+void params_each(struct params *p, const struct config *c, void (*visit)(void *context, const struct param *p),
+                 void *context)
+{
+    struct walk w = {visit, context, c, -1};
+    say(&w, "tok_embd.weight", &p->embed, NULL, c->vocab, c->channels, INIT_NORMAL);
+    if (c->position == POSITION_LEARNED)
+        say(&w, "pos_embd.weight", &p->position, NULL, c->context, c->channels, INIT_NORMAL);
+    if (c->embed_norm) say_norm(&w, "tok_embd_norm.weight", "tok_embd_norm.bias", &p->embed_norm);
+    for (w.layer = 0; w.layer < c->layers; w.layer++) say_layer(&w, &p->layer[w.layer]);
+    w.layer = -1;
+    say_norm(&w, "output_norm.weight", "output_norm.bias", &p->final_norm);
+    if (c->head == HEAD_SCALAR) {
+        say(&w, "score.weight", &p->score, NULL, 0, c->channels, INIT_SCALAR_HEAD);
+        say(&w, "score.bias", &p->score_bias, NULL, 0, 1, INIT_ZEROS);
+    } else if (!c->tied) {
+        say(&w, "output.weight", &p->head.weight, &p->head.packed, c->vocab, c->channels, INIT_NORMAL);
+    }
+}
+
+struct take { struct memory *memory; enum phase phase; size_t floats; char *base; };
+
+static void take_one(void *context, const struct param *p)
+{
+    struct take *t = context;
+    float *data = memory_take(t->memory, t->phase, p->count, sizeof(float));
+    if (t->floats == 0) t->base = (char *)data;
+    *p->data = data;
+    t->floats += (p->count + 15) / 16 * 16;
+}
+
+static void take_packed(void *context, const struct param *p)
+{
+    struct take *t = context;
+    if (p->packed)
+        *p->packed = memory_take(t->memory, MEMORY_PACKED,
+                                 matmul_packed_elements((int)p->shape[0], (int)p->shape[1]), sizeof(act_t));
+}
+
+void params_open(struct params *p, const struct config *c, struct memory *memory, enum phase phase, bool packed)
+{
+    if (!p->layer) p->layer = host_alloc((size_t)c->layers, sizeof *p->layer);
+    struct take t = {memory, phase, 0, NULL};
+    params_each(p, c, take_one, &t);
+    p->all = (float *)(void *)t.base;
+    p->count = t.floats;
+    if (packed) params_each(p, c, take_packed, &t);
+    if (c->head == HEAD_VOCABULARY && c->tied) {
+        p->head.weight = p->embed;
+        size_t elements = matmul_packed_elements(c->vocab, c->channels);
+        if (packed) p->head.packed = memory_take(memory, MEMORY_PACKED, elements, sizeof(act_t));
+    }
+}
+
+void params_close(struct params *p)
+{
+    free(p->layer);
+    *p = (struct params){0};
+}
+
+/* Numbers are drawn in blocks, block b of parameter number k from its own place in the stream, so that any number of
+ * threads draws the same; the blocks of one stage lie on the host until they are put to the device. */
+enum { BLOCK = 4096, STAGE = 64 };
+
+struct start { const struct config *config; uint64_t seed, number, first; double std; float *stage; };
+
+static void draw_block(void *context, int i, int thread)
+{
+    (void)thread;
+    struct start *s = context;
+    struct rng r = rng_at(s->seed, RNG_INIT, s->number, s->first + (uint64_t)i);
+    for (int k = 0; k < BLOCK; k += 2) {
+        double pair[2];
+        rng_normal_pair(&r, pair);
+        s->stage[i * BLOCK + k] = (float)(s->std * pair[0]);
+        s->stage[i * BLOCK + k + 1] = (float)(s->std * pair[1]);
+    }
+}
+
+static void init_one(void *context, const struct param *p)
+{
+    struct start *s = context;
+    const struct config *c = s->config;
+    s->std = p->init == INIT_NORMAL ? c->init_std
+           : p->init == INIT_RESIDUAL ? c->init_std / sqrt(2.0 * c->layers)
+           : p->init == INIT_SCALAR_HEAD ? 1 / sqrt(c->channels + 1.0) : 0;
+    if (s->std > 0) {
+        for (size_t i = 0; i < p->count; i += (size_t)STAGE * BLOCK) {
+            size_t n = p->count - i < (size_t)STAGE * BLOCK ? p->count - i : (size_t)STAGE * BLOCK;
+            s->first = i / BLOCK;
+            threads_for((int)((n + BLOCK - 1) / BLOCK), draw_block, s);
+            device_put(*p->data + i, s->stage, n * sizeof(float));
+        }
+    } else {
+        fill(*p->data, p->init == INIT_ONES ? 1 : 0, p->count);
+    }
+    s->number++;
+}
+
+void params_init(struct params *p, const struct config *c, uint64_t seed)
+{
+    struct start s = {.config = c, .seed = seed, .stage = host_alloc((size_t)STAGE * BLOCK, sizeof(float))};
+    params_each(p, c, init_one, &s);
+    free(s.stage);
+    params_pack(p, c);
+}
+
+static void pack_one(void *context, const struct param *p)
+{
+    (void)context;
+    if (p->packed && *p->packed) matmul_pack(*p->packed, *p->data, (int)p->shape[0], (int)p->shape[1]);
+}
+
+void params_pack(struct params *p, const struct config *c)
+{
+    params_each(p, c, pack_one, NULL);
+    if (c->head == HEAD_VOCABULARY && c->tied && p->head.packed)
+        matmul_pack(p->head.packed, p->embed, c->vocab, c->channels);
+}

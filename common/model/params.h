@@ -1,0 +1,64 @@
+/* params.h - every parameter, said once.  Allocation, initialisation, packing, saving, loading, decay groups,
+ * statistics and gradient checks are visitors of this one list. */
+#ifndef QUARTET_PARAMS_H
+#define QUARTET_PARAMS_H
+
+#include "common/model/config.h"
+#include "common/model/memory.h"
+#include "common/model/ops.h"
+
+/* How a parameter starts. */
+enum init { INIT_NORMAL, INIT_RESIDUAL /* normal, std / sqrt(2 L) */, INIT_ONES, INIT_ZEROS,
+            INIT_SCALAR_HEAD /* normal, 1 / sqrt(C + 1) */ };
+
+struct norm_params { float *weight, *bias; };                      /* (C); bias NULL where there is none */
+struct linear_params { float *weight, *bias; act_t *packed; };     /* (out,in), (out) or NULL, packed panels or NULL */
+
+struct layer_params {
+    struct norm_params norm1, norm2;                               /* norm2 absent (NULL) when parallel */
+    struct linear_params qkv;                                      /* ((H+2G)*D, C): query, key, value heads */
+    float *q_norm, *k_norm;                                        /* (D), with qk_norm */
+    struct linear_params out;                                      /* (C, H*D) */
+    struct linear_params up;                                       /* (F, C), or (2F, C) gate then up with swiglu */
+    struct linear_params down;                                     /* (C, F) */
+};
+
+struct params {
+    float *embed;                                                  /* (V,C) */
+    float *position;                                               /* (context,C), learned positions only */
+    struct norm_params embed_norm, final_norm;
+    struct layer_params *layer;                                    /* L of them, on the host */
+    struct linear_params head;                                     /* (V,C); tied: weight == embed */
+    float *score, *score_bias;                                     /* (C), (1): scalar head only */
+    float *all;                                                    /* the whole run of them, in visiting order */
+    size_t count;                                                  /* floats in `all`, with alignment gaps (zeros) */
+};
+
+/* One parameter as the visitor sees it. */
+struct param {
+    const char *name;           /* "blk.3.attn_qkv.weight" */
+    float **data;               /* the field in struct params */
+    int ndim;
+    int64_t shape[2];
+    size_t count;               /* product of shape */
+    enum init init;
+    bool decay;                 /* matrices of linear layers: yes; embeddings, norms, biases: no */
+    act_t **packed;             /* where its packed form hangs, or NULL */
+};
+
+/* Calls visit for each parameter of the configuration, in file order. */
+void params_each(struct params *p, const struct config *c, void (*visit)(void *context, const struct param *p),
+                 void *context);
+
+/* Takes the arrays from a phase (params, grads, moments, ema: all have this layout); `packed` also takes packed forms.
+ * NULLs while measuring.  The host array `layer` is allocated once and kept (params_close frees it). */
+void params_open(struct params *p, const struct config *c, struct memory *memory, enum phase phase, bool packed);
+void params_close(struct params *p);
+
+/* Fills every parameter from (seed, its number in the list, its element): independent of threads. */
+void params_init(struct params *p, const struct config *c, uint64_t seed);
+
+/* Remakes every packed form from the float32 weights.  Called after any change of weights. */
+void params_pack(struct params *p, const struct config *c);
+
+#endif

@@ -1,0 +1,19 @@
+/* show.c - each token is escaped on its own, so that what looks like one token is one; a character that is split
+ * between tokens shows as the bytes it is. */
+#include "common/text/show.h"
+
+void show_tokens(struct bytes *out, const struct tokenizer *t, const int *id, const uint8_t *trained, size_t n,
+                 bool colour)
+{
+    const char *open = colour ? "\033[32m" : "[", *close = colour ? "\033[0m" : "]";
+    for (size_t i = 0; i < n; i++) {
+        char text[400];
+        size_t length;
+        bool on = trained && trained[i], plain_before = i > 0 && !(trained && trained[i - 1]);
+        const char *data = tokenizer_bytes(t, id[i], &length);
+        if (i > 0 && (colour || (!on && plain_before))) bytes_text(out, "|");
+        text_escape(text, sizeof text, data, length);
+        bytes_text(out, "%s%s%s", on ? open : "", text, on ? close : "");
+    }
+    bytes_text(out, "\n");
+}

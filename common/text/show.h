@@ -1,0 +1,12 @@
+/* show.h - a token sequence for a person's eyes. */
+#ifndef QUARTET_SHOW_H
+#define QUARTET_SHOW_H
+
+#include "common/text/tokenizer.h"
+
+/* Appends the tokens with "|" between them; trained ones (may be NULL: none) green when colour is true, in [brackets]
+ * otherwise.  Control bytes and broken UTF-8 are written as \xNN. */
+void show_tokens(struct bytes *out, const struct tokenizer *t, const int *id, const uint8_t *trained, size_t n,
+                 bool colour);
+
+#endif

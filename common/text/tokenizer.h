@@ -1,0 +1,62 @@
+/* tokenizer.h - byte-level BPE: text <-> ids, training, import, and its bytes in a checkpoint (section TOKN).
+ *
+ * Ids: 0..255 are not assumed to be bytes (imports differ); every single byte has a token.  Special tokens have ids
+ * like any other and are never produced by tokenizer_encode: they are placed by id.
+ * Training's tie rule: of the pairs with the highest count, the one whose left token's bytes, then right token's bytes,
+ * are smallest in byte order (memcmp, a prefix before the longer). */
+#ifndef QUARTET_TOKENIZER_H
+#define QUARTET_TOKENIZER_H
+
+#include "common/base/base.h"
+
+enum pattern { PATTERN_GPT2 = 1, PATTERN_LLAMA3 = 2, PATTERN_QWEN2 = 3, PATTERN_CUSTOM = 255 };
+const char *pattern_name(enum pattern p);
+
+struct tokenizer;      /* immutable once made, except by tokenizer_add_special; many threads may encode with one */
+
+/* Trains on documents handed out by next(self, &text, &length) (returns false at the end; the text is valid until the
+ * next call).  vocab counts everything: 256 bytes, merges, special tokens (n_special names, placed last).  Stops early,
+ * with fewer merges, when no pair occurs twice.  Deterministic for any number of threads.  Returns 0, or -1
+ * (EXIT_USAGE: vocab too small). */
+struct tokenizer_training { int vocab; enum pattern pattern; const char *const *special; int n_special;
+                            void (*progress)(void *self, int merges, int wanted); };
+int tokenizer_train(struct tokenizer **out, bool (*next)(void *self, const char **text, size_t *length), void *self,
+                    const struct tokenizer_training *how, struct error *error);
+
+/* Section TOKN: canonical bytes (equal tokenizers give equal bytes), appended; and back with every check (TK1..TK8):
+ * 0, or -1 (EXIT_DATA) with *out untouched. */
+void tokenizer_write(struct bytes *out, const struct tokenizer *t);
+int tokenizer_read(struct tokenizer **out, const void *data, size_t size, struct error *error);
+
+/* Imports: a GPT-2 pair (a folder that holds encoder.json and vocab.bpe, or vocab.json and merges.txt), or a
+ * byte-level-BPE tokenizer.json (refused with the reason when it is not byte-level BPE, has a normalizer we lack).
+ * Returns 0, or -1 (EXIT_NOINPUT, EXIT_IO, EXIT_DATA). */
+int tokenizer_import(struct tokenizer **out, const char *path, struct error *error);
+
+void tokenizer_free(struct tokenizer *t);
+
+int tokenizer_vocab(const struct tokenizer *t);                       /* ids are below this */
+uint32_t tokenizer_crc(const struct tokenizer *t, size_t *length);    /* identity: CRC-32 and length of its TOKN */
+
+/* Ids of special tokens: by text ("<|endoftext|>"), or -1.  add: returns the id, new (= the old vocab) or the existing
+ * one. */
+int tokenizer_special(const struct tokenizer *t, const char *text);
+int tokenizer_add_special(struct tokenizer *t, const char *text);
+bool tokenizer_is_special(const struct tokenizer *t, int id);
+
+/* Appends the ids of text to a growing list.  Special-token text is ordinary bytes here.  Never fails: every byte
+ * string has an encoding, invalid UTF-8 too, and decoding gives the bytes back. */
+struct ids { int *id; size_t count, capacity; };      /* starts as {0}; free(id) */
+void ids_add(struct ids *list, int id);
+void tokenizer_encode(struct ids *out, const struct tokenizer *t, const char *text, size_t length);
+
+/* Bytes of one token (special ones: their text).  Valid as long as t. */
+const char *tokenizer_bytes(const struct tokenizer *t, int id, size_t *length);
+void tokenizer_decode(struct bytes *out, const struct tokenizer *t, const int *ids, size_t n);
+
+/* Streaming: appends to out only whole UTF-8 characters, keeping up to 3 bytes back until the next call; flush with n =
+ * 0, which writes what is left with U+FFFD for what never became a character.  *held starts as {0}. */
+struct utf8_held { char byte[4]; int count; };
+void tokenizer_stream(struct bytes *out, struct utf8_held *held, const struct tokenizer *t, const int *ids, size_t n);
+
+#endif

@@ -1,0 +1,166 @@
+/* tokenizer_file.c - a tokenizer as the bytes of section TOKN.  The layout is in docs/tokenizer.md; every field has one
+ * value for a given tokenizer, so the bytes are its identity.  The reader believes nothing: first the sizes must add
+ * up to the section to the byte (TK1), then tokenizer_finish checks what the numbers mean. */
+#include "common/text/tokenizer_parts.h"
+
+#include <stdlib.h>
+
+enum { HEAD = 64, KIND_BPE = 1 };
+
+static void add_u32(struct bytes *out, uint32_t value)
+{
+    unsigned char b[4] = {(unsigned char)value, (unsigned char)(value >> 8), (unsigned char)(value >> 16),
+                          (unsigned char)(value >> 24)};
+    bytes_add(out, b, 4);
+}
+
+static uint32_t u32_at(const unsigned char *data)
+{
+    return (uint32_t)data[0] | (uint32_t)data[1] << 8 | (uint32_t)data[2] << 16 | (uint32_t)data[3] << 24;
+}
+
+void tokenizer_write(struct bytes *out, const struct tokenizer *t)
+{
+    uint32_t n_special = 0, area = 0, regex = t->regex ? (uint32_t)strlen(t->regex) : 0;
+    for (int i = 0; i < t->n_vocab; i++) {
+        n_special += t->token[i].type == TOKEN_SPECIAL;
+        area += t->token[i].length;
+    }
+    const uint32_t head[HEAD / 4] = {KIND_BPE, (uint32_t)t->n_vocab, (uint32_t)t->n_merges, n_special,
+                                     (uint32_t)t->pattern, t->flags, regex, area};
+    for (int i = 0; i < HEAD / 4; i++) add_u32(out, head[i]);
+    uint32_t at = 0;
+    for (int i = 0; i < t->n_vocab; i++) {
+        add_u32(out, at);
+        at += t->token[i].length;
+    }
+    add_u32(out, at);
+    for (int i = 0; i < t->n_merges; i++) {
+        add_u32(out, t->merge[i].left);
+        add_u32(out, t->merge[i].right);
+        add_u32(out, t->merge[i].result);
+    }
+    for (int i = 0; i < t->n_vocab; i++) {
+        if (t->token[i].type != TOKEN_SPECIAL) continue;
+        add_u32(out, (uint32_t)i);
+        add_u32(out, 0);
+    }
+    for (int i = 0; i < t->n_vocab; i++) bytes_add(out, &t->token[i].type, 1);
+    bytes_add(out, t->regex, regex);
+    for (int i = 0; i < t->n_vocab; i++) bytes_add(out, t->token[i].bytes, t->token[i].length);
+}
+
+/* Where each part of a section starts. */
+struct layout {
+    uint32_t n_vocab, n_merges, n_special, regex, area;
+    const unsigned char *offsets, *merges, *specials, *types, *text;
+};
+
+/* TK1: the counts are in range and together are the section's size. */
+static int read_head(struct layout *l, const unsigned char *data, size_t size, struct error *error)
+{
+    if (size < HEAD) return fail(error, EXIT_DATA, "tokenizer: %zu bytes, expected at least %d", size, HEAD);
+    if (u32_at(data) != KIND_BPE)
+        return fail(error, EXIT_DATA, "tokenizer: kind %u, this version knows 1 (byte-level BPE)", u32_at(data));
+    *l = (struct layout){.n_vocab = u32_at(data + 4), .n_merges = u32_at(data + 8), .n_special = u32_at(data + 12),
+                         .regex = u32_at(data + 24), .area = u32_at(data + 28)};
+    for (int i = 32; i < HEAD; i++)
+        if (data[i]) return fail(error, EXIT_DATA, "tokenizer: byte %d of its head is %u, expected 0", i, data[i]);
+    if (l->n_vocab < 256 || l->n_vocab > TOKENIZER_VOCAB_MAX)
+        return fail(error, EXIT_DATA, "tokenizer: %u tokens, expected 256 to %d", l->n_vocab, TOKENIZER_VOCAB_MAX);
+    if (l->n_merges > INT32_MAX || l->n_special > l->n_vocab || l->regex > REGEX_MAX)
+        return fail(error, EXIT_DATA,
+                    "tokenizer: %u merges, %u special tokens and a pattern of %u bytes are not possible with "
+                    "%u tokens", l->n_merges, l->n_special, l->regex, l->n_vocab);
+    uint64_t want = HEAD + 4 * ((uint64_t)l->n_vocab + 1) + 12 * (uint64_t)l->n_merges + 8 * (uint64_t)l->n_special +
+                    l->n_vocab + l->regex + l->area;
+    if (want != size) return fail(error, EXIT_DATA, "tokenizer: its head means %llu bytes, found %zu",
+                                  (unsigned long long)want, size);
+    l->offsets = data + HEAD;
+    l->merges = l->offsets + 4 * ((size_t)l->n_vocab + 1);
+    l->specials = l->merges + 12 * (size_t)l->n_merges;
+    l->types = l->specials + 8 * (size_t)l->n_special;
+    l->text = l->types + l->n_vocab;
+    return 0;
+}
+
+/* TK2: token i is the bytes between offset i and i + 1; the first is 0, none falls, the last is the area's size. */
+static int read_tokens(struct tokenizer *t, const struct layout *l, struct error *error)
+{
+    t->area = host_alloc((size_t)l->area + 1, 1);
+    memcpy(t->area, l->text + l->regex, l->area);
+    t->token = host_alloc(l->n_vocab, sizeof *t->token);
+    t->n_vocab = (int)l->n_vocab;
+    uint32_t from = u32_at(l->offsets);
+    if (from) return fail(error, EXIT_DATA, "tokenizer: the first token starts at %u, expected 0", from);
+    for (uint32_t i = 0; i < l->n_vocab; i++) {
+        uint32_t to = u32_at(l->offsets + 4 * ((size_t)i + 1));
+        if (to < from || to > l->area)
+            return fail(error, EXIT_DATA, "tokenizer: token %u spans bytes %u to %u of %u", i, from, to, l->area);
+        unsigned char type = l->types[i];
+        if (type != TOKEN_NORMAL && type != TOKEN_SPECIAL && type != TOKEN_UNUSED)
+            return fail(error, EXIT_DATA, "tokenizer: token %u has type %u, expected 1, 3 or 5", i, type);
+        t->token[i] = (struct token){t->area + from, to - from, type};
+        from = to;
+    }
+    if (from != l->area) return fail(error, EXIT_DATA, "tokenizer: its tokens end at byte %u of %u", from, l->area);
+    return 0;
+}
+
+/* TK7: the table lists exactly the special tokens, ascending, so none twice; role 0 is the only one so far. */
+static int check_specials(const struct tokenizer *t, const struct layout *l, struct error *error)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < l->n_vocab; i++) {
+        if (t->token[i].type != TOKEN_SPECIAL) continue;
+        if (n == l->n_special || u32_at(l->specials + 8 * (size_t)n) != i)
+            return fail(error, EXIT_DATA,
+                        "tokenizer: special token %u is not where it belongs in the table of special tokens", i);
+        uint32_t role = u32_at(l->specials + 8 * (size_t)n + 4);
+        if (role) return fail(error, EXIT_DATA, "tokenizer: special token %u has role %u, this version knows 0", i,
+                              role);
+        n++;
+    }
+    if (n != l->n_special) return fail(error, EXIT_DATA, "tokenizer: %u special tokens listed, %u found",
+                                       l->n_special, n);
+    return 0;
+}
+
+/* TK8: a pattern of its own only with number 255, and not one that has a number; no NUL, which would cut it short. */
+static int read_pattern(struct tokenizer *t, const unsigned char *data, const struct layout *l, struct error *error)
+{
+    t->pattern = (enum pattern)u32_at(data + 16);
+    t->flags = u32_at(data + 20);
+    if (t->flags & ~(unsigned)TOKENIZER_FLAGS)
+        return fail(error, EXIT_DATA, "tokenizer: flags %#x, this version knows %#x", t->flags, TOKENIZER_FLAGS);
+    if ((t->pattern == PATTERN_CUSTOM) != (l->regex > 0))
+        return fail(error, EXIT_DATA, "tokenizer: pattern %d with %u bytes of regular expression", (int)t->pattern,
+                    l->regex);
+    if (l->regex == 0) return 0;
+    if (memchr(l->text, 0, l->regex)) return fail(error, EXIT_DATA, "tokenizer: its pattern has a zero byte");
+    t->regex = host_text("%.*s", (int)l->regex, (const char *)l->text);
+    for (int p = PATTERN_GPT2; p <= PATTERN_QWEN2; p++)
+        if (strcmp(t->regex, pattern_regex((enum pattern)p)) == 0)
+            return fail(error, EXIT_DATA, "tokenizer: its pattern is %s, which has the number %d",
+                        pattern_name((enum pattern)p), p);
+    return 0;
+}
+
+int tokenizer_read(struct tokenizer **out, const void *data, size_t size, struct error *error)
+{
+    struct layout l = {0};
+    if (read_head(&l, data, size, error)) return -1;
+    struct tokenizer *t = host_alloc(1, sizeof *t);
+    t->merge = host_alloc(l.n_merges, sizeof *t->merge);
+    t->n_merges = (int)l.n_merges;
+    for (size_t i = 0; i < l.n_merges; i++)
+        t->merge[i] = (struct merge){u32_at(l.merges + 12 * i), u32_at(l.merges + 12 * i + 4),
+                                     u32_at(l.merges + 12 * i + 8)};
+    if (read_tokens(t, &l, error) || check_specials(t, &l, error) || read_pattern(t, data, &l, error) ||
+        tokenizer_finish(t, error)) {
+        tokenizer_free(t);
+        return -1;
+    }
+    *out = t;
+    return 0;
+}

@@ -1,0 +1,422 @@
+/* tokenizer_import.c - other people's byte-level BPE tokenizers: GPT-2's pair of files, and tokenizer.json.
+ *
+ * Both spell bytes as printable characters (byte_alphabet); here they become raw bytes.  What cannot be done exactly is
+ * refused with the reason: a tokenizer that is nearly right spoils everything after it.  Two things differ on purpose
+ * and are said in docs/tokenizer.md: NFC is recorded, not applied, and bytes without a token get one at the end. */
+#include "common/text/tokenizer_parts.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+enum { FILE_MAX = 256 << 20, ALPHABET = 324 };
+
+struct import {
+    struct tokenizer *t;
+    struct bytes area;
+    size_t *start;                   /* of each token in area */
+    json_t *vocab;                   /* spelled token -> id */
+    short byte_of[ALPHABET];         /* character of the alphabet -> byte, or -1 */
+};
+
+/* Bytes that are printable in Latin-1 are themselves; the others are U+0100, U+0101, ... in rising order. */
+static void byte_alphabet(short byte_of[ALPHABET])
+{
+    int next = 256;
+    for (int c = 0; c < ALPHABET; c++) byte_of[c] = -1;
+    for (int b = 0; b < 256; b++) {
+        bool itself = (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
+        byte_of[itself ? b : next++] = (short)b;
+    }
+}
+
+/* Appends the bytes that `text` spells; false if a character of it is not in the alphabet (area is as before then). */
+static bool spell(struct import *im, const char *text, size_t length)
+{
+    size_t before = im->area.size;
+    for (size_t i = 0; i < length;) {
+        const unsigned char *s = (const unsigned char *)text + i;
+        int n = utf8_length(text + i, length - i);
+        int c = n == 1 ? s[0] : n == 2 ? (s[0] & 0x1F) << 6 | (s[1] & 0x3F) : ALPHABET;
+        if (n == 0 || c >= ALPHABET || im->byte_of[c] < 0) {
+            im->area.size = before;
+            return false;
+        }
+        char byte = (char)im->byte_of[c];
+        bytes_add(&im->area, &byte, 1);
+        i += (size_t)n;
+    }
+    return true;
+}
+
+static int place_token(struct import *im, int id, size_t start, unsigned char type, struct error *error)
+{
+    char shown[100];
+    struct token *k = &im->t->token[id];
+    if (k->type != TOKEN_UNUSED)
+        return fail(error, EXIT_DATA, "two tokens have the id %d, one of them \"%s\"", id,
+                    text_escape(shown, sizeof shown, im->area.data + start, im->area.size - start));
+    im->start[id] = start;
+    *k = (struct token){NULL, (uint32_t)(im->area.size - start), type};
+    return 0;
+}
+
+/* The ids end after the largest in vocab and added; holes are allowed, but not a vocabulary of holes. */
+static int make_room(struct import *im, const json_t *added, struct error *error)
+{
+    const char *name;
+    json_t *id;
+    json_int_t last = 0, n = (json_int_t)json_object_size(im->vocab) + (json_int_t)json_array_size(added);
+    json_object_foreach(im->vocab, name, id) {
+        if (!json_is_integer(id) || json_integer_value(id) < 0)
+            return fail(error, EXIT_DATA, "the id of a token in its vocabulary is not a number from 0 up");
+        if (json_integer_value(id) > last) last = json_integer_value(id);
+    }
+    for (size_t i = 0; i < json_array_size(added); i++) {
+        json_t *one = json_array_get(added, i), *number = json_object_get(one, "id");
+        if (!json_is_integer(number) || json_integer_value(number) < 0 ||
+            json_string_length(json_object_get(one, "content")) == 0)
+            return fail(error, EXIT_DATA, "added token number %zu has no id or no content", i);
+        if (json_integer_value(number) > last) last = json_integer_value(number);
+    }
+    if (n == 0 || last > 2 * n + 1024 || last + 256 >= TOKENIZER_VOCAB_MAX)
+        return fail(error, EXIT_DATA, "ids go up to %lld for %lld tokens", (long long)last, (long long)n);
+    im->t->n_vocab = (int)last + 1;
+    im->t->token = host_alloc((size_t)last + 1 + 256, sizeof *im->t->token);       /* 256: bytes that may be missing */
+    im->start = host_alloc((size_t)last + 1 + 256, sizeof *im->start);
+    for (int i = 0; i < im->t->n_vocab; i++) im->t->token[i].type = TOKEN_UNUSED;
+    return 0;
+}
+
+static int add_merge(struct import *im, const char *left, size_t n_left, const char *right, size_t n_right,
+                     size_t number, struct error *error)
+{
+    char *joined = host_text("%.*s%.*s", (int)n_left, left, (int)n_right, right);
+    json_t *a = json_object_getn(im->vocab, left, n_left), *b = json_object_getn(im->vocab, right, n_right);
+    json_t *c = json_object_get(im->vocab, joined);
+    free(joined);
+    char shown[2][60];
+    if (!a || !b || !c)
+        return fail(error, EXIT_DATA, "merge %zu joins \"%s\" and \"%s\", but %s is not in the vocabulary", number + 1,
+                    text_escape(shown[0], sizeof shown[0], left, n_left),
+                    text_escape(shown[1], sizeof shown[1], right, n_right),
+                    !a ? "the first" : !b ? "the second" : "what they make");
+    im->t->merge[im->t->n_merges++] = (struct merge){(uint32_t)json_integer_value(a), (uint32_t)json_integer_value(b),
+                                                     (uint32_t)json_integer_value(c)};
+    return 0;
+}
+
+/* Every entry of the vocabulary that is not placed yet becomes a normal token, or a special one: when it cannot be
+ * spelled, or when `reached` says that no merge makes it and it is longer than a byte.  (So a GPT-2 pair shows its
+ * <|endoftext|>.) */
+static int place_vocab(struct import *im, const bool *reached, struct error *error)
+{
+    const char *name;
+    json_t *number;
+    json_object_foreach(im->vocab, name, number) {
+        int id = (int)json_integer_value(number);
+        size_t start = im->area.size, length = strlen(name);
+        if (im->t->token[id].type == TOKEN_SPECIAL) {
+            if (im->t->token[id].length == length && memcmp(im->area.data + im->start[id], name, length) == 0) continue;
+            return fail(error, EXIT_DATA, "id %d is an added token and another one in the vocabulary", id);
+        }
+        bool spelled = spell(im, name, length), special = reached && !reached[id] && im->area.size - start > 1;
+        char shown[100];
+        if (!spelled && !reached)
+            return fail(error, EXIT_DATA, "token %d \"%s\" is not spelled in the byte alphabet of byte-level BPE", id,
+                        text_escape(shown, sizeof shown, name, length));
+        if (!spelled || special) {
+            im->area.size = start;
+            bytes_add(&im->area, name, length);
+            special = true;
+        }
+        if (place_token(im, id, start, special ? TOKEN_SPECIAL : TOKEN_NORMAL, error)) return -1;
+    }
+    return 0;
+}
+
+/* Fills in bytes that have no token, points the tokens at their bytes, and checks it all. */
+static int finish(struct import *im, struct error *error)
+{
+    struct tokenizer *t = im->t;
+    bool have[256] = {false};
+    for (int i = 0; i < t->n_vocab; i++)
+        if (t->token[i].type == TOKEN_NORMAL && t->token[i].length == 1)
+            have[(unsigned char)im->area.data[im->start[i]]] = true;
+    for (int b = 0; b < 256; b++) {
+        if (have[b]) continue;
+        char byte = (char)b;
+        im->start[t->n_vocab] = im->area.size;
+        t->token[t->n_vocab++] = (struct token){NULL, 1, TOKEN_NORMAL};
+        bytes_add(&im->area, &byte, 1);
+    }
+    t->area = im->area.data;
+    im->area = (struct bytes){0};
+    for (int i = 0; i < t->n_vocab; i++) t->token[i].bytes = t->area + im->start[i];
+    return tokenizer_finish(t, error);
+}
+
+/* GPT-2's pair: the vocabulary, and a text with one merge a line. */
+static int read_merge_lines(struct import *im, const struct bytes *text, struct error *error)
+{
+    size_t room = 0, number = 0;
+    for (size_t at = 0, end; at < text->size; at = end + 1, number++) {
+        const char *line = text->data + at, *stop = memchr(line, '\n', text->size - at);
+        end = stop ? (size_t)(stop - text->data) : text->size;
+        size_t n = end - at;
+        if (n && line[n - 1] == '\r') n--;
+        if (n == 0 || (at == 0 && n >= 8 && memcmp(line, "#version", 8) == 0)) continue;
+        const char *space = memchr(line, ' ', n);
+        if (!space) return fail(error, EXIT_DATA, "line %zu of its merges is not two tokens with a space between",
+                                number + 1);
+        if ((size_t)im->t->n_merges == room)
+            im->t->merge = host_grow(im->t->merge, room = room ? 2 * room : 1024, sizeof *im->t->merge);
+        size_t n_left = (size_t)(space - line);
+        if (add_merge(im, line, n_left, space + 1, n - n_left - 1, number, error)) return -1;
+    }
+    return 0;
+}
+
+static int import_pair(struct import *im, const struct bytes *merges, struct error *error)
+{
+    im->t->pattern = PATTERN_GPT2;
+    if (make_room(im, NULL, error) || read_merge_lines(im, merges, error)) return -1;
+    bool *reached = host_alloc((size_t)im->t->n_vocab, sizeof *reached);
+    for (int i = 0; i < im->t->n_merges; i++) reached[im->t->merge[i].result] = true;
+    int status = place_vocab(im, reached, error);
+    free(reached);
+    return status ? -1 : finish(im, error);
+}
+
+/* tokenizer.json. */
+static const char *type_of(const json_t *part)
+{
+    const char *type = json_string_value(json_object_get(part, "type"));
+    return type ? type : "(none)";
+}
+
+static bool is_empty(const json_t *value)
+{
+    return !value || json_is_null(value) || (json_is_string(value) && json_string_length(value) == 0);
+}
+
+static int read_normalizer(struct tokenizer *t, const json_t *normalizer, struct error *error)
+{
+    if (!normalizer || json_is_null(normalizer)) return 0;
+    if (strcmp(type_of(normalizer), "Sequence") == 0) {
+        const json_t *list = json_object_get(normalizer, "normalizers");
+        for (size_t i = 0; i < json_array_size(list); i++)
+            if (strcmp(type_of(json_array_get(list, i)), "Sequence") == 0 ||
+                read_normalizer(t, json_array_get(list, i), error))
+                return fail(error, EXIT_DATA, "it has a sequence of normalizers, and only NFC is known");
+        return 0;
+    }
+    if (strcmp(type_of(normalizer), "NFC") != 0)
+        return fail(error, EXIT_DATA, "it has the normalizer %.40s, and only NFC is known", type_of(normalizer));
+    t->flags |= TOKENIZER_NFC;
+    return 0;
+}
+
+static int set_regex(struct tokenizer *t, const char *regex, struct error *error)
+{
+    if (strlen(regex) == 0 || strlen(regex) > REGEX_MAX)
+        return fail(error, EXIT_DATA, "its pattern has %zu bytes, expected 1 to %d", strlen(regex), REGEX_MAX);
+    for (int p = PATTERN_GPT2; p <= PATTERN_QWEN2; p++) {
+        if (strcmp(regex, pattern_regex((enum pattern)p)) != 0) continue;
+        t->pattern = (enum pattern)p;
+        return 0;
+    }
+    t->pattern = PATTERN_CUSTOM;
+    t->regex = host_text("%s", regex);
+    return 0;
+}
+
+/* Split, then bytes.  "Removed" with invert keeps only what matches, which is the same where the pattern matches all
+ * text. */
+static int read_split(struct tokenizer *t, const json_t *split, struct error *error)
+{
+    const char *regex = json_string_value(json_object_get(json_object_get(split, "pattern"), "Regex"));
+    const char *behavior = json_string_value(json_object_get(split, "behavior"));
+    bool invert = json_is_true(json_object_get(split, "invert"));
+    if (!regex || !behavior) return fail(error, EXIT_DATA, "its Split has no regular expression or no behavior");
+    if (set_regex(t, regex, error)) return -1;
+    if (strcmp(behavior, "Isolated") == 0 && !invert) return 0;
+    if (strcmp(behavior, "Removed") == 0 && invert && t->pattern != PATTERN_CUSTOM) return 0;
+    return fail(error, EXIT_DATA, "its Split has behavior %.40s%s, and only Isolated is known", behavior,
+                invert ? " (inverted)" : "");
+}
+
+/* Digits cuts numbers out before GPT-2's pattern sees the rest, so for that pattern a number is like the end of the
+ * text: one pattern says both, with numbers left out of the blanks' look-ahead. */
+static int read_digits(struct tokenizer *t, const json_t *digits, struct error *error)
+{
+    bool each = json_is_true(json_object_get(digits, "individual_digits"));
+    return set_regex(t,
+                     each ? "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+|\\s+(?![^\\s\\p{N}])|\\s+"
+                          : "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+|\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?![^\\s\\p{N}])|\\s+",
+                     error);
+}
+
+static int read_splitting(struct tokenizer *t, const json_t *pre, struct error *error)
+{
+    const json_t *first = NULL, *last = pre;
+    if (strcmp(type_of(pre), "Sequence") == 0) {
+        const json_t *list = json_object_get(pre, "pretokenizers");
+        size_t n = json_array_size(list);
+        if (n < 1 || n > 2) return fail(error, EXIT_DATA, "it splits text in %zu stages, and 1 or 2 are known", n);
+        first = n == 2 ? json_array_get(list, 0) : NULL;
+        last = json_array_get(list, n - 1);
+    }
+    if (strcmp(type_of(last), "ByteLevel") != 0)
+        return fail(error, EXIT_DATA, "its pre-tokenizer is %.40s, expected ByteLevel: it is not byte-level BPE",
+                    type_of(last));
+    if (json_is_true(json_object_get(last, "add_prefix_space")))
+        return fail(error, EXIT_DATA,
+                    "it puts a space before every text (add_prefix_space), which this program does not");
+    bool regex = !json_is_false(json_object_get(last, "use_regex"));
+    if (!first && regex) return set_regex(t, pattern_regex(PATTERN_GPT2), error);
+    if (first && !regex && strcmp(type_of(first), "Split") == 0) return read_split(t, first, error);
+    if (first && regex && strcmp(type_of(first), "Digits") == 0) return read_digits(t, first, error);
+    return fail(error, EXIT_DATA,
+                "it splits text with %.40s then ByteLevel %s GPT-2's pattern, which is not known here",
+                first ? type_of(first) : "nothing", regex ? "with" : "without");
+}
+
+static int read_model(struct tokenizer *t, const json_t *model, struct error *error)
+{
+    if (strcmp(type_of(model), "BPE") != 0 && json_object_get(model, "type"))
+        return fail(error, EXIT_DATA, "its model is %.40s, expected BPE", type_of(model));
+    if (json_is_true(json_object_get(model, "byte_fallback")))
+        return fail(error, EXIT_DATA, "its model falls back to bytes (byte_fallback): it is not byte-level BPE");
+    if (!is_empty(json_object_get(model, "continuing_subword_prefix")) ||
+        !is_empty(json_object_get(model, "end_of_word_suffix")))
+        return fail(error, EXIT_DATA,
+                    "its model marks the parts of words with a prefix or suffix, which is not known here");
+    if (json_number_value(json_object_get(model, "dropout")) != 0)
+        return fail(error, EXIT_DATA, "its model drops merges at random (dropout), which is not known here");
+    if (json_is_true(json_object_get(model, "ignore_merges"))) t->flags |= TOKENIZER_IGNORE_MERGES;
+    return 0;
+}
+
+static int read_merge_list(struct import *im, const json_t *merges, struct error *error)
+{
+    im->t->merge = host_alloc(json_array_size(merges), sizeof *im->t->merge);
+    for (size_t i = 0; i < json_array_size(merges); i++) {
+        const json_t *one = json_array_get(merges, i);
+        const char *left = json_string_value(json_array_get(one, 0));
+        const char *right = json_string_value(json_array_get(one, 1));
+        if (json_is_string(one)) {                       /* as files before 2024 have it */
+            left = json_string_value(one);
+            right = strchr(left, ' ');
+            if (right) right++;
+        }
+        if (!left || !right) return fail(error, EXIT_DATA, "merge %zu is not a pair of tokens", i + 1);
+        size_t n_left = json_is_string(one) ? (size_t)(right - left) - 1 : strlen(left);
+        if (add_merge(im, left, n_left, right, strlen(right), i, error)) return -1;
+    }
+    return 0;
+}
+
+static int import_json(struct import *im, const json_t *root, struct error *error)
+{
+    const json_t *added = json_object_get(root, "added_tokens"), *model = json_object_get(root, "model");
+    im->vocab = json_object_get(model, "vocab");
+    if (!json_is_object(im->vocab) || !json_is_array(json_object_get(model, "merges")))
+        return fail(error, EXIT_DATA,
+                    "it has no model with a vocabulary and merges: not a tokenizer.json of byte-level BPE");
+    if (read_model(im->t, model, error) || read_normalizer(im->t, json_object_get(root, "normalizer"), error) ||
+        read_splitting(im->t, json_object_get(root, "pre_tokenizer"), error) || make_room(im, added, error) ||
+        read_merge_list(im, json_object_get(model, "merges"), error)) return -1;
+    for (size_t i = 0; i < json_array_size(added); i++) {
+        const json_t *one = json_array_get(added, i), *content = json_object_get(one, "content");
+        size_t start = im->area.size;
+        bytes_add(&im->area, json_string_value(content), json_string_length(content));
+        if (place_token(im, (int)json_integer_value(json_object_get(one, "id")), start, TOKEN_SPECIAL, error))
+            return -1;
+    }
+    return place_vocab(im, NULL, error) ? -1 : finish(im, error);
+}
+
+static json_t *read_json(const char *path, struct error *error)
+{
+    struct bytes text = {0};
+    json_error_t why;
+    if (file_read(&text, path, FILE_MAX, error)) return NULL;
+    json_t *root = json_loadb(text.data, text.size, JSON_REJECT_DUPLICATES, &why);
+    bytes_free(&text);
+    if (!root) fail(error, EXIT_DATA, "%s: line %d is not JSON: %s", path, why.line, why.text);
+    return root;
+}
+
+/* The other file of a pair, whichever is named: their names end alike.  NULL if this is not one of a pair. */
+static const struct { const char *vocab, *merges; } pairs[] = {
+    {"encoder.json", "vocab.bpe"}, {"vocab.json", "merges.txt"}};
+
+static bool pair_paths(const char *path, char **vocab, char **merges)
+{
+    for (int i = 0; i < 2; i++) {
+        const char *ends[] = {pairs[i].vocab, pairs[i].merges};
+        for (int k = 0; k < 2; k++) {
+            size_t n = strlen(path), end = strlen(ends[k]);
+            if (n < end || strcmp(path + n - end, ends[k]) != 0) continue;
+            *vocab = host_text("%.*s%s", (int)(n - end), path, pairs[i].vocab);
+            *merges = host_text("%.*s%s", (int)(n - end), path, pairs[i].merges);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The file to read in a folder: the one of these that is there.  NULL if none is. */
+static char *file_in(const char *folder)
+{
+    static const char *const names[] = {"tokenizer.json", "encoder.json", "vocab.json"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct stat status;
+        char *path = host_text("%s/%s", folder, names[i]);
+        if (stat(path, &status) == 0) return path;
+        free(path);
+    }
+    return NULL;
+}
+
+static int import_file(struct tokenizer **out, const char *path, struct error *error)
+{
+    struct import im = {.t = host_alloc(1, sizeof *im.t)};
+    struct bytes lines = {0};
+    char *vocab = NULL, *merges = NULL;
+    int status = -1;
+    byte_alphabet(im.byte_of);
+    bool pair = pair_paths(path, &vocab, &merges);
+    json_t *root = read_json(pair ? vocab : path, error);
+    if (root && pair && file_read(&lines, merges, FILE_MAX, error) == 0) {
+        im.vocab = root;
+        status = import_pair(&im, &lines, error);
+        if (status) fail_in(error, "%s with %s", vocab, merges);
+    } else if (root && !pair) {
+        status = import_json(&im, root, error);
+        if (status) fail_in(error, "%s", path);
+    }
+    if (status == 0) *out = im.t;
+    else tokenizer_free(im.t);
+    json_decref(root);
+    bytes_free(&lines);
+    bytes_free(&im.area);
+    free(im.start);
+    free(vocab);
+    free(merges);
+    return status;
+}
+
+int tokenizer_import(struct tokenizer **out, const char *path, struct error *error)
+{
+    struct stat status;
+    if (stat(path, &status) || !S_ISDIR(status.st_mode)) return import_file(out, path, error);
+    char *file = file_in(path);
+    if (!file) return fail(error, EXIT_NOINPUT,
+                           "%s: expected tokenizer.json, or encoder.json and vocab.bpe, or vocab.json and "
+                           "merges.txt in this folder", path);
+    int result = import_file(out, file, error);
+    free(file);
+    return result;
+}

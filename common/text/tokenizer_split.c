@@ -1,0 +1,138 @@
+/* tokenizer_split.c - text -> pieces, by the regular expression a tokenizer was trained with.
+ *
+ * PCRE2 does the matching: the patterns need Unicode classes and look-ahead, and its compiled code is fast.  It is only
+ * shown valid UTF-8: text is first cut into runs of valid characters, and a run ends where the text ends as far as the
+ * pattern can see.  What a pattern does not match is a piece too (behaviour "Isolated" of a tokenizer.json). */
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include "common/text/tokenizer_parts.h"
+
+#include <pcre2.h>
+#include <stdlib.h>
+
+struct splitter { pcre2_code *code; pcre2_match_context *limits; };
+
+static const struct { enum pattern pattern; const char *name, *regex; } known[] = {
+    {PATTERN_GPT2, "gpt2",
+     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"},
+    {PATTERN_LLAMA3, "llama3",
+     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*"
+     "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
+    {PATTERN_QWEN2, "qwen2",
+     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*"
+     "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
+};
+enum { N_KNOWN = sizeof known / sizeof *known };
+
+const char *pattern_name(enum pattern pattern)
+{
+    for (int i = 0; i < N_KNOWN; i++)
+        if (known[i].pattern == pattern) return known[i].name;
+    return "custom";
+}
+
+const char *pattern_regex(enum pattern pattern)
+{
+    for (int i = 0; i < N_KNOWN; i++)
+        if (known[i].pattern == pattern) return known[i].regex;
+    return NULL;
+}
+
+int splitter_open(struct splitter **out, enum pattern pattern, const char *regex, struct error *error)
+{
+    const char *source = pattern == PATTERN_CUSTOM ? regex : pattern_regex(pattern);
+    if (!source) return fail(error, EXIT_DATA, "tokenizer: pattern %d is unknown to this version", (int)pattern);
+    int why;
+    PCRE2_SIZE where;
+    pcre2_code *code = pcre2_compile((PCRE2_SPTR)source, PCRE2_ZERO_TERMINATED,
+                                     PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &why, &where, NULL);
+    if (!code) {
+        char text[200];
+        pcre2_get_error_message(why, (PCRE2_UCHAR *)text, sizeof text);
+        return fail(error, EXIT_DATA, "tokenizer: its splitting pattern does not compile: %s at byte %zu", text, where);
+    }
+    pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);      /* where it is not possible matching is slower, and equal */
+    struct splitter *s = host_alloc(1, sizeof *s);
+    s->code = code;
+    s->limits = pcre2_match_context_create(NULL);
+    if (!s->limits) die("no memory for the tokenizer's pattern");
+    /* The known patterns step back over at most one run of blanks; a stranger's may try for ever. */
+    pcre2_set_match_limit(s->limits, pattern == PATTERN_CUSTOM ? 100000 : UINT32_MAX);
+    *out = s;
+    return 0;
+}
+
+void splitter_close(struct splitter *s)
+{
+    if (!s) return;
+    pcre2_code_free(s->code);
+    pcre2_match_context_free(s->limits);
+    free(s);
+}
+
+void split_open(struct split *s, const struct splitter *splitter)
+{
+    *s = (struct split){.splitter = splitter, .match = pcre2_match_data_create(1, NULL)};
+    if (!s->match) die("no memory to split text");
+}
+
+void split_close(struct split *s)
+{
+    pcre2_match_data_free(s->match);
+}
+
+void split_start(struct split *s, const char *text, size_t length)
+{
+    s->text = text;
+    s->length = length;
+    s->at = s->run = s->run_end = s->next = s->next_end = 0;
+}
+
+/* Length of the valid UTF-8 that starts at text. */
+static size_t valid_run(const char *text, size_t length)
+{
+    size_t at = 0;
+    while (at < length) {
+        uint64_t word;
+        while (length - at >= 8 && (memcpy(&word, text + at, 8), (word & 0x8080808080808080u) == 0)) at += 8;
+        int n = utf8_length(text + at, length - at);
+        if (n == 0) break;
+        at += (size_t)n;
+    }
+    return at;
+}
+
+/* Sets [next, next_end) to the first match at or after `at`.  Where there is none, or the limits stop the search, the
+ * rest of the run counts as matched. */
+static void find_match(struct split *s)
+{
+    int n = pcre2_match(s->splitter->code, (PCRE2_SPTR)(s->text + s->run), s->run_end - s->run, s->at - s->run,
+                        PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY, s->match, s->splitter->limits);
+    const PCRE2_SIZE *found = pcre2_get_ovector_pointer(s->match);
+    s->next = s->at;
+    s->next_end = s->run_end;
+    if (n < 0 || found[0] < s->at - s->run || found[1] <= found[0]) return;
+    s->next = s->run + found[0];
+    s->next_end = s->run + found[1];
+}
+
+bool split_next(struct split *s, const char **piece, size_t *length)
+{
+    if (s->at == s->length) return false;
+    if (s->at == s->run_end) {
+        s->run = s->at;
+        s->run_end = s->at + valid_run(s->text + s->at, s->length - s->at);
+        s->next = s->next_end = s->at;
+    }
+    size_t end = s->at + 1;                      /* an invalid byte: no run starts here */
+    if (s->run_end == s->at) s->run_end = end;
+    else {
+        if (s->at == s->next_end) find_match(s);
+        end = s->at < s->next ? s->next : s->next_end;
+        if (end - s->at > PIECE_MAX)
+            for (end = s->at + PIECE_MAX; (s->text[end] & 0xC0) == 0x80;) end--;      /* whole characters */
+    }
+    *piece = s->text + s->at;
+    *length = end - s->at;
+    s->at = end;
+    return true;
+}

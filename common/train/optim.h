@@ -1,0 +1,34 @@
+/* optim.h - schedules, global gradient norm, and AdamW over all parameters of a model. */
+#ifndef QUARTET_OPTIM_H
+#define QUARTET_OPTIM_H
+
+#include "common/model/model.h"
+
+enum schedule { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE, SCHEDULE_WSD };
+
+struct schedule_options {
+    enum schedule kind;
+    double lr, min_lr;          /* per step; min_lr is the floor that linear, cosine and the decay of wsd end at */
+    int64_t warmup, total;      /* steps */
+    double decay_share;         /* wsd: the last share of `total` falls linearly (default 0.2) */
+};
+
+/* The learning rate of step `step` (from 0).  In the warmup lr * (step + 1) / warmup; after it, with
+ *   p = (step - warmup) / max(1, total - 1 - warmup), clamped to [0,1]:
+ *   constant: lr     linear: lr + (min_lr - lr) p     cosine: min_lr + (lr - min_lr) (1 + cos(pi p)) / 2
+ *   wsd: lr until the last decay_share of total, then linear to min_lr.
+ * Source: Loshchilov & Hutter 2017 (cosine); Hu et al. 2024 (wsd). */
+double schedule_lr(const struct schedule_options *s, int64_t step);
+
+/* sqrt(sum g^2) over all gradients of the model, in double; not finite when any gradient is not. */
+double gradient_norm(const struct model *m);
+
+struct adamw_options { double beta1, beta2, eps, weight_decay; };
+
+/* One AdamW update (ops.h, adamw_update) of every parameter of m, number t (from 1), with gradients times grad_scale;
+ * clears the gradients and remakes the packed weights.  Decay only where the parameter list says so.  ema_decay > 0
+ * also updates m->ema. */
+void adamw_step(struct model *m, const struct adamw_options *o, int64_t t, double lr, double grad_scale,
+                double ema_decay);
+
+#endif

@@ -1,0 +1,157 @@
+/* program.c - the order of starting matters: options first, because everything else is told by them; threads and
+ * signals before the run folder, so that a folder is only touched by a process that can be stopped cleanly. */
+#include "common/train/program.h"
+#include "common/base/signals.h"
+#include "common/base/threads.h"
+
+#include <malloc.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct run *program_start(const char *name, const struct option *table, const struct train_options *o,
+                          int argc, char **argv, const char *usage, const char *about)
+{
+    struct error error;
+    struct run *run = NULL;
+    program_begin(name);
+    if (options_parse(table, argc, argv, usage, about, NULL, &error) != 0) quit_error(&error);
+    threads_start((int)o->threads);
+    signals_install(o->time_limit);
+    if (o->out && !o->plan && !o->dry_run && run_open(&run, o->out, name, &error) != 0) quit_error(&error);
+    return run;
+}
+
+/* ---- parents ---- */
+
+/* "pretrain, sft or imported" */
+static void list_stages(struct bytes *out, unsigned stages)
+{
+    int left = __builtin_popcount(stages);
+    for (int s = 0; left > 0; s++) {
+        if (!(stages >> s & 1)) continue;
+        bytes_text(out, "%s%s", stage_name((enum stage)s), --left > 1 ? ", " : left == 1 ? " or " : "");
+    }
+}
+
+static const char *last_part(const char *path)
+{
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/') n--;
+    while (n > 0 && path[n - 1] != '/') n--;
+    return path + n;
+}
+
+static int check_parent(struct parent *p, const char *path, unsigned stages, struct error *error)
+{
+    const struct ckpt_meta *meta = p->meta;
+    if (meta->stage >= 32 || !(stages >> meta->stage & 1)) {
+        struct bytes expected = {0};
+        list_stages(&expected, stages);
+        fail(error, EXIT_MISMATCH, "%s is a checkpoint of stage %s, expected %s", path,
+             stage_name((enum stage)meta->stage), expected.data);
+        bytes_free(&expected);
+        return -1;
+    }
+    if (config_read(&p->config, &meta->conf, error) != 0) return fail_in(error, "%s", path);
+    if (meta->tokn.size == 0) return fail(error, EXIT_DATA, "%s: the checkpoint holds no tokenizer", path);
+    if (tokenizer_read(&p->tokenizer, meta->tokn.data, meta->tokn.size, error) != 0) return fail_in(error, "%s", path);
+    if (tokenizer_vocab(p->tokenizer) > p->config.vocab)
+        return fail(error, EXIT_DATA, "%s: the tokenizer has %d ids, the model only %d", path,
+                    tokenizer_vocab(p->tokenizer), p->config.vocab);
+    return 0;
+}
+
+int parent_open(struct parent *p, const char *path, unsigned stages, const char *role, struct error *error)
+{
+    *p = (struct parent){0};
+    if (ckpt_open(&p->ckpt, path, error) != 0) return -1;
+    p->meta = ckpt_meta_of(p->ckpt);
+    if (check_parent(p, ckpt_path(p->ckpt), stages, error) != 0) {
+        parent_close(p);
+        return -1;
+    }
+    lineage_add(&p->line, p->meta, role, last_part(path));
+    return 0;
+}
+
+void parent_close(struct parent *p)
+{
+    if (p->tokenizer) tokenizer_free(p->tokenizer);
+    if (p->ckpt) ckpt_close(p->ckpt);
+    kv_free(&p->line);
+    *p = (struct parent){0};
+}
+
+int parent_same_tokenizer(const struct parent *a, const struct parent *b, struct error *error)
+{
+    size_t length_a, length_b;
+    uint32_t crc_a = tokenizer_crc(a->tokenizer, &length_a), crc_b = tokenizer_crc(b->tokenizer, &length_b);
+    if (crc_a == crc_b && length_a == length_b) return 0;
+    return fail(error, EXIT_MISMATCH, "%s and %s have different tokenizers (CRC %08x of %zu bytes, and %08x of %zu): "
+                "both must descend from the same pretraining", ckpt_path(a->ckpt), ckpt_path(b->ckpt), crc_a, length_a,
+                crc_b, length_b);
+}
+
+int parents_unchanged(const struct kv *then, const struct kv *now, const char *const *option, int n,
+                      struct error *error)
+{
+    for (int i = 0; i < n; i++) {
+        char key[64];
+        const void *a = NULL, *b = NULL;
+        size_t size_a = 0, size_b = 0;
+        snprintf(key, sizeof key, "parent.%d.weights_id", i);
+        kv_get_bytes(then, key, &a, &size_a);
+        kv_get_bytes(now, key, &b, &size_b);
+        if (size_a != size_b || (size_a && memcmp(a, b, size_a) != 0))
+            return fail(error, EXIT_MISMATCH,
+                        "%s holds other weights than those this run began with: give the same checkpoint "
+                        "(a file rather than a run folder that goes on training), or another --out",
+                        option[i]);
+    }
+    return 0;
+}
+
+void program_describe(struct ckpt_meta *meta, const struct config *c, const struct tokenizer *t)
+{
+    config_write(c, &meta->conf);
+    meta->tokn.size = 0;
+    tokenizer_write(&meta->tokn, t);
+}
+
+/* ---- memory ---- */
+
+void program_take(struct memory *m, void (*build)(void *self, struct memory *m), void *self)
+{
+    struct error error;
+    malloc_trim(0);                 /* what reading and tokenising needed is no part of the plan */
+    if (memory_open(m, &error) != 0) quit_error(&error);
+    build(self, m);
+    memory_seal(m);
+}
+
+/* ---- steps ---- */
+
+int64_t program_steps(const struct train_options *o, double tokens_per_step, double steps_per_epoch)
+{
+    if (o->steps > 0) return o->steps;
+    double steps = o->tokens > 0 ? (double)o->tokens / tokens_per_step : o->epochs * steps_per_epoch;
+    return steps < 1 ? 1 : (int64_t)ceil(steps - 1e-9);      /* 3 epochs of 1/3 step are 1, whatever the rounding */
+}
+
+int program_micro_batches(const struct train_options *o, int micro_tokens)
+{
+    int64_t n = (o->batch_tokens + micro_tokens - 1) / micro_tokens;
+    if (n > 1000000)
+        quit(EXIT_USAGE, "--batch-tokens %lld are %lld micro-batches of %d tokens, expected at most a million: raise "
+             "--micro-tokens", (long long)o->batch_tokens, (long long)n, micro_tokens);
+    return (int)n;
+}
+
+struct schedule_options program_schedule(const struct train_options *o, int64_t steps, double warmup_share)
+{
+    struct schedule_options s = {.kind = (enum schedule)o->schedule, .lr = o->lr, .total = steps, .decay_share = 0.2};
+    s.min_lr = o->min_lr < 0 ? o->lr / 10 : o->min_lr;
+    s.warmup = o->warmup < 0 ? (int64_t)ceil(warmup_share * (double)steps) : o->warmup;
+    return s;
+}

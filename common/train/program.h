@@ -1,0 +1,59 @@
+/* program.h - what the four training programs do alike around the loop: start, open a parent checkpoint, take memory,
+ * fill batches, count steps, describe themselves in a checkpoint. */
+#ifndef QUARTET_PROGRAM_H
+#define QUARTET_PROGRAM_H
+
+#include "common/text/tokenizer.h"
+#include "common/train/train.h"
+
+/* Name, options, threads, signals and run folder, in that order; quits with one sentence when one of them fails.
+ * Returns the run, or NULL with --plan or --dry-run, or without --out. */
+struct run *program_start(const char *name, const struct option *table, const struct train_options *o,
+                          int argc, char **argv, const char *usage, const char *about);
+
+/* ---- parents ---- */
+
+/* A checkpoint that training starts from: the open file, what its metadata says, and the lineage a child of it has. */
+struct parent {
+    struct ckpt *ckpt;
+    const struct ckpt_meta *meta;       /* of ckpt */
+    struct config config;
+    struct tokenizer *tokenizer;
+    struct kv line;                     /* section LINE of a child: this parent in its role, and the chain above it */
+};
+
+/* path: a file or a run folder.  stages: the allowed ones, 1u << STAGE_PRETRAIN | ...   role: as in lineage_add.
+ * Returns 0, or -1 with *p closed: not a checkpoint, another stage (EXIT_MISMATCH), no tokenizer or one that has more
+ * ids than the model. */
+int parent_open(struct parent *p, const char *path, unsigned stages, const char *role, struct error *error);
+void parent_close(struct parent *p);
+
+/* 0, or -1 (EXIT_MISMATCH) naming both files, when the tokenizers are not the same. */
+int parent_same_tokenizer(const struct parent *a, const struct parent *b, struct error *error);
+
+/* then, now: section LINE of a resumed checkpoint and of one of this start; option[i] named parent i.  The paths may
+ * differ, the weights not: 0, or -1 (EXIT_MISMATCH) naming the option. */
+int parents_unchanged(const struct kv *then, const struct kv *now, const char *const *option, int n,
+                      struct error *error);
+
+/* Sections CONF and TOKN. */
+void program_describe(struct ckpt_meta *meta, const struct config *c, const struct tokenizer *t);
+
+/* ---- memory ---- */
+
+/* After build(self, m) has measured: takes the memory, runs build again on it and seals it.  Quits when there is not
+ * enough. */
+void program_take(struct memory *m, void (*build)(void *self, struct memory *m), void *self);
+
+/* ---- steps ---- */
+
+/* --steps, else --tokens / tokens_per_step, else --epochs * steps_per_epoch; rounded up, at least 1. */
+int64_t program_steps(const struct train_options *o, double tokens_per_step, double steps_per_epoch);
+
+/* Micro-batches of a step: --batch-tokens / micro_tokens, rounded up.  Quits (EXIT_USAGE) above a million. */
+int program_micro_batches(const struct train_options *o, int micro_tokens);
+
+/* The schedule of `steps` steps; warmup_share of them (rounded up) when --warmup is not given. */
+struct schedule_options program_schedule(const struct train_options *o, int64_t steps, double warmup_share);
+
+#endif

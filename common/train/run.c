@@ -1,0 +1,398 @@
+/* run.c - the run folder.  Training must not end because a log cannot be written: all but opening and rewinding only
+ * warns, once until it works again.  A record is one write(), so that a killed process leaves whole lines; what a full
+ * disk cuts short is taken back.  The lock file also remembers which program the folder belongs to. */
+#define _GNU_SOURCE
+#include "common/train/run.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+struct run {
+    char *folder, *program;
+    int folder_fd, lock_fd;
+    bool terminal, line_shown;           /* stderr is a terminal; a progress line stands on it */
+    bool warned;                         /* a write failed, and none has worked since */
+    int plain_lines;
+    double line_last, plain_last, plain_interval;
+};
+
+/* ---- records ---- */
+
+static struct record_field *record_field(struct record *r, const char *key)
+{
+    for (int i = 0; i < r->count; i++)
+        if (strcmp(r->field[i].key, key) == 0) return &r->field[i];
+    if (r->count == RECORD_MAX) die("more than %d fields in a record", RECORD_MAX);
+    struct record_field *f = &r->field[r->count++];
+    snprintf(f->key, sizeof f->key, "%s", key);
+    return f;
+}
+
+void record_real(struct record *r, const char *key, double value)
+{
+    struct record_field *f = record_field(r, key);
+    f->number = value;
+    f->kind = RECORD_REAL;
+}
+
+void record_count(struct record *r, const char *key, int64_t value)
+{
+    struct record_field *f = record_field(r, key);
+    f->number = (double)value;
+    f->kind = RECORD_COUNT;
+}
+
+double record_get(const struct record *r, const char *key)
+{
+    for (int i = 0; i < r->count; i++)
+        if (strcmp(r->field[i].key, key) == 0) return r->field[i].number;
+    return NAN;
+}
+
+static void add_json_text(struct bytes *out, const char *text)
+{
+    bytes_add(out, "\"", 1);
+    for (const char *c = text; *c; c++) {
+        if (*c == '"' || *c == '\\') bytes_text(out, "\\%c", *c);
+        else if ((unsigned char)*c < 0x20) bytes_text(out, "\\u%04x", (unsigned char)*c);
+        else bytes_add(out, c, 1);
+    }
+    bytes_add(out, "\"", 1);
+}
+
+/* The shortest decimal that reads back as the very number. */
+static void add_json_real(struct bytes *out, double x)
+{
+    char text[40];
+    if (!isfinite(x)) {
+        bytes_text(out, "null");
+        return;
+    }
+    for (int digits = 6; digits <= 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, x);
+        if (strtod(text, NULL) == x) break;
+    }
+    bytes_text(out, "%s", text);
+}
+
+void record_json(struct bytes *out, const struct record *r)
+{
+    bytes_text(out, "{");
+    for (int i = 0; i < r->count; i++) {
+        const struct record_field *f = &r->field[i];
+        if (i) bytes_add(out, ",", 1);
+        add_json_text(out, f->key);
+        bytes_add(out, ":", 1);
+        if (f->kind == RECORD_COUNT) bytes_text(out, "%.0f", f->number);
+        else add_json_real(out, f->number);
+    }
+    bytes_text(out, "}");
+}
+
+/* ---- the folder ---- */
+
+/* mkdir -p */
+static int make_folder(const char *folder)
+{
+    char *path = host_text("%s", folder);
+    int status = 0;
+    for (char *slash = path + 1; status == 0; slash++) {
+        slash += strcspn(slash, "/");
+        char end = *slash;
+        *slash = 0;
+        if (mkdir(path, 0777) != 0 && errno != EEXIST) status = -1;
+        *slash = end;
+        if (!end) break;
+    }
+    free(path);
+    return status;
+}
+
+/* Takes the lock, or says who has it; then the folder must be this program's, or nobody's: a program that ended before
+ * its run began has written no run.conf, and leaves no claim. */
+static int take_lock(struct run *run, struct error *error)
+{
+    char owner[64] = "";
+    int pid = 0;
+    run->lock_fd = openat(run->folder_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+    if (run->lock_fd < 0) return fail(error, EXIT_IO, "%s/lock: cannot be written: %s", run->folder, strerror(errno));
+    bool locked = flock(run->lock_fd, LOCK_EX | LOCK_NB) == 0;
+    int why = errno;
+    char text[80];
+    ssize_t got = pread(run->lock_fd, text, sizeof text - 1, 0);
+    text[got > 0 ? got : 0] = 0;
+    sscanf(text, "%60[a-z0-9-] %d", owner, &pid);
+    if (!locked && why != EWOULDBLOCK)
+        return fail(error, EXIT_IO, "%s/lock: cannot be locked: %s", run->folder, strerror(why));
+    if (!locked)
+        return fail(error, EXIT_MISMATCH,
+                    "%s is in use by %s (process %d): wait for it, stop it, or give another --out", run->folder,
+                    *owner ? owner : "another program", pid);
+    bool begun = faccessat(run->folder_fd, "run.conf", F_OK, 0) == 0;
+    if (begun && *owner && strcmp(owner, run->program) != 0)
+        return fail(error, EXIT_MISMATCH, "%s holds a run of %s, not of %s: give another --out", run->folder, owner,
+                    run->program);
+    int size = snprintf(text, sizeof text, "%s %d\n", run->program, (int)getpid());
+    if (pwrite(run->lock_fd, text, (size_t)size, 0) != size || ftruncate(run->lock_fd, size) != 0)
+        return fail(error, EXIT_IO, "%s/lock: cannot be written: %s", run->folder, strerror(errno));
+    return 0;
+}
+
+/* Calls visit for each name in the folder. */
+static void each_file(struct run *run, void (*visit)(struct run *run, const char *name, void *context), void *context)
+{
+    DIR *dir = opendir(run->folder);
+    if (!dir) return;
+    for (struct dirent *entry; (entry = readdir(dir));) visit(run, entry->d_name, context);
+    closedir(dir);
+}
+
+/* What a killed process left half-written; nobody else writes here while we hold the lock. */
+static void sweep(struct run *run, const char *name, void *context)
+{
+    (void)context;
+    if (strncmp(name, "status.json.tmp-", 16) == 0 || strncmp(name, "run.conf.tmp-", 13) == 0)
+        unlinkat(run->folder_fd, name, 0);
+}
+
+int run_open(struct run **out, const char *folder, const char *program, struct error *error)
+{
+    *out = NULL;
+    if (!*folder) return fail(error, EXIT_USAGE, "--out: the name of the run folder is empty");
+    if (make_folder(folder) != 0) return fail(error, EXIT_IO, "%s: cannot be created: %s", folder, strerror(errno));
+    struct run *run = host_alloc(1, sizeof *run);
+    run->folder = host_text("%s", folder);
+    run->program = host_text("%s", program);
+    run->lock_fd = -1;
+    run->terminal = isatty(STDERR_FILENO);
+    run->plain_interval = 10;
+    run->folder_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int status = run->folder_fd < 0 ? fail(error, EXIT_IO, "%s: cannot be opened: %s", folder, strerror(errno))
+                                    : take_lock(run, error);
+    if (status) {
+        run_close(run);
+        return -1;
+    }
+    each_file(run, sweep, NULL);
+    *out = run;
+    return 0;
+}
+
+void run_close(struct run *run)
+{
+    if (!run) return;
+    if (run->line_shown) fputc('\n', stderr);
+    if (run->lock_fd >= 0) close(run->lock_fd);
+    if (run->folder_fd >= 0) close(run->folder_fd);
+    free(run->folder);
+    free(run->program);
+    free(run);
+}
+
+const char *run_folder(const struct run *run) { return run->folder; }
+
+/* ---- writing ---- */
+
+static void clear_line(struct run *run)
+{
+    if (run->line_shown) fputs("\r\033[K", stderr);
+    run->line_shown = false;
+}
+
+/* Says once that a file cannot be written, and again only after one could. */
+static void note_result(struct run *run, bool ok, const char *file, int why)
+{
+    if (!ok && !run->warned) {
+        clear_line(run);
+        fprintf(stderr, "warning: %s/%s: cannot be written: %s (the run goes on)\n", run->folder, file, strerror(why));
+    }
+    run->warned = !ok;
+}
+
+void run_append(struct run *run, const char *file, const void *data, size_t size)
+{
+    int fd = openat(run->folder_fd, file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+    struct stat before;
+    bool ok = fd >= 0 && fstat(fd, &before) == 0;
+    if (ok) {
+        ssize_t put;
+        do put = write(fd, data, size); while (put < 0 && errno == EINTR);
+        ok = put == (ssize_t)size;
+        if (put >= 0 && !ok) errno = ENOSPC;
+    }
+    int why = errno;
+    if (!ok && fd >= 0 && ftruncate(fd, before.st_size) != 0) why = errno;
+    if (fd >= 0) close(fd);
+    note_result(run, ok, file, why);
+}
+
+static void append_log(struct run *run, const char *text)
+{
+    char stamp[32];
+    time_t now = time(NULL);
+    struct tm tm;
+    strftime(stamp, sizeof stamp, "%Y-%m-%d %H:%M:%S", localtime_r(&now, &tm));
+    char *line = host_text("%s  %s\n", stamp, text);
+    run_append(run, "log.txt", line, strlen(line));
+    free(line);
+}
+
+void run_log(struct run *run, const char *format, ...)
+{
+    char *text;
+    va_list list;
+    va_start(list, format);
+    int n = vasprintf(&text, format, list);
+    va_end(list);
+    if (n < 0) die("no memory for a line of the log");
+    clear_line(run);
+    fprintf(stderr, "%s\n", text);
+    append_log(run, text);
+    free(text);
+}
+
+void run_metrics(struct run *run, const struct record *r)
+{
+    struct bytes line = {0};
+    record_json(&line, r);
+    bytes_add(&line, "\n", 1);
+    run_append(run, "metrics.jsonl", line.data, line.size);
+    bytes_free(&line);
+}
+
+/* Cuts `text` to what a terminal of `width` columns shows on one line. */
+static int fitting(const char *text, int width)
+{
+    int bytes = 0, columns = 0;
+    while (text[bytes] && columns < width - 1) {
+        int n = utf8_length(text + bytes, strlen(text + bytes));
+        bytes += n > 0 ? n : 1;
+        columns++;
+    }
+    return bytes;
+}
+
+void run_progress(struct run *run, const char *line)
+{
+    double now = seconds_now();
+    bool due = run->plain_lines < 3 || now - run->plain_last >= run->plain_interval;
+    if (run->terminal && (!run->line_shown || now - run->line_last >= 0.1)) {
+        run->line_last = now;
+        struct winsize size;
+        int width = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+        fprintf(stderr, "\r%.*s\033[K", fitting(line, width), line);
+        run->line_shown = true;
+    }
+    if (!due) return;
+    if (!run->terminal) fprintf(stderr, "%s\n", line);
+    append_log(run, line);
+    if (run->plain_lines >= 3 && run->plain_interval < 60) run->plain_interval = fmin(60, 1.5 * run->plain_interval);
+    run->plain_lines++;
+    run->plain_last = now;
+}
+
+/* Replaces a small file of the folder; a failure is the caller's to weigh. */
+static int replace(struct run *run, const char *file, const struct bytes *content, struct error *error)
+{
+    char *path = host_text("%s/%s", run->folder, file);
+    int status = file_replace(path, content->data, content->size, error);
+    free(path);
+    return status;
+}
+
+void run_status(struct run *run, const char *state, int64_t step, int64_t steps, const char *text)
+{
+    struct bytes json = {0};
+    struct error error;
+    char stamp[40];
+    time_t now = time(NULL);
+    struct tm tm;
+    strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
+    bytes_text(&json, "{\"program\":\"%s\",\"state\":\"%s\",\"step\":%lld,\"steps\":%lld,\"time\":\"%s\",\"text\":",
+               run->program, state, (long long)step, (long long)steps, stamp);
+    char *clean = host_alloc(4 * strlen(text) + 8, 1);
+    add_json_text(&json, text_escape(clean, 4 * strlen(text) + 8, text, strlen(text)));
+    bytes_text(&json, "}\n");
+    note_result(run, replace(run, "status.json", &json, &error) == 0, "status.json", errno);
+    free(clean);
+    bytes_free(&json);
+}
+
+int run_write_conf(struct run *run, const struct option *table, struct error *error)
+{
+    struct bytes text = {0};
+    bytes_text(&text, "# %s %s: every option as used; --config %s/run.conf repeats the run\n", run->program,
+               QUARTET_VERSION, run->folder);
+    options_print(&text, table);
+    int status = replace(run, "run.conf", &text, error);
+    bytes_free(&text);
+    return status;
+}
+
+/* ---- going back to a step ---- */
+
+/* Steps ascend in a file, so going back is one truncation: at the first record of a later step, or at a last line that
+ * has no end or no closing brace. */
+static int rewind_file(struct run *run, const char *file, int64_t step, struct error *error)
+{
+    int fd = openat(run->folder_fd, file, O_RDWR | O_CLOEXEC);
+    if (fd < 0 && errno == ENOENT) return 0;
+    FILE *f = fd >= 0 ? fdopen(fd, "r") : NULL;
+    if (!f) {
+        int why = errno;
+        if (fd >= 0) close(fd);
+        return fail(error, EXIT_IO, "%s/%s: cannot be read: %s", run->folder, file, strerror(why));
+    }
+    char *line = NULL;
+    size_t capacity = 0;
+    off_t keep = 0, end = 0;
+    bool records = true;                         /* not a file of the user's own */
+    for (ssize_t n; records && (n = getline(&line, &capacity, f)) > 0;) {
+        long long at = -1;
+        records = end > 0 || strncmp(line, "{\"step\":", 8) == 0;
+        end += n;
+        if (sscanf(line, "{\"step\":%lld", &at) == 1 && at > step) break;
+        if (n >= 2 && line[n - 1] == '\n' && line[n - 2] == '}') keep = end;
+    }
+    free(line);
+    bool ok = !records || (!ferror(f) && ftruncate(fd, keep) == 0 && fsync(fd) == 0);
+    int why = errno;
+    fclose(f);
+    return ok ? 0
+              : fail(error, EXIT_IO, "%s/%s: cannot be cut back to step %lld: %s", run->folder, file, (long long)step,
+                     strerror(why));
+}
+
+struct rewinding { int64_t step; struct error *error; int status; };
+
+static void rewind_one(struct run *run, const char *name, void *context)
+{
+    struct rewinding *r = context;
+    size_t n = strlen(name);
+    if (n > 6 && strcmp(name + n - 6, ".jsonl") == 0 && r->status == 0)
+        r->status = rewind_file(run, name, r->step, r->error);
+}
+
+int run_rewind_metrics(struct run *run, int64_t step, struct error *error)
+{
+    struct rewinding r = {step, error, 0};
+    each_file(run, rewind_one, &r);
+    return r.status;
+}
+
+void run_sync(struct run *run)
+{
+    int fd = openat(run->folder_fd, "metrics.jsonl", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return;
+    note_result(run, fdatasync(fd) == 0, "metrics.jsonl", errno);
+    close(fd);
+}

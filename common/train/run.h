@@ -1,0 +1,51 @@
+/* run.h - a run folder: step-NNNNNNNN.ckpt, final.ckpt, latest, metrics.jsonl, run.conf, status.json, log.txt, lock. */
+#ifndef QUARTET_RUN_H
+#define QUARTET_RUN_H
+
+#include "common/base/options.h"
+#include "format/checkpoint.h"
+
+/* A flat record of one step: ordered keys (stable, documented in docs/metrics.md) with numbers. */
+enum { RECORD_MAX = 96 };
+struct record_field {
+    char key[40];
+    double number;
+    enum { RECORD_REAL, RECORD_COUNT } kind;
+};
+struct record { struct record_field field[RECORD_MAX]; int count; };
+void record_real(struct record *r, const char *key, double value);       /* not finite is written as null */
+void record_count(struct record *r, const char *key, int64_t value);
+double record_get(const struct record *r, const char *key);              /* NaN when absent */
+void record_json(struct bytes *out, const struct record *r);             /* one line, no newline */
+
+struct run;
+
+/* Opens or creates the folder and locks it: another program in it -> -1 (EXIT_MISMATCH); unwritable -> EXIT_IO; a
+ * folder of another program's run -> EXIT_MISMATCH.  Returns 0 and *out, or -1. */
+int run_open(struct run **out, const char *folder, const char *program, struct error *error);
+void run_close(struct run *run);                       /* NULL is allowed */
+const char *run_folder(const struct run *run);
+
+/* Writes run.conf from the table (called after a successful start or resume). */
+int run_write_conf(struct run *run, const struct option *table, struct error *error);
+
+/* One line to the log (log.txt and stderr).  On a terminal the progress line is cleared first. */
+void run_log(struct run *run, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Appends a record to metrics.jsonl.  On resume run_rewind_metrics first drops records of steps > step and a torn last
+ * line, there and in every other .jsonl file of the folder whose lines begin with {"step":N (rollouts.jsonl).  run_sync
+ * makes the metrics durable: before a checkpoint that comes after them. */
+void run_metrics(struct run *run, const struct record *r);
+int run_rewind_metrics(struct run *run, int64_t step, struct error *error);
+void run_sync(struct run *run);
+
+/* One updating line on a terminal; otherwise a plain line every few seconds (then every minute). */
+void run_progress(struct run *run, const char *line);
+
+/* status.json: {"program", "state": running|stopped|done|failed, "step", "steps", "time", "text"}, replaced whole. */
+void run_status(struct run *run, const char *state, int64_t step, int64_t steps, const char *text);
+
+/* Appends text to a further file of the run folder ("rollouts.jsonl", "samples.txt"). */
+void run_append(struct run *run, const char *file, const void *data, size_t size);
+
+#endif

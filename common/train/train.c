@@ -1,0 +1,369 @@
+/* train.c - the one loop.  A step is: updates, record, evaluation, samples, checkpoint; a wish to stop is heard between
+ * steps, where everything is whole.  What a record says must not depend on where the run was interrupted, so all
+ * counters are saved, and evaluation belongs to the step it follows. */
+#include "common/train/train_state.h"
+#include "common/model/device.h"
+#include "common/base/signals.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+enum { SAVES_TRIED = 3, RECENT = 16 };
+
+/* How long things took: only for people, and for stopping before a time limit. */
+struct clock {
+    double step[RECENT];                 /* the last steps, a ring */
+    int steps;                           /* made by this process */
+    double begun, evaluation, save;      /* when the first step began; how long the last evaluation and save took */
+    double status;                       /* when status.json was written */
+    char line[200];                      /* the last line of progress */
+};
+
+static bool due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
+
+static double resident_peak(void)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return 1024.0 * (double)usage.ru_maxrss;
+}
+
+/* ---- records ---- */
+
+static void fill_record(struct record *r, const struct train_state *s, const struct step_result *result)
+{
+    char key[64];
+    record_count(r, "step", s->step);
+    record_real(r, "loss", result->losses ? result->loss / result->losses : NAN);
+    for (int i = 0; i < s->task->n_learners; i++) {
+        const struct learner *l = &s->task->learner[i];
+        snprintf(key, sizeof key, "%slr", l->name);
+        record_real(r, key, l->frozen ? NAN : schedule_lr(&l->schedule, s->step - 1));
+        snprintf(key, sizeof key, "%sgrad_norm", l->name);
+        record_real(r, key, result->norms[i] ? result->norm[i] / result->norms[i] : NAN);
+    }
+    record_count(r, "updates", s->t[0]);
+    record_count(r, "skipped", s->skipped);
+    record_count(r, "tokens", s->tokens);
+}
+
+static void fill_times(struct record *r, const struct train_state *s, double seconds, double tokens)
+{
+    record_real(r, "seconds", round(1e6 * seconds) / 1e6);
+    record_real(r, "tokens_per_second", round(10 * tokens / seconds) / 10);
+    if (s->task->flops_per_token > 0)
+        record_real(r, "peak_share",
+                    round(1e4 * tokens / seconds * s->task->flops_per_token / device_peak_flops()) / 1e4);
+    record_count(r, "memory_bytes", (int64_t)resident_peak());
+}
+
+static bool is_evaluation(const char *key) { return strncmp(key, "val_", 4) == 0; }
+
+/* Section EVAL follows the newest record that says something. */
+static void keep_results(struct train_state *s, const struct record *r)
+{
+    for (int i = 0; i < r->count; i++) {
+        const struct record_field *f = &r->field[i];
+        bool main = s->task->main_metric && strcmp(f->key, s->task->main_metric) == 0;
+        if ((main || is_evaluation(f->key)) && isfinite(f->number)) kv_set_f64(&s->eval, f->key, f->number);
+    }
+}
+
+static void evaluate(struct train_state *s, struct clock *clock, struct record *r)
+{
+    double start = seconds_now();
+    struct bytes line = {0};
+    s->task->evaluate(s->task->self, r);
+    bytes_text(&line, "step %lld:", (long long)s->step);
+    for (int i = 0; i < r->count; i++)
+        if (is_evaluation(r->field[i].key))
+            bytes_text(&line, "  %s %.5g", r->field[i].key, r->field[i].number);
+    run_log(s->run, "%s", line.data);
+    bytes_free(&line);
+    clock->evaluation = seconds_now() - start;
+}
+
+/* ---- what people see ---- */
+
+/* Of a frozen model there is nothing to say: the line then is about the one beside it. */
+static void show_progress(struct train_state *s, struct clock *clock, const struct record *r)
+{
+    const struct train_options *o = s->o;
+    const struct learner *l = s->task->learner;
+    struct bytes line = {0};
+    char a[16], b[16], c[16], lr[64], norm[64];
+    for (int i = 1; i < s->task->n_learners && l->frozen; i++) l++;
+    snprintf(lr, sizeof lr, "%slr", l->name);
+    snprintf(norm, sizeof norm, "%sgrad_norm", l->name);
+    double share = record_get(r, "peak_share"),
+           left = (seconds_now() - clock->begun) / clock->steps * (double)(o->steps - s->step);
+    bytes_text(&line, "step %lld/%lld  ETA %s  loss %.4f  %s %.2e  %snorm %.3g  %s tok/s  %s", (long long)s->step,
+               (long long)o->steps, text_duration(c, left), record_get(r, "loss"), lr, record_get(r, lr), l->name,
+               record_get(r, norm), text_count(a, record_get(r, "tokens_per_second")),
+               text_bytes(b, record_get(r, "memory_bytes")));
+    if (!isnan(share)) bytes_text(&line, "  %.0f %% of peak", 100 * share);
+    snprintf(clock->line, sizeof clock->line, "%s", line.data);
+    if (s->step == o->steps || due(s->step, o->log_every)) run_log(s->run, "%s", line.data);
+    else if (o->log_every == 0) run_progress(s->run, line.data);
+    bytes_free(&line);
+}
+
+static void show_status(struct train_state *s, struct clock *clock, const char *state, const char *text)
+{
+    clock->status = seconds_now();
+    run_status(s->run, state, s->step, s->o->steps, text);
+}
+
+/* ---- checkpoints ---- */
+
+static int save(struct train_state *s, struct clock *clock, uint32_t flags, struct error *error)
+{
+    char name[64];
+    double start = seconds_now();
+    snprintf(name, sizeof name, flags & CKPT_FINAL ? "final.ckpt" : "step-%08lld.ckpt", (long long)s->step);
+    if (train_save(s, name, flags, error)) return -1;
+    clock->save = seconds_now() - start;
+    s->saved_step = s->step;
+    s->failed_saves = 0;
+    run_retain(run_folder(s->run), (int)s->o->keep, (uint64_t)s->o->keep_every);
+    return 0;
+}
+
+/* A save between steps may fail a few times: the disk may become free, and training is worth more. */
+static int save_or_warn(struct train_state *s, struct clock *clock, struct error *error)
+{
+    if (save(s, clock, 0, error) == 0) return 0;
+    s->failed_saves++;
+    if (s->failed_saves == SAVES_TRIED)
+        return fail_in(error, "%d checkpoints in a row could not be saved", SAVES_TRIED);
+    run_log(s->run,
+            "warning: step %lld: the checkpoint could not be saved: %s (training goes on; older checkpoints are as "
+            "they were)",
+            (long long)s->step, error->text);
+    return 0;
+}
+
+/* ---- start ---- */
+
+/* The step of the newest valid checkpoint in the folder, or -1; *path to free(). */
+static int newest(int64_t *step, char **path, const struct train_state *s, struct error *error)
+{
+    struct ckpt *c;
+    *step = -1;
+    int found = run_newest(path, run_folder(s->run), error);
+    if (found < 0)
+        return fail_in(error, "%s holds checkpoints, but none that can be read; move them away to start anew",
+                       run_folder(s->run));
+    if (found == 0) return 0;
+    if (ckpt_open(&c, *path, error)) return -1;
+    *step = (int64_t)ckpt_meta_of(c)->step;
+    ckpt_close(c);
+    return 0;
+}
+
+/* Which file to start from: *path to free(), or NULL for a fresh start. */
+static int choose_start(char **path, struct train_state *s, struct error *error)
+{
+    const char *resume = s->o->resume ? s->o->resume : "auto";
+    char *own = NULL;
+    int64_t step;
+    bool given = strcmp(resume, "auto") != 0 && strcmp(resume, "never") != 0;
+    *path = NULL;
+    if (newest(&step, &own, s, error) && !given) return -1;
+    s->saved_step = step;
+    if (strcmp(resume, "auto") == 0) {
+        *path = own;
+        return 0;
+    }
+    int status = 0;
+    if (given) *path = host_text("%s", resume);
+    else if (own)
+        status = fail(error, EXIT_MISMATCH,
+                      "--resume never: %s already holds %s: give another --out, move the checkpoints away, or "
+                      "leave the option out to go on from there",
+                      run_folder(s->run), own);
+    free(own);
+    return status;
+}
+
+static int resume(struct train_state *s, const char *path, struct error *error)
+{
+    struct ckpt *c;
+    if (ckpt_open(&c, path, error)) return -1;
+    int status = train_load(s, c, error);
+    if (status == 0 && s->saved_step > s->step)
+        status = fail(error, EXIT_MISMATCH,
+                      "--resume: %s is at step %lld, but %s already holds step %lld: give another --out, or move "
+                      "the later checkpoints away",
+                      ckpt_path(c), (long long)s->step, run_folder(s->run), (long long)s->saved_step);
+    if (status == 0) run_log(s->run, "resumes from step %lld (%s)", (long long)s->step, ckpt_path(c));
+    ckpt_close(c);
+    return status;
+}
+
+static int start(struct train_state *s, struct error *error)
+{
+    char *path;
+    if (choose_start(&path, s, error)) return -1;
+    if (path) {
+        int status = resume(s, path, error);
+        free(path);
+        if (status) return -1;
+    } else {
+        random_bytes(s->run_uuid, sizeof s->run_uuid);
+        s->weights_changed = true;
+        for (int i = 0; i < s->task->n_learners; i++) {
+            struct model *m = s->task->learner[i].model;
+            if (m->use.ema) device_copy(m->ema.all, m->params.all, m->params.count * sizeof(float));
+        }
+    }
+    if (run_rewind_metrics(s->run, path ? s->step : -1, error)) return -1;
+    struct error warning;
+    if (run_write_conf(s->run, s->table, &warning)) run_log(s->run, "warning: %s", warning.text);
+    return 0;
+}
+
+/* ---- steps ---- */
+
+static bool evaluation_due(const struct train_state *s, int64_t step)
+{
+    return s->task->evaluate && (due(step, s->o->eval_every) || step == s->o->steps);
+}
+
+/* Seconds to set aside for a save: twice the last one, or, before the first, weights and moments at 100 MB/s. */
+static double save_reserve(const struct train_state *s, const struct clock *clock)
+{
+    double bytes = 0;
+    for (int i = 0; i < s->task->n_learners; i++) bytes += 12.0 * (double)s->task->learner[i].model->params.count;
+    return 0.2 + (clock->save > 0 ? 2 * clock->save : bytes / 1e8);
+}
+
+/* Why to stop now: asked to, or the next step would not end within the time limit. */
+static const char *stop_reason(const struct train_state *s, const struct clock *clock)
+{
+    const char *why = signals_stop();
+    double need = save_reserve(s, clock), slowest = 0;
+    if (why) return why;
+    for (int i = 0; i < RECENT && i < clock->steps; i++) slowest = fmax(slowest, clock->step[i]);
+    need += slowest + (evaluation_due(s, s->step + 1) ? clock->evaluation : 0);
+    return clock->steps > 0 && signals_time_left() < need ? "the time limit, which the next step would pass" : NULL;
+}
+
+/* All updates of one step, its record begun. */
+static int make_updates(struct train_state *s, struct clock *clock, struct record *r, struct error *error)
+{
+    struct step_result result = {0};
+    int64_t tokens = s->tokens;
+    double begun = seconds_now();
+    int updates = s->task->begin ? s->task->begin(s->task->self, s->step, error) : 1;
+    if (updates < 0) return -1;
+    for (int u = 0; u < updates; u++) {
+        int more = train_update(s, &result, u, error);
+        if (more < 0) return -1;
+        if (more == 0) break;
+    }
+    s->step++;
+    fill_record(r, s, &result);
+    fill_times(r, s, fmax(seconds_now() - begun, 1e-9), (double)(s->tokens - tokens));
+    s->task->end(s->task->self, s->step - 1, r);
+    if (clock->steps == 0) clock->begun = begun;
+    clock->step[clock->steps++ % RECENT] = seconds_now() - begun;
+    return 0;
+}
+
+static int one_step(struct train_state *s, struct clock *clock, struct error *error)
+{
+    const struct train_options *o = s->o;
+    struct task *task = s->task;
+    struct record r = {0};
+    if (make_updates(s, clock, &r, error)) return -1;
+    bool last = s->step == o->steps;
+    show_progress(s, clock, &r);
+    if (evaluation_due(s, s->step)) evaluate(s, clock, &r);
+    if (last && task->finish) task->finish(task->self, s->run, &r);
+    keep_results(s, &r);
+    run_metrics(s->run, &r);
+    if (task->sample && (due(s->step, o->sample_every) || (last && o->sample_every > 0)))
+        task->sample(task->self, s->run, s->step);
+    if (seconds_now() - clock->status > 10) show_status(s, clock, "running", clock->line);
+    return !last && due(s->step, o->save_every) ? save_or_warn(s, clock, error) : 0;
+}
+
+/* The record of step 0: what the model can do before the first update. */
+static void first_record(struct train_state *s, struct clock *clock)
+{
+    struct record r = {0};
+    record_count(&r, "step", 0);
+    evaluate(s, clock, &r);
+    keep_results(s, &r);
+    run_metrics(s->run, &r);
+}
+
+/* The checkpoint stands at the last step already: only final.ckpt may be missing. */
+static int already_done(struct train_state *s, struct clock *clock, struct error *error)
+{
+    struct error none;
+    struct ckpt *c = NULL;
+    char *path = host_text("%s/final.ckpt", run_folder(s->run));
+    bool there = ckpt_open(&c, path, &none) == 0 && (int64_t)ckpt_meta_of(c)->step >= s->step;
+    if (c) ckpt_close(c);
+    free(path);
+    run_log(s->run, "all %lld steps are done already%s; a larger --steps goes on", (long long)s->o->steps,
+            there ? "" : ", final.ckpt is written");
+    if (there) return 0;
+    struct record r = {0};
+    record_count(&r, "step", s->step);
+    if (s->task->finish) s->task->finish(s->task->self, s->run, &r);
+    keep_results(s, &r);
+    return save(s, clock, CKPT_FINAL, error);
+}
+
+static int stop(struct train_state *s, struct clock *clock, const char *why, struct error *error)
+{
+    if (s->saved_step != s->step && save(s, clock, 0, error))
+        return fail_in(error, "stopping by %s: the checkpoint could not be saved", why);
+    run_log(s->run, "stopped at step %lld by %s: the same command goes on from here", (long long)s->step, why);
+    show_status(s, clock, "stopped", why);
+    return 0;
+}
+
+/* From where the state stands to the end.  Returns EXIT_DONE, EXIT_STOPPED, or -1 with *error. */
+static int run_steps(struct train_state *s, struct clock *clock, struct error *error)
+{
+    show_status(s, clock, "running", "");
+    if (s->resumed && s->step >= s->o->steps) {
+        if (already_done(s, clock, error)) return -1;
+    } else {
+        if (!s->resumed && s->task->evaluate) first_record(s, clock);
+        while (s->step < s->o->steps) {
+            const char *why = stop_reason(s, clock);
+            if (why) return stop(s, clock, why, error) ? -1 : EXIT_STOPPED;
+            if (one_step(s, clock, error)) return -1;
+        }
+        if (save(s, clock, CKPT_FINAL, error)) return fail_in(error, "the last checkpoint could not be saved");
+        char text[16];
+        run_log(s->run, "done: %lld steps, %s tokens, %s/final.ckpt", (long long)s->step,
+                text_count(text, (double)s->tokens), run_folder(s->run));
+    }
+    show_status(s, clock, "done", clock->line);
+    return EXIT_DONE;
+}
+
+int train(struct task *task, struct run *run, const struct train_options *o, const struct option *table)
+{
+    struct train_state s = {.task = task, .run = run, .o = o, .table = table, .saved_step = -1};
+    struct clock clock = {0};
+    struct error error;
+    if (task->n_learners < 1 || task->n_learners > LEARNERS_MAX)
+        die("%d learners, expected 1 to %d", task->n_learners, LEARNERS_MAX);
+    int code = start(&s, &error) ? -1 : run_steps(&s, &clock, &error);
+    if (code < 0) {
+        run_log(run, "%s: %s", task->program, error.text);
+        show_status(&s, &clock, "failed", error.text);
+        code = error.exit_code;
+    }
+    kv_free(&s.eval);
+    return code;
+}

@@ -1,0 +1,115 @@
+/* train.h - the one loop of all four programs: accumulation, clipping, schedule, AdamW, guards, logging, evaluation,
+ * samples, checkpoints, resume, signals.  A program says only what differs (struct task).
+ *
+ * step: one record, one possible checkpoint.  begin, prepare and end count it from 0; records, checkpoints, sample and
+ * whatever a task writes for people ({"step":N,...} in rollouts.jsonl) say how many are done: step + 1.
+ * update: one optimizer application.  Pretraining, sft and rm make one update
+ * a step; a step of rlhf is an iteration: sample rollouts, then ppo_epochs * minibatches updates.
+ * A step's losses are sums over a counted set, scaled once by 1 / (count over all its micro-batches). */
+#ifndef QUARTET_TRAIN_H
+#define QUARTET_TRAIN_H
+
+#include "common/model/model.h"
+#include "common/train/optim.h"
+#include "common/train/run.h"
+
+/* A model being trained.  rlhf has two: policy and critic. */
+struct learner {
+    const char *name;               /* "" for the main model; else a prefix of its tensors in a checkpoint: "critic." */
+    struct model *model;
+    struct schedule_options schedule;
+    double ema_decay;               /* 0: none */
+    bool frozen;                    /* skip its updates in this step (critic warm-up freezes the policy) */
+};
+
+struct task {
+    const char *program;            /* "pretrain", ... */
+    enum stage stage;
+    void *self;
+    struct learner *learner;
+    int n_learners;
+
+    /* A step begins (rlhf samples here).  Returns the number of updates it wants to make, or -1 with *error.  NULL: one
+     * update. */
+    int (*begin)(void *self, int64_t step, struct error *error);
+    /* Update `update` of this step begins: returns its number of micro-batches (0: this and the remaining updates are
+     * skipped) and *count, what its loss averages over (0 is allowed: then nothing is differentiated and no update
+     * made). */
+    int (*prepare)(void *self, int64_t step, int update, double *count, struct error *error);
+    /* Forward and backward of micro-batch i: adds d(scale * sum of losses)/d(params) to the learners' gradients and
+     * returns the SUM of the loss over its things (the reported loss is the sum over all micro-batches / count).  The
+     * record's `tokens` counts the rows of the last forward of the last learner's model after each call: of rlhf's
+     * critic, which is never frozen and reads the answers alone. */
+    double (*loss)(void *self, int i, double scale);
+    /* The step is done: add metrics to the record (already there: step, loss, lr, grad_norm, tokens, seconds ...). */
+    void (*end)(void *self, int64_t step, struct record *r);
+
+    /* Optional (NULL): evaluation (adds "val_*" fields) and samples for a person to read. */
+    void (*evaluate)(void *self, struct record *r);
+    void (*sample)(void *self, struct run *run, int64_t step);
+    /* After the last step, before final.ckpt: normalise a reward model, and the like. */
+    void (*finish)(void *self, struct run *run, struct record *r);
+
+    /* What must survive a restart, beyond weights, moments, step and settings.  save fills sections of the checkpoint
+     * (conf and tokn always; chat, dcur, rngs, line, eval and its own keys of trns as needed); load gets them back
+     * (called before the first step of a resumed run) and returns 0 or -1 with *error.  save is also asked, between
+     * micro-batches, for the counts of dcur when a skipped update is reported with its data position. */
+    void (*save)(void *self, struct ckpt_meta *meta);
+    int (*load)(void *self, const struct ckpt_meta *meta, struct error *error);
+
+    const char *unit;               /* what `count` counts: "target tokens", "prompts", ... */
+    const char *main_metric;        /* key of the record that lineage shows: "val_loss", "val_accuracy", "reward" */
+    double tokens_per_step;         /* for ETA and --plan; 0 when unknown */
+    double flops_per_token;         /* for "% of peak" */
+};
+
+/* The options that all four programs share; a program adds their rows to its table with TRAIN_OPTIONS. */
+struct train_options {
+    const char *out, *config;
+    const char *resume;             /* auto | never | FILE */
+    int64_t seed, threads;
+    int64_t steps, tokens, batch_tokens, micro_tokens;
+    double epochs;
+    double lr, min_lr;              /* min_lr < 0: a tenth of lr */
+    int64_t warmup;                 /* steps; < 0: the program's default share of the steps */
+    int schedule;
+    double weight_decay, beta1, beta2, eps, clip;
+    int64_t eval_every, save_every, keep, keep_every, sample_every, log_every;
+    double time_limit;
+    int recompute;                  /* none | block */
+    bool plan;
+    bool dry_run;                   /* --dry-run, a row of the programs that have it: touches no run folder */
+    int64_t skip_limit;             /* non-finite updates in a row before giving up (3) */
+    double spike_z;                 /* skip an update whose gradient norm lies this many robust deviations above the
+                                       median of the last 128 (0: off) */
+};
+
+/* Rows for the table.  lr, schedule, batch_tokens, micro_tokens, beta2, eps, weight_decay and epochs are the program's
+ * defaults as text. */
+struct train_defaults {
+    const char *lr, *min_lr, *warmup, *schedule, *batch_tokens, *micro_tokens, *beta2, *eps, *weight_decay, *epochs,
+        *eval_every, *save_every, *sample_every;
+};
+/* Fills rows with the shared options and returns their number (<= TRAIN_ROWS). */
+enum { TRAIN_ROWS = 40 };
+int train_option_rows(struct option *rows, struct train_options *o, const struct train_defaults *defaults);
+
+/* Runs task from where the run folder stands to o->steps.  Returns the exit code: EXIT_DONE, EXIT_STOPPED (checkpoint
+ * saved), or EXIT_DATA, EXIT_IO, EXIT_MISMATCH after saying why.
+ *   table: the program's options, for run.conf and the check on resume.
+ * Resume: reads the newest valid checkpoint of the folder (or --resume FILE), compares options, loads weights, moments
+ * and task state into the opened models, and goes on with the very bits of an uninterrupted run. */
+int train(struct task *task, struct run *run, const struct train_options *o, const struct option *table);
+
+/* Copies the weights of an open checkpoint into a model (after memory_open), and packs them.  prefix: the learner's
+ * name. role: ROLE_WEIGHT or ROLE_EMA.  Every parameter must be there with its shape and nothing may be left over (C4),
+ * except that with head_optional the scalar head may be missing (it is then initialised) and that a vocabulary head is
+ * ignored by a scalar model.
+ * Returns 0, or -1 (EXIT_MISMATCH) naming the tensor, expected and found. */
+int model_load(struct model *m, struct ckpt *c, const char *prefix, enum role role, bool head_optional, uint64_t seed,
+               struct error *error);
+
+/* --plan: parameters, memory by phase, tokens, flop and estimated time at the measured peak, to stdout. */
+void train_print_plan(const struct task *task, const struct memory *memory, const struct train_options *o);
+
+#endif

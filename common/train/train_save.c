@@ -1,0 +1,272 @@
+/* train_save.c - the state of a run as tensors and key-values, and back.  Parameters, moments and averages share one
+ * layout (params.h), so all of them are one walk; data moves between device and file in the writer's and reader's own
+ * blocks. */
+#include "common/train/train_state.h"
+#include "common/train/options_saved.h"
+#include "common/model/device.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- tensors to a file ---- */
+
+struct sources { struct ckpt_source *source; size_t count; const char *prefix; enum role role; };
+
+static void fetch(void *self, void *host, uint64_t offset, size_t bytes)
+{
+    device_get(host, (const char *)self + offset, bytes);
+}
+
+static void add_source(void *context, const struct param *p)
+{
+    struct sources *all = context;
+    all->source = host_grow(all->source, all->count + 1, sizeof *all->source);
+    struct ckpt_source *s = &all->source[all->count++];
+    *s = (struct ckpt_source){.role = all->role,
+                              .dtype = DTYPE_F32,
+                              .ndim = p->ndim,
+                              .trainable = true,
+                              .decay = p->decay,
+                              .self = *p->data,
+                              .fetch = fetch};
+    snprintf(s->name, sizeof s->name, "%s%s", all->prefix, p->name);
+    for (int i = 0; i < p->ndim; i++) s->shape[i] = (uint64_t)p->shape[i];
+}
+
+/* Weights of all learners first: what a reader without interest in training needs lies together. */
+static void list_sources(struct sources *all, const struct task *task)
+{
+    static const enum role roles[] = {ROLE_WEIGHT, ROLE_EMA, ROLE_ADAM_M, ROLE_ADAM_V};
+    for (int r = 0; r < 4; r++) {
+        for (int i = 0; i < task->n_learners; i++) {
+            struct model *m = task->learner[i].model;
+            struct params *p[] = {&m->params, &m->ema, &m->m, &m->v};
+            if (roles[r] == ROLE_EMA && !m->use.ema) continue;
+            all->prefix = task->learner[i].name;
+            all->role = roles[r];
+            params_each(p[r], &m->config, add_source, all);
+        }
+    }
+}
+
+/* ---- key-values to a file ---- */
+
+static const char *key_of(char key[64], const struct learner *l, const char *name)
+{
+    snprintf(key, 64, "%s%s", l->name, name);
+    return key;
+}
+
+static void save_learner(struct kv *trns, const struct train_state *s, int i)
+{
+    static const char *const schedules[] = {"constant", "linear", "cosine", "wsd"};
+    const struct learner *l = &s->task->learner[i];
+    const struct norms *n = &s->norms[i];
+    double ordered[NORMS_MAX];
+    char key[64];
+    for (int k = 0; k < n->count; k++) ordered[k] = n->norm[(n->next - n->count + k + NORMS_MAX) % NORMS_MAX];
+    kv_set_i64(trns, key_of(key, l, "optim.t"), s->t[i]);
+    kv_set_f64s(trns, key_of(key, l, "optim.norms"), ordered, (size_t)n->count);
+    kv_set_text(trns, key_of(key, l, "lr.schedule"), schedules[l->schedule.kind]);
+    kv_set_f64(trns, key_of(key, l, "lr.base"), l->schedule.lr);
+    kv_set_f64(trns, key_of(key, l, "lr.min"), l->schedule.min_lr);
+    kv_set_i64(trns, key_of(key, l, "lr.warmup"), l->schedule.warmup);
+    kv_set_i64(trns, key_of(key, l, "lr.total"), l->schedule.total);
+}
+
+static void save_state(struct ckpt_meta *meta, const struct train_state *s)
+{
+    struct kv *trns = &meta->trns;
+    kv_set_text(trns, "stage", stage_name(s->task->stage));
+    kv_set_i64(trns, "step", s->step);
+    kv_set_i64(trns, "tokens_seen", s->tokens);
+    kv_set_i64(trns, "skip.total", s->skipped);
+    kv_set_i64(trns, "skip.bad_row", s->bad_row);
+    kv_set_i64(trns, "skip.spike_row", s->spike_row);
+    kv_set_text(trns, "optim.name", "adamw");
+    for (int i = 0; i < s->task->n_learners; i++) save_learner(trns, s, i);
+    options_save(trns, s->table);
+    for (size_t i = 0; i < s->eval.count; i++) {
+        const struct kv_entry *e = &s->eval.entry[i];
+        if (e->type == KV_F64) kv_set_f64(&meta->eval, e->key, *(const double *)e->value);
+    }
+    if (s->eval.count && s->task->main_metric) kv_set_text(&meta->eval, "main_metric", s->task->main_metric);
+}
+
+static const char *folder_name(const char *folder, char out[128])
+{
+    size_t n = strlen(folder);
+    while (n > 1 && folder[n - 1] == '/') n--;
+    size_t start = n;
+    while (start > 0 && folder[start - 1] != '/') start--;
+    return text_escape(out, 128, folder + start, n - start);
+}
+
+int train_save(struct train_state *s, const char *name, uint32_t flags, struct error *error)
+{
+    struct task *task = s->task;
+    struct ckpt_meta meta = {.stage = task->stage, .flags = flags | CKPT_TRAINING_STATE | CKPT_RESUMABLE,
+                             .step = (uint64_t)s->step, .tokens_seen = (uint64_t)s->tokens};
+    struct sources all = {0};
+    char shown[128];
+    if (s->weights_changed) random_bytes(s->weights_id, sizeof s->weights_id);
+    s->weights_changed = false;
+    memcpy(meta.weights_id, s->weights_id, sizeof meta.weights_id);
+    memcpy(meta.run_uuid, s->run_uuid, sizeof meta.run_uuid);
+    snprintf(meta.writer, sizeof meta.writer, "%s %s", task->program, QUARTET_VERSION);
+    task->save(task->self, &meta);
+    save_state(&meta, s);
+    kv_set_text(&meta.meta, "name", folder_name(run_folder(s->run), shown));
+    kv_set_text(&meta.meta, "program", task->program);
+    list_sources(&all, task);
+    run_sync(s->run);
+    int status = ckpt_save(run_folder(s->run), name, &meta, all.source, all.count, error);
+    free(all.source);
+    ckpt_meta_free(&meta);
+    return status;
+}
+
+/* ---- tensors from a file ---- */
+
+struct load {
+    struct ckpt *ckpt;
+    const char *prefix;
+    enum role role;
+    bool head_optional;
+    bool *used;                  /* by tensor number */
+    struct error *error;
+    int status;
+};
+
+static void put_values(void *self, const float *values, uint64_t first, size_t count)
+{
+    device_put((float *)self + first, values, count * sizeof(float));
+}
+
+static const char *shape_text(char out[64], int ndim, const uint64_t *shape)
+{
+    int n = snprintf(out, 64, "(");
+    for (int i = 0; i < ndim && n < 60; i++)
+        n += snprintf(out + n, (size_t)(64 - n), i ? ", %llu" : "%llu", (unsigned long long)shape[i]);
+    if (n < 63) snprintf(out + n, (size_t)(64 - n), ")");
+    return out;
+}
+
+static void load_one(void *context, const struct param *p)
+{
+    struct load *l = context;
+    char name[256], expected[64], found[64];
+    uint64_t shape[2] = {(uint64_t)p->shape[0], (uint64_t)p->shape[1]};
+    if (l->status) return;
+    snprintf(name, sizeof name, "%s%s", l->prefix, p->name);
+    int64_t at = ckpt_find(l->ckpt, name, l->role);
+    if (at < 0) {
+        if (l->head_optional && strncmp(p->name, "score.", 6) == 0) return;
+        l->status = fail(l->error, EXIT_MISMATCH, "%s: the tensor %s (role %d) is missing, expected with shape %s",
+                         ckpt_path(l->ckpt), name, (int)l->role, shape_text(expected, p->ndim, shape));
+        return;
+    }
+    const struct ckpt_tensor *t = ckpt_tensor_at(l->ckpt, (size_t)at);
+    if (t->ndim != p->ndim || memcmp(t->shape, shape, (size_t)p->ndim * sizeof *shape) != 0)
+        l->status = fail(l->error, EXIT_MISMATCH, "%s: the tensor %s has shape %s, expected %s", ckpt_path(l->ckpt),
+                         name, shape_text(found, t->ndim, t->shape), shape_text(expected, p->ndim, shape));
+    else
+        l->status = ckpt_read_f32(l->ckpt, (size_t)at, put_values, *p->data, l->error);
+    l->used[at] = true;
+}
+
+/* The prefixes of learners that may lie beside the main model in one file. */
+static bool is_other_learner(const char *name, const char *prefix)
+{
+    static const char critic[] = "critic.";
+    return strcmp(prefix, critic) != 0 && strncmp(name, critic, sizeof critic - 1) == 0;
+}
+
+/* Nothing of this learner and role may be left over (check C4). */
+static int check_left_over(const struct load *l, bool scalar)
+{
+    size_t n = strlen(l->prefix);
+    for (size_t i = 0; i < ckpt_tensor_count(l->ckpt); i++) {
+        const struct ckpt_tensor *t = ckpt_tensor_at(l->ckpt, i);
+        if (l->used[i] || t->role != l->role || strncmp(t->name, l->prefix, n) != 0 ||
+            is_other_learner(t->name, l->prefix))
+            continue;
+        if (scalar && strcmp(t->name + n, "output.weight") == 0) continue;
+        return fail(l->error, EXIT_MISMATCH, "%s: the tensor %s is not part of this model", ckpt_path(l->ckpt),
+                    t->name);
+    }
+    return 0;
+}
+
+static int load_params(struct params *p, const struct config *c, struct ckpt *ckpt, const char *prefix, enum role role,
+                       bool head_optional, struct error *error)
+{
+    struct load l = {ckpt, prefix, role, head_optional, host_alloc(ckpt_tensor_count(ckpt), sizeof(bool)), error, 0};
+    params_each(p, c, load_one, &l);
+    if (l.status == 0) l.status = check_left_over(&l, c->head == HEAD_SCALAR);
+    free(l.used);
+    return l.status;
+}
+
+int model_load(struct model *m, struct ckpt *c, const char *prefix, enum role role, bool head_optional, uint64_t seed,
+               struct error *error)
+{
+    char name[256];
+    snprintf(name, sizeof name, "%sscore.weight", prefix);
+    if (head_optional && m->config.head == HEAD_SCALAR && ckpt_find(c, name, role) < 0)
+        params_init(&m->params, &m->config, seed);
+    if (load_params(&m->params, &m->config, c, prefix, role, head_optional, error)) return -1;
+    params_pack(&m->params, &m->config);
+    return 0;
+}
+
+/* ---- key-values from a file ---- */
+
+static int load_learner(struct train_state *s, int i, const struct ckpt_meta *meta, struct ckpt *c, struct error *error)
+{
+    const struct learner *l = &s->task->learner[i];
+    struct model *m = l->model;
+    const double *norms;
+    size_t count;
+    char key[64];
+    if (kv_get_i64(&meta->trns, key_of(key, l, "optim.t"), &s->t[i]) != 1 || s->t[i] < 0)
+        return fail(error, EXIT_DATA, "%s: %s is missing or wrong", ckpt_path(c), key);
+    if (kv_get_f64s(&meta->trns, key_of(key, l, "optim.norms"), &norms, &count) != 1 || count > NORMS_MAX)
+        return fail(error, EXIT_DATA, "%s: %s is missing or wrong", ckpt_path(c), key);
+    for (size_t k = 0; k < count; k++) {
+        if (!isfinite(norms[k]))
+            return fail(error, EXIT_DATA, "%s: %s holds a number that is not finite", ckpt_path(c), key);
+        norms_add(&s->norms[i], norms[k]);
+    }
+    if (model_load(m, c, l->name, ROLE_WEIGHT, false, 0, error)) return -1;
+    if (load_params(&m->m, &m->config, c, l->name, ROLE_ADAM_M, false, error)) return -1;
+    if (load_params(&m->v, &m->config, c, l->name, ROLE_ADAM_V, false, error)) return -1;
+    return m->use.ema ? load_params(&m->ema, &m->config, c, l->name, ROLE_EMA, false, error) : 0;
+}
+
+int train_load(struct train_state *s, struct ckpt *c, struct error *error)
+{
+    const struct ckpt_meta *meta = ckpt_meta_of(c);
+    const struct kv *trns = &meta->trns;
+    if (meta->stage != s->task->stage)
+        return fail(error, EXIT_MISMATCH, "%s: a checkpoint of %s, which %s cannot go on from", ckpt_path(c),
+                    stage_name(meta->stage), s->task->program);
+    if (!(meta->flags & CKPT_RESUMABLE))
+        return fail(error, EXIT_MISMATCH, "%s: it holds no training state: start a new run from its weights",
+                    ckpt_path(c));
+    if (options_compare(s->table, trns, error)) return fail_in(error, "%s", ckpt_path(c));
+    if (kv_get_i64(trns, "step", &s->step) != 1 || kv_get_i64(trns, "tokens_seen", &s->tokens) != 1 || s->step < 0 ||
+        s->tokens < 0 || kv_get_i64(trns, "skip.total", &s->skipped) != 1 ||
+        kv_get_i64(trns, "skip.bad_row", &s->bad_row) != 1 || kv_get_i64(trns, "skip.spike_row", &s->spike_row) != 1)
+        return fail(error, EXIT_DATA, "%s: the training state (section TRNS) lacks a counter", ckpt_path(c));
+    for (int i = 0; i < s->task->n_learners; i++)
+        if (load_learner(s, i, meta, c, error)) return -1;
+    memcpy(s->run_uuid, meta->run_uuid, sizeof s->run_uuid);
+    memcpy(s->weights_id, meta->weights_id, sizeof s->weights_id);
+    kv_copy(&s->eval, &meta->eval);
+    s->weights_changed = false;
+    s->resumed = true;
+    if (s->task->load && s->task->load(s->task->self, meta, error)) return fail_in(error, "%s", ckpt_path(c));
+    return 0;
+}

@@ -1,0 +1,49 @@
+/* train_state.h - what the loop knows besides the models; between the train*.c files alone.  All of it that decides
+ * about the next step is in every checkpoint. */
+#ifndef QUARTET_TRAIN_STATE_H
+#define QUARTET_TRAIN_STATE_H
+
+#include "common/train/train.h"
+
+enum { LEARNERS_MAX = 4, NORMS_MAX = 128 };
+
+/* The last accepted gradient norms of a learner, a ring; `next` is the place of the next one. */
+struct norms { double norm[NORMS_MAX]; int count, next; };
+
+struct train_state {
+    struct task *task;
+    struct run *run;
+    const struct train_options *o;
+    const struct option *table;
+
+    int64_t step;                        /* steps done */
+    int64_t t[LEARNERS_MAX];             /* updates each learner has had */
+    int64_t tokens;                      /* positions trained on */
+    int64_t skipped;                     /* updates skipped for any reason */
+    int64_t bad_row, spike_row;          /* of those, how many just now in a row: not finite; too large */
+    struct norms norms[LEARNERS_MAX];
+    struct kv eval;                      /* section EVAL: the newest results */
+    uint8_t run_uuid[16], weights_id[16];
+    bool weights_changed;                /* since weights_id was drawn */
+
+    bool resumed;
+    int64_t saved_step;                  /* of the newest checkpoint in the folder, or -1 */
+    int failed_saves;                    /* in a row */
+};
+
+/* What one step's updates did. */
+struct step_result { double loss, norm[LEARNERS_MAX]; int losses, norms[LEARNERS_MAX]; };   /* sums, and how many */
+
+/* train_update.c: update number `update` of the step: all micro-batches, the guards, the optimizers.
+ * Returns 1, 0 when this and the remaining updates of the step are skipped, or -1 with *error. */
+int train_update(struct train_state *s, struct step_result *result, int update, struct error *error);
+
+/* (x - median) / max(1.4826 MAD, 0.001 median) of the accepted norms; 0 while there are fewer than 16. */
+double norms_deviation(const struct norms *n, double x);
+void norms_add(struct norms *n, double x);
+
+/* train_save.c: the state to folder/name with the header flags, and from a file.  Both return 0, or -1 with *error. */
+int train_save(struct train_state *s, const char *name, uint32_t flags, struct error *error);
+int train_load(struct train_state *s, struct ckpt *c, struct error *error);
+
+#endif

@@ -1,0 +1,151 @@
+/* train_update.c - one optimizer update.  Every micro-batch adds its share of the gradient of
+ *     sum of losses / count over the whole update,
+ * so that a target token weighs the same wherever it was packed; then each learner clips by its own norm.
+ *
+ * Two guards stand before the optimizers.  A loss or norm that is not finite leaves the weights as they are; a few such
+ * in a row end the run, because they will not heal.  A norm far above its recent median (--spike-z) is skipped too, but
+ * a few of these in a row are a new level rather than spikes: then the window starts anew. */
+#include "common/train/train_state.h"
+#include "common/model/device.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *x, int n)
+{
+    qsort(x, (size_t)n, sizeof *x, ascending);
+    return n % 2 ? x[n / 2] : 0.5 * (x[n / 2 - 1] + x[n / 2]);
+}
+
+double norms_deviation(const struct norms *n, double x)
+{
+    double copy[NORMS_MAX];
+    if (n->count < 16) return 0;
+    memcpy(copy, n->norm, sizeof copy);
+    double middle = median(copy, n->count);
+    for (int i = 0; i < n->count; i++) copy[i] = fabs(n->norm[i] - middle);
+    return (x - middle) / fmax(fmax(1.4826 * median(copy, n->count), 1e-3 * middle), 1e-30);
+}
+
+void norms_add(struct norms *n, double x)
+{
+    n->norm[n->next] = x;
+    n->next = (n->next + 1) % NORMS_MAX;
+    if (n->count < NORMS_MAX) n->count++;
+}
+
+/* Where in the data the task stands: the numbers of its cursor. */
+static void add_position(struct bytes *out, const struct train_state *s)
+{
+    struct ckpt_meta meta = {.stage = s->task->stage, .step = (uint64_t)s->step, .tokens_seen = (uint64_t)s->tokens};
+    s->task->save(s->task->self, &meta);
+    int shown = 0;
+    for (size_t i = 0; i < meta.dcur.count && shown < 8; i++) {
+        const struct kv_entry *e = &meta.dcur.entry[i];
+        if (e->type != KV_I64 && e->type != KV_U64) continue;
+        bytes_text(out, "%s%s %lld", shown++ ? ", " : "; data position: ", e->key,
+                   (long long)*(const int64_t *)e->value);
+    }
+    ckpt_meta_free(&meta);
+}
+
+static void clear_gradients(const struct learner *l)
+{
+    device_clear(l->model->grads.all, l->model->grads.count * sizeof(float));
+}
+
+/* Tells of a skipped update, and drops its gradients. */
+static void skip(struct train_state *s, int update, const char *what, double value)
+{
+    struct bytes text = {0};
+    bytes_text(&text, "step %lld", (long long)s->step + 1);
+    if (update > 0) bytes_text(&text, ", update %d", update + 1);
+    bytes_text(&text, ": skipped, %s is %g", what, value);
+    add_position(&text, s);
+    run_log(s->run, "%s", text.data);
+    bytes_free(&text);
+    for (int i = 0; i < s->task->n_learners; i++) clear_gradients(&s->task->learner[i]);
+    s->skipped++;
+}
+
+static void apply(struct train_state *s, const double *norm)
+{
+    const struct train_options *o = s->o;
+    struct adamw_options adamw = {o->beta1, o->beta2, o->eps, o->weight_decay};
+    for (int i = 0; i < s->task->n_learners; i++) {
+        const struct learner *l = &s->task->learner[i];
+        if (l->frozen) {
+            clear_gradients(l);
+            continue;
+        }
+        double scale = o->clip > 0 && norm[i] > o->clip ? o->clip / norm[i] : 1;
+        adamw_step(l->model, &adamw, ++s->t[i], schedule_lr(&l->schedule, s->step), scale, l->ema_decay);
+        norms_add(&s->norms[i], norm[i]);
+        s->weights_changed = true;
+    }
+}
+
+/* True when a learner's norm is a spike: said, counted and skipped. */
+static bool is_spike(struct train_state *s, int update, const double *norm)
+{
+    if (s->o->spike_z <= 0) return false;
+    for (int i = 0; i < s->task->n_learners; i++) {
+        const struct learner *l = &s->task->learner[i];
+        if (l->frozen || norms_deviation(&s->norms[i], norm[i]) <= s->o->spike_z) continue;
+        if (++s->spike_row > s->o->skip_limit) {
+            run_log(s->run, "step %lld: the %sgradient norm stays at %.3g: taken as the new level",
+                    (long long)s->step + 1, l->name, norm[i]);
+            for (int k = 0; k < s->task->n_learners; k++) s->norms[k] = (struct norms){0};
+            break;
+        }
+        skip(s, update, "a spike: the gradient norm", norm[i]);
+        return true;
+    }
+    s->spike_row = 0;
+    return false;
+}
+
+int train_update(struct train_state *s, struct step_result *result, int update, struct error *error)
+{
+    struct task *task = s->task;
+    double count = 0, sum = 0, norm[LEARNERS_MAX] = {0};
+    int n = task->prepare(task->self, s->step, update, &count, error);
+    if (n <= 0) return n;
+    if (!(count > 0)) return 1;
+    for (int i = 0; i < n; i++) {
+        sum += task->loss(task->self, i, 1 / count);
+        s->tokens += task->learner[task->n_learners - 1].model->N;
+    }
+    double loss = sum / count, bad = loss;
+    const char *what = isfinite(loss) ? NULL : "the loss";
+    for (int i = 0; i < task->n_learners && !what; i++) {
+        if (task->learner[i].frozen) continue;
+        norm[i] = bad = gradient_norm(task->learner[i].model);
+        if (!isfinite(bad)) what = "the gradient norm";
+    }
+    if (what) {
+        skip(s, update, what, bad);
+        if (++s->bad_row < s->o->skip_limit) return 1;
+        return fail(error, EXIT_DATA,
+                    "step %lld: %s was not finite in %lld updates in a row: the run cannot heal from this; the last "
+                    "checkpoint is as it was; try a lower --lr, a longer --warmup or a smaller --clip",
+                    (long long)s->step + 1, what, (long long)s->bad_row);
+    }
+    s->bad_row = 0;
+    result->loss += loss;
+    result->losses++;
+    for (int i = 0; i < task->n_learners; i++) {
+        if (task->learner[i].frozen) continue;
+        result->norm[i] += norm[i];
+        result->norms[i]++;
+    }
+    if (!is_spike(s, update, norm)) apply(s, norm);
+    return 1;
+}
