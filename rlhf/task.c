@@ -124,6 +124,6 @@ void rlhf_task(struct task *task, struct rlhf *p)
         .program = "rlhf", .stage = STAGE_RLHF, .self = p, .learner = p->ppo.learner, .n_learners = 2,
         .begin = begin, .prepare = prepare, .loss = loss, .end = end,
         .evaluate = p->held_out.count > 0 ? evaluate : NULL, .save = save, .load = load,
-        .unit = "answer tokens", .main_metric = "reward",
+        .unit = "answer tokens", .main_metric = "reward", .shown = {"reward", "kl", "length", "entropy"},
         .tokens_per_step = (double)(o->episodes * o->epochs) * length, .flops_per_token = flops(p, length)};
 }

@@ -286,7 +286,7 @@ struct task rm_task(struct rm *s, struct learner *learner)
         .program = "rm", .stage = STAGE_RM, .self = s, .learner = learner, .n_learners = 1,
         .begin = begin, .prepare = prepare, .loss = loss, .end = end, .evaluate = held_out ? evaluate : NULL,
         .sample = sample, .finish = finish, .save = save, .load = load,
-        .unit = "prompts", .main_metric = held_out ? "val_accuracy" : "accuracy",
+        .unit = "prompts", .main_metric = held_out ? "val_accuracy" : "accuracy", .shown = {"accuracy"},
         .tokens_per_step = (double)s->data.train.tokens / s->order.bins * s->micro_batches,
         .flops_per_token = config_train_flops(&s->config, (double)s->data.train.tokens / s->data.train.answers)};
 }

@@ -49,6 +49,8 @@ check "the phases of every iteration add up to its seconds" sh -c 'grep "\"updat
         END { exit !(n == 6 && bad == 0) }"' - "$work/rlhf/metrics.jsonl"
 check "rollouts are written" [ "$(grep -c '"response":' "$work/rlhf/rollouts.jsonl")" -eq 24 ]
 check "held-out prompts are answered" grep -q '"val_reward":' "$work/rlhf/metrics.jsonl"
+check "the progress line shows reward, divergence, length and entropy" grep -qE \
+    "step 6/6  ETA [^ ]+  reward -?[0-9.e-]+  kl [0-9.e-]+  length [0-9.]+  entropy [0-9.]+  loss " "$work/rlhf/log.txt"
 check "every key is there" sh -c 'for k in reward reward_std reward_min reward_max kl kl_token kl_coef objective episodes length eos_rate \
     entropy distinct_2 identical value explained_variance advantage policy_loss approx_kl_k1 approx_kl_k3 clip_fraction ratio_mean \
     ratio_max value_loss value_clip_fraction early_stops grad_norm critic.grad_norm; do

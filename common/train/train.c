@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
-enum { SAVES_TRIED = 3, RECENT = 16 };
+enum { SAVES_TRIED = 3, RECENT = 16, TERMINAL_WIDTH = 79 };
 
 /* How long things took: only for people, and for stopping before a time limit. */
 struct clock {
@@ -76,10 +76,18 @@ static void evaluate(struct train_state *s, struct clock *clock, struct record *
     double start = seconds_now();
     struct bytes line = {0};
     s->task->evaluate(s->task->self, r);
+    size_t begun = 0;                    /* where the last line on a terminal begins */
     bytes_text(&line, "step %lld:", (long long)s->step);
-    for (int i = 0; i < r->count; i++)
-        if (is_evaluation(r->field[i].key))
-            bytes_text(&line, "  %s %.5g", r->field[i].key, r->field[i].number);
+    for (int i = 0; i < r->count; i++) {
+        char field[96];
+        if (!is_evaluation(r->field[i].key)) continue;
+        int n = snprintf(field, sizeof field, "  %s %.5g", r->field[i].key, r->field[i].number);
+        if (line.size + (size_t)n > begun + TERMINAL_WIDTH) {
+            begun = line.size + 1;
+            bytes_text(&line, "\n       ");
+        }
+        bytes_add(&line, field, (size_t)n);
+    }
     run_log(s->run, "%s", line.data);
     bytes_free(&line);
     clock->evaluation = seconds_now() - start;
@@ -87,7 +95,7 @@ static void evaluate(struct train_state *s, struct clock *clock, struct record *
 
 /* ---- what people see ---- */
 
-/* Of a frozen model there is nothing to say: the line then is about the one beside it. */
+/* A frozen model has nothing to report: then the line is about the one beside it. */
 static void show_progress(struct train_state *s, struct clock *clock, const struct record *r)
 {
     const struct train_options *o = s->o;
@@ -99,9 +107,10 @@ static void show_progress(struct train_state *s, struct clock *clock, const stru
     snprintf(norm, sizeof norm, "%sgrad_norm", l->name);
     double share = record_get(r, "peak_share"),
            left = (seconds_now() - clock->begun) / clock->steps * (double)(o->steps - s->step);
-    bytes_text(&line, "step %lld/%lld  ETA %s  loss %.4f  %s %.2e  %snorm %.3g  %s tok/s  %s", (long long)s->step,
-               (long long)o->steps, text_duration(c, left), record_get(r, "loss"), lr, record_get(r, lr), l->name,
-               record_get(r, norm), text_count(a, record_get(r, "tokens_per_second")),
+    bytes_text(&line, "step %lld/%lld  ETA %s", (long long)s->step, (long long)o->steps, text_duration(c, left));
+    for (const char *const *key = s->task->shown; *key; key++) bytes_text(&line, "  %s %.4g", *key, record_get(r, *key));
+    bytes_text(&line, "  loss %.4f  %s %.2e  %snorm %.3g  %s tok/s  %s", record_get(r, "loss"), lr, record_get(r, lr),
+               l->name, record_get(r, norm), text_count(a, record_get(r, "tokens_per_second")),
                text_bytes(b, record_get(r, "memory_bytes")));
     if (!isnan(share)) bytes_text(&line, "  %.0f %% of peak", 100 * share);
     snprintf(clock->line, sizeof clock->line, "%s", line.data);

@@ -59,6 +59,7 @@ struct task {
 
     const char *unit;               /* what `count` counts: "target tokens", "prompts", ... */
     const char *main_metric;        /* key of the record that lineage shows: "val_loss", "val_accuracy", "reward" */
+    const char *shown[5];           /* keys of the record that begin the progress line, up to the first NULL */
     double tokens_per_step;         /* for ETA and --plan; 0 when unknown */
     double flops_per_token;         /* for "% of peak" */
 };
