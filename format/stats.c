@@ -127,9 +127,10 @@ void stats_encode(struct bytes *out, const struct stats *stats, size_t count)
     bytes_add(out, head, sizeof head);
     for (size_t i = 0; i < count; i++) {
         const struct stats *s = &stats[i];
+        uint64_t bits;
         const double real[] = {s->min, s->max, s->mean, s->std, s->absmax};
         uint8_t b[CKPT_STAT_ENTRY];
-        for (int k = 0; k < 5; k++) store_f64(b + 8 * k, real[k]);
+        for (int k = 0; k < 5; k++) memcpy(&bits, &real[k], 8), store64(b + 8 * k, bits);
         store64(b + 40, s->nan);
         store64(b + 48, s->inf);
         store64(b + 56, s->zero);

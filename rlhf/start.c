@@ -10,12 +10,6 @@
 
 /* ---- parents ---- */
 
-static const char *last_part(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash && slash[1] ? slash + 1 : path;
-}
-
 static int bind_template(struct rlhf *p, struct error *error)
 {
     const struct parent *a = &p->policy_parent;
@@ -37,6 +31,7 @@ static int open_reward(struct rlhf *p, struct error *error)
 {
     struct parent *a = &p->policy_parent, *b = &p->reward_parent;
     struct chat chat;
+    char name[128];
     if (parent_open(b, p->reward_path, 1u << STAGE_RM, "reward", error) != 0) return -1;
     if (parent_same_tokenizer(a, b, error) != 0) return -1;
     if (chat_read(&chat, &b->meta->chat, b->tokenizer, error) != 0) return fail_in(error, "%s", ckpt_path(b->ckpt));
@@ -47,7 +42,7 @@ static int open_reward(struct rlhf *p, struct error *error)
                     ckpt_path(a->ckpt), chat_template_name(p->chat.template), ckpt_path(b->ckpt),
                     chat_template_name(chat.template));
     if (b->config.head != HEAD_SCALAR) return fail(error, EXIT_MISMATCH, "%s has no scalar head", ckpt_path(b->ckpt));
-    lineage_add(&p->line, b->meta, "reward", last_part(p->reward_path));
+    lineage_add(&p->line, b->meta, "reward", path_name(name, p->reward_path));
     p->reward_config = p->critic_config = b->config;
     p->critic_config.score_mean = 0;
     p->critic_config.score_std = 1;

@@ -56,6 +56,12 @@ static void test_text(void)
     CHECK(strcmp(text_count(out, 999), "999") == 0 && strcmp(text_count(out, 1e6), "1.00M") == 0);
     CHECK(strcmp(text_count(out, 123456), "123k") == 0 && strcmp(text_bytes(out, 1536), "1.50 KiB") == 0);
     CHECK(strcmp(text_duration(out, 3725), "1h 02m") == 0 && strcmp(text_duration(out, NAN), "?") == 0);
+    CHECK(strcmp(text_real(out, 0.1, 1), "0.1") == 0 && strcmp(text_real(out, 1.0 / 3, 6), "0.3333333333333333") == 0);
+    CHECK(strcmp(text_real(out, 100000, 1), "1e+05") == 0 && strcmp(text_real(out, 100000, 6), "100000") == 0);
+    char name[128];
+    static const char *const path[][2] = {{"runs/rm", "rm"}, {"runs/rm/", "rm"}, {"rm", "rm"}, {"rm//", "rm"}, {"/", ""},
+                                          {"", ""}, {"a/\xff", "\\xff"}};
+    for (int i = 0; i < 7; i++) CHECK(strcmp(path_name(name, path[i][0]), path[i][1]) == 0);
 }
 
 static void test_files(void)
@@ -72,6 +78,13 @@ static void test_files(void)
     CHECK(file_read(&c, path, 3, &e) == -1 && e.exit_code == EXIT_DATA && c.data == NULL);
     bytes_free(&b);
     CHECK(file_replace("/tmp/quartet-no-such-folder/x", "", 0, &e) == -1 && e.exit_code == EXIT_IO);
+    char deep[80];
+    snprintf(deep, sizeof deep, "%s/one/two/", folder);
+    CHECK(folder_make(deep, &e) == 0 && folder_make(deep, &e) == 0 && rmdir(deep) == 0);
+    snprintf(deep, sizeof deep, "%s/one", folder);
+    CHECK(rmdir(deep) == 0);
+    snprintf(deep, sizeof deep, "%s/three", path);
+    CHECK(folder_make(deep, &e) == -1 && e.exit_code == EXIT_IO && strstr(e.text, "cannot be created"));
     unlink(path);
     CHECK(rmdir(folder) == 0);      /* nothing else was left in it */
 }

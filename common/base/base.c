@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -242,6 +243,20 @@ static char *scaled(char out[16], double x, double step, const char *const unit[
     return out;
 }
 
+char *text_real(char out[32], double x, int digits)
+{
+    do snprintf(out, 32, "%.*g", digits, x); while (digits++ < 17 && strtod(out, NULL) != x);
+    return out;
+}
+
+char *path_name(char out[128], const char *path)
+{
+    size_t end = strlen(path), start;
+    while (end > 1 && path[end - 1] == '/') end--;
+    for (start = end; start > 0 && path[start - 1] != '/';) start--;
+    return text_escape(out, 128, path + start, end - start);
+}
+
 char *text_count(char out[16], double count)
 {
     return scaled(out, count, 1000, (const char *const[]){"", "k", "M", "G", "T", "P"});
@@ -309,6 +324,21 @@ int file_read(struct bytes *out, const char *path, size_t limit, struct error *e
     bytes_add(&b, "", 0);
     *out = b;
     return 0;
+}
+
+int folder_make(const char *folder, struct error *error)
+{
+    char *path = host_text("%s", folder);
+    int status = 0;
+    for (char *slash = path; slash && status == 0;) {
+        slash = strchr(slash + 1, '/');
+        if (slash) *slash = 0;
+        if (mkdir(path, 0777) != 0 && errno != EEXIST)
+            status = fail(error, EXIT_IO, "%s: cannot be created: %s", path, strerror(errno));
+        if (slash) *slash = '/';
+    }
+    free(path);
+    return status;
 }
 
 static int write_all(int fd, const char *data, size_t size)

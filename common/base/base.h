@@ -83,6 +83,12 @@ char *text_count(char out[16], double count);
 char *text_bytes(char out[16], double bytes);
 char *text_duration(char out[16], double seconds);
 
+/* The shortest decimal of at least `digits` significant ones that reads back as x; returns out. */
+char *text_real(char out[32], double x, int digits);
+
+/* The last part of a path, as text_escape writes it: "rm" of "runs/rm/".  Returns out. */
+char *path_name(char out[128], const char *path);
+
 /* Seconds since some fixed moment, never going back.  Nanoseconds since 1970, UTC. */
 double seconds_now(void);
 int64_t nanoseconds_utc(void);
@@ -98,6 +104,9 @@ int file_read(struct bytes *out, const char *path, size_t limit, struct error *e
  * same folder, fsync, rename, fsync of the folder.  Returns 0, or -1 (EXIT_IO) with the old content in place (or the
  * new, when only the folder's fsync failed). */
 int file_replace(const char *path, const void *data, size_t size, struct error *error);
+
+/* mkdir -p: creates a folder and those above it.  Returns 0, or -1 (EXIT_IO). */
+int folder_make(const char *folder, struct error *error);
 
 static inline int int_min(int a, int b) { return a < b ? a : b; }
 static inline int int_max(int a, int b) { return a > b ? a : b; }

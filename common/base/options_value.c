@@ -219,15 +219,10 @@ static void add_whole(struct bytes *out, int64_t n, const char *units, int64_t b
     bytes_text(out, "%lld%s", (long long)n, unit);
 }
 
-/* The shortest decimal that reads back as the very number. */
 static void add_real(struct bytes *out, double x)
 {
-    char text[40];
-    for (int digits = 1; digits <= 17; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, x);
-        if (strtod(text, NULL) == x) break;
-    }
-    bytes_text(out, "%s", text);
+    char text[32];
+    bytes_text(out, "%s", text_real(text, x, 1));
 }
 
 static void add_seconds(struct bytes *out, double x)

@@ -4,6 +4,8 @@
  * signal. */
 #include "common/data/shard_file.h"
 
+#include "common/base/le.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -15,24 +17,6 @@
 enum { HEADER = 192, ENTRY = 24, SOURCE = 24, FLUSH = 1 << 20, VERSION = 1, BLOCK = 1 << 20 };
 static const char signature[8] = "QSHARD\r\n";
 static const uint64_t sources_limit = 1u << 28;
-
-static void put_u32(unsigned char *at, uint32_t x)
-{
-    for (int i = 0; i < 4; i++) at[i] = (unsigned char)(x >> 8 * i);
-}
-
-static void put_u64(unsigned char *at, uint64_t x)
-{
-    put_u32(at, (uint32_t)x);
-    put_u32(at + 4, (uint32_t)(x >> 32));
-}
-
-static uint32_t get_u32(const unsigned char *at)
-{
-    return at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
-}
-
-static uint64_t get_u64(const unsigned char *at) { return get_u32(at) | (uint64_t)get_u32(at + 4) << 32; }
 
 static uint64_t round_up(uint64_t x, uint64_t to) { return (x + to - 1) / to * to; }
 
@@ -97,10 +81,10 @@ int shard_create(struct shard_writer **out, const char *path, int id_bytes, cons
     struct bytes table = {0};
     for (int i = 0; i < n_sources; i++) {
         unsigned char entry[SOURCE];
-        put_u64(entry, source[i].size);
-        put_u64(entry + 8, (uint64_t)source[i].mtime);
-        put_u32(entry + 16, source[i].crc);
-        put_u32(entry + 20, (uint32_t)strlen(source[i].path));
+        store64(entry, source[i].size);
+        store64(entry + 8, (uint64_t)source[i].mtime);
+        store32(entry + 16, source[i].crc);
+        store32(entry + 20, (uint32_t)strlen(source[i].path));
         bytes_add(&table, entry, sizeof entry);
         bytes_add(&table, source[i].path, strlen(source[i].path));
     }
@@ -117,7 +101,7 @@ void shard_add(struct shard_writer *w, const int *ids, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         unsigned char id[4];
-        put_u32(id, (uint32_t)ids[i]);
+        store32(id, (uint32_t)ids[i]);
         bytes_add(&w->buffer, id, (size_t)w->id_bytes);
     }
     w->tokens += n;
@@ -129,9 +113,9 @@ void shard_end_document(struct shard_writer *w, uint64_t bytes, uint32_t hash)
     unsigned char entry[ENTRY] = {0};
     w->bytes += bytes;
     w->documents++;
-    put_u64(entry, w->tokens);
-    put_u64(entry + 8, w->bytes);
-    put_u32(entry + 16, hash);
+    store64(entry, w->tokens);
+    store64(entry + 8, w->bytes);
+    store32(entry + 16, hash);
     bytes_add(&w->index, entry, sizeof entry);
 }
 
@@ -158,26 +142,26 @@ static void write_header(struct shard_writer *w, const struct shard_info *info, 
 {
     unsigned char header[HEADER] = {0};
     memcpy(header, signature, 8);
-    put_u32(header + 8, VERSION);
-    put_u32(header + 12, (uint32_t)w->id_bytes);
-    put_u32(header + 16, info->part);
-    put_u32(header + 20, info->last);
-    put_u32(header + 24, info->rules);
-    put_u32(header + 28, info->tokenizer);
-    put_u64(header + 32, info->tokenizer_length);
-    put_u64(header + 40, w->documents);
-    put_u64(header + 48, w->tokens);
-    put_u64(header + 56, w->sources_length);
-    put_u64(header + 64, index_at);
-    put_u64(header + 72, index_at + w->index.size);
-    put_u32(header + 80, w->sources_crc);
-    put_u32(header + 84, w->tokens_crc);
-    put_u32(header + 88, crc32_of(0, w->index.data, w->index.size));
-    put_u64(header + 96, info->counts.bytes);
-    put_u64(header + 104, info->counts.boms);
-    put_u64(header + 112, info->counts.carriage_returns);
-    put_u64(header + 120, info->counts.invalid);
-    put_u32(header + HEADER - 4, crc32_of(0, header, HEADER - 4));
+    store32(header + 8, VERSION);
+    store32(header + 12, (uint32_t)w->id_bytes);
+    store32(header + 16, info->part);
+    store32(header + 20, info->last);
+    store32(header + 24, info->rules);
+    store32(header + 28, info->tokenizer);
+    store64(header + 32, info->tokenizer_length);
+    store64(header + 40, w->documents);
+    store64(header + 48, w->tokens);
+    store64(header + 56, w->sources_length);
+    store64(header + 64, index_at);
+    store64(header + 72, index_at + w->index.size);
+    store32(header + 80, w->sources_crc);
+    store32(header + 84, w->tokens_crc);
+    store32(header + 88, crc32_of(0, w->index.data, w->index.size));
+    store64(header + 96, info->counts.bytes);
+    store64(header + 104, info->counts.boms);
+    store64(header + 112, info->counts.carriage_returns);
+    store64(header + 120, info->counts.invalid);
+    store32(header + HEADER - 4, crc32_of(0, header, HEADER - 4));
     write_at(w, header, HEADER, 0);
 }
 
@@ -228,21 +212,21 @@ static int check_header(struct shard *s, const unsigned char *h, uint64_t size, 
 {
     struct shard_info *info = &s->info;
     if (memcmp(h, signature, 8) != 0) return bad(s, error, "no signature");
-    if (get_u32(h + HEADER - 4) != crc32_of(0, h, HEADER - 4))
+    if (load32(h + HEADER - 4) != crc32_of(0, h, HEADER - 4))
         return bad(s, error, "the checksum of its header is wrong");
-    if (get_u32(h + 8) != VERSION)
-        return fail(error, EXIT_DATA, "%s has version %u, expected %d", s->path, get_u32(h + 8), VERSION);
+    if (load32(h + 8) != VERSION)
+        return fail(error, EXIT_DATA, "%s has version %u, expected %d", s->path, load32(h + 8), VERSION);
     *info = (struct shard_info){
-        .id_bytes = (int)get_u32(h + 12), .part = get_u32(h + 16), .last = get_u32(h + 20) != 0,
-        .rules = get_u32(h + 24), .tokenizer = get_u32(h + 28), .tokenizer_length = get_u64(h + 32),
-        .documents = get_u64(h + 40), .tokens = get_u64(h + 48),
-        .counts = {get_u64(h + 96), get_u64(h + 104), get_u64(h + 112), get_u64(h + 120)}};
-    uint64_t sources = get_u64(h + 56);
+        .id_bytes = (int)load32(h + 12), .part = load32(h + 16), .last = load32(h + 20) != 0,
+        .rules = load32(h + 24), .tokenizer = load32(h + 28), .tokenizer_length = load64(h + 32),
+        .documents = load64(h + 40), .tokens = load64(h + 48),
+        .counts = {load64(h + 96), load64(h + 104), load64(h + 112), load64(h + 120)}};
+    uint64_t sources = load64(h + 56);
     s->tokens_at = round_up(HEADER + sources, 64);
-    s->index_at = get_u64(h + 64);
-    s->tokens_crc = get_u32(h + 84);
-    s->index_crc = get_u32(h + 88);
-    if (get_u64(h + 72) != size) return bad(s, error, "its length is not the one in its header");
+    s->index_at = load64(h + 64);
+    s->tokens_crc = load32(h + 84);
+    s->index_crc = load32(h + 88);
+    if (load64(h + 72) != size) return bad(s, error, "its length is not the one in its header");
     if ((info->id_bytes != 2 && info->id_bytes != 4) || sources > sources_limit || info->tokens > size / 2 ||
         info->documents > size / ENTRY ||
         s->index_at != round_up(s->tokens_at + info->tokens * (uint64_t)info->id_bytes, 8) ||
@@ -259,7 +243,7 @@ static int read_sources(struct shard *s, uint64_t length, uint32_t crc, struct e
     if (status != 0 || crc32_of(0, table, padded) != crc)
         status = bad(s, error, "the checksum of its list of sources is wrong");
     for (uint64_t at = 0; status == 0 && at < length;) {
-        uint64_t name = length - at >= SOURCE ? get_u32(table + at + 20) : length;
+        uint64_t name = length - at >= SOURCE ? load32(table + at + 20) : length;
         if (SOURCE + name > length - at) {
             status = bad(s, error, "its list of sources is cut");
             break;
@@ -267,8 +251,8 @@ static int read_sources(struct shard *s, uint64_t length, uint32_t crc, struct e
         if ((s->n_sources & (s->n_sources - 1)) == 0)            /* full at every power of two */
             s->source = host_grow(s->source, 2 * (size_t)s->n_sources + 1, sizeof *s->source);
         s->source[s->n_sources++] = (struct shard_source){
-            host_text("%.*s", (int)name, (char *)table + at + SOURCE), get_u64(table + at),
-            (int64_t)get_u64(table + at + 8), get_u32(table + at + 16)};
+            host_text("%.*s", (int)name, (char *)table + at + SOURCE), load64(table + at),
+            (int64_t)load64(table + at + 8), load32(table + at + 16)};
         at += SOURCE + name;
     }
     free(table);
@@ -286,7 +270,7 @@ int shard_open(struct shard *s, const char *path, struct error *error)
     if (fstat(s->file, &file) != 0 || file.st_size < HEADER || read_at(s->file, header, HEADER, 0) != 0)
         status = bad(s, error, "it is shorter than a header");
     if (status == 0) status = check_header(s, header, (uint64_t)file.st_size, error);
-    if (status == 0) status = read_sources(s, get_u64(header + 56), get_u32(header + 80), error);
+    if (status == 0) status = read_sources(s, load64(header + 56), load32(header + 80), error);
     if (status != 0) shard_close(s);
     return status;
 }
@@ -305,9 +289,9 @@ void shard_close(struct shard *s)
 static void decode(int *out, const unsigned char *raw, size_t n, int id_bytes)
 {
     if (id_bytes == 2)
-        for (size_t i = 0; i < n; i++) out[i] = raw[2 * i] | raw[2 * i + 1] << 8;
+        for (size_t i = 0; i < n; i++) out[i] = load16(raw + 2 * i);
     else
-        for (size_t i = 0; i < n; i++) out[i] = (int)get_u32(raw + 4 * i);
+        for (size_t i = 0; i < n; i++) out[i] = (int)load32(raw + 4 * i);
 }
 
 static int verify_tokens(const struct shard *s, int vocab, struct error *error)
@@ -345,7 +329,7 @@ static int verify_index(const struct shard *s, struct error *error)
         status = read_at(s->file, raw, n * ENTRY, at);
         crc = crc32_of(crc, raw, n * ENTRY);
         for (size_t i = 0; i < n; i++) {
-            uint64_t token_end = get_u64(raw + i * ENTRY), byte_end = get_u64(raw + i * ENTRY + 8);
+            uint64_t token_end = load64(raw + i * ENTRY), byte_end = load64(raw + i * ENTRY + 8);
             ascending = ascending && token_end > tokens && byte_end >= bytes;
             tokens = token_end;
             bytes = byte_end;
@@ -381,7 +365,7 @@ void shard_entries(const struct shard *s, struct shard_entry *out, uint64_t firs
         read_or_die(s, raw, k * ENTRY, s->index_at + first * ENTRY);
         for (size_t i = 0; i < k; i++) {
             const unsigned char *from = raw + i * ENTRY;
-            out[i] = (struct shard_entry){.token_end = get_u64(from), .hash = get_u32(from + 16)};
+            out[i] = (struct shard_entry){.token_end = load64(from), .hash = load32(from + 16)};
         }
     }
 }

@@ -322,21 +322,6 @@ static void verify_all(struct shard_unit *unit, int n_units, int vocab, const st
     free(v.bad);
 }
 
-static int make_folder(const char *folder, struct error *error)
-{
-    char *path = host_text("%s", folder);
-    int status = 0;
-    for (char *slash = path; slash && status == 0;) {
-        slash = strchr(slash + 1, '/');
-        if (slash) *slash = 0;
-        if (mkdir(path, 0777) != 0 && errno != EEXIST)
-            status = fail(error, EXIT_IO, "cannot create the folder %s: %s", path, strerror(errno));
-        if (slash) *slash = '/';
-    }
-    free(path);
-    return status;
-}
-
 static int build_missing(struct shard_unit *unit, int n_units, const struct tokenizer *t,
                          const struct shards_options *o, const struct shards_say *say, int folder, struct error *error)
 {
@@ -358,7 +343,7 @@ int shards_build(struct shard_unit *unit, int n_units, const struct tokenizer *t
                  const struct shards_say *say, struct error *error)
 {
     struct error why;
-    if (make_folder(o->folder, error) != 0) return -1;
+    if (folder_make(o->folder, error) != 0) return -1;
     /* two programs may share a folder: the second waits, and then finds everything there */
     int folder = open(o->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (folder < 0 || flock(folder, LOCK_EX) != 0) {

@@ -3,20 +3,17 @@
  * up to the section to the byte (TK1), then tokenizer_finish checks what the numbers mean. */
 #include "common/text/tokenizer_parts.h"
 
+#include "common/base/le.h"
+
 #include <stdlib.h>
 
 enum { HEAD = 64, KIND_BPE = 1 };
 
 static void add_u32(struct bytes *out, uint32_t value)
 {
-    unsigned char b[4] = {(unsigned char)value, (unsigned char)(value >> 8), (unsigned char)(value >> 16),
-                          (unsigned char)(value >> 24)};
+    unsigned char b[4];
+    store32(b, value);
     bytes_add(out, b, 4);
-}
-
-static uint32_t u32_at(const unsigned char *data)
-{
-    return (uint32_t)data[0] | (uint32_t)data[1] << 8 | (uint32_t)data[2] << 16 | (uint32_t)data[3] << 24;
 }
 
 void tokenizer_write(struct bytes *out, const struct tokenizer *t)
@@ -60,10 +57,10 @@ struct layout {
 static int read_head(struct layout *l, const unsigned char *data, size_t size, struct error *error)
 {
     if (size < HEAD) return fail(error, EXIT_DATA, "tokenizer: %zu bytes, expected at least %d", size, HEAD);
-    if (u32_at(data) != KIND_BPE)
-        return fail(error, EXIT_DATA, "tokenizer: kind %u, this version knows 1 (byte-level BPE)", u32_at(data));
-    *l = (struct layout){.n_vocab = u32_at(data + 4), .n_merges = u32_at(data + 8), .n_special = u32_at(data + 12),
-                         .regex = u32_at(data + 24), .area = u32_at(data + 28)};
+    if (load32(data) != KIND_BPE)
+        return fail(error, EXIT_DATA, "tokenizer: kind %u, this version knows 1 (byte-level BPE)", load32(data));
+    *l = (struct layout){.n_vocab = load32(data + 4), .n_merges = load32(data + 8), .n_special = load32(data + 12),
+                         .regex = load32(data + 24), .area = load32(data + 28)};
     for (int i = 32; i < HEAD; i++)
         if (data[i]) return fail(error, EXIT_DATA, "tokenizer: byte %d of its head is %u, expected 0", i, data[i]);
     if (l->n_vocab < 256 || l->n_vocab > TOKENIZER_VOCAB_MAX)
@@ -91,10 +88,10 @@ static int read_tokens(struct tokenizer *t, const struct layout *l, struct error
     memcpy(t->area, l->text + l->regex, l->area);
     t->token = host_alloc(l->n_vocab, sizeof *t->token);
     t->n_vocab = (int)l->n_vocab;
-    uint32_t from = u32_at(l->offsets);
+    uint32_t from = load32(l->offsets);
     if (from) return fail(error, EXIT_DATA, "tokenizer: the first token starts at %u, expected 0", from);
     for (uint32_t i = 0; i < l->n_vocab; i++) {
-        uint32_t to = u32_at(l->offsets + 4 * ((size_t)i + 1));
+        uint32_t to = load32(l->offsets + 4 * ((size_t)i + 1));
         if (to < from || to > l->area)
             return fail(error, EXIT_DATA, "tokenizer: token %u spans bytes %u to %u of %u", i, from, to, l->area);
         unsigned char type = l->types[i];
@@ -113,10 +110,10 @@ static int check_specials(const struct tokenizer *t, const struct layout *l, str
     uint32_t n = 0;
     for (uint32_t i = 0; i < l->n_vocab; i++) {
         if (t->token[i].type != TOKEN_SPECIAL) continue;
-        if (n == l->n_special || u32_at(l->specials + 8 * (size_t)n) != i)
+        if (n == l->n_special || load32(l->specials + 8 * (size_t)n) != i)
             return fail(error, EXIT_DATA,
                         "tokenizer: special token %u is not where it belongs in the table of special tokens", i);
-        uint32_t role = u32_at(l->specials + 8 * (size_t)n + 4);
+        uint32_t role = load32(l->specials + 8 * (size_t)n + 4);
         if (role) return fail(error, EXIT_DATA, "tokenizer: special token %u has role %u, this version knows 0", i,
                               role);
         n++;
@@ -129,8 +126,8 @@ static int check_specials(const struct tokenizer *t, const struct layout *l, str
 /* TK8: a pattern of its own only with number 255, and not one that has a number; no NUL, which would cut it short. */
 static int read_pattern(struct tokenizer *t, const unsigned char *data, const struct layout *l, struct error *error)
 {
-    t->pattern = (enum pattern)u32_at(data + 16);
-    t->flags = u32_at(data + 20);
+    t->pattern = (enum pattern)load32(data + 16);
+    t->flags = load32(data + 20);
     if (t->flags & ~(unsigned)TOKENIZER_FLAGS)
         return fail(error, EXIT_DATA, "tokenizer: flags %#x, this version knows %#x", t->flags, TOKENIZER_FLAGS);
     if ((t->pattern == PATTERN_CUSTOM) != (l->regex > 0))
@@ -154,8 +151,8 @@ int tokenizer_read(struct tokenizer **out, const void *data, size_t size, struct
     t->merge = host_alloc(l.n_merges, sizeof *t->merge);
     t->n_merges = (int)l.n_merges;
     for (size_t i = 0; i < l.n_merges; i++)
-        t->merge[i] = (struct merge){u32_at(l.merges + 12 * i), u32_at(l.merges + 12 * i + 4),
-                                     u32_at(l.merges + 12 * i + 8)};
+        t->merge[i] = (struct merge){load32(l.merges + 12 * i), load32(l.merges + 12 * i + 4),
+                                     load32(l.merges + 12 * i + 8)};
     if (read_tokens(t, &l, error) || check_specials(t, &l, error) || read_pattern(t, data, &l, error) ||
         tokenizer_finish(t, error)) {
         tokenizer_free(t);

@@ -34,14 +34,6 @@ static void list_stages(struct bytes *out, unsigned stages)
     }
 }
 
-static const char *last_part(const char *path)
-{
-    size_t n = strlen(path);
-    while (n > 1 && path[n - 1] == '/') n--;
-    while (n > 0 && path[n - 1] != '/') n--;
-    return path + n;
-}
-
 static int check_parent(struct parent *p, const char *path, unsigned stages, struct error *error)
 {
     const struct ckpt_meta *meta = p->meta;
@@ -71,7 +63,8 @@ int parent_open(struct parent *p, const char *path, unsigned stages, const char 
         parent_close(p);
         return -1;
     }
-    lineage_add(&p->line, p->meta, role, last_part(path));
+    char name[128];
+    lineage_add(&p->line, p->meta, role, path_name(name, path));
     return 0;
 }
 

@@ -69,23 +69,9 @@ static void add_json_text(struct bytes *out, const char *text)
     bytes_add(out, "\"", 1);
 }
 
-/* The shortest decimal that reads back as the very number. */
-static void add_json_real(struct bytes *out, double x)
-{
-    char text[40];
-    if (!isfinite(x)) {
-        bytes_text(out, "null");
-        return;
-    }
-    for (int digits = 6; digits <= 17; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, x);
-        if (strtod(text, NULL) == x) break;
-    }
-    bytes_text(out, "%s", text);
-}
-
 void record_json(struct bytes *out, const struct record *r)
 {
+    char number[32];
     bytes_text(out, "{");
     for (int i = 0; i < r->count; i++) {
         const struct record_field *f = &r->field[i];
@@ -93,29 +79,12 @@ void record_json(struct bytes *out, const struct record *r)
         add_json_text(out, f->key);
         bytes_add(out, ":", 1);
         if (f->kind == RECORD_COUNT) bytes_text(out, "%.0f", f->number);
-        else add_json_real(out, f->number);
+        else bytes_text(out, "%s", isfinite(f->number) ? text_real(number, f->number, 6) : "null");
     }
     bytes_text(out, "}");
 }
 
 /* ---- the folder ---- */
-
-/* mkdir -p */
-static int make_folder(const char *folder)
-{
-    char *path = host_text("%s", folder);
-    int status = 0;
-    for (char *slash = path + 1; status == 0; slash++) {
-        slash += strcspn(slash, "/");
-        char end = *slash;
-        *slash = 0;
-        if (mkdir(path, 0777) != 0 && errno != EEXIST) status = -1;
-        *slash = end;
-        if (!end) break;
-    }
-    free(path);
-    return status;
-}
 
 /* Takes the lock, or says who has it; then the folder must be this program's, or nobody's: a program that ended before
  * its run began has written no run.conf, and leaves no claim. */
@@ -168,7 +137,7 @@ int run_open(struct run **out, const char *folder, const char *program, struct e
 {
     *out = NULL;
     if (!*folder) return fail(error, EXIT_USAGE, "--out: the name of the run folder is empty");
-    if (make_folder(folder) != 0) return fail(error, EXIT_IO, "%s: cannot be created: %s", folder, strerror(errno));
+    if (folder_make(folder, error) != 0) return -1;
     struct run *run = host_alloc(1, sizeof *run);
     run->folder = host_text("%s", folder);
     run->program = host_text("%s", program);

@@ -94,15 +94,6 @@ static void save_state(struct ckpt_meta *meta, const struct train_state *s)
     if (s->eval.count && s->task->main_metric) kv_set_text(&meta->eval, "main_metric", s->task->main_metric);
 }
 
-static const char *folder_name(const char *folder, char out[128])
-{
-    size_t n = strlen(folder);
-    while (n > 1 && folder[n - 1] == '/') n--;
-    size_t start = n;
-    while (start > 0 && folder[start - 1] != '/') start--;
-    return text_escape(out, 128, folder + start, n - start);
-}
-
 int train_save(struct train_state *s, const char *name, uint32_t flags, struct error *error)
 {
     struct task *task = s->task;
@@ -117,7 +108,7 @@ int train_save(struct train_state *s, const char *name, uint32_t flags, struct e
     snprintf(meta.writer, sizeof meta.writer, "%s %s", task->program, QUARTET_VERSION);
     task->save(task->self, &meta);
     save_state(&meta, s);
-    kv_set_text(&meta.meta, "name", folder_name(run_folder(s->run), shown));
+    kv_set_text(&meta.meta, "name", path_name(shown, run_folder(s->run)));
     kv_set_text(&meta.meta, "program", task->program);
     list_sources(&all, task);
     run_sync(s->run);
