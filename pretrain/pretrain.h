@@ -54,7 +54,7 @@ void pretrain_build(void *self, struct memory *memory);    /* memory.h: measurin
 struct task pretrain_task(struct pretrain *p);        /* what train() runs; self is p */
 
 /* report.c: what the model is worth, and what it writes.  evaluate and sample are callbacks of struct task. */
-void pretrain_evaluate(void *self, struct record *r);             /* adds val_* of the held-out rows */
+int pretrain_evaluate(void *self, struct record *r, struct error *error);      /* adds val_* of the held-out rows */
 void pretrain_sample(void *self, struct run *run, int64_t step);  /* to the log and samples.txt */
 void pretrain_open_prompts(struct pretrain *p);                   /* --sample-prompt as ids */
 int pretrain_eval_only(struct pretrain *p);                       /* --eval-only: prints, returns the exit code */

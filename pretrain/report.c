@@ -34,14 +34,16 @@ static struct evaluation measure(struct pretrain *p, bool validation, uint64_t m
     return e;
 }
 
-void pretrain_evaluate(void *self, struct record *r)
+int pretrain_evaluate(void *self, struct record *r, struct error *error)
 {
     struct pretrain *p = self;
+    (void)error;
     struct evaluation e = measure(p, true, (uint64_t)p->eval_tokens);
     record_real(r, "val_loss", e.loss);
     record_real(r, "val_bits_per_byte", e.bits_per_byte);
     record_real(r, "val_perplexity", e.perplexity);
     record_count(r, "val_tokens", (int64_t)e.targets);
+    return 0;
 }
 
 /* Without --sample-prompt one sample begins where a document does. */

@@ -68,14 +68,19 @@ static int prepare(void *self, int64_t step, int update, double *count, struct e
     return p->n_micro;
 }
 
-static double loss(void *self, int i, double scale)
+static const struct batch *batch(void *self, int i, int learner)
+{
+    (void)learner;
+    return &((struct pretrain *)self)->micro[i];
+}
+
+static double head(void *self, int i, int learner, double scale)
 {
     struct pretrain *p = self;
     struct token_loss how = {.kind = LOSS_CROSS_ENTROPY, .temperature = 1, .scale = (float)scale};
     double sum = 0;
-    model_forward(&p->model, &p->micro[i], true);
+    (void)learner;
     int n = model_token_loss(&p->model, &p->micro[i], &how, p->logprobs, NULL, NULL, true);
-    model_backward(&p->model);
     for (int k = 0; k < n; k++) sum -= p->logprobs[k];
     return sum;
 }
@@ -126,8 +131,8 @@ struct task pretrain_task(struct pretrain *p)
     double T = p->row_tokens;
     return (struct task){
         .program = "pretrain", .stage = STAGE_PRETRAIN, .self = p, .learner = &p->learner, .n_learners = 1,
-        .prepare = prepare, .loss = loss, .end = end, .save = save, .load = load,
+        .prepare = prepare, .batch = batch, .head = head, .end = end, .save = save, .load = load,
         .evaluate = shards_rows(p->shards, true) > 0 ? pretrain_evaluate : NULL, .sample = pretrain_sample,
-        .unit = "target tokens", .main_metric = "val_loss", .tokens_per_step = p->rows_per_step * T,
+        .main_metric = "val_loss", .tokens_per_step = p->rows_per_step * T,
         .flops_per_token = config_train_flops(&p->config, T)};
 }

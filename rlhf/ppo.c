@@ -1,4 +1,4 @@
-/* ppo.c - an iteration as the one training loop sees it: begin() makes the data, prepare() deals a minibatch, loss()
+/* ppo.c - an iteration as the one training loop sees it: begin() makes the data, prepare() deals a minibatch, head()
  * learns from one micro-batch of it.
  *
  * Everything begin() computes stays constant while the policy moves: the ratio's denominator, advantages, returns. Only
@@ -18,12 +18,13 @@ void ppo_open(struct ppo *p, int length, struct memory *memory)
     rollout_open(&p->rollouts, E, length, (int)p->o.max_new, N, memory);
     p->order = memory_take(memory, MEMORY_ROLLOUTS, (size_t)E, sizeof *p->order);
     p->cut = memory_take(memory, MEMORY_ROLLOUTS, (size_t)E + 1, sizeof *p->cut);
-    float **number[] = {&p->old, &p->advantages, &p->old_values, &p->returns, &p->logprobs, &p->losses, &p->dvalues};
+    float **number[] = {&p->old, &p->advantages, &p->old_values, &p->returns, &p->logprobs, &p->losses, &p->values,
+                        &p->dvalues};
     for (size_t i = 0; i < sizeof number / sizeof *number; i++)
         *number[i] = memory_take(memory, MEMORY_ROLLOUTS, (size_t)N, sizeof(float));
     p->learner[0].name = "";
     p->learner[0].model = p->policy;
-    p->learner[1].name = "critic.";
+    p->learner[1].name = LEARNER_CRITIC;
     p->learner[1].model = p->critic;
 }
 
@@ -137,7 +138,7 @@ static int make_rollouts(struct ppo *p, int64_t step, struct error *error)
 int ppo_begin(void *self, int64_t step, struct error *error)
 {
     struct ppo *p = self;
-    p->sums = (struct ppo_sums){0};
+    p->updates = (struct ppo_updates){0};
     p->learner[0].frozen = step < p->o.critic_warmup;
     if (make_rollouts(p, step, error) != 0) return -1;
     estimate(p);
@@ -161,7 +162,7 @@ int ppo_prepare(void *self, int64_t step, int update, double *count, struct erro
     int64_t minibatch = update % p->o.minibatches;
     (void)error;
     if (p->o.target_kl > 0 && s->minibatch_k3 > p->o.target_kl * s->minibatch_tokens) {
-        s->early_stops++;
+        p->updates.early_stops++;
         return 0;
     }
     if (minibatch == 0) shuffle(p, step, (int)(update / p->o.minibatches));
@@ -173,7 +174,7 @@ int ppo_prepare(void *self, int64_t step, int update, double *count, struct erro
     for (p->n_micro = 0; p->cut[p->n_micro] < to; p->n_micro++)
         p->cut[p->n_micro + 1] = p->cut[p->n_micro] + rollout_pack(r, p->order, p->cut[p->n_micro], to);
     s->minibatch_k3 = s->minibatch_tokens = 0;
-    s->updates++;
+    p->updates.begun++;
     return p->n_micro;
 }
 
@@ -205,9 +206,7 @@ static double policy_loss(struct ppo *p, const uint32_t *order, int n_episodes, 
     double sum = 0;
     gather(p->old, r->old_logprobs, r, order, n_episodes);
     gather(p->advantages, r->advantages, r, order, n_episodes);
-    model_forward(p->policy, &r->batch, true);
     int n = model_token_loss(p->policy, &r->batch, &loss, p->logprobs, NULL, p->losses, true);
-    model_backward(p->policy);
     count_ratios(p, n);
     for (int i = 0; i < n; i++) sum += (double)p->losses[i];
     p->sums.policy_loss += sum;
@@ -218,42 +217,44 @@ static double critic_loss(struct ppo *p, const uint32_t *order, int n_episodes, 
 {
     struct rollouts *r = &p->rollouts;
     gather(p->old_values, r->values, r, order, n_episodes);
-    int n = gather(p->returns, r->returns, r, order, n_episodes), at = 0;
+    int n = gather(p->returns, r->returns, r, order, n_episodes), at = 0, clipped = 0;
     for (int i = 0; i < r->batch.N; i++)
         if (r->batch.mask[i]) r->rows[at++] = i;
     assert(at == n);
-    model_forward(p->critic, &r->batch, true);
-    model_values(p->critic, p->logprobs, r->rows, n);
-    double sum = value_loss(p->dvalues, &p->sums.value_clipped, p->logprobs, p->old_values, p->returns, p->o.value_clip,
-                            scale, n);
+    model_values(p->critic, p->values, r->rows, n);
+    double sum = value_loss(p->dvalues, &clipped, p->values, p->old_values, p->returns, p->o.value_clip, scale, n);
     model_values_backward(p->critic, p->dvalues, r->rows, n);
-    model_backward(p->critic);
+    p->sums.value_clipped += clipped;
     p->sums.value_loss += sum;
     p->sums.value_tokens += n;
     return sum;
 }
 
-/* The pretraining mix joins after the last micro-batch, when the PPO gradient is whole and its norm can be taken. */
-static void mix_pretraining(struct ppo *p)
-{
-    double norm;
-    p->sums.ppo_norm += gradient_norm(p->policy);
-    p->sums.ptx_loss += ptx_add(p->ptx, p->policy, &norm);
-    p->sums.ptx_norm += norm;
-}
-
-double ppo_loss(void *self, int i, double scale)
+const struct batch *ppo_batch(void *self, int i, int learner)
 {
     struct ppo *p = self;
-    const uint32_t *order = p->order + p->cut[i];
-    bool frozen = p->learner[0].frozen;
-    double sum = 0;
+    (void)learner;                          /* both read the same rows */
     int n = rollout_pack(&p->rollouts, p->order, p->cut[i], p->cut[i + 1]);
     assert(n == p->cut[i + 1] - p->cut[i]);
-    if (!frozen) sum += policy_loss(p, order, n, scale);
-    sum += critic_loss(p, order, n, scale);
-    if (!frozen && p->ptx && i == p->n_micro - 1) mix_pretraining(p);
-    return sum;
+    return &p->rollouts.batch;
+}
+
+double ppo_head(void *self, int i, int learner, double scale)
+{
+    struct ppo *p = self;
+    int n = p->cut[i + 1] - p->cut[i];
+    return (learner == 0 ? policy_loss : critic_loss)(p, p->order + p->cut[i], n, scale);
+}
+
+/* The pretraining mix joins when the PPO gradient is whole and its norm can be taken. */
+void ppo_mix(void *self)
+{
+    struct ppo *p = self;
+    double norm;
+    if (p->learner[0].frozen || !p->ptx) return;
+    p->updates.ppo_norm += gradient_norm(p->policy);
+    p->updates.ptx_loss += ptx_add(p->ptx, p->policy, &norm);
+    p->updates.ptx_norm += norm;
 }
 
 /* ---- what survives a restart ---- */

@@ -27,13 +27,16 @@ struct ppo_options {
     int n_stop, allowed;            /* only tokens below `allowed` are drawn */
 };
 
-/* Sums over what an iteration's updates saw. */
+/* What the heads add up in an iteration's updates; ratio_max is a largest value (struct task). */
 struct ppo_sums {
-    int64_t policy_tokens, value_tokens, clipped, updates, early_stops;
-    int value_clipped;
-    double policy_loss, value_loss, k1, k3, ratio, ratio_max, ppo_norm, ptx_norm, ptx_loss;
+    double policy_tokens, value_tokens, clipped, value_clipped, policy_loss, value_loss, k1, k3, ratio;
     double minibatch_k3, minibatch_tokens;          /* of the update now running */
+    double ratio_max;
 };
+enum { PPO_SUMS = sizeof(struct ppo_sums) / sizeof(double) - 1 };
+
+/* What is known once for a whole update, added up over an iteration. */
+struct ppo_updates { int64_t begun, early_stops; double ppo_norm, ptx_norm, ptx_loss; };
 
 struct ppo {
     struct ppo_options o;
@@ -51,14 +54,15 @@ struct ppo {
     bool on_policy;                                 /* the checks of the first batch have passed */
 
     struct rollouts rollouts;
-    struct ppo_sums sums;
+    struct ppo_sums sums;                           /* the caller sets them to 0 before ppo_begin */
+    struct ppo_updates updates;
     double advantage_mean;                          /* before whitening */
     int rewards_clipped;
     double seconds_sample, seconds_score, seconds_reward;
     uint32_t *order;                                /* (episodes) of the running epoch */
     int *cut;                                       /* (episodes + 1): micro-batch i is order[cut[i] .. cut[i+1]-1] */
     int n_micro;
-    float *old, *advantages, *old_values, *returns, *logprobs, *losses, *dvalues;    /* (micro-batch tokens) */
+    float *old, *advantages, *old_values, *returns, *logprobs, *losses, *values, *dvalues;    /* (micro-batch tokens) */
 };
 
 /* Takes the memory of everything but the models, after p->o, models, prompts and ptx are set; measuring and for real.
@@ -70,7 +74,9 @@ void ppo_open(struct ppo *p, int length, struct memory *memory);
  * EXIT_INTERNAL. */
 int ppo_begin(void *self, int64_t step, struct error *error);
 int ppo_prepare(void *self, int64_t step, int update, double *count, struct error *error);
-double ppo_loss(void *self, int i, double scale);
+const struct batch *ppo_batch(void *self, int i, int learner);
+double ppo_head(void *self, int i, int learner, double scale);
+void ppo_mix(void *self);                           /* the pretraining mix */
 /* Adds the iteration's metrics (docs/rlhf.md) and moves beta. */
 void ppo_end(void *self, int64_t step, struct record *r);
 

@@ -63,22 +63,22 @@ static void record_answers(struct ppo *p, struct record *r)
 static void record_updates(const struct ppo *p, struct record *r)
 {
     const struct ppo_sums *s = &p->sums;
-    double policy = s->policy_tokens > 0 ? (double)s->policy_tokens : NAN,
-           value = s->value_tokens > 0 ? (double)s->value_tokens : NAN;
+    const struct ppo_updates *u = &p->updates;
+    double policy = s->policy_tokens > 0 ? s->policy_tokens : NAN, value = s->value_tokens > 0 ? s->value_tokens : NAN;
     record_real(r, "policy_loss", s->policy_loss / policy);
     record_real(r, "approx_kl_k1", s->k1 / policy);
     record_real(r, "approx_kl_k3", s->k3 / policy);
-    record_real(r, "clip_fraction", (double)s->clipped / policy);
+    record_real(r, "clip_fraction", s->clipped / policy);
     record_real(r, "ratio_mean", s->ratio / policy);
     record_real(r, "ratio_max", s->policy_tokens > 0 ? s->ratio_max : NAN);
     record_real(r, "value_loss", s->value_loss / value);
     record_real(r, "value_clip_fraction", s->value_clipped / value);
-    record_count(r, "early_stops", s->early_stops);
+    record_count(r, "early_stops", u->early_stops);
     if (!p->ptx) return;
-    double updates = s->policy_tokens > 0 ? (double)s->updates : NAN;
-    record_real(r, "grad_norm_ppo", s->ppo_norm / updates);
-    record_real(r, "grad_norm_ptx", s->ptx_norm / updates);
-    record_real(r, "ptx_loss", s->ptx_loss / updates);
+    double updates = s->policy_tokens > 0 ? (double)u->begun : NAN;
+    record_real(r, "grad_norm_ppo", u->ppo_norm / updates);
+    record_real(r, "grad_norm_ptx", u->ptx_norm / updates);
+    record_real(r, "ptx_loss", u->ptx_loss / updates);
 }
 
 void ppo_end(void *self, int64_t step, struct record *r)

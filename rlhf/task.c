@@ -21,7 +21,17 @@ static int prepare(void *self, int64_t step, int update, double *count, struct e
     return ppo_prepare(&((struct rlhf *)self)->ppo, step, update, count, error);
 }
 
-static double loss(void *self, int i, double scale) { return ppo_loss(&((struct rlhf *)self)->ppo, i, scale); }
+static const struct batch *batch(void *self, int i, int learner)
+{
+    return ppo_batch(&((struct rlhf *)self)->ppo, i, learner);
+}
+
+static double head(void *self, int i, int learner, double scale)
+{
+    return ppo_head(&((struct rlhf *)self)->ppo, i, learner, scale);
+}
+
+static void mix(void *self) { ppo_mix(&((struct rlhf *)self)->ppo); }
 
 /* rollouts.jsonl: the first few answers of this iteration. */
 static void write_rollouts(struct rlhf *p, int64_t steps)
@@ -46,15 +56,14 @@ static void end(void *self, int64_t step, struct record *r)
 }
 
 /* The held-out prompts, always with the same draws, in the place of the iteration's rollouts, which are done with. */
-static void evaluate(void *self, struct record *record)
+static int evaluate(void *self, struct record *record, struct error *error)
 {
     struct rlhf *p = self;
     struct rollouts *r = &p->ppo.rollouts;
-    struct error error;
     int episodes = r->episodes, ended = 0;
     double reward = 0;
     r->episodes = int_min(episodes, (int)p->held_out.count);
-    if (ppo_answer(&p->ppo, &p->held_out, RNG_EVAL, 0, 0, &error) != 0) quit_error(&error);
+    if (ppo_answer(&p->ppo, &p->held_out, RNG_EVAL, 0, 0, error) != 0) return -1;
     for (int e = 0; e < r->episodes; e++) {
         reward += (double)r->raw_reward[e] / r->episodes;
         ended += r->ended[e];
@@ -65,6 +74,7 @@ static void evaluate(void *self, struct record *record)
     record_real(record, "val_eos_rate", (double)ended / r->episodes);
     record_real(record, "val_distinct_2", rollout_distinct_2(r));
     r->episodes = episodes;
+    return 0;
 }
 
 static void save(void *self, struct ckpt_meta *meta)
@@ -122,8 +132,9 @@ void rlhf_task(struct task *task, struct rlhf *p)
     double length = mean_prompt(&p->prompts) + (double)o->max_new;
     *task = (struct task){
         .program = "rlhf", .stage = STAGE_RLHF, .self = p, .learner = p->ppo.learner, .n_learners = 2,
-        .begin = begin, .prepare = prepare, .loss = loss, .end = end,
+        .begin = begin, .prepare = prepare, .batch = batch, .head = head, .mix = mix,
+        .sums = (double *)&p->ppo.sums, .n_sums = PPO_SUMS, .n_maxima = 1, .end = end,
         .evaluate = p->held_out.count > 0 ? evaluate : NULL, .save = save, .load = load,
-        .unit = "answer tokens", .main_metric = "reward", .shown = {"reward", "kl", "length", "entropy"},
+        .main_metric = "reward", .shown = {"reward", "kl", "length", "entropy"},
         .tokens_per_step = (double)(o->episodes * o->epochs) * length, .flops_per_token = flops(p, length)};
 }

@@ -11,7 +11,7 @@
 struct ranking_options { double margin, smoothing, center; };
 
 /* Sums over pairs. */
-struct ranking_stats { double correct /* ties of scores count 1/2 */, margin /* r_i - r_j */; int64_t pairs; };
+struct ranking_stats { double correct /* ties of scores count 1/2 */, margin /* r_i - r_j */, pairs; };
 
 /* scores, quality (K): quality says which answer is better, the higher; equal ones are tied.
  *   dscores (K), overwritten, may be NULL: d(loss)/d(scores); sums to 0 when center is 0.

@@ -11,17 +11,22 @@ static int *last_rows(const struct batch *b)
     return rows;
 }
 
-void score_raw(float *scores, struct model *m, const struct batch *b, bool keep)
+void score_read(float *scores, struct model *m, const struct batch *b)
 {
     int *rows = last_rows(b);
-    model_forward(m, b, keep);
     model_values(m, scores, rows, b->S);
     free(rows);
 }
 
+void score_raw(float *scores, struct model *m, const struct batch *b)
+{
+    model_forward(m, b, false);
+    score_read(scores, m, b);
+}
+
 void score_rewards(float *rewards, struct model *m, const struct batch *b)
 {
-    score_raw(rewards, m, b, false);
+    score_raw(rewards, m, b);
     for (int s = 0; s < b->S; s++)
         rewards[s] = (float)(((double)rewards[s] - m->config.score_mean) / m->config.score_std);
 }
@@ -30,6 +35,5 @@ void score_backward(struct model *m, const struct batch *b, const float *dscores
 {
     int *rows = last_rows(b);
     model_values_backward(m, dscores, rows, b->S);
-    model_backward(m);
     free(rows);
 }

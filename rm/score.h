@@ -4,14 +4,15 @@
 
 #include "common/model/model.h"
 
-/* Forward of the batch (keep: a backward follows), then scores (S): the scalar head at the last token of each sequence,
- * as it comes out of the head. */
-void score_raw(float *scores, struct model *m, const struct batch *b, bool keep);
+/* scores (S): the scalar head at the last token of each sequence, as it comes out of the head.  score_read takes them
+ * from the last forward, which was of b; score_raw makes that forward, without keeping anything for a backward. */
+void score_read(float *scores, struct model *m, const struct batch *b);
+void score_raw(float *scores, struct model *m, const struct batch *b);
 
 /* rewards (S) = (raw - score_mean) / score_std, with the constants of the model's configuration. */
 void score_rewards(float *rewards, struct model *m, const struct batch *b);
 
-/* Backward for the last score_raw(keep): dscores (S) is d(loss)/d(scores); adds to the model's gradients. */
+/* The head's backward before model_backward: dscores (S) is d(loss)/d(scores). */
 void score_backward(struct model *m, const struct batch *b, const float *dscores);
 
 #endif

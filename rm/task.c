@@ -19,19 +19,11 @@ static void add_group(struct batch *b, const struct rankings *k, uint32_t group)
         batch_add(b, k->id + k->start[a], NULL, (int)k->length[a]);
 }
 
-static int begin(void *self, int64_t step, struct error *error)
-{
-    struct rm *s = self;
-    (void)step, (void)error;
-    s->stats = (struct ranking_stats){0};
-    s->prompts = 0;
-    return 1;
-}
-
 static int prepare(void *self, int64_t step, int update, double *count, struct error *error)
 {
     struct rm *s = self;
     (void)update, (void)error;
+    s->prompts = 0;
     for (int i = 0; i < s->micro_batches; i++) {
         struct micro *m = &s->micro[i];
         const uint32_t *item;
@@ -63,11 +55,18 @@ static double ranking_losses(struct rm *s, const struct rankings *k, const uint3
     return sum;
 }
 
-static double loss(void *self, int i, double scale)
+static const struct batch *batch(void *self, int i, int learner)
+{
+    (void)learner;
+    return &((struct rm *)self)->micro[i].batch;
+}
+
+static double head(void *self, int i, int learner, double scale)
 {
     struct rm *s = self;
-    struct micro *m = &s->micro[i];
-    score_raw(s->scores, &s->model, &m->batch, true);
+    const struct micro *m = &s->micro[i];
+    (void)learner;
+    score_read(s->scores, &s->model, &m->batch);
     double sum = ranking_losses(s, &s->data.train, m->group, m->groups, scale, &s->stats);
     score_backward(&s->model, &m->batch, s->dscores);
     return sum;
@@ -76,12 +75,11 @@ static double loss(void *self, int i, double scale)
 static void end(void *self, int64_t step, struct record *r)
 {
     struct rm *s = self;
-    double pairs = (double)s->stats.pairs;
     (void)step;
-    record_real(r, "accuracy", s->stats.correct / pairs);
-    record_real(r, "margin", s->stats.margin / pairs);
+    record_real(r, "accuracy", s->stats.correct / s->stats.pairs);
+    record_real(r, "margin", s->stats.margin / s->stats.pairs);
     record_count(r, "prompts", (int64_t)s->prompts);
-    record_count(r, "pairs", s->stats.pairs);
+    record_count(r, "pairs", (int64_t)s->stats.pairs);
     record_count(r, "epoch", (int64_t)s->order.epoch);
 }
 
@@ -119,7 +117,7 @@ static void see(struct seen *e, struct rm *s)
             add_group(&m->batch, k, next);
             m->group[m->groups++] = next++;
         }
-        score_raw(s->scores, &s->model, &m->batch, false);
+        score_raw(s->scores, &s->model, &m->batch);
         e->loss += ranking_losses(s, k, m->group, m->groups, 0, NULL);
         const float *score = s->scores;
         for (uint32_t g = 0; g < m->groups; g++) {
@@ -136,11 +134,12 @@ static void seen_free(struct seen *e)
     free(e->length);
 }
 
-static void evaluate(void *self, struct record *r)
+static int evaluate(void *self, struct record *r, struct error *error)
 {
     struct rm *s = self;
     struct seen e;
     struct calibration c;
+    (void)error;
     see(&e, s);
     calibrate(&c, e.pair, e.pairs);
     record_real(r, "val_loss", e.loss / s->data.validation.groups);
@@ -152,6 +151,7 @@ static void evaluate(void *self, struct record *r)
     record_real(r, "val_longer_wins", c.longer_wins);
     record_real(r, "val_length_correlation", correlation(e.score, e.length, e.answers));
     seen_free(&e);
+    return 0;
 }
 
 /* The tokens of an answer, or of the prompt before it, as one line for a person. */
@@ -180,7 +180,7 @@ static void sample(void *self, struct run *run, int64_t step)
         uint32_t first = k->first[g];
         batch_clear(b);
         add_group(b, k, g);
-        score_raw(s->scores, &s->model, b, false);
+        score_raw(s->scores, &s->model, b);
         add_line(&text, s, k->id + k->start[first], k->length[first] - k->spoken[first]);
         for (uint32_t a = first; a < k->first[g + 1]; a++) {
             bytes_text(&text, "  quality %g, score %+.3f: ", k->quality[a], (double)s->scores[a - first]);
@@ -210,7 +210,7 @@ static int reference_scores(struct rm *s, double *mean, double *deviation)
             if (b->N + (int)k->length[best] > s->micro_tokens) break;
             batch_add(b, k->id + k->start[best], NULL, (int)k->length[best]);
         }
-        score_raw(s->scores, &s->model, b, false);
+        score_raw(s->scores, &s->model, b);
         for (int i = 0; i < b->S; i++) score[done++] = (double)s->scores[i];
     }
     *mean = 0;
@@ -284,9 +284,10 @@ struct task rm_task(struct rm *s, struct learner *learner)
     bool held_out = s->data.validation.groups > 0;
     return (struct task){
         .program = "rm", .stage = STAGE_RM, .self = s, .learner = learner, .n_learners = 1,
-        .begin = begin, .prepare = prepare, .loss = loss, .end = end, .evaluate = held_out ? evaluate : NULL,
+        .prepare = prepare, .batch = batch, .head = head, .sums = (double *)&s->stats,
+        .n_sums = sizeof s->stats / sizeof(double), .end = end, .evaluate = held_out ? evaluate : NULL,
         .sample = sample, .finish = finish, .save = save, .load = load,
-        .unit = "prompts", .main_metric = held_out ? "val_accuracy" : "accuracy", .shown = {"accuracy"},
+        .main_metric = held_out ? "val_accuracy" : "accuracy", .shown = {"accuracy"},
         .tokens_per_step = (double)s->data.train.tokens / s->order.bins * s->micro_batches,
         .flops_per_token = config_train_flops(&s->config, (double)s->data.train.tokens / s->data.train.answers)};
 }

@@ -112,13 +112,17 @@ static double batch_loss(struct sft *s, const struct batch *b, double scale, boo
     return sum;
 }
 
-static double loss(void *self, int i, double scale)
+static const struct batch *batch(void *self, int i, int learner)
+{
+    (void)learner;
+    return &((struct sft *)self)->batch[i];
+}
+
+static double head(void *self, int i, int learner, double scale)
 {
     struct sft *s = self;
-    model_forward(&s->model, &s->batch[i], true);
-    double sum = batch_loss(s, &s->batch[i], scale, true);
-    model_backward(&s->model);
-    return sum;
+    (void)learner;
+    return batch_loss(s, &s->batch[i], scale, true);
 }
 
 static void end(void *self, int64_t step, struct record *r)
@@ -135,18 +139,20 @@ static void end(void *self, int64_t step, struct record *r)
     record_count(r, "epoch", (int64_t)s->order.epoch);
 }
 
-static void evaluate(void *self, struct record *r)
+static int evaluate(void *self, struct record *r, struct error *error)
 {
     struct sft *s = self;
     double sum = 0, count = 0;
+    (void)error;
     for (uint32_t bin = 0; bin < s->held_out.bins; bin++) {
         count += fill_batch(&s->batch[0], &s->data.validation, &s->held_out, bin);
         model_forward(&s->model, &s->batch[0], false);
         sum += batch_loss(s, &s->batch[0], 0, false);
     }
-    if (count == 0) return;
+    if (count == 0) return 0;
     record_real(r, "val_loss", sum / count);
     record_real(r, "val_perplexity", exp(sum / count));
+    return 0;
 }
 
 /* Prompt and answer as text: to samples.txt, and as one line to the log. */
@@ -316,9 +322,9 @@ static struct task describe(struct sft *s, struct learner *learner)
     bool held_out = s->data.validation.count > 0;
     return (struct task){
         .program = "sft", .stage = STAGE_SFT, .self = s, .learner = learner, .n_learners = 1,
-        .prepare = prepare, .loss = loss, .end = end, .evaluate = held_out ? evaluate : NULL,
+        .prepare = prepare, .batch = batch, .head = head, .end = end, .evaluate = held_out ? evaluate : NULL,
         .sample = sample, .save = save, .load = load,
-        .unit = "target tokens", .main_metric = held_out ? "val_loss" : "loss",
+        .main_metric = held_out ? "val_loss" : "loss",
         .tokens_per_step = (double)s->data.train.tokens / s->order.bins * s->micro_batches,
         .flops_per_token = config_train_flops(&s->config, (double)s->data.train.tokens / s->data.train.count)};
 }

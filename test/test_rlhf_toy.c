@@ -6,6 +6,7 @@
  *   sort    three digits, half of the demonstrations wrong, reward 1 when exactly sorted
  */
 #include "common/train/program.h"
+#include "common/train/train_state.h"
 #include "rlhf/ppo.h"
 #include "rlhf/reward_source.h"
 #include "test/test.h"
@@ -97,16 +98,26 @@ static void update(struct model *m, int64_t t, double lr)
     adamw_step(m, &(struct adamw_options){0.9, 0.999, 1e-8, 0}, t, lr, norm > 1 ? 1 / norm : 1, 0);
 }
 
+/* Forward and backward of micro-batch i as the loop does it. */
+static void micro_batch(struct toy *t, int i, double count)
+{
+    struct task task = {.self = &t->ppo, .learner = t->ppo.learner, .n_learners = 2, .batch = ppo_batch, .head = ppo_head};
+    int rows;
+    train_micro_batch(&task, i, 1 / count, &rows);
+    CHECK(rows == t->ppo.rollouts.batch.N);
+}
+
 static void iterate(struct toy *t, int64_t step, double lr)
 {
     struct error error;
+    t->ppo.sums = (struct ppo_sums){0};
     int updates = ppo_begin(&t->ppo, step, &error);
     if (updates < 0) quit_error(&error);
     for (int u = 0; u < updates; u++) {
         double count;
         int n = ppo_prepare(&t->ppo, step, u, &count, &error);
         if (n == 0) break;
-        for (int i = 0; i < n; i++) ppo_loss(&t->ppo, i, 1 / count);
+        for (int i = 0; i < n; i++) micro_batch(t, i, count);
         t->updates++;
         if (!t->ppo.learner[0].frozen) update(&t->policy, t->updates, lr);
         update(&t->critic, t->updates, 2 * lr);
@@ -278,7 +289,7 @@ static float *gradients(struct toy *t, double count)
     const struct params *g[2] = {&t->policy.grads, &t->critic.grads};
     float *all = host_alloc(g[0]->count + g[1]->count, sizeof *all);
     for (int i = 0; i < 2; i++) device_clear(g[i]->all, g[i]->count * sizeof(float));
-    for (int i = 0; i < t->ppo.n_micro; i++) ppo_loss(&t->ppo, i, 1 / count);
+    for (int i = 0; i < t->ppo.n_micro; i++) micro_batch(t, i, count);
     for (int i = 0; i < 2; i++) device_get(all + (i ? g[0]->count : 0), g[i]->all, g[i]->count * sizeof(float));
     return all;
 }

@@ -233,12 +233,12 @@ static void test_scores(void)
     tiny_open(&t, &c, &(struct model_use){.train = true, .max_tokens = 32, .max_sequences = 8}, 3);
     struct batch all = tiny_batch(lengths, 4, c.vocab, 1);
     float together[4], alone, rewards[4];
-    score_raw(together, &t.m, &all, false);
+    score_raw(together, &t.m, &all);
     score_rewards(rewards, &t.m, &all);
     for (int s = 0; s < 4; s++) {
         struct batch one = tiny_batch(&lengths[s], 1, c.vocab, 2);
         memcpy(one.tokens, all.tokens + all.offsets[s], (size_t)lengths[s] * sizeof(int));
-        score_raw(&alone, &t.m, &one, false);
+        score_raw(&alone, &t.m, &one);
         CHECK(alone == together[s]);
         CHECK(close_to((double)rewards[s], ((double)alone - 0.3) / 2.5, 1e-6, 1e-7));
         tiny_batch_free(&one);
@@ -246,7 +246,7 @@ static void test_scores(void)
 
     /* What is read is the head on the last row, and no other. */
     float *head = host_alloc((size_t)c.channels, sizeof *head), *hidden = host_alloc((size_t)(all.N * c.channels), sizeof *hidden), head_bias;
-    score_raw(together, &t.m, &all, false);
+    score_raw(together, &t.m, &all);
     device_get(head, t.m.params.score, (size_t)c.channels * sizeof *head);
     device_get(&head_bias, t.m.params.score_bias, sizeof head_bias);
     device_get(hidden, t.m.hidden, (size_t)(all.N * c.channels) * sizeof *hidden);
@@ -262,7 +262,7 @@ static void test_scores(void)
     float changed[4];
     int last = all.offsets[2] - 1, kept = all.tokens[last];
     all.tokens[last] = (kept + 1) % c.vocab;
-    score_raw(changed, &t.m, &all, false);
+    score_raw(changed, &t.m, &all);
     all.tokens[last] = kept;
     for (int s = 0; s < 4; s++) CHECK((changed[s] == together[s]) == (s != 1));
 
@@ -270,11 +270,13 @@ static void test_scores(void)
     double quality[] = {1, 3, 2, 2}, scores[4], d[4];
     float dscores[4];
     struct ranking_options plain = {0};
-    score_raw(together, &t.m, &all, true);
+    model_forward(&t.m, &all, true);
+    score_read(together, &t.m, &all);
     for (int s = 0; s < 4; s++) scores[s] = (double)together[s];
     double loss = ranking_loss(d, scores, quality, 4, &plain, NULL);
     for (int s = 0; s < 4; s++) dscores[s] = (float)d[s];
     score_backward(&t.m, &all, dscores);
+    model_backward(&t.m);
     CHECK(loss > 0);
     float bias, *weights = t.m.params.all, *grads = host_alloc(t.m.params.count, sizeof *grads);
     device_get(&bias, t.m.grads.score_bias, sizeof bias);
@@ -290,7 +292,7 @@ static void test_scores(void)
             moved = keep + (side ? -1e-2f : 1e-2f);
             device_put(weights + i, &moved, sizeof moved);
             params_pack(&t.m.params, &c);
-            score_raw(together, &t.m, &all, false);
+            score_raw(together, &t.m, &all);
             for (int s = 0; s < 4; s++) scores[s] = (double)together[s];
             two[side] = ranking_loss(NULL, scores, quality, 4, &plain, NULL);
         }
@@ -334,12 +336,12 @@ static double random_pairs(struct tiny *t, int n, double *accuracy)
     for (int i = 0; i < 2 * PAIRS; i++) lengths[i] = LENGTH;
     for (int from = 0; from < n; from += PAIRS) {
         struct batch b = tiny_batch(lengths, 2 * PAIRS, t->m.config.vocab, 100 + (uint64_t)from);
-        score_raw(score, &t->m, &b, false);
+        score_raw(score, &t->m, &b);
         for (int i = 0; i < PAIRS; i++)
             loss += ranking_loss(NULL, (double[]){(double)score[2 * i], (double)score[2 * i + 1]}, (double[]){1, 0}, 2, &plain, &stats);
         tiny_batch_free(&b);
     }
-    *accuracy = stats.correct / (double)stats.pairs;
+    *accuracy = stats.correct / stats.pairs;
     return loss / n;
 }
 

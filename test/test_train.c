@@ -65,10 +65,12 @@ static int w1_prepare(void *self, int64_t step, int update, double *count, struc
     return ((struct toy *)self)->per_micro;
 }
 
-static double w1_loss(void *self, int i, double scale)
+static double w1_head(void *self, int i, int learner, double scale)
 {
-    (void)scale;
-    return ((struct toy *)self)->per_micro == 2 ? w1[i] : w1[0] + w1[1];
+    struct toy *toy = self;
+    (void)learner, (void)scale;
+    device_clear(toy->model.dhidden, (size_t)toy->model.N * 16 * sizeof(act_t));
+    return toy->per_micro == 2 ? w1[i] : w1[0] + w1[1];
 }
 
 static void test_worked_example(void)
@@ -76,7 +78,7 @@ static void test_worked_example(void)
     for (int n = 1; n <= 2; n++) {
         struct toy *toy = toy_open(false, 1);
         toy->task.prepare = w1_prepare;
-        toy->task.loss = w1_loss;
+        toy->task.head = w1_head;
         toy->per_micro = n;
         char *folder = host_text("w1-%d", n);
         toy->task.evaluate = NULL;
@@ -138,6 +140,13 @@ static void test_guards(void)
           contains("diverged", "log.txt", "not finite in 3 updates in a row"));
     CHECK(valid("diverged", "step-00000005.ckpt") && !exists("diverged", "final.ckpt") &&
           !exists("diverged", "step-00000008.ckpt"));
+
+    /* an evaluation that fails ends the run like anything else that fails */
+    toy = toy_open(false, 1);
+    toy->evaluation_fails = true;
+    CHECK(live_and_close(toy, "blind", "--steps 2") == EXIT_DATA);
+    CHECK(contains("blind", "status.json", "\"state\":\"failed\"") &&
+          contains("blind", "log.txt", "the evaluation after step 0: nothing to evaluate"));
 
     /* a step where nothing counts, and one whose later updates are cut off */
     toy = toy_open(false, 1);

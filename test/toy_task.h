@@ -29,6 +29,7 @@ struct toy {
     int64_t grad_nan_at;               /* step whose gradient alone is not finite */
     int64_t empty_at, stop_at, raise_limit_at, cut_at, frozen_until;
     int wait_us, ready_fd;
+    bool evaluation_fails;
     int64_t finished;
 };
 
@@ -93,7 +94,15 @@ static int toy_prepare(void *self, int64_t step, int update, double *count, stru
     return n;
 }
 
-static double toy_loss(void *self, int i, double scale)
+static const struct batch *toy_batch(void *self, int i, int learner)
+{
+    struct toy *toy = self;
+    (void)learner;
+    fill_batch(toy, i);
+    return &toy->batch;
+}
+
+static double toy_head(void *self, int i, int learner, double scale)
 {
     struct toy *toy = self;
     int64_t step = toy->cursor / SEQUENCES;
@@ -101,19 +110,16 @@ static double toy_loss(void *self, int i, double scale)
     struct token_loss loss = {
         .kind = LOSS_CROSS_ENTROPY, .temperature = 1, .scale = (float)(spike ? 1000 * scale : scale)};
     double sum = 0;
-    fill_batch(toy, i);
-    if (toy->task.n_learners > 1) {
+    (void)i;
+    if (learner == 1) {
         int rows[2] = {0, 1};
         float values[2], dvalues[2];
-        model_forward(&toy->critic, &toy->batch, true);
         model_values(&toy->critic, values, rows, 2);
         for (int k = 0; k < 2; k++) dvalues[k] = (float)scale * (values[k] - 1);
         model_values_backward(&toy->critic, dvalues, rows, 2);
-        model_backward(&toy->critic);
+        return 0;
     }
-    model_forward(&toy->model, &toy->batch, true);
     int n = model_token_loss(&toy->model, &toy->batch, &loss, toy->logprobs, NULL, toy->losses, true);
-    model_backward(&toy->model);
     for (int k = 0; k < n; k++) sum += (double)toy->losses[k];
     if (step == toy->grad_nan_at) fill(toy->model.grads.embed, NAN, 1);
     return step >= toy->nan_from && step <= toy->nan_to ? NAN : sum;
@@ -134,9 +140,10 @@ static void toy_end(void *self, int64_t step, struct record *r)
     }
 }
 
-static void toy_evaluate(void *self, struct record *r)
+static int toy_evaluate(void *self, struct record *r, struct error *e)
 {
     struct toy *toy = self;
+    if (toy->evaluation_fails) return fail(e, EXIT_DATA, "nothing to evaluate");
     struct token_loss loss = {.kind = LOSS_CROSS_ENTROPY, .temperature = 1};
     double sum = 0;
     int64_t cursor = toy->cursor;
@@ -147,6 +154,7 @@ static void toy_evaluate(void *self, struct record *r)
     int n = model_token_loss(&toy->model, &toy->batch, &loss, toy->logprobs, NULL, toy->losses, false);
     for (int k = 0; k < n; k++) sum += (double)toy->losses[k];
     record_real(r, "val_loss", sum / n);
+    return 0;
 }
 
 static void toy_finish(void *self, struct run *run, struct record *r)
@@ -200,13 +208,13 @@ static struct toy *toy_open(bool ema, int learners)
                               .n_learners = learners,
                               .begin = toy_begin,
                               .prepare = toy_prepare,
-                              .loss = toy_loss,
+                              .batch = toy_batch,
+                              .head = toy_head,
                               .end = toy_end,
                               .evaluate = toy_evaluate,
                               .finish = toy_finish,
                               .save = toy_save,
                               .load = toy_load,
-                              .unit = "target tokens",
                               .main_metric = "val_loss",
                               .tokens_per_step = 40,
                               .flops_per_token = 1e4};

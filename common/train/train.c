@@ -71,11 +71,12 @@ static void keep_results(struct train_state *s, const struct record *r)
     }
 }
 
-static void evaluate(struct train_state *s, struct clock *clock, struct record *r)
+static int evaluate(struct train_state *s, struct clock *clock, struct record *r, struct error *error)
 {
     double start = seconds_now();
     struct bytes line = {0};
-    s->task->evaluate(s->task->self, r);
+    if (s->task->evaluate(s->task->self, r, error))
+        return fail_in(error, "the evaluation after step %lld", (long long)s->step);
     size_t begun = 0;                    /* where the last line on a terminal begins */
     bytes_text(&line, "step %lld:", (long long)s->step);
     for (int i = 0; i < r->count; i++) {
@@ -91,6 +92,7 @@ static void evaluate(struct train_state *s, struct clock *clock, struct record *
     run_log(s->run, "%s", line.data);
     bytes_free(&line);
     clock->evaluation = seconds_now() - start;
+    return 0;
 }
 
 /* ---- what people see ---- */
@@ -266,6 +268,7 @@ static int make_updates(struct train_state *s, struct clock *clock, struct recor
     struct step_result result = {0};
     int64_t tokens = s->tokens;
     double begun = seconds_now();
+    for (int i = 0; i < s->task->n_sums + s->task->n_maxima; i++) s->task->sums[i] = 0;
     int updates = s->task->begin ? s->task->begin(s->task->self, s->step, error) : 1;
     if (updates < 0) return -1;
     for (int u = 0; u < updates; u++) {
@@ -290,7 +293,7 @@ static int one_step(struct train_state *s, struct clock *clock, struct error *er
     if (make_updates(s, clock, &r, error)) return -1;
     bool last = s->step == o->steps;
     show_progress(s, clock, &r);
-    if (evaluation_due(s, s->step)) evaluate(s, clock, &r);
+    if (evaluation_due(s, s->step) && evaluate(s, clock, &r, error)) return -1;
     if (last && task->finish) task->finish(task->self, s->run, &r);
     keep_results(s, &r);
     run_metrics(s->run, &r);
@@ -301,13 +304,14 @@ static int one_step(struct train_state *s, struct clock *clock, struct error *er
 }
 
 /* The record of step 0: what the model can do before the first update. */
-static void first_record(struct train_state *s, struct clock *clock)
+static int first_record(struct train_state *s, struct clock *clock, struct error *error)
 {
     struct record r = {0};
     record_count(&r, "step", 0);
-    evaluate(s, clock, &r);
+    if (evaluate(s, clock, &r, error)) return -1;
     keep_results(s, &r);
     run_metrics(s->run, &r);
+    return 0;
 }
 
 /* The checkpoint stands at the last step already: only final.ckpt may be missing. */
@@ -345,7 +349,7 @@ static int run_steps(struct train_state *s, struct clock *clock, struct error *e
     if (s->resumed && s->step >= s->o->steps) {
         if (already_done(s, clock, error)) return -1;
     } else {
-        if (!s->resumed && s->task->evaluate) first_record(s, clock);
+        if (!s->resumed && s->task->evaluate && first_record(s, clock, error)) return -1;
         while (s->step < s->o->steps) {
             const char *why = stop_reason(s, clock);
             if (why) return stop(s, clock, why, error) ? -1 : EXIT_STOPPED;

@@ -14,8 +14,9 @@
 #include "common/train/run.h"
 
 /* A model being trained.  rlhf has two: policy and critic. */
+#define LEARNER_CRITIC "critic."
 struct learner {
-    const char *name;               /* "" for the main model; else a prefix of its tensors in a checkpoint: "critic." */
+    const char *name;               /* a prefix of its tensors and keys in a checkpoint: LEARNER_CRITIC, or "" */
     struct model *model;
     struct schedule_options schedule;
     double ema_decay;               /* 0: none */
@@ -36,16 +37,24 @@ struct task {
      * skipped) and *count, what its loss averages over (0 is allowed: then nothing is differentiated and no update
      * made). */
     int (*prepare)(void *self, int64_t step, int update, double *count, struct error *error);
-    /* Forward and backward of micro-batch i: adds d(scale * sum of losses)/d(params) to the learners' gradients and
-     * returns the SUM of the loss over its things (the reported loss is the sum over all micro-batches / count).  The
-     * record's `tokens` counts the rows of the last forward of the last learner's model after each call: of rlhf's
-     * critic, which is never frozen and reads the answers alone. */
-    double (*loss)(void *self, int i, double scale);
+    /* The rows of micro-batch i, which the loop runs forward through this learner's model, or NULL when the learner has
+     * none.  Frozen learners are not asked.  Valid until the next call. */
+    const struct batch *(*batch)(void *self, int i, int learner);
+    /* Between the learner's forward and backward of those rows: writes dhidden of d(scale * sum of losses), adds the
+     * head's own gradients, and returns the SUM of the loss over its things (the reported loss is the sum over all
+     * micro-batches and learners / count). */
+    double (*head)(void *self, int i, int learner, double scale);
+    /* What heads add up over a step, for end: n_sums sums, then n_maxima largest values, which are never negative.  The
+     * loop sets them to 0 before begin. */
+    double *sums;
+    int n_sums, n_maxima;
+    /* Optional: adds to the learners' gradients after the last micro-batch, when the update's own are whole. */
+    void (*mix)(void *self);
     /* The step is done: add metrics to the record (already there: step, loss, lr, grad_norm, tokens, seconds ...). */
     void (*end)(void *self, int64_t step, struct record *r);
 
-    /* Optional (NULL): evaluation (adds "val_*" fields) and samples for a person to read. */
-    void (*evaluate)(void *self, struct record *r);
+    /* Optional (NULL): evaluation (adds "val_*" fields; 0, or -1 with *error) and samples for a person to read. */
+    int (*evaluate)(void *self, struct record *r, struct error *error);
     void (*sample)(void *self, struct run *run, int64_t step);
     /* After the last step, before final.ckpt: normalise a reward model, and the like. */
     void (*finish)(void *self, struct run *run, struct record *r);
@@ -57,7 +66,6 @@ struct task {
     void (*save)(void *self, struct ckpt_meta *meta);
     int (*load)(void *self, const struct ckpt_meta *meta, struct error *error);
 
-    const char *unit;               /* what `count` counts: "target tokens", "prompts", ... */
     const char *main_metric;        /* key of the record that lineage shows: "val_loss", "val_accuracy", "reward" */
     const char *shown[5];           /* keys of the record that begin the progress line, up to the first NULL */
     double tokens_per_step;         /* for ETA and --plan; 0 when unknown */

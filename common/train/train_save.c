@@ -167,22 +167,14 @@ static void load_one(void *context, const struct param *p)
     l->used[at] = true;
 }
 
-/* The prefixes of learners that may lie beside the main model in one file. */
-static bool is_other_learner(const char *name, const char *prefix)
-{
-    static const char critic[] = "critic.";
-    return strcmp(prefix, critic) != 0 && strncmp(name, critic, sizeof critic - 1) == 0;
-}
-
-/* Nothing of this learner and role may be left over (check C4). */
+/* Nothing of this learner and role may be left over (check C4); a critic may lie beside the main model. */
 static int check_left_over(const struct load *l, bool scalar)
 {
     size_t n = strlen(l->prefix);
     for (size_t i = 0; i < ckpt_tensor_count(l->ckpt); i++) {
         const struct ckpt_tensor *t = ckpt_tensor_at(l->ckpt, i);
-        if (l->used[i] || t->role != l->role || strncmp(t->name, l->prefix, n) != 0 ||
-            is_other_learner(t->name, l->prefix))
-            continue;
+        bool of_critic = n == 0 && strncmp(t->name, LEARNER_CRITIC, strlen(LEARNER_CRITIC)) == 0;
+        if (l->used[i] || t->role != l->role || strncmp(t->name, l->prefix, n) != 0 || of_critic) continue;
         if (scalar && strcmp(t->name + n, "output.weight") == 0) continue;
         return fail(l->error, EXIT_MISMATCH, "%s: the tensor %s is not part of this model", ckpt_path(l->ckpt),
                     t->name);

@@ -38,6 +38,10 @@ struct step_result { double loss, norm[LEARNERS_MAX]; int losses, norms[LEARNERS
  * Returns 1, 0 when this and the remaining updates of the step are skipped, or -1 with *error. */
 int train_update(struct train_state *s, struct step_result *result, int update, struct error *error);
 
+/* Forward, head and backward of micro-batch i for every learner that is not frozen and has rows in it.  Returns the sum
+ * of the losses; *rows is the number of rows read. */
+double train_micro_batch(const struct task *task, int i, double scale, int *rows);
+
 /* (x - median) / max(1.4826 MAD, 0.001 median) of the accepted norms; 0 while there are fewer than 16. */
 double norms_deviation(const struct norms *n, double x);
 void norms_add(struct norms *n, double x);

@@ -112,17 +112,34 @@ static bool is_spike(struct train_state *s, int update, const double *norm)
     return false;
 }
 
+double train_micro_batch(const struct task *task, int i, double scale, int *rows)
+{
+    double sum = 0;
+    *rows = 0;
+    for (int k = 0; k < task->n_learners; k++) {
+        const struct learner *l = &task->learner[k];
+        const struct batch *b = l->frozen ? NULL : task->batch(task->self, i, k);
+        if (!b) continue;
+        *rows = b->N;
+        model_forward(l->model, b, true);
+        sum += task->head(task->self, i, k, scale);
+        model_backward(l->model);
+    }
+    return sum;
+}
+
 int train_update(struct train_state *s, struct step_result *result, int update, struct error *error)
 {
     struct task *task = s->task;
     double count = 0, sum = 0, norm[LEARNERS_MAX] = {0};
-    int n = task->prepare(task->self, s->step, update, &count, error);
+    int rows, n = task->prepare(task->self, s->step, update, &count, error);
     if (n <= 0) return n;
     if (!(count > 0)) return 1;
     for (int i = 0; i < n; i++) {
-        sum += task->loss(task->self, i, 1 / count);
-        s->tokens += task->learner[task->n_learners - 1].model->N;
+        sum += train_micro_batch(task, i, 1 / count, &rows);
+        s->tokens += rows;
     }
+    if (task->mix) task->mix(task->self);
     double loss = sum / count, bad = loss;
     const char *what = isfinite(loss) ? NULL : "the loss";
     for (int i = 0; i < task->n_learners && !what; i++) {
