@@ -136,7 +136,7 @@ static struct tokenizer *train_tokenizer(struct pretrain *p)
     }
     int status = tokenizer_train(&t, next_sampled, &sample, &how, &error);
     if (documents_close(sample.documents, &late) != 0) quit_error(&late);
-    if (signals_stop()) quit(EXIT_STOPPED, "stopped while training the tokenizer (%s)", signals_stop());
+    if (signals_check(&error, "training the tokenizer") != 0) quit_error(&error);
     if (sample.bytes == 0) quit(EXIT_DATA, "there is no text in the files of --data");
     if (status != 0) quit_error(&error);
     say(p, "tokenizer: %d ids trained on %s in %.1f s", tokenizer_vocab(t), text_bytes(size, (double)sample.bytes),

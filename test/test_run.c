@@ -55,11 +55,48 @@ static void test_record(void)
     bytes_free(&b);
 }
 
+/* A child that tries to open the folder after half a second, when the parent has it: what it then returns. */
+static pid_t later(double time_limit, int (*verdict)(const struct run *run, double waited))
+{
+    pid_t child = fork();
+    if (child != 0) return child;
+    signals_install(time_limit);
+    for (int i = 0; i < 5; i++) signals_nap();
+    double start = seconds_now();
+    struct run *run = open_run("pretrain");
+    _exit(verdict(run, seconds_now() - start));
+}
+
+static int opened_late(const struct run *run, double waited) { return run && waited > 3.5 ? 0 : 1; }
+static int stopped_early(const struct run *run, double waited)
+{
+    return !run && waited < 2.5 && error.exit_code == EXIT_STOPPED ? 0 : 1;
+}
+
+static bool succeeded(pid_t child)
+{
+    int status;
+    return waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+/* A run that is ending is waited for, longer than any other; and who waits hears the wish to stop. */
+static void test_waiting(void)
+{
+    pid_t patient = later(0, opened_late), limited = later(1.5, stopped_early);
+    struct run *run = open_run("pretrain");
+    CHECK(run != NULL);
+    run_ending(run);
+    for (double start = seconds_now(); seconds_now() - start < 5;) signals_nap();
+    run_close(run);
+    CHECK(succeeded(patient));
+    CHECK(succeeded(limited));
+}
+
 static void test_lock(void)
 {
     struct run *run = open_run("pretrain");
     CHECK(run != NULL);
-    CHECK(open_run("pretrain") == NULL && error.exit_code == EXIT_MISMATCH && strstr(error.text, "in use by pretrain"));
+    CHECK(open_run("pretrain") == NULL && error.exit_code == EXIT_UNAVAILABLE && strstr(error.text, "in use by pretrain"));
     run_close(run);
     run = open_run("sft");                            /* nothing has begun here: no claim is left */
     CHECK(run != NULL);
@@ -165,18 +202,26 @@ static void read_terminal(int terminal, char *seen, size_t size, const char *end
     }
 }
 
+/* A terminal of 40 columns and its other end, or -1 where there are none. */
+static int open_terminal(int *slave)
+{
+    int terminal = posix_openpt(O_RDWR | O_NOCTTY);
+    struct winsize size = {.ws_row = 10, .ws_col = 40};
+    if (terminal < 0 || grantpt(terminal) || unlockpt(terminal) || ioctl(terminal, TIOCSWINSZ, &size)) {
+        test_skip("no pseudo-terminal here");
+        return -1;
+    }
+    *slave = open(ptsname(terminal), O_RDWR | O_NOCTTY);
+    return terminal;
+}
+
 /* On a terminal of 40 columns: one line, rewritten (ten times a second at most), cut to fit, and cleared before the next
  * message. */
 static void test_terminal(void)
 {
     char seen[2000] = "", line[200];
-    int terminal = posix_openpt(O_RDWR | O_NOCTTY), own = dup(2);
-    struct winsize size = {.ws_row = 10, .ws_col = 40};
-    if (terminal < 0 || grantpt(terminal) || unlockpt(terminal) || ioctl(terminal, TIOCSWINSZ, &size)) {
-        test_skip("no pseudo-terminal here");
-        return;
-    }
-    int slave = open(ptsname(terminal), O_RDWR | O_NOCTTY);
+    int slave, terminal = open_terminal(&slave), own = dup(2);
+    if (terminal < 0) return;
     snprintf(line, sizeof line, "step 1 é %0100d", 0);
     dup2(slave, 2);
     struct run *run = open_run("pretrain");
@@ -198,6 +243,24 @@ static void test_terminal(void)
     close(own);
 }
 
+/* The first Ctrl-C is answered on the terminal by the handler itself. */
+static void test_answer(void)
+{
+    char seen[500] = "";
+    int slave, terminal = open_terminal(&slave), own = dup(2);
+    if (terminal < 0) return;
+    dup2(slave, 2);
+    signals_install(0);
+    raise(SIGINT);
+    dup2(own, 2);
+    read_terminal(terminal, seen, sizeof seen, "at once\r\n");
+    CHECK(strcmp(seen, "\r\nstopping cleanly; Ctrl-C again to leave at once\r\n") == 0);
+    signals_install(0);
+    close(slave);
+    close(terminal);
+    close(own);
+}
+
 /* With its standard streams closed a process must not take its own files for them. */
 static void test_closed_streams(void)
 {
@@ -205,7 +268,7 @@ static void test_closed_streams(void)
     pid_t child = fork();
     if (child == 0) {
         for (int fd = 0; fd < 3; fd++) close(fd);
-        signals_install(0);
+        program_begin("pretrain");
         struct run *run = open_run("pretrain");
         run_log(run, "said to nobody");
         int next = open("/dev/null", O_RDONLY);
@@ -255,9 +318,11 @@ int main(void)
     if (!mkdtemp(folder)) return 1;
     test_record();
     test_lock();
+    test_waiting();
     test_rewind();
     test_full();
     test_terminal();
+    test_answer();
     test_closed_streams();
     test_signals();
     char *command = host_text("rm -r '%s'", folder);

@@ -20,6 +20,7 @@ enum {
     EXIT_USAGE = 64,     /* unknown option, bad number, range or unit */
     EXIT_DATA = 65,      /* bad data, corrupt file, non-finite loss */
     EXIT_NOINPUT = 66,   /* an input file is missing or cannot be read */
+    EXIT_UNAVAILABLE = 69, /* a resource is in use or not there now; trying again later may work */
     EXIT_INTERNAL = 70,  /* a bug of ours, or no memory */
     EXIT_IO = 74,        /* reading or writing failed: disk full, unwritable folder, broken pipe */
     EXIT_STOPPED = 75,   /* stopped by a signal or a time limit; the same command resumes */

@@ -1,10 +1,10 @@
-/* signals.c - a handler only notes the wish; the loop looks at it where it can stop cleanly. */
+/* signals.c - a handler only notes the wish; the program looks at it wherever it can stop cleanly. */
 #define _GNU_SOURCE
 #include "common/base/signals.h"
-#include "common/base/base.h"
 
-#include <fcntl.h>
+#include <errno.h>
 #include <math.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,11 +12,15 @@
 #include <unistd.h>
 
 static volatile sig_atomic_t wish;       /* the first signal that asked to stop */
+static bool terminal;                    /* stderr is one */
 static double deadline = INFINITY;       /* on the clock of seconds_now */
+static double reserve;                   /* seconds before the deadline at which it counts as reached */
 static char limit_text[48];
 
 static void note(int signal)
 {
+    static const char answer[] = "\nstopping cleanly; Ctrl-C again to leave at once\n";
+    int keep = errno;
     if (signal == SIGINT && wish == SIGINT) {
         /* Leaves as if nobody had caught it, so that a shell's loop ends too.  Files are whole at any moment. */
         struct sigaction plain = {.sa_handler = SIG_DFL};
@@ -28,6 +32,8 @@ static void note(int signal)
         raise(SIGINT);
     }
     if (!wish || signal == SIGINT) wish = signal;
+    if (signal == SIGINT && terminal && write(STDERR_FILENO, answer, sizeof answer - 1) < 0) terminal = false;
+    errno = keep;
 }
 
 /* Seconds since the process began: field 22 of its stat is the start in clock ticks since boot. */
@@ -46,42 +52,60 @@ static double process_age(void)
     return age > 0 ? age : 0;
 }
 
-/* A closed standard stream would hand its number to the next file opened, and messages would be written into that. */
-static void fill_streams(void)
-{
-    for (int fd = open("/dev/null", O_RDWR); fd >= 0; fd = dup(fd)) {
-        if (fd <= STDERR_FILENO) continue;
-        close(fd);
-        break;
-    }
-}
-
 void signals_install(double time_limit_seconds)
 {
-    fill_streams();
     struct sigaction ask = {.sa_handler = note, .sa_flags = SA_RESTART}, ignore = {.sa_handler = SIG_IGN};
+    terminal = isatty(STDERR_FILENO);
+    wish = 0;
     sigaction(SIGINT, &ask, NULL);
     sigaction(SIGTERM, &ask, NULL);
     sigaction(SIGUSR1, &ask, NULL);
     sigaction(SIGPIPE, &ignore, NULL);
     sigaction(SIGXFSZ, &ignore, NULL);
-    wish = 0;
     deadline = INFINITY;
+    reserve = 0;
     if (time_limit_seconds > 0) {
         char text[16];
         deadline = seconds_now() - process_age() + time_limit_seconds;
-        snprintf(limit_text, sizeof limit_text, "time limit of %s", text_duration(text, time_limit_seconds));
+        snprintf(limit_text, sizeof limit_text, "the time limit of %s", text_duration(text, time_limit_seconds));
     }
 }
 
 const char *signals_stop(void)
 {
     switch (wish) {
-    case 0: return signals_time_left() <= 0 ? limit_text : NULL;
+    case 0: return signals_time_left() <= reserve ? limit_text : NULL;
     case SIGINT: return "SIGINT";
     case SIGTERM: return "SIGTERM";
     default: return "SIGUSR1";
     }
 }
 
+int signals_check(struct error *error, const char *doing, ...)
+{
+    const char *why = signals_stop();
+    if (!why) return 0;
+    char text[300];
+    va_list list;
+    va_start(list, doing);
+    vsnprintf(text, sizeof text, doing, list);
+    va_end(list);
+    return fail(error, EXIT_STOPPED, "stopped by %s while %s: the same command resumes", why, text);
+}
+
 double signals_time_left(void) { return deadline - seconds_now(); }
+
+void signals_reserve(double seconds) { reserve = seconds; }
+
+void signals_nap(void) { poll(NULL, 0, 100); }
+
+int signals_await(int fd, const char *path, struct error *error)
+{
+    struct pollfd input = {fd, POLLIN, 0};
+    for (;;) {
+        if (signals_check(error, "reading %s", path)) return -1;
+        int ready = poll(&input, 1, 100);
+        if (ready > 0) return 0;
+        if (ready < 0 && errno != EINTR) return fail(error, EXIT_IO, "cannot read %s: %s", path, strerror(errno));
+    }
+}

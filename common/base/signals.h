@@ -1,16 +1,27 @@
-/* signals.h - the wish to stop.  SIGINT, SIGTERM, SIGUSR1 and the time limit ask for a clean end at the next step; a
- * second SIGINT leaves at once.  SIGPIPE and SIGXFSZ are ignored, so that writing fails with an error instead, and
- * standard streams that are closed are opened on /dev/null. */
+/* signals.h - the wish to stop.  SIGINT, SIGTERM, SIGUSR1 and the time limit ask for a clean end; the first SIGINT is
+ * answered on the terminal at once, and a second one leaves at once.  Whatever may take seconds asks here again and
+ * again: once per micro-batch, block of a file, token of a sample.  SIGPIPE and SIGXFSZ are ignored, so that writing
+ * fails with an error instead. */
 #ifndef QUARTET_SIGNALS_H
 #define QUARTET_SIGNALS_H
 
+#include "common/base/base.h"
 
 void signals_install(double time_limit_seconds);     /* 0: none; counted from the start of the process */
 
-/* NULL while nobody wants to stop; else why: "SIGTERM", "time limit of 2h 00m". */
+/* NULL while nobody wants to stop; else why: "SIGTERM", "the time limit of 2h 00m". */
 const char *signals_stop(void);
 
-/* Seconds until the time limit (infinity without one): a loop stops early when a step would not fit. */
+/* 0, or -1 (EXIT_STOPPED) "stopped by SIGTERM while DOING: the same command resumes". */
+int signals_check(struct error *error, const char *doing, ...) __attribute__((format(printf, 2, 3)));
+
+/* Seconds until the time limit (infinity without one); it counts as reached `seconds` earlier, which a save needs. */
 double signals_time_left(void);
+void signals_reserve(double seconds);
+
+/* Waits until `fd` (path: its name) can be read without blocking.  Returns 0, or -1: asked to stop, or EXIT_IO. */
+int signals_await(int fd, const char *path, struct error *error);
+
+void signals_nap(void);                              /* a tenth of a second, less when a signal arrives */
 
 #endif

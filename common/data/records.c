@@ -3,6 +3,7 @@
  * is read line by line. Names are not asked: real data sets keep JSON lines in files called .json. */
 #include "common/data/records.h"
 #include "common/data/textfile.h"
+#include "common/base/signals.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -230,6 +231,8 @@ static int next_line(struct records *r, struct error *error)
 int records_next(struct records *r, json_t **row, const char **where, struct error *error)
 {
     drop_row(r);
+    *row = NULL;
+    if (signals_check(error, "reading %s", r->path) != 0) return -1;
     int got = r->array ? next_element(r, error) : next_line(r, error);
     *row = r->row;
     *where = r->where;

@@ -52,8 +52,12 @@ static int file_crc(uint32_t *crc, const char *path, struct error *error)
     char *block = host_alloc(BLOCK, 1);
     ssize_t n;
     *crc = 0;
-    while ((n = read(file, block, BLOCK)) > 0) *crc = crc32_of(*crc, block, (size_t)n);
-    int status = n < 0 ? fail(error, EXIT_IO, "cannot read %s: %s", path, strerror(errno)) : 0;
+    int status = 0;
+    while (status == 0 && (n = read(file, block, BLOCK)) > 0) {
+        *crc = crc32_of(*crc, block, (size_t)n);
+        status = signals_check(error, "reading %s", path);
+    }
+    if (status == 0 && n < 0) status = fail(error, EXIT_IO, "cannot read %s: %s", path, strerror(errno));
     free(block);
     close(file);
     return status;
@@ -202,8 +206,7 @@ static int write_piece(struct builder *b, const struct batch_piece *p, struct er
 
 static int write_batch(struct builder *b, struct error *error)
 {
-    if (signals_stop())
-        return fail(error, EXIT_STOPPED, "stopped while tokenising (%s): the same command goes on", signals_stop());
+    if (signals_check(error, "tokenising") != 0) return -1;
     threads_for(b->n_pieces, encode_piece, b);
     for (int i = 0; i < b->n_pieces; i++)
         if (write_piece(b, &b->piece[i], error) != 0) return -1;
@@ -295,7 +298,7 @@ static void verify_shard(void *context, int i, int thread)
     struct verification *v = context;
     struct error why;
     (void)thread;
-    v->bad[i] = shard_verify(v->shard[i], v->vocab, &why) != 0;
+    v->bad[i] = !signals_stop() && shard_verify(v->shard[i], v->vocab, &why) != 0;
 }
 
 /* Drops the shards of units of which one is damaged. */
@@ -339,21 +342,37 @@ static int build_missing(struct shard_unit *unit, int n_units, const struct toke
     return 0;
 }
 
+/* Two programs may share a folder: the second waits, and then finds everything there.  Returns a file descriptor whose
+ * closing gives the lock back, or -1. */
+static int lock_folder(const char *path, const struct shards_say *say, struct error *error)
+{
+    bool told = false;
+    int folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    while (folder >= 0 && flock(folder, LOCK_EX | LOCK_NB) != 0) {
+        if (errno != EWOULDBLOCK || signals_check(error, "waiting for %s", path) != 0) {
+            int status = errno == EWOULDBLOCK ? -1 : fail(error, EXIT_IO, "cannot lock %s: %s", path, strerror(errno));
+            close(folder);
+            return status;
+        }
+        if (!told) shards_tell(say, "waiting for another program that tokenises into %s", path);
+        told = true;
+        signals_nap();
+    }
+    return folder >= 0 ? folder : fail(error, EXIT_IO, "cannot open %s: %s", path, strerror(errno));
+}
+
 int shards_build(struct shard_unit *unit, int n_units, const struct tokenizer *t, const struct shards_options *o,
                  const struct shards_say *say, struct error *error)
 {
     struct error why;
     if (folder_make(o->folder, error) != 0) return -1;
-    /* two programs may share a folder: the second waits, and then finds everything there */
-    int folder = open(o->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (folder < 0 || flock(folder, LOCK_EX) != 0) {
-        if (folder >= 0) close(folder);
-        return fail(error, EXIT_IO, "cannot lock %s: %s", o->folder, strerror(errno));
-    }
+    int folder = lock_folder(o->folder, say, error);
+    if (folder < 0) return -1;
     for (int u = 0; u < n_units; u++)
         if (reuse(&unit[u], t, o, &why) != 0 && why.text[0]) shards_tell(say, "tokenising again: %s", why.text);
     verify_all(unit, n_units, tokenizer_vocab(t), say);
-    int status = build_missing(unit, n_units, t, o, say, folder, error);
+    int status = signals_check(error, "checking %s", o->folder);
+    if (status == 0) status = build_missing(unit, n_units, t, o, say, folder, error);
     close(folder);
     return status;
 }

@@ -3,6 +3,7 @@
  * written.  Lines are cut from a buffer that grows only as far as the longest line, and cleaning is a pure function of the text,
  * so that it can be tested and counted apart from any file. */
 #include "common/data/textfile.h"
+#include "common/base/signals.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -157,7 +158,7 @@ struct textfile {
 int textfile_open(struct textfile **out, const char *path, struct error *error)
 {
     struct stat s;
-    int file = open(path, O_RDONLY | O_CLOEXEC);
+    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);      /* a FIFO without a writer must not hold us up */
     if (file < 0)
         return fail(error, errno == EIO ? EXIT_IO : EXIT_NOINPUT, "cannot open %s: %s", path, strerror(errno));
     if (fstat(file, &s) == 0 && S_ISDIR(s.st_mode)) {
@@ -195,8 +196,9 @@ static int feed(struct textfile *f, unsigned least, struct error *error)
     memmove(f->input, z->next_in, z->avail_in);
     z->next_in = f->input;
     while (z->avail_in < least) {
+        if (signals_await(f->file, f->path, error) != 0) return -1;
         ssize_t n = read(f->file, f->input + z->avail_in, sizeof f->input - z->avail_in);
-        if (n < 0 && errno == EINTR) continue;
+        if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
         if (n < 0) return fail(error, EXIT_IO, "cannot read %s: %s", f->path, strerror(errno));
         if (n == 0) return 0;
         z->avail_in += (unsigned)n;

@@ -10,6 +10,7 @@
  * A count is of neighbouring positions: "aaa" holds the pair (a, a) twice, and merges from the left into (aa, a).
  * Counts are sums and ties are broken by bytes, so neither the order of work nor the number of threads shows. */
 #include "common/text/tokenizer_parts.h"
+#include "common/base/signals.h"
 #include "common/base/threads.h"
 
 #include <assert.h>
@@ -351,7 +352,7 @@ static void merge_pair(struct learning *l, uint32_t number)
 
 static void learn(struct learning *l, int wanted, void *self, void (*progress)(void *self, int merges, int wanted))
 {
-    while (l->n_heap && l->n_merges < wanted) {
+    while (l->n_heap && l->n_merges < wanted && !signals_stop()) {
         struct candidate top = heap_pop(l);
         int64_t now = l->pair[top.pair].count;
         if (now < 2) continue;
@@ -406,7 +407,9 @@ int tokenizer_train(struct tokenizer **out, bool (*next)(void *self, const char 
     struct learning l = {0};
     lay_out(&l, &pieces);
     learn(&l, how->vocab - 256 - how->n_special, self, how->progress);
-    *out = put_together(&l, how, error);
+    *out = NULL;
+    if (signals_check(error, "training the tokenizer") == 0) *out = put_together(&l, how, error);
+    else free(l.merge);
     for (size_t k = 0; k < l.n_pairs; k++) free(l.pair[k].at);
     free(l.pair);
     free(l.slot);

@@ -3,6 +3,7 @@
  * disk cuts short is taken back.  The lock file also remembers which program the folder belongs to. */
 #define _GNU_SOURCE
 #include "common/train/run.h"
+#include "common/base/signals.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -15,6 +16,8 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+enum { WAIT_OTHER = 3, WAIT_ENDING = 300 };      /* seconds for which a folder in use is waited for */
 
 struct run {
     char *folder, *program;
@@ -86,32 +89,67 @@ void record_json(struct bytes *out, const struct record *r)
 
 /* ---- the folder ---- */
 
+/* What the lock file says: "pretrain 1234", and "ending" behind it when that process has been asked to stop. */
+struct owner { char program[64], ending[8]; int pid; };
+
+static struct owner read_owner(const struct run *run)
+{
+    struct owner owner = {"another program", "", 0};
+    char text[80];
+    ssize_t got = pread(run->lock_fd, text, sizeof text - 1, 0);
+    text[got > 0 ? got : 0] = 0;
+    sscanf(text, "%60[a-z0-9-] %d %7s", owner.program, &owner.pid, owner.ending);
+    return owner;
+}
+
+static bool write_owner(const struct run *run, const char *ending)
+{
+    char text[80];
+    int size = snprintf(text, sizeof text, "%s %d%s\n", run->program, (int)getpid(), ending);
+    return pwrite(run->lock_fd, text, (size_t)size, 0) == size && ftruncate(run->lock_fd, size) == 0;
+}
+
+void run_ending(struct run *run) { write_owner(run, " ending"); }
+
+/* A job that is started again may come while the old process still saves: one that is ending gets WAIT_ENDING seconds,
+ * any other WAIT_OTHER. */
+static int wait_for_lock(struct run *run, struct error *error)
+{
+    double start = seconds_now();
+    bool said = false;
+    while (flock(run->lock_fd, LOCK_EX | LOCK_NB) != 0) {
+        if (errno != EWOULDBLOCK && errno != EINTR)
+            return fail(error, EXIT_IO, "%s/lock: cannot be locked: %s", run->folder, strerror(errno));
+        struct owner owner = read_owner(run);
+        double waited = seconds_now() - start;
+        if (waited > (*owner.ending ? WAIT_ENDING : WAIT_OTHER))
+            return fail(error, EXIT_UNAVAILABLE,
+                        "%s is in use by %s (process %d): wait for it, stop it, or give another --out", run->folder,
+                        owner.program, owner.pid);
+        if (!said && *owner.ending) {
+            fprintf(stderr, "%s: waiting for %s (process %d) to end\n", run->folder, owner.program, owner.pid);
+            said = true;
+        }
+        if (signals_check(error, "waiting for %s, which is in use", run->folder)) return -1;
+        signals_nap();
+    }
+    if (said) run_log(run, "waited %.0f s for another process to leave this folder", seconds_now() - start);
+    return 0;
+}
+
 /* Takes the lock, or says who has it; then the folder must be this program's, or nobody's: a program that ended before
  * its run began has written no run.conf, and leaves no claim. */
 static int take_lock(struct run *run, struct error *error)
 {
-    char owner[64] = "";
-    int pid = 0;
     run->lock_fd = openat(run->folder_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
     if (run->lock_fd < 0) return fail(error, EXIT_IO, "%s/lock: cannot be written: %s", run->folder, strerror(errno));
-    bool locked = flock(run->lock_fd, LOCK_EX | LOCK_NB) == 0;
-    int why = errno;
-    char text[80];
-    ssize_t got = pread(run->lock_fd, text, sizeof text - 1, 0);
-    text[got > 0 ? got : 0] = 0;
-    sscanf(text, "%60[a-z0-9-] %d", owner, &pid);
-    if (!locked && why != EWOULDBLOCK)
-        return fail(error, EXIT_IO, "%s/lock: cannot be locked: %s", run->folder, strerror(why));
-    if (!locked)
-        return fail(error, EXIT_MISMATCH,
-                    "%s is in use by %s (process %d): wait for it, stop it, or give another --out", run->folder,
-                    *owner ? owner : "another program", pid);
+    if (wait_for_lock(run, error) != 0) return -1;
+    struct owner owner = read_owner(run);
     bool begun = faccessat(run->folder_fd, "run.conf", F_OK, 0) == 0;
-    if (begun && *owner && strcmp(owner, run->program) != 0)
-        return fail(error, EXIT_MISMATCH, "%s holds a run of %s, not of %s: give another --out", run->folder, owner,
-                    run->program);
-    int size = snprintf(text, sizeof text, "%s %d\n", run->program, (int)getpid());
-    if (pwrite(run->lock_fd, text, (size_t)size, 0) != size || ftruncate(run->lock_fd, size) != 0)
+    if (begun && owner.pid && strcmp(owner.program, run->program) != 0)
+        return fail(error, EXIT_MISMATCH, "%s holds a run of %s, not of %s: give another --out", run->folder,
+                    owner.program, run->program);
+    if (!write_owner(run, ""))
         return fail(error, EXIT_IO, "%s/lock: cannot be written: %s", run->folder, strerror(errno));
     return 0;
 }

@@ -20,10 +20,12 @@ void record_json(struct bytes *out, const struct record *r);             /* one 
 
 struct run;
 
-/* Opens or creates the folder and locks it: another program in it -> -1 (EXIT_MISMATCH); unwritable -> EXIT_IO; a
- * folder of another program's run -> EXIT_MISMATCH.  Returns 0 and *out, or -1. */
+/* Opens or creates the folder and locks it, waiting for a process in it that is ending.  Returns 0 and *out, or -1:
+ * EXIT_UNAVAILABLE another process is in it, EXIT_IO unwritable, EXIT_MISMATCH it holds another program's run,
+ * EXIT_STOPPED. */
 int run_open(struct run **out, const char *folder, const char *program, struct error *error);
 void run_close(struct run *run);                       /* NULL is allowed */
+void run_ending(struct run *run);                      /* tells a process that waits for the folder to keep waiting */
 const char *run_folder(const struct run *run);
 
 /* Writes run.conf from the table (called after a successful start or resume). */

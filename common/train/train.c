@@ -335,6 +335,7 @@ static int already_done(struct train_state *s, struct clock *clock, struct error
 
 static int stop(struct train_state *s, struct clock *clock, const char *why, struct error *error)
 {
+    run_ending(s->run);
     if (s->saved_step != s->step && save(s, clock, 0, error))
         return fail_in(error, "stopping by %s: the checkpoint could not be saved", why);
     run_log(s->run, "stopped at step %lld by %s: the same command goes on from here", (long long)s->step, why);
