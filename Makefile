@@ -95,8 +95,8 @@ fuzz:
 	@BUILD=build/fuzz FUZZ_SECONDS=$(FUZZ_SECONDS) test/fuzz/run.sh
 
 install: all
-	install -d $(DESTDIR)$(PREFIX)/bin
-	for p in $(PROGRAMS); do install -m 755 $$p $(DESTDIR)$(PREFIX)/bin/quartet-$$(basename $$p) || exit 1; done
+	install -d "$(DESTDIR)$(PREFIX)/bin"
+	for p in $(PROGRAMS); do install -m 755 "$$p" "$(DESTDIR)$(PREFIX)/bin/quartet-$$(basename "$$p")" || exit 1; done
 
 clean:
 	rm -rf build bin

@@ -2,7 +2,7 @@
 # check_failures.sh - what can go wrong around a run, seen from outside: the exit code, one sentence that says what, and nothing
 # lost.  Here with pretrain, whose loop, options and run folder are those of all programs; bad data is each program's own test.
 cd "$(dirname "$0")/.." || exit 1
-: "${BIN:=bin}"
+: "${BIN:=bin}" "${BUILD:=build/cpu}"
 passed=0 failed=0 skipped=0
 [ -x "$BIN/pretrain" ] || { echo "skipped: pretrain is not built"; echo "check_failures: 0 passed, 0 failed, 1 skipped"; exit 0; }
 work=$(mktemp -d) || exit 1
@@ -108,6 +108,11 @@ $pretrain --out "$work/pipe" --steps 3 2>&1 >/dev/null | true
 i=0
 while [ $i -lt 250 ] && [ ! -f "$work/pipe/final.ckpt" ]; do sleep 0.02; i=$((i + 1)); done
 expect 0 ": ok (" "$BIN/ckpt" verify "$work/pipe"
+
+# ---- a folder whose name has a blank ----
+expect 0 "install -d" make install BUILD="$BUILD" BIN="$BIN" DESTDIR="$work/a b" PREFIX="/the prefix"
+[ -x "$work/a b/the prefix/bin/quartet-rm" ] && got=yes || got=no
+verdict "make install copes with a blank" $got
 
 echo "check_failures: $passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]

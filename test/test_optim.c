@@ -26,6 +26,9 @@ static void test_schedules(void)
     s.decay_share = 0.2;
     for (int i = 10; i <= 80; i++) CHECK(schedule_lr(&s, i) == 3e-4);
     for (int i = 80; i < 100; i++) CHECK(close_to(schedule_lr(&s, i), 3e-4 - 2.7e-4 * (i - 80) / 19, 1e-12, 0));
+    s.warmup = 0;
+    s.total = 5;                                 /* a fifth of five steps: the last one is at the floor */
+    CHECK(schedule_lr(&s, 3) == 3e-4 && close_to(schedule_lr(&s, 4), 3e-5, 1e-12, 0));
     for (int kind = 0; kind < 4; kind++) {       /* the shortest runs */
         s.kind = (enum schedule)kind;
         s.warmup = 0;

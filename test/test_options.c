@@ -115,6 +115,10 @@ static void test_mistakes(void)
     CHECK(parse("--out", "r", "--schedule", "cosin", NULL) == -1 && says("none of constant|linear|cosine"));
     CHECK(parse("--out", "r", "--stpes", "4", NULL) == -1 && says("did you mean --steps?"));
     CHECK(parse("--out", "r", "--sepp-arator", "4", NULL) == -1 && says("did you mean --separator?"));
+    CHECK(parse("--out", "r", "--learning-rate", "1", NULL) == -1 && says("--learning-rate: did you mean --lr?"));
+    CHECK(parse("--output", "r", NULL) == -1 && says("did you mean --out?"));
+    CHECK(parse("--out", "r", "--max-steps", "1", NULL) == -1 && says("did you mean --steps?"));
+    CHECK(parse("--out", "r", "--batch-size", "1", NULL) == -1 && says("--help lists them all"));      /* not in this table */
     CHECK(parse("--out", "r", "--zzzzzzz", "4", NULL) == -1 && says("--help lists them all"));
     CHECK(parse("--out", "r", "--se", "4", NULL) == -1 && says("--se could be --seed or --separator"));
     CHECK(parse("--out", "r", "--steps", NULL) == -1 && says("--steps needs a value"));

@@ -81,6 +81,9 @@ int main(void)
     CHECK(!atomic_load(&signalled_elsewhere));
     threads_start(0);
     CHECK(threads_count() >= 1);
+    int cores = threads_count();
+    threads_start(100 * cores);                     /* capped, with a sentence */
+    CHECK(threads_count() == (4 * cores > 16 ? 4 * cores : 16));
     threads_stop();
     threads_stop();
     CHECK(threads_count() == 1);

@@ -97,6 +97,12 @@ int64_t nanoseconds_utc(void);
 /* n bytes from the kernel's random source, for names that must be unique.  Never for anything that is computed. */
 void random_bytes(void *out, size_t n);
 
+/* Bytes of host memory that can still be taken: the least of what the machine has free, what every control group above
+ * the process leaves, and what RLIMIT_AS and RLIMIT_DATA do.  The second is the groups' part, with /proc and /sys under
+ * root ("" but in tests); UINT64_MAX without a limit. */
+uint64_t host_memory_available(void);
+uint64_t cgroup_memory_left(const char *root);
+
 /* Reads a whole small file.  Returns 0, or -1 with *error (missing: EXIT_NOINPUT; unreadable: EXIT_IO; larger than
  * limit: EXIT_DATA) and *out untouched. */
 int file_read(struct bytes *out, const char *path, size_t limit, struct error *error);

@@ -39,12 +39,26 @@ static int edits(const char *a, const char *b)
     return d[n][m];
 }
 
+/* What other programs call it, and what it is here. */
+static const char *const synonym[][2] = {
+    {"learning-rate", "lr"}, {"lr-scheduler-type", "schedule"}, {"warmup-steps", "warmup"}, {"max-grad-norm", "clip"},
+    {"grad-clip", "clip"}, {"batch-size", "batch-tokens"}, {"gradient-accumulation-steps", "batch-tokens"},
+    {"micro-batch-size", "micro-tokens"}, {"per-device-train-batch-size", "micro-tokens"}, {"max-steps", "steps"},
+    {"num-steps", "steps"}, {"iterations", "steps"}, {"num-epochs", "epochs"}, {"num-train-epochs", "epochs"},
+    {"output", "out"}, {"output-dir", "out"}, {"save-dir", "out"}, {"dataset", "data"}, {"train-file", "data"},
+    {"model-name-or-path", "model"}, {"init-from", "model"}, {"checkpoint", "model"}, {"save-steps", "save-every"},
+    {"eval-steps", "eval-every"}, {"logging-steps", "log-every"}, {"resume-from-checkpoint", "resume"},
+    {"num-layers", "layers"}, {"hidden-size", "channels"}, {"num-heads", "heads"}, {"seq-length", "context"},
+    {"block-size", "context"}, {"max-seq-length", "max-length"}, {"num-threads", "threads"}, {"random-seed", "seed"}};
+
 static int unknown(const struct option *table, const char *name, struct error *error)
 {
-    const char *best = NULL;
+    const char *best = NULL, *meant = "";
     int least = (int)strlen(name) / 3 + 2;
+    for (size_t i = 0; i < sizeof synonym / sizeof *synonym; i++)
+        if (strcmp(name, synonym[i][0]) == 0) meant = synonym[i][1];
     for (const struct option *o = table; o->name; o++) {
-        int d = edits(name, o->name);
+        int d = strcmp(o->name, meant) == 0 ? -1 : edits(name, o->name);
         if (d < least) { least = d; best = o->name; }
     }
     char shown[100];

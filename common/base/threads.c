@@ -108,8 +108,13 @@ static int cores(void)
 void threads_start(int n)
 {
     threads_stop();
-    int available = cores();
+    int available = cores(), most = int_max(4 * available, 16);
     if (n <= 0) n = available;
+    if (n > most) {
+        fprintf(stderr, "%s: %d threads on %d cores would only wait for each other: %d are started\n", program_name(), n,
+                available, most);
+        n = most;
+    }
     pool.helpers = host_alloc((size_t)n, sizeof *pool.helpers);
     pool.spin_most = n <= available ? SPIN_MOST : 0;
     sigset_t all, old;

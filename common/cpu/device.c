@@ -38,38 +38,7 @@ void device_get(void *host, const void *device, size_t bytes) { if (bytes) memcp
 void device_copy(void *to, const void *from, size_t bytes) { if (bytes) memcpy(to, from, bytes); }
 void device_clear(void *device, size_t bytes) { if (bytes) memset(device, 0, bytes); }
 
-/* A number of bytes in a one-number file, or UINT64_MAX ("max", missing). */
-static uint64_t number_in(const char *path)
-{
-    FILE *f = fopen(path, "r");
-    unsigned long long n;
-    bool ok = f && fscanf(f, "%llu", &n) == 1;
-    if (f) fclose(f);
-    return ok ? n : UINT64_MAX;
-}
-
-static uint64_t meminfo_available(void)
-{
-    FILE *f = fopen("/proc/meminfo", "r");
-    char line[128];
-    unsigned long long kib;
-    uint64_t result = UINT64_MAX;
-    while (f && fgets(line, sizeof line, f))
-        if (sscanf(line, "MemAvailable: %llu", &kib) == 1) result = kib * 1024;
-    if (f) fclose(f);
-    return result;
-}
-
-uint64_t device_memory_available(void)
-{
-    uint64_t available = meminfo_available();
-    uint64_t limit = number_in("/sys/fs/cgroup/memory.max"), used = number_in("/sys/fs/cgroup/memory.current");
-    if (limit != UINT64_MAX && used != UINT64_MAX) {
-        uint64_t left = limit > used ? limit - used : 0;
-        if (left < available) available = left;
-    }
-    return available;
-}
+uint64_t device_memory_available(void) { return host_memory_available(); }
 
 const char *device_name(void)
 {

@@ -19,12 +19,12 @@ double schedule_lr(const struct schedule_options *s, int64_t step)
 {
     if (step < s->warmup) return s->lr * (double)(step + 1) / (double)s->warmup;
     double p = progress(step, s->warmup, s->total - 1);
-    int64_t decay_steps = (int64_t)(s->decay_share * (double)s->total + 0.5);
+    int64_t decay_from = s->total - (int64_t)fmax(s->decay_share * (double)s->total + 0.5, 2);    /* its lr is still the full one */
     switch (s->kind) {
     case SCHEDULE_CONSTANT: break;
     case SCHEDULE_LINEAR: return line(s->lr, s->min_lr, p);
     case SCHEDULE_COSINE: return line(s->min_lr, s->lr, (1 + cos(3.14159265358979323846 * p)) / 2);
-    case SCHEDULE_WSD: return line(s->lr, s->min_lr, progress(step, s->total - decay_steps, s->total - 1));
+    case SCHEDULE_WSD: return line(s->lr, s->min_lr, progress(step, decay_from > 0 ? decay_from : 0, s->total - 1));
     }
     return s->lr;
 }

@@ -16,7 +16,7 @@ struct schedule_options {
 /* The learning rate of step `step` (from 0).  In the warmup lr * (step + 1) / warmup; after it, with
  *   p = (step - warmup) / max(1, total - 1 - warmup), clamped to [0,1]:
  *   constant: lr     linear: lr + (min_lr - lr) p     cosine: min_lr + (lr - min_lr) (1 + cos(pi p)) / 2
- *   wsd: lr until the last decay_share of total, then linear to min_lr.
+ *   wsd: lr until the last decay_share of total (two steps at least), then linear to min_lr at the last step.
  * Source: Loshchilov & Hutter 2017 (cosine); Hu et al. 2024 (wsd). */
 double schedule_lr(const struct schedule_options *s, int64_t step);
 
