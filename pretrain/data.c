@@ -36,7 +36,7 @@ static struct shards_options shards_options_of(const struct pretrain *p)
 {
     return (struct shards_options){
         .data = &p->data, .text_key = p->text_key, .separator = p->separator, .folder = p->folder,
-        .validation = p->validation, .seed = (uint64_t)p->train.seed, .row_tokens = p->row_tokens};
+        .validation = p->validation, .seed = (uint64_t)p->train.seed, .row_tokens = p->row_tokens, .expected = p->expected};
 }
 
 static bool holds(const char *folder, const char *file)
@@ -218,14 +218,32 @@ static void keep_tokenizer(const char *path, uint32_t crc, const struct tokenize
     bytes_free(&tokn);
 }
 
-static struct tokenizer *open_tokenizer(struct pretrain *p)
+/* The tokenizer of the run that this command resumes, and what its data must be; NULL when it starts a new one. */
+static struct tokenizer *resumed_tokenizer(struct pretrain *p)
 {
+    struct error error;
+    struct tokenizer *t = NULL;
+    uint64_t identity = 0;
+    struct ckpt *c = p->run ? program_resumed(p->run, p->train.resume) : NULL;
+    if (!c) return NULL;
+    const struct ckpt_meta *meta = ckpt_meta_of(c);
+    kv_get_u64(&meta->dcur, "data.identity", &identity);
+    p->expected = (uint32_t)identity;
+    if (meta->tokn.size > 0 && tokenizer_read(&t, meta->tokn.data, meta->tokn.size, &error) != 0) quit_error(&error);
+    ckpt_close(c);
+    return t;
+}
+
+static struct tokenizer *open_tokenizer(struct pretrain *p, struct tokenizer *resumed)
+{
+    if (resumed && !p->tokenizer_path) return resumed;
+    tokenizer_free(resumed);
     char *path = host_text("%s/tokenizer.bin", p->train.out ? p->train.out : ".");
     uint32_t crc = origin_crc(p);
     struct tokenizer *t = p->train.out ? kept_tokenizer(path, crc) : NULL;
     if (!t) {
         t = p->tokenizer_path ? take_tokenizer(p->tokenizer_path) : train_tokenizer(p);
-        if (p->run) keep_tokenizer(path, crc, t);
+        if (p->run && !p->expected) keep_tokenizer(path, crc, t);
     }
     free(path);
     return t;
@@ -237,12 +255,14 @@ void pretrain_open_data(struct pretrain *p)
 {
     unsigned stages = 1u << STAGE_PRETRAIN | 1u << STAGE_SFT | 1u << STAGE_RLHF | 1u << STAGE_IMPORTED;
     struct error error;
+    struct tokenizer *resumed = resumed_tokenizer(p);
     if (p->model_path) {
+        tokenizer_free(resumed);
         if (parent_open(&p->parent, p->model_path, stages, "init", &error) != 0) quit_error(&error);
         p->tokenizer = p->parent.tokenizer;
     } else {
         pretrain_config(p);                     /* a wrong size is said before a tokenizer is trained for minutes */
-        p->tokenizer = open_tokenizer(p);
+        p->tokenizer = open_tokenizer(p, resumed);
     }
     pretrain_config(p);
     open_folder(p);

@@ -23,6 +23,7 @@ struct pretrain {
     struct parent parent;               /* --model; parent.ckpt NULL without */
     struct tokenizer *tokenizer;
     struct shards *shards;
+    uint32_t expected;                  /* shards_identity of the run that is resumed; 0: none */
 
     /* training (task.c, report.c) */
     struct config config;

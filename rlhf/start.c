@@ -143,6 +143,11 @@ void rlhf_open_text(struct rlhf *p)
     if (!folder) quit(EXIT_USAGE, "--ptx-data needs --out: its tokens are kept in the run folder");
     struct shards_options how = {.data = &p->ptx_paths, .text_key = "text", .folder = folder,
                                  .seed = (uint64_t)p->train.seed, .row_tokens = row};
+    struct ckpt *resumed = p->run ? program_resumed(p->run, p->train.resume) : NULL;
+    uint64_t identity = 0;
+    if (resumed) kv_get_u64(&ckpt_meta_of(resumed)->dcur, "ptx.identity", &identity);
+    how.expected = (uint32_t)identity;
+    if (resumed) ckpt_close(resumed);
     if (shards_open(&p->shards, p->policy_parent.tokenizer, &how, say_line, p, &error) != 0) quit_error(&error);
     free(folder);
     p->ptx = (struct ptx){.shards = p->shards, .coef = p->ptx_coef, .row_tokens = row,

@@ -19,11 +19,12 @@ struct shards_options {
     uint64_t seed;
     int row_tokens;                      /* T of a packed row: the model's context */
     uint64_t shard_tokens;               /* a shard ends with the document that reaches this; 0: 64M */
+    uint32_t expected;                   /* shards_identity of a run that resumes; 0: none yet */
 };
 
 /* Tokenises what is not yet there (parallel; reused when source files (size, mtime, CRC) and tokenizer are
- * unchanged) and opens the result.  Says what it did through say(self, line) (may be NULL).  Returns 0 or -1 (no
- * text at all: EXIT_DATA). */
+ * unchanged) and opens the result.  Says what it did through say(self, line) (may be NULL).  Returns 0 or -1: no
+ * text at all (EXIT_DATA), or not what is expected (EXIT_MISMATCH); the folder is then as it was. */
 int shards_open(struct shards **out, const struct tokenizer *t, const struct shards_options *o,
                 void (*say)(void *self, const char *line), void *self, struct error *error);
 void shards_close(struct shards *s);

@@ -325,6 +325,28 @@ static void verify_all(struct shard_unit *unit, int n_units, int vocab, const st
     free(v.bad);
 }
 
+static char *beside(const struct shards_options *o) { return host_text("%s/new-%d", o->folder, (int)getpid()); }
+
+void shards_settle(struct shard_unit *unit, int n_units, const struct shards_options *o, bool keep)
+{
+    char *folder = beside(o);
+    struct shards_options new = *o;
+    new.folder = folder;
+    for (int u = 0; u < n_units; u++) {
+        for (int part = 0; keep && unit[u].beside && part < unit[u].n_shards; part++) {
+            char *from = part_path(&unit[u], &new, (uint32_t)part), *to = part_path(&unit[u], o, (uint32_t)part);
+            if (rename(from, to) != 0) quit(EXIT_IO, "%s: cannot be renamed to %s: %s", from, to, strerror(errno));
+            free(from);
+            free(to);
+        }
+        if (keep && unit[u].beside) remove_rest(&unit[u], o, (uint32_t)unit[u].n_shards);
+        if (!keep) remove_rest(&unit[u], &new, 0);
+        unit[u].beside = false;
+    }
+    rmdir(folder);
+    free(folder);
+}
+
 static int build_missing(struct shard_unit *unit, int n_units, const struct tokenizer *t,
                          const struct shards_options *o, const struct shards_say *say, int folder, struct error *error)
 {
@@ -332,7 +354,9 @@ static int build_missing(struct shard_unit *unit, int n_units, const struct toke
     double started = seconds_now();
     for (int u = 0; u < n_units; u++) {
         if (unit[u].n_shards > 0) continue;
-        if (build(&unit[u], t, o, say, error) != 0 || reuse(&unit[u], t, o, error) != 0) return -1;
+        unit[u].beside = o->expected != 0;
+        if (folder_make(o->folder, error) != 0 || build(&unit[u], t, o, say, error) != 0 ||
+            reuse(&unit[u], t, o, error) != 0) return -1;
         bytes += unit[u].shard[unit[u].n_shards - 1].info.counts.bytes;
     }
     if (bytes == 0) return 0;
@@ -349,14 +373,15 @@ static int lock_folder(const char *path, const struct shards_say *say, struct er
     bool told = false;
     int folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     while (folder >= 0 && flock(folder, LOCK_EX | LOCK_NB) != 0) {
-        if (errno != EWOULDBLOCK || signals_check(error, "waiting for %s", path) != 0) {
-            int status = errno == EWOULDBLOCK ? -1 : fail(error, EXIT_IO, "cannot lock %s: %s", path, strerror(errno));
-            close(folder);
-            return status;
+        if (errno != EWOULDBLOCK) fail(error, EXIT_IO, "cannot lock %s: %s", path, strerror(errno));
+        else if (signals_check(error, "waiting for %s", path) == 0) {
+            if (!told) shards_tell(say, "waiting for another program that tokenises into %s", path);
+            told = true;
+            signals_nap();
+            continue;
         }
-        if (!told) shards_tell(say, "waiting for another program that tokenises into %s", path);
-        told = true;
-        signals_nap();
+        close(folder);
+        return -1;
     }
     return folder >= 0 ? folder : fail(error, EXIT_IO, "cannot open %s: %s", path, strerror(errno));
 }
@@ -372,7 +397,12 @@ int shards_build(struct shard_unit *unit, int n_units, const struct tokenizer *t
         if (reuse(&unit[u], t, o, &why) != 0 && why.text[0]) shards_tell(say, "tokenising again: %s", why.text);
     verify_all(unit, n_units, tokenizer_vocab(t), say);
     int status = signals_check(error, "checking %s", o->folder);
-    if (status == 0) status = build_missing(unit, n_units, t, o, say, folder, error);
+    struct shards_options new = *o;
+    char *other = o->expected ? beside(o) : NULL;
+    if (other) new.folder = other;
+    if (status == 0) status = build_missing(unit, n_units, t, &new, say, folder, error);
+    if (status != 0 && other) shards_settle(unit, n_units, o, false);
+    free(other);
     close(folder);
     return status;
 }

@@ -12,6 +12,7 @@ struct shard_unit {
     double weight;
     uint64_t bytes;                 /* size of the files */
     struct shard *shard; int n_shards;
+    bool beside;                    /* made anew, and not in its place yet */
 };
 
 /* Sorts the files by weight (weights in order of first appearance, files in the given order; one given again counts
@@ -28,5 +29,8 @@ void shards_tell(const struct shards_say *say, const char *format, ...) __attrib
 int shards_build(struct shard_unit *unit, int n_units, const struct tokenizer *t, const struct shards_options *o,
                  const struct shards_say *say, struct error *error);
 void shard_unit_close(struct shard_unit *u);
+
+/* With o->expected, shards are made in a folder beside the others: this puts them in their place, or removes them. */
+void shards_settle(struct shard_unit *unit, int n_units, const struct shards_options *o, bool keep);
 
 #endif

@@ -3,6 +3,7 @@
 #include "common/train/program.h"
 #include "common/base/signals.h"
 #include "common/base/threads.h"
+#include "format/folder.h"
 
 #include <malloc.h>
 #include <math.h>
@@ -20,6 +21,24 @@ struct run *program_start(const char *name, const struct option *table, const st
     signals_install(o->time_limit);
     if (o->out && !o->plan && !o->dry_run && run_open(&run, o->out, name, &error) != 0) quit_error(&error);
     return run;
+}
+
+struct ckpt *program_resumed(const struct run *run, const char *resume)
+{
+    struct error none;
+    struct ckpt *c = NULL;
+    char *path = NULL, *hint = NULL;
+    if (strcmp(resume, "never") == 0) return NULL;
+    if (strcmp(resume, "auto") != 0) path = host_text("%s", resume);
+    else if ((hint = folder_hint(run_folder(run)))) path = host_text("%s/%s", run_folder(run), hint);
+    if (!path || ckpt_open(&c, path, &none) != 0) c = NULL;
+    free(path);
+    free(hint);
+    path = NULL;
+    if (!c && strcmp(resume, "auto") == 0 && run_newest(&path, run_folder(run), &none) == 1 &&
+        ckpt_open(&c, path, &none) != 0) c = NULL;
+    free(path);
+    return c;
 }
 
 /* ---- parents ---- */

@@ -11,6 +11,9 @@
 struct run *program_start(const char *name, const struct option *table, const struct train_options *o,
                           int argc, char **argv, const char *usage, const char *about);
 
+/* A checkpoint of the run that train() will resume, open, for what all of them share; NULL when it starts a new one. */
+struct ckpt *program_resumed(const struct run *run, const char *resume);
+
 /* ---- parents ---- */
 
 /* A checkpoint that training starts from: the open file, what its metadata says, and the lineage a child of it has. */

@@ -1,6 +1,9 @@
 /* run.c - the run folder.  Training must not end because a log cannot be written: all but opening and rewinding only
  * warns, once until it works again.  A record is one write(), so that a killed process leaves whole lines; what a full
- * disk cuts short is taken back.  The lock file also remembers which program the folder belongs to. */
+ * disk cuts short is taken back.  The lock file also remembers which program the folder belongs to.
+ *
+ * A command may still be refused after it has opened the folder, so one that holds checkpoints is not written to before
+ * run_begin: until then lines of the log are only held back. */
 #define _GNU_SOURCE
 #include "common/train/run.h"
 #include "common/base/signals.h"
@@ -22,6 +25,8 @@ enum { WAIT_OTHER = 3, WAIT_ENDING = 300 };      /* seconds for which a folder i
 struct run {
     char *folder, *program;
     int folder_fd, lock_fd;
+    bool begun;                          /* the folder may be written to */
+    struct bytes held;                   /* lines for log.txt from before */
     bool terminal, line_shown;           /* stderr is a terminal; a progress line stands on it */
     bool warned;                         /* a write failed, and none has worked since */
     int plain_lines;
@@ -123,9 +128,8 @@ static int wait_for_lock(struct run *run, struct error *error)
         struct owner owner = read_owner(run);
         double waited = seconds_now() - start;
         if (waited > (*owner.ending ? WAIT_ENDING : WAIT_OTHER))
-            return fail(error, EXIT_UNAVAILABLE,
-                        "%s is in use by %s (process %d): wait for it, stop it, or give another --out", run->folder,
-                        owner.program, owner.pid);
+            return fail(error, EXIT_UNAVAILABLE, "%s is in use by %s (process %d): wait for it, stop it, or give another "
+                        "--out", run->folder, owner.program, owner.pid);
         if (!said && *owner.ending) {
             fprintf(stderr, "%s: waiting for %s (process %d) to end\n", run->folder, owner.program, owner.pid);
             said = true;
@@ -149,8 +153,6 @@ static int take_lock(struct run *run, struct error *error)
     if (begun && owner.pid && strcmp(owner.program, run->program) != 0)
         return fail(error, EXIT_MISMATCH, "%s holds a run of %s, not of %s: give another --out", run->folder,
                     owner.program, run->program);
-    if (!write_owner(run, ""))
-        return fail(error, EXIT_IO, "%s/lock: cannot be written: %s", run->folder, strerror(errno));
     return 0;
 }
 
@@ -171,6 +173,27 @@ static void sweep(struct run *run, const char *name, void *context)
         unlinkat(run->folder_fd, name, 0);
 }
 
+static void find_checkpoint(struct run *run, const char *name, void *found)
+{
+    size_t n = strlen(name);
+    (void)run;
+    if (n > 5 && strcmp(name + n - 5, ".ckpt") == 0) *(bool *)found = true;
+}
+
+int run_begin(struct run *run, struct error *error)
+{
+    if (run->begun) return 0;
+    if (!write_owner(run, ""))
+        return fail(error, EXIT_IO, "%s/lock: cannot be written: %s", run->folder, strerror(errno));
+    run->begun = true;
+    each_file(run, sweep, NULL);
+    if (run->held.size) run_append(run, "log.txt", run->held.data, run->held.size);
+    bytes_free(&run->held);
+    return 0;
+}
+
+bool run_begun(const struct run *run) { return run->begun; }
+
 int run_open(struct run **out, const char *folder, const char *program, struct error *error)
 {
     *out = NULL;
@@ -185,11 +208,13 @@ int run_open(struct run **out, const char *folder, const char *program, struct e
     run->folder_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int status = run->folder_fd < 0 ? fail(error, EXIT_IO, "%s: cannot be opened: %s", folder, strerror(errno))
                                     : take_lock(run, error);
+    bool holds_run = false;
+    if (status == 0) each_file(run, find_checkpoint, &holds_run);
+    if (status == 0 && !holds_run) status = run_begin(run, error);
     if (status) {
         run_close(run);
         return -1;
     }
-    each_file(run, sweep, NULL);
     *out = run;
     return 0;
 }
@@ -200,6 +225,7 @@ void run_close(struct run *run)
     if (run->line_shown) fputc('\n', stderr);
     if (run->lock_fd >= 0) close(run->lock_fd);
     if (run->folder_fd >= 0) close(run->folder_fd);
+    bytes_free(&run->held);
     free(run->folder);
     free(run->program);
     free(run);
@@ -248,9 +274,10 @@ static void append_log(struct run *run, const char *text)
     time_t now = time(NULL);
     struct tm tm;
     strftime(stamp, sizeof stamp, "%Y-%m-%d %H:%M:%S", localtime_r(&now, &tm));
-    char *line = host_text("%s  %s\n", stamp, text);
-    run_append(run, "log.txt", line, strlen(line));
-    free(line);
+    struct bytes line = {0}, *to = run->begun ? &line : &run->held;
+    bytes_text(to, "%s  %s\n", stamp, text);
+    if (run->begun) run_append(run, "log.txt", line.data, line.size);
+    bytes_free(&line);
 }
 
 void run_log(struct run *run, const char *format, ...)

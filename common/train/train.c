@@ -230,6 +230,7 @@ static int start(struct train_state *s, struct error *error)
             if (m->use.ema) device_copy(m->ema.all, m->params.all, m->params.count * sizeof(float));
         }
     }
+    if (run_begin(s->run, error)) return -1;
     if (run_rewind_metrics(s->run, path ? s->step : -1, error)) return -1;
     struct error warning;
     if (run_write_conf(s->run, s->table, &warning)) run_log(s->run, "warning: %s", warning.text);
@@ -375,7 +376,7 @@ int train(struct task *task, struct run *run, const struct train_options *o, con
     int code = start(&s, &error) ? -1 : run_steps(&s, &clock, &error);
     if (code < 0) {
         run_log(run, "%s: %s", task->program, error.text);
-        show_status(&s, &clock, "failed", error.text);
+        if (run_begun(run)) show_status(&s, &clock, "failed", error.text);
         code = error.exit_code;
     }
     kv_free(&s.eval);
