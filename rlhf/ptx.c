@@ -49,9 +49,7 @@ double ptx_add(struct ptx *x, struct model *policy, double *norm)
     }
     *norm = gradient_norm(policy);
     policy->grads = own;
-    /* own = 2 * (own / 2 + grads / 2): halving and doubling are exact, so this is a plain sum. */
-    ema_update(own.all, x->grads.all, 0.5f, own.count);
-    scale(own.all, 2, own.count);
+    add(own.all, x->grads.all, own.count);
     fill(x->grads.all, 0, own.count);
     x->cursor += (uint64_t)x->rows;
     return sum / (double)count;

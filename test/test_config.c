@@ -60,7 +60,7 @@ static void test_conf(void)
     kv_free(&kv);
 }
 
-struct seen { uint64_t parameters; int count, decayed; };
+struct seen { const struct config *c; uint64_t parameters; int count, decayed, cut; };
 
 static void count(void *context, const struct param *p)
 {
@@ -68,17 +68,27 @@ static void count(void *context, const struct param *p)
     s->parameters += p->count;
     s->count++;
     s->decayed += p->decay;
+    s->cut += p->split != SPLIT_NONE;
+    CHECK(p->trainable && (p->part[0] + p->part[1] + p->part[2] == (p->split == SPLIT_NONE ? 0 : p->shape[0]) ||
+                           strstr(p->name, "output.bias") || strstr(p->name, "down.bias")));
+    CHECK((p->split == SPLIT_COLUMNS) == (strstr(p->name, "attn_output.weight") || strstr(p->name, "ffn_down.weight")));
+    if (strstr(p->name, "attn_qkv"))
+        CHECK(p->split == SPLIT_ROWS && p->part[0] == s->c->heads * s->c->head_dim &&
+              p->part[1] == s->c->kv_heads * s->c->head_dim && p->part[2] == p->part[1]);
+    if (strstr(p->name, "ffn_up"))
+        CHECK(p->split == SPLIT_ROWS && p->part[0] == s->c->ffn && (p->part[1] > 0) == (p->shape[0] > s->c->ffn));
 }
 
 static void test_list(struct config c)
 {
     struct memory memory = {0};
     struct params p = {0};
-    struct seen s = {0};
+    struct seen s = {.c = &c};
     params_open(&p, &c, &memory, MEMORY_PARAMS, false);
     params_each(&p, &c, count, &s);
     CHECK(s.parameters == config_parameters(&c));
     CHECK(s.decayed == 4 * c.layers + (c.head == HEAD_VOCABULARY && !c.tied));
+    CHECK(s.cut >= 1 + 4 * c.layers);
     params_close(&p);
 }
 

@@ -97,16 +97,17 @@ void fill(float *x, float value, size_t n)
     threads_for(block_count(n, BLOCK_FLOATS), fill_block, &(struct stream){x, NULL, value, n});
 }
 
-static void scale_block(void *context, int i, int thread)
+static void add_block(void *context, int i, int thread)
 {
     (void)thread;
     const struct stream *s = context;
-    float *x = s->to + (size_t)i * BLOCK_FLOATS;
-    size_t n = block_size(s->n, BLOCK_FLOATS, i);
-    for (size_t k = 0; k < n; k++) x[k] *= s->number;
+    size_t first = (size_t)i * BLOCK_FLOATS, n = block_size(s->n, BLOCK_FLOATS, i);
+    float *restrict y = s->to + first;
+    const float *restrict x = s->from + first;
+    for (size_t k = 0; k < n; k++) y[k] += x[k];
 }
 
-void scale(float *x, float factor, size_t n)
+void add(float *y, const float *x, size_t n)
 {
-    threads_for(block_count(n, BLOCK_FLOATS), scale_block, &(struct stream){x, NULL, factor, n});
+    threads_for(block_count(n, BLOCK_FLOATS), add_block, &(struct stream){y, x, 0, n});
 }

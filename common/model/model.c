@@ -24,7 +24,8 @@ struct layer_acts {
     act_t *dx, *dh, *dy, *dqkv, *dup, *dact;
     act_t *row_hidden, *row_dhidden;                     /* (N,C): the rows a head looks at */
     int *rows;                                           /* (N) */
-    float *row_number[5];                    /* (N) each: logprobs, entropy, losses, old_logprobs, advantages */
+    float *logprobs, *entropy, *losses, *old_logprobs, *advantages;      /* (N) each, of those rows: vocabulary head */
+    float *values, *dvalues;                                             /* scalar head */
     int *counted;                            /* (2 * max_tokens) on the host: counted rows and their targets */
     bool kept;                                           /* the last forward can be followed by a backward */
 };
@@ -87,7 +88,10 @@ static void acts_open(struct model *m, struct memory *memory)
     a->final_rstd = take_floats(memory, N);
     m->hidden = take_acts(memory, N, C);
     a->row_hidden = take_acts(memory, N, C);
-    for (int i = 0; i < 5; i++) a->row_number[i] = take_floats(memory, N);
+    float **vocabulary[] = {&a->logprobs, &a->entropy, &a->losses, &a->old_logprobs, &a->advantages},
+          **scalar[] = {&a->values, &a->dvalues};
+    for (int i = 0; i < (c->head == HEAD_SCALAR ? 2 : 5); i++)
+        *(c->head == HEAD_SCALAR ? scalar : vocabulary)[i] = take_floats(memory, N);
     a->rows = memory_take(memory, MEMORY_ACTS, (size_t)N, sizeof(int));
     m->tokens = memory_take(memory, MEMORY_ACTS, (size_t)N, sizeof(int));
     m->targets = memory_take(memory, MEMORY_ACTS, (size_t)N, sizeof(int));
@@ -119,6 +123,7 @@ static float *alibi_slopes(int H)
 static void weights_open(struct model *m, struct memory *memory)
 {
     const struct config *c = &m->config;
+    m->params.frozen = m->ema.frozen = m->m.frozen = m->v.frozen = m->use.frozen;
     params_open(&m->params, c, memory, MEMORY_PARAMS, true);
     if (m->use.train) {
         params_open(&m->grads, c, memory, MEMORY_GRADS, false);
@@ -433,18 +438,18 @@ int model_token_loss(struct model *m, const struct batch *b, const struct token_
     if (n > 0) {
         struct token_loss l = *loss;
         if (l.kind == LOSS_POLICY) {
-            device_put(a->row_number[3], loss->old_logprobs, bytes);
-            device_put(a->row_number[4], loss->advantages, bytes);
-            l.old_logprobs = a->row_number[3];
-            l.advantages = a->row_number[4];
+            device_put(a->old_logprobs, loss->old_logprobs, bytes);
+            device_put(a->advantages, loss->advantages, bytes);
+            l.old_logprobs = a->old_logprobs;
+            l.advantages = a->advantages;
         }
         const act_t *h = head_rows(m, rows, n);
-        token_loss(a->row_number[0], entropy ? a->row_number[1] : NULL, losses ? a->row_number[2] : NULL,
+        token_loss(a->logprobs, entropy ? a->entropy : NULL, losses ? a->losses : NULL,
                    backward ? head_gradient(m, n) : NULL, backward ? head_gradient_weight(m) : NULL, h, m->targets,
                    m->params.head.packed, m->params.head.weight, &l, m->work, n, c->channels, c->vocab);
-        if (logprobs) device_get(logprobs, a->row_number[0], bytes);
-        if (entropy) device_get(entropy, a->row_number[1], bytes);
-        if (losses) device_get(losses, a->row_number[2], bytes);
+        if (logprobs) device_get(logprobs, a->logprobs, bytes);
+        if (entropy) device_get(entropy, a->entropy, bytes);
+        if (losses) device_get(losses, a->losses, bytes);
     }
     if (backward) head_scatter(m, a->row_dhidden, n);
     return n;
@@ -455,8 +460,8 @@ void model_values(struct model *m, float *values, const int *rows, int n)
     assert(m->config.head == HEAD_SCALAR && n <= m->N);
     if (n == 0) return;
     const act_t *h = head_rows(m, rows, n);
-    value_forward(m->acts->row_number[0], h, m->params.score, m->params.score_bias, n, m->config.channels);
-    device_get(values, m->acts->row_number[0], (size_t)n * sizeof(float));
+    value_forward(m->acts->values, h, m->params.score, m->params.score_bias, n, m->config.channels);
+    device_get(values, m->acts->values, (size_t)n * sizeof(float));
 }
 
 void model_values_backward(struct model *m, const float *dvalues, const int *rows, int n)
@@ -465,9 +470,9 @@ void model_values_backward(struct model *m, const float *dvalues, const int *row
     struct layer_acts *a = m->acts;
     if (n > 0) {
         const act_t *h = head_rows(m, rows, n);
-        device_put(a->row_number[0], dvalues, (size_t)n * sizeof(float));
-        value_backward(head_gradient(m, n), m->grads.score, m->grads.score_bias, a->row_number[0], h, m->params.score,
-                       n, m->config.channels);
+        device_put(a->dvalues, dvalues, (size_t)n * sizeof(float));
+        value_backward(head_gradient(m, n), m->grads.score, m->grads.score_bias, a->dvalues, h, m->params.score, n,
+                       m->config.channels);
     }
     head_scatter(m, a->row_dhidden, n);
 }

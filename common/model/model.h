@@ -14,6 +14,7 @@ struct model_use {
     int cache_slots, cache_capacity;     /* key/value cache for generation, or 0 */
     int logits_rows;        /* rows of logits model_logits may be asked for at once, or 0 */
     bool ema;               /* an averaged copy of the weights */
+    bool (*frozen)(const char *name);    /* true: no update for the parameter of this name; NULL: none is frozen */
 };
 
 struct layer_acts;          /* model.c */

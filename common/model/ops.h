@@ -181,8 +181,8 @@ double sum_squares(const float *x, size_t n);
 /* average = decay * average + (1 - decay) * x */
 void ema_update(float *average, const float *x, float decay, size_t n);
 
-/* x = value; x *= factor */
+/* x = value; y += x */
 void fill(float *x, float value, size_t n);
-void scale(float *x, float factor, size_t n);
+void add(float *y, const float *x, size_t n);
 
 #endif

@@ -13,70 +13,91 @@ struct walk {
     void (*visit)(void *context, const struct param *p);
     void *context;
     const struct config *config;
+    bool (*frozen)(const char *name);
     int layer;
 };
 
-/* One line of the list.  rows 0: a vector of `columns`. */
-static void say(struct walk *w, const char *name, float **data, act_t **packed, int64_t rows, int64_t columns,
-                enum init init)
+/* One line of the list; p says what is special about it. */
+static void say(struct walk *w, const char *name, float **data, struct param p)
 {
     char full[96];
     if (w->layer >= 0) snprintf(full, sizeof full, "blk.%d.%s", w->layer, name);
-    struct param p = {.name = w->layer >= 0 ? full : name, .data = data, .packed = packed, .init = init};
-    p.ndim = rows ? 2 : 1;
-    p.shape[0] = rows ? rows : columns;
-    p.shape[1] = rows ? columns : 0;
-    p.count = (size_t)(rows ? rows : 1) * (size_t)columns;
-    p.decay = packed != NULL;
+    p.name = w->layer >= 0 ? full : name;
+    p.data = data;
+    p.ndim = p.shape[1] ? 2 : 1;
+    p.count = (size_t)p.shape[0] * (size_t)(p.shape[1] ? p.shape[1] : 1);
+    p.decay = p.packed != NULL;
+    p.trainable = !w->frozen || !w->frozen(p.name);
     w->visit(w->context, &p);
+}
+
+static void say_vector(struct walk *w, const char *name, float **data, int n, enum init init)
+{
+    say(w, name, data, (struct param){.shape = {n}, .init = init});
+}
+
+/* A table of a row for each id. */
+static void say_vocabulary(struct walk *w, const char *name, float **data, act_t **packed)
+{
+    const struct config *c = w->config;
+    say(w, name, data, (struct param){.shape = {c->vocab, c->channels}, .packed = packed, .init = INIT_NORMAL,
+                                      .split = SPLIT_ROWS, .part = {c->vocab}});
 }
 
 static void say_norm(struct walk *w, const char *weight, const char *bias, struct norm_params *n)
 {
-    say(w, weight, &n->weight, NULL, 0, w->config->channels, INIT_ONES);
-    if (w->config->norm_bias) say(w, bias, &n->bias, NULL, 0, w->config->channels, INIT_ZEROS);
+    say_vector(w, weight, &n->weight, w->config->channels, INIT_ONES);
+    if (w->config->norm_bias) say_vector(w, bias, &n->bias, w->config->channels, INIT_ZEROS);
 }
 
-static void say_linear(struct walk *w, const char *weight, const char *bias, struct linear_params *l, int out, int in,
-                       bool has_bias, enum init init)
+static void say_linear(struct walk *w, const char *weight, const char *bias, struct linear_params *l, enum split split,
+                       const int part[3], int in, bool has_bias)
 {
-    say(w, weight, &l->weight, &l->packed, out, in, init);
-    if (has_bias) say(w, bias, &l->bias, NULL, 0, out, INIT_ZEROS);
+    int out = part[0] + part[1] + part[2];
+    struct param p = {.shape = {out, in}, .packed = &l->packed, .split = split, .part = {part[0], part[1], part[2]},
+                      .init = split == SPLIT_COLUMNS ? INIT_RESIDUAL : INIT_NORMAL};
+    say(w, weight, &l->weight, p);
+    if (!has_bias) return;
+    p.shape[1] = 0;
+    p.packed = NULL;
+    p.init = INIT_ZEROS;
+    if (split == SPLIT_COLUMNS) p.split = SPLIT_NONE;       /* it is added once, to the sum over the ranks */
+    say(w, bias, &l->bias, p);
 }
 
 static void say_layer(struct walk *w, struct layer_params *y)
 {
     const struct config *c = w->config;
-    int C = c->channels, D = c->head_dim, F = c->ffn, up = c->activation == ACTIVATION_SWIGLU ? 2 * F : F;
+    int C = c->channels, D = c->head_dim, F = c->ffn, gate = c->activation == ACTIVATION_SWIGLU ? F : 0;
+    const int heads[3] = {c->heads * D, c->kv_heads * D, c->kv_heads * D}, up[3] = {F, gate}, stream[3] = {C};
     say_norm(w, "attn_norm.weight", "attn_norm.bias", &y->norm1);
-    say_linear(w, "attn_qkv.weight", "attn_qkv.bias", &y->qkv, (c->heads + 2 * c->kv_heads) * D, C, c->qkv_bias,
-               INIT_NORMAL);
+    say_linear(w, "attn_qkv.weight", "attn_qkv.bias", &y->qkv, SPLIT_ROWS, heads, C, c->qkv_bias);
     if (c->qk_norm) {
-        say(w, "attn_q_norm.weight", &y->q_norm, NULL, 0, D, INIT_ONES);
-        say(w, "attn_k_norm.weight", &y->k_norm, NULL, 0, D, INIT_ONES);
+        say_vector(w, "attn_q_norm.weight", &y->q_norm, D, INIT_ONES);
+        say_vector(w, "attn_k_norm.weight", &y->k_norm, D, INIT_ONES);
     }
-    say_linear(w, "attn_output.weight", "attn_output.bias", &y->out, C, c->heads * D, c->out_bias, INIT_RESIDUAL);
+    say_linear(w, "attn_output.weight", "attn_output.bias", &y->out, SPLIT_COLUMNS, stream, c->heads * D, c->out_bias);
     if (!c->parallel) say_norm(w, "ffn_norm.weight", "ffn_norm.bias", &y->norm2);
-    say_linear(w, "ffn_up.weight", "ffn_up.bias", &y->up, up, C, c->mlp_bias, INIT_NORMAL);
-    say_linear(w, "ffn_down.weight", "ffn_down.bias", &y->down, C, F, c->mlp_bias, INIT_RESIDUAL);
+    say_linear(w, "ffn_up.weight", "ffn_up.bias", &y->up, SPLIT_ROWS, up, C, c->mlp_bias);
+    say_linear(w, "ffn_down.weight", "ffn_down.bias", &y->down, SPLIT_COLUMNS, stream, F, c->mlp_bias);
 }
 
 void params_each(struct params *p, const struct config *c, void (*visit)(void *context, const struct param *p),
                  void *context)
 {
-    struct walk w = {visit, context, c, -1};
-    say(&w, "tok_embd.weight", &p->embed, NULL, c->vocab, c->channels, INIT_NORMAL);
+    struct walk w = {visit, context, c, p->frozen, -1};
+    say_vocabulary(&w, "tok_embd.weight", &p->embed, NULL);
     if (c->position == POSITION_LEARNED)
-        say(&w, "pos_embd.weight", &p->position, NULL, c->context, c->channels, INIT_NORMAL);
+        say(&w, "pos_embd.weight", &p->position, (struct param){.shape = {c->context, c->channels}, .init = INIT_NORMAL});
     if (c->embed_norm) say_norm(&w, "tok_embd_norm.weight", "tok_embd_norm.bias", &p->embed_norm);
     for (w.layer = 0; w.layer < c->layers; w.layer++) say_layer(&w, &p->layer[w.layer]);
     w.layer = -1;
     say_norm(&w, "output_norm.weight", "output_norm.bias", &p->final_norm);
     if (c->head == HEAD_SCALAR) {
-        say(&w, "score.weight", &p->score, NULL, 0, c->channels, INIT_SCALAR_HEAD);
-        say(&w, "score.bias", &p->score_bias, NULL, 0, 1, INIT_ZEROS);
+        say_vector(&w, "score.weight", &p->score, c->channels, INIT_SCALAR_HEAD);
+        say_vector(&w, "score.bias", &p->score_bias, 1, INIT_ZEROS);
     } else if (!c->tied) {
-        say(&w, "output.weight", &p->head.weight, &p->head.packed, c->vocab, c->channels, INIT_NORMAL);
+        say_vocabulary(&w, "output.weight", &p->head.weight, &p->head.packed);
     }
 }
 

@@ -11,6 +11,9 @@
 enum init { INIT_NORMAL, INIT_RESIDUAL /* normal, std / sqrt(2 L) */, INIT_ONES, INIT_ZEROS,
             INIT_SCALAR_HEAD /* normal, 1 / sqrt(C + 1) */ };
 
+/* How tensor-parallel ranks may cut a parameter: not at all, by rows, each of its parts by itself, or by columns. */
+enum split { SPLIT_NONE, SPLIT_ROWS, SPLIT_COLUMNS };
+
 struct norm_params { float *weight, *bias; };                      /* (C); bias NULL where there is none */
 struct linear_params { float *weight, *bias; act_t *packed; };     /* (out,in), (out) or NULL, packed panels or NULL */
 
@@ -32,6 +35,7 @@ struct params {
     float *score, *score_bias;                                     /* (C), (1): scalar head only */
     float *all;                                                    /* the whole run of them, in visiting order */
     size_t count;                                                  /* floats in `all`, with alignment gaps (zeros) */
+    bool (*frozen)(const char *name);                              /* parameters that get no update; NULL: none */
 };
 
 /* One parameter as the visitor sees it. */
@@ -43,6 +47,10 @@ struct param {
     size_t count;               /* product of shape */
     enum init init;
     bool decay;                 /* matrices of linear layers: yes; embeddings, norms, biases: no */
+    bool trainable;             /* false: the optimizer and the gradient norm leave it out */
+    enum split split;
+    int part[3];                /* rows of the matrices that lie in it one below another: query, key and value; up, or
+                                   gate and up; else all rows.  Zeros follow; all zero where nothing is cut */
     act_t **packed;             /* where its packed form hangs, or NULL */
 };
 

@@ -1,6 +1,7 @@
 /* optim.c - what happens between backward and the next forward.  Gradients, moments and averages are laid out as
  * the parameters are, so that one walk over the parameters' list finds all four of each. */
 #include "common/train/optim.h"
+#include "common/model/device.h"
 
 #include <assert.h>
 #include <math.h>
@@ -29,8 +30,15 @@ double schedule_lr(const struct schedule_options *s, int64_t step)
     return s->lr;
 }
 
-double gradient_norm(const struct model *m)
+static void clear_frozen(void *context, const struct param *p)
 {
+    const struct model *m = context;
+    if (!p->trainable) device_clear(m->grads.all + (*p->data - m->params.all), p->count * sizeof(float));
+}
+
+double gradient_norm(struct model *m)
+{
+    if (m->params.frozen) params_each(&m->params, &m->config, clear_frozen, m);
     return sqrt(sum_squares(m->grads.all, m->grads.count));
 }
 
@@ -40,6 +48,7 @@ static void update_one(void *context, const struct param *p)
 {
     struct step *s = context;
     struct model *m = s->model;
+    if (!p->trainable) return;
     size_t at = (size_t)(*p->data - m->params.all);
     s->adamw.decay = p->decay ? s->weight_decay : 0;
     adamw_update(*p->data, m->grads.all + at, m->m.all + at, m->v.all + at, p->count, &s->adamw);

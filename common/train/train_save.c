@@ -26,7 +26,7 @@ static void add_source(void *context, const struct param *p)
     *s = (struct ckpt_source){.role = all->role,
                               .dtype = DTYPE_F32,
                               .ndim = p->ndim,
-                              .trainable = true,
+                              .trainable = p->trainable,
                               .decay = p->decay,
                               .self = *p->data,
                               .fetch = fetch};
