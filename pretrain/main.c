@@ -1,4 +1,5 @@
 /* main.c - pretrain: raw text to a base model.  docs/pretrain.md. */
+#include "common/train/defaults.h"
 #include "pretrain/pretrain.h"
 
 #include <stdlib.h>
@@ -47,21 +48,25 @@ int main(int argc, char **argv)
     p.run = program_start("pretrain", table, &p.train, argc, argv, usage, about);
     check_usage(&p);
     pretrain_open_data(&p);
-    pretrain_plan_steps(&p);
+    struct train_options options = pretrain_plan_steps(&p);
     pretrain_open_prompts(&p);
     pretrain_build(&p, &p.memory);
 
     struct task task = pretrain_task(&p);
     int code = EXIT_DONE;
     if (p.train.plan) {
-        train_print_plan(&task, &p.memory, &p.train);
+        code = train_print_plan(&task, &p.memory, &options);
     } else {
         program_take(&p.memory, pretrain_build, &p);
         if (p.eval_only) {
             code = pretrain_eval_only(&p);
         } else {
+            train_log_plan(p.run, &task, &p.memory, &options);
+            defaults_warn(p.run, &options, table);
             fill_model(&p);
-            code = train(&task, p.run, &p.train, table);
+            code = train(&task, p.run, &options, table);
+            if (code == EXIT_DONE)
+                program_next(p.run, "next", "sft", "--model", "--data DIALOGUES.jsonl");
         }
     }
     close_all(&p);

@@ -5,9 +5,8 @@
 #include <string.h>
 
 static const struct train_defaults defaults = {
-    .lr = "1e-3", .min_lr = "-1", .warmup = "-1", .schedule = "cosine", .batch_tokens = "16384", .micro_tokens = "4096",
-    .beta2 = "0.95", .eps = "1e-8", .weight_decay = "0.1", .epochs = "1", .eval_every = "200", .save_every = "500",
-    .sample_every = "500",
+    .lr = "auto", .schedule = "cosine", .beta2 = "0.95", .eps = "1e-8", .weight_decay = "0.1", .epochs = "1",
+    .eval_every = "200", .save_every = "500", .sample_every = "500",
 };
 
 void pretrain_options(struct option table[PRETRAIN_ROWS], struct pretrain *p)

@@ -50,7 +50,7 @@ void pretrain_close_data(struct pretrain *p);
 void pretrain_say(void *self, const char *line);      /* to the run's log, or to stderr */
 
 /* task.c */
-void pretrain_plan_steps(struct pretrain *p);         /* rows and steps, from the data and the options */
+struct train_options pretrain_plan_steps(struct pretrain *p);      /* rows and steps, from the data and the options */
 void pretrain_build(void *self, struct memory *memory);    /* memory.h: measuring, and for real */
 struct task pretrain_task(struct pretrain *p);        /* what train() runs; self is p */
 

@@ -1,18 +1,20 @@
 /* task.c - what pretraining says to the loop: which rows a step shows, and that the loss is cross-entropy.  A step's
  * rows follow from its number alone, so there is no cursor that could be lost; the checkpoint keeps it for people
  * and as a check. */
+#include "common/train/defaults.h"
 #include "pretrain/pretrain.h"
 
 #include <stdlib.h>
 
-void pretrain_plan_steps(struct pretrain *p)
+struct train_options pretrain_plan_steps(struct pretrain *p)
 {
-    struct train_options *o = &p->train;
+    struct train_options *o = &p->train, planned;
     int64_t T = p->row_tokens;
+    defaults_fill(o, p->table, p->run, STAGE_PRETRAIN, p->config.channels, (double)T * (double)shards_rows(p->shards, false));
     if (o->micro_tokens < T) o->micro_tokens = T;
     int64_t rows = (o->batch_tokens + T - 1) / T;
     if (rows > 1 << 24) quit(EXIT_USAGE, "--batch-tokens %lld are more than 16M rows", (long long)o->batch_tokens);
-    if (rows * T != o->batch_tokens) {
+    if (rows * T != o->batch_tokens && option_given(p->table, "batch-tokens")) {
         char line[120];
         snprintf(line, sizeof line, "a step has %lld tokens: --batch-tokens rounded up to whole rows of %lld",
                  (long long)(rows * T), (long long)T);
@@ -22,8 +24,10 @@ void pretrain_plan_steps(struct pretrain *p)
     p->rows_per_micro = (int)(o->micro_tokens / T < rows ? o->micro_tokens / T : rows);
     p->n_micro = p->eval_only ? 1 : (p->rows_per_step + p->rows_per_micro - 1) / p->rows_per_micro;
     double steps_per_epoch = (double)shards_rows(p->shards, false) / (double)rows;
-    o->steps = program_steps(o, (double)(rows * T), steps_per_epoch);
-    p->learner = (struct learner){.name = "", .model = &p->model, .schedule = program_schedule(o, o->steps, 0.02)};
+    planned = *o;
+    planned.steps = program_steps(o, (double)(rows * T), steps_per_epoch);
+    p->learner = (struct learner){.name = "", .model = &p->model, .schedule = program_schedule(o, planned.steps, 0.02)};
+    return planned;
 }
 
 /* Runs twice (memory.h). */

@@ -31,17 +31,17 @@ static int learn(struct rlhf *p, const struct option *table)
     set_schedules(p, options.steps);
     rlhf_task(&task, p);
     rlhf_build(p, &p->memory);
-    if (p->train.plan) {
-        train_print_plan(&task, &p->memory, &options);
-        return EXIT_DONE;
-    }
+    if (p->train.plan) return train_print_plan(&task, &p->memory, &options);
     say_start(p);
+    train_log_plan(p->run, &task, &p->memory, &options);
     if (p->ppo.o.critic_warmup >= options.steps)
         run_log(p->run, "warning: the policy learns nothing: --critic-warmup %lld covers all %lld iterations",
                 (long long)p->ppo.o.critic_warmup, (long long)options.steps);
     program_take(&p->memory, rlhf_build, p);
     rlhf_load_models(p);
-    return train(&task, p->run, &options, table);
+    int code = train(&task, p->run, &options, table);
+    if (code == EXIT_DONE) program_next(p->run, "talk to it", "chat", "--model", NULL);
+    return code;
 }
 
 int main(int argc, char **argv)

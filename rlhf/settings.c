@@ -109,14 +109,14 @@ static void describe_row(struct option *row, const char *name, const char *help)
 void rlhf_option_rows(struct option *row, struct rlhf *p)
 {
     static const struct train_defaults defaults = {
-        .lr = "2e-5", .min_lr = "-1", .warmup = "-1", .schedule = "linear", .batch_tokens = "1", .micro_tokens = "4096",
-        .beta2 = "0.95", .eps = "1e-5", .weight_decay = "0", .epochs = "1", .eval_every = "20", .save_every = "20",
+        .lr = "2e-5", .schedule = "linear", .micro_tokens = "4096", .beta2 = "0.95", .eps = "1e-5", .weight_decay = "0", .epochs = "1", .eval_every = "20", .save_every = "20",
         .sample_every = "1"};
     static const char *const without[] = {"tokens", "batch-tokens"};
     static_assert(OWN_ROWS + TRAIN_ROWS + 2 <= RLHF_ROWS, "RLHF_ROWS is too small");
     int n = own_rows(row, p);
     n += train_option_rows(row + n, &p->train, &defaults);
     for (size_t i = 0; i < sizeof without / sizeof *without; i++) n = drop_row(row, n, without[i]);
+    describe_row(row, "micro-tokens", "Most tokens in one forward and backward: fewer take less memory.");
     describe_row(row, "steps", "Iterations; 0: from --epochs.");
     describe_row(row, "epochs", "Passes over the prompts, where --steps is not given.");
     row[n++] = (struct option){NULL, "rollouts", OPTION_INT, &p->rollouts, "4", 0, 1e6, .flags = OPTION_MAY_CHANGE,

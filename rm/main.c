@@ -1,4 +1,5 @@
 /* main.c - rm: ranked answers to a reward model.  docs/rm.md. */
+#include "common/train/defaults.h"
 #include "common/train/grow.h"
 #include "common/text/show.h"
 #include "common/data/textfile.h"
@@ -41,9 +42,7 @@ static int option_rows(struct option *row, struct rm *s)
     int n = sizeof own / sizeof *own;
     memcpy(row, own, sizeof own);
     static const struct train_defaults defaults = {
-        .lr = "1e-4", .min_lr = "-1", .warmup = "-1", .schedule = "cosine", .batch_tokens = "16k",
-        .micro_tokens = "4096", .beta2 = "0.95", .eps = "1e-8", .weight_decay = "0.01", .epochs = "1",
-        .eval_every = "50", .save_every = "200", .sample_every = "0"};
+        .lr = "auto", .schedule = "cosine", .beta2 = "0.95", .eps = "1e-8", .weight_decay = "0.01", .epochs = "1", .eval_every = "50", .save_every = "200", .sample_every = "0"};
     n += train_option_rows(row + n, &s->train, &defaults);
     row[n] = (struct option){0};
     return n;
@@ -77,7 +76,7 @@ static void open_parent(struct rm *s, struct run *run)
     s->config.score_std = 1;
 }
 
-static void read_data(struct rm *s, struct run *run)
+static void read_data(struct rm *s, struct run *run, const struct option *table)
 {
     struct error error;
     struct paths paths = {0};
@@ -86,9 +85,11 @@ static void read_data(struct rm *s, struct run *run)
     if (rm_data_read(&s->data, paths.path, paths.count, &s->chat, s->validation, limit, &error) != 0)
         quit_error(&error);
     paths_free(&paths);
+    defaults_fill(&s->train, table, run, STAGE_RM, s->config.channels, (double)s->data.train.tokens);
+    s->micro_tokens = (int)s->train.micro_tokens;
     if ((int)s->data.largest > s->micro_tokens) {
         s->micro_tokens = (int)s->data.largest;
-        if (run)
+        if (run && option_given(table, "micro-tokens"))
             run_log(run, "micro-batches hold %d tokens: all answers of a prompt go into one, and the largest prompt "
                     "needs that many", s->micro_tokens);
     }
@@ -142,9 +143,8 @@ static void build(void *self, struct memory *m)
 static void say_start(struct rm *s, struct run *run)
 {
     struct bytes report = {0};
-    char line[200];
     rm_data_report(&report, &s->data);
-    run_log(run, "model: %s, from %s", config_line(line, sizeof line, &s->config), ckpt_path(s->parent.ckpt));
+    run_log(run, "starts from %s", ckpt_path(s->parent.ckpt));
     run_log(run, "data:\n%.*s", (int)report.size - 1, report.data);
     if (s->data.validation.groups == 0) warn(run, "no prompt is held out: there will be no validation");
     bytes_free(&report);
@@ -160,14 +160,17 @@ static int plan_or_train(struct rm *s, struct run *run, const struct option *tab
                               .schedule = program_schedule(&s->train, options.steps, 0.03)};
     struct task task = rm_task(s, &learner);
     build(s, &s->memory);
-    if (s->train.plan) {
-        train_print_plan(&task, &s->memory, &options);
-        return EXIT_DONE;
-    }
+    if (s->train.plan) return train_print_plan(&task, &s->memory, &options);
     say_start(s, run);
+    train_log_plan(run, &task, &s->memory, &options);
+    defaults_warn(run, &options, table);
     program_take(&s->memory, build, s);
     if (parent_load(&s->model, &s->parent, s->known_ids, (uint64_t)s->train.seed, &error) != 0) quit_error(&error);
-    return train(&task, run, &options, table);
+    int code = train(&task, run, &options, table);
+    char *parents = host_text("--policy %s --reward", s->model_path);
+    if (code == EXIT_DONE) program_next(run, "next", "rlhf", parents, "--prompts PROMPTS.jsonl");
+    free(parents);
+    return code;
 }
 
 static void close_all(struct rm *s, struct run *run)
@@ -192,9 +195,8 @@ int main(int argc, char **argv)
     struct run *run = program_start("rm", table, &s.train, argc, argv, usage, about);
     if (!run && !s.train.plan && !s.train.dry_run)
         quit(EXIT_USAGE, "--out is missing: the run folder to write to (or --plan, or --dry-run)");
-    s.micro_tokens = (int)s.train.micro_tokens;
     open_parent(&s, run);
-    read_data(&s, run);
+    read_data(&s, run, table);
     s.micro = host_alloc((size_t)s.micro_batches, sizeof *s.micro);
     if (s.train.dry_run) show(&s);
     else code = plan_or_train(&s, run, table);

@@ -3,6 +3,7 @@
  * The loss is the cross-entropy of the tokens the assistant speaks, summed over a step and divided by their number.
  * Whole dialogues are packed into micro-batches (epochs.h); everything else is the one loop (train.h). */
 #include "common/data/epochs.h"
+#include "common/train/defaults.h"
 #include "common/train/grow.h"
 #include "common/train/program.h"
 #include "common/model/sample.h"
@@ -55,7 +56,7 @@ static int option_rows(struct option *row, struct sft *s)
         {NULL, "train-on", OPTION_CHOICE, &s->train_on, "assistant", .choices = CHAT_TRAINS,
          .help = "Tokens that count: the assistant's, all, or those of the last answer."},
         {NULL, "max-length", OPTION_INT, &s->max_length, "0", 0, 1 << 24,
-         .help = "Longest dialogue in tokens, cut at a turn border; 0: what model and --micro-tokens allow."},
+         .help = "Longest dialogue in tokens, cut at a turn border; 0: the model's context."},
         {NULL, "validation", OPTION_REAL, &s->validation, "0.05", 0, 0.9, .help = "Share of first questions held out."},
         {NULL, "samples", OPTION_INT, &s->samples, "3", 0, 64, .flags = OPTION_MAY_CHANGE,
          .help = "Held-out prompts answered now and then."},
@@ -69,9 +70,7 @@ static int option_rows(struct option *row, struct sft *s)
     int n = sizeof own / sizeof *own;
     memcpy(row, own, sizeof own);
     static const struct train_defaults defaults = {
-        .lr = "1e-4", .min_lr = "-1", .warmup = "-1", .schedule = "cosine", .batch_tokens = "16k",
-        .micro_tokens = "4096", .beta2 = "0.95", .eps = "1e-8", .weight_decay = "0", .epochs = "3",
-        .eval_every = "50", .save_every = "200", .sample_every = "200"};
+        .lr = "auto", .schedule = "cosine", .beta2 = "0.95", .eps = "1e-8", .weight_decay = "0", .epochs = "3", .eval_every = "50", .save_every = "200", .sample_every = "200"};
     n += train_option_rows(row + n, &s->train, &defaults);
     row[n] = (struct option){0};
     return n;
@@ -249,14 +248,32 @@ static void read_data(struct sft *s)
 {
     struct error error;
     struct paths paths = {0};
-    int limit = int_min(s->config.context, s->micro_tokens);
-    if (s->max_length > 0) limit = int_min(limit, (int)s->max_length);
+    int limit = s->max_length > 0 ? int_min(s->config.context, (int)s->max_length) : s->config.context;
     struct sft_options how = {.format = (enum chat_format)s->format, .train = (enum chat_train)s->train_on,
                               .validation = s->validation, .limit = limit};
     if (paths_expand(&paths, &s->data_paths, false, &error) != 0) quit_error(&error);
     if (sft_data_read(&s->data, paths.path, paths.count, &s->chat, &how, (int)s->samples, &error) != 0)
         quit_error(&error);
     paths_free(&paths);
+}
+
+/* Micro-batches that hold any dialogue, and their order. */
+static void plan_batches(struct sft *s, struct run *run, const struct option *table)
+{
+    struct train_options *o = &s->train;
+    const struct sequences *part[] = {&s->data.train, &s->data.validation};
+    defaults_fill(o, table, run, STAGE_SFT, s->config.channels, (double)s->data.train.tokens);
+    s->micro_tokens = (int)o->micro_tokens;
+    for (int k = 0; k < 2; k++)
+        for (uint32_t i = 0; i < part[k]->count; i++) s->micro_tokens = int_max(s->micro_tokens, (int)part[k]->length[i]);
+    if (run && s->micro_tokens > o->micro_tokens && option_given(table, "micro-tokens"))
+        run_log(run, "micro-batches hold %d tokens: the longest dialogue needs that many", s->micro_tokens);
+    s->micro_batches = program_micro_batches(o, s->micro_tokens);
+    s->batch = host_alloc((size_t)s->micro_batches, sizeof *s->batch);
+    epochs_open(&s->order, s->data.train.length, s->data.train.count, (uint32_t)s->micro_tokens, (uint64_t)o->seed);
+    if (s->data.validation.count > 0)
+        epochs_open(&s->held_out, s->data.validation.length, s->data.validation.count, (uint32_t)s->micro_tokens,
+                    (uint64_t)o->seed);
 }
 
 static void show(struct sft *s)
@@ -300,18 +317,15 @@ static int64_t count_steps(struct sft *s)
     return program_steps(&s->train, (double)s->data.train.tokens / steps, steps);
 }
 
-static void say_start(struct sft *s, struct run *run, int64_t steps)
+static void say_start(struct sft *s, struct run *run)
 {
     struct bytes report = {0};
-    char line[200], tokens[16];
-    run_log(run, "model: %s, from %s", config_line(line, sizeof line, &s->config), ckpt_path(s->parent.ckpt));
+    run_log(run, "starts from %s", ckpt_path(s->parent.ckpt));
     if (s->known_ids < tokenizer_vocab(s->parent.tokenizer))
         run_log(run, "%d special tokens of the template %s are new: their rows start as the mean of the others",
                 tokenizer_vocab(s->parent.tokenizer) - s->known_ids, chat_template_name(s->chat.template));
     sft_data_report(&report, &s->data);
     run_log(run, "data:\n%.*s", (int)report.size - 1, report.data);
-    run_log(run, "%lld steps of %s tokens", (long long)steps,
-            text_count(tokens, (double)s->data.train.tokens / s->order.bins * s->micro_batches));
     if (s->data.validation.count == 0)
         run_log(run, "warning: no dialogue is held out: there will be no validation loss");
     bytes_free(&report);
@@ -338,14 +352,18 @@ static int plan_or_train(struct sft *s, struct run *run, const struct option *ta
                               .schedule = program_schedule(&s->train, options.steps, 0.03)};
     struct task task = describe(s, &learner);
     build(s, &s->memory);
-    if (s->train.plan) {
-        train_print_plan(&task, &s->memory, &options);
-        return EXIT_DONE;
-    }
-    say_start(s, run, options.steps);
+    if (s->train.plan) return train_print_plan(&task, &s->memory, &options);
+    say_start(s, run);
+    train_log_plan(run, &task, &s->memory, &options);
+    defaults_warn(run, &options, table);
     program_take(&s->memory, build, s);
     if (parent_load(&s->model, &s->parent, s->known_ids, (uint64_t)s->train.seed, &error) != 0) quit_error(&error);
-    return train(&task, run, &options, table);
+    int code = train(&task, run, &options, table);
+    if (code == EXIT_DONE) {
+        program_next(run, "talk to it", "chat", "--model", NULL);
+        program_next(run, "next", "rm", "--model", "--data RANKED.jsonl");
+    }
+    return code;
 }
 
 static void close_all(struct sft *s, struct run *run)
@@ -370,15 +388,9 @@ int main(int argc, char **argv)
                                     "Fine-tunes a language model on dialogues, on the tokens the assistant speaks.");
     if (!run && !s.train.plan && !s.train.dry_run)
         quit(EXIT_USAGE, "--out is missing: the run folder to write to (or --plan, or --dry-run)");
-    s.micro_tokens = (int)s.train.micro_tokens;
-    s.micro_batches = program_micro_batches(&s.train, s.micro_tokens);
-    s.batch = host_alloc((size_t)s.micro_batches, sizeof *s.batch);
     open_parent(&s, run);
     read_data(&s);
-    epochs_open(&s.order, s.data.train.length, s.data.train.count, (uint32_t)s.micro_tokens, (uint64_t)s.train.seed);
-    if (s.data.validation.count > 0)
-        epochs_open(&s.held_out, s.data.validation.length, s.data.validation.count, (uint32_t)s.micro_tokens,
-                    (uint64_t)s.train.seed);
+    plan_batches(&s, run, table);
     if (s.train.dry_run) show(&s);
     else code = plan_or_train(&s, run, table);
     close_all(&s, run);

@@ -39,6 +39,17 @@ expect 78 "lr" $run --lr 1e-4
 expect 0 "done: 45 steps" $run --steps 45
 check "a finished run goes on" [ "$(wc -l <"$metrics")" -eq 46 ]
 
+# batch and learning rate follow the data and the model, and stay when the run grows; a run that will not fit says so
+auto="$BIN/pretrain --data $work/corpus.txt --vocab-size 320 --layers 1 --channels 128 --heads 2 --context 64 --threads 2"
+expect 0 "12 steps of 512 tokens" $auto --tokens 6k --out "$work/auto"
+check "few updates are warned of" said "warning: only 12 updates"
+check "the rate follows the width" grep -qx "lr = 0.0035" "$work/auto/run.conf"
+check "the next command is shown" said "next: $BIN/sft --model $work/auto --data DIALOGUES.jsonl --out $work/sft"
+expect 0 "8.19k per step" $auto --tokens 20M --plan
+expect 75 "resumes from step 12" $auto --tokens 20M --time-limit 1 --out "$work/auto"
+check "the batch stays" grep -qx "batch-tokens = 512" "$work/auto/run.conf"
+expect 70 "this run needs" $auto --layers 900 --channels 8192 --plan
+
 # held-out numbers of a checkpoint are those that training reported
 bits=$(number "$metrics" val_bits_per_byte last)
 expect 0 "bits per byte $(printf %.6f "$bits")" "$BIN/pretrain" --eval-only --model "$work/run" --data "$work/corpus.txt" --validation 0.01

@@ -65,7 +65,7 @@ expect 0 "to train on" $rlhf --reward "$work/rm" --dry-run
 expect 0 "to train on" "$BIN/rlhf" --policy "$work/sft" --reward "$work/rm" --prompts "$work/prompts.jsonl" --dry-run
 check "a dry run shows tokens" grep -q "prompt 1: [0-9]* tokens" "$work/out"
 expect 0 "rollouts" $rlhf --reward "$work/rm" --steps 6 --plan
-planned=$(grep -o '[0-9.]*k a step' "$work/out")
+planned=$(grep -o '[0-9.]*k per step' "$work/out")
 expect 0 "$planned" $rlhf --reward "$work/rm" --steps 6 --plan --validation 0
 
 # Rewards and the critic's first values are in units of the normalised reward: the same model without its constants says raw scores.

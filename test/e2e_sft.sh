@@ -55,6 +55,14 @@ expect 0 "done already" $run --validation 0.2
 expect 78 "lr" $run --validation 0.2 --lr 1e-4
 expect 0 "resumes from" $run --validation 0.2 --epochs 7
 
+# by default the rate is a quarter of pretraining's; micro-batches grow to the longest dialogue and none is dropped for them
+expect 0 "next: $BIN/rm --model $work/auto --data RANKED.jsonl --out $work/rm" "$BIN/sft" --model "$work/base" --data "$work/messages.jsonl" \
+    --epochs 1 --threads 2 --out "$work/auto"
+check "a quarter of 0.004" grep -qx "lr = 0.001" "$work/auto/run.conf"
+kept=$(grep -o '[0-9]*  dialogues to train on' "$work/out")
+expect 0 "$kept" "$BIN/sft" $small --data "$work/messages.jsonl" --micro-tokens 8 --steps 1 --out "$work/narrow"
+check "micro-batches grow" said "the longest dialogue needs that many"
+
 # fine-tuning goes on from fine-tuning, with its template; another one is said
 expect 0 "done: 3 steps" "$BIN/sft" $small --model "$work/run" --data "$work/messages.jsonl" --steps 3 --out "$work/more"
 check "no new tokens" [ -z "$(grep 'are new' "$work/out")" ]

@@ -252,7 +252,6 @@ static void set_options(const char *words)
 {
     static const struct train_defaults defaults = {.lr = "0.02",
                                                    .schedule = "cosine",
-                                                   .batch_tokens = "64",
                                                    .micro_tokens = "64",
                                                    .beta2 = "0.95",
                                                    .eps = "1e-8",

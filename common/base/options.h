@@ -21,7 +21,8 @@ struct option_list { char **item; int count; };
 enum { OPTION_MAY_CHANGE = 1,     /* does not change the mathematics: may differ on resume */
        OPTION_REQUIRED = 2,
        OPTION_NOT_SAVED = 4,      /* neither in run.conf nor compared on resume: --help, --config, --plan, --dry-run */
-       OPTION_ONE_OF = 8 };       /* says the same as the others with this flag: one of them on the command line puts
+       OPTION_AUTO = 8,           /* a number of 0 or more, or the word auto: -1 until the program has computed it */
+       OPTION_ONE_OF = 16 };      /* says the same as the others with this flag: one of them on the command line puts
                                      those of the file back to their defaults (--steps, --tokens, --epochs) */
 
 struct option {

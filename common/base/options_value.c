@@ -147,12 +147,23 @@ void option_list_add(struct option_list *list, const char *word)
     list->count++;
 }
 
+bool option_auto(const struct option *o)
+{
+    if (!(o->flags & OPTION_AUTO)) return false;
+    return o->type == OPTION_REAL ? *(double *)o->value < 0 : *(int64_t *)o->value < 0;
+}
+
 int option_set(const struct option *o, const char *word, struct error *error)
 {
     char shown[200];
     int64_t whole;
     double real = 0;
     bool ok = true, number = true;
+    if (o->flags & OPTION_AUTO && strcmp(word, "auto") == 0) {
+        if (o->type == OPTION_REAL) *(double *)o->value = -1;
+        else *(int64_t *)o->value = -1;
+        return 0;
+    }
     switch (o->type) {
     case OPTION_FLAG: number = false; ok = truth(o->value, word); break;
     case OPTION_INT: ok = whole_number(&whole, word, int_units); real = (double)whole; break;
@@ -241,6 +252,10 @@ static void add_choice(struct bytes *out, const char *choices, int number)
 /* The value as a user would write it, appended to out (lists: shell-quoted words). */
 static void add_value(struct bytes *out, const struct option *o)
 {
+    if (option_auto(o)) {
+        bytes_text(out, "auto");
+        return;
+    }
     switch (o->type) {
     case OPTION_FLAG: bytes_text(out, *(bool *)o->value ? "true" : "false"); break;
     case OPTION_INT: add_whole(out, *(int64_t *)o->value, "kMGT", 1000); break;

@@ -14,6 +14,9 @@ void option_clear(const struct option *o);
 char *option_text(const struct option *o);
 char *option_default_text(const struct option *o);
 
+/* True for a number that is still "auto". */
+bool option_auto(const struct option *o);
+
 /* True for a text option that is not set: it is not saved. */
 bool option_unset(const struct option *o);
 

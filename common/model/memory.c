@@ -53,20 +53,24 @@ size_t memory_total(const struct memory *m)
     return total;
 }
 
+int memory_fits(const struct memory *m, struct error *error)
+{
+    uint64_t need = memory_total(m), available = device_memory_available();
+    int largest = 0;
+    char a[16], b[16], c[16];
+    if (need <= available) return 0;
+    for (int p = 0; p < MEMORY_PHASES; p++)
+        if (m->arena[p].peak > m->arena[largest].peak) largest = p;
+    return fail(error, EXIT_INTERNAL, "this run needs %s of memory, and %s are available; the largest part is %s "
+                "with %s: %s would lower it (--plan shows all parts)",
+                text_bytes(a, (double)need), text_bytes(b, (double)available), phase_name[largest],
+                text_bytes(c, (double)m->arena[largest].peak), phase_remedy[largest]);
+}
+
 int memory_open(struct memory *m, struct error *error)
 {
     assert(m->state == MEASURING);
-    uint64_t need = memory_total(m), available = device_memory_available();
-    if (need > available) {
-        int largest = 0;
-        for (int p = 0; p < MEMORY_PHASES; p++)
-            if (m->arena[p].peak > m->arena[largest].peak) largest = p;
-        char a[16], b[16], c[16];
-        return fail(error, EXIT_INTERNAL, "this run needs %s of memory, and %s are available; the largest part is %s "
-                    "with %s: %s would lower it (--plan shows all parts)",
-                    text_bytes(a, (double)need), text_bytes(b, (double)available), phase_name[largest],
-                    text_bytes(c, (double)m->arena[largest].peak), phase_remedy[largest]);
-    }
+    if (memory_fits(m, error) != 0) return -1;
     for (int p = 0; p < MEMORY_PHASES; p++) {
         struct arena *a = &m->arena[p];
         a->capacity = a->peak;

@@ -42,8 +42,11 @@ void *memory_take(struct memory *m, enum phase phase, size_t count, size_t size)
 size_t memory_mark(const struct memory *m, enum phase phase);
 void memory_release(struct memory *m, enum phase phase, size_t mark);
 
-/* Allocates what was measured.  Returns 0, or -1 (EXIT_INTERNAL) with a sentence that names the need by phase, what is
- * available, and which options lower it; nothing is kept then. */
+/* Whether what was measured can be had: 0, or -1 (EXIT_INTERNAL) with a sentence that names the need, what is available,
+ * the largest phase, and which options lower it. */
+int memory_fits(const struct memory *m, struct error *error);
+
+/* Allocates what was measured.  Returns 0, or -1 as memory_fits, and nothing is kept then. */
 int memory_open(struct memory *m, struct error *error);
 void memory_seal(struct memory *m);
 void memory_close(struct memory *m);

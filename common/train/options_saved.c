@@ -25,6 +25,17 @@ void options_save(struct kv *kv, const struct option *table)
     }
 }
 
+void options_adopt(const struct option *table, const struct kv *saved)
+{
+    char key[160];
+    for (const struct option *o = table; o->name; o++) {
+        struct error none;
+        const char *old = NULL;
+        key_of(key, o);
+        if (option_auto(o) && kv_get_text(saved, key, &old) == 1) option_set(o, old, &none);
+    }
+}
+
 int options_compare(const struct option *table, const struct kv *saved, struct error *error)
 {
     char key[160], a[300], b[300];

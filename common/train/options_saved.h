@@ -12,4 +12,7 @@ void options_save(struct kv *kv, const struct option *table);
  * both values.  An option that kv does not know counts as having had its default: it was added since. */
 int options_compare(const struct option *table, const struct kv *saved, struct error *error);
 
+/* Gives every option that is still "auto" the value it has in kv. */
+void options_adopt(const struct option *table, const struct kv *saved);
+
 #endif

@@ -1,10 +1,12 @@
 /* program.c - the order of starting matters: options first, because everything else is told by them; threads and
  * signals before the run folder, so that a folder is only touched by a process that can be stopped cleanly. */
+#define _GNU_SOURCE
 #include "common/train/program.h"
 #include "common/base/signals.h"
 #include "common/base/threads.h"
 #include "format/folder.h"
 
+#include <errno.h>
 #include <malloc.h>
 #include <math.h>
 #include <stdlib.h>
@@ -140,6 +142,20 @@ void program_take(struct memory *m, void (*build)(void *self, struct memory *m),
     if (memory_open(m, &error) != 0) quit_error(&error);
     build(self, m);
     memory_seal(m);
+}
+
+/* ---- after it ---- */
+
+void program_next(struct run *run, const char *label, const char *program, const char *parents, const char *data)
+{
+    const char *self = program_invocation_name, *folder = run_folder(run);
+    size_t path = strlen(self), own = strlen(program_name());
+    struct bytes line = {0};
+    path = path > own && strcmp(self + path - own, program_name()) == 0 ? path - own : 0;
+    bytes_text(&line, "%s: %.*s%s %s %s", label, (int)path, self, program, parents, folder);
+    if (data) bytes_text(&line, " %s --out %.*s%s", data, (int)(last_part(folder) - folder), folder, program);
+    run_log(run, "%s", line.data);
+    bytes_free(&line);
 }
 
 /* ---- steps ---- */

@@ -48,6 +48,12 @@ void program_describe(struct ckpt_meta *meta, const struct config *c, const stru
  * enough. */
 void program_take(struct memory *m, void (*build)(void *self, struct memory *m), void *self);
 
+/* ---- after it ---- */
+
+/* Logs "LABEL: PROGRAM PARENTS RUN DATA --out SIBLING", the command to type next, with this run's folder and this
+ * program's own path: program_next(run, "next", "sft", "--model", "--data DIALOGUES.jsonl").  data NULL: no --out. */
+void program_next(struct run *run, const char *label, const char *program, const char *parents, const char *data);
+
 /* ---- steps ---- */
 
 /* --steps, else --tokens / tokens_per_step, else --epochs * steps_per_epoch; rounded up, at least 1. */

@@ -93,11 +93,9 @@ struct train_options {
                                        median of the last 128 (0: off) */
 };
 
-/* Rows for the table.  lr, schedule, batch_tokens, micro_tokens, beta2, eps, weight_decay and epochs are the program's
- * defaults as text. */
+/* A program's own defaults, as text; micro_tokens may be NULL: auto. */
 struct train_defaults {
-    const char *lr, *min_lr, *warmup, *schedule, *batch_tokens, *micro_tokens, *beta2, *eps, *weight_decay, *epochs,
-        *eval_every, *save_every, *sample_every;
+    const char *lr, *schedule, *micro_tokens, *beta2, *eps, *weight_decay, *epochs, *eval_every, *save_every, *sample_every;
 };
 /* Fills rows with the shared options and returns their number (<= TRAIN_ROWS). */
 enum { TRAIN_ROWS = 40 };
@@ -118,7 +116,12 @@ int train(struct task *task, struct run *run, const struct train_options *o, con
 int model_load(struct model *m, struct ckpt *c, const char *prefix, enum role role, bool head_optional, uint64_t seed,
                struct error *error);
 
-/* --plan: parameters, memory by phase, tokens, flop and estimated time at the measured peak, to stdout. */
-void train_print_plan(const struct task *task, const struct memory *memory, const struct train_options *o);
+/* --plan: parameters, memory by phase, tokens, flop and estimated time at the measured peak, to stdout.  Returns
+ * EXIT_DONE, or EXIT_INTERNAL after saying on stderr that the memory will not suffice. */
+int train_print_plan(const struct task *task, const struct memory *memory, const struct train_options *o);
+
+/* The same in two or three lines of the log, before the run begins. */
+void train_log_plan(struct run *run, const struct task *task, const struct memory *memory,
+                    const struct train_options *o);
 
 #endif

@@ -33,18 +33,22 @@ int train_option_rows(struct option *rows, struct train_options *o, const struct
         {NULL, "epochs", OPTION_REAL, &o->epochs, d->epochs, 1e-6, 1e6, .flags = CHANGES | OPTION_ONE_OF,
          .help = "Passes over the data, where none of the above is given."},
 
-        {"Batches", "batch-tokens", OPTION_INT, &o->batch_tokens, d->batch_tokens, 1, most,
-         .help = "Tokens a step, all micro-batches."},
-        {NULL, "micro-tokens", OPTION_INT, &o->micro_tokens, d->micro_tokens, 1, 1 << 24,
-         .help = "Most tokens in one forward and backward: less takes less memory."},
+        {"Batches", "batch-tokens", OPTION_INT, &o->batch_tokens, "auto", 1, most, .flags = OPTION_AUTO,
+         .help = "Tokens per step, all micro-batches; auto: 0.58 D^0.571 for the D tokens of the run, down to a power "
+                 "of two, at least 512."},
+        {NULL, "micro-tokens", OPTION_INT, &o->micro_tokens, d->micro_tokens ? d->micro_tokens : "auto", 1, 1 << 24, .flags = OPTION_AUTO,
+         .help = "Most tokens in one forward and backward: fewer take less memory; auto: --batch-tokens, at most "
+                 "4096."},
         {NULL, "recompute", OPTION_CHOICE, &o->recompute, "none", .choices = "none|block", .flags = CHANGES,
          .help = "block: keep only each block's input and compute the rest again in backward: less memory, the same "
                  "results."},
 
-        {"Optimizer", "lr", OPTION_REAL, &o->lr, d->lr, 0, 10, .help = "Highest learning rate."},
-        {NULL, "min-lr", OPTION_REAL, &o->min_lr, d->min_lr ? d->min_lr : "-1", -1, 10,
+        {"Optimizer", "lr", OPTION_REAL, &o->lr, d->lr, 0, 10, .flags = OPTION_AUTO,
+         .help = "Highest learning rate; auto: 0.45 / channels, at most 0.004, of which sft takes 1/4, rm 1/8, rlhf "
+                 "1/20."},
+        {NULL, "min-lr", OPTION_REAL, &o->min_lr, "-1", -1, 10,
          .help = "Learning rate at the end of the schedule; negative: a tenth of --lr."},
-        {NULL, "warmup", OPTION_INT, &o->warmup, d->warmup ? d->warmup : "-1", -1, 1e12,
+        {NULL, "warmup", OPTION_INT, &o->warmup, "-1", -1, 1e12,
          .help = "Steps in which the learning rate rises from 0; negative: a share of the steps."},
         {NULL, "schedule", OPTION_CHOICE, &o->schedule, d->schedule, .choices = "constant|linear|cosine|wsd",
          .help = "Course of the learning rate after the warmup; wsd: constant, then linear over the last fifth."},
@@ -79,9 +83,18 @@ int train_option_rows(struct option *rows, struct train_options *o, const struct
     return COUNT;
 }
 
-void train_print_plan(const struct task *task, const struct memory *memory, const struct train_options *o)
+/* At this share of the measured peak, which training of any but the smallest models reaches. */
+static const double usual_share = 0.6;
+
+static double plan_seconds(const struct task *task, double tokens)
+{
+    return tokens * task->flops_per_token / (usual_share * device_peak_flops());
+}
+
+int train_print_plan(const struct task *task, const struct memory *memory, const struct train_options *o)
 {
     char a[16], b[16];
+    struct error error;
     for (int i = 0; i < task->n_learners; i++) {
         const struct learner *l = &task->learner[i];
         char line[200];
@@ -97,13 +110,32 @@ void train_print_plan(const struct task *task, const struct memory *memory, cons
     }
     printf("  %-9s %10s  %15zu\n", "total", text_bytes(a, (double)memory_total(memory)), memory_total(memory));
     printf("available   %s\n", text_bytes(a, (double)device_memory_available()));
+    printf("rate        %g at most\n", o->lr);
     printf("steps       %lld\n", (long long)o->steps);
-    if (!(task->tokens_per_step > 0)) return;
-    double tokens = task->tokens_per_step * (double)o->steps, peak = device_peak_flops();
-    printf("tokens      %s (%s a step)\n", text_count(a, tokens), text_count(b, task->tokens_per_step));
-    if (!(task->flops_per_token > 0)) return;
-    printf("work        %.3g flop (%.3g a token)\n", tokens * task->flops_per_token, task->flops_per_token);
-    printf("time        about %s at 60 %% of the measured peak of %.0f GFLOP/s; evaluation, samples and saving come on "
-           "top\n",
-           text_duration(a, tokens * task->flops_per_token / (0.6 * peak)), peak / 1e9);
+    double tokens = task->tokens_per_step * (double)o->steps;
+    if (tokens > 0) {
+        printf("tokens      %s (%s per step)\n", text_count(a, tokens), text_count(b, task->tokens_per_step));
+        printf("work        %.3g flop (%.3g per token)\n", tokens * task->flops_per_token, task->flops_per_token);
+        printf("time        about %s at %.0f %% of the measured peak of %.0f GFLOP/s; evaluation, samples and saving "
+               "come on top\n", text_duration(a, plan_seconds(task, tokens)), 100 * usual_share,
+               device_peak_flops() / 1e9);
+    }
+    if (memory_fits(memory, &error) == 0) return EXIT_DONE;
+    fprintf(stderr, "%s: %s\n", program_name(), error.text);
+    return error.exit_code;
+}
+
+void train_log_plan(struct run *run, const struct task *task, const struct memory *memory,
+                    const struct train_options *o)
+{
+    char line[200], a[16], b[16], c[16], d[16];
+    double tokens = task->tokens_per_step * (double)o->steps;
+    for (int i = 0; i < task->n_learners; i++) {
+        const struct learner *l = &task->learner[i];
+        run_log(run, "%smodel: %s, %s parameters", l->name, config_line(line, sizeof line, &l->model->config),
+                text_count(a, (double)config_parameters(&l->model->config)));
+    }
+    run_log(run, "plan: %lld steps of %s tokens, %s in all, about %s; learning rate %g; memory %s", (long long)o->steps,
+            text_count(a, task->tokens_per_step), text_count(b, tokens), text_duration(c, plan_seconds(task, tokens)),
+            o->lr, text_bytes(d, (double)memory_total(memory)));
 }

@@ -1,0 +1,61 @@
+/* defaults.c - one rule for the learning rate and one for the batch, for every program.
+ *
+ * A resumed run keeps what it began with, even when a longer --tokens would now give another batch: its values are read
+ * from the checkpoint before anything is computed. */
+#include "common/train/defaults.h"
+#include "common/train/options_saved.h"
+#include "format/folder.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BATCH_LEAST = 512, MICRO_MOST = 4096, UPDATES_FEW = 100 };
+
+double default_lr(enum stage stage, int channels)
+{
+    static const double share[] = {[STAGE_PRETRAIN] = 1, [STAGE_SFT] = 0.25, [STAGE_RM] = 0.125, [STAGE_RLHF] = 0.05};
+    char text[16];
+    snprintf(text, sizeof text, "%.1e", share[stage] * fmin(0.45 / channels, 0.004));
+    return strtod(text, NULL);
+}
+
+int64_t default_batch_tokens(double tokens)
+{
+    double batch = 0.58 * pow(fmax(tokens, 1), 0.571);
+    return (int64_t)fmax(BATCH_LEAST, exp2(floor(log2(batch))));
+}
+
+/* The values of the run that is to be resumed, where there is one that can be read: whether it may go on is checked
+ * later. */
+static void adopt(const struct option *table, struct run *run, const char *resume)
+{
+    struct error none;
+    struct ckpt *c = NULL;
+    char *path = NULL, *newest = folder_hint(run_folder(run));
+    if (strcmp(resume, "auto") != 0) path = host_text("%s", resume);
+    else if (newest) path = host_text("%s/%s", run_folder(run), newest);
+    if (path && strcmp(resume, "never") != 0 && ckpt_open(&c, path, &none) == 0) {
+        options_adopt(table, &ckpt_meta_of(c)->trns);
+        ckpt_close(c);
+    }
+    free(newest);
+    free(path);
+}
+
+void defaults_fill(struct train_options *o, const struct option *table, struct run *run, enum stage stage, int channels,
+                   double epoch_tokens)
+{
+    if (run) adopt(table, run, o->resume);
+    if (o->lr < 0) o->lr = default_lr(stage, channels);
+    if (o->batch_tokens < 0)
+        o->batch_tokens = default_batch_tokens(o->tokens > 0 ? (double)o->tokens : o->epochs * epoch_tokens);
+    if (o->micro_tokens < 0) o->micro_tokens = o->batch_tokens < MICRO_MOST ? o->batch_tokens : MICRO_MOST;
+}
+
+void defaults_warn(struct run *run, const struct train_options *o, const struct option *table)
+{
+    if (o->steps >= UPDATES_FEW || option_changed(table, "steps")) return;
+    run_log(run, "warning: only %lld updates: the model cannot learn much from so few; give more data, more --epochs, or "
+            "a smaller --batch-tokens (now %lld)", (long long)o->steps, (long long)o->batch_tokens);
+}
