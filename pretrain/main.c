@@ -57,12 +57,14 @@ int main(int argc, char **argv)
     if (p.train.plan) {
         code = train_print_plan(&task, &p.memory, &options);
     } else {
+        if (p.run && !p.eval_only) {
+            train_log_plan(p.run, &task, &p.memory, &options);
+            defaults_warn(p.run, &options, table);
+        }
         program_take(&p.memory, pretrain_build, &p);
         if (p.eval_only) {
             code = pretrain_eval_only(&p);
         } else {
-            train_log_plan(p.run, &task, &p.memory, &options);
-            defaults_warn(p.run, &options, table);
             fill_model(&p);
             code = train(&task, p.run, &options, table);
             if (code == EXIT_DONE)

@@ -149,11 +149,13 @@ void program_take(struct memory *m, void (*build)(void *self, struct memory *m),
 void program_next(struct run *run, const char *label, const char *program, const char *parents, const char *data)
 {
     const char *self = program_invocation_name, *folder = run_folder(run);
-    size_t path = strlen(self), own = strlen(program_name());
+    size_t path = strlen(self), own = strlen(program_name()), above = strlen(folder);
     struct bytes line = {0};
+    while (above > 0 && folder[above - 1] == '/') above--;
+    while (above > 0 && folder[above - 1] != '/') above--;
     path = path > own && strcmp(self + path - own, program_name()) == 0 ? path - own : 0;
     bytes_text(&line, "%s: %.*s%s %s %s", label, (int)path, self, program, parents, folder);
-    if (data) bytes_text(&line, " %s --out %.*s%s", data, (int)(last_part(folder) - folder), folder, program);
+    if (data) bytes_text(&line, " %s --out %.*s%s", data, (int)above, folder, program);
     run_log(run, "%s", line.data);
     bytes_free(&line);
 }

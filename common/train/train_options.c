@@ -129,13 +129,16 @@ void train_log_plan(struct run *run, const struct task *task, const struct memor
                     const struct train_options *o)
 {
     char line[200], a[16], b[16], c[16], d[16];
-    double tokens = task->tokens_per_step * (double)o->steps;
+    double tokens = task->tokens_per_step * (double)o->steps, seconds = plan_seconds(task, tokens);
     for (int i = 0; i < task->n_learners; i++) {
         const struct learner *l = &task->learner[i];
         run_log(run, "%smodel: %s, %s parameters", l->name, config_line(line, sizeof line, &l->model->config),
                 text_count(a, (double)config_parameters(&l->model->config)));
     }
     run_log(run, "plan: %lld steps of %s tokens, %s in all, about %s; learning rate %g; memory %s", (long long)o->steps,
-            text_count(a, task->tokens_per_step), text_count(b, tokens), text_duration(c, plan_seconds(task, tokens)),
-            o->lr, text_bytes(d, (double)memory_total(memory)));
+            text_count(a, task->tokens_per_step), text_count(b, tokens), text_duration(c, seconds), o->lr,
+            text_bytes(d, (double)memory_total(memory)));
+    if (seconds > 86400)
+        run_log(run, "warning: that is long for this machine: fewer tokens or a smaller model take less time (--plan shows "
+                "how much)");
 }
