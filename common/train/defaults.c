@@ -4,11 +4,10 @@
  * from the checkpoint before anything is computed. */
 #include "common/train/defaults.h"
 #include "common/train/options_saved.h"
-#include "format/folder.h"
+#include "common/train/program.h"
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum { BATCH_LEAST = 512, MICRO_MOST = 4096, UPDATES_FEW = 100 };
 
@@ -26,27 +25,12 @@ int64_t default_batch_tokens(double tokens)
     return (int64_t)fmax(BATCH_LEAST, exp2(floor(log2(batch))));
 }
 
-/* The values of the run that is to be resumed, where there is one that can be read: whether it may go on is checked
- * later. */
-static void adopt(const struct option *table, struct run *run, const char *resume)
-{
-    struct error none;
-    struct ckpt *c = NULL;
-    char *path = NULL, *newest = folder_hint(run_folder(run));
-    if (strcmp(resume, "auto") != 0) path = host_text("%s", resume);
-    else if (newest) path = host_text("%s/%s", run_folder(run), newest);
-    if (path && strcmp(resume, "never") != 0 && ckpt_open(&c, path, &none) == 0) {
-        options_adopt(table, &ckpt_meta_of(c)->trns);
-        ckpt_close(c);
-    }
-    free(newest);
-    free(path);
-}
-
 void defaults_fill(struct train_options *o, const struct option *table, struct run *run, enum stage stage, int channels,
                    double epoch_tokens)
 {
-    if (run) adopt(table, run, o->resume);
+    struct ckpt *c = run ? program_resumed(run, o->resume) : NULL;
+    if (c) options_adopt(table, &ckpt_meta_of(c)->trns);
+    ckpt_close(c);
     if (o->lr < 0) o->lr = default_lr(stage, channels);
     if (o->batch_tokens < 0)
         o->batch_tokens = default_batch_tokens(o->tokens > 0 ? (double)o->tokens : o->epochs * epoch_tokens);

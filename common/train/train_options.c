@@ -36,7 +36,8 @@ int train_option_rows(struct option *rows, struct train_options *o, const struct
         {"Batches", "batch-tokens", OPTION_INT, &o->batch_tokens, "auto", 1, most, .flags = OPTION_AUTO,
          .help = "Tokens per step, all micro-batches; auto: 0.58 D^0.571 for the D tokens of the run, down to a power "
                  "of two, at least 512."},
-        {NULL, "micro-tokens", OPTION_INT, &o->micro_tokens, d->micro_tokens ? d->micro_tokens : "auto", 1, 1 << 24, .flags = OPTION_AUTO,
+        {NULL, "micro-tokens", OPTION_INT, &o->micro_tokens, d->micro_tokens ? d->micro_tokens : "auto", 1, 1 << 24,
+         .flags = OPTION_AUTO,
          .help = "Most tokens in one forward and backward: fewer take less memory; auto: --batch-tokens, at most "
                  "4096."},
         {NULL, "recompute", OPTION_CHOICE, &o->recompute, "none", .choices = "none|block", .flags = CHANGES,
