@@ -104,13 +104,9 @@ void rlhf_read_prompts(struct rlhf *p)
 
 void rlhf_report_prompts(struct bytes *out, const struct rlhf *p)
 {
-    const struct prompts *q = &p->prompts;
-    bytes_text(
-        out, "%8llu  prompts read\n%8llu  dropped: longer than the context and --max-new-tokens, or "
-        "--max-prompt-tokens, allow\n%8llu  dropped: nothing is asked\n%8u  to train on, of up to %d tokens\n"
-        "%8u  held out\n",
-        (unsigned long long)q->read, (unsigned long long)q->too_long, (unsigned long long)q->unusable, q->count,
-        q->longest, p->held_out.count);
+    ledger_report(out, &p->prompts.ledger);
+    bytes_text(out, "%8u  to train on, of up to %d tokens\n%8u  held out\n", p->prompts.count, p->prompts.longest,
+               p->held_out.count);
 }
 
 void rlhf_show_prompts(const struct rlhf *p)

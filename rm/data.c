@@ -22,19 +22,6 @@ static void remove_answer(struct ranking *r, int i)
     dialogue_pop(&r->answers);
 }
 
-/* The worse of two equal answers goes: they cannot both be right, and which is better says nothing. */
-static bool remove_equal(struct ranking *r)
-{
-    for (int i = 0; i < r->answers.count; i++)
-        for (int j = 0; j < i; j++) {
-            const struct message *a = &r->answers.message[i], *b = &r->answers.message[j];
-            if (a->length != b->length || memcmp(a->content, b->content, a->length) != 0) continue;
-            remove_answer(r, r->quality[i] > r->quality[j] ? j : i);
-            return true;
-        }
-    return false;
-}
-
 static const char *tidy(struct ranking *r, bool compare, struct tally *changed)
 {
     const struct dialogue *p = &r->prompt;
@@ -42,31 +29,16 @@ static const char *tidy(struct ranking *r, bool compare, struct tally *changed)
     if (fault) return fault;
     if (p->message[p->count - 1].role == ROLE_ASSISTANT) return "a prompt that ends with an answer";
     for (int i = r->answers.count - 1; i >= 0; i--) {
-        if (message_cut_end_mark(&r->answers.message[i]))
+        if (message_cut_end_marks(&r->answers.message[i]))
             tally_add(changed, "answers that ended in an end mark written as text, removed", 1);
         if (!compare || !message_blank(&r->answers.message[i])) continue;
         remove_answer(r, i);
         tally_add(changed, "empty answers left out", 1);
     }
     if (!compare) return NULL;
-    while (remove_equal(r)) tally_add(changed, "answers left out: equal to another of the same prompt", 1);
     for (; r->answers.count > MOST_ANSWERS; tally_add(changed, "answers left out: more than 64 of one prompt", 1))
         dialogue_pop(&r->answers);
-    if (r->answers.count < 2) return "fewer than two different answers";
-    return ranking_pairs(r->quality, r->answers.count) == 0 ? "all answers are tied" : NULL;
-}
-
-/* Removes the turn (a question and what follows up to the next) that comes first after a system message; false when the
- * last question is the only one. */
-static bool cut_first_turn(struct dialogue *d)
-{
-    int from = d->message[0].role == ROLE_SYSTEM ? 1 : 0, to = from + 1;
-    while (to < d->count && d->message[to].role != ROLE_USER) to++;
-    if (to >= d->count) return false;
-    for (int i = from; i < to; i++) free(d->message[i].content);
-    memmove(d->message + from, d->message + to, (size_t)(d->count - to) * sizeof *d->message);
-    d->count -= to - from;
-    return true;
+    return NULL;
 }
 
 static int count_prompt(const struct chat *chat, const struct dialogue *prompt)
@@ -78,26 +50,10 @@ static int count_prompt(const struct chat *chat, const struct dialogue *prompt)
     return n;
 }
 
-const char *ranking_tokens(struct ids *ids, struct ids *ends, int *prompt, struct ranking *r, const struct chat *chat,
-                           int limit, bool compare, struct tally *changed)
+/* Prompt and answer for each answer, one after the other.  Returns how many answers are cut. */
+static int encode(struct ids *ids, struct ids *ends, struct ranking *r, const struct chat *chat, int limit)
 {
-    const char *why = tidy(r, compare, changed);
-    int longest = 0, cuts = 0;
-    if (why) return why;
-    for (int i = 0; i < r->answers.count; i++) {
-        struct ids one = {0};
-        tokenizer_encode(&one, chat->tokenizer, r->answers.message[i].content, r->answers.message[i].length);
-        longest = int_max(longest, (int)one.count + 1);
-        free(one.id);
-    }
-    *prompt = count_prompt(chat, &r->prompt);
-    while (*prompt + longest > limit && cut_first_turn(&r->prompt)) {
-        *prompt = count_prompt(chat, &r->prompt);
-        cuts++;
-    }
-    if (*prompt + int_min(longest, limit / 4) > limit)
-        return "too long: the last question leaves no room for an answer";
-    if (cuts > 0) tally_add(changed, "prompts that lost their earliest turns: too long", 1);
+    int cut = 0;
     ids->count = ends->count = 0;
     for (int i = 0; i < r->answers.count; i++) {
         size_t start = ids->count;
@@ -107,10 +63,55 @@ const char *ranking_tokens(struct ids *ids, struct ids *ends, int *prompt, struc
         if (ids->count - start > (size_t)limit) {        /* the score is read at the end token, so it stays */
             ids->count = start + (size_t)limit;
             ids->id[ids->count - 1] = chat->end;
-            tally_add(changed, "answers cut: too long", 1);
+            cut++;
         }
         ids_add(ends, (int)ids->count);
     }
+    return cut;
+}
+
+/* The worse of two equal answers goes: they cannot both be right, and which is better says nothing. */
+static bool remove_equal(struct ranking *r, const struct ids *ids, const struct ids *ends, struct tally *changed)
+{
+    for (int i = 0; i < r->answers.count; i++)
+        for (int j = 0; j < i; j++) {
+            int a = i ? ends->id[i - 1] : 0, b = j ? ends->id[j - 1] : 0, n = ends->id[i] - a;
+            if (n != ends->id[j] - b || memcmp(ids->id + a, ids->id + b, (size_t)n * sizeof *ids->id) != 0) continue;
+            bool cut = r->answers.message[i].length != r->answers.message[j].length ||
+                strcmp(r->answers.message[i].content, r->answers.message[j].content) != 0;
+            remove_answer(r, r->quality[i] > r->quality[j] ? j : i);
+            tally_add(changed, cut ? "answers left out: once cut, equal to another of the same prompt"
+                                   : "answers left out: equal to another of the same prompt", 1);
+            return true;
+        }
+    return false;
+}
+
+const char *ranking_tokens(struct ids *ids, struct ids *ends, int *prompt, struct ranking *r, const struct chat *chat,
+                           int limit, bool compare, struct tally *changed)
+{
+    const char *why = tidy(r, compare, changed);
+    int longest = 0, cuts = 0, cut;
+    if (why) return why;
+    for (int i = 0; i < r->answers.count; i++) {
+        struct ids one = {0};
+        tokenizer_encode(&one, chat->tokenizer, r->answers.message[i].content, r->answers.message[i].length);
+        longest = int_max(longest, (int)one.count + 1);
+        free(one.id);
+    }
+    *prompt = count_prompt(chat, &r->prompt);
+    while (*prompt + longest > limit && dialogue_forget_turn(&r->prompt)) {
+        *prompt = count_prompt(chat, &r->prompt);
+        cuts++;
+    }
+    if (*prompt + int_min(longest, limit / 4) > limit)
+        return "too long: the last question leaves no room for an answer";
+    do cut = encode(ids, ends, r, chat, limit);
+    while (compare && remove_equal(r, ids, ends, changed));
+    if (compare && r->answers.count < 2) return "fewer than two different answers";
+    if (compare && ranking_pairs(r->quality, r->answers.count) == 0) return "all answers are tied";
+    tally_add(changed, "prompts that lost their earliest turns: too long", cuts > 0);
+    tally_add(changed, "answers cut: too long", (uint64_t)cut);
     return NULL;
 }
 
@@ -168,15 +169,16 @@ static void take_ranking(void *self, struct ranking *r)
     struct reader *x = self;
     struct rm_data *d = x->data;
     int prompt, merged = r->prompt.merged, skipped = r->prompt.skipped;
-    bool held_out = dialogue_held_out(&r->prompt, x->share);
-    tally_add(&d->read, "rankings read", 1);
-    const char *why = ranking_tokens(&x->ids, &x->ends, &prompt, r, x->chat, x->limit, true, &d->changed);
+    bool held_out = dialogue_place(&r->prompt) < x->share;
+    tally_add(&d->ledger.read, "rankings read", 1);
+    const char *why = ranking_tokens(&x->ids, &x->ends, &prompt, r, x->chat, x->limit, true,
+                                     &d->ledger.changed);
     if (why) {
-        tally_add(&d->dropped, why, 1);
+        tally_add(&d->ledger.dropped, why, 1);
         return;
     }
-    tally_add(&d->changed, "messages of one role in a row, merged", (uint64_t)merged);
-    tally_add(&d->changed, "messages left out: the assistant's before any question, or an empty system message",
+    tally_add(&d->ledger.changed, "messages of one role in a row, merged", (uint64_t)merged);
+    tally_add(&d->ledger.changed, "messages left out: the assistant's before any question, or an empty system message",
               (uint64_t)skipped);
     add_group(held_out ? &d->validation : &d->train, &x->ids, &x->ends, prompt, r->quality);
     if (x->ids.count > d->largest) d->largest = (uint32_t)x->ids.count;
@@ -187,23 +189,24 @@ static void take_ranking(void *self, struct ranking *r)
 static int take_row(void *self, json_t *row, const char *where)
 {
     struct reader *x = self;
-    tally_add(&x->data->read, "rows read", 1);
-    if (rankings_from_json(row, true, take_ranking, x, x->error) != 0) return fail_in(x->error, "%s", where);
+    tally_add(&x->data->ledger.read, "rows read", 1);
+    if (rankings_from_json(row, true, &x->data->ledger.unused, take_ranking, x, x->error) != 0) return fail_in(x->error, "%s", where);
     return 0;
 }
 
 int rm_data_read(struct rm_data *d, char *const *path, int n, const struct chat *chat, double share, int limit,
-                 struct error *error)
+                 double skip_bad_rows, struct error *error)
 {
-    *d = (struct rm_data){0};
+    *d = (struct rm_data){.ledger.skip = skip_bad_rows};
     struct reader x = {.data = d, .chat = chat, .share = share, .limit = limit, .error = error};
-    int status = records_read(path, n, false, take_row, &x, error);
+    int status = records_read(path, n, false, &d->ledger, take_row, &x, error);
     free(x.ids.id);
     free(x.ends.id);
     if (status == 0 && d->train.groups == 0) {
         struct bytes report = {0};
         rm_data_report(&report, d);
-        fail(error, EXIT_DATA, "no ranking to train on:\n%.1800s", report.data);
+        fail(error, EXIT_DATA, "no ranking to train on%s:\n%.1700s", d->validation.groups == 0 ? ""
+             : ": --validation holds out all prompts", report.data);
         bytes_free(&report);
         status = -1;
     }
@@ -242,6 +245,7 @@ void rm_data_free(struct rm_data *d)
 {
     rankings_free(&d->train);
     rankings_free(&d->validation);
+    ledger_free(&d->ledger);
     *d = (struct rm_data){0};
 }
 
@@ -253,7 +257,7 @@ static void report_half(struct bytes *out, const char *name, const struct rankin
 
 void rm_data_report(struct bytes *out, const struct rm_data *d)
 {
-    tally_report(out, &d->read, &d->dropped, &d->changed);
+    ledger_report(out, &d->ledger);
     report_half(out, "train on", &d->train);
     report_half(out, "validate on", &d->validation);
 }

@@ -3,7 +3,6 @@
 #define QUARTET_RM_DATA_H
 
 #include "common/model/memory.h"
-#include "common/data/tally.h"
 #include "rm/forms.h"
 
 /* Answer a: id[start[a]] .. of length[a] tokens, prompt included and ending with the end token; group g: answers
@@ -21,7 +20,7 @@ struct rankings {
 
 struct rm_data {
     struct rankings train, validation;
-    struct tally read, dropped, changed;
+    struct ledger ledger;
     uint32_t largest;                /* tokens of the largest group of either half */
     uint32_t identity;               /* CRC of all answers and qualities */
 };
@@ -32,7 +31,7 @@ struct rm_data {
  * Returns 0, or -1: a row that is not understood (EXIT_DATA, with file and line), no file (EXIT_NOINPUT), no pair
  * (EXIT_DATA). */
 int rm_data_read(struct rm_data *d, char *const *path, int n, const struct chat *chat, double share, int limit,
-                 struct error *error);
+                 double skip_bad_rows, struct error *error);
 void rm_data_free(struct rm_data *d);
 
 /* Moves the sequences into MEMORY_DATA; called by both runs of the build. */

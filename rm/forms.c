@@ -19,9 +19,9 @@ static void add_answer(struct ranking *r, const struct message *m, double qualit
     r->quality[r->answers.count - 1] = quality;
 }
 
-static bool has_role(const struct dialogue *d, enum chat_role role)
+static bool has_role(const struct dialogue *d, int from, enum chat_role role)
 {
-    for (int i = 0; i < d->count; i++)
+    for (int i = from; i < d->count; i++)
         if (d->message[i].role == role) return true;
     return false;
 }
@@ -60,9 +60,9 @@ static void add_whole(struct ranking *r, struct dialogue *d, double quality)
 /* A whole dialogue as messages or text. */
 static int whole_from(struct ranking *r, json_t *value, double quality, struct error *error)
 {
-    struct dialogue d = {0};
+    struct dialogue d = {.unused = r->prompt.unused};
     int bad = json_is_string(value) ? dialogue_from_hh(&d, json_string_value(value), json_string_length(value), error)
-                                    : dialogue_from_messages(&d, value, error);
+                                    : dialogue_add_messages(&d, value, ROLE_USER, error);
     if (!bad) add_whole(r, &d, quality);
     dialogue_free(&d);
     return bad;
@@ -73,28 +73,19 @@ static int whole_from(struct ranking *r, json_t *value, double quality, struct e
 /* Readers of messages skip an assistant nobody has asked, so that an answer alone is read behind a question. */
 static int answer_from(struct ranking *r, json_t *value, double quality, struct error *error)
 {
-    struct dialogue d = {0};
+    struct dialogue d = {.marked = r->prompt.marked, .unused = r->prompt.unused};
+    json_t *again = json_is_array(value) ? json_deep_copy(value) : NULL;       /* reading uses it up */
     dialogue_add(&d, ROLE_USER, "?", 1);
     int bad = dialogue_add_messages(&d, value, ROLE_ASSISTANT, error);
-    if (!bad && json_is_array(value) && has_role(&(struct dialogue){d.message + 1, d.count - 1, 0, 0}, ROLE_USER)) {
-        bad = whole_from(r, value, quality, error);      /* messages that repeat the prompt */
+    if (!bad && again && has_role(&d, 1, ROLE_USER)) {
+        bad = whole_from(r, again, quality, error);      /* messages that repeat the prompt */
     } else if (!bad && (d.count != 2 || d.message[1].role != ROLE_ASSISTANT)) {
         bad = fail(error, EXIT_DATA, "an answer should be a string or one message of the assistant");
     } else if (!bad) {
         add_answer(r, &d.message[1], quality);
     }
+    json_decref(again);
     dialogue_free(&d);
-    return bad;
-}
-
-/* Everything of the row but its answer, as a prompt. */
-static int prompt_from(struct ranking *r, json_t *row, struct error *error)
-{
-    static const char *const answer_key[] = {"response", "completion", "output", "answer"};
-    json_t *copy = json_copy(row);
-    for (int i = 0; i < 4; i++) json_object_del(copy, answer_key[i]);
-    int bad = dialogue_from_json(&r->prompt, copy, FORMAT_AUTO, error);
-    json_decref(copy);
     return bad;
 }
 
@@ -106,42 +97,61 @@ static bool has_prompt(json_t *row)
     return false;
 }
 
+/* The value of a key, which leaves the row; to json_decref. */
+static json_t *take_key(json_t *row, const char *key)
+{
+    json_t *value = json_incref(json_object_get(row, key));
+    json_object_del(row, key);
+    return value;
+}
+
 static int pair_from(struct ranking *r, json_t *row, const char *better, const char *worse, struct error *error)
 {
-    json_t *value[2] = {json_object_get(row, better), json_object_get(row, worse)};
     const char *name[2] = {better, worse};
     bool prompt = has_prompt(row);
-    if (prompt && prompt_from(r, row, error) != 0) return -1;
-    for (int i = 0; i < 2; i++) {
-        if (!value[i]) return fail(error, EXIT_DATA, "expected the key \"%s\" beside \"%s\"", name[i], name[1 - i]);
-        int bad = prompt ? answer_from(r, value[i], 1 - i, error) : whole_from(r, value[i], 1 - i, error);
-        if (bad) return fail_in(error, "%s", name[i]);
+    int bad = 0;
+    json_t *value[2];
+    for (int i = 0; i < 2; i++) value[i] = take_key(row, name[i]);
+    if (prompt) bad = dialogue_prompt_from_json(&r->prompt, row, error);
+    else dialogue_unused(&r->prompt, "", row);
+    for (int i = 0; i < 2 && !bad; i++) {
+        if (!value[i]) bad = fail(error, EXIT_DATA, "expected the key \"%s\" beside \"%s\"", name[i], name[1 - i]);
+        else bad = prompt ? answer_from(r, value[i], 1 - i, error) : whole_from(r, value[i], 1 - i, error);
+        if (bad && value[i]) fail_in(error, "%s", name[i]);
+    }
+    for (int i = 0; i < 2; i++) json_decref(value[i]);
+    return bad;
+}
+
+/* Responses with ranks (the lower, the better) or scores (the higher, the better). */
+static int listed_from(struct ranking *r, json_t *responses, json_t *order, double sign, struct error *error)
+{
+    for (size_t i = 0; i < json_array_size(responses); i++) {
+        json_t *number = json_array_get(order, i);
+        if (order && !json_is_number(number))
+            return fail(error, EXIT_DATA, "%s[%zu] is not a number", sign < 0 ? "ranks" : "scores", i);
+        if (answer_from(r, json_array_get(responses, i), sign * json_number_value(number), error) != 0)
+            return fail_in(error, "responses[%zu]", i);
     }
     return 0;
 }
 
-/* responses with ranks (the lower, the better) or scores (the higher, the better). */
 static int responses_from(struct ranking *r, json_t *row, bool ranked, struct error *error)
 {
-    json_t *responses = json_object_get(row, "responses");
-    json_t *ranks = json_object_get(row, "ranks"), *order = ranks ? ranks : json_object_get(row, "scores");
+    const char *key = json_object_get(row, "ranks") ? "ranks" : "scores";
+    json_t *responses = take_key(row, "responses"), *order = take_key(row, key);
     size_t K = json_array_size(responses);
-    if (!json_is_array(responses)) return fail(error, EXIT_DATA, "expected the key \"responses\" to be a list");
-    if (!order && ranked)
-        return fail(error, EXIT_DATA, "expected the key \"ranks\" or \"scores\" beside \"responses\"");
-    if (order && json_array_size(order) != K)
-        return fail(error, EXIT_DATA, "%zu responses, but %zu %s", K, json_array_size(order),
-                    ranks ? "ranks" : "scores");
-    if (prompt_from(r, row, error) != 0) return -1;
-    for (size_t i = 0; i < K; i++) {
-        json_t *number = json_array_get(order, i);
-        if (order && !json_is_number(number))
-            return fail(error, EXIT_DATA, "%s[%zu] is not a number", ranks ? "ranks" : "scores", i);
-        double quality = json_number_value(number);
-        if (answer_from(r, json_array_get(responses, i), ranks ? -quality : quality, error) != 0)
-            return fail_in(error, "responses[%zu]", i);
-    }
-    return 0;
+    int bad = 0;
+    if (!json_is_array(responses)) bad = fail(error, EXIT_DATA, "expected the key \"responses\" to be a list");
+    else if (!order && ranked)
+        bad = fail(error, EXIT_DATA, "expected the key \"ranks\" or \"scores\" beside \"responses\"");
+    else if (order && json_array_size(order) != K)
+        bad = fail(error, EXIT_DATA, "%zu responses, but %zu %s", K, json_array_size(order), key);
+    if (!bad) bad = dialogue_prompt_from_json(&r->prompt, row, error);
+    if (!bad) bad = listed_from(r, responses, order, *key == 'r' ? -1 : 1, error);
+    json_decref(responses);
+    json_decref(order);
+    return bad;
 }
 
 /* ---- message trees ---- */
@@ -201,17 +211,17 @@ static int walk(struct tree *t, json_t *node, struct error *error)
 /* One answer: the last message of a dialogue. */
 static int single_from(struct ranking *r, json_t *row, struct error *error)
 {
-    struct dialogue d = {0};
+    struct dialogue d = {.unused = r->prompt.unused};
     if (dialogue_from_json(&d, row, FORMAT_AUTO, error) != 0) return -1;
     add_whole(r, &d, 0);
     dialogue_free(&d);
     return 0;
 }
 
-int rankings_from_json(json_t *row, bool ranked, void (*take)(void *self, struct ranking *r), void *self,
-                       struct error *error)
+int rankings_from_json(json_t *row, bool ranked, struct tally *unused, void (*take)(void *self, struct ranking *r),
+                       void *self, struct error *error)
 {
-    struct ranking r = {0};
+    struct ranking r = {.prompt.unused = unused};
     json_t *prompt = json_object_get(row, "prompt");
     int bad;
     if (!json_is_object(row)) return fail(error, EXIT_DATA, "expected an object");

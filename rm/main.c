@@ -82,7 +82,7 @@ static void read_data(struct rm *s, struct run *run, const struct option *table)
     struct paths paths = {0};
     int limit = s->max_length > 0 ? int_min(s->config.context, (int)s->max_length) : s->config.context;
     if (paths_expand(&paths, &s->data_paths, false, &error) != 0) quit_error(&error);
-    if (rm_data_read(&s->data, paths.path, paths.count, &s->chat, s->validation, limit, &error) != 0)
+    if (rm_data_read(&s->data, paths.path, paths.count, &s->chat, s->validation, limit, 0, &error) != 0)
         quit_error(&error);
     paths_free(&paths);
     defaults_fill(&s->train, table, run, STAGE_RM, s->config.channels, (double)s->data.train.tokens);

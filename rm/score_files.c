@@ -66,7 +66,7 @@ static int take_row(void *self, json_t *row, const char *where)
 {
     struct scorer *s = self;
     s->row++;
-    if (rankings_from_json(row, false, take_ranking, s, s->error) != 0) return fail_in(s->error, "%s", where);
+    if (rankings_from_json(row, false, NULL, take_ranking, s, s->error) != 0) return fail_in(s->error, "%s", where);
     if (s->at_once) flush(s);
     if (ferror(stdout)) return fail(s->error, EXIT_IO, "standard output cannot be written");
     return 0;
@@ -132,8 +132,8 @@ int score_files(int argc, char **argv)
         quit(EXIT_IO, "the input cannot be read: stdin is closed, and no file is given");
     if (files.count > 0 && paths_expand(&paths, &files, false, &error) != 0) quit_error(&error);
     if (open_model(&s, &error) != 0) quit_error(&error);
-    int status = records_read(files.count ? paths.path : input, files.count ? paths.count : 1, false, take_row, &s,
-                              &error);
+    int status = records_read(files.count ? paths.path : input, files.count ? paths.count : 1, false, NULL,
+                              take_row, &s, &error);
     flush(&s);
     if (status != 0) quit_error(&error);
     close_all(&s, &paths);

@@ -71,6 +71,7 @@ void sft_data_free(struct sft_data *d)
 {
     sequences_free(&d->train);
     sequences_free(&d->validation);
+    ledger_free(&d->ledger);
     for (int i = 0; i < d->prompts; i++) free(d->prompt[i].id);
     free(d->prompt);
     *d = (struct sft_data){0};
@@ -78,23 +79,28 @@ void sft_data_free(struct sft_data *d)
 
 /* ---- one dialogue ---- */
 
+static bool teaches(const struct message *m) { return m->role == ROLE_ASSISTANT && !m->muted; }
+
 static const char *tidy(struct dialogue *d, struct tally *changed)
 {
-    const char *fault = dialogue_fault(d);
+    const char *fault = d->unwanted ? d->unwanted : dialogue_fault(d);
     if (fault) return fault;
     tally_add(changed, "messages of one role in a row, merged", (uint64_t)d->merged);
     tally_add(changed, "messages left out: the assistant's before any question, or an empty system message",
               (uint64_t)d->skipped);
-    while (d->count > 0 && d->message[d->count - 1].role != ROLE_ASSISTANT) {
-        dialogue_pop(d);
-        tally_add(changed, "last messages left out: no answer follows", 1);
+    const char *empty = "no answer";
+    for (; d->count > 0 && !teaches(&d->message[d->count - 1]); dialogue_pop(d)) {
+        if (d->message[d->count - 1].role == ROLE_ASSISTANT) empty = "all answers are marked as not to be trained on";
+        tally_add(changed, "last messages left out: no answer to train on follows", 1);
     }
-    if (d->count == 0) return "no answer";
+    if (d->count == 0) return empty;
     for (int i = 0; i < d->count; i++) {
         if (d->message[i].role != ROLE_ASSISTANT) continue;
-        if (message_cut_end_mark(&d->message[i]))
+        if (message_cut_end_marks(&d->message[i]))
             tally_add(changed, "answers that ended in an end mark written as text, removed", 1);
         if (message_blank(&d->message[i])) return "an empty answer";
+        if (d->message[i].muted)
+            tally_add(changed, "answers not trained on: marked so (weight, train, loss)", 1);
     }
     return NULL;
 }
@@ -111,11 +117,11 @@ static const char *fit(struct reader *r, struct dialogue *d)
     render(r, d);
     if (r->ids.count <= (size_t)r->options->limit) return NULL;
     int keep = d->count;
-    while (keep > 0 && (r->ends.id[keep - 1] > r->options->limit || d->message[keep - 1].role != ROLE_ASSISTANT))
+    while (keep > 0 && (r->ends.id[keep - 1] > r->options->limit || !teaches(&d->message[keep - 1])))
         keep--;
     if (keep == 0) return "too long: not one answer fits";
     while (d->count > keep) dialogue_pop(d);
-    tally_add(&r->data->changed, "dialogues cut at a turn border: too long", 1);
+    tally_add(&r->data->ledger.changed, "dialogues cut at a turn border: too long", 1);
     render(r, d);
     return NULL;
 }
@@ -137,15 +143,17 @@ static int take(void *self, json_t *row, const char *where)
 {
     struct reader *r = self;
     struct sft_data *data = r->data;
-    struct dialogue d = {0};
+    struct ledger *l = &data->ledger;
+    struct dialogue d = {.unused = &l->unused};
     if (dialogue_from_json(&d, row, r->options->format, r->error) != 0) return fail_in(r->error, "%s", where);
-    tally_add(&data->read, "rows read", 1);
-    const char *why = tidy(&d, &data->changed);
+    tally_add(&l->read, "rows read", 1);
+    const char *why = tidy(&d, &l->changed);
     if (!why) why = fit(r, &d);
     if (why) {
-        tally_add(&data->dropped, why, 1);
+        tally_add(&l->dropped, why, 1);
     } else {
-        bool held_out = dialogue_held_out(&d, r->options->validation);
+        bool held_out = dialogue_place(&d) < r->options->validation;
+        if (r->ids.count > data->longest) data->longest = (uint32_t)r->ids.count;
         sequences_add(held_out ? &data->validation : &data->train, r->ids.id, r->mask.data, r->ids.count);
         if (held_out && data->prompts < r->max_prompts) keep_prompt(r, &d);
         data->identity = crc32_of(data->identity, r->ids.id, r->ids.count * sizeof(int));
@@ -162,9 +170,9 @@ static int take(void *self, json_t *row, const char *where)
 int sft_data_read(struct sft_data *d, char *const *path, int n, const struct chat *chat, const struct sft_options *o,
                   int max_prompts, struct error *error)
 {
-    *d = (struct sft_data){0};
+    *d = (struct sft_data){.ledger.skip = o->skip_bad_rows};
     struct reader r = {.data = d, .chat = chat, .options = o, .max_prompts = max_prompts, .error = error};
-    int status = records_read(path, n, false, take, &r, error);
+    int status = records_read(path, n, false, &d->ledger, take, &r, error);
     if (status == 0 && d->prompts == 0 && r.first.count > 0 && max_prompts > 0) keep_prompt(&r, &r.first);
     free(r.ids.id);
     free(r.ends.id);
@@ -173,7 +181,8 @@ int sft_data_read(struct sft_data *d, char *const *path, int n, const struct cha
     if (status == 0 && d->train.targets == 0) {
         struct bytes report = {0};
         sft_data_report(&report, d);
-        fail(error, EXIT_DATA, "no trainable token in the data:\n%.1800s", report.data);
+        fail(error, EXIT_DATA, "no trainable token in the data%s:\n%.1700s", d->validation.count == 0 ? ""
+             : ": --validation holds out all dialogues", report.data);
         bytes_free(&report);
         status = -1;
     }
@@ -189,7 +198,7 @@ static void report_half(struct bytes *out, const char *name, const struct sequen
 
 void sft_data_report(struct bytes *out, const struct sft_data *d)
 {
-    tally_report(out, &d->read, &d->dropped, &d->changed);
+    ledger_report(out, &d->ledger);
     report_half(out, "train on", &d->train);
     report_half(out, "validate on", &d->validation);
 }

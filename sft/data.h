@@ -4,7 +4,6 @@
 
 #include "common/text/chat.h"
 #include "common/model/memory.h"
-#include "common/data/tally.h"
 
 /* Sequence i: id[start[i]] .. id[start[i] + length[i] - 1], trained[] beside it. */
 struct sequences {
@@ -21,12 +20,14 @@ struct sft_options {
     enum chat_format format;
     enum chat_train train;
     double validation;               /* share of dialogues held out, by hash of the first user message */
+    double skip_bad_rows;            /* how many rows that are not understood are skipped (tally.h) */
     int limit;                       /* longest sequence; longer dialogues are cut at a turn border */
 };
 
 struct sft_data {
     struct sequences train, validation;
-    struct tally read, dropped, changed;      /* rows; dropped and why; kept but changed, and how */
+    struct ledger ledger;
+    uint32_t longest;                /* tokens of the longest dialogue of either half */
     struct ids *prompt;              /* for samples: of the first held-out dialogues, or of the first of all */
     int prompts;
     uint32_t identity;               /* CRC of all sequences: what a resumed run must find again */

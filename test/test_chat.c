@@ -329,6 +329,35 @@ static void test_formats(void)
     /* chosen by name, whatever else is there */
     expect(__LINE__, "{\"messages\":[],\"instruction\":\"I\",\"output\":\"O\"}", FORMAT_ALPACA, "u:I|a:O|m0 s0");
 
+    /* parts that real sets have */
+    expect(__LINE__, "{\"id\":1,\"system_prompt\":\"S\",\"question\":\"Q\",\"response\":\"A\"}", FORMAT_AUTO, "s:S|u:Q|a:A|m0 s0");
+    expect(__LINE__, "{\"instruction\":\"Q\",\"history\":[[\"a\",\"b\"],[\"c\",\"d\"]],\"output\":\"A\"}", FORMAT_AUTO,
+           "u:a|a:b|u:c|a:d|u:Q|a:A|m0 s0");
+    expect(__LINE__, "{\"instruction\":\"Q\",\"context\":\"C\",\"response\":\"A\",\"category\":\"x\"}", FORMAT_AUTO, "u:Q\n\nC|a:A|m0 s0");
+    expect(__LINE__, "{\"question\":\"Q\",\"context\":\"C\",\"answer\":\"A\"}", FORMAT_AUTO, "u:Q\n\nC|a:A|m0 s0");
+    expect(__LINE__, "{\"query\":\"Q\",\"input\":\"\",\"answer\":\"A\"}", FORMAT_AUTO, "u:Q|a:A|m0 s0");
+    expect(__LINE__, "{\"input\":\"Q\",\"output\":\"A\"}", FORMAT_AUTO, "u:Q|a:A|m0 s0");
+    expect(__LINE__, "{\"context\":\"Q\",\"continuation\":\"A\"}", FORMAT_AUTO, "u:Q|a:A|m0 s0");
+    expect(__LINE__, "{\"prompt\":\"\\n\\nHuman: Q\\n\\nAssistant:\",\"response\":\" A.\"}", FORMAT_AUTO, "u:Q|a:A.|m0 s0");
+    expect(__LINE__, "{\"messages\":[{\"role\":\"user\",\"content\":\"Q\"},{\"role\":\"assistant\",\"reasoning_content\":\"R\",\"content\":\"A\"}]}",
+           FORMAT_AUTO, "u:Q|a:<think>\nR\n</think>\n\nA|m0 s0");
+    /* functions: what is offered, called and answered */
+    expect(__LINE__, "{\"tools\":\"[{}]\",\"conversations\":[{\"from\":\"human\",\"value\":\"Q\"},{\"from\":\"function_call\",\"value\":\"{f}\"},"
+                     "{\"from\":\"observation\",\"value\":\"7\"},{\"from\":\"gpt\",\"value\":\"A\"}]}",
+           FORMAT_AUTO, "s:<tools>\n[{}]\n</tools>|u:Q|a:<tool_call>\n{f}\n</tool_call>|t:7|a:A|m0 s0");
+    expect(__LINE__, "{\"tools\":\"[]\",\"messages\":[{\"role\":\"developer\",\"content\":\"S\"},{\"role\":\"user\",\"content\":\"Q\"},"
+                     "{\"role\":\"assistant\",\"content\":\"So:\",\"tool_calls\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"1\"}},"
+                     "{\"name\":\"g\"}]},{\"role\":\"tool\",\"content\":\"7\"},{\"role\":\"function\",\"content\":\"8\"}]}",
+           FORMAT_AUTO, "s:S|u:Q|a:So:\n<tool_call>\n{\"name\":\"f\",\"arguments\":\"1\"}\n</tool_call>\n<tool_call>\n{\"name\":\"g\"}\n"
+                        "</tool_call>|t:7\n\n8|m1 s0");
+    expect(__LINE__, "{\"messages\":[{\"role\":\"user\",\"content\":\"Q\"},{\"role\":\"assistant\",\"content\":null,\"function_call\":{\"name\":\"f\"}}]}",
+           FORMAT_AUTO, "u:Q|a:<tool_call>\n{\"name\":\"f\"}\n</tool_call>|m0 s0");
+    /* turns that are trained and turns that are not stay apart */
+    expect(__LINE__, "{\"messages\":[{\"role\":\"user\",\"content\":\"Q\"},{\"role\":\"assistant\",\"content\":\"A\",\"train\":false},"
+                     "{\"role\":\"assistant\",\"content\":\"B\"}]}", FORMAT_AUTO, "u:Q|a:A|a:B|m0 s0");
+
+    expect_error(__LINE__, "{\"instruction\":\"Q\",\"history\":[[\"a\"]],\"output\":\"A\"}", FORMAT_AUTO, "history[0]");
+    expect_error(__LINE__, "{\"question\":\"Q\",\"context\":[1],\"output\":\"A\"}", FORMAT_AUTO, "context");
     expect_error(__LINE__, "{\"messages\":[{\"role\":\"owl\",\"content\":\"Q\"}]}", FORMAT_AUTO, "'owl'");
     expect_error(__LINE__, "{\"messages\":[{\"content\":\"Q\"}]}", FORMAT_AUTO, "role");
     expect_error(__LINE__, "{\"messages\":[{\"role\":\"user\"}]}", FORMAT_AUTO, "content");
@@ -343,6 +372,44 @@ static void test_formats(void)
     expect_error(__LINE__, "{\"prompt\":\"P\",\"response\":\"R\"}", FORMAT_MESSAGES, "messages");
     expect_error(__LINE__, "{\"prompt\":\"P\",\"response\":\"R\"}", FORMAT_ALPACA, "instruction");
     expect_error(__LINE__, "[1]", FORMAT_AUTO, "object");
+}
+
+/* Tokens of a muted answer are not trained, whatever else is. */
+static void test_muted(void)
+{
+    struct tokenizer *t = make_tokenizer();
+    struct chat c;
+    chat_open(&c, TEMPLATE_QUARTET, t);
+    for (enum chat_train train = CHAT_TRAIN_ASSISTANT; train <= CHAT_TRAIN_LAST; train++) {
+        struct dialogue d = sample();
+        struct ids ids = {0}, ends = {0};
+        struct bytes mask = {0};
+        int n = d.count, trained[2] = {0};
+        while (n > 0 && d.message[n - 1].role != ROLE_ASSISTANT) n--;
+        d.message[n - 1].muted = true;
+        chat_render(&c, &d, train, false, &ids, &mask, &ends);
+        for (size_t i = 0; i < mask.size; i++) trained[(int)i >= ends.id[n - 2] && (int)i < ends.id[n - 1]] += mask.data[i];
+        CHECK(trained[0] > 0 && trained[1] == 0);
+        free(ids.id);
+        free(ends.id);
+        bytes_free(&mask);
+        dialogue_free(&d);
+    }
+    tokenizer_free(t);
+}
+
+static void test_end_marks(void)
+{
+    static const struct { const char *before, *after; } at[] = {
+        {"Hello<|im_end|><|endoftext|>", "Hello"}, {"Hello</s> <|eot_id|>\n<|im_end|>", "Hello"}, {"a </s>b", "a </s>b"},
+        {"Hi \n", "Hi \n"}, {"<eos></s>", ""}};
+    for (size_t i = 0; i < sizeof at / sizeof *at; i++) {
+        struct dialogue d = {0};
+        say(&d, ROLE_ASSISTANT, at[i].before);
+        CHECK(message_cut_end_marks(&d.message[0]) == (strcmp(at[i].before, at[i].after) != 0));
+        CHECK(strcmp(d.message[0].content, at[i].after) == 0 && d.message[0].length == strlen(at[i].after));
+        dialogue_free(&d);
+    }
 }
 
 static void test_hh(void)
@@ -369,6 +436,8 @@ int main(void)
     test_prefix_and_hostile();
     test_binding();
     test_formats();
+    test_muted();
+    test_end_marks();
     test_hh();
     return test_end("chat");
 }

@@ -1,14 +1,18 @@
 /* test_prompts.c - the order of prompts: every epoch a permutation of its own, known from (seed, index) alone; and the
  * held-out share, which keeps equal prompts together. */
 #include "common/data/prompts.h"
+#include "common/base/rng.h"
+#include "rm/data.h"
+#include "sft/data.h"
 #include "test/test.h"
+#include "test/words.h"
 
 enum { N = 101 };
 
 static void fill(struct prompts *p, uint64_t seed)
 {
     *p = (struct prompts){.seed = seed};
-    for (int i = 0; i < N; i++) prompts_add(p, (int[]){i, i / 2, 7}, 1 + i % 3, NULL, NULL);
+    for (int i = 0; i < N; i++) prompts_add(p, (int[]){i, i / 2, 7}, 1 + i % 3, 0, NULL, NULL);
 }
 
 static int first_id(struct prompts *p, uint64_t index) { return p->ids.id[prompts_at(p, index)->first]; }
@@ -43,7 +47,10 @@ static void test_order(void)
 static void test_hold_out(void)
 {
     struct prompts p = {.seed = 1}, out = {0}, none = {0}, all = {0};
-    for (int i = 0; i < 2000; i++) prompts_add(&p, (int[]){i / 4, 3}, 2, NULL, NULL);       /* each four times */
+    for (int i = 0; i < 2000; i++) {                         /* each four times */
+        struct rng r = rng_at(1, RNG_TEST, 0, (uint64_t)i / 4);
+        prompts_add(&p, (int[]){i / 4, 3}, 2, rng_uniform(&r), NULL, NULL);
+    }
     prompts_hold_out(&p, &none, 0);
     CHECK(none.count == 0 && p.count == 2000);
     prompts_hold_out(&p, &out, 0.1);
@@ -61,9 +68,66 @@ static void test_hold_out(void)
     prompts_free(&all);
 }
 
+static int compare_lines(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+
+/* The questions among n sequences, sorted, each once. */
+static char *questions(const struct tokenizer *t, const int *id, size_t n)
+{
+    struct bytes text = {0}, out = {0};
+    char *line[400];
+    int lines = 0;
+    tokenizer_decode(&text, t, id, n);
+    for (char *at = text.data; at && (at = strstr(at, "question ")); at++) {
+        at[strcspn(at, "<")] = 0;
+        line[lines++] = at;
+        at += strlen(at);
+    }
+    qsort(line, (size_t)lines, sizeof *line, compare_lines);
+    for (int i = 0; i < lines; i++)
+        if (i == 0 || strcmp(line[i], line[i - 1]) != 0) bytes_text(&out, "%s\n", line[i]);
+    bytes_free(&text);
+    return out.data;
+}
+
+/* sft, rm and rlhf hold out the same questions, whatever template and shape. */
+static void test_one_side(void)
+{
+    struct tokenizer *t = words_tokenizer();
+    struct chat quartet, chatml;
+    struct error error;
+    struct bytes rows = {0};
+    struct sft_data sft;
+    struct rm_data rm;
+    struct prompts p = {0}, held_out = {0};
+    chat_open(&quartet, TEMPLATE_QUARTET, t);
+    chat_open(&chatml, TEMPLATE_CHATML, t);
+    for (int i = 0; i < 80; i++)
+        bytes_text(&rows, "{\"prompt\":\"question %d\",\"response\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\"}\n", i);
+    char *path = words_file("questions.jsonl", rows.data, rows.size);
+    struct option_list list = {&path, 1};
+    struct sft_options how = {.limit = 100, .validation = 0.3};
+    CHECK(sft_data_read(&sft, &path, 1, &quartet, &how, 0, &error) == 0 &&
+          rm_data_read(&rm, &path, 1, &quartet, 0.3, 100, 0, &error) == 0 && prompts_read(&p, &list, &chatml, 100, 1, &error) == 0);
+    prompts_hold_out(&p, &held_out, 0.3);
+    char *side[] = {questions(t, sft.validation.id, sft.validation.tokens), questions(t, rm.validation.id, rm.validation.tokens),
+                    questions(t, held_out.ids.id, held_out.ids.count)};
+    CHECK(held_out.count > 10 && held_out.count < 40 && p.count + held_out.count == 80 && sft.validation.count == held_out.count);
+    CHECK(strcmp(side[0], side[1]) == 0 && strcmp(side[0], side[2]) == 0);
+    for (int i = 0; i < 3; i++) free(side[i]);
+    sft_data_free(&sft);
+    rm_data_free(&rm);
+    prompts_free(&p);
+    prompts_free(&held_out);
+    bytes_free(&rows);
+    free(path);
+    tokenizer_free(t);
+    words_clean();
+}
+
 int main(void)
 {
     test_order();
     test_hold_out();
+    test_one_side();
     return test_end("test_prompts");
 }

@@ -27,7 +27,7 @@ static void expect(int line, const char *json, bool ranked, const char *want)
     struct shown s = {0};
     struct error error = {0};
     json_t *row = json_loads(json, JSON_DECODE_ANY, NULL);
-    int status = rankings_from_json(row, ranked, show, &s, &error);
+    int status = rankings_from_json(row, ranked, NULL, show, &s, &error);
     test_check(status == 0 && strcmp(s.text, want) == 0, __FILE__, line, "%s gives {%s} %s, expected {%s}", json, s.text, error.text, want);
     json_decref(row);
 }
@@ -37,7 +37,7 @@ static void refuse(int line, const char *json, const char *part)
     struct shown s = {0};
     struct error error = {0};
     json_t *row = json_loads(json, JSON_DECODE_ANY, NULL);
-    int status = rankings_from_json(row, true, show, &s, &error);
+    int status = rankings_from_json(row, true, NULL, show, &s, &error);
     test_check(status == -1 && error.exit_code == EXIT_DATA && strstr(error.text, part), __FILE__, line,
                "%s: %d {%s}, expected {%s}", json, status, error.text, part);
     json_decref(row);
@@ -91,6 +91,11 @@ static void test_shapes(void)
     expect(__LINE__, "{\"prompt\":\"p\",\"responses\":[\"a\",\"b\"]}", false, "u:p| 0=a 0=b;");
     expect(__LINE__, "{\"prompt\":\"p\"}", false, " !a dialogue that does not end with an answer;");
 
+    /* a prompt that is one text with markers is turns; so is what follows it */
+    expect(__LINE__, "{\"prompt\":\"\\n\\nHuman: p\\n\\nAssistant: a\\n\\nHuman: q\\n\\nAssistant:\",\"chosen\":\" c.\",\"rejected\":\" d\\n\"}",
+           true, "u:p|a:a|u:q| 1=c. 0=d;");
+    expect(__LINE__, "{\"prompt\":\"Human: p\\n\\nAssistant:\",\"responses\":[\" c\",\"d \"],\"ranks\":[0,1]}", true, "u:p| -0=c -1=d;");
+    expect(__LINE__, "{\"prompt\":\"Why Human: p?\",\"chosen\":\" c\",\"rejected\":\" d\"}", true, "u:Why Human: p?| 1= c 0= d;");
     refuse(__LINE__, "{\"prompt\":\"p\",\"chosen\":\"a\"}", "rejected");
     refuse(__LINE__, "{\"prompt\":\"p\",\"response\":\"a\"}", "not a ranking");
     refuse(__LINE__, "{\"prompt\":\"p\",\"chosen\":3,\"rejected\":\"b\"}", "chosen");
@@ -110,7 +115,7 @@ static void test_shapes(void)
 static int read_text(struct rm_data *d, const char *text, const struct chat *c, double share, int limit, struct error *error)
 {
     char *path = words_file("rankings.jsonl", text, strlen(text));
-    int status = rm_data_read(d, &path, 1, c, share, limit, error);
+    int status = rm_data_read(d, &path, 1, c, share, limit, 0, error);
     free(path);
     return status;
 }
@@ -132,12 +137,12 @@ static void test_reading(void)
                         "{\"prompt\":[" MESSAGE("user", "p") "," MESSAGE("assistant", "a") "],\"chosen\":\"x\",\"rejected\":\"y\"}\n",
                     &c, 0, 60, &error) == 0);
     const struct rankings *k = &d.train;
-    CHECK(k->groups == 2 && k->answers == 5 && k->pairs == 3 && tally_get(&d.read, "rankings read") == 8);
-    CHECK(tally_get(&d.dropped, "fewer than two different answers") == 2 && tally_get(&d.dropped, "all answers are tied") == 1 &&
-          tally_get(&d.dropped, "the answers' prompts differ") == 1 && tally_get(&d.dropped, "an empty user message") == 1 &&
-          tally_get(&d.dropped, "a prompt that ends with an answer") == 1);
-    CHECK(tally_get(&d.changed, "empty answers left out") == 2 &&
-          tally_get(&d.changed, "answers left out: equal to another of the same prompt") == 1);
+    CHECK(k->groups == 2 && k->answers == 5 && k->pairs == 3 && tally_get(&d.ledger.read, "rankings read") == 8);
+    CHECK(tally_get(&d.ledger.dropped, "fewer than two different answers") == 2 && tally_get(&d.ledger.dropped, "all answers are tied") == 1 &&
+          tally_get(&d.ledger.dropped, "the answers' prompts differ") == 1 && tally_get(&d.ledger.dropped, "an empty user message") == 1 &&
+          tally_get(&d.ledger.dropped, "a prompt that ends with an answer") == 1);
+    CHECK(tally_get(&d.ledger.changed, "empty answers left out") == 2 &&
+          tally_get(&d.ledger.changed, "answers left out: equal to another of the same prompt") == 1);
     CHECK(k->first[0] == 0 && k->first[1] == 3 && k->first[2] == 5 && k->quality[0] == -1 && k->quality[2] == -2);
     uint64_t tokens = 0;
     for (uint32_t a = 0; a < k->answers; a++) {          /* bos, user, p, end, assistant: 5; the answer and its end token */
@@ -154,6 +159,26 @@ static void test_reading(void)
           strstr(error.text, "fewer than two different answers"));
     CHECK(read_text(&d, "{\"prompt\":\"p\",\"chosen\":\"x\",\"rejected\":\"y\"}\n{\"prompt\":\"p\"}\n", &c, 0, 60, &error) == -1 &&
           strstr(error.text, "rankings.jsonl:2: not a ranking"));
+    tokenizer_free(t);
+}
+
+/* Answers that are equal only once they are cut say nothing: the worse one goes, and is counted. */
+static void test_equal_once_cut(void)
+{
+    struct tokenizer *t = words_tokenizer();
+    struct chat c;
+    struct rm_data d;
+    struct error error;
+    chat_open(&c, TEMPLATE_QUARTET, t);
+    const char *rows = "{\"prompt\":\"p\",\"chosen\":\"abcdefghijk\",\"rejected\":\"abcdefghxyz\"}\n"
+                       "{\"prompt\":\"q\",\"responses\":[\"abcdefghijk\",\"abcdefghxyz\",\"z\"],\"ranks\":[2,1,3]}\n";
+    CHECK(read_text(&d, rows, &c, 0, 12, &error) == 0);              /* bos user p end assistant: 5, 6 of the answer, end */
+    CHECK(d.train.groups == 1 && d.train.answers == 2 && d.train.pairs == 1 && d.train.quality[0] == -1 && d.train.quality[1] == -3);
+    CHECK(tally_get(&d.ledger.changed, "answers left out: once cut, equal to another of the same prompt") == 2 &&
+          tally_get(&d.ledger.dropped, "fewer than two different answers") == 1);
+    rm_data_free(&d);
+    CHECK(read_text(&d, rows, &c, 0, 40, &error) == 0 && d.train.groups == 2 && d.train.answers == 5 && d.ledger.changed.count == 0);
+    rm_data_free(&d);
     tokenizer_free(t);
 }
 
@@ -176,8 +201,8 @@ static void test_cutting(void)
         CHECK(status == 0 && d.train.groups == 1);
         CHECK(d.train.length[0] == (uint32_t)int_min(limit, (int)prompt + 4) &&
               d.train.length[1] == (uint32_t)int_min(limit, (int)prompt + 11));
-        CHECK(tally_get(&d.changed, "answers cut: too long") == (uint64_t)((limit < 12) + (limit < 19)));
-        CHECK(tally_get(&d.changed, "prompts that lost their earliest turns: too long") == (prompt < 20));
+        CHECK(tally_get(&d.ledger.changed, "answers cut: too long") == (uint64_t)((limit < 12) + (limit < 19)));
+        CHECK(tally_get(&d.ledger.changed, "prompts that lost their earliest turns: too long") == (prompt < 20));
         struct bytes b = {0};
         tokenizer_decode(&b, t, d.train.id, d.train.length[0]);
         CHECK(strncmp(b.data, "<|endoftext|><|system|>S<|end|><|user|>", 38) == 0 && strstr(b.data, "<|user|>5<|end|><|assistant|>a"));
@@ -367,6 +392,7 @@ int main(void)
 {
     test_shapes();
     test_reading();
+    test_equal_once_cut();
     test_cutting();
     test_split();
     test_scores();

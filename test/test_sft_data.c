@@ -42,12 +42,12 @@ static void test_reading(void)
                         "{\"conversations\":[{\"from\":\"gpt\",\"value\":\"hi\"},{\"from\":\"human\",\"value\":\"q\"},"
                         "{\"from\":\"gpt\",\"value\":\"g\"},{\"from\":\"gpt\",\"value\":\"h\"}]}\n",
                     &c, &usual, &error) == 0);
-    CHECK(d.train.count == 4 && d.validation.count == 0 && tally_get(&d.read, "rows read") == 8);
+    CHECK(d.train.count == 4 && d.validation.count == 0 && tally_get(&d.ledger.read, "rows read") == 8);
     /* every answer and its end token: abc+1, de+1, f+1, "g\n\nh"+1 */
     CHECK(d.train.targets == 4 + 3 + 2 + 5);
-    CHECK(all(&d.dropped) == 4 && tally_get(&d.dropped, "an empty answer") == 1 && tally_get(&d.dropped, "no answer") == 1 &&
-          tally_get(&d.dropped, "an empty user message") == 1 && tally_get(&d.dropped, "a system message after the first place") == 1);
-    CHECK(all(&d.changed) == 5);      /* last question, and that of the row with none; end mark; merged; skipped */
+    CHECK(all(&d.ledger.dropped) == 4 && tally_get(&d.ledger.dropped, "an empty answer") == 1 && tally_get(&d.ledger.dropped, "no answer") == 1 &&
+          tally_get(&d.ledger.dropped, "an empty user message") == 1 && tally_get(&d.ledger.dropped, "a system message after the first place") == 1);
+    CHECK(all(&d.ledger.changed) == 5);      /* last question, and that of the row with none; end mark; merged; skipped */
     /* bos user q end assistant a b c end */
     int want[] = {c.bos, c.control[1], 'q', c.end, c.control[2], 'a', 'b', 'c', c.end};
     CHECK(d.train.length[0] == 9);
@@ -83,6 +83,46 @@ static void test_reading(void)
     tokenizer_free(t);
 }
 
+/* What rows say about themselves: muted turns, answers nobody wanted, parts that are used, keys that are not; bad rows. */
+static void test_marks(void)
+{
+    struct tokenizer *t = words_tokenizer();
+    struct chat c;
+    struct sft_data d;
+    struct error error;
+    chat_open(&c, TEMPLATE_QUARTET, t);
+    CHECK(read_text(&d, "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":\"ab\",\"weight\":0},"
+                        "{\"role\":\"user\",\"content\":\"r\",\"id\":7},{\"role\":\"assistant\",\"content\":\"cde\",\"weight\":1}]}\n"
+                        "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":\"ab\",\"train\":false}]}\n"
+                        "{\"prompt\":\"q\",\"completion\":\"bad\",\"label\":false}\n{\"prompt\":\"q\",\"completion\":\"good\",\"label\":true,\"id\":3}\n"
+                        "{\"instruction\":\"q\",\"context\":\"c\",\"response\":\"f<|im_end|> <|endoftext|>\\n\",\"category\":\"x\"}\n",
+                    &c, &usual, &error) == 0);
+    CHECK(d.train.count == 3 && d.train.targets == 4 + 5 + 2 && d.longest == d.train.length[0]);
+    CHECK(tally_get(&d.ledger.dropped, "an answer marked as bad (\"label\": false)") == 1 &&
+          tally_get(&d.ledger.dropped, "all answers are marked as not to be trained on") == 1 && all(&d.ledger.dropped) == 2);
+    CHECK(tally_get(&d.ledger.changed, "answers not trained on: marked so (weight, train, loss)") == 1);
+    CHECK(all(&d.ledger.unused) == 3 && tally_get(&d.ledger.unused, "id") == 1 && tally_get(&d.ledger.unused, "category") == 1 &&
+          tally_get(&d.ledger.unused, "in messages: id") == 1);
+    sft_data_free(&d);
+
+    /* odd rows end the reading, or are skipped, up to a number or a share of the rows */
+    const char *odd = "{\"prompt\":\"q\",\"response\":\"a\"}\n{\"prompt\":\"q\",\"response\":\"a\",\"x\":1,\"x\":2}\n"
+                      "{\"conversations\":[{\"from\":\"gpt-4\",\"value\":\"a\"}]}\n{\"prompt\":\"q\",\"response\":\"a\",\"score\":NaN}\n"
+                      "{\"prompt\":\"q\",\"response\":null}\n{\"prompt\":\"q\",\"response\":\n";
+    static const double skip[] = {0, 3, 4, 0.5, 0.7};
+    static const char *const said[] = {"rows.jsonl:2: ", "more than --skip-bad-rows 3 rows are bad: ", NULL,
+                                       "4 of 6 rows are bad, more than --skip-bad-rows 0.5 allows", NULL};
+    for (int i = 0; i < 5; i++) {
+        struct sft_options o = {.limit = 200, .skip_bad_rows = skip[i]};
+        int status = read_text(&d, odd, &c, &o, &error);
+        CHECK(said[i] ? status == -1 && error.exit_code == EXIT_DATA && strstr(error.text, said[i])
+                      : status == 0 && d.train.count == 2 && d.ledger.bad == 4 && strstr(d.ledger.bad_rows.data, "rows.jsonl:3: ") &&
+                        strstr(d.ledger.bad_rows.data, "gpt-4"));
+        if (status == 0) sft_data_free(&d);
+    }
+    tokenizer_free(t);
+}
+
 /* Too long: cut behind the last answer that fits; or dropped. */
 static void test_cutting(void)
 {
@@ -100,8 +140,8 @@ static void test_cutting(void)
         CHECK(read_text(&d, rows, &c, &o, &error) == 0);
         CHECK((int)d.train.count == 1 + (limit >= 13) + (limit >= 20));
         if (limit >= 13) CHECK(d.train.length[0] == (limit >= 21 ? 21u : 13u) && d.train.id[d.train.length[0] - 1] == c.end);
-        CHECK(tally_get(&d.changed, "dialogues cut at a turn border: too long") == (limit >= 13 && limit < 21));
-        CHECK(tally_get(&d.dropped, "too long: not one answer fits") == (uint64_t)((limit < 13) + (limit < 20)));
+        CHECK(tally_get(&d.ledger.changed, "dialogues cut at a turn border: too long") == (limit >= 13 && limit < 21));
+        CHECK(tally_get(&d.ledger.dropped, "too long: not one answer fits") == (uint64_t)((limit < 13) + (limit < 20)));
         sft_data_free(&d);
     }
     /* --train-on last is about the last answer that is left */
@@ -128,6 +168,8 @@ static void test_refusals(void)
           strstr(error.text, "rows.jsonl[2]: "));
     CHECK(read_text(&d, "{\"prompt\":\"q\"}\n{\"prompt\":\"r\"}\n", &c, &usual, &error) == -1 && error.exit_code == EXIT_DATA &&
           strstr(error.text, "no trainable token") && strstr(error.text, "2  no answer"));
+    struct sft_options most = {.limit = 200, .validation = 0.9};
+    CHECK(read_text(&d, "{\"prompt\":\"q\",\"response\":\"a\"}\n", &c, &most, &error) == -1 && strstr(error.text, "--validation holds out all"));
     CHECK(read_text(&d, "", &c, &usual, &error) == -1 && error.exit_code == EXIT_DATA);
     char *path = host_text("/tmp/quartet-nowhere-%ld", (long)getpid());
     CHECK(sft_data_read(&d, &path, 1, &c, &usual, 0, &error) == -1 && error.exit_code == EXIT_NOINPUT);
@@ -315,6 +357,7 @@ static void check_growth(int setting, int padded)
 int main(void)
 {
     test_reading();
+    test_marks();
     test_cutting();
     test_refusals();
     test_split();

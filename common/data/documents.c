@@ -65,7 +65,7 @@ int pieces_file(struct pieces *p, const char *path, struct error *error)
 {
     close_file(p);
     if (named(path, ".jsonl") || named(path, ".json") || named(path, ".ndjson"))
-        return records_open(&p->records, path, false, &p->counts, error);
+        return records_open(&p->records, path, false, NULL, &p->counts, error);
     return textfile_open(&p->file, path, error);
 }
 

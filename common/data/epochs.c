@@ -31,7 +31,7 @@ static void pack(struct epochs *e)
 {
     uint32_t *order = shuffled(e->n, e->seed, e->epoch, 0);
     drop(e);
-    e->bins = pack_best_fit(&e->bin_start, &e->item, e->length, order, e->n, e->capacity, e->n, WINDOW);
+    e->bins = pack_best_fit(&e->bin_start, &e->item, e->length, order, e->n, e->capacity, WINDOW);
     e->order = shuffled(e->bins, e->seed, e->epoch, 1);
     free(order);
 }

@@ -43,7 +43,7 @@ static uint32_t bins_find(const struct bins *b, uint32_t length)
 }
 
 /* Puts a sequence into its bin and returns the bin's number. */
-static uint32_t bins_place(struct bins *b, uint32_t length, uint32_t max_items)
+static uint32_t bins_place(struct bins *b, uint32_t length)
 {
     uint32_t room = bins_find(b, length), bin;
     if (room == NONE) {
@@ -53,7 +53,8 @@ static uint32_t bins_place(struct bins *b, uint32_t length, uint32_t max_items)
         bin = bins_pop(b, room);
     }
     room -= length;
-    if (++b->count[bin] < max_items && room > 0) bins_push(b, bin, room);
+    b->count[bin]++;
+    if (room > 0) bins_push(b, bin, room);
     return bin;
 }
 
@@ -68,9 +69,9 @@ static void sort_window(uint32_t *sorted, const uint32_t *item, uint32_t n, cons
 }
 
 uint32_t pack_best_fit(uint32_t **bin_start, uint32_t **item, const uint32_t *length, const uint32_t *order, uint32_t n,
-                       uint32_t capacity, uint32_t max_items, uint32_t window)
+                       uint32_t capacity, uint32_t window)
 {
-    assert(capacity > 0 && max_items > 0 && window > 0);
+    assert(capacity > 0 && window > 0);
     struct bins b = {.capacity = capacity};
     b.first = host_alloc((size_t)capacity + 1, sizeof *b.first);
     memset(b.first, 0xFF, ((size_t)capacity + 1) * sizeof *b.first);
@@ -84,7 +85,7 @@ uint32_t pack_best_fit(uint32_t **bin_start, uint32_t **item, const uint32_t *le
         end = n - start < window ? n : start + window;
         for (uint32_t i = start; i < end; i++) assert(length[order[i]] > 0 && length[order[i]] <= capacity);
         sort_window(sorted + start, order + start, end - start, length, slot, capacity);
-        for (uint32_t i = start; i < end; i++) bin[i] = bins_place(&b, length[sorted[i]], max_items);
+        for (uint32_t i = start; i < end; i++) bin[i] = bins_place(&b, length[sorted[i]]);
     }
 
     /* group by bin, in the order of placing */

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-void prompts_add(struct prompts *p, const int *ids, int n, char *row, char *dialogue)
+void prompts_add(struct prompts *p, const int *ids, int n, double place, char *row, char *dialogue)
 {
     assert(n > 0);
     if (p->count == p->capacity) {
@@ -17,7 +17,7 @@ void prompts_add(struct prompts *p, const int *ids, int n, char *row, char *dial
         p->capacity = p->capacity ? 2 * p->capacity : 256;
         p->prompt = host_grow(p->prompt, p->capacity, sizeof *p->prompt);
     }
-    p->prompt[p->count++] = (struct prompt){p->ids.count, n, row, dialogue};
+    p->prompt[p->count++] = (struct prompt){p->ids.count, n, row, place, dialogue};
     for (int i = 0; i < n; i++) ids_add(&p->ids, ids[i]);
     p->longest = int_max(p->longest, n);
 }
@@ -31,24 +31,13 @@ void prompts_free(struct prompts *p)
     free(p->prompt);
     free(p->ids.id);
     free(p->order);
+    ledger_free(&p->ledger);
     *p = (struct prompts){0};
 }
 
 /* ---- reading ---- */
 
 struct reading { struct prompts *prompts; const struct chat *chat; int most; struct error *error; };
-
-/* A row as a dialogue that waits for an answer. */
-static int question_from(struct dialogue *d, json_t *row, struct error *error)
-{
-    json_t *context = json_object_get(row, "context");
-    if (dialogue_from_json(d, row, FORMAT_AUTO, error) != 0) {
-        if (!json_is_string(context)) return -1;
-        dialogue_add(d, ROLE_USER, json_string_value(context), json_string_length(context));
-    }
-    while (d->count > 0 && d->message[d->count - 1].role == ROLE_ASSISTANT) dialogue_pop(d);
-    return 0;
-}
 
 /* The members "prompt" (the last message) and "messages" (all of them) of a reward program's request. */
 static char *dialogue_json(const struct dialogue *d)
@@ -85,17 +74,26 @@ static int take_row(void *self, json_t *row, const char *where)
 {
     struct reading *r = self;
     struct prompts *p = r->prompts;
-    struct dialogue d = {0};
+    struct ledger *l = &p->ledger;
+    struct dialogue d = {.unused = &l->unused};
     struct ids ids = {0};
-    if (question_from(&d, row, r->error) != 0) return fail_in(r->error, "%s", where);
-    p->read++;
-    if (dialogue_fault(&d)) {
-        p->unusable++;
-    } else {
-        render(&ids, r->chat, &d);
-        if (ids.count > (size_t)r->most || ids.count == 0) p->too_long++;
-        else prompts_add(p, ids.id, (int)ids.count, json_dumps(row, JSON_COMPACT | JSON_ENCODE_ANY), dialogue_json(&d));
+    char *text = json_dumps(row, JSON_COMPACT | JSON_ENCODE_ANY);
+    if (dialogue_from_json(&d, row, FORMAT_AUTO, r->error) != 0) {
+        free(text);
+        return fail_in(r->error, "%s", where);
     }
+    while (d.count > 0 && d.message[d.count - 1].role == ROLE_ASSISTANT) dialogue_pop(&d);
+    tally_add(&l->read, "prompts read", 1);
+    const char *why = dialogue_fault(&d);
+    p->unusable += why != NULL;
+    if (!why) render(&ids, r->chat, &d);
+    if (!why && (ids.count > (size_t)r->most || ids.count == 0)) {
+        why = "longer than the context and --max-new-tokens, or --max-prompt-tokens, allow";
+        p->too_long++;
+    }
+    if (why) tally_add(&l->dropped, why, 1);
+    else prompts_add(p, ids.id, (int)ids.count, dialogue_place(&d), text, dialogue_json(&d));
+    if (why) free(text);
     free(ids.id);
     dialogue_free(&d);
     return 0;
@@ -108,15 +106,15 @@ int prompts_read(struct prompts *p, const struct option_list *files, const struc
     struct paths paths;
     if (paths_expand(&paths, files, false, error) != 0) return -1;
     p->seed = seed;
-    int bad = records_read(paths.path, paths.count, true, take_row, &reading, error);
+    int bad = records_read(paths.path, paths.count, true, &p->ledger, take_row, &reading, error);
     paths_free(&paths);
     if (bad) return -1;
     if (p->count > 0) return 0;
-    return fail(error, EXIT_DATA,
-                "%s: no prompt is left: %llu rows read, %llu of them longer than the %d tokens that context and "
-                "--max-new-tokens leave, %llu without a question",
-                files->item[0], (unsigned long long)p->read, (unsigned long long)p->too_long, most,
-                (unsigned long long)p->unusable);
+    struct bytes report = {0};
+    ledger_report(&report, &p->ledger);
+    fail(error, EXIT_DATA, "%s: no prompt is left (of at most %d tokens):\n%.1700s", files->item[0], most, report.data);
+    bytes_free(&report);
+    return -1;
 }
 
 void prompts_hold_out(struct prompts *p, struct prompts *held_out, double share)
@@ -126,8 +124,7 @@ void prompts_hold_out(struct prompts *p, struct prompts *held_out, double share)
     for (uint32_t i = 0; i < p->count; i++) {
         struct prompt q = p->prompt[i];
         const int *ids = p->ids.id + q.first;
-        if (crc32_of(0, ids, (size_t)q.count * sizeof *ids) < share * 4294967296.0)
-            prompts_add(held_out, ids, q.count, q.row, q.dialogue);
+        if (q.place < share) prompts_add(held_out, ids, q.count, q.place, q.row, q.dialogue);
         else p->prompt[kept++] = q;
     }
     p->count = kept;

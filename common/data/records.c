@@ -15,8 +15,10 @@ struct records {
     char *path, *where;
     struct textfile *file;          /* lines; NULL when the file is an array */
     struct bytes text;              /* of an array, or of the line with invalid UTF-8 replaced */
+    struct bytes repaired;          /* of the row */
+    struct ledger *ledger;
     struct text_counts *counts;
-    bool lenient, array;
+    bool lenient, array, skippable; /* skippable: the error is of one row, and the next one can be read */
     size_t at, n;                   /* array: place in the text, elements before it */
     json_t *row;
 };
@@ -26,6 +28,7 @@ struct records {
 static int not_json(const struct records *r, int64_t line, const char *text, size_t length, size_t at, const char *what,
                     int what_length, struct error *error)
 {
+    const char *plain = r->lenient ? "; a plain text that begins with { or [ must be a JSON string" : "";
     char found[80];
     size_t start = 0, column = 1;
     for (size_t i = 0; i < at && i < length; i++)
@@ -35,25 +38,92 @@ static int not_json(const struct records *r, int64_t line, const char *text, siz
         }
     if (at >= length)
         return fail(error, EXIT_DATA, "%s:%lld: not JSON: it ends in the middle of a value (expected an array, or one "
-                    "whole value a line)", r->path, (long long)line);
+                    "whole value a line)%s", r->path, (long long)line, plain);
     for (size_t i = start; i < at; i++) column += ((unsigned char)text[i] & 0xC0) != 0x80;
     text_escape(found, sizeof found, text + at, length - at < 40 ? length - at : 40);
-    return fail(error, EXIT_DATA, "%s:%lld: not JSON at column %zu (%.*s), found '%s'", r->path, (long long)line,
-                column, what_length, what, found);
+    return fail(error, EXIT_DATA, "%s:%lld: not JSON at column %zu (%.*s), found '%s'%s", r->path, (long long)line,
+                column, what_length, what, found, plain);
 }
 
-/* Parses the value at text[*at] and moves *at behind it.  Returns 0, or -1 with *error. */
+/* ---- what Python writes ---- */
+
+/* The length of the value at text, up to the comma or bracket that ends it in an array. */
+static size_t value_length(const char *text, size_t length)
+{
+    int depth = 0;
+    bool quoted = false;
+    size_t i;
+    for (i = 0; i < length; i++) {
+        char c = text[i];
+        if (quoted && c == '\\') i++;
+        else if (c == '"') quoted = !quoted;
+        else if (quoted) continue;
+        else if (c == '[' || c == '{') depth++;
+        else if (depth == 0 && (c == ',' || c == ']' || c == '}')) break;
+        else if (c == ']' || c == '}') depth--;
+    }
+    return i < length ? i : length;
+}
+
+static bool is_surrogate(const char *escape, size_t length, bool low)
+{
+    return length >= 6 && escape[0] == '\\' && escape[1] == 'u' && (escape[2] | 32) == 'd' &&
+           strchr(low ? "cdefCDEF" : "89abAB", escape[3]);
+}
+
+/* The value with NaN and Infinity as null, integers of more than 18 digits as real numbers and lone surrogates as
+ * U+FFFD.  Returns how many of the latter; an unchanged value comes out as it was. */
+static uint64_t repair(struct bytes *out, const char *text, size_t length)
+{
+    static const char digits[] = "+-0123456789.eE", *const word[] = {"NaN", "Infinity", "-Infinity"};
+    bool quoted = false;
+    uint64_t lone = 0;
+    out->size = 0;
+    for (size_t i = 0, n; i < length; i += n) {
+        const char *at = text + i, *instead = NULL;
+        size_t left = length - i;
+        n = 1;
+        if (*at == '"') quoted = !quoted;
+        if (quoted && *at == '\\') {
+            bool high = is_surrogate(at, left, false);
+            n = left < 2 ? left : high && is_surrogate(at + 6, left - 6, true) ? 12 : 2;
+            if (n == 2 && (high || is_surrogate(at, left, true))) n = 6, lone++, instead = "\\uFFFD";
+        } else if (!quoted && *at && strchr(digits, *at)) {
+            while (n < left && at[n] && strchr(digits, at[n])) n++;
+        }
+        for (int w = 0; w < 3 && !quoted; w++) {
+            size_t k = strlen(word[w]);
+            if (left >= k && memcmp(at, word[w], k) == 0) n = k, instead = "null";
+        }
+        bytes_add(out, instead ? instead : at, instead ? strlen(instead) : n);
+        if (!quoted && n > 18 && !memchr(at, '.', n) && !memchr(at, 'e', n) && !memchr(at, 'E', n))
+            bytes_text(out, ".0");
+    }
+    return lone;
+}
+
+/* Parses the value at text[*at] and moves *at behind it, also when it is wrong.  Returns 0, or -1 with *error. */
 static int parse(struct records *r, int64_t line, const char *text, size_t length, size_t *at, size_t more_flags,
                  struct error *error)
 {
-    json_error_t e;
-    size_t left = length - *at < row_limit ? length - *at : row_limit;
-    r->row = json_loadb(text + *at, left, flags | more_flags, &e);
+    json_error_t e, again;
+    size_t start = *at, left = length - start < row_limit ? length - start : row_limit;
+    r->row = json_loadb(text + start, left, flags | more_flags, &e);
     size_t position = e.position < 0 ? 0 : (size_t)e.position;
     if (r->row) {
         *at += position;
         return 0;
     }
+    size_t whole = r->array ? value_length(text + start, length - start) : left;
+    *at += whole;
+    uint64_t lone = whole <= left ? repair(&r->repaired, text + start, whole) : 0;
+    r->row = whole <= left && r->repaired.size ? json_loadb(r->repaired.data, r->repaired.size, flags, &again) : NULL;
+    if (r->row) {
+        if (r->counts) r->counts->invalid += lone;
+        else if (r->ledger) tally_add(&r->ledger->changed, "halves of surrogate pairs, replaced by U+FFFD", lone);
+        return 0;
+    }
+    r->skippable = true;
     if (json_error_code(&e) == json_error_premature_end_of_input) {
         if (left == row_limit) return fail(error, EXIT_DATA, "%s: a row of more than 64 MiB of JSON", r->where);
         return not_json(r, line, text, length, length, "", 0, error);
@@ -61,7 +131,7 @@ static int parse(struct records *r, int64_t line, const char *text, size_t lengt
     /* jansson reports the place behind the word it quotes, but for a byte it cannot decode */
     const char *near = strstr(e.text, " near '");
     size_t word = near && json_error_code(&e) != json_error_invalid_utf8 ? strlen(near + strlen(" near '")) - 1 : 0;
-    return not_json(r, line, text, length, *at + (position > word ? position - word : 0), e.text,
+    return not_json(r, line, text, length, start + (position > word ? position - word : 0), e.text,
                     near ? (int)(near - e.text) : (int)sizeof e.text, error);
 }
 
@@ -119,47 +189,36 @@ static void drop_row(struct records *r)
     r->where = NULL;
 }
 
-/* Reads the whole file.  Returns 1 when it is an array, 0 when it is not one but may be lines (lenient: all of it is
- * tried before a row is handed out), -1 with *error. */
+/* Reads the whole file. */
 static int open_array(struct records *r, struct error *error)
 {
     struct bytes raw = {0};
-    int got = read_whole(&raw, r->file, r->path, error);
-    if (got == 0 && raw.size >= 3 && memcmp(raw.data, "\xEF\xBB\xBF", 3) == 0) memset(raw.data, ' ', 3);
-    if (got == 0 && r->counts) {
+    int status = read_whole(&raw, r->file, r->path, error);
+    if (status == 0 && raw.size >= 3 && memcmp(raw.data, "\xEF\xBB\xBF", 3) == 0) memset(raw.data, ' ', 3);
+    if (status == 0 && r->counts) {
         text_clean(&r->text, raw.data, raw.size, false, r->counts);
         bytes_free(&raw);
     } else {
         r->text = raw;
     }
-    if (got != 0) return -1;
+    if (status != 0) return -1;
     next_char(r);
-    size_t first = ++r->at;                                  /* behind the bracket */
-    if (r->lenient) {
-        while ((got = next_element(r, error)) == 1) drop_row(r);
-        drop_row(r);
-        if (got < 0) return 0;
-    }
-    r->at = first;
-    r->n = 0;
-    return 1;
+    r->at++;                                                 /* behind the bracket */
+    return 0;
 }
 
-int records_open(struct records **out, const char *path, bool lenient, struct text_counts *counts, struct error *error)
+int records_open(struct records **out, const char *path, bool lenient, struct ledger *ledger,
+                 struct text_counts *counts, struct error *error)
 {
     struct records *r = host_alloc(1, sizeof *r);
     r->path = host_text("%s", path);
     r->lenient = lenient;
+    r->ledger = ledger;
     r->counts = counts;
     int status = textfile_open(&r->file, path, error);
     if (status == 0) status = textfile_first(r->file, error);
-    if (status == '[') {
-        status = open_array(r, error);
-        r->array = status == 1;
-        textfile_close(r->file);
-        r->file = NULL;
-        if (status == 0) status = textfile_open(&r->file, path, error);
-    }
+    r->array = status == '[';
+    if (r->array) status = open_array(r, error);
     if (status < 0) {
         records_close(r);
         return -1;
@@ -174,6 +233,7 @@ void records_close(struct records *r)
     textfile_close(r->file);
     drop_row(r);
     bytes_free(&r->text);
+    bytes_free(&r->repaired);
     free(r->path);
     free(r);
 }
@@ -208,9 +268,13 @@ static int parse_line(struct records *r, const char *line, size_t length, struct
         line = r->text.data;
         length = r->text.size;
     }
+    while (at < length && strchr(" \t\r", line[at]) && line[at]) at++;
+    char first = at < length ? line[at] : 0;
+    at = 0;
     int status = parse(r, textfile_line_number(r->file), line, length, &at, 0, error);
     bool word = json_is_number(r->row) || json_is_boolean(r->row) || json_is_null(r->row);
     if (!r->lenient || (status == 0 && !word)) return status;
+    if (first == '{' || first == '[') return status;
     json_decref(r->row);
     r->row = line_as_string(line, length);
     return 0;
@@ -230,31 +294,36 @@ static int next_line(struct records *r, struct error *error)
 
 int records_next(struct records *r, json_t **row, const char **where, struct error *error)
 {
-    drop_row(r);
+    int got;
     *row = NULL;
-    if (signals_check(error, "reading %s", r->path) != 0) return -1;
-    int got = r->array ? next_element(r, error) : next_line(r, error);
+    do {
+        drop_row(r);
+        if (signals_check(error, "reading %s", r->path) != 0) return -1;
+        r->skippable = false;
+        got = r->array ? next_element(r, error) : next_line(r, error);
+        if (r->ledger && (got == 1 || r->skippable)) r->ledger->rows++;
+    } while (got < 0 && r->skippable && ledger_skip(r->ledger, error) == 0);
     *row = r->row;
     *where = r->where;
     return got;
 }
 
-int records_read(char *const *path, int n, bool lenient, int (*take)(void *self, json_t *row, const char *where),
-                 void *self, struct error *error)
+int records_read(char *const *path, int n, bool lenient, struct ledger *ledger,
+                 int (*take)(void *self, json_t *row, const char *where), void *self, struct error *error)
 {
     for (int i = 0; i < n; i++) {
         struct records *r;
         json_t *row;
         const char *where;
-        if (records_open(&r, path[i], lenient, NULL, error) != 0) return -1;
+        if (records_open(&r, path[i], lenient, ledger, NULL, error) != 0) return -1;
         int got;
         while ((got = records_next(r, &row, &where, error)) == 1)
-            if (take(self, row, where) != 0) {
+            if (take(self, row, where) != 0 && ledger_skip(ledger, error) != 0) {
                 got = -1;
                 break;
             }
         records_close(r);
         if (got < 0) return -1;
     }
-    return 0;
+    return ledger ? ledger_check(ledger, error) : 0;
 }

@@ -94,7 +94,7 @@ struct render {
     const struct chat *chat;
     struct ids *ids;
     struct bytes *mask;
-    bool all;                /* CHAT_TRAIN_ALL */
+    bool all;                /* CHAT_TRAIN_ALL, and the message is not muted */
     size_t start;            /* ids already there */
 };
 
@@ -197,17 +197,18 @@ void chat_render(const struct chat *c, const struct dialogue *d, enum chat_train
 {
     struct render r = {c, ids, mask, train == CHAT_TRAIN_ALL, ids->count};
     int last = d->count - 1;
-    while (last >= 0 && d->message[last].role != ROLE_ASSISTANT) last--;
+    while (last >= 0 && (d->message[last].role != ROLE_ASSISTANT || d->message[last].muted)) last--;
     assert(!mask || mask->size == ids->count);
     if (c->bos >= 0) ids_add(ids, c->bos);
     mark(&r, false);
     for (int i = 0; i < d->count; i++) {
         const struct message *m = &d->message[i];
+        r.all = train == CHAT_TRAIN_ALL && !m->muted;
         put_before(&r, m->role, m, i == 0);
         mark(&r, false);
         put_content(&r, m);
         if (m->role == ROLE_ASSISTANT || ends_every_turn(c->template)) ids_add(ids, c->end);
-        mark(&r, m->role == ROLE_ASSISTANT && (train != CHAT_TRAIN_LAST || i == last));
+        mark(&r, m->role == ROLE_ASSISTANT && !m->muted && (train != CHAT_TRAIN_LAST || i == last));
         if (turn_ends) ids_add(turn_ends, (int)(ids->count - r.start));
     }
     if (prompt) {

@@ -1,10 +1,12 @@
 /* chat.h - dialogues and their templates, rendered by token ids: content is encoded with special-token parsing off,
  * control tokens are placed by id, and the mask is made in lock-step with the ids.
  *
- * chat.c holds the templates, dialogue.c the shapes in which data sets write dialogues down (docs/data-formats.md). */
+ * chat.c holds the templates, dialogue.c puts messages in order, dialogue_json.c knows the shapes in which data sets
+ * write dialogues down (docs/data-formats.md). */
 #ifndef QUARTET_CHAT_H
 #define QUARTET_CHAT_H
 
+#include "common/base/tally.h"
 #include "common/text/tokenizer.h"
 #include <jansson.h>
 
@@ -12,14 +14,28 @@ struct kv;
 
 enum chat_role { ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT, ROLE_TOOL };
 /* content is followed by a NUL that length does not count.  input: where the "input" of an Alpaca row begins within it
- * (after its instruction and an empty line), 0 elsewhere. */
-struct message { enum chat_role role; char *content; size_t length, input; };
-/* merged, skipped: messages the readers below joined to the one before (same role), or left out (an assistant who
- * speaks before anyone asked, an empty system message). */
-struct dialogue { struct message *message; int count, merged, skipped; };
+ * (after its instruction and an empty line), 0 elsewhere.  muted: marked as not to be trained on. */
+struct message { enum chat_role role; char *content; size_t length, input; bool muted; };
+/* What the readers below found: merged, skipped: messages joined to the one before (same role), or left out (an
+ * assistant who speaks before anyone asked, an empty system message).  unwanted: why the row says that its answer is
+ * not to be trained on, or NULL.  marked: its prompt was one text with "Human:" and "Assistant:" in it.
+ * unused: where they count the keys they make nothing of; the caller's, may be NULL. */
+struct dialogue {
+    struct message *message;
+    int count, merged, skipped;
+    const char *unwanted;
+    bool marked;
+    struct tally *unused;
+};
 void dialogue_add(struct dialogue *d, enum chat_role role, const char *content, size_t length);      /* copies */
 void dialogue_pop(struct dialogue *d);          /* removes the last message */
 void dialogue_free(struct dialogue *d);         /* leaves {0} */
+/* Appends by the rules of the readers below: joined to a neighbour of its role, left out, or a message of its own; with
+ * d->marked without the white space around it. */
+void dialogue_turn(struct dialogue *d, enum chat_role role, const char *content, size_t length, bool muted);
+void message_append(struct message *m, const char *content, size_t length);      /* behind an empty line */
+/* Removes the oldest user message and what follows it, up to the next one.  False when that is the last question. */
+bool dialogue_forget_turn(struct dialogue *d);
 
 enum chat_template { TEMPLATE_NONE = 0 /* plain text: no dialogue is rendered */, TEMPLATE_QUARTET = 1, TEMPLATE_CHATML,
                     TEMPLATE_LLAMA3, TEMPLATE_ALPACA, TEMPLATE_VICUNA };
@@ -45,40 +61,46 @@ int chat_read(struct chat *c, const struct kv *kv, const struct tokenizer *t, st
 enum chat_train { CHAT_TRAIN_ASSISTANT, CHAT_TRAIN_ALL, CHAT_TRAIN_LAST };
 #define CHAT_TRAINS "assistant|all|last"
 
-/* Appends ids and masks (1: trained: assistant content and its end token) of a dialogue; turn_ends (may be NULL) gets,
+/* Appends ids and masks (1: trained: assistant content and its end token, unless muted) of a dialogue; turn_ends (may be NULL) gets,
  * for each message, the number of this dialogue's ids up to its end.  What stands between two messages belongs to the
  * later one, so an assistant's turn always ends with the end token.  prompt: also the assistant header, ready for an
  * answer (not trained).
- *   mask may be NULL.   CHAT_TRAIN_ALL: every id but the first.   CHAT_TRAIN_LAST: the last assistant turn alone.
+ *   mask may be NULL.   CHAT_TRAIN_ALL: every id but the first.   CHAT_TRAIN_LAST: only the last assistant turn.
  * Prefix property: rendering messages 0..k with prompt is an exact prefix of rendering 0..k+1, when k+1 is the
  * assistant's. */
 void chat_render(const struct chat *c, const struct dialogue *d, enum chat_train train, bool prompt, struct ids *ids,
                  struct bytes *mask, struct ids *turn_ends);
 
-/* One JSON row as a dialogue, recognised by its keys or by the given format; *d is {0} before.  A plain JSON string is
- * a user message.  Rows without an answer are allowed (prompts).  Returns 0, or -1 (EXIT_DATA, *d {0}) saying which key
- * was expected.  Neighbours of one role are merged with an empty line between; content that is null is empty. */
+/* One JSON row as a dialogue, recognised by its keys or by the given format (docs/data-formats.md); *d is {0} before,
+ * but for `unused`.  A plain JSON string is a user message.  Rows without an answer are allowed (prompts).  Keys that
+ * were used are removed from the row.  Returns 0, or -1 (EXIT_DATA, *d {0}) saying which key was expected.
+ * Neighbours of one role are merged with an empty line between; content that is null is empty. */
 enum chat_format { FORMAT_AUTO, FORMAT_MESSAGES, FORMAT_SHAREGPT, FORMAT_ALPACA, FORMAT_PROMPT };
 #define CHAT_FORMATS "auto|messages|sharegpt|alpaca|prompt"
 int dialogue_from_json(struct dialogue *d, json_t *row, enum chat_format format, struct error *error);
+/* The same, but the answer beside a prompt (response, output, ...) is not used. */
+int dialogue_prompt_from_json(struct dialogue *d, json_t *row, struct error *error);
 /* Appends a messages array ([{role|from, content|value}]), one such message, or a plain string (a message of `role`).
  * Returns 0, or -1 (EXIT_DATA) with the messages before the fault appended. */
 int dialogue_add_messages(struct dialogue *d, json_t *messages, enum chat_role role, struct error *error);
-/* A messages array or a plain string (a user message), into {0}.  Returns 0, or -1 (EXIT_DATA, *d {0}). */
-int dialogue_from_messages(struct dialogue *d, json_t *messages, struct error *error);
 /* "\n\nHuman: ...\n\nAssistant: ..." (hh-rlhf), appended; white space around each message is removed.  Returns 0, or
  * -1 (EXIT_DATA, *d as it was) when there is no such marker. */
 int dialogue_from_hh(struct dialogue *d, const char *text, size_t length, struct error *error);
+/* The same of a prompt, which is such a text only when it begins with "Human:" and has an "Assistant:"; an empty last
+ * one waits for its answer and is left out.  False, and *d as it was, when it is not. */
+bool dialogue_from_marked(struct dialogue *d, const char *text, size_t length);
+/* Counts the keys of an object in d->unused, each as PREFIX key. */
+void dialogue_unused(struct dialogue *d, const char *prefix, json_t *object);
 
 /* What makes a dialogue unusable ("a system message after the first place", "no user message", ...), or NULL. */
 const char *dialogue_fault(const struct dialogue *d);
 /* True when the message has nothing but white space. */
 bool message_blank(const struct message *m);
-/* Removes an end mark that a data set wrote as text behind the content ("<|endoftext|>", "</s>", ...); true when there
- * was one. */
-bool message_cut_end_mark(struct message *m);
-/* Whether the dialogue belongs to the held-out `share`, told by its first user message alone: the same question is on
- * the same side in every file, stage and run. */
-bool dialogue_held_out(const struct dialogue *d, double share);
+/* Removes the end marks that a data set wrote as text behind the content ("<|endoftext|>", "</s>", ...); true when
+ * there was one. */
+bool message_cut_end_marks(struct message *m);
+/* A number in [0, 1) made of the first user message alone (1 without one): where it is below the share of validation,
+ * the dialogue is held out.  So the same question is on the same side in every file, stage and run. */
+double dialogue_place(const struct dialogue *d);
 
 #endif

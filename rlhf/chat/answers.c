@@ -42,7 +42,7 @@ int answers_write(FILE *out, struct model *m, const struct chat *chat, const str
     }
     if (prompts.too_long + prompts.unusable > 0)
         fprintf(stderr, "%s: of %llu prompts, %llu longer than %d tokens and %llu without a question are left out\n",
-                program_name(), (unsigned long long)prompts.read, (unsigned long long)prompts.too_long, most,
+                program_name(), (unsigned long long)tally_get(&prompts.ledger.read, "prompts read"), (unsigned long long)prompts.too_long, most,
                 (unsigned long long)prompts.unusable);
     struct sample_request *request = host_alloc(ROUND, sizeof *request);
     struct sample_result *result = host_alloc(ROUND, sizeof *result);

@@ -183,22 +183,6 @@ static int answer_room(const struct session *s)
     return s->settings->max_new < quarter ? (int)s->settings->max_new : quarter;
 }
 
-/* Removes the oldest user message and what follows it up to the next one.  False when that is the message to be
- * answered. */
-static bool forget_oldest(struct dialogue *d)
-{
-    struct dialogue kept = {0};
-    int first = d->count > 0 && d->message[0].role == ROLE_SYSTEM, next = first + 1;
-    while (next < d->count && d->message[next].role != ROLE_USER) next++;
-    if (next >= d->count) return false;
-    for (int i = 0; i < d->count; i++)
-        if (i < first || i >= next) dialogue_add(&kept, d->message[i].role, d->message[i].content,
-                                                 d->message[i].length);
-    dialogue_free(d);
-    *d = kept;
-    return true;
-}
-
 /* Fills s->ids with the dialogue, less its oldest turns where the context would not hold it.  False when even the
  * newest message alone is too long. */
 static bool read_dialogue(struct session *s)
@@ -207,7 +191,7 @@ static bool read_dialogue(struct session *s)
     for (;;) {
         s->ids.count = 0;
         chat_render(&s->chat, &s->dialogue, CHAT_TRAIN_ASSISTANT, true, &s->ids, NULL, NULL);
-        if (s->ids.count + (size_t)answer_room(s) <= (size_t)context || !forget_oldest(&s->dialogue)) break;
+        if (s->ids.count + (size_t)answer_room(s) <= (size_t)context || !dialogue_forget_turn(&s->dialogue)) break;
     }
     if (s->dialogue.count < before)
         fprintf(stderr, "(the context of %d tokens is full: the oldest %d messages are forgotten)\n", context,

@@ -40,8 +40,9 @@ static void render(const struct chat *c, struct dialogue *d)
     if (mask.size != whole.count || ends.count != (size_t)d->count) abort();
     for (int i = 0; i < d->count; i++) {
         if (d->message[i].role != ROLE_ASSISTANT) continue;
-        answers++;
-        if (whole.id[ends.id[i] - 1] != c->end || !mask.data[ends.id[i] - 1]) abort();
+        bool muted = d->message[i].muted;
+        answers += !muted;
+        if (whole.id[ends.id[i] - 1] != c->end || !mask.data[ends.id[i] - 1] != muted) abort();
         struct dialogue before = *d;
         before.count = i;
         prompt.count = 0;
@@ -62,7 +63,7 @@ static void render(const struct chat *c, struct dialogue *d)
 static void render_all(struct dialogue *d)
 {
     struct bound *b = bound();
-    (void)dialogue_held_out(d, 0.5);
+    if (!(dialogue_place(d) >= 0 && dialogue_place(d) <= 1)) abort();
     for (enum chat_template t = TEMPLATE_QUARTET; t <= TEMPLATE_VICUNA; t++) render(&b->chat[t], d);
 }
 
@@ -91,13 +92,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     json_t *row = json_loadb(text, size, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
     if (!row) return 0;
     for (enum chat_format format = FORMAT_AUTO; format <= FORMAT_PROMPT; format++) {
-        if (dialogue_from_json(&d, row, format, &error) == 0) render_all(&d);
+        json_t *copy = json_deep_copy(row);                  /* reading uses it up */
+        if (dialogue_from_json(&d, copy, format, &error) == 0) render_all(&d);
         else if (d.count != 0 || d.message || error.exit_code != EXIT_DATA) abort();
         dialogue_free(&d);
+        json_decref(copy);
     }
     bool ranked = true, any = false;
-    (void)rankings_from_json(row, true, take, &ranked, &error);
-    (void)rankings_from_json(row, false, take, &any, &error);
+    struct tally unused = {0};
+    json_t *copy = json_deep_copy(row);
+    (void)rankings_from_json(copy, true, &unused, take, &ranked, &error);
+    json_decref(copy);
+    (void)rankings_from_json(row, false, NULL, take, &any, &error);
     json_decref(row);
     return 0;
 }

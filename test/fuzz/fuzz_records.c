@@ -23,7 +23,7 @@ static void read_rows(const char *path, bool lenient, bool repair)
     json_t *row;
     const char *where;
     int got;
-    if (records_open(&r, path, lenient, repair ? &counts : NULL, &error) == 0) {
+    if (records_open(&r, path, lenient, NULL, repair ? &counts : NULL, &error) == 0) {
         while ((got = records_next(r, &row, &where, &error)) == 1)
             if (!row || !where || strncmp(where, path, strlen(path)) != 0) abort();
         records_close(r);

@@ -1,0 +1,68 @@
+/* tally.c - a handful of lines, found by walking them. */
+#include "common/base/tally.h"
+
+#include <string.h>
+
+enum { LISTED = 20 };
+
+void tally_add(struct tally *t, const char *what, uint64_t n)
+{
+    char text[sizeof t->line[0].what];
+    int i = 0;
+    if (n == 0) return;
+    snprintf(text, sizeof text, "%s", what);
+    while (i < t->count && strcmp(t->line[i].what, text) != 0) i++;
+    if (i == TALLY_LINES) snprintf(t->line[--i].what, sizeof text, "others");
+    if (i == t->count) memcpy(t->line[t->count++].what, text, sizeof text);
+    t->line[i].n += n;
+}
+
+uint64_t tally_get(const struct tally *t, const char *what)
+{
+    for (int i = 0; i < t->count; i++)
+        if (strcmp(t->line[i].what, what) == 0) return t->line[i].n;
+    return 0;
+}
+
+static void tally_print(struct bytes *out, const char *heading, const struct tally *t)
+{
+    if (t->count > 0) bytes_text(out, "%s", heading);
+    for (int i = 0; i < t->count; i++) {
+        char shown[sizeof t->line[0].what];
+        text_escape(shown, sizeof shown, t->line[i].what, strlen(t->line[i].what));
+        bytes_text(out, "%8llu  %s\n", (unsigned long long)t->line[i].n, shown);
+    }
+}
+
+void ledger_free(struct ledger *l)
+{
+    bytes_free(&l->bad_rows);
+    *l = (struct ledger){0};
+}
+
+int ledger_skip(struct ledger *l, struct error *error)
+{
+    if (!l || l->skip == 0 || error->exit_code != EXIT_DATA) return -1;
+    if (++l->bad <= LISTED) bytes_text(&l->bad_rows, "          %s\n", error->text);
+    if (l->skip < 1 || (double)l->bad <= l->skip) return 0;
+    return fail_in(error, "more than --skip-bad-rows %.0f rows are bad", l->skip);
+}
+
+int ledger_check(const struct ledger *l, struct error *error)
+{
+    if (l->skip >= 1 || (double)l->bad <= l->skip * (double)l->rows) return 0;
+    return fail(error, EXIT_DATA, "%llu of %llu rows are bad, more than --skip-bad-rows %g allows:\n%.1500s",
+                (unsigned long long)l->bad, (unsigned long long)l->rows, l->skip, l->bad_rows.data);
+}
+
+void ledger_report(struct bytes *out, const struct ledger *l)
+{
+    tally_print(out, "", &l->read);
+    if (l->bad > 0) bytes_text(out, "skipped, because not understood:\n%8llu  bad rows:\n%s",
+                               (unsigned long long)l->bad, l->bad_rows.data);
+    if (l->bad > LISTED) bytes_text(out, "          ... and %llu more\n", (unsigned long long)l->bad - LISTED);
+    tally_print(out, "dropped, and why:\n", &l->dropped);
+    tally_print(out, "changed:\n", &l->changed);
+    tally_print(out, "keys that are not used:\n", &l->unused);
+    bytes_text(out, "kept:\n");
+}
