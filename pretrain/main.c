@@ -1,5 +1,4 @@
 /* main.c - pretrain: raw text to a base model.  docs/pretrain.md. */
-#include "common/train/defaults.h"
 #include "pretrain/pretrain.h"
 
 #include <stdlib.h>
@@ -17,16 +16,14 @@ static void check_usage(struct pretrain *p)
 }
 
 /* First weights: the parent's, or random ones. */
-static void fill_model(struct pretrain *p)
+static int fill_model(void *self, struct error *error)
 {
-    struct error error;
+    struct pretrain *p = self;
     uint64_t seed = (uint64_t)p->train.seed;
-    if (p->parent.ckpt) {
-        if (model_load(&p->model, p->parent.ckpt, "", ROLE_WEIGHT, false, seed, &error) != 0) quit_error(&error);
-    } else {
-        params_init(&p->model.params, &p->config, seed);
-        params_pack(&p->model.params, &p->config);
-    }
+    if (p->parent.ckpt) return model_load(&p->model, p->parent.ckpt, "", ROLE_WEIGHT, false, seed, error);
+    params_init(&p->model.params, &p->config, seed);
+    params_pack(&p->model.params, &p->config);
+    return 0;
 }
 
 static void close_all(struct pretrain *p)
@@ -50,26 +47,16 @@ int main(int argc, char **argv)
     pretrain_open_data(&p);
     struct train_options options = pretrain_plan_steps(&p);
     pretrain_open_prompts(&p);
-    pretrain_build(&p, &p.memory);
-
     struct task task = pretrain_task(&p);
-    int code = EXIT_DONE;
-    if (p.train.plan) {
-        code = train_print_plan(&task, &p.memory, &options);
-    } else {
-        if (p.run && !p.eval_only) {
-            train_log_plan(p.run, &task, &p.memory, &options);
-            defaults_warn(p.run, &options, table);
-        }
+    struct program_parts parts = {&p, pretrain_build, NULL, fill_model};
+    int code;
+    if (p.eval_only && !p.train.plan) {
+        pretrain_build(&p, &p.memory);
         program_take(&p.memory, pretrain_build, &p);
-        if (p.eval_only) {
-            code = pretrain_eval_only(&p);
-        } else {
-            fill_model(&p);
-            code = train(&task, p.run, &options, table);
-            if (code == EXIT_DONE)
-                program_next(p.run, "next", "sft", "--model", "--data DIALOGUES.jsonl");
-        }
+        code = pretrain_eval_only(&p);
+    } else {
+        code = program_run(&task, p.run, &options, table, &p.memory, &parts);
+        if (code == EXIT_DONE && p.run) program_next(p.run, "next", "sft", "--model", "--data DIALOGUES.jsonl");
     }
     close_all(&p);
     return code;

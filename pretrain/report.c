@@ -1,6 +1,6 @@
 /* report.c - validation and samples.  Bits per byte count the bytes of exactly those tokens that were predicted, so
  * the number can be compared between tokenizers and does not depend on how much of the held-out text is looked at. */
-#include "common/model/sample.h"
+#include "common/train/samples.h"
 #include "pretrain/pretrain.h"
 
 #include <math.h>
@@ -63,49 +63,14 @@ void pretrain_open_prompts(struct pretrain *p)
     }
 }
 
-static void write_sample(struct pretrain *p, struct run *run, int64_t step, int i, const struct sample_result *result)
-{
-    struct bytes text = {0};
-    struct utf8_held held = {0};
-    char shown[400], head[40];
-    int n = result->n - result->stopped;
-    tokenizer_stream(&text, &held, p->tokenizer, p->prompt[i].id + 1, p->prompt[i].count - 1);
-    tokenizer_stream(&text, &held, p->tokenizer, result->tokens, (size_t)n);
-    tokenizer_stream(&text, &held, p->tokenizer, NULL, 0);
-    bytes_add(&text, "\n", 1);
-    int length = snprintf(head, sizeof head, "--- step %lld\n", (long long)step);
-    run_append(run, "samples.txt", head, (size_t)length);
-    run_append(run, "samples.txt", text.data, text.size);
-    for (size_t k = 0; k < text.size; k++)
-        if (text.data[k] == '\n') text.data[k] = ' ';        /* one line of the log */
-    run_log(run, "sample: %s", text_escape(shown, sizeof shown, text.data, text.size - 1));
-    bytes_free(&text);
-}
-
 void pretrain_sample(void *self, struct run *run, int64_t step)
 {
     struct pretrain *p = self;
-    int stop = tokenizer_special(p->tokenizer, "<|endoftext|>"), n = p->n_prompts;
-    size_t longest = (size_t)p->sample_tokens;
-    struct sample_settings settings = {
-        .sampling = {.temperature = (float)p->temperature, .top_p = 1}, .stop = &stop, .n_stop = 1,
-        .allowed = tokenizer_vocab(p->tokenizer), .stream = RNG_SAMPLE, .step = (uint64_t)step};
-    struct sample_request *request = host_alloc((size_t)n, sizeof *request);
-    struct sample_result *result = host_alloc((size_t)n, sizeof *result);
-    int *tokens = host_alloc((size_t)n * longest, sizeof *tokens);
-    float *logprobs = host_alloc((size_t)n * longest, sizeof *logprobs);
-    for (int i = 0; i < n; i++) {
-        size_t at = (size_t)i * longest;
-        request[i] = (struct sample_request){p->prompt[i].id, (int)p->prompt[i].count, (uint64_t)p->train.seed,
-                                             (uint64_t)i, (int)longest};
-        result[i] = (struct sample_result){.tokens = tokens + at, .logprobs = logprobs + at};
-    }
-    sample_run(&p->model, &settings, request, result, n, NULL, NULL);
-    for (int i = 0; i < n; i++) write_sample(p, run, step, i, &result[i]);
-    free(request);
-    free(result);
-    free(tokens);
-    free(logprobs);
+    struct samples how = {.tokenizer = p->tokenizer, .prompt = p->prompt, .count = p->n_prompts,
+                          .tokens = (int)p->sample_tokens, .n_stop = 1,
+                          .stop = {tokenizer_special(p->tokenizer, "<|endoftext|>")},
+                          .temperature = p->temperature, .seed = (uint64_t)p->train.seed, .bare = true};
+    samples_show(&how, &p->model, run, step);
 }
 
 int pretrain_eval_only(struct pretrain *p)

@@ -15,8 +15,9 @@ static void set_schedules(struct rlhf *p, int64_t steps)
         : p->train.lr > 0 ? critic->schedule.lr * (p->train.min_lr / p->train.lr) : p->train.min_lr;
 }
 
-static void say_start(struct rlhf *p)
+static void say(void *self)
 {
+    struct rlhf *p = self;
     struct bytes report = {0};
     rlhf_report_prompts(&report, p);
     run_log(p->run, "prompts:\n%.*s", (int)report.size - 1, report.data);
@@ -26,21 +27,16 @@ static void say_start(struct rlhf *p)
 static int learn(struct rlhf *p, const struct option *table)
 {
     struct train_options options = p->train;
+    struct program_parts parts = {p, rlhf_build, say, rlhf_load_models};
     struct task task;
     options.steps = program_steps(&p->train, 1, (double)p->prompts.count / (double)p->ppo.o.episodes);
     set_schedules(p, options.steps);
     rlhf_task(&task, p);
-    rlhf_build(p, &p->memory);
-    if (p->train.plan) return train_print_plan(&task, &p->memory, &options);
-    say_start(p);
-    train_log_plan(p->run, &task, &p->memory, &options);
-    if (p->ppo.o.critic_warmup >= options.steps)
+    if (p->run && p->ppo.o.critic_warmup >= options.steps)
         run_log(p->run, "warning: the policy learns nothing: --critic-warmup %lld covers all %lld iterations",
                 (long long)p->ppo.o.critic_warmup, (long long)options.steps);
-    program_take(&p->memory, rlhf_build, p);
-    rlhf_load_models(p);
-    int code = train(&task, p->run, &options, table);
-    if (code == EXIT_DONE) program_next(p->run, "talk to it", "chat", "--model", NULL);
+    int code = program_run(&task, p->run, &options, table, &p->memory, &parts);
+    if (code == EXIT_DONE && p->run) program_next(p->run, "talk to it", "chat", "--model", NULL);
     return code;
 }
 

@@ -11,6 +11,7 @@ struct rlhf {
     struct train_options train;
     const char *policy_path, *reward_path, *reward_command;
     struct option_list prompt_paths, ptx_paths;
+    const char *skip_bad_rows;
     int template, norm;
     int64_t max_prompt, slots, rollouts, ptx_tokens;
     int longest;                             /* tokens of the longest episode */
@@ -43,7 +44,7 @@ void rlhf_show_prompts(const struct rlhf *p);             /* --dry-run */
 void rlhf_open_text(struct rlhf *p);                      /* the pretraining mix, if any */
 void rlhf_start_ppo(struct rlhf *p);                      /* p->ppo, and the reward program */
 void rlhf_build(void *self, struct memory *m);            /* memory.h: measuring, and for real */
-void rlhf_load_models(struct rlhf *p);
+int rlhf_load_models(void *self, struct error *error);
 void rlhf_close(struct rlhf *p);                          /* whatever of it was opened */
 
 /* task.c: fills the callbacks of *task. */

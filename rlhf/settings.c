@@ -20,6 +20,8 @@ static int own_rows(struct option *row, struct rlhf *p)
         {NULL, "prompts", OPTION_LIST, &p->prompt_paths, NULL, .flags = OPTION_REQUIRED | OPTION_MAY_CHANGE,
          .help = "What is asked: JSON rows of strings, {prompt}, {messages} ..., or lines of text; also .gz; "
                  "files, folders, globs."},
+        {NULL, "skip-bad-rows", OPTION_TEXT, &p->skip_bad_rows, "0", .flags = OPTION_MAY_CHANGE,
+         .help = SKIP_BAD_ROWS_HELP},
         {NULL, "template", OPTION_CHOICE, &p->template, "auto", .choices = "auto|" CHAT_TEMPLATES,
          .help = "Chat template; auto: the policy's own. Another one is refused."},
         {NULL, "max-prompt-tokens", OPTION_INT, &p->max_prompt, "0", 0, most,

@@ -87,6 +87,7 @@ void rlhf_read_prompts(struct rlhf *p)
         quit(EXIT_USAGE, "--max-new-tokens %lld leaves no room for a prompt in a context of %lld tokens",
              (long long)o->max_new, (long long)context);
     if (p->max_prompt > 0 && p->max_prompt < most) most = p->max_prompt;
+    p->prompts.ledger.skip = program_skip_rows(p->skip_bad_rows);
     if (prompts_read(&p->prompts, &p->prompt_paths, &p->chat, (int)most, (uint64_t)p->train.seed, &error) != 0)
         quit_error(&error);
     p->longest = p->prompts.longest + (int)o->max_new;
@@ -189,21 +190,22 @@ static void fold_normalisation(struct rlhf *p)
     free(weight);
 }
 
-void rlhf_load_models(struct rlhf *p)
+int rlhf_load_models(void *self, struct error *error)
 {
-    struct error error;
+    struct rlhf *p = self;
     uint64_t seed = (uint64_t)p->train.seed;
     struct ckpt *policy = p->policy_parent.ckpt, *critic = p->reward_path ? p->reward_parent.ckpt : policy;
-    if (model_load(&p->policy, policy, "", ROLE_WEIGHT, false, seed, &error) != 0 ||
-        model_load(&p->reference, policy, "", ROLE_WEIGHT, false, seed, &error) != 0 ||
-        (p->reward_path && model_load(&p->reward, p->reward_parent.ckpt, "", ROLE_WEIGHT, false, seed, &error) != 0) ||
-        model_load(&p->critic, critic, "", ROLE_WEIGHT, true, seed, &error) != 0) quit_error(&error);
+    if (model_load(&p->policy, policy, "", ROLE_WEIGHT, false, seed, error) != 0 ||
+        model_load(&p->reference, policy, "", ROLE_WEIGHT, false, seed, error) != 0 ||
+        (p->reward_path && model_load(&p->reward, p->reward_parent.ckpt, "", ROLE_WEIGHT, false, seed, error) != 0) ||
+        model_load(&p->critic, critic, "", ROLE_WEIGHT, true, seed, error) != 0) return -1;
     if (p->reward_path) {
         fold_normalisation(p);
     } else {                                 /* no reward model: a critic that begins by expecting nothing */
         fill(p->critic.params.score, 0, (size_t)p->critic_config.channels);
         fill(p->critic.params.score_bias, 0, 1);
     }
+    return 0;
 }
 
 void rlhf_start_ppo(struct rlhf *p)

@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_ANSWERS = 64 };
-
 /* ---- one ranking ---- */
 
 static void remove_answer(struct ranking *r, int i)
@@ -36,7 +34,7 @@ static const char *tidy(struct ranking *r, bool compare, struct tally *changed)
         tally_add(changed, "empty answers left out", 1);
     }
     if (!compare) return NULL;
-    for (; r->answers.count > MOST_ANSWERS; tally_add(changed, "answers left out: more than 64 of one prompt", 1))
+    for (; r->answers.count > RANKING_MOST; tally_add(changed, "answers left out: more than 64 of one prompt", 1))
         dialogue_pop(&r->answers);
     return NULL;
 }

@@ -5,6 +5,8 @@
 #include "common/model/memory.h"
 #include "rm/forms.h"
 
+enum { RANKING_MOST = 64 };          /* answers to one prompt */
+
 /* Answer a: id[start[a]] .. of length[a] tokens, prompt included and ending with the end token; group g: answers
  * first[g] .. first[g + 1] - 1, all of one prompt, with at least one pair of different quality. */
 struct rankings {

@@ -227,7 +227,9 @@ int rankings_from_json(json_t *row, bool ranked, struct tally *unused, void (*ta
     if (!json_is_object(row)) return fail(error, EXIT_DATA, "expected an object");
     if (json_is_object(prompt) && json_object_get(prompt, "replies")) {
         struct tree t = {take, self, ranked, {0}};
-        bad = walk(&t, prompt, error);
+        bad = walk(&t, take_key(row, "prompt"), error);
+        dialogue_unused(&r.prompt, "", row);
+        json_decref(prompt);
         dialogue_free(&t.path);
         return bad;
     }

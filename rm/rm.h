@@ -6,8 +6,7 @@
 #ifndef QUARTET_RM_H
 #define QUARTET_RM_H
 
-#include "common/data/epochs.h"
-#include "common/train/program.h"
+#include "common/train/start.h"
 #include "rm/data.h"
 #include "rm/ranking.h"
 
@@ -18,23 +17,14 @@ struct micro { struct batch batch; uint32_t *group; uint32_t groups; };
 
 struct rm {
     struct train_options train;
-    const char *model_path;
-    struct option_list data_paths;
-    int template, normalize;
-    double validation;
-    int64_t max_length;
+    struct start start;
+    int normalize;
     struct ranking_options ranking;
 
-    struct parent parent;
-    struct chat chat;
     struct rm_data data;
-    struct epochs order;
-    struct config config;
+    struct start_data rows;                     /* what of it start.h asks for */
     struct model model;
-    struct memory memory;
-    int micro_batches, micro_tokens;
-    int known_ids;                              /* of the tokenizer before the template's tokens were added */
-    struct micro *micro;                        /* (micro_batches) */
+    struct micro *micro;                        /* (micro-batches) */
     float *scores, *dscores;                    /* (sequences of a micro-batch) */
     double *group_scores, *group_dscores;       /* (answers of a group) */
     struct ranking_stats stats;                 /* of the step */

@@ -1,5 +1,6 @@
 /* task.c - the task of rm: batches of whole rankings, their loss, what held-out prompts say, the constants at the
  * end. */
+#include "common/text/show.h"
 #include "rm/rm.h"
 #include "rm/calibration.h"
 #include "rm/score.h"
@@ -24,17 +25,17 @@ static int prepare(void *self, int64_t step, int update, double *count, struct e
     struct rm *s = self;
     (void)update, (void)error;
     s->prompts = 0;
-    for (int i = 0; i < s->micro_batches; i++) {
+    for (int i = 0; i < s->start.micro_batches; i++) {
         struct micro *m = &s->micro[i];
         const uint32_t *item;
-        m->groups = epochs_bin(&s->order, &item, (uint64_t)step * (uint64_t)s->micro_batches + (uint64_t)i);
+        m->groups = epochs_bin(&s->start.order, &item, (uint64_t)step * (uint64_t)s->start.micro_batches + (uint64_t)i);
         memcpy(m->group, item, m->groups * sizeof *item);
         batch_clear(&m->batch);
         for (uint32_t g = 0; g < m->groups; g++) add_group(&m->batch, &s->data.train, item[g]);
         s->prompts += m->groups;
     }
     *count = s->prompts;
-    return s->micro_batches;
+    return s->start.micro_batches;
 }
 
 /* Losses of the groups whose answers' scores follow one another in s->scores; scale times the gradients into
@@ -80,7 +81,7 @@ static void end(void *self, int64_t step, struct record *r)
     record_real(r, "margin", s->stats.margin / s->stats.pairs);
     record_count(r, "prompts", (int64_t)s->prompts);
     record_count(r, "pairs", (int64_t)s->stats.pairs);
-    record_count(r, "epoch", (int64_t)s->order.epoch);
+    record_count(r, "epoch", (int64_t)s->start.order.epoch);
 }
 
 /* ---- evaluation ---- */
@@ -113,7 +114,7 @@ static void see(struct seen *e, struct rm *s)
     for (uint32_t next = 0; next < k->groups;) {
         m->groups = 0;
         batch_clear(&m->batch);
-        while (next < k->groups && m->batch.N + (int)k->group_tokens[next] <= s->micro_tokens) {
+        while (next < k->groups && m->batch.N + (int)k->group_tokens[next] <= s->start.micro_tokens) {
             add_group(&m->batch, k, next);
             m->group[m->groups++] = next++;
         }
@@ -157,14 +158,12 @@ static int evaluate(void *self, struct record *r, struct error *error)
 /* The tokens of an answer, or of the prompt before it, as one line for a person. */
 static void add_line(struct bytes *out, const struct rm *s, const int *id, size_t n)
 {
-    char shown[400];
     struct bytes text = {0};
     struct utf8_held held = {0};
-    tokenizer_stream(&text, &held, s->parent.tokenizer, id, n);
-    tokenizer_stream(&text, &held, s->parent.tokenizer, NULL, 0);
-    for (size_t i = 0; i < text.size; i++)
-        if (text.data[i] == '\n') text.data[i] = ' ';
-    bytes_text(out, "%s\n", text_escape(shown, sizeof shown, text.size ? text.data : "", text.size));
+    tokenizer_stream(&text, &held, s->start.parent.tokenizer, id, n);
+    tokenizer_stream(&text, &held, s->start.parent.tokenizer, NULL, 0);
+    show_line(out, text.data, text.size);
+    bytes_add(out, "\n", 1);
     bytes_free(&text);
 }
 
@@ -207,7 +206,7 @@ static int reference_scores(struct rm *s, double *mean, double *deviation)
             uint32_t group = (uint32_t)((uint64_t)next * k->groups / (uint64_t)n), best = k->first[group];
             for (uint32_t a = best; a < k->first[group + 1]; a++)
                 if (k->quality[a] > k->quality[best]) best = a;
-            if (b->N + (int)k->length[best] > s->micro_tokens) break;
+            if (b->N + (int)k->length[best] > s->start.micro_tokens) break;
             batch_add(b, k->id + k->start[best], NULL, (int)k->length[best]);
         }
         score_raw(s->scores, &s->model, b);
@@ -256,27 +255,13 @@ static void finish(void *self, struct run *run, struct record *r)
 static void save(void *self, struct ckpt_meta *meta)
 {
     struct rm *s = self;
-    program_describe(meta, &s->model.config, s->parent.tokenizer);
-    chat_write(&s->chat, &meta->chat);
-    kv_copy(&meta->line, &s->parent.line);
-    kv_set_u64(&meta->dcur, "data.crc", s->data.identity);
-    kv_set_u64(&meta->dcur, "data.prompts", s->data.train.groups);
-    kv_set_u64(&meta->dcur, "data.tokens", s->data.train.tokens);
+    start_save(&s->start, meta, &s->model.config, &s->rows);
 }
 
 static int load(void *self, const struct ckpt_meta *meta, struct error *error)
 {
-    static const char *const parents[] = {"--model"};
     struct rm *s = self;
-    uint64_t crc = 0, prompts = 0;
-    if (parents_unchanged(&meta->line, &s->parent.line, parents, 1, error) != 0) return -1;
-    kv_get_u64(&meta->dcur, "data.crc", &crc);
-    kv_get_u64(&meta->dcur, "data.prompts", &prompts);
-    if (crc == s->data.identity && prompts == s->data.train.groups) return 0;
-    return fail(error, EXIT_MISMATCH,
-                "the run was started on other data: %llu prompts (CRC %08llx), now %u (CRC %08x); "
-                "use the same files, or another --out", (unsigned long long)prompts, (unsigned long long)crc,
-                s->data.train.groups, s->data.identity);
+    return start_load(&s->start, meta, &s->rows, error);
 }
 
 struct task rm_task(struct rm *s, struct learner *learner)
@@ -288,6 +273,6 @@ struct task rm_task(struct rm *s, struct learner *learner)
         .n_sums = sizeof s->stats / sizeof(double), .end = end, .evaluate = held_out ? evaluate : NULL,
         .sample = sample, .finish = finish, .save = save, .load = load,
         .main_metric = held_out ? "val_accuracy" : "accuracy", .shown = {"accuracy"},
-        .tokens_per_step = (double)s->data.train.tokens / s->order.bins * s->micro_batches,
-        .flops_per_token = config_train_flops(&s->config, (double)s->data.train.tokens / s->data.train.answers)};
+        .tokens_per_step = (double)s->data.train.tokens / s->start.order.bins * s->start.micro_batches,
+        .flops_per_token = config_train_flops(&s->start.config, (double)s->data.train.tokens / s->data.train.answers)};
 }

@@ -12,7 +12,7 @@ static const char *const list_key[] = {"messages", "conversations", "conversatio
 static const char *const prompt_key[] = {"prompt", "question", "query", "inputs", "turns", "context", "input", NULL};
 static const char *const answer_key[] = {"response", "completion", "output", "answer", "targets", "target",
                                          "continuation", NULL};
-static const char *const train_key[] = {"train", "weight", "loss", NULL};       /* false or 0: not trained on */
+static const char *const train_key[] = {"train", "weight", "loss", "loss_weight", NULL};       /* false or 0: not trained on */
 
 /* ---- one message ---- */
 

@@ -17,3 +17,14 @@ void show_tokens(struct bytes *out, const struct tokenizer *t, const int *id, co
     }
     bytes_text(out, "\n");
 }
+
+void show_line(struct bytes *out, const char *text, size_t length)
+{
+    char shown[1500];
+    struct bytes line = {0};
+    bytes_add(&line, text, length);
+    for (size_t i = 0; i < length; i++)
+        if (line.data[i] == '\n') line.data[i] = ' ';
+    bytes_text(out, "%s", text_escape(shown, sizeof shown, line.data, length));
+    bytes_free(&line);
+}

@@ -9,4 +9,7 @@
 void show_tokens(struct bytes *out, const struct tokenizer *t, const int *id, const uint8_t *trained, size_t n,
                  bool colour);
 
+/* Appends text as one line for a terminal, at most 1,500 bytes of it: a newline is shown as a blank. */
+void show_line(struct bytes *out, const char *text, size_t length);
+
 #endif

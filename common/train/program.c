@@ -2,6 +2,7 @@
  * signals before the run folder, so that a folder is only touched by a process that can be stopped cleanly. */
 #define _GNU_SOURCE
 #include "common/train/program.h"
+#include "common/train/defaults.h"
 #include "common/base/signals.h"
 #include "common/base/threads.h"
 #include "format/folder.h"
@@ -144,6 +145,20 @@ void program_take(struct memory *m, void (*build)(void *self, struct memory *m),
     memory_seal(m);
 }
 
+int program_run(struct task *task, struct run *run, const struct train_options *o, const struct option *table,
+                struct memory *memory, const struct program_parts *parts)
+{
+    struct error error;
+    parts->build(parts->self, memory);
+    if (o->plan) return train_print_plan(task, memory, o);
+    if (parts->say) parts->say(parts->self);
+    train_log_plan(run, task, memory, o);
+    if (task->stage != STAGE_RLHF) defaults_warn(run, o, table);
+    program_take(memory, parts->build, parts->self);
+    if (parts->load(parts->self, &error) != 0) quit_error(&error);
+    return train(task, run, o, table);
+}
+
 /* ---- after it ---- */
 
 void program_next(struct run *run, const char *label, const char *program, const char *parents, const char *data)
@@ -158,6 +173,18 @@ void program_next(struct run *run, const char *label, const char *program, const
     if (data) bytes_text(&line, " %s --out %.*s%s", data, (int)above, folder, program);
     run_log(run, "%s", line.data);
     bytes_free(&line);
+}
+
+/* ---- data ---- */
+
+double program_skip_rows(const char *text)
+{
+    char *end;
+    double n = strtod(text, &end);
+    bool percent = end > text && strcmp(end, "%") == 0;
+    if (end > text && (percent || !*end) && n >= 0 && n < (percent ? 100 : 1e15) && (n < 1 || percent || n == floor(n)))
+        return percent ? n / 100 : n;
+    quit(EXIT_USAGE, "--skip-bad-rows %s: expected a number of rows, or a share such as 0.01 or 1%%", text);
 }
 
 /* ---- steps ---- */

@@ -48,11 +48,29 @@ void program_describe(struct ckpt_meta *meta, const struct config *c, const stru
  * enough. */
 void program_take(struct memory *m, void (*build)(void *self, struct memory *m), void *self);
 
+/* What a program adds to program_run; self is handed to all.  build as in program_take; say logs what a person should
+ * know before the first step; load fills the models. */
+struct program_parts {
+    void *self;
+    void (*build)(void *self, struct memory *m);
+    void (*say)(void *self);
+    int (*load)(void *self, struct error *error);
+};
+/* With --plan prints it; else takes memory, loads weights and trains.  o: with its steps.  Returns the exit code. */
+int program_run(struct task *task, struct run *run, const struct train_options *o, const struct option *table,
+                struct memory *memory, const struct program_parts *parts);
+
 /* ---- after it ---- */
 
 /* Logs "LABEL: PROGRAM PARENTS RUN DATA --out SIBLING", the command to type next, with this run's folder and this
  * program's own path: program_next(run, "next", "sft", "--model", "--data DIALOGUES.jsonl").  data NULL: no --out. */
 void program_next(struct run *run, const char *label, const char *program, const char *parents, const char *data);
+
+/* ---- data ---- */
+
+/* --skip-bad-rows: a number of rows, or a share ("0.01", "1%"), which is below 1.  Quits (EXIT_USAGE). */
+#define SKIP_BAD_ROWS_HELP "Rows that are not understood are skipped and listed: so many, or a share (0.01, 1%)."
+double program_skip_rows(const char *text);
 
 /* ---- steps ---- */
 

@@ -1,0 +1,127 @@
+/* start.c - a program that learns from rows reads them before it knows its batches: both follow from what was read. */
+#include "common/train/defaults.h"
+#include "common/train/start.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int start_option_rows(struct option *row, struct start *s, struct train_options *o, const char *model_help,
+                      const char *data_help, const char *length_help)
+{
+    const int moved = OPTION_MAY_CHANGE;        /* files may have moved: what they hold is checked on resume */
+    const struct option rows[START_ROWS] = {
+        {"Model and data", "model", OPTION_TEXT, &s->model_path, NULL, .flags = OPTION_REQUIRED | moved,
+         .help = model_help},
+        {NULL, "data", OPTION_LIST, &s->data_paths, NULL, .flags = OPTION_REQUIRED | moved, .help = data_help},
+        {NULL, "skip-bad-rows", OPTION_TEXT, &s->skip_bad_rows, "0", .flags = moved, .help = SKIP_BAD_ROWS_HELP},
+        {NULL, "template", OPTION_CHOICE, &s->template, "auto", .choices = "auto|" CHAT_TEMPLATES,
+         .help = "Chat template; auto: the model's own, or quartet when it has none."},
+        {NULL, "max-length", OPTION_INT, &s->max_length, "0", 0, 1 << 24, .help = length_help},
+        {NULL, "validation", OPTION_REAL, &s->validation, "0.05", 0, 0.9, .help = "Share of first questions held out."},
+        {NULL, "dry-run", OPTION_FLAG, &o->dry_run, NULL, .flags = OPTION_NOT_SAVED,
+         .help = "Show the first rows as tokens and what was read, dropped and changed, and end."},
+    };
+    memcpy(row, rows, sizeof rows);
+    return START_ROWS;
+}
+
+void start_open(struct start *s, struct run *run, const struct option *table, struct train_options *o)
+{
+    struct error error;
+    unsigned stages = 1u << STAGE_SFT | 1u << STAGE_PRETRAIN | 1u << STAGE_IMPORTED;
+    if (!run && !o->plan && !o->dry_run)
+        quit(EXIT_USAGE, "--out is missing: the run folder to write to (or --plan, or --dry-run)");
+    s->run = run;
+    s->table = table;
+    s->train = o;
+    if (parent_open(&s->parent, s->model_path, stages, "init", &error) != 0) quit_error(&error);
+    s->config = s->parent.config;
+    s->known_ids = tokenizer_vocab(s->parent.tokenizer);
+    bool own = s->parent.meta->chat.count > 0;
+    if (own && chat_read(&s->chat, &s->parent.meta->chat, s->parent.tokenizer, &error) != 0) quit_error(&error);
+    enum chat_template wanted = own ? s->chat.template : TEMPLATE_QUARTET;
+    if (s->template) wanted = (enum chat_template)s->template;
+    if (run && own && wanted != s->chat.template)
+        run_log(run, "warning: the model was trained with the chat template %s; from now on it is %s, which rlhf needs "
+                "for all its models", chat_template_name(s->chat.template), chat_template_name(wanted));
+    chat_open(&s->chat, wanted, s->parent.tokenizer);
+    s->config.vocab = int_max(s->config.vocab, tokenizer_vocab(s->parent.tokenizer));
+}
+
+int start_limit(const struct start *s)
+{
+    return s->max_length > 0 ? int_min(s->config.context, (int)s->max_length) : s->config.context;
+}
+
+struct paths start_paths(const struct start *s)
+{
+    struct error error;
+    struct paths paths = {0};
+    if (paths_expand(&paths, &s->data_paths, false, &error) != 0) quit_error(&error);
+    return paths;
+}
+
+void start_batches(struct start *s, enum stage stage, const struct start_data *d)
+{
+    struct train_options *o = s->train;
+    defaults_fill(o, s->table, s->run, stage, s->config.channels, (double)d->tokens);
+    s->micro_tokens = int_max((int)o->micro_tokens, (int)d->longest);
+    if (s->run && s->micro_tokens > o->micro_tokens && option_given(s->table, "micro-tokens"))
+        run_log(s->run, "micro-batches hold %d tokens: the %s needs that many", s->micro_tokens, d->longest_item);
+    s->micro_batches = program_micro_batches(o, s->micro_tokens);
+    epochs_open(&s->order, d->length, d->count, (uint32_t)s->micro_tokens, (uint64_t)o->seed);
+}
+
+void start_log(struct start *s, struct bytes *report, bool validation)
+{
+    run_log(s->run, "starts from %s", ckpt_path(s->parent.ckpt));
+    if (s->known_ids < tokenizer_vocab(s->parent.tokenizer))
+        run_log(s->run, "%d special tokens of the template %s are new: their rows start as the mean of the others",
+                tokenizer_vocab(s->parent.tokenizer) - s->known_ids, chat_template_name(s->chat.template));
+    run_log(s->run, "data:\n%.*s", (int)report->size - 1, report->data);
+    if (!validation) run_log(s->run, "warning: nothing is held out: there will be no validation");
+    bytes_free(report);
+}
+
+void start_save(const struct start *s, struct ckpt_meta *meta, const struct config *c, const struct start_data *d)
+{
+    char key[40];
+    snprintf(key, sizeof key, "data.%s", d->items);
+    program_describe(meta, c, s->parent.tokenizer);
+    chat_write(&s->chat, &meta->chat);
+    kv_copy(&meta->line, &s->parent.line);
+    kv_set_u64(&meta->dcur, "data.crc", d->identity);
+    kv_set_u64(&meta->dcur, key, d->count);
+    kv_set_u64(&meta->dcur, "data.tokens", d->tokens);
+}
+
+int start_load(const struct start *s, const struct ckpt_meta *meta, const struct start_data *d, struct error *error)
+{
+    static const char *const parents[] = {"--model"};
+    uint64_t crc = 0, count = 0;
+    char key[40];
+    snprintf(key, sizeof key, "data.%s", d->items);
+    if (parents_unchanged(&meta->line, &s->parent.line, parents, 1, error) != 0) return -1;
+    kv_get_u64(&meta->dcur, "data.crc", &crc);
+    kv_get_u64(&meta->dcur, key, &count);
+    if (crc == d->identity && count == d->count) return 0;
+    return fail(error, EXIT_MISMATCH, "the run was started on other data: %llu %s (CRC %08llx), now %u (CRC %08x); use "
+                "the same files, or another --out", (unsigned long long)count, d->items, (unsigned long long)crc,
+                d->count, d->identity);
+}
+
+int start_train(struct start *s, struct task *task, const struct program_parts *parts)
+{
+    struct train_options options = *s->train;
+    options.steps = program_steps(s->train, task->tokens_per_step, (double)s->order.bins / s->micro_batches);
+    task->learner->schedule = program_schedule(s->train, options.steps, 0.03);
+    return program_run(task, s->run, &options, s->table, &s->memory, parts);
+}
+
+void start_close(struct start *s)
+{
+    memory_close(&s->memory);
+    epochs_close(&s->order);
+    parent_close(&s->parent);
+    if (s->run) run_close(s->run);
+}
