@@ -88,16 +88,15 @@ void rlhf_read_prompts(struct rlhf *p)
              (long long)o->max_new, (long long)context);
     if (p->max_prompt > 0 && p->max_prompt < most) most = p->max_prompt;
     p->prompts.ledger.skip = program_skip_rows(p->skip_bad_rows);
-    if (prompts_read(&p->prompts, &p->prompt_paths, &p->chat, (int)most, (uint64_t)p->train.seed, &error) != 0)
+    if (prompts_read(&p->prompts, &p->held_out, p->validation, &p->prompt_paths, &p->chat, (int)most,
+                     (uint64_t)p->train.seed, &error) != 0)
         quit_error(&error);
-    p->longest = p->prompts.longest + (int)o->max_new;
+    int longest = int_max(p->prompts.longest, p->held_out.longest);
+    p->longest = longest + (int)o->max_new;
     if (p->longest > p->train.micro_tokens)
         quit(EXIT_USAGE, "--micro-tokens %lld is less than the longest episode, %d tokens (a prompt of %d and "
              "--max-new-tokens %lld): raise it, or lower --max-prompt-tokens", (long long)p->train.micro_tokens,
-             p->longest, p->prompts.longest, (long long)o->max_new);
-    prompts_hold_out(&p->prompts, &p->held_out, p->validation);
-    if (p->prompts.count == 0)
-        quit(EXIT_DATA, "--validation %g holds out all %u prompts", p->validation, p->held_out.count);
+             p->longest, longest, (long long)o->max_new);
     if (o->minibatches > o->episodes)
         quit(EXIT_USAGE, "--minibatches %lld is more than --episodes %lld", (long long)o->minibatches,
              (long long)o->episodes);

@@ -89,14 +89,6 @@ static int answer_from(struct ranking *r, json_t *value, double quality, struct 
     return bad;
 }
 
-static bool has_prompt(json_t *row)
-{
-    static const char *const key[] = {"prompt", "question", "query", "conversations", "messages", "instruction"};
-    for (size_t i = 0; i < sizeof key / sizeof *key; i++)
-        if (json_object_get(row, key[i])) return true;
-    return false;
-}
-
 /* The value of a key, which leaves the row; to json_decref. */
 static json_t *take_key(json_t *row, const char *key)
 {
@@ -108,7 +100,7 @@ static json_t *take_key(json_t *row, const char *key)
 static int pair_from(struct ranking *r, json_t *row, const char *better, const char *worse, struct error *error)
 {
     const char *name[2] = {better, worse};
-    bool prompt = has_prompt(row);
+    bool prompt = dialogue_asked(row);
     int bad = 0;
     json_t *value[2];
     for (int i = 0; i < 2; i++) value[i] = take_key(row, name[i]);

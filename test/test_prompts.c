@@ -1,7 +1,6 @@
 /* test_prompts.c - the order of prompts: every epoch a permutation of its own, known from (seed, index) alone; and the
- * held-out share, which keeps equal prompts together. */
+ * held-out questions, which are those of sft and rm. */
 #include "common/data/prompts.h"
-#include "common/base/rng.h"
 #include "rm/data.h"
 #include "sft/data.h"
 #include "test/test.h"
@@ -12,7 +11,7 @@ enum { N = 101 };
 static void fill(struct prompts *p, uint64_t seed)
 {
     *p = (struct prompts){.seed = seed};
-    for (int i = 0; i < N; i++) prompts_add(p, (int[]){i, i / 2, 7}, 1 + i % 3, 0, NULL, NULL);
+    for (int i = 0; i < N; i++) prompts_add(p, (int[]){i, i / 2, 7}, 1 + i % 3, NULL, NULL);
 }
 
 static int first_id(struct prompts *p, uint64_t index) { return p->ids.id[prompts_at(p, index)->first]; }
@@ -42,30 +41,6 @@ static void test_order(void)
     prompts_free(&a);
     prompts_free(&b);
     prompts_free(&other);
-}
-
-static void test_hold_out(void)
-{
-    struct prompts p = {.seed = 1}, out = {0}, none = {0}, all = {0};
-    for (int i = 0; i < 2000; i++) {                         /* each four times */
-        struct rng r = rng_at(1, RNG_TEST, 0, (uint64_t)i / 4);
-        prompts_add(&p, (int[]){i / 4, 3}, 2, rng_uniform(&r), NULL, NULL);
-    }
-    prompts_hold_out(&p, &none, 0);
-    CHECK(none.count == 0 && p.count == 2000);
-    prompts_hold_out(&p, &out, 0.1);
-    CHECK(p.count + out.count == 2000 && out.count > 100 && out.count < 300 && out.count % 4 == 0);
-    bool apart = true;
-    for (uint32_t i = 0; i < out.count; i++)
-        for (uint32_t k = 0; k < p.count; k++)
-            apart = apart && out.ids.id[out.prompt[i].first] != p.ids.id[p.prompt[k].first];
-    CHECK(apart);
-    prompts_hold_out(&p, &all, 1);
-    CHECK(p.count == 0 && all.count + out.count == 2000);
-    prompts_free(&p);
-    prompts_free(&out);
-    prompts_free(&none);
-    prompts_free(&all);
 }
 
 static int compare_lines(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
@@ -107,8 +82,7 @@ static void test_one_side(void)
     struct option_list list = {&path, 1};
     struct sft_options how = {.limit = 100, .validation = 0.3};
     CHECK(sft_data_read(&sft, &path, 1, &quartet, &how, 0, &error) == 0 &&
-          rm_data_read(&rm, &path, 1, &quartet, 0.3, 100, 0, &error) == 0 && prompts_read(&p, &list, &chatml, 100, 1, &error) == 0);
-    prompts_hold_out(&p, &held_out, 0.3);
+          rm_data_read(&rm, &path, 1, &quartet, 0.3, 100, 0, &error) == 0 && prompts_read(&p, &held_out, 0.3, &list, &chatml, 100, 1, &error) == 0);
     char *side[] = {questions(t, sft.validation.id, sft.validation.tokens), questions(t, rm.validation.id, rm.validation.tokens),
                     questions(t, held_out.ids.id, held_out.ids.count)};
     CHECK(held_out.count > 10 && held_out.count < 40 && p.count + held_out.count == 80 && sft.validation.count == held_out.count);
@@ -127,7 +101,6 @@ static void test_one_side(void)
 int main(void)
 {
     test_order();
-    test_hold_out();
     test_one_side();
     return test_end("test_prompts");
 }

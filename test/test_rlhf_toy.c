@@ -193,7 +193,7 @@ static void count_open(struct toy *t, double beta, int micro_tokens, uint64_t se
     t->ppo.o.allowed = 8;
     t->ppo.kl.beta = beta;
     t->ppo.reward = count_zeros;
-    prompts_add(&t->prompts, (int[]){7}, 1, 0, NULL, NULL);
+    prompts_add(&t->prompts, (int[]){7}, 1, NULL, NULL);
     toy_open(t, 8, 16, 1, 16);
     fill(t->policy.params.head.weight, 0, 8 * 16);             /* every token equally likely */
     set_reference(t);
@@ -481,7 +481,7 @@ static void length_open(struct toy *t, double beta)
     t->ppo.o.micro_tokens = 300;                         /* several micro-batches of ragged episodes */
     t->ppo.kl.beta = beta;
     t->ppo.reward = score_lengths;
-    prompts_add(&t->prompts, (int[]){GO_ON}, 1, 0, NULL, NULL);
+    prompts_add(&t->prompts, (int[]){GO_ON}, 1, NULL, NULL);
     toy_open(t, 2, 16, 1, 16);
     set_odds(&t->policy, 9);
     set_reference(t);
@@ -695,7 +695,7 @@ static void test_sort(int demonstrations, int iterations, uint64_t seed)
     t.ppo.o.episodes = SORTS;                            /* every prompt once an iteration */
     t.ppo.kl.beta = 0.02;
     t.ppo.reward = score_sorted;
-    for (int i = 0; i < SORTS; i++) prompts_add(&t.prompts, (int[]){i / 36, i / 6 % 6, i % 6, DIGITS}, 4, 0, NULL, NULL);
+    for (int i = 0; i < SORTS; i++) prompts_add(&t.prompts, (int[]){i / 36, i / 6 % 6, i % 6, DIGITS}, 4, NULL, NULL);
     toy_open(&t, DIGITS + 1, 8, 2, 32);
     sort_demonstrate(&t, &s, demonstrations);
     double before = sort_exact(&t, &s);

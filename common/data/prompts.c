@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-void prompts_add(struct prompts *p, const int *ids, int n, double place, char *row, char *dialogue)
+void prompts_add(struct prompts *p, const int *ids, int n, char *row, char *dialogue)
 {
     assert(n > 0);
     if (p->count == p->capacity) {
@@ -17,7 +17,7 @@ void prompts_add(struct prompts *p, const int *ids, int n, double place, char *r
         p->capacity = p->capacity ? 2 * p->capacity : 256;
         p->prompt = host_grow(p->prompt, p->capacity, sizeof *p->prompt);
     }
-    p->prompt[p->count++] = (struct prompt){p->ids.count, n, row, place, dialogue};
+    p->prompt[p->count++] = (struct prompt){p->ids.count, n, row, dialogue};
     for (int i = 0; i < n; i++) ids_add(&p->ids, ids[i]);
     p->longest = int_max(p->longest, n);
 }
@@ -37,7 +37,7 @@ void prompts_free(struct prompts *p)
 
 /* ---- reading ---- */
 
-struct reading { struct prompts *prompts; const struct chat *chat; int most; struct error *error; };
+struct reading { struct prompts *prompts, *held_out; double share; const struct chat *chat; int most; struct error *error; };
 
 /* The members "prompt" (the last message) and "messages" (all of them) of a reward program's request. */
 static char *dialogue_json(const struct dialogue *d)
@@ -91,43 +91,36 @@ static int take_row(void *self, json_t *row, const char *where)
         why = "longer than the context and --max-new-tokens, or --max-prompt-tokens, allow";
         p->too_long++;
     }
-    if (why) tally_add(&l->dropped, why, 1);
-    else prompts_add(p, ids.id, (int)ids.count, dialogue_place(&d), text, dialogue_json(&d));
-    if (why) free(text);
+    if (why) {
+        tally_add(&l->dropped, why, 1);
+        free(text);
+    } else {
+        if (r->held_out && dialogue_place(&d) < r->share) p = r->held_out;
+        prompts_add(p, ids.id, (int)ids.count, text, dialogue_json(&d));
+    }
     free(ids.id);
     dialogue_free(&d);
     return 0;
 }
 
-int prompts_read(struct prompts *p, const struct option_list *files, const struct chat *chat, int most, uint64_t seed,
-                 struct error *error)
+int prompts_read(struct prompts *p, struct prompts *held_out, double share, const struct option_list *files,
+                 const struct chat *chat, int most, uint64_t seed, struct error *error)
 {
-    struct reading reading = {p, chat, most, error};
+    struct reading reading = {p, held_out, share, chat, most, error};
     struct paths paths;
     if (paths_expand(&paths, files, false, error) != 0) return -1;
     p->seed = seed;
+    if (held_out) held_out->seed = seed;
     int bad = records_read(paths.path, paths.count, true, &p->ledger, take_row, &reading, error);
     paths_free(&paths);
     if (bad) return -1;
     if (p->count > 0) return 0;
     struct bytes report = {0};
     ledger_report(&report, &p->ledger);
-    fail(error, EXIT_DATA, "%s: no prompt is left (of at most %d tokens):\n%.1700s", files->item[0], most, report.data);
+    fail(error, EXIT_DATA, "%s: no prompt is left (of at most %d tokens%s):\n%.1700s", files->item[0], most,
+         held_out && held_out->count > 0 ? "; --validation holds out all" : "", report.data);
     bytes_free(&report);
     return -1;
-}
-
-void prompts_hold_out(struct prompts *p, struct prompts *held_out, double share)
-{
-    uint32_t kept = 0;
-    held_out->seed = p->seed;
-    for (uint32_t i = 0; i < p->count; i++) {
-        struct prompt q = p->prompt[i];
-        const int *ids = p->ids.id + q.first;
-        if (q.place < share) prompts_add(held_out, ids, q.count, q.place, q.row, q.dialogue);
-        else p->prompt[kept++] = q;
-    }
-    p->count = kept;
 }
 
 uint32_t prompts_identity(const struct prompts *p)

@@ -80,6 +80,8 @@ enum chat_format { FORMAT_AUTO, FORMAT_MESSAGES, FORMAT_SHAREGPT, FORMAT_ALPACA,
 int dialogue_from_json(struct dialogue *d, json_t *row, enum chat_format format, struct error *error);
 /* The same, but the answer beside a prompt (response, output, ...) is not used. */
 int dialogue_prompt_from_json(struct dialogue *d, json_t *row, struct error *error);
+/* Whether a key of the row holds a question or a dialogue. */
+bool dialogue_asked(json_t *row);
 /* Appends a messages array ([{role|from, content|value}]), one such message, or a plain string (a message of `role`).
  * Returns 0, or -1 (EXIT_DATA) with the messages before the fault appended. */
 int dialogue_add_messages(struct dialogue *d, json_t *messages, enum chat_role role, struct error *error);

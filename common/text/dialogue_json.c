@@ -277,6 +277,12 @@ static void add_marks(struct dialogue *d, json_t *row)
         d->unwanted = "an answer marked as bad (\"label\": false)";
 }
 
+bool dialogue_asked(json_t *row)
+{
+    json_t *value;
+    return first_key(&value, row, list_key) || first_key(&value, row, prompt_key) || json_object_get(row, "instruction");
+}
+
 static int read_row(struct dialogue *d, json_t *row, enum chat_format format, bool answered, struct error *error)
 {
     int bad = add_row(d, row, format, answered, error);

@@ -36,7 +36,7 @@ int answers_write(FILE *out, struct model *m, const struct chat *chat, const str
 {
     struct prompts prompts = {0};
     int most = m->config.context - int_min(o->max_new, m->config.context / 2);
-    if (prompts_read(&prompts, o->prompts, chat, most, o->seed, error) != 0) {
+    if (prompts_read(&prompts, NULL, 0, o->prompts, chat, most, o->seed, error) != 0) {
         prompts_free(&prompts);
         return -1;
     }
