@@ -205,6 +205,11 @@ expect 64 "--out is missing" $rlhf --reward "$work/rm" --steps 2
 expect 65 "no prompt is left" $rlhf --reward "$work/rm" --max-prompt-tokens 3 --steps 2 --out "$work/m10"
 echo '{"answer": 1}' >"$work/bad.jsonl"
 expect 65 "bad.jsonl:1" $bare --prompts "$work/bad.jsonl" --reward "$work/rm" --steps 2 --out "$work/m11"
+# what begins like JSON and is not is no question, in any of its rows; skipped where that is asked for
+printf '{"prompt":"Hi","id":17911891234567890123}\n{"prompt":"Ho","score":NaN}\n{"prompt":"Hu\n' >"$work/cut.jsonl"
+expect 65 "cut.jsonl:3: not JSON" $bare --prompts "$work/cut.jsonl" --reward "$work/rm" --dry-run
+expect 0 "1  bad rows" $bare --prompts "$work/cut.jsonl" --reward "$work/rm" --validation 0 --skip-bad-rows 1 --dry-run
+check "and the others are asked" said "2  prompts read"
 expect 66 "no-such" $bare --prompts "$work/no-such.jsonl" --reward "$work/rm" --steps 2 --out "$work/m12"
 
 # ---- prompts in every form ------------------------------------------------------------------------------------------------------

@@ -156,6 +156,7 @@ printf '{"prompt":"p","responses":["a","b"],"ranks":[1]}\n' >"$work/count.jsonl"
 expect 65 "2  fewer than two different answers" $bad --data "$work/useless.jsonl"
 expect 65 "half.jsonl:2: expected the key \"rejected\"" $bad --data "$work/half.jsonl"
 expect 65 "2 responses, but 1 ranks" $bad --data "$work/count.jsonl"
+expect 0 "half.jsonl:2: expected the key" $bad --data "$work/half.jsonl" --skip-bad-rows 1 --validation 0 --dry-run
 expect 65 "not a ranking" $bad --data "$work/chat.jsonl"
 expect 66 "there is no file or folder" $bad --data "$work/nowhere.jsonl"
 expect 64 "label-smoothing" $bad --data "$work/ranked.jsonl" --label-smoothing 0.7

@@ -92,6 +92,10 @@ for what in all last; do
     expect 0 "done" "$BIN/sft" $small --train-on $what --data "$work/sharegpt.json" --steps 2 --out "$work/$what"
 done
 
+# small micro-batches drop nothing: they grow to the longest dialogue
+expect 0 "40  dialogues to train on" "$BIN/sft" $small --micro-tokens 32 --data "$work/question.jsonl" --validation 0 --dry-run
+expect 0 "the longest dialogue needs that many" "$BIN/sft" $small --micro-tokens 32 --data "$work/question.jsonl" --steps 2 --out "$work/grown"
+
 # ---- bad input ----
 bad="$BIN/sft $small --steps 2 --out $work/bad"
 echo '{"prompt":"q"}' >"$work/unanswered.jsonl"
@@ -104,6 +108,12 @@ expect 65 "no trainable token in the data" $bad --data "$work/empty.jsonl"
 expect 65 "text.jsonl:2: not a dialogue: expected one of the keys" $bad --data "$work/text.jsonl"
 expect 65 "broken.jsonl:2: not JSON" $bad --data "$work/broken.jsonl"
 expect 65 "role.jsonl:1: messages: unknown role 'wizard'" $bad --data "$work/role.jsonl"
+cat "$work/question.jsonl" "$work/role.jsonl" >"$work/odd.jsonl"
+expect 0 "odd.jsonl:41: messages: unknown role 'wizard'" "$BIN/sft" $small --data "$work/odd.jsonl" --skip-bad-rows 3% --dry-run
+check "the bad row is counted" said "1  bad rows"
+check "and the others are read" said "40  rows read"
+expect 65 "1 of 41 rows are bad, more than --skip-bad-rows 0.02 allows" "$BIN/sft" $small --data "$work/odd.jsonl" --skip-bad-rows 0.02 --dry-run
+expect 64 "expected a number of rows, or a share" $bad --data "$work/odd.jsonl" --skip-bad-rows some
 expect 65 "expected the key \"instruction\"" $bad --data "$work/question.jsonl" --format alpaca
 expect 65 "not one answer fits" $bad --data "$work/question.jsonl" --max-length 8
 expect 66 "there is no file or folder" $bad --data "$work/nowhere.jsonl"

@@ -80,6 +80,8 @@ static void check_refusals(void)
         check_refused(like_json[i].name, like_json[i].content, sentence);
         free(sentence);
     }
+    check_refused("table.csv", "act,prompt\nPoet,Write.\n",
+                  "table.csv: a table is not read; write its rows as JSON lines, such as {\"prompt\": ...}");
     struct error error;
     char *missing = host_text("%s/none", folder);
     CHECK(records_read(&missing, 1, false, NULL, collect, NULL, &error) == -1 && error.exit_code == EXIT_NOINPUT);

@@ -207,9 +207,18 @@ static int open_array(struct records *r, struct error *error)
     return 0;
 }
 
+static int refuse_table(const char *path, struct error *error)
+{
+    size_t n = strlen(path), gz = n > 3 && strcmp(path + n - 3, ".gz") == 0 ? 3 : 0;
+    if (n < 4 + gz || (memcmp(path + n - gz - 4, ".csv", 4) != 0 && memcmp(path + n - gz - 4, ".tsv", 4) != 0)) return 0;
+    return fail(error, EXIT_DATA, "%s: a table is not read; write its rows as JSON lines, such as {\"prompt\": ...}",
+                path);
+}
+
 int records_open(struct records **out, const char *path, bool lenient, struct ledger *ledger,
                  struct text_counts *counts, struct error *error)
 {
+    if (refuse_table(path, error) != 0) return -1;
     struct records *r = host_alloc(1, sizeof *r);
     r->path = host_text("%s", path);
     r->lenient = lenient;
