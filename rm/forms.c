@@ -104,7 +104,7 @@ static int pair_from(struct ranking *r, json_t *row, const char *better, const c
     int bad = 0;
     json_t *value[2];
     for (int i = 0; i < 2; i++) value[i] = take_key(row, name[i]);
-    if (prompt) bad = dialogue_prompt_from_json(&r->prompt, row, error);
+    if (prompt) bad = dialogue_from_json(&r->prompt, row, FORMAT_QUESTION, error);
     else dialogue_unused(&r->prompt, "", row);
     for (int i = 0; i < 2 && !bad; i++) {
         if (!value[i]) bad = fail(error, EXIT_DATA, "expected the key \"%s\" beside \"%s\"", name[i], name[1 - i]);
@@ -139,7 +139,7 @@ static int responses_from(struct ranking *r, json_t *row, bool ranked, struct er
         bad = fail(error, EXIT_DATA, "expected the key \"ranks\" or \"scores\" beside \"responses\"");
     else if (order && json_array_size(order) != K)
         bad = fail(error, EXIT_DATA, "%zu responses, but %zu %s", K, json_array_size(order), key);
-    if (!bad) bad = dialogue_prompt_from_json(&r->prompt, row, error);
+    if (!bad) bad = dialogue_from_json(&r->prompt, row, FORMAT_QUESTION, error);
     if (!bad) bad = listed_from(r, responses, order, *key == 'r' ? -1 : 1, error);
     json_decref(responses);
     json_decref(order);

@@ -75,11 +75,10 @@ void chat_render(const struct chat *c, const struct dialogue *d, enum chat_train
  * but for `unused`.  A plain JSON string is a user message.  Rows without an answer are allowed (prompts).  Keys that
  * were used are removed from the row.  Returns 0, or -1 (EXIT_DATA, *d {0}) saying which key was expected.
  * Neighbours of one role are merged with an empty line between; content that is null is empty. */
-enum chat_format { FORMAT_AUTO, FORMAT_MESSAGES, FORMAT_SHAREGPT, FORMAT_ALPACA, FORMAT_PROMPT };
+enum chat_format { FORMAT_AUTO, FORMAT_MESSAGES, FORMAT_SHAREGPT, FORMAT_ALPACA, FORMAT_PROMPT,
+                   FORMAT_QUESTION /* as FORMAT_AUTO, but an answer beside the question is not used */ };
 #define CHAT_FORMATS "auto|messages|sharegpt|alpaca|prompt"
 int dialogue_from_json(struct dialogue *d, json_t *row, enum chat_format format, struct error *error);
-/* The same, but the answer beside a prompt (response, output, ...) is not used. */
-int dialogue_prompt_from_json(struct dialogue *d, json_t *row, struct error *error);
 /* Whether a key of the row holds a question or a dialogue. */
 bool dialogue_asked(json_t *row);
 /* Appends a messages array ([{role|from, content|value}]), one such message, or a plain string (a message of `role`).

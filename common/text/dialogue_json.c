@@ -243,7 +243,7 @@ static int add_question(struct dialogue *d, json_t *row, const char *key, struct
     return add_context(d, row, error);
 }
 
-static int add_row(struct dialogue *d, json_t *row, enum chat_format format, bool answered, struct error *error)
+static int add_row(struct dialogue *d, json_t *row, enum chat_format format, struct error *error)
 {
     json_t *value;
     const char *key;
@@ -251,12 +251,13 @@ static int add_row(struct dialogue *d, json_t *row, enum chat_format format, boo
     if (!json_is_object(row)) return fail(error, EXIT_DATA, "expected an object");
     add_system(d, row);
     bool list = format == FORMAT_MESSAGES || format == FORMAT_SHAREGPT;
-    key = list || format == FORMAT_AUTO ? first_key(&value, row, list_key) : NULL;
+    bool any = format == FORMAT_AUTO || format == FORMAT_QUESTION;
+    key = list || any ? first_key(&value, row, list_key) : NULL;
     if (key) return add_key(d, row, key, ROLE_USER, error);
     if (list) return fail(error, EXIT_DATA, "expected the key \"messages\" or \"conversations\"");
     key = json_object_get(row, "instruction") && format != FORMAT_PROMPT ? "instruction"
         : format != FORMAT_ALPACA ? first_key(&value, row, prompt_key) : NULL;
-    if (!key && format == FORMAT_AUTO)
+    if (!key && any)
         return fail(error, EXIT_DATA,
                     "not a dialogue: expected one of the keys messages, conversations, instruction, prompt, question");
     if (!key)
@@ -265,7 +266,7 @@ static int add_row(struct dialogue *d, json_t *row, enum chat_format format, boo
     if (add_question(d, row, key, error) != 0) return -1;
     key = json_object_get(row, "output") && strcmp(key, "instruction") == 0 ? "output"
         : first_key(&value, row, answer_key);
-    return answered && key ? add_key(d, row, key, ROLE_ASSISTANT, error) : 0;
+    return key && format != FORMAT_QUESTION ? add_key(d, row, key, ROLE_ASSISTANT, error) : 0;
 }
 
 /* Marks of the whole row: {"label": false} is an answer that people did not want (KTO). */
@@ -283,21 +284,13 @@ bool dialogue_asked(json_t *row)
     return first_key(&value, row, list_key) || first_key(&value, row, prompt_key) || json_object_get(row, "instruction");
 }
 
-static int read_row(struct dialogue *d, json_t *row, enum chat_format format, bool answered, struct error *error)
-{
-    int bad = add_row(d, row, format, answered, error);
-    if (!bad) add_marks(d, row);
-    if (!bad) dialogue_unused(d, "", row);
-    if (bad) dialogue_free(d);
-    return bad;
-}
-
 int dialogue_from_json(struct dialogue *d, json_t *row, enum chat_format format, struct error *error)
 {
-    return read_row(d, row, format, true, error);
-}
-
-int dialogue_prompt_from_json(struct dialogue *d, json_t *row, struct error *error)
-{
-    return read_row(d, row, FORMAT_AUTO, false, error);
+    if (add_row(d, row, format, error) != 0) {
+        dialogue_free(d);
+        return -1;
+    }
+    add_marks(d, row);
+    dialogue_unused(d, "", row);
+    return 0;
 }

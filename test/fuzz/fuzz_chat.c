@@ -91,7 +91,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     dialogue_free(&d);
     json_t *row = json_loadb(text, size, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
     if (!row) return 0;
-    for (enum chat_format format = FORMAT_AUTO; format <= FORMAT_PROMPT; format++) {
+    for (enum chat_format format = FORMAT_AUTO; format <= FORMAT_QUESTION; format++) {
         json_t *copy = json_deep_copy(row);                  /* reading uses it up */
         if (dialogue_from_json(&d, copy, format, &error) == 0) render_all(&d);
         else if (d.count != 0 || d.message || error.exit_code != EXIT_DATA) abort();
