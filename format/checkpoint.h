@@ -15,7 +15,8 @@ enum dtype { DTYPE_F32 = 1, DTYPE_F16 = 2, DTYPE_BF16 = 3 };          /* the one
 enum role { ROLE_WEIGHT = 0, ROLE_MASTER = 1, ROLE_ADAM_M = 2, ROLE_ADAM_V = 3, ROLE_EMA = 4, ROLE_BUFFER = 5,
             ROLE_HEAD = 6 };
 
-/* The metadata sections, by four-letter type: CONF CHAT TRNS RNGS DCUR LINE META EVAL are key-values, TOKN is bytes. */
+/* What a file says beside its tensors: facts of the header, and the metadata sections. */
+enum { CKPT_KV_SECTIONS = 8 };
 struct ckpt_meta {
     uint32_t stage, flags;
     uint8_t uuid[16];            /* of this file: made by ckpt_save */
@@ -24,8 +25,11 @@ struct ckpt_meta {
     uint64_t step, tokens_seen;
     int64_t created;             /* ns since 1970: made by ckpt_save */
     char writer[33];             /* "pretrain 0.1.0" */
-    struct kv conf, chat, trns, rngs, dcur, line, meta, eval;     /* empty ones are not written */
-    struct bytes tokn;
+    union {                      /* the key-value sections, by name or by the number section_table has for them */
+        struct { struct kv conf, chat, trns, rngs, dcur, line, meta, eval; };
+        struct kv kv[CKPT_KV_SECTIONS];
+    };
+    struct bytes tokn;           /* empty sections are not written */
 };
 void ckpt_meta_free(struct ckpt_meta *meta);     /* its sections; they are empty then */
 

@@ -4,34 +4,16 @@
 
 #include <math.h>
 
-static const struct dtype_facts table[] = {
-    {DTYPE_F32, "f32", 1, 4, true}, {DTYPE_F16, "f16", 1, 2, true}, {DTYPE_BF16, "bf16", 1, 2, true},
-    {DTYPE_F64, "f64", 1, 8, true},
-    {DTYPE_I8, "i8", 1, 1, false}, {DTYPE_U8, "u8", 1, 1, false}, {DTYPE_I16, "i16", 1, 2, false},
-    {DTYPE_U16, "u16", 1, 2, false},
-    {DTYPE_I32, "i32", 1, 4, false}, {DTYPE_U32, "u32", 1, 4, false}, {DTYPE_I64, "i64", 1, 8, false},
-    {DTYPE_U64, "u64", 1, 8, false},
-    {DTYPE_BOOL, "bool", 1, 1, false}, {DTYPE_F8_E4M3FN, "f8_e4m3fn", 1, 1, false},
-    {DTYPE_F8_E5M2, "f8_e5m2", 1, 1, false},
-    {DTYPE_F8_E8M0, "f8_e8m0", 1, 1, false}, {DTYPE_Q8_0, "q8_0", 32, 34, false}, {33, "q4_0", 32, 18, false},
-    {34, "q4_1", 32, 20, false},
-    {35, "q5_0", 32, 22, false}, {36, "q5_1", 32, 24, false}, {37, "q4_K", 256, 144, false},
-    {38, "q5_K", 256, 176, false},
-    {39, "q6_K", 256, 210, false}, {0},
-};
+static const struct { const char *name; uint32_t size; } table[] = {
+    [DTYPE_F32] = {"f32", 4}, [DTYPE_F16] = {"f16", 2}, [DTYPE_BF16] = {"bf16", 2}, [DTYPE_F64] = {"f64", 8},
+    [DTYPE_I8] = {"i8", 1}, [DTYPE_U8] = {"u8", 1}, [DTYPE_I16] = {"i16", 2}, [DTYPE_U16] = {"u16", 2},
+    [DTYPE_I32] = {"i32", 4}, [DTYPE_U32] = {"u32", 4}, [DTYPE_I64] = {"i64", 8}, [DTYPE_U64] = {"u64", 8},
+    [DTYPE_BOOL] = {"bool", 1}, [DTYPE_F8_E4M3FN] = {"f8_e4m3fn", 1}, [DTYPE_F8_E5M2] = {"f8_e5m2", 1},
+    [DTYPE_F8_E8M0] = {"f8_e8m0", 1}};
 
-const struct dtype_facts *dtype_facts(uint32_t dtype)
-{
-    for (const struct dtype_facts *f = table; f->number; f++)
-        if (f->number == dtype) return f;
-    return NULL;
-}
-
-const char *dtype_name(uint32_t dtype)
-{
-    const struct dtype_facts *f = dtype_facts(dtype);
-    return f ? f->name : "unknown";
-}
+const char *dtype_name(uint32_t dtype) { return dtype < sizeof table / sizeof *table ? table[dtype].name : NULL; }
+uint32_t dtype_size(uint32_t dtype) { return dtype_name(dtype) ? table[dtype].size : 0; }
+bool dtype_is_float(uint32_t dtype) { return dtype >= DTYPE_F32 && dtype <= DTYPE_F64; }
 
 const char *role_name(uint32_t role)
 {
@@ -108,9 +90,5 @@ void dtype_to_f64(double *out, const void *in, size_t n, uint32_t dtype)
     if (dtype == DTYPE_F32) for (size_t i = 0; i < n; i++) out[i] = (double)bits_to_f32(load32(p + 4 * i));
     else if (dtype == DTYPE_F16) for (size_t i = 0; i < n; i++) out[i] = (double)f16_to_f32(load16(p + 2 * i));
     else if (dtype == DTYPE_BF16) for (size_t i = 0; i < n; i++) out[i] = (double)bf16_to_f32(load16(p + 2 * i));
-    else {
-        const struct dtype_facts *f = dtype_facts(dtype);
-        if (!f || f->block != 1) die("dtype_to_f64 of dtype %u", dtype);
-        for (size_t i = 0; i < n; i++) out[i] = one_to_f64(p + f->block_bytes * i, dtype);
-    }
+    else for (size_t i = 0, size = dtype_size(dtype); i < n; i++) out[i] = one_to_f64(p + size * i, dtype);
 }

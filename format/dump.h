@@ -1,23 +1,28 @@
-/* dump.h - what the files of `ckpt` share: the command line as parsed, opening, JSON, and values as text.  Everything
- * that comes from a file is escaped before a terminal or a JSON reader sees it. */
+/* dump.h - what the files of `ckpt` share: the command line as parsed, opening, and output.  A command says its facts
+ * once, as one JSON value; facts_end prints it as JSON or as text.  Everything that comes from a file is escaped before
+ * a terminal sees it. */
 #ifndef QUARTET_DUMP_H
 #define QUARTET_DUMP_H
 
 #include "format/folder.h"
 #include "format/lineage.h"
 
+#include <jansson.h>
+
 enum { EXIT_DIFFERENT = 1 };            /* `ckpt diff` only */
 
 /* One command with its arguments. */
 struct dump {
-    const char *command;
+    const char *command, *section;      /* section: what a command for key-values shows */
     char **argument;                    /* positional */
-    int arguments;
+    int arguments, role, sort;          /* the words of --role and --sort by number, 0 the default */
     bool json, hist, recompute, quick, deep, hex, group, tensors_only, force;
     int64_t jobs, top;
     double tol;
-    const char *dir, *role, *match, *sort;
+    const char *dir, *match;
 };
+#define DUMP_ROLES "any|weight|master|m|v|ema|buffer|head|scale"
+enum { SORT_OFFSET, SORT_NAME, SORT_SIZE };
 
 /* Commands return the exit code, after printing. */
 int dump_info(struct dump *d);
@@ -25,7 +30,7 @@ int dump_sections(struct dump *d);
 int dump_tensors(struct dump *d);
 int dump_hash(struct dump *d);
 int dump_limits(struct dump *d);
-int dump_keys(struct dump *d);          /* config train rng data chat meta eval, by d->command */
+int dump_keys(struct dump *d);          /* config train rng data chat meta eval, by d->section */
 int dump_tokenizer(struct dump *d);
 int dump_lineage(struct dump *d);
 int dump_stats(struct dump *d);
@@ -42,40 +47,40 @@ int dump_explain(struct dump *d);
 int dump_open(struct ckpt **out, const struct dump *d, int i, struct problems *problems);
 /* Prints the sentence on stderr and returns its exit code. */
 int dump_error(const struct error *error);
+/* Is the tensor one that --role and a shell pattern (NULL: any) ask for? */
+bool dump_wants(const struct dump *d, const struct ckpt_tensor *t, const char *pattern);
 
-/* Problems kept as text, at most PROBLEMS_SHOWN of them. */
-enum { PROBLEMS_SHOWN = 100 };
-struct findings { char *text[PROBLEMS_SHOWN]; int shown, exit_code; };
-void findings_add(void *findings, const struct error *error);       /* a struct problems' report */
-void findings_free(struct findings *f);
+/* One pass over a tensor.  exponent (may be NULL): counts finite values but 0 in [2^e, 2^(e+1)) at e + EXPONENT_BIAS. */
+enum { EXPONENTS = 2200, EXPONENT_BIAS = 1101 };                    /* of doubles: -1074 .. 1023 */
+int dump_scan(struct moments *m, uint64_t *exponent, const struct ckpt *c, size_t tensor, struct error *error);
 
-/* ---- JSON: one object a command, keys in the order written ---- */
+/* ---- facts ---- */
 
-struct json { struct bytes out; int depth; bool comma; };
-void json_start(struct json *j, const struct dump *d);              /* {"schema": "ckpt-dump/1", "command": ... */
-void json_end(struct json *j);                                      /* closes what is open, prints, frees */
-void json_open(struct json *j, const char *key, char bracket);      /* key NULL within an array */
-void json_close(struct json *j, char bracket);
-void json_text(struct json *j, const char *key, const char *value);
-void json_u64(struct json *j, const char *key, uint64_t value);     /* above 2^53 as a text */
-void json_i64(struct json *j, const char *key, int64_t value);
-void json_f64(struct json *j, const char *key, double value);       /* NaN and infinities as texts */
-void json_bool(struct json *j, const char *key, bool value);
-void json_crc(struct json *j, const char *key, uint32_t crc);       /* eight hexadecimal digits */
-void json_hex(struct json *j, const char *key, const void *data, size_t size);
-void json_kv(struct json *j, const char *key, const struct kv *kv);
-void json_entry(struct json *j, const char *key, const struct kv_entry *e);
-void json_findings(struct json *j, const struct findings *f);
+json_t *facts_start(const struct dump *d);                          /* {"schema": ..., "command": ...} */
+/* Sets a member, or appends where key is NULL; takes over value, and dies when there is none. */
+void fact(json_t *to, const char *key, json_t *value);
+/* Prints and frees the facts.  As text: a line per member; `table` names the one that is printed as a table of its own,
+ * NULL for none.  Problems go to stderr. */
+void facts_end(json_t *facts, const struct dump *d, const char *table);
+/* The same, where the text is one line. */
+void facts_say(json_t *facts, const struct dump *d, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* A table of rows (objects) as text: one column per key, booleans by their name, "-" for what a row lacks. */
+void facts_table(const json_t *rows, int indent);
 
-/* ---- text ---- */
+json_t *fact_text(const char *text);                                /* what is not UTF-8 becomes U+FFFD */
+json_t *fact_u64(uint64_t value);                                   /* above 2^53 a text, as other readers round */
+json_t *fact_f64(double value);                                     /* NaN and infinities are texts */
+json_t *fact_crc(uint32_t crc);                                     /* eight hexadecimal digits */
+json_t *fact_hex(const void *data, size_t size);
+json_t *fact_entry(const struct kv_entry *e);
+json_t *fact_kv(const struct kv *kv);
+void fact_problems(json_t *facts, const struct problems *p);        /* "problems" and "result" */
+
+/* A value as text, escaped; long ones are cut when `cut`, else it is what a script wants. */
+void fact_print(struct bytes *out, const json_t *value, bool cut);
 
 char *with_commas(char out[32], uint64_t n);                        /* 1,410,244,608 */
+char *flags_text(char out[64], uint32_t flags);                     /* training-state resumable final */
 char *shape_text(char out[200], const struct ckpt_tensor *t);       /* [2, 3] */
-char *time_text(char out[32], int64_t nanoseconds);                 /* 2026-09-20T10:11:12Z */
-char *flags_text(char out[64], uint32_t flags);
-/* The value as a script wants it; long ones are cut when `cut`. */
-void entry_text(struct bytes *out, const struct kv_entry *e, bool cut);
-/* Shell pattern with * and ?. */
-bool glob_match(const char *pattern, const char *text);
 
 #endif

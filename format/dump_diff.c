@@ -11,83 +11,56 @@
 enum { STEP = 32768 };                       /* elements compared at a time */
 
 /* One tensor of both files. */
-struct change { const struct ckpt *a, *b; size_t in_a, in_b; bool same_crc, same_form; uint64_t changed, first;
+struct change { const struct ckpt *a, *b; size_t in_a, in_b; bool same_form; uint64_t changed, first;
                 double largest, mean, relative, cosine; int status; struct error error; };
 
-struct comparison { struct bytes text; struct json *json; uint64_t keys, lost, added, tensors, beyond; };
+/* rows: the keys and tensors that differ, as facts. */
+struct comparison { json_t *keys, *tensors; uint64_t lost, added, beyond, compared; };
 
 /* ---- key-values ---- */
 
-static bool equal_entries(const struct kv_entry *x, const struct kv_entry *y)
-{
-    if (x->type != y->type || x->count != y->count) return false;
-    size_t size = x->type == KV_BOOL ? sizeof(bool) : x->type == KV_TEXT || x->type == KV_BYTES ? 1 : 8;
-    if (x->type != KV_TEXTS) return memcmp(x->value, y->value, (size_t)x->count * size) == 0;
-    for (uint64_t i = 0; i < x->count; i++)
-        if (strcmp(((char *const *)x->value)[i], ((char *const *)y->value)[i]) != 0) return false;
-    return true;
-}
-
-static void note_key(struct comparison *to, const char *section, const char *key, const struct kv_entry *x,
-                     const struct kv_entry *y)
-{
-    struct bytes old = {0}, new = {0};
-    to->keys++;
-    if (x) entry_text(&old, x, true);
-    if (y) entry_text(&new, y, true);
-    if (to->json) {
-        json_open(to->json, NULL, '{');
-        json_text(to->json, "section", section);
-        json_text(to->json, "key", key);
-        if (x) json_entry(to->json, "a", x);
-        if (y) json_entry(to->json, "b", y);
-        json_close(to->json, '}');
-    } else if (x && y)
-        bytes_text(&to->text, "%s %s: %s -> %s\n", section, key, old.data ? old.data : "", new.data ? new.data : "");
-    else
-        bytes_text(&to->text, "%s %s: only in %s: %s\n", section, key, x ? "A" : "B", (x ? old : new).data
-                   ? (x ? old : new).data : "");
-    bytes_free(&old);
-    bytes_free(&new);
-}
-
 static void compare_kv(struct comparison *to, const char *section, const struct kv *a, const struct kv *b)
 {
-    for (size_t i = 0, k = 0; i < a->count || k < b->count;) {
-        int order = i == a->count ? 1 : k == b->count ? -1 : strcmp(a->entry[i].key, b->entry[k].key);
-        const struct kv_entry *x = order <= 0 ? &a->entry[i++] : NULL, *y = order >= 0 ? &b->entry[k++] : NULL;
-        if (!x || !y || !equal_entries(x, y)) note_key(to, section, (x ? x : y)->key, x, y);
+    json_t *x = fact_kv(a), *y = fact_kv(b), *all = json_object(), *value;
+    const char *key;
+    json_object_update(all, x);
+    json_object_update(all, y);
+    json_object_foreach(all, key, value) {
+        json_t *in_a = json_object_get(x, key), *in_b = json_object_get(y, key);
+        const struct kv_entry *p = kv_find(a, key), *q = kv_find(b, key);
+        if (p && q && p->type == q->type && json_equal(in_a, in_b)) continue;
+        json_t *row = json_pack("{s:s, s:s}", "section", section, "key", key);
+        if (in_a) json_object_set(row, "a", in_a);
+        if (in_b) json_object_set(row, "b", in_b);
+        fact(to->keys, NULL, row);
     }
+    json_decref(x);
+    json_decref(y);
+    json_decref(all);
 }
 
-static void compare_meta(struct comparison *to, const struct ckpt *a, const struct ckpt *b)
+/* The facts of the header that are not new in every save. */
+static struct kv header_facts(const struct ckpt_meta *m)
 {
-    const struct ckpt_meta *x = &a->meta, *y = &b->meta;
-    struct kv head_a = {0}, head_b = {0};
-    const struct { struct kv *to; const struct ckpt_meta *m; } head[] = {{&head_a, x}, {&head_b, y}};
-    for (int i = 0; i < 2; i++) {
-        kv_set_text(head[i].to, "stage", stage_name((enum stage)head[i].m->stage));
-        kv_set_u64(head[i].to, "step", head[i].m->step);
-        kv_set_u64(head[i].to, "tokens", head[i].m->tokens_seen);
-        char flags[64];
-        kv_set_text(head[i].to, "flags", flags_text(flags, head[i].m->flags));
-        if (head[i].m->tokn.size) {
-            char crc[16];
-            snprintf(crc, sizeof crc, "%08x", crc32_of(0, head[i].m->tokn.data, head[i].m->tokn.size));
-            kv_set_text(head[i].to, "tokenizer", crc);
-        }
-    }
-    compare_kv(to, "header", &head_a, &head_b);
-    compare_kv(to, "CONF", &x->conf, &y->conf);
-    compare_kv(to, "CHAT", &x->chat, &y->chat);
-    compare_kv(to, "TRNS", &x->trns, &y->trns);
-    compare_kv(to, "RNGS", &x->rngs, &y->rngs);
-    compare_kv(to, "DCUR", &x->dcur, &y->dcur);
-    compare_kv(to, "LINE", &x->line, &y->line);
-    compare_kv(to, "META", &x->meta, &y->meta);
-    compare_kv(to, "EVAL", &x->eval, &y->eval);
-    kv_free(&head_a);
-    kv_free(&head_b);
+    struct kv kv = {0};
+    char text[64];
+    kv_set_text(&kv, "stage", stage_name((enum stage)m->stage));
+    kv_set_u64(&kv, "step", m->step);
+    kv_set_u64(&kv, "tokens", m->tokens_seen);
+    kv_set_text(&kv, "flags", flags_text(text, m->flags));
+    snprintf(text, sizeof text, "%08x", crc32_of(0, m->tokn.data, m->tokn.size));
+    if (m->tokn.size) kv_set_text(&kv, "tokenizer", text);
+    return kv;
+}
+
+static void compare_meta(struct comparison *to, const struct ckpt_meta *a, const struct ckpt_meta *b)
+{
+    struct kv x = header_facts(a), y = header_facts(b);
+    compare_kv(to, "header", &x, &y);
+    for (const struct section_facts *f = section_table; f->type; f++)
+        if (f->kv >= 0) compare_kv(to, f->type, &a->kv[f->kv], &b->kv[f->kv]);
+    kv_free(&x);
+    kv_free(&y);
 }
 
 /* ---- tensors ---- */
@@ -114,19 +87,18 @@ static void change_task(void *context, int number, int thread)
 {
     struct change *c = (struct change *)context + number;
     const struct ckpt_tensor *x = &c->a->index.tensor[c->in_a].public, *y = &c->b->index.tensor[c->in_b].public;
-    const struct dtype_facts *fx = dtype_facts(x->dtype), *fy = dtype_facts(y->dtype);
+    const uint32_t wide_x = dtype_size(x->dtype), wide_y = dtype_size(y->dtype);
     (void)thread;
-    if (!c->same_form || fx->block != 1 || fy->block != 1) return;
+    if (!c->same_form) return;
     struct sums s = {0};
     uint8_t *bytes = host_alloc(STEP, 8);
     double *vx = host_alloc(STEP, sizeof *vx), *vy = host_alloc(STEP, sizeof *vy);
     uint64_t n = tensor_elements(x);
     for (uint64_t at = 0; at < n && c->status == 0; at += STEP) {
         size_t count = n - at < STEP ? (size_t)(n - at) : STEP;
-        c->status = tensor_read(c->a, c->in_a, bytes, at * fx->block_bytes, count * fx->block_bytes, &c->error);
+        c->status = tensor_read(c->a, c->in_a, bytes, at * wide_x, count * wide_x, &c->error);
         if (c->status == 0) dtype_to_f64(vx, bytes, count, x->dtype);
-        if (c->status == 0)
-            c->status = tensor_read(c->b, c->in_b, bytes, at * fy->block_bytes, count * fy->block_bytes, &c->error);
+        if (c->status == 0) c->status = tensor_read(c->b, c->in_b, bytes, at * wide_y, count * wide_y, &c->error);
         if (c->status == 0) {
             dtype_to_f64(vy, bytes, count, y->dtype);
             compare_block(c, &s, vx, vy, count, at);
@@ -148,16 +120,9 @@ static int by_relative(const void *a, const void *b)
     return (x->in_a > y->in_a) - (x->in_a < y->in_a);
 }
 
-static void note_only(struct comparison *to, const struct ckpt_tensor *t, const char *where)
+static json_t *only_row(const struct ckpt_tensor *t, const char *where)
 {
-    if (to->json) {
-        json_open(to->json, NULL, '{');
-        json_text(to->json, "name", t->name);
-        json_text(to->json, "role", role_name(t->role));
-        json_text(to->json, "only_in", where);
-        json_close(to->json, '}');
-    } else if ((where[0] == 'a' ? to->lost : to->added) <= 10)
-        bytes_text(&to->text, "tensor %s (%s): only in %s\n", t->name, role_name(t->role), where[0] == 'a' ? "A" : "B");
+    return json_pack("{s:s, s:s, s:s}", "name", t->name, "role", role_name(t->role), "only_in", where);
 }
 
 /* Pairs that are not equal by CRC; their number.  Notes tensors without a partner. */
@@ -170,7 +135,7 @@ static size_t find_pairs(struct change **out, struct comparison *to, const struc
         int64_t k = index_find(&b->index, x->name, x->role);
         if (k < 0) {
             to->lost++;
-            note_only(to, x, "a");
+            fact(to->tensors, NULL, only_row(x, "a"));
             continue;
         }
         const struct ckpt_tensor *y = &b->index.tensor[k].public;
@@ -182,119 +147,84 @@ static size_t find_pairs(struct change **out, struct comparison *to, const struc
         const struct ckpt_tensor *y = &b->index.tensor[k].public;
         if (index_find(&a->index, y->name, y->role) >= 0) continue;
         to->added++;
-        note_only(to, y, "b");
+        fact(to->tensors, NULL, only_row(y, "b"));
     }
     *out = change;
     return n;
 }
 
-static void change_json(struct json *j, const struct change *c)
+static json_t *change_row(const struct change *c)
 {
     const struct ckpt_tensor *x = &c->a->index.tensor[c->in_a].public, *y = &c->b->index.tensor[c->in_b].public;
-    char shape[200];
-    json_open(j, NULL, '{');
-    json_text(j, "name", x->name);
-    json_text(j, "role", role_name(x->role));
-    json_text(j, "dtype_a", dtype_name(x->dtype));
-    json_text(j, "dtype_b", dtype_name(y->dtype));
-    json_text(j, "shape_a", shape_text(shape, x));
-    json_text(j, "shape_b", shape_text(shape, y));
-    if (c->same_form) {
-        json_f64(j, "max_abs", c->largest);
-        json_f64(j, "mean_abs", c->mean);
-        json_f64(j, "relative_l2", c->relative);
-        json_f64(j, "cosine", c->cosine);
-        json_u64(j, "changed", c->changed);
-        json_u64(j, "first", c->first);
-    }
-    json_close(j, '}');
-}
-
-static void change_text(struct bytes *out, const struct change *c)
-{
-    const struct ckpt_tensor *x = &c->a->index.tensor[c->in_a].public, *y = &c->b->index.tensor[c->in_b].public;
-    char sx[200], sy[200];
-    if (!c->same_form) {
-        bytes_text(out, "tensor %s (%s): shape %s -> %s\n", x->name, role_name(x->role), shape_text(sx, x),
-                   shape_text(sy, y));
-        return;
-    }
-    bytes_text(out, "tensor %-32s %-6s relative %9.3g  max %9.3g  mean %9.3g  cosine %.6f", x->name, role_name(x->role),
-               c->relative, c->largest, c->mean, c->cosine);
-    bytes_text(out, "  changed %" PRIu64 " of %" PRIu64 ", first %" PRIu64, c->changed, tensor_elements(x), c->first);
-    if (x->dtype != y->dtype) bytes_text(out, "  %s -> %s", dtype_name(x->dtype), dtype_name(y->dtype));
-    bytes_text(out, "\n");
+    char shape_x[200], shape_y[200];
+    json_t *row = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "name", x->name, "role", role_name(x->role), "dtype_a",
+                            dtype_name(x->dtype), "dtype_b", dtype_name(y->dtype), "shape_a", shape_text(shape_x, x),
+                            "shape_b", shape_text(shape_y, y));
+    if (!c->same_form) return row;
+    fact(row, "relative_l2", fact_f64(c->relative));
+    fact(row, "max_abs", fact_f64(c->largest));
+    fact(row, "mean_abs", fact_f64(c->mean));
+    fact(row, "cosine", fact_f64(c->cosine));
+    fact(row, "changed", fact_u64(c->changed));
+    fact(row, "first", fact_u64(c->first));
+    return row;
 }
 
 static int compare_tensors(struct dump *d, struct comparison *to, const struct ckpt *a, const struct ckpt *b)
 {
     struct change *change;
-    size_t n = find_pairs(&change, to, a, b), shown = 0;
+    size_t n = find_pairs(&change, to, a, b);
     int code = 0;
     threads_for((int)n, change_task, change);
     qsort(change, n, sizeof *change, by_relative);
     for (size_t i = 0; i < n; i++) {
         struct change *c = &change[i];
         if (c->status != 0) code = dump_error(&c->error);
-        bool plain = dtype_facts(a->index.tensor[c->in_a].public.dtype)->block == 1;
-        bool beyond = !c->same_form || !plain || !(c->largest <= d->tol) || (c->changed == 0 && d->tol == 0);
-        to->tensors++;
-        to->beyond += beyond;
-        if (d->top && shown++ >= (size_t)d->top) continue;
-        if (to->json) change_json(to->json, c);
-        else change_text(&to->text, c);
+        to->beyond += !c->same_form || !(c->largest <= d->tol) || (c->changed == 0 && d->tol == 0);
+        if (!d->top || i < (size_t)d->top) fact(to->tensors, NULL, change_row(c));
     }
-    if (!to->json && d->top && n > (size_t)d->top)
-        bytes_text(&to->text, "... and %zu tensors more (--top 0 shows all)\n", n - (size_t)d->top);
+    to->compared = n;
     free(change);
     return code;
 }
 
-static void print_summary(const struct comparison *r, const struct ckpt *a, const struct ckpt *b, bool different)
+static int compare(struct dump *d, const struct ckpt *a, const struct ckpt *b)
 {
-    bool ids = memcmp(a->header.weights_id, b->header.weights_id, 16) == 0;
-    if (r->text.size) printf("%s", r->text.data);
-    printf("%s: %" PRIu64 " keys, %" PRIu64 " of %zu tensors differ, %" PRIu64 " only in A, %" PRIu64 " only in B%s\n",
-           different ? "different" : "equal",
-           r->keys, r->tensors, a->index.count, r->lost, r->added, ids ? "; same weights_id" : "");
+    struct comparison r = {.keys = json_array(), .tensors = json_array()};
+    bool same_id = memcmp(a->header.meta.weights_id, b->header.meta.weights_id, 16) == 0;
+    if (!d->tensors_only) compare_meta(&r, &a->header.meta, &b->header.meta);
+    int code = compare_tensors(d, &r, a, b);
+    size_t keys = json_array_size(r.keys);
+    bool different = keys || r.lost || r.added || r.beyond;
+    json_t *facts = facts_start(d);
+    fact(facts, "a", fact_text(a->path));
+    fact(facts, "b", fact_text(b->path));
+    fact(facts, "same_weights_id", json_boolean(same_id));
+    fact(facts, "keys", r.keys);
+    fact(facts, "tensors", r.tensors);
+    fact(facts, "keys_different", fact_u64(keys));
+    fact(facts, "tensors_different", fact_u64(r.compared));
+    fact(facts, "result", json_string(different ? "different" : "equal"));
+    if (!d->json) {
+        facts_table(r.keys, 0);
+        facts_table(r.tensors, 0);
+        if (d->top && r.compared > (uint64_t)d->top)
+            printf("... and %" PRIu64 " tensors more (--top 0 shows all)\n", r.compared - (uint64_t)d->top);
+    }
+    facts_say(facts, d, "%s: %zu keys, %" PRIu64 " of %zu tensors differ, %" PRIu64 " only in A, %" PRIu64 " only in B%s\n",
+              different ? "different" : "equal", keys, r.compared, a->index.count, r.lost, r.added,
+              same_id ? "; same weights_id" : "");
+    return code ? code : different ? EXIT_DIFFERENT : 0;
 }
 
 int dump_diff(struct dump *d)
 {
-    struct comparison r = {0};
     struct ckpt *a, *b = NULL;
-    struct json j;
     int code = dump_open(&a, d, 0, NULL);
     if (code) return code;
     code = dump_open(&b, d, 1, NULL);
-    if (code) {
-        ckpt_close(a);
-        return code;
-    }
-    if (d->json) {
-        r.json = &j;
-        json_start(&j, d);
-        json_text(&j, "a", a->path);
-        json_text(&j, "b", b->path);
-        json_bool(&j, "same_weights_id", memcmp(a->header.weights_id, b->header.weights_id, 16) == 0);
-        json_open(&j, "keys", '[');
-    }
-    if (!d->tensors_only) compare_meta(&r, a, b);
-    if (d->json) {
-        json_close(&j, ']');
-        json_open(&j, "tensors", '[');
-    }
-    code = compare_tensors(d, &r, a, b);
-    bool different = r.keys || r.lost || r.added || r.beyond;
-    if (d->json) {
-        json_close(&j, ']');
-        json_u64(&j, "keys_different", r.keys);
-        json_u64(&j, "tensors_different", r.tensors);
-        json_text(&j, "result", different ? "different" : "equal");
-        json_end(&j);
-    } else print_summary(&r, a, b, different);
-    bytes_free(&r.text);
+    if (code == 0) code = compare(d, a, b);
     ckpt_close(a);
     ckpt_close(b);
-    return code ? code : different ? EXIT_DIFFERENT : 0;
+    return code;
 }

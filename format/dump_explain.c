@@ -5,45 +5,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-/* A run of named fields; the last has size 0. */
-struct field { const char *name; unsigned at, size; };
-
-static const struct field header_fields[] = {
-    {"signature", 0, 8}, {"byte-order word", 8, 4}, {"major version", 12, 2}, {"minor version", 14, 2},
-    {"header size", 16, 4}, {"kind", 20, 4},
-    {"file size", 24, 8}, {"incompatible features", 32, 8}, {"read-only-compatible features", 40, 8},
-    {"compatible features", 48, 8},
-    {"section table offset", 56, 8}, {"section count", 64, 4}, {"section table CRC", 68, 4}, {"stage", 72, 4},
-    {"flags", 76, 4}, {"uuid", 80, 16},
-    {"run uuid", 96, 16}, {"weights_id", 112, 16}, {"reserved", 128, 16}, {"step", 144, 8}, {"tokens seen", 152, 8},
-    {"created", 160, 8},
-    {"shard index", 168, 4}, {"shard count", 172, 4}, {"tensor alignment", 176, 4}, {"section entry size", 180, 4},
-    {"writer", 184, 32},
-    {"reserved", 216, 36}, {"header CRC", 252, 4}, {"reserved", 256, 3840}, {NULL}};
-
-static const struct field section_fields[] = {
-    {"type", 0, 4}, {"flags", 4, 4}, {"offset", 8, 8}, {"stored length", 16, 8}, {"raw length", 24, 8}, {"CRC", 32, 4},
-    {"codec", 36, 2}, {"version", 38, 2},
-    {"instance", 40, 4}, {"checksum algorithm", 44, 4}, {"reserved", 48, 16}, {NULL}};
-
-static const struct field tensor_fields[] = {
-    {"data offset", 0, 8}, {"stored length", 8, 8}, {"raw length", 16, 8}, {"CRC", 24, 4}, {"name offset", 28, 4},
-    {"name length", 32, 2}, {"dtype", 34, 1},
-    {"dimensions", 35, 1}, {"role", 36, 1}, {"codec", 37, 1}, {"flags", 38, 2}, {"shape", 40, 64}, {"reserved", 104, 4},
-    {"parameter group", 108, 4},
-    {"first chunk", 112, 4}, {"reserved", 116, 12}, {NULL}};
-
-static const struct field stat_fields[] = {
-    {"min", 0, 8}, {"max", 8, 8}, {"mean", 16, 8}, {"std", 24, 8}, {"absmax", 32, 8}, {"NaNs", 40, 8},
-    {"infinities", 48, 8}, {"zeros", 56, 8}, {NULL}};
-
-static const char *field_at(const struct field *field, uint64_t at)
-{
-    for (; field->name; field++)
-        if (at >= field->at && at - field->at < field->size) return field->name;
-    return "unknown field";
-}
-
 static char *explain_index(const struct ckpt *c, uint64_t at)
 {
     uint64_t n = c->index.count, entries = CKPT_INDEX_HEAD + n * CKPT_INDEX_ENTRY,
@@ -54,7 +15,7 @@ static char *explain_index(const struct ckpt *c, uint64_t at)
         uint64_t i = (at - CKPT_INDEX_HEAD) / CKPT_INDEX_ENTRY;
         const struct ckpt_tensor *t = &c->index.tensor[i].public;
         return host_text("entry %" PRIu64 " of the tensor index (%s, %s): %s", i, t->name, role_name(t->role),
-                         field_at(tensor_fields, (at - CKPT_INDEX_HEAD) % CKPT_INDEX_ENTRY));
+                         field_name(tensor_fields, (at - CKPT_INDEX_HEAD) % CKPT_INDEX_ENTRY));
     }
     if (at < order) return host_text("name order of the tensor index, place %" PRIu64, (at - entries) / 4);
     for (size_t i = 0, start = order; i < n; i++) {
@@ -90,19 +51,15 @@ static char *explain_data(const struct ckpt *c, uint64_t at)
     }
     if (c->index.count == 0) return host_text("tensor data (the index is damaged)");
     const struct tensor *t = &c->index.tensor[low];
-    const struct dtype_facts *facts = dtype_facts(t->public.dtype);
-    char place[200];
-    if (at - t->offset >= t->stored)
-        return host_text("padding behind tensor %s (%s)", t->public.name, role_name(t->public.role));
-    uint64_t i = (at - t->offset) / facts->block_bytes;
-    if (facts->block != 1)
-        return host_text("tensor %s (%s), block %" PRIu64, t->public.name, role_name(t->public.role), i);
+    const char *name = t->public.name, *role = role_name(t->public.role);
+    if (at - t->offset >= t->stored) return host_text("padding behind tensor %s (%s)", name, role);
+    uint32_t size = dtype_size(t->public.dtype);
+    uint64_t i = (at - t->offset) / size;
     uint8_t bytes[8];
+    char place[200];
     double value = 0;
-    if (tensor_read(c, low, bytes, i * facts->block_bytes, facts->block_bytes, NULL) == 0)
-        dtype_to_f64(&value, bytes, 1, t->public.dtype);
-    return host_text("tensor %s (%s, %s), element %s = %.9g, chunk %" PRIu64, t->public.name, role_name(t->public.role),
-                     facts->name,
+    if (tensor_read(c, low, bytes, i * size, size, NULL) == 0) dtype_to_f64(&value, bytes, 1, t->public.dtype);
+    return host_text("tensor %s (%s, %s), element %s = %.9g, chunk %" PRIu64, name, role, dtype_name(t->public.dtype),
                      coordinates(place, &t->public, i), value, (at - t->offset) / CKPT_CHUNK);
 }
 
@@ -131,27 +88,27 @@ static char *explain_section(const struct ckpt *c, const struct section *s, uint
     const struct section_facts *facts = section_facts(s->type);
     if (s == c->tdat) return explain_data(c, at);
     if (s->codec != CODEC_NONE) return host_text("section %s, byte %" PRIu64 " of its compressed bytes", s->type, at);
-    if (strcmp(s->type, "TIDX") == 0) return explain_index(c, at);
-    if (facts && facts->form == SECTION_KV) return explain_kv(c, s, at);
-    if (at >= CKPT_TABLE_HEAD && strcmp(s->type, "CCRC") == 0)
+    if (section_is(s, "TIDX")) return explain_index(c, at);
+    if (facts && facts->kv >= 0) return explain_kv(c, s, at);
+    if (at >= CKPT_TABLE_HEAD && section_is(s, "CCRC"))
         return host_text("CRC of chunk %" PRIu64, (at - CKPT_TABLE_HEAD) / 4);
     uint64_t entry = (at - CKPT_TABLE_HEAD) / CKPT_STAT_ENTRY;
-    if (at >= CKPT_TABLE_HEAD && strcmp(s->type, "STAT") == 0 && entry < c->index.count)
+    if (at >= CKPT_TABLE_HEAD && section_is(s, "STAT") && entry < c->index.count)
         return host_text("statistics of tensor %s (%s): %s", c->index.tensor[entry].public.name,
                          role_name(c->index.tensor[entry].public.role),
-                         field_at(stat_fields, (at - CKPT_TABLE_HEAD) % CKPT_STAT_ENTRY));
+                         field_name(stat_fields, (at - CKPT_TABLE_HEAD) % CKPT_STAT_ENTRY));
     return host_text("section %s, byte %" PRIu64, s->type, at);
 }
 
 static char *explain(const struct ckpt *c, uint64_t offset)
 {
     const struct header *h = &c->header;
-    if (offset < CKPT_PAGE) return host_text("header: %s", field_at(header_fields, offset));
+    if (offset < CKPT_PAGE) return host_text("header: %s", field_name(header_fields, offset));
     if (offset >= h->table_offset) {
         uint64_t at = offset - h->table_offset, i = at / h->section_entry;
         if (i >= h->section_count) return host_text("padding behind the section table");
         return host_text("section table, entry %" PRIu64 " (%s): %s", i, c->section[i].type,
-                         field_at(section_fields, at % h->section_entry));
+                         field_name(section_fields, at % h->section_entry));
     }
     for (uint32_t i = 0; i < h->section_count; i++) {
         const struct section *s = &c->section[i];
@@ -162,15 +119,14 @@ static char *explain(const struct ckpt *c, uint64_t offset)
 
 int dump_explain(struct dump *d)
 {
-    struct findings f = {0};
-    struct problems problems = {findings_add, &f, 0};
+    struct problems problems = {0};
     struct ckpt *c;
-    struct json j;
-    char *end, byte[8];
+    const char *word = d->argument[1];
+    char *end;
     errno = 0;
-    uint64_t offset = strtoull(d->argument[1], &end, 0);
-    if (end == d->argument[1] || *end || errno || d->argument[1][0] == '-')
-        quit(EXIT_USAGE, "'%s' is no byte offset (a number, or 0x...)", d->argument[1]);
+    uint64_t offset = strtoull(word, &end, 0);
+    if (end == word || *end || errno || *word == '-')
+        quit(EXIT_USAGE, "'%s' is not a byte offset (a number, or 0x...)", word);
     int code = dump_open(&c, d, 0, &problems);
     if (code) return code;
     if (offset >= c->header.file_size)
@@ -178,16 +134,13 @@ int dump_explain(struct dump *d)
     char *text = explain(c, offset);
     uint8_t value = 0;
     input_read(&c->input, &value, offset, 1, NULL);
-    snprintf(byte, sizeof byte, "0x%02x", value);
-    if (d->json) {
-        json_start(&j, d);
-        json_u64(&j, "offset", offset);
-        json_text(&j, "byte", byte);
-        json_text(&j, "meaning", text);
-        json_end(&j);
-    } else printf("byte %" PRIu64 " is %s: %s\n", offset, byte, text);
+    json_t *facts = facts_start(d);
+    fact(facts, "offset", fact_u64(offset));
+    fact(facts, "byte", json_sprintf("0x%02x", value));
+    fact(facts, "meaning", fact_text(text));
+    facts_say(facts, d, "byte %" PRIu64 " is 0x%02x: %s\n", offset, value, text);
     free(text);
-    findings_free(&f);
+    problems_free(&problems);
     ckpt_close(c);
     return 0;
 }

@@ -1,111 +1,72 @@
-/* dump_folder.c - `ckpt ls` and `ckpt latest`: what a run folder holds and which file resuming takes. */
+/* dump_folder.c - `ckpt ls` and `ckpt latest`: what a run folder holds and which file a run resumes from. */
 #include "format/dump.h"
 
 #include <dirent.h>
 #include <stdlib.h>
 
 /* Temporary files of saves that are under way or died. */
-static void list_temporary(const char *folder, struct json *j)
+static json_t *temporary_files(const char *folder)
 {
     DIR *directory = opendir(folder);
-    char shown[200];
-    if (!directory) return;
-    for (struct dirent *e; (e = readdir(directory));) {
-        if (!strstr(e->d_name, ".tmp-")) continue;
-        if (j) json_text(j, NULL, e->d_name);
-        else
-            printf("  %-24s temporary: a save under way, or one that died\n",
-                   text_escape(shown, sizeof shown, e->d_name, strlen(e->d_name)));
-    }
-    closedir(directory);
+    json_t *list = json_array();
+    for (struct dirent *e; directory && (e = readdir(directory));)
+        if (strstr(e->d_name, ".tmp-")) fact(list, NULL, fact_text(e->d_name));
+    if (directory) closedir(directory);
+    return list;
 }
 
-struct row { const struct run_file *file; struct ckpt *c; bool hinted, chosen; const char *why; };
-
-static void row_text(const struct row *r)
+/* c: NULL when the file is not valid; why then says why. */
+static json_t *file_row(const struct run_file *file, const struct ckpt *c, bool resume, bool latest, const char *why)
 {
-    char size[16], step[32], tokens[16];
-    const char *metric = "";
-    double value = 0;
-    if (!r->c) {
-        const char *reason = strstr(r->why, ": ");
-        printf("  %-24s not valid: %s%s\n", r->file->name, reason ? reason + 2 : r->why, r->hinted ? "  (latest)" : "");
-        return;
-    }
-    const struct header *h = &r->c->header;
-    printf("%s %-24s %-8s step %10s  tokens %6s  %9s", r->chosen ? "*" : " ", r->file->name,
-           stage_name((enum stage)h->stage), with_commas(step, h->step),
-           text_count(tokens, (double)h->tokens_seen), text_bytes(size, (double)h->file_size));
-    if (lineage_metric(&r->c->meta.eval, &metric, &value)) printf("  %s %g", metric, value);
-    printf("%s\n", r->hinted ? "  (latest)" : "");
-}
-
-static void row_json(struct json *j, const struct row *r)
-{
-    const char *metric;
+    const char *metric, *reason = strstr(why, ": ");
     double value;
-    json_open(j, NULL, '{');
-    json_text(j, "name", r->file->name);
-    json_bool(j, "valid", r->c != NULL);
-    json_bool(j, "resume", r->chosen);
-    json_bool(j, "latest", r->hinted);
-    if (r->c) {
-        json_text(j, "stage", stage_name((enum stage)r->c->header.stage));
-        json_u64(j, "step", r->c->header.step);
-        json_u64(j, "tokens", r->c->header.tokens_seen);
-        json_u64(j, "bytes", r->c->header.file_size);
-        json_hex(j, "weights_id", r->c->header.weights_id, 16);
-        if (lineage_metric(&r->c->meta.eval, &metric, &value)) {
-            json_text(j, "metric", metric);
-            json_f64(j, "value", value);
-        }
-    } else json_text(j, "problem", r->why);
-    json_close(j, '}');
+    json_t *row = json_pack("{s:o, s:b, s:b, s:b}", "name", fact_text(file->name), "valid", c != NULL, "resume", resume,
+                            "latest", latest);
+    if (!c) {
+        fact(row, "problem", fact_text(reason ? reason + 2 : why));
+        return row;
+    }
+    const struct ckpt_meta *m = &c->header.meta;
+    fact(row, "stage", json_string(stage_name((enum stage)m->stage)));
+    fact(row, "step", fact_u64(m->step));
+    fact(row, "tokens", fact_u64(m->tokens_seen));
+    fact(row, "bytes", fact_u64(c->header.file_size));
+    fact(row, "weights_id", fact_hex(m->weights_id, 16));
+    if (!lineage_metric(&m->eval, &metric, &value)) return row;
+    fact(row, "metric", fact_text(metric));
+    fact(row, "value", fact_f64(value));
+    return row;
 }
 
 int dump_ls(struct dump *d)
 {
     struct run_list list;
     struct error error;
-    struct json j;
-    int valid = 0;
+    bool valid = false;
     const char *folder = d->argument[0];
     if (folder_list(&list, folder, &error) != 0) return dump_error(&error);
-    char *hint = folder_hint(folder);
-    if (d->json) {
-        json_start(&j, d);
-        json_text(&j, "folder", folder);
-        json_open(&j, "files", '[');
-    }
+    char *latest = folder_hint(folder);
+    json_t *facts = facts_start(d), *rows = json_array();
     for (size_t i = 0; i < list.count; i++) {
-        struct row r = {.file = &list.file[i], .why = error.text, .hinted = hint &&
-                        strcmp(hint, list.file[i].name) == 0};
-        if (reader_open_file(&r.c, r.file->path, NULL, &error) == 0 && d->deep && ckpt_verify(r.c, &error) != 0) {
-            ckpt_close(r.c);
-            r.c = NULL;
+        const struct run_file *file = &list.file[i];
+        struct ckpt *c;
+        error.text[0] = 0;
+        if (reader_open_file(&c, file->path, NULL, &error) == 0 && d->deep && ckpt_verify(c, &error) != 0) {
+            ckpt_close(c);
+            c = NULL;
         }
-        r.chosen = r.c && valid++ == 0;
-        if (d->json) row_json(&j, &r);
-        else row_text(&r);
-        ckpt_close(r.c);
+        fact(rows, NULL, file_row(file, c, c && !valid, latest && strcmp(latest, file->name) == 0, error.text));
+        valid |= c != NULL;
+        ckpt_close(c);
     }
-    if (d->json) {
-        json_close(&j, ']');
-        json_open(&j, "temporary", '[');
-        list_temporary(folder, &j);
-        json_close(&j, ']');
-        if (hint) json_text(&j, "latest", hint);
-        json_end(&j);
-    } else {
-        list_temporary(folder, NULL);
-        if (list.count == 0) printf("no checkpoints in %s\n", folder);
-        else if (valid)
-            printf("* is the newest valid one: resuming goes on from it%s\n", d->deep ? ""
-                   : " (--deep reads the tensors too)");
-        else printf("none of %zu is valid\n", list.count);
-    }
+    fact(facts, "folder", fact_text(folder));
+    fact(facts, "files", rows);
+    fact(facts, "temporary", temporary_files(folder));
+    if (latest) fact(facts, "latest", fact_text(latest));
+    facts_end(facts, d, "files");
+    if (!d->json && !valid) printf(list.count ? "no checkpoint in %s is valid\n" : "no checkpoints in %s\n", folder);
     int code = list.count == 0 ? EXIT_NOINPUT : valid ? 0 : EXIT_DATA;
-    free(hint);
+    free(latest);
     folder_list_free(&list);
     return code;
 }
@@ -113,16 +74,13 @@ int dump_ls(struct dump *d)
 int dump_latest(struct dump *d)
 {
     struct error error;
-    struct json j;
     char *path;
     int found = run_newest(&path, d->argument[0], &error);
     if (found == 0) fail(&error, EXIT_NOINPUT, "%s: there is no checkpoint in this folder", d->argument[0]);
     if (found != 1) return dump_error(&error);
-    if (d->json) {
-        json_start(&j, d);
-        json_text(&j, "file", path);
-        json_end(&j);
-    } else printf("%s\n", path);
+    json_t *facts = facts_start(d);
+    fact(facts, "file", fact_text(path));
+    facts_say(facts, d, "%s\n", path);
     free(path);
     return 0;
 }

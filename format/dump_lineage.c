@@ -31,19 +31,19 @@ static int grow(struct tree *t, int parent, char *text, const char *role)
 
 static void grow_tree(struct tree *t, const struct ckpt *c)
 {
-    uint64_t parents = lineage_parents(&c->meta.line);
+    uint64_t parents = lineage_parents(&c->header.meta.line);
     int below = -1;
     for (uint64_t p = 0; p < parents; p++) {
         char **chain;
         int at = -1;
-        size_t n = lineage_chain(&chain, &c->meta.line, p);
+        size_t n = lineage_chain(&chain, &c->header.meta.line, p);
         for (size_t k = 0; k < n; k++)
-            at = grow(t, at, host_text("%s", chain[k]), k + 1 == n ? lineage_role(&c->meta.line, p) : NULL);
+            at = grow(t, at, host_text("%s", chain[k]), k + 1 == n ? lineage_role(&c->header.meta.line, p) : NULL);
         if (p == 0) below = at;
     }
     const char *name = c->path + strlen(c->path);             /* the run's folder and the file */
     for (int slashes = 0; name > c->path && (name[-1] != '/' || ++slashes < 2);) name--;
-    int self = grow(t, below, lineage_link(&c->meta, name), NULL);
+    int self = grow(t, below, lineage_link(&c->header.meta, name), NULL);
     if (self >= 0) t->node[self].itself = true;
 }
 
@@ -54,7 +54,7 @@ static void mark(struct tree *t, const char *path)
     struct header h;
     char id[33];
     if (reader_header(&h, path, NULL) != 0) return;
-    hex_text(id, h.weights_id, 16);
+    hex_text(id, h.meta.weights_id, 16);
     for (int i = 0; i < t->count; i++)
         if (!t->node[i].found && strcmp(t->node[i].link.weights_id, id) == 0) t->node[i].found = host_text("%s", path);
 }
@@ -86,10 +86,8 @@ static void print_node(const struct tree *t, int i, const char *indent, bool las
     text_escape(metric, sizeof metric, n->link.metric, strlen(n->link.metric));
     text_escape(role, sizeof role, n->role ? n->role : "", n->role ? strlen(n->role) : 0);
     printf("%s%s%-8s %s  step %s  tokens %s%s%s  %.8s", indent, n->parent < 0 ? "" : last ? "`- " : "|- ",
-           n->link.stage, name,
-           with_commas(step, n->link.step), text_count(tokens,
-                                                       (double)n->link.tokens), *metric ? "  " : "", metric,
-                                                       n->link.weights_id);
+           n->link.stage, name, with_commas(step, n->link.step), text_count(tokens, (double)n->link.tokens),
+           *metric ? "  " : "", metric, n->link.weights_id);
     if (*role) printf("  (%s)", role);
     if (n->itself) printf("  <- this file");
     else if (marked)
@@ -111,29 +109,16 @@ static void print_below(const struct tree *t, int parent, const char *indent, bo
     }
 }
 
-static void print_json(struct dump *d, const struct ckpt *c, const struct tree *t)
+static json_t *node_row(const struct node *n)
 {
-    struct json j;
-    json_start(&j, d);
-    json_text(&j, "file", c->path);
-    json_open(&j, "nodes", '[');
-    for (int i = 0; i < t->count; i++) {
-        const struct node *n = &t->node[i];
-        json_open(&j, NULL, '{');
-        json_i64(&j, "parent", n->parent);
-        json_text(&j, "stage", n->link.stage);
-        json_text(&j, "name", n->link.name);
-        json_u64(&j, "step", n->link.step);
-        json_u64(&j, "tokens", n->link.tokens);
-        json_text(&j, "metric", n->link.metric);
-        json_text(&j, "weights_id", n->link.weights_id);
-        if (n->role) json_text(&j, "role", n->role);
-        if (n->found) json_text(&j, "found", n->found);
-        json_bool(&j, "this_file", n->itself);
-        json_close(&j, '}');
-    }
-    json_close(&j, ']');
-    json_end(&j);
+    const struct link *link = &n->link;
+    json_t *row = json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:s}", "parent", n->parent, "stage", fact_text(link->stage),
+                            "name", fact_text(link->name), "step", fact_u64(link->step), "tokens", fact_u64(link->tokens),
+                            "metric", fact_text(link->metric), "weights_id", link->weights_id);
+    if (n->role) fact(row, "role", fact_text(n->role));
+    if (n->found) fact(row, "found", fact_text(n->found));
+    fact(row, "this_file", json_boolean(n->itself));
+    return row;
 }
 
 int dump_lineage(struct dump *d)
@@ -144,8 +129,14 @@ int dump_lineage(struct dump *d)
     if (code) return code;
     grow_tree(&t, c);
     if (d->dir) mark_folder(&t, d->dir, 1);
-    if (d->json) print_json(d, c, &t);
-    else print_below(&t, -1, "", d->dir != NULL);
+    if (!d->json) print_below(&t, -1, "", d->dir != NULL);
+    else {
+        json_t *facts = facts_start(d), *rows = json_array();
+        for (int i = 0; i < t.count; i++) fact(rows, NULL, node_row(&t.node[i]));
+        fact(facts, "file", fact_text(c->path));
+        fact(facts, "nodes", rows);
+        facts_end(facts, d, NULL);
+    }
     for (int i = 0; i < t.count; i++) {
         free(t.node[i].text);
         free((char *)t.node[i].found);

@@ -17,20 +17,16 @@ static void fetch(void *self, void *host, uint64_t offset, size_t bytes)
     if (tensor_read(o->c, o->tensor, host, offset, bytes, &error) != 0) quit(EXIT_IO, "%s: %s", o->c->path, error.text);
 }
 
-static bool is_training_state(enum role role) { return role >= ROLE_MASTER && role <= ROLE_ADAM_V; }
-
 static size_t keep_tensors(struct ckpt_source *source, struct original *original, struct ckpt *c)
 {
     size_t n = 0;
     for (size_t i = 0; i < c->index.count; i++) {
         const struct tensor *t = &c->index.tensor[i];
-        if (is_training_state(t->public.role)) continue;
+        if (role_is_training_state(t->public.role)) continue;
         original[n] = (struct original){c, i};
         source[n] = (struct ckpt_source){.role = t->public.role, .dtype = (enum dtype)t->public.dtype,
-                                         .ndim = t->public.ndim,
-                                         .trainable = t->flags & TENSOR_TRAINABLE, .decay = t->flags & TENSOR_DECAY,
-                                         .self = &original[n],
-                                         .fetch = fetch};
+                                         .ndim = t->public.ndim, .trainable = t->flags & TENSOR_TRAINABLE,
+                                         .decay = t->flags & TENSOR_DECAY, .self = &original[n], .fetch = fetch};
         snprintf(source[n].name, sizeof source[n].name, "%s", t->public.name);
         memcpy(source[n].shape, t->public.shape, sizeof source[n].shape);
         n++;
@@ -64,7 +60,7 @@ static size_t keep_foreign(struct foreign **out, const struct ckpt *c)
 
 static int write_copy(struct ckpt *c, const char *path, struct error *error)
 {
-    struct ckpt_meta meta = c->meta;                /* borrowed, but for the three sections that stay behind */
+    struct ckpt_meta meta = c->header.meta;                /* borrowed, but for the three sections that stay behind */
     struct ckpt_source *source = host_alloc(c->index.count, sizeof *source);
     struct original *original = host_alloc(c->index.count, sizeof *original);
     struct foreign *foreign;
@@ -76,8 +72,8 @@ static int write_copy(struct ckpt *c, const char *path, struct error *error)
     save.count = keep_tensors(source, original, c);
     save.foreigns = keep_foreign(&foreign, c);
     save.foreign = foreign;
-    int status = save.count ? checkpoint_write(&save, error) : fail(error, EXIT_DATA,
-                                                                    "%s: holds nothing but training state", c->path);
+    int status = save.count ? checkpoint_write(&save, error)
+                            : fail(error, EXIT_DATA, "%s: holds nothing but training state", c->path);
     for (size_t i = 0; i < save.foreigns; i++) bytes_free(&foreign[i].data);
     free(foreign);
     free(folder);
@@ -91,7 +87,6 @@ int dump_strip(struct dump *d)
     const char *path = d->argument[1];
     struct error error;
     struct ckpt *c;
-    struct json j;
     int code = dump_open(&c, d, 0, NULL);
     if (code) return code;
     if (!d->force && access(path, F_OK) == 0) {
@@ -100,17 +95,15 @@ int dump_strip(struct dump *d)
     } else if (ckpt_verify(c, &error) != 0 || write_copy(c, path, &error) != 0) code = dump_error(&error);
     struct header h = {0};
     if (code == 0 && reader_header(&h, path, &error) != 0) code = dump_error(&error);
-    if (code == 0 && d->json) {
-        json_start(&j, d);
-        json_text(&j, "file", path);
-        json_u64(&j, "bytes_before", c->header.file_size);
-        json_u64(&j, "bytes", h.file_size);
-        json_hex(&j, "weights_id", h.weights_id, 16);
-        json_end(&j);
-    } else if (code == 0) {
+    if (code == 0) {
         char before[16], after[16];
-        printf("%s: %s instead of %s\n", path, text_bytes(after, (double)h.file_size),
-               text_bytes(before, (double)c->header.file_size));
+        json_t *facts = facts_start(d);
+        fact(facts, "file", fact_text(path));
+        fact(facts, "bytes_before", fact_u64(c->header.file_size));
+        fact(facts, "bytes", fact_u64(h.file_size));
+        fact(facts, "weights_id", fact_hex(h.meta.weights_id, 16));
+        facts_say(facts, d, "%s: %s instead of %s\n", path, text_bytes(after, (double)h.file_size),
+                  text_bytes(before, (double)c->header.file_size));
     }
     ckpt_close(c);
     return code;

@@ -42,8 +42,8 @@ int folder_list(struct run_list *list, const char *folder, struct error *error)
         f.name = f.path + strlen(folder) + 1;
         struct header h;
         if (reader_header(&h, f.path, NULL) == 0) {
-            f.step = h.step;
-            f.final |= (h.flags & CKPT_FINAL) != 0;
+            f.step = h.meta.step;
+            f.final |= (h.meta.flags & CKPT_FINAL) != 0;
         }
         list->file = host_grow(list->file, list->count + 1, sizeof *list->file);
         list->file[list->count++] = f;

@@ -26,31 +26,32 @@ bool tensor_name_valid(const char *name, size_t length)
     return true;
 }
 
-int tensor_bytes(uint64_t *bytes, uint32_t dtype, int ndim, const uint64_t shape[8], const char *what,
-                 struct error *error)
+uint64_t tensor_elements(const struct ckpt_tensor *t)
 {
-    const struct dtype_facts *facts = dtype_facts(dtype);
-    if (!facts) return fail(error, EXIT_DATA, "%s: unknown dtype %u [T4]", what, dtype);
-    if (ndim < 0 || ndim > CKPT_MAX_DIMS)
-        return fail(error, EXIT_DATA, "%s: %d dimensions (limit %d) [D1]", what, ndim, CKPT_MAX_DIMS);
+    uint64_t n = 1;
+    for (int d = 0; d < t->ndim; d++) n *= t->shape[d];        /* checked by D3 */
+    return n;
+}
+
+int tensor_bytes(struct ckpt_tensor *t, struct error *error)
+{
     uint64_t elements = 1;
+    if (!dtype_name(t->dtype)) return fail(error, EXIT_DATA, "tensor %s: unknown dtype %u [T4]", t->name, t->dtype);
+    if (t->ndim < 0 || t->ndim > CKPT_MAX_DIMS)
+        return fail(error, EXIT_DATA, "tensor %s: %d dimensions (limit %d) [D1]", t->name, t->ndim, CKPT_MAX_DIMS);
     for (int i = 0; i < CKPT_MAX_DIMS; i++) {
-        if (i >= ndim && shape[i] != 0) return fail(error, EXIT_DATA, "%s: unused dimension %d is not 0 [D1]", what, i);
-        if (i >= ndim) continue;
-        if (shape[i] < 1 || shape[i] > CKPT_MAX_DIM)
-            return fail(error, EXIT_DATA, "%s: dimension %d is %llu (expected 1 to 2^48) [D2]", what, i,
-                        (unsigned long long)shape[i]);
-        if (!size_mul(&elements, elements, shape[i]) || elements > CKPT_MAX_ELEMENTS)
-            return fail(error, EXIT_DATA, "%s: more than 2^56 elements [D3]", what);
+        uint64_t n = t->shape[i];
+        if (i >= t->ndim && n != 0)
+            return fail(error, EXIT_DATA, "tensor %s: the unused dimension %d is not 0 [D1]", t->name, i);
+        if (i >= t->ndim) continue;
+        if (n < 1 || n > CKPT_MAX_DIM)
+            return fail(error, EXIT_DATA, "tensor %s: dimension %d is %llu (expected 1 to 2^48) [D2]", t->name, i,
+                        (unsigned long long)n);
+        if (!size_mul(&elements, elements, n) || elements > CKPT_MAX_ELEMENTS)
+            return fail(error, EXIT_DATA, "tensor %s: more than 2^56 elements [D3]", t->name);
     }
-    uint64_t inner = ndim ? shape[ndim - 1] : 1, size;
-    if (inner % facts->block != 0)
-        return fail(error, EXIT_DATA, "%s: rows of %llu are no whole %s blocks of %u [D4]", what,
-                    (unsigned long long)inner,
-                    facts->name, facts->block);
-    if (!size_mul(&size, elements / facts->block, facts->block_bytes) || size > CKPT_MAX_TENSOR)
-        return fail(error, EXIT_DATA, "%s: more than 2^58 bytes [D4]", what);
-    *bytes = size;
+    if (!size_mul(&t->bytes, elements, dtype_size(t->dtype)) || t->bytes > CKPT_MAX_TENSOR)
+        return fail(error, EXIT_DATA, "tensor %s: more than 2^58 bytes [D4]", t->name);
     return 0;
 }
 
@@ -92,21 +93,18 @@ int64_t index_find(const struct index *index, const char *name, uint32_t role)
     return -1;
 }
 
+uint64_t index_chunks(const struct index *index)
+{
+    const struct tensor *last = &index->tensor[index->count - 1];
+    return last->first_chunk + tensor_chunks(last->stored);
+}
+
 static void encode_entry(uint8_t p[CKPT_INDEX_ENTRY], const struct tensor *t, uint64_t name_offset)
 {
-    store64(p, t->offset);
-    store64(p + 8, t->stored);
-    store64(p + 16, t->public.bytes);
-    store32(p + 24, t->public.crc);
+    fields_encode(p, tensor_fields, t);
     store32(p + 28, (uint32_t)name_offset);
     store16(p + 32, (uint16_t)strlen(t->public.name));
-    p[34] = (uint8_t)t->public.dtype;
-    p[35] = (uint8_t)t->public.ndim;
-    p[36] = (uint8_t)t->public.role;
-    store16(p + 38, t->flags);
     for (int d = 0; d < CKPT_MAX_DIMS; d++) store64(p + 40 + 8 * d, t->public.shape[d]);
-    store32(p + 108, t->group);
-    store32(p + 112, t->first_chunk);
 }
 
 void index_encode(struct bytes *out, const struct index *index)
@@ -179,29 +177,20 @@ static int decode_name(char *copy, const uint8_t *p, size_t i, const struct part
 
 static int decode_entry(struct tensor *t, const uint8_t *p, struct error *error)
 {
-    t->offset = load64(p);
-    t->stored = load64(p + 8);
-    t->flags = load16(p + 38);
-    t->group = load32(p + 108);
-    t->first_chunk = load32(p + 112);
-    t->public.dtype = p[34];
-    t->public.ndim = p[35];
-    t->public.role = (enum role)p[36];
-    t->public.crc = load32(p + 24);
+    fields_decode(t, tensor_fields, p);
     for (int d = 0; d < CKPT_MAX_DIMS; d++) t->public.shape[d] = load64(p + 40 + 8 * d);
     const char *name = t->public.name;
     if (!role_name(p[36])) return fail(error, EXIT_DATA, "tensor %s: unknown role %d [T4]", name, p[36]);
     if (p[37] != 0) return fail(error, EXIT_DATA, "tensor %s: unknown codec %d [T4]", name, p[37]);
     if (t->flags & ~(TENSOR_TRAINABLE | TENSOR_DECAY))
         return fail(error, EXIT_DATA, "tensor %s: unknown flags %x [T4]", name, t->flags);
-    if (load32(p + 104) != 0 || !all_zero(p + 116, 12))
+    if (!fields_reserved_zero(tensor_fields, p))
         return fail(error, EXIT_DATA, "tensor %s: reserved bytes are not zero [T4]", name);
-    if (tensor_bytes(&t->public.bytes, p[34], p[35], t->public.shape, name, error) != 0)
-        return fail_in(error, "tensor");
-    if (load64(p + 16) != t->public.bytes || t->stored != t->public.bytes)
+    uint64_t raw = t->public.bytes;
+    if (tensor_bytes(&t->public, error) != 0) return -1;
+    if (raw != t->public.bytes || t->stored != raw)
         return fail(error, EXIT_DATA, "tensor %s: %llu bytes stored, %llu raw, but its shape takes %llu [T5]", name,
-                    (unsigned long long)t->stored,
-                    (unsigned long long)load64(p + 16), (unsigned long long)t->public.bytes);
+                    (unsigned long long)t->stored, (unsigned long long)raw, (unsigned long long)t->public.bytes);
     return 0;
 }
 
@@ -294,8 +283,7 @@ void chunks_encode(struct bytes *out, const uint32_t *crc, size_t count)
 int chunks_decode(uint32_t **out, const void *data, size_t size, const struct index *index, struct error *error)
 {
     const uint8_t *p = data;
-    const struct tensor *last = &index->tensor[index->count - 1];
-    uint64_t count = last->first_chunk + tensor_chunks(last->stored);
+    uint64_t count = index_chunks(index);
     if (size < CKPT_TABLE_HEAD || load32(p) != CKPT_CHUNK || !all_zero(p + 8, 8))
         return fail(error, EXIT_DATA, "the head of the chunk CRCs is wrong [CC1]");
     if (load32(p + 4) != count || size - CKPT_TABLE_HEAD != 4 * count)

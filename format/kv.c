@@ -72,34 +72,18 @@ static void need_utf8(const char *key, const char *text)
 }
 
 void kv_set_bool(struct kv *kv, const char *key, bool value) { set_copy(kv, key, KV_BOOL, &value, 1, sizeof value); }
-void kv_set_i64(struct kv *kv, const char *key, int64_t value) { set_copy(kv, key, KV_I64, &value, 1, sizeof value); }
-void kv_set_u64(struct kv *kv, const char *key, uint64_t value) { set_copy(kv, key, KV_U64, &value, 1, sizeof value); }
-void kv_set_f64(struct kv *kv, const char *key, double value) { set_copy(kv, key, KV_F64, &value, 1, sizeof value); }
+void kv_set_i64(struct kv *kv, const char *key, int64_t value) { set_copy(kv, key, KV_I64, &value, 1, 8); }
+void kv_set_u64(struct kv *kv, const char *key, uint64_t value) { set_copy(kv, key, KV_U64, &value, 1, 8); }
+void kv_set_f64(struct kv *kv, const char *key, double value) { set_copy(kv, key, KV_F64, &value, 1, 8); }
+void kv_set_bytes(struct kv *kv, const char *key, const void *v, size_t size) { set_copy(kv, key, KV_BYTES, v, size, 1); }
+void kv_set_i64s(struct kv *kv, const char *key, const int64_t *v, size_t n) { set_copy(kv, key, KV_I64S, v, n, 8); }
+void kv_set_u64s(struct kv *kv, const char *key, const uint64_t *v, size_t n) { set_copy(kv, key, KV_U64S, v, n, 8); }
+void kv_set_f64s(struct kv *kv, const char *key, const double *v, size_t n) { set_copy(kv, key, KV_F64S, v, n, 8); }
 
 void kv_set_text(struct kv *kv, const char *key, const char *value)
 {
     need_utf8(key, value);
     set_copy(kv, key, KV_TEXT, value, strlen(value), 1);
-}
-
-void kv_set_bytes(struct kv *kv, const char *key, const void *value, size_t size)
-{
-    set_copy(kv, key, KV_BYTES, value, size, 1);
-}
-
-void kv_set_i64s(struct kv *kv, const char *key, const int64_t *value, size_t count)
-{
-    set_copy(kv, key, KV_I64S, value, count, sizeof *value);
-}
-
-void kv_set_u64s(struct kv *kv, const char *key, const uint64_t *value, size_t count)
-{
-    set_copy(kv, key, KV_U64S, value, count, sizeof *value);
-}
-
-void kv_set_f64s(struct kv *kv, const char *key, const double *value, size_t count)
-{
-    set_copy(kv, key, KV_F64S, value, count, sizeof *value);
 }
 
 /* One block: [count + 1 pointers, the last NULL][texts, each ending in NUL], so that one free() frees it. */
@@ -122,114 +106,67 @@ void kv_set_texts(struct kv *kv, const char *key, char *const *value, size_t cou
     set(kv, key, KV_TEXTS, count, list);
 }
 
-void kv_remove(struct kv *kv, const char *key)
+/* 1 with *e, 0 absent, -1 another type. */
+static int get(const struct kv_entry **e, const struct kv *kv, const char *key, enum kv_type type)
 {
-    const struct kv_entry *found = kv_find(kv, key);
-    if (!found) return;
-    size_t i = (size_t)(found - kv->entry);
-    free(kv->entry[i].key);
-    free(kv->entry[i].value);
-    memmove(&kv->entry[i], &kv->entry[i + 1], (kv->count - i - 1) * sizeof *kv->entry);
-    kv->count--;
+    *e = kv_find(kv, key);
+    return !*e ? 0 : (*e)->type == type ? 1 : -1;
 }
 
-/* 1 with *found, 0 absent, -1 another type. */
-static int get(const struct kv_entry **found, const struct kv *kv, const char *key, enum kv_type type)
-{
-    *found = kv_find(kv, key);
-    return !*found ? 0 : (*found)->type == type ? 1 : -1;
-}
-
-int kv_get_bool(const struct kv *kv, const char *key, bool *value)
-{
-    const struct kv_entry *e;
-    int got = get(&e, kv, key, KV_BOOL);
-    if (got == 1) *value = *(const bool *)e->value;
-    return got;
-}
-
-int kv_get_i64(const struct kv *kv, const char *key, int64_t *value)
-{
-    const struct kv_entry *e;
-    int got = get(&e, kv, key, KV_I64);
-    if (got == 1) *value = *(const int64_t *)e->value;
-    return got;
-}
-
-int kv_get_u64(const struct kv *kv, const char *key, uint64_t *value)
-{
-    const struct kv_entry *e;
-    int got = get(&e, kv, key, KV_U64);
-    if (got == 1) *value = *(const uint64_t *)e->value;
-    return got;
-}
-
-int kv_get_f64(const struct kv *kv, const char *key, double *value)
-{
-    const struct kv_entry *e;
-    int got = get(&e, kv, key, KV_F64);
-    if (got == 1) *value = *(const double *)e->value;
-    return got;
-}
-
-int kv_get_text(const struct kv *kv, const char *key, const char **value)
-{
-    const struct kv_entry *e;
-    int got = get(&e, kv, key, KV_TEXT);
-    if (got == 1) *value = e->value;
-    return got;
-}
-
-/* The array getters differ only in the type they hand out. */
-static int get_array(const void **value, size_t *count, const struct kv *kv, const char *key, enum kv_type type)
+/* A number of `size` bytes, copied out. */
+static int get_number(void *value, size_t size, const struct kv *kv, const char *key, enum kv_type type)
 {
     const struct kv_entry *e;
     int got = get(&e, kv, key, type);
-    if (got == 1) {
-        *value = e->value;
-        *count = (size_t)e->count;
-    }
+    if (got == 1) memcpy(value, e->value, size);
     return got;
+}
+
+/* What lies in the entry itself: *value is set to it. */
+static int get_inside(const void **value, size_t *count, const struct kv *kv, const char *key, enum kv_type type)
+{
+    const struct kv_entry *e;
+    int got = get(&e, kv, key, type);
+    if (got != 1) return got;
+    *value = e->value;
+    *count = (size_t)e->count;
+    return 1;
+}
+
+int kv_get_bool(const struct kv *kv, const char *key, bool *v) { return get_number(v, sizeof *v, kv, key, KV_BOOL); }
+int kv_get_i64(const struct kv *kv, const char *key, int64_t *v) { return get_number(v, 8, kv, key, KV_I64); }
+int kv_get_u64(const struct kv *kv, const char *key, uint64_t *v) { return get_number(v, 8, kv, key, KV_U64); }
+int kv_get_f64(const struct kv *kv, const char *key, double *v) { return get_number(v, 8, kv, key, KV_F64); }
+
+int kv_get_text(const struct kv *kv, const char *key, const char **value)
+{
+    size_t length;
+    return get_inside((const void **)value, &length, kv, key, KV_TEXT);
 }
 
 int kv_get_bytes(const struct kv *kv, const char *key, const void **value, size_t *size)
 {
-    return get_array(value, size, kv, key, KV_BYTES);
+    return get_inside(value, size, kv, key, KV_BYTES);
 }
 
 int kv_get_i64s(const struct kv *kv, const char *key, const int64_t **value, size_t *count)
 {
-    const void *array;
-    int got = get_array(&array, count, kv, key, KV_I64S);
-    if (got == 1) *value = array;
-    return got;
+    return get_inside((const void **)value, count, kv, key, KV_I64S);
 }
 
 int kv_get_u64s(const struct kv *kv, const char *key, const uint64_t **value, size_t *count)
 {
-    const void *array;
-    int got = get_array(&array, count, kv, key, KV_U64S);
-    if (got == 1) *value = array;
-    return got;
+    return get_inside((const void **)value, count, kv, key, KV_U64S);
 }
 
 int kv_get_f64s(const struct kv *kv, const char *key, const double **value, size_t *count)
 {
-    const void *array;
-    int got = get_array(&array, count, kv, key, KV_F64S);
-    if (got == 1) *value = array;
-    return got;
+    return get_inside((const void **)value, count, kv, key, KV_F64S);
 }
 
 int kv_get_texts(const struct kv *kv, const char *key, char ***value, size_t *count)
 {
-    const struct kv_entry *e;
-    int got = get(&e, kv, key, KV_TEXTS);
-    if (got == 1) {
-        *value = e->value;
-        *count = (size_t)e->count;
-    }
-    return got;
+    return get_inside((const void **)value, count, kv, key, KV_TEXTS);
 }
 
 void kv_free(struct kv *kv)

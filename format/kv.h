@@ -1,6 +1,6 @@
-/* kv.h - typed key-values, the metadata of a checkpoint (SPEC.md, "KV").  Keys [a-z0-9_.], 1..127 bytes, kept in
- * strictly ascending byte order; another key dies.  Setting copies the value, and replaces
- * what the key had.  Getters never cast. */
+/* kv.h - typed key-values, the metadata of a checkpoint (SPEC.md, "KV").  Keys are [a-z0-9_.], 1..127 bytes, kept in
+ * strictly ascending byte order; setting any other key dies.  Setting copies the value and replaces the key's old one.
+ * Getters never cast. */
 #ifndef QUARTET_KV_H
 #define QUARTET_KV_H
 
@@ -21,7 +21,6 @@ void kv_set_i64s(struct kv *kv, const char *key, const int64_t *value, size_t co
 void kv_set_u64s(struct kv *kv, const char *key, const uint64_t *value, size_t count);
 void kv_set_f64s(struct kv *kv, const char *key, const double *value, size_t count);
 void kv_set_texts(struct kv *kv, const char *key, char *const *value, size_t count);
-void kv_remove(struct kv *kv, const char *key);
 
 /* Return 1 and fill *value, 0 when the key is absent (*value untouched), or -1 when it has another type.
  * Pointers point into the kv and live until it changes. */

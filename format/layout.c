@@ -4,28 +4,20 @@
 
 #include <stdlib.h>
 
-bool all_zero(const void *data, size_t size)
-{
-    const uint8_t *p = data;
-    uint8_t any = 0;
-    for (size_t i = 0; i < size; i++) any |= p[i];
-    return any == 0;
-}
-
 const struct section_facts section_table[] = {
-    {"CONF", SECTION_CRITICAL, CKPT_MAX_METADATA, SECTION_KV},
-    {"TOKN", SECTION_CRITICAL | SECTION_SAFE_TO_COPY, CKPT_MAX_TOKENIZER, SECTION_BYTES},
-    {"CHAT", SECTION_SAFE_TO_COPY, CKPT_MAX_METADATA, SECTION_KV},
-    {"TRNS", 0, CKPT_MAX_METADATA, SECTION_KV},
-    {"RNGS", 0, CKPT_MAX_METADATA, SECTION_KV},
-    {"DCUR", 0, CKPT_MAX_METADATA, SECTION_KV},
-    {"LINE", SECTION_SAFE_TO_COPY, CKPT_MAX_METADATA, SECTION_KV},
-    {"META", SECTION_SAFE_TO_COPY, CKPT_MAX_METADATA, SECTION_KV},
-    {"EVAL", 0, CKPT_MAX_METADATA, SECTION_KV},
-    {"TIDX", SECTION_CRITICAL, CKPT_MAX_METADATA, SECTION_BYTES},
-    {"CCRC", 0, CKPT_MAX_METADATA, SECTION_BYTES},
-    {"STAT", 0, CKPT_MAX_METADATA, SECTION_BYTES},
-    {"TDAT", SECTION_CRITICAL, CKPT_MAX_FILE, SECTION_BYTES},
+    {"CONF", SECTION_CRITICAL, CKPT_MAX_METADATA, 0},
+    {"TOKN", SECTION_CRITICAL | SECTION_SAFE_TO_COPY, CKPT_MAX_TOKENIZER, -1},
+    {"CHAT", SECTION_SAFE_TO_COPY, CKPT_MAX_METADATA, 1},
+    {"TRNS", 0, CKPT_MAX_METADATA, 2},
+    {"RNGS", 0, CKPT_MAX_METADATA, 3},
+    {"DCUR", 0, CKPT_MAX_METADATA, 4},
+    {"LINE", SECTION_SAFE_TO_COPY, CKPT_MAX_METADATA, 5},
+    {"META", SECTION_SAFE_TO_COPY, CKPT_MAX_METADATA, 6},
+    {"EVAL", 0, CKPT_MAX_METADATA, 7},
+    {"TIDX", SECTION_CRITICAL, CKPT_MAX_METADATA, -1},
+    {"CCRC", 0, CKPT_MAX_METADATA, -1},
+    {"STAT", 0, CKPT_MAX_METADATA, -1},
+    {"TDAT", SECTION_CRITICAL, CKPT_MAX_FILE, -1},
     {NULL},
 };
 
@@ -44,54 +36,14 @@ const char *stage_name(enum stage stage)
 
 /* ---- header ---- */
 
-void header_encode(uint8_t page[4096], struct header *h)
+void header_encode(uint8_t page[4096], const struct header *h)
 {
     memset(page, 0, CKPT_PAGE);
     memcpy(page, CKPT_SIGNATURE, 8);
     store32(page + 8, CKPT_BYTE_ORDER);
-    store16(page + 12, h->major);
-    store16(page + 14, h->minor);
     store32(page + 16, CKPT_PAGE);
-    store32(page + 20, h->kind);
-    store64(page + 24, h->file_size);
-    store64(page + 32, h->incompat);
-    store64(page + 40, h->rocompat);
-    store64(page + 48, h->compat);
-    store64(page + 56, h->table_offset);
-    store32(page + 64, h->section_count);
-    store32(page + 68, h->table_crc);
-    store32(page + 72, h->stage);
-    store32(page + 76, h->flags);
-    memcpy(page + 80, h->uuid, 16);
-    memcpy(page + 96, h->run_uuid, 16);
-    memcpy(page + 112, h->weights_id, 16);
-    store64(page + 144, h->step);
-    store64(page + 152, h->tokens_seen);
-    store64(page + 160, (uint64_t)h->created);
-    store32(page + 168, h->shard_index);
-    store32(page + 172, h->shard_count);
-    store32(page + 176, h->align);
-    store32(page + 180, h->section_entry);
-    memcpy(page + 184, h->writer, strnlen(h->writer, 32));
-    h->crc = crc32_of(0, page, 252);
-    store32(page + 252, h->crc);
-}
-
-static void header_fields(struct header *h, const uint8_t *page)
-{
-    *h = (struct header){
-        .major = load16(page + 12), .minor = load16(page + 14), .kind = load32(page + 20),
-        .file_size = load64(page + 24),
-        .incompat = load64(page + 32), .rocompat = load64(page + 40), .compat = load64(page + 48),
-        .table_offset = load64(page + 56), .section_count = load32(page + 64), .table_crc = load32(page + 68),
-        .stage = load32(page + 72), .flags = load32(page + 76), .step = load64(page + 144),
-        .tokens_seen = load64(page + 152),
-        .created = (int64_t)load64(page + 160), .shard_index = load32(page + 168), .shard_count = load32(page + 172),
-        .align = load32(page + 176), .section_entry = load32(page + 180), .crc = load32(page + 252)};
-    memcpy(h->uuid, page + 80, 16);
-    memcpy(h->run_uuid, page + 96, 16);
-    memcpy(h->weights_id, page + 112, 16);
-    memcpy(h->writer, page + 184, 32);
+    fields_encode(page, header_fields, h);
+    store32(page + 252, crc32_of(0, page, 252));
 }
 
 /* Is it a checkpoint of this version, and whole?  Before this nothing in the page means anything. */
@@ -123,15 +75,15 @@ static int check_range(const struct header *h, struct error *error)
     if (h->incompat != 0)
         return fail(error, EXIT_DATA,
                     "the file needs features %llx, which this version (%d.%d) lacks; it was written by '%s' [H9]",
-                    (unsigned long long)h->incompat, CKPT_MAJOR, CKPT_MINOR, h->writer);
+                    (unsigned long long)h->incompat, CKPT_MAJOR, CKPT_MINOR, h->meta.writer);
     if (h->kind == 2 || h->kind == 3)
         return fail(error, EXIT_DATA,
                     "the file is a piece of a sharded checkpoint; this version reads single files [H10]");
     if (h->kind != 1) return fail(error, EXIT_DATA, "the kind of file is %u (expected 1) [H10]", h->kind);
-    if (h->stage > STAGE_IMPORTED)
-        return fail(error, EXIT_DATA, "the stage is %u (expected 0 to %d) [H10]", h->stage, STAGE_IMPORTED);
-    if (h->flags & ~(uint32_t)(CKPT_TRAINING_STATE | CKPT_RESUMABLE | CKPT_FINAL))
-        return fail(error, EXIT_DATA, "the header has the unknown flags %x [H10]", h->flags);
+    if (h->meta.stage > STAGE_IMPORTED)
+        return fail(error, EXIT_DATA, "the stage is %u (expected 0 to %d) [H10]", h->meta.stage, STAGE_IMPORTED);
+    if (h->meta.flags & ~(uint32_t)(CKPT_TRAINING_STATE | CKPT_RESUMABLE | CKPT_FINAL))
+        return fail(error, EXIT_DATA, "the header has the unknown flags %x [H10]", h->meta.flags);
     if (h->shard_index != 0 || h->shard_count != 1)
         return fail(error, EXIT_DATA, "a single file says it is shard %u of %u [H11]", h->shard_index, h->shard_count);
     return 0;
@@ -154,11 +106,11 @@ static int check_table_place(const struct header *h, struct error *error)
 
 int header_decode(struct header *h, const uint8_t page[4096], uint64_t file_size, struct error *error)
 {
-    struct header new;
+    struct header new = {0};
     if (check_identity(page, error) != 0) return -1;
-    header_fields(&new, page);
+    fields_decode(&new, header_fields, page);
     for (int i = 0, end = 0; i < 32; i++) {
-        char c = new.writer[i];
+        char c = new.meta.writer[i];
         if (c == 0) end = 1;
         else if (end || c < 0x20 || c > 0x7E)
             return fail(error, EXIT_DATA, "the writer's name is not printable ASCII [H13]");
@@ -166,17 +118,15 @@ int header_decode(struct header *h, const uint8_t page[4096], uint64_t file_size
     if (new.major != CKPT_MAJOR)
         return fail(error, EXIT_DATA,
                     "the file has format version %u.%u, written by '%s'; this program reads version %d [H5]",
-                    new.major, new.minor, new.writer, CKPT_MAJOR);
+                    new.major, new.minor, new.meta.writer, CKPT_MAJOR);
     if (load32(page + 16) != CKPT_PAGE)
         return fail(error, EXIT_DATA, "the header has %u bytes (expected 4096) [H5]", load32(page + 16));
-    if (!all_zero(page + 128, 16) || !all_zero(page + 216, 36) || !all_zero(page + 256, CKPT_PAGE - 256))
+    if (!fields_reserved_zero(header_fields, page))
         return fail(error, EXIT_DATA, "reserved bytes of the header are not zero [H6]");
-    if (new.file_size < file_size)
-        return fail(error, EXIT_DATA, "the file has %llu bytes, its header says %llu: something was appended [H7]",
-                    (unsigned long long)file_size, (unsigned long long)new.file_size);
-    if (new.file_size > file_size)
-        return fail(error, EXIT_DATA, "the file has %llu bytes, its header says %llu: it is truncated [H7]",
-                    (unsigned long long)file_size, (unsigned long long)new.file_size);
+    if (new.file_size != file_size)
+        return fail(error, EXIT_DATA, "the file has %llu bytes, its header says %llu: %s [H7]",
+                    (unsigned long long)file_size, (unsigned long long)new.file_size,
+                    new.file_size > file_size ? "it is truncated" : "something was appended");
     if (check_range(&new, error) != 0 || check_table_place(&new, error) != 0) return -1;
     *h = new;
     return 0;
@@ -188,16 +138,8 @@ void table_encode(uint8_t *out, const struct section *section, size_t count)
 {
     memset(out, 0, count * CKPT_SECTION_ENTRY);
     for (size_t i = 0; i < count; i++, out += CKPT_SECTION_ENTRY) {
-        const struct section *s = &section[i];
-        memcpy(out, s->type, 4);
-        store32(out + 4, s->flags);
-        store64(out + 8, s->offset);
-        store64(out + 16, s->stored);
-        store64(out + 24, s->raw);
-        store32(out + 32, s->crc);
-        store16(out + 36, s->codec);
-        store16(out + 38, s->version);
-        store32(out + 40, s->instance);
+        memcpy(out, section[i].type, 4);
+        fields_encode(out, section_fields, &section[i]);
     }
 }
 
@@ -208,7 +150,7 @@ static int check_section(const struct section *s, const uint8_t *p, uint64_t end
         if (p[i] < 'A' || p[i] > 'Z') return fail(error, EXIT_DATA, "a section type is not four capital letters [S6]");
     if (s->flags & ~(uint32_t)(SECTION_CRITICAL | SECTION_SAFE_TO_COPY))
         return fail(error, EXIT_DATA, "section %s has the unknown flags %x [S7]", s->type, s->flags);
-    if (load32(p + 44) != 0 || !all_zero(p + 48, 16))
+    if (load32(p + 44) != 0 || !fields_reserved_zero(section_fields, p))
         return fail(error, EXIT_DATA, "section %s has reserved bytes that are not zero [S7]", s->type);
     if (s->offset % CKPT_PAGE != 0 || s->offset < end || s->offset < CKPT_PAGE || s->offset >= table)
         return fail(error, EXIT_DATA,
@@ -273,10 +215,7 @@ int table_decode(struct section **out, const uint8_t *table, const struct header
     for (uint32_t i = 0; i < h->section_count && status == 0; i++) {
         const uint8_t *p = table + (size_t)i * h->section_entry;
         struct section *s = &section[i];
-        *s = (struct section){.flags = load32(p + 4), .offset = load64(p + 8), .stored = load64(p + 16),
-                              .raw = load64(p + 24),
-                              .crc = load32(p + 32), .codec = load16(p + 36), .version = load16(p + 38),
-                              .instance = load32(p + 40)};
+        fields_decode(s, section_fields, p);
         memcpy(s->type, p, 4);
         status = check_section(s, p, end, h->table_offset, error);
         end = s->offset + s->stored;

@@ -19,35 +19,46 @@ static inline bool round_up(uint64_t *result, uint64_t x, uint64_t align)
 
 bool all_zero(const void *data, size_t size);
 
-/* ---- dtypes ---- */
+/* ---- fields: one row of SPEC.md's tables each ---- */
+
+/* `size` bytes at `at` of a record in the file are `width` bytes at `place` of its struct: a little-endian number, or a
+ * copy where size is above 8.  Width 0: the field is another function's, or "reserved" and zero.  A row without a name
+ * ends the table. */
+struct field { const char *name; uint16_t at, size, place, width; };
+extern const struct field header_fields[], section_fields[], tensor_fields[], stat_fields[];
+
+void fields_encode(uint8_t *out, const struct field *field, const void *from);      /* out: zeroed */
+void fields_decode(void *to, const struct field *field, const uint8_t *in);
+bool fields_reserved_zero(const struct field *field, const uint8_t *in);
+const char *field_name(const struct field *field, uint64_t at);                     /* whose byte `at` is */
+
+/* ---- dtypes and roles ---- */
 
 enum { DTYPE_F64 = 4, DTYPE_I8, DTYPE_U8, DTYPE_I16, DTYPE_U16, DTYPE_I32, DTYPE_U32, DTYPE_I64, DTYPE_U64, DTYPE_BOOL,
-       DTYPE_F8_E4M3FN, DTYPE_F8_E5M2, DTYPE_F8_E8M0, DTYPE_Q8_0 = 32 };
-/* block elements take block_bytes; number 0 ends the table.  is_float: ckpt_read_f32 takes it. */
-struct dtype_facts { uint32_t number; const char *name; uint32_t block, block_bytes; bool is_float; };
-const struct dtype_facts *dtype_facts(uint32_t dtype);           /* NULL when unknown */
-const char *dtype_name(uint32_t dtype);
-/* n values of a plain (block 1) dtype, widened exactly (64-bit integers are rounded). */
+       DTYPE_F8_E4M3FN, DTYPE_F8_E5M2, DTYPE_F8_E8M0 };
+const char *dtype_name(uint32_t dtype);                          /* NULL when unknown */
+uint32_t dtype_size(uint32_t dtype);                             /* bytes of an element; 0 when unknown */
+bool dtype_is_float(uint32_t dtype);                             /* ckpt_read_f32 takes it */
+/* n values, widened exactly (64-bit integers are rounded). */
 void dtype_to_f64(double *out, const void *in, size_t n, uint32_t dtype);
 /* n values of a floating dtype; float64 is rounded to nearest. */
 void dtype_to_f32(float *out, const void *in, size_t n, uint32_t dtype);
 
 const char *role_name(uint32_t role);                            /* NULL when unknown */
+static inline bool role_is_training_state(enum role role) { return role >= ROLE_MASTER && role <= ROLE_ADAM_V; }
 
 /* ---- header page ---- */
 
+/* meta: the facts that the header says of the model; its sections are not here. */
 struct header {
     uint16_t major, minor;
-    uint32_t kind, stage, flags;
+    uint32_t kind;
     uint64_t file_size, incompat, rocompat, compat, table_offset;
-    uint32_t section_count, table_crc, section_entry, align, shard_index, shard_count, crc;
-    uint8_t uuid[16], run_uuid[16], weights_id[16];
-    uint64_t step, tokens_seen;
-    int64_t created;
-    char writer[33];
+    uint32_t section_count, table_crc, section_entry, align, shard_index, shard_count;
+    struct ckpt_meta meta;
 };
-void header_encode(uint8_t page[4096], struct header *h);        /* fills h->crc */
-/* page: the first 4096 bytes of a file of file_size bytes (H1..H13). */
+void header_encode(uint8_t page[4096], const struct header *h);
+/* page: the first 4096 bytes of a file of file_size bytes (H2..H13). */
 int header_decode(struct header *h, const uint8_t page[4096], uint64_t file_size, struct error *error);
 
 /* ---- section table ---- */
@@ -60,9 +71,11 @@ struct section {
     uint64_t offset, stored, raw;
     uint16_t codec, version;
 };
-struct section_facts { const char *type; uint32_t flags; uint64_t limit; enum { SECTION_KV, SECTION_BYTES } form; };
+/* kv: its number in ckpt_meta, or -1 for a section of bytes. */
+struct section_facts { const char *type; uint32_t flags; uint64_t limit; int kv; };
 const struct section_facts *section_facts(const char *type);     /* NULL when unknown */
 extern const struct section_facts section_table[];               /* all known ones, in writing order; type NULL ends */
+static inline bool section_is(const struct section *s, const char *type) { return strcmp(s->type, type) == 0; }
 
 void table_encode(uint8_t *out, const struct section *section, size_t count);    /* count * CKPT_SECTION_ENTRY bytes */
 /* *out: count sections to free().  table: count * h->section_entry bytes (S1..S8, S10). */
@@ -75,12 +88,13 @@ struct tensor { struct ckpt_tensor public; uint64_t offset, stored; uint16_t fla
 struct index { size_t count; struct tensor *tensor; uint32_t *order; char *names; };   /* order: by (name, role) */
 void index_free(struct index *index);
 
-/* *bytes of a tensor (D1..D4).  what: how messages call it. */
-int tensor_bytes(uint64_t *bytes, uint32_t dtype, int ndim, const uint64_t shape[8], const char *what,
-                 struct error *error);
+uint64_t tensor_elements(const struct ckpt_tensor *t);
+/* Fills in t->bytes (D1..D4). */
+int tensor_bytes(struct ckpt_tensor *t, struct error *error);
 bool tensor_name_valid(const char *name, size_t length);
-/* Number of CCRC chunks of a tensor. */
+/* Number of CCRC chunks of a tensor, and of all of them. */
 static inline uint64_t tensor_chunks(uint64_t stored) { return (stored + CKPT_CHUNK - 1) / CKPT_CHUNK; }
+uint64_t index_chunks(const struct index *index);
 
 /* Fills index->order from the tensors' names and roles; the number of the first of two equal ones, or -1 when all
  * differ. */
@@ -94,19 +108,19 @@ int64_t index_find(const struct index *index, const char *name, uint32_t role);
 /* ---- chunk CRCs (CCRC) and statistics (STAT) ---- */
 
 void chunks_encode(struct bytes *out, const uint32_t *crc, size_t count);
-/* *out: one CRC a chunk, to free() (CC1..CC3). */
+/* *out: one CRC per chunk, to free() (CC1, CC2). */
 int chunks_decode(uint32_t **out, const void *data, size_t size, const struct index *index, struct error *error);
 
 /* min, max, mean, std, absmax over the finite values (all 0 when there are none); count is not stored. */
 struct stats { double min, max, mean, std, absmax; uint64_t nan, inf, zero; };
-/* stats_encode appends; stats_decode: *out one a tensor, to free() (ST1, ST2). */
+/* stats_encode appends; stats_decode: *out one per tensor, to free() (ST1, ST2). */
 void stats_encode(struct bytes *out, const struct stats *stats, size_t count);
 int stats_decode(struct stats **out, const void *data, size_t size, const struct index *index, struct error *error);
 
 /* Statistics in the making.  m2: sum of squares about the mean.  Adding chunks in file order gives the same bits for
  * any number of threads. */
 struct moments { uint64_t count, nan, inf, zero; double min, max, mean, m2; };
-void moments_of(struct moments *m, const void *data, uint64_t bytes, uint32_t dtype);   /* block dtypes: nothing */
+void moments_of(struct moments *m, const void *data, uint64_t bytes, uint32_t dtype);
 /* Chan, Golub, LeVeque 1979: the pairwise update of mean and m2. */
 void moments_add(struct moments *to, const struct moments *m);
 struct stats moments_stats(const struct moments *m);

@@ -35,12 +35,24 @@ int input_read(const struct input *in, void *out, uint64_t offset, size_t size, 
     return 0;
 }
 
-/* Counts and reports; returns 0 when opening may go on, -1 when the first problem ends it. */
+void problems_add(struct problems *p, const struct error *error)
+{
+    p->exit_code = error->exit_code;
+    p->count++;
+    if (p->kept < PROBLEMS_KEPT) p->text[p->kept++] = host_text("%s", error->text);
+}
+
+void problems_free(struct problems *p)
+{
+    for (int i = 0; i < p->kept; i++) free(p->text[i]);
+    *p = (struct problems){0};
+}
+
+/* Returns 0 when opening may go on, -1 when the first problem ends it. */
 static int problem(struct problems *problems, const struct error *error)
 {
     if (!problems) return -1;
-    problems->count++;
-    problems->report(problems->self, error);
+    problems_add(problems, error);
     return 0;
 }
 
@@ -67,9 +79,7 @@ static int inflate_section(struct bytes *out, const struct bytes *in, const stru
 int section_read(struct bytes *out, const struct ckpt *c, const struct section *s, struct error *error)
 {
     struct bytes stored = {0}, raw = {0};
-    stored.data = host_alloc((size_t)s->stored + 1, 1);
-    stored.size = (size_t)s->stored;
-    stored.capacity = stored.size + 1;
+    stored = (struct bytes){host_alloc((size_t)s->stored + 1, 1), (size_t)s->stored, (size_t)s->stored + 1};
     int status = input_read(&c->input, stored.data, s->offset, stored.size, error);
     if (status == 0) {
         uint32_t crc = crc32_of(0, stored.data, stored.size);
@@ -88,16 +98,6 @@ int section_read(struct bytes *out, const struct ckpt *c, const struct section *
 }
 
 /* ---- opening ---- */
-
-static int check_zero(const struct ckpt *c, uint64_t from, uint64_t to, const char *before, struct error *error)
-{
-    uint8_t gap[4096];
-    if (input_read(&c->input, gap, from, (size_t)(to - from), error) != 0) return -1;
-    if (!all_zero(gap, (size_t)(to - from)))
-        return fail(error, EXIT_DATA, "the padding before %s, at byte %llu, is not zero [S4]", before,
-                    (unsigned long long)from);
-    return 0;
-}
 
 static int read_header(struct header *h, const struct input *in, struct error *error)
 {
@@ -127,39 +127,28 @@ static int read_table(struct ckpt *c, struct error *error)
     return status;
 }
 
-static struct kv *kv_of(struct ckpt_meta *m, const char *type)
-{
-    const struct { const char *type; struct kv *kv; } map[] = {
-        {"CONF", &m->conf}, {"CHAT", &m->chat}, {"TRNS", &m->trns}, {"RNGS", &m->rngs}, {"DCUR", &m->dcur},
-        {"LINE", &m->line},
-        {"META", &m->meta}, {"EVAL", &m->eval}};
-    for (size_t i = 0; i < sizeof map / sizeof *map; i++)
-        if (strcmp(map[i].type, type) == 0) return map[i].kv;
-    return NULL;
-}
-
 /* A section's bytes, understood.  CCRC and STAT need the index and come in the second round. */
 static int take_section(struct ckpt *c, const struct section *s, bool second, struct error *error)
 {
-    bool late = strcmp(s->type, "CCRC") == 0 || strcmp(s->type, "STAT") == 0;
+    const struct section_facts *facts = section_facts(s->type);
+    bool late = section_is(s, "CCRC") || section_is(s, "STAT");
     if (s == c->tdat || late != second) return 0;
-    if (!section_facts(s->type) && s->flags & SECTION_CRITICAL)
+    if (!facts && s->flags & SECTION_CRITICAL)
         return fail(error, EXIT_DATA,
                     "section %s is unknown here but must be understood; the file was written by '%s', a newer version "
-                    "is needed [S11]", s->type, c->header.writer);
+                    "is needed [S11]", s->type, c->header.meta.writer);
     struct bytes b = {0};
     if (section_read(&b, c, s, error) != 0) return -1;
-    struct kv *kv = kv_of(&c->meta, s->type);
     int status = 0;
-    if (kv) status = kv_decode(kv, b.data, b.size, error);
-    else if (strcmp(s->type, "TIDX") == 0)
+    if (facts && facts->kv >= 0) status = kv_decode(&c->header.meta.kv[facts->kv], b.data, b.size, error);
+    else if (section_is(s, "TIDX"))
         status = index_decode(&c->index, b.data, b.size, c->tdat->stored, c->header.align, error);
-    else if (strcmp(s->type, "CCRC") == 0 && c->index.count)
+    else if (section_is(s, "CCRC") && c->index.count)
         status = chunks_decode(&c->chunk_crc, b.data, b.size, &c->index, error);
-    else if (strcmp(s->type, "STAT") == 0 && c->index.count)
+    else if (section_is(s, "STAT") && c->index.count)
         status = stats_decode(&c->stats, b.data, b.size, &c->index, error);
-    else if (strcmp(s->type, "TOKN") == 0) {
-        c->meta.tokn = b;
+    else if (section_is(s, "TOKN")) {
+        c->header.meta.tokn = b;
         b = (struct bytes){0};
     }
     bytes_free(&b);
@@ -187,38 +176,32 @@ static int check_chunks(const struct ckpt *c, struct error *error)
     return 0;
 }
 
+/* Fewer than 4096 bytes lie between two sections (S4). */
+static int check_gap(const struct ckpt *c, uint64_t from, uint64_t to, const char *before, struct error *error)
+{
+    uint8_t gap[CKPT_PAGE];
+    if (input_read(&c->input, gap, from, (size_t)(to - from), error) != 0) return -1;
+    return all_zero(gap, (size_t)(to - from)) ? 0 : fail(error, EXIT_DATA, "the padding before %s, at byte %llu, is not "
+                                                         "zero [S4]", before, (unsigned long long)from);
+}
+
 static int check_gaps(const struct ckpt *c, struct problems *problems, struct error *error)
 {
     uint64_t end = CKPT_PAGE;
     for (uint32_t i = 0; i <= c->header.section_count; i++) {
-        bool last = i == c->header.section_count;
-        uint64_t next = last ? c->header.table_offset : c->section[i].offset;
-        if (check_zero(c, end, next, last ? "the section table" : c->section[i].type, error) != 0 &&
+        const struct section *s = i < c->header.section_count ? &c->section[i] : NULL;
+        if (check_gap(c, end, s ? s->offset : c->header.table_offset, s ? s->type : "the section table", error) != 0 &&
             problem(problems, error) != 0) return -1;
-        if (!last) end = next + c->section[i].stored;
+        if (s) end = s->offset + s->stored;
     }
     return 0;
-}
-
-static void take_header(struct ckpt_meta *m, const struct header *h)
-{
-    m->stage = h->stage;
-    m->flags = h->flags;
-    memcpy(m->uuid, h->uuid, 16);
-    memcpy(m->run_uuid, h->run_uuid, 16);
-    memcpy(m->weights_id, h->weights_id, 16);
-    m->step = h->step;
-    m->tokens_seen = h->tokens_seen;
-    m->created = h->created;
-    memcpy(m->writer, h->writer, sizeof m->writer);
 }
 
 static int open_parts(struct ckpt *c, struct problems *problems, struct error *error)
 {
     if (read_header(&c->header, &c->input, error) != 0 || read_table(c, error) != 0) return -1;
-    take_header(&c->meta, &c->header);
     for (uint32_t i = 0; i < c->header.section_count; i++)
-        if (strcmp(c->section[i].type, "TDAT") == 0) c->tdat = &c->section[i];
+        if (section_is(&c->section[i], "TDAT")) c->tdat = &c->section[i];
     if (check_gaps(c, problems, error) != 0) return -1;
     for (int round = 0; round < 2; round++)
         for (uint32_t i = 0; i < c->header.section_count; i++)
@@ -303,8 +286,7 @@ int ckpt_open(struct ckpt **out, const char *path, struct error *error)
 
 void ckpt_meta_free(struct ckpt_meta *m)
 {
-    struct kv *kv[] = {&m->conf, &m->chat, &m->trns, &m->rngs, &m->dcur, &m->line, &m->meta, &m->eval};
-    for (size_t i = 0; i < sizeof kv / sizeof *kv; i++) kv_free(kv[i]);
+    for (int i = 0; i < CKPT_KV_SECTIONS; i++) kv_free(&m->kv[i]);
     bytes_free(&m->tokn);
 }
 
@@ -312,7 +294,7 @@ void ckpt_close(struct ckpt *c)
 {
     if (!c) return;
     if (c->owns_fd) close(c->input.fd);
-    ckpt_meta_free(&c->meta);
+    ckpt_meta_free(&c->header.meta);
     index_free(&c->index);
     free(c->section);
     free(c->chunk_crc);
@@ -321,7 +303,7 @@ void ckpt_close(struct ckpt *c)
     free(c);
 }
 
-const struct ckpt_meta *ckpt_meta_of(const struct ckpt *c) { return &c->meta; }
+const struct ckpt_meta *ckpt_meta_of(const struct ckpt *c) { return &c->header.meta; }
 const char *ckpt_path(const struct ckpt *c) { return c->path; }
 size_t ckpt_tensor_count(const struct ckpt *c) { return c->index.count; }
 const struct ckpt_tensor *ckpt_tensor_at(const struct ckpt *c, size_t i) { return &c->index.tensor[i].public; }

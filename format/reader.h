@@ -15,7 +15,6 @@ struct ckpt {
     bool owns_fd;
     char *path;
     struct header header;
-    struct ckpt_meta meta;
     struct section *section;             /* header.section_count of them */
     const struct section *tdat;
     struct index index;                  /* count 0 when TIDX is damaged */
@@ -23,11 +22,14 @@ struct ckpt {
     struct stats *stats;                 /* NULL when there is no section STAT */
 };
 
-/* Collects what is wrong with a file instead of stopping at the first thing. */
-struct problems { void (*report)(void *self, const struct error *error); void *self; uint64_t count; };
+/* What is wrong with a file, collected instead of stopping at the first thing; the first sentences are kept. */
+enum { PROBLEMS_KEPT = 100 };
+struct problems { char *text[PROBLEMS_KEPT]; int kept, exit_code; uint64_t count; };
+void problems_add(struct problems *p, const struct error *error);
+void problems_free(struct problems *p);
 
 /* Opens in->size bytes.  path: how messages call the file.  in->fd stays the caller's.  problems NULL: the first one
- * ends it.  Otherwise each is reported and opening goes on unless header or table make that impossible.  Returns 0 or
+ * ends it.  Otherwise each is added and opening goes on unless header or table make that impossible.  Returns 0 or
  * -1. */
 int reader_open(struct ckpt **out, const struct input *in, const char *path, struct problems *problems,
                 struct error *error);
@@ -44,7 +46,5 @@ int reader_verify(struct ckpt *c, struct problems *problems, struct error *error
 
 /* Reads bytes of one tensor without checking its CRC (the caller did, or shows that it did not). */
 int tensor_read(const struct ckpt *c, size_t tensor, void *out, uint64_t offset, size_t size, struct error *error);
-
-uint64_t tensor_elements(const struct ckpt_tensor *t);
 
 #endif

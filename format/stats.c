@@ -95,14 +95,13 @@ void moments_add(struct moments *to, const struct moments *m)
 
 void moments_of(struct moments *m, const void *data, uint64_t bytes, uint32_t dtype)
 {
-    const struct dtype_facts *facts = dtype_facts(dtype);
-    *m = (struct moments){0};
-    if (!facts || facts->block != 1) return;
+    uint32_t size = dtype_size(dtype);
     double x[BLOCK];
-    for (uint64_t at = 0, n = bytes / facts->block_bytes; at < n; at += BLOCK) {
+    *m = (struct moments){0};
+    for (uint64_t at = 0, n = bytes / size; at < n; at += BLOCK) {
         size_t take = n - at < BLOCK ? (size_t)(n - at) : BLOCK;
         struct moments block;
-        dtype_to_f64(x, (const char *)data + at * facts->block_bytes, take, dtype);
+        dtype_to_f64(x, (const char *)data + at * size, take, dtype);
         block_moments(&block, x, take);
         moments_add(m, &block);
     }
@@ -117,7 +116,7 @@ struct stats moments_stats(const struct moments *m)
                           m->inf, m->zero};
 }
 
-/* ---- STAT: u32 count, u32 entry size, u64 0, then an entry a tensor ---- */
+/* ---- STAT: u32 count, u32 entry size, u64 0, then an entry per tensor ---- */
 
 void stats_encode(struct bytes *out, const struct stats *stats, size_t count)
 {
@@ -126,15 +125,9 @@ void stats_encode(struct bytes *out, const struct stats *stats, size_t count)
     store32(head + 4, CKPT_STAT_ENTRY);
     bytes_add(out, head, sizeof head);
     for (size_t i = 0; i < count; i++) {
-        const struct stats *s = &stats[i];
-        uint64_t bits;
-        const double real[] = {s->min, s->max, s->mean, s->std, s->absmax};
-        uint8_t b[CKPT_STAT_ENTRY];
-        for (int k = 0; k < 5; k++) memcpy(&bits, &real[k], 8), store64(b + 8 * k, bits);
-        store64(b + 40, s->nan);
-        store64(b + 48, s->inf);
-        store64(b + 56, s->zero);
-        bytes_add(out, b, sizeof b);
+        uint8_t entry[CKPT_STAT_ENTRY];
+        fields_encode(entry, stat_fields, &stats[i]);
+        bytes_add(out, entry, sizeof entry);
     }
 }
 
@@ -157,14 +150,9 @@ int stats_decode(struct stats **out, const void *data, size_t size, const struct
                     index->count, size);
     struct stats *stats = host_alloc(index->count, sizeof *stats);
     for (size_t i = 0; i < index->count; i++) {
-        const uint8_t *e = p + CKPT_TABLE_HEAD + i * CKPT_STAT_ENTRY;
-        struct stats *s = &stats[i];
-        *s = (struct stats){load_f64(e), load_f64(e + 8), load_f64(e + 16), load_f64(e + 24), load_f64(e + 32),
-                            load64(e + 40), load64(e + 48), load64(e + 56)};
         const struct ckpt_tensor *t = &index->tensor[i].public;
-        uint64_t elements = 1;
-        for (int d = 0; d < t->ndim; d++) elements *= t->shape[d];
-        if (stats_possible(s, elements)) continue;
+        fields_decode(&stats[i], stat_fields, p + CKPT_TABLE_HEAD + i * CKPT_STAT_ENTRY);
+        if (stats_possible(&stats[i], tensor_elements(t))) continue;
         free(stats);
         return fail(error, EXIT_DATA, "the statistics of tensor %s are impossible [ST2]", t->name);
     }

@@ -11,13 +11,6 @@ enum { STEP = 256 << 10,       /* a CRC runs over what is still in the second-le
        AHEAD = 8,              /* chunks read at once: bounds the memory */
        BATCH = 1024 };         /* chunks verified between two reports: 2 MiB of them */
 
-uint64_t tensor_elements(const struct ckpt_tensor *t)
-{
-    uint64_t n = 1;
-    for (int d = 0; d < t->ndim; d++) n *= t->shape[d];        /* checked by D3 */
-    return n;
-}
-
 int tensor_read(const struct ckpt *c, size_t tensor, void *out, uint64_t offset, size_t size, struct error *error)
 {
     const struct tensor *t = &c->index.tensor[tensor];
@@ -125,13 +118,11 @@ static int judge(const struct verifying *v, int n, uint32_t *crc, bool *bad, str
         if (k->status == 0 && !*bad) k->status = join_crc(v->c, crc, k, &k->error);
         if (k->status == 0) continue;
         *bad = true;                      /* the tensor's CRC is then wrong too: said once */
-        if (problems) {
-            problems->count++;
-            problems->report(problems->self, &k->error);
-        } else {
+        if (!problems) {
             *error = k->error;
             return -1;
         }
+        problems_add(problems, &k->error);
     }
     return 0;
 }
@@ -139,8 +130,7 @@ static int judge(const struct verifying *v, int n, uint32_t *crc, bool *bad, str
 int reader_verify(struct ckpt *c, struct problems *problems, struct error *error)
 {
     struct error local;
-    const struct tensor *last = &c->index.tensor[c->index.count - 1];
-    uint64_t chunks = last->first_chunk + tensor_chunks(last->stored);
+    uint64_t chunks = index_chunks(&c->index);
     int room = chunks < BATCH ? (int)chunks : BATCH;
     struct verifying v = {c, host_alloc((size_t)room, sizeof *v.chunk), host_alloc((size_t)threads_count(), STEP)};
     size_t tensor = 0;
@@ -162,7 +152,7 @@ int ckpt_verify(struct ckpt *c, struct error *error) { return reader_verify(c, N
 
 /* ---- reading as float32 ---- */
 
-struct reading { struct ckpt *c; struct chunk *chunk; const struct dtype_facts *dtype; };
+struct reading { struct ckpt *c; struct chunk *chunk; uint32_t dtype, size; };
 
 static void read_task(void *context, int i, int thread)
 {
@@ -170,7 +160,7 @@ static void read_task(void *context, int i, int thread)
     struct chunk *k = &r->chunk[i];
     (void)thread;
     k->status = read_chunk(r->c, k, k->bytes, true, &k->error);
-    if (k->status == 0) dtype_to_f32(k->values, k->bytes, k->size / r->dtype->block_bytes, r->dtype->number);
+    if (k->status == 0) dtype_to_f32(k->values, k->bytes, k->size / r->size, r->dtype);
 }
 
 static int read_all(struct reading *r, size_t tensor, int ahead, void (*take)(void *, const float *, uint64_t, size_t),
@@ -193,7 +183,7 @@ static int read_all(struct reading *r, size_t tensor, int ahead, void (*take)(vo
                 *error = k->error;
                 return -1;
             }
-            size_t count = k->size / r->dtype->block_bytes;
+            size_t count = k->size / r->size;
             take(self, k->values, first, count);
             first += count;
         }
@@ -209,17 +199,17 @@ int ckpt_read_f32(struct ckpt *c, size_t tensor, void (*take)(void *self, const 
     struct error local;
     if (!error) error = &local;
     const struct tensor *t = &c->index.tensor[tensor];
-    struct reading r = {.c = c, .dtype = dtype_facts(t->public.dtype)};
-    if (!r.dtype->is_float)
+    struct reading r = {.c = c, .dtype = t->public.dtype, .size = dtype_size(t->public.dtype)};
+    if (!dtype_is_float(r.dtype))
         return fail(error, EXIT_DATA, "%s: tensor %s is %s (expected f32, f16, bf16 or f64)", c->path, t->public.name,
-                    r.dtype->name);
+                    dtype_name(r.dtype));
     uint64_t chunks = tensor_chunks(t->stored);
     int ahead = int_min(int_min(threads_count(), AHEAD), chunks < AHEAD ? (int)chunks : AHEAD);
     size_t size = t->stored < CKPT_CHUNK ? (size_t)t->stored : (size_t)CKPT_CHUNK;
     r.chunk = host_alloc((size_t)ahead, sizeof *r.chunk);
     for (int i = 0; i < ahead; i++) {
         r.chunk[i].bytes = host_alloc(size, 1);
-        r.chunk[i].values = host_alloc(size / r.dtype->block_bytes, sizeof(float));
+        r.chunk[i].values = host_alloc(size / r.size, sizeof(float));
     }
     int status = read_all(&r, tensor, ahead, take, self, error);
     for (int i = 0; i < ahead; i++) {

@@ -62,8 +62,7 @@ static void plan_index(struct writer *w)
         memcpy(t->public.shape, from->shape, (size_t)from->ndim * sizeof *from->shape);
         if (!tensor_name_valid(from->name, strlen(from->name)) || !role_name(from->role))
             die("'%s' cannot be the name of a tensor", from->name);
-        if (tensor_bytes(&t->public.bytes, from->dtype, from->ndim, t->public.shape, from->name, &why) != 0)
-            die("%s", why.text);
+        if (tensor_bytes(&t->public, &why) != 0) die("%s", why.text);
         t->stored = t->public.bytes;
         t->flags = (uint16_t)((from->trainable ? TENSOR_TRAINABLE : 0) | (from->decay ? TENSOR_DECAY : 0));
         t->first_chunk = (uint32_t)chunks;
@@ -78,14 +77,6 @@ static void plan_index(struct writer *w)
     if (twice >= 0) die("%s: tensor %s is given twice", w->path, w->index.tensor[twice].public.name);
     w->chunk_crc = host_alloc((size_t)chunks, sizeof *w->chunk_crc);
     w->moments = host_alloc(s->count, sizeof *w->moments);
-}
-
-static struct piece *add_piece(struct writer *w, const char *type, uint32_t flags)
-{
-    struct piece *p = &w->piece[w->pieces++];
-    *p = (struct piece){.section = {.flags = flags}};
-    memcpy(p->section.type, type, 4);
-    return p;
 }
 
 /* Deflates a large section when that saves a quarter: tokenizers halve. */
@@ -103,29 +94,26 @@ static void squeeze(struct piece *p)
     free(out);
 }
 
+static void encode_stats(struct bytes *out, const struct writer *w)
+{
+    struct stats *stats = host_alloc(w->index.count, sizeof *stats);
+    for (size_t i = 0; i < w->index.count; i++) stats[i] = moments_stats(&w->moments[i]);
+    stats_encode(out, stats, w->index.count);
+    free(stats);
+}
+
 static void encode_piece(const struct writer *w, struct piece *p)
 {
     const struct ckpt_meta *m = w->save->meta;
-    const struct { const char *type; const struct kv *kv; } map[] = {
-        {"CONF", &m->conf}, {"CHAT", &m->chat}, {"TRNS", &m->trns}, {"RNGS", &m->rngs}, {"DCUR", &m->dcur},
-        {"LINE", &m->line},
-        {"META", &m->meta}, {"EVAL", &m->eval}};
+    int kv = section_facts(p->section.type)->kv;
     p->data.size = 0;
-    for (size_t i = 0; i < sizeof map / sizeof *map; i++)
-        if (strcmp(map[i].type, p->section.type) == 0 && map[i].kv->count) kv_encode(&p->data, map[i].kv);
-    if (strcmp(p->section.type, "TOKN") == 0) bytes_add(&p->data, m->tokn.data, m->tokn.size);
-    if (strcmp(p->section.type, "TIDX") == 0) index_encode(&p->data, &w->index);
-    const struct tensor *last = &w->index.tensor[w->index.count - 1];
-    if (strcmp(p->section.type, "CCRC") == 0)
-        chunks_encode(&p->data, w->chunk_crc, (size_t)(last->first_chunk + tensor_chunks(last->stored)));
-    if (strcmp(p->section.type, "STAT") == 0) {
-        struct stats *stats = host_alloc(w->index.count, sizeof *stats);
-        for (size_t i = 0; i < w->index.count; i++) stats[i] = moments_stats(&w->moments[i]);
-        stats_encode(&p->data, stats, w->index.count);
-        free(stats);
-    }
+    if (kv >= 0 && m->kv[kv].count) kv_encode(&p->data, &m->kv[kv]);
+    if (section_is(&p->section, "TOKN")) bytes_add(&p->data, m->tokn.data, m->tokn.size);
+    if (section_is(&p->section, "TIDX")) index_encode(&p->data, &w->index);
+    if (section_is(&p->section, "CCRC")) chunks_encode(&p->data, w->chunk_crc, (size_t)index_chunks(&w->index));
+    if (section_is(&p->section, "STAT")) encode_stats(&p->data, w);
     p->section.raw = p->data.size;
-    if (strcmp(p->section.type, "TOKN") == 0 && p->data.size >= SQUEEZE) squeeze(p);
+    if (section_is(&p->section, "TOKN") && p->data.size >= SQUEEZE) squeeze(p);
     p->section.stored = p->data.size;
 }
 
@@ -140,9 +128,11 @@ static void plan_pieces(struct writer *w)
         bytes_add(&p->data, s->foreign[i].data.data, s->foreign[i].data.size);
     }
     for (const struct section_facts *f = section_table; f->type; f++) {
-        struct piece *p = add_piece(w, f->type, f->flags);
+        struct piece *p = &w->piece[w->pieces++];
+        p->section.flags = f->flags;
+        memcpy(p->section.type, f->type, 4);
         encode_piece(w, p);
-        if (strcmp(f->type, "TDAT") == 0) {
+        if (section_is(&p->section, "TDAT")) {
             const struct tensor *last = &w->index.tensor[w->index.count - 1];
             p->section.stored = p->section.raw = last->offset + last->stored;
         }
@@ -163,23 +153,15 @@ static void plan_header(struct writer *w)
     struct ckpt_meta *m = w->save->meta;
     uint64_t table = (w->pieces * CKPT_SECTION_ENTRY + CKPT_PAGE - 1) & ~(CKPT_PAGE - 1);
     m->flags &= ~(uint32_t)CKPT_TRAINING_STATE;
-    for (size_t i = 0; i < w->index.count; i++) {
-        enum role role = w->index.tensor[i].public.role;
-        if (role >= ROLE_MASTER && role <= ROLE_ADAM_V) m->flags |= CKPT_TRAINING_STATE;
-    }
+    for (size_t i = 0; i < w->index.count; i++)
+        if (role_is_training_state(w->index.tensor[i].public.role)) m->flags |= CKPT_TRAINING_STATE;
     if (m->trns.count) m->flags |= CKPT_TRAINING_STATE;
     random_bytes(m->uuid, sizeof m->uuid);
     m->created = nanoseconds_utc();
     w->header = (struct header){
-        .major = CKPT_MAJOR, .minor = CKPT_MINOR, .kind = 1, .stage = m->stage, .flags = m->flags,
-        .file_size = w->table_offset + table,
+        .major = CKPT_MAJOR, .minor = CKPT_MINOR, .kind = 1, .file_size = w->table_offset + table,
         .table_offset = w->table_offset, .section_count = (uint32_t)w->pieces, .section_entry = CKPT_SECTION_ENTRY,
-        .align = (uint32_t)CKPT_PAGE, .shard_count = 1, .step = m->step, .tokens_seen = m->tokens_seen,
-        .created = m->created};
-    memcpy(w->header.uuid, m->uuid, 16);
-    memcpy(w->header.run_uuid, m->run_uuid, 16);
-    memcpy(w->header.weights_id, m->weights_id, 16);
-    memcpy(w->header.writer, m->writer, sizeof w->header.writer);
+        .align = (uint32_t)CKPT_PAGE, .shard_count = 1, .meta = *m};
 }
 
 /* ---- writing ---- */
@@ -278,8 +260,7 @@ static int write_metadata(struct writer *w)
     int status = 0;
     for (size_t i = 0; i < w->pieces && status == 0; i++) {
         struct piece *p = &w->piece[i];
-        bool late = strcmp(p->section.type, "TIDX") == 0 || strcmp(p->section.type,
-                                                                   "CCRC") == 0 || strcmp(p->section.type, "STAT") == 0;
+        bool late = section_is(&p->section, "TIDX") || section_is(&p->section, "CCRC") || section_is(&p->section, "STAT");
         if (late) encode_piece(w, p);
         if (p->data.size) {
             p->section.crc = crc32_of(0, p->data.data, p->data.size);
@@ -333,11 +314,12 @@ static int check_back(const struct writer *w, struct error *error)
         return fail(error, EXIT_IO,
                     "%s: cannot be saved: %lld of %llu bytes are there after writing; nothing was changed", w->path,
                     (long long)size, (unsigned long long)w->header.file_size);
-    if (reader_open(&c, &in, w->path, NULL, &why) != 0)
-        return fail(error, EXIT_IO, "%s: cannot be saved: reading it back failed (%s); nothing was changed", w->path,
-                    why.text);
-    bool same = memcmp(c->header.uuid, w->header.uuid, 16) == 0, whole = reader_verify(c, NULL, &why) == 0;
-    ckpt_close(c);
+    bool whole = reader_open(&c, &in, w->path, NULL, &why) == 0, same = false;
+    if (whole) {
+        same = memcmp(c->header.meta.uuid, w->header.meta.uuid, 16) == 0;
+        whole = reader_verify(c, NULL, &why) == 0;
+        ckpt_close(c);
+    }
     if (!whole)
         return fail(error, EXIT_IO, "%s: cannot be saved: reading it back failed (%s); nothing was changed", w->path,
                     why.text);

@@ -42,7 +42,7 @@ both="--policy $work/sft --reward $work/rm"
 # ---- files that are no checkpoint, or a damaged one, to each program that reads one ----
 "$BUILD/test/tool_broken" "$work"
 cp "$work/sft/final.ckpt" "$work/weight.ckpt"
-at=$("$BIN/ckpt" tensors "$work/sft" | awk '$1 == "tok_embd.weight" && $2 == "weight" { for (i = 1; i < NF; i++) if ($i == "at") print $(i + 1) }')
+at=$("$BIN/ckpt" tensors "$work/sft" | awk '$1 == "tok_embd.weight" && $2 == "weight" { print $(NF - 3) }')      # its last columns: offset crc32 trainable decay
 printf '\377\377' | dd of="$work/weight.ckpt" bs=1 seek=$((at + 101)) conv=notrunc status=none
 head -c 200000 "$work/sft/final.ckpt" >"$work/cut.ckpt"
 { cat "$work/sft/final.ckpt"; echo; } >"$work/longer.ckpt"

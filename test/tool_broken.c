@@ -30,7 +30,7 @@ static struct ckpt_source source(const char *name, enum role role, uint32_t dtyp
 }
 
 /* META, byte by byte: 16 head | 16 "a" bool | 40 "b" text "hi" | 64 "c" i64[2] | 96 "d" texts {"x"} | 136 end.
- * TIDX: 64 head | 64+128*i entries: a.w weight, a.w v, flags (bool), q (q8_0) | 576 order | 592 names "a.wa.wflagsq".
+ * TIDX: 64 head | 64+128*i entries: a.w weight, a.w v, flags (bool), q (u8) | 576 order | 592 names "a.wa.wflagsq".
  * */
 static void make_good(struct bytes *out, const char *folder)
 {
@@ -49,7 +49,7 @@ static void make_good(struct bytes *out, const char *folder)
     struct ckpt_source s[] = {source("a.w", ROLE_WEIGHT, DTYPE_F32, 2, 2, 3, values),
                               source("a.w", ROLE_ADAM_V, DTYPE_F32, 2, 2, 3, values),
                               source("flags", ROLE_BUFFER, DTYPE_BOOL, 1, 5, 0,
-                                     bools), source("q", ROLE_BUFFER, DTYPE_Q8_0, 1, 64, 0, bools)};
+                                     bools), source("q", ROLE_BUFFER, DTYPE_U8, 1, 68, 0, bools)};
     if (ckpt_save(folder, "good.ckpt", &m, s, 4, &error) != 0 || file_read(out, path, 1 << 20, &error) != 0)
         quit_error(&error);
     ckpt_meta_free(&m);
@@ -221,8 +221,8 @@ static const struct broken list[] = {
     {"D2-zero", SIGN_USUAL, {E("TIDX", T(0) + 40, 8, 0)}},
     {"D2-large", SIGN_USUAL, {E("TIDX", T(0) + 40, 8, (UINT64_C(1) << 48) + 1)}},
     {"D3", SIGN_USUAL, {E("TIDX", T(0) + 40, 8, UINT64_C(1) << 32), E("TIDX", T(0) + 48, 8, UINT64_C(1) << 32)}},
-    {"D4-block", SIGN_USUAL, {E("TIDX", T(3) + 40, 8, 63)}},
-    {"D4-bytes", SIGN_USUAL, {E("TIDX", T(0) + 34, 1, DTYPE_F64), E("TIDX", T(0) + 40, 8, UINT64_C(1) << 28),
+    {"T4-blocks", SIGN_USUAL, {E("TIDX", T(3) + 34, 1, 32)}},
+    {"D4", SIGN_USUAL, {E("TIDX", T(0) + 34, 1, DTYPE_F64), E("TIDX", T(0) + 40, 8, UINT64_C(1) << 28),
                               E("TIDX", T(0) + 48, 8, UINT64_C(1) << 28)}},
     {"T5-raw", SIGN_USUAL, {E("TIDX", T(0) + 16, 8, 28)}},
     {"T5-stored", SIGN_USUAL, {E("TIDX", T(0) + 8, 8, UINT64_MAX)}},

@@ -23,7 +23,7 @@ struct values { uint32_t seed; enum dtype dtype; };
 static void fetch(void *self, void *host, uint64_t offset, size_t bytes)
 {
     const struct values *v = self;
-    uint32_t size = dtype_facts(v->dtype)->block_bytes;
+    uint32_t size = dtype_size(v->dtype);
     for (size_t k = 0; k < bytes; k += size) {
         uint32_t h = (uint32_t)((offset + k) / size) * 2654435761U ^ v->seed * 40503U;
         h ^= h >> 15;
@@ -131,7 +131,7 @@ static int save_sparse(const char *path, uint64_t gib, struct error *error)
                           {.type = "TDAT", .flags = 1, .offset = 8192, .stored = gib << 30, .raw = gib << 30}};
     struct header h = {.major = 1, .kind = 1, .file_size = 8192 + (gib << 30) + 4096,
                        .table_offset = 8192 + (gib << 30), .section_count = 2,
-                       .section_entry = 64, .align = 4096, .shard_count = 1, .writer = "tool_save"};
+                       .section_entry = 64, .align = 4096, .shard_count = 1, .meta = {.writer = "tool_save"}};
     table_encode(table, s, 2);
     h.table_crc = crc32_of(0, table, 128);
     header_encode(page, &h);

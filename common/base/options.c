@@ -23,8 +23,7 @@ bool option_given(const struct option *table, const char *name)
 
 /* ---- finding a row ---- */
 
-/* Edits (insert, delete, replace, swap neighbours) between two names. */
-static int edits(const char *a, const char *b)
+int option_edits(const char *a, const char *b)
 {
     enum { MOST = 48 };
     int n = (int)strnlen(a, MOST), m = (int)strnlen(b, MOST), d[MOST + 1][MOST + 1];
@@ -58,7 +57,7 @@ static int unknown(const struct option *table, const char *name, struct error *e
     for (size_t i = 0; i < sizeof synonym / sizeof *synonym; i++)
         if (strcmp(name, synonym[i][0]) == 0) meant = synonym[i][1];
     for (const struct option *o = table; o->name; o++) {
-        int d = strcmp(o->name, meant) == 0 ? -1 : edits(name, o->name);
+        int d = strcmp(o->name, meant) == 0 ? -1 : option_edits(name, o->name);
         if (d < least) { least = d; best = o->name; }
     }
     char shown[100];

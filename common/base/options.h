@@ -48,6 +48,9 @@ struct option {
 int options_parse(const struct option *table, int argc, char **argv, const char *usage, const char *about,
                   struct option_list *positional, struct error *error);
 
+/* Edits (insert, delete, replace a letter, swap neighbours) between two names: the measure of "did you mean". */
+int option_edits(const char *a, const char *b);
+
 /* run.conf: every saved option as used, "name = value", grouped, readable by --config; appended to out. */
 void options_print(struct bytes *out, const struct option *table);
 
