@@ -2,6 +2,7 @@
  * or renamed; each file carries the whole chain to the root, so that it can be told with no other file at hand. */
 #include "format/lineage.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,14 +47,22 @@ static bool field(char *out, size_t size, const char **at)
     return true;
 }
 
+/* Decimal digits, and nothing else. */
+static bool number(uint64_t *out, const char *text)
+{
+    errno = 0;
+    *out = strtoull(text, NULL, 10);
+    return errno == 0 && *text && strspn(text, "0123456789") == strlen(text);
+}
+
 bool lineage_parse(struct link *out, const char *link)
 {
     char step[24], tokens[24];
     *out = (struct link){.name = link};
     return field(out->stage, sizeof out->stage, &out->name) && field(step, sizeof step, &out->name) &&
            field(tokens, sizeof tokens, &out->name) && field(out->weights_id, sizeof out->weights_id, &out->name) &&
-           field(out->metric, sizeof out->metric, &out->name) && sscanf(step, "%" SCNu64, &out->step) == 1 &&
-           sscanf(tokens, "%" SCNu64, &out->tokens) == 1 && strlen(out->weights_id) == 32 &&
+           field(out->metric, sizeof out->metric, &out->name) && number(&out->step, step) &&
+           number(&out->tokens, tokens) && strlen(out->weights_id) == 32 &&
            strspn(out->weights_id, "0123456789abcdef") == 32;
 }
 

@@ -8,11 +8,13 @@ ok() { passed=$((passed + 1)); }
 bad() { failed=$((failed + 1)); echo "$@" >&2; }
 
 "$BUILD/test/tool_broken" "$dir" || bad "tool_broken failed"
-"$BIN/ckpt" verify --deep --jobs 1 "$dir/good.ckpt" >"$dir/out" 2>&1 && ok || bad "good.ckpt is refused: $(cat "$dir/out")"
+for f in "$dir"/good*.ckpt; do
+    "$BIN/ckpt" verify --deep --jobs 1 "$f" >"$dir/out" 2>&1 && ok || bad "$f is refused: $(cat "$dir/out")"
+done
 for f in "$dir"/*.ckpt; do
     name=$(basename "$f" .ckpt)
-    [ "$name" = good ] && continue
     id=${name%%-*}
+    [ "$id" = good ] && continue
     "$BIN/ckpt" verify --deep --jobs 1 "$f" >"$dir/out" 2>&1
     code=$?
     if [ $code -eq 65 ] && grep -q "\[$id\]" "$dir/out"; then ok; else bad "$name: exit code $code, $(head -n 1 "$dir/out")"; fi

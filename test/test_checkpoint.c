@@ -403,6 +403,12 @@ static void test_lineage(void)
     CHECK(lineage_chain(&chain, &rlhf.line, 1) == 3);
     CHECK(lineage_parse(&link, chain[2]) && strcmp(link.stage, "rm") == 0 &&
           strcmp(link.metric, "val_accuracy=0.75") == 0);
+    static const char *const numbers[] = {"-1", "+1", " 1", "1x", "0x1", "", "18446744073709551616"};
+    for (int i = -1; i < 7; i++) {
+        char text[200];
+        snprintf(text, sizeof text, "sft:%s:2:01010101010101010101010101010101::n", i < 0 ? "18446744073709551615" : numbers[i]);
+        CHECK(lineage_parse(&link, text) == (i < 0));
+    }
     CHECK(!lineage_parse(&link, "pretrain:1") && !lineage_parse(&link, "") && !lineage_parse(&link, "a:b:c:d:e:f"));
     ckpt_meta_free(&base);
     ckpt_meta_free(&sft);

@@ -1,5 +1,5 @@
 /* tool_broken.c - writes one damaged checkpoint for each check of format/SPEC.md: FOLDER/ID.ckpt or ID-text.ckpt, where
- * ID is the check that must refuse it.  Each is the same good file with one thing wrong and every CRC that lies before
+ * ID is the check that must refuse it, or good.  Each is the same good file with one thing wrong and every CRC that lies before
  * the check signed again, as a hostile writer would.
  *   tool_broken FOLDER */
 #include "common/base/threads.h"
@@ -117,6 +117,7 @@ static void apply(struct bytes *b, const struct edit *e)
 static const uint64_t MINUS_FIVE = UINT64_C(0xC014000000000000);
 
 static const struct broken list[] = {
+    {"good-unknown", SIGN_USUAL, {E("@CHAT", 0, 4, 0x57454E58), E("@XNEW", 38, 2, 3), E("@XNEW", 40, 4, 9)}},
     {"H2-nothing", 0, {E("", 0, 8, 0)}},
     {"H2-text", 0, {E("", 4, 1, 0x0A)}},
     {"H3", SIGN_USUAL, {E("", 8, 4, 0x04030201)}},
