@@ -14,44 +14,45 @@
 struct command {
     const char *name, *arguments, *options;         /* options: names, each followed by a space */
     int least, most;                                /* positional arguments */
-    int (*run)(struct dump *d);
-    const char *about, *section;
+    int (*run)(struct dump *d, struct ckpt *c, json_t *facts);
+    enum { NOTHING, WHOLE, DAMAGED, ANYHOW } open;  /* argument 0; past problems: they are facts too, or passed over */
+    const char *show, *about, *section;             /* show: of struct dump */
 };
 
 static const struct command commands[] = {
-    {"info", "FILE|RUN", "json ", 1, 1, dump_info, "What the file is, on one screen, from its metadata alone."},
-    {"sections", "FILE|RUN", "json ", 1, 1, dump_sections,
+    {"info", "FILE|RUN", "json ", 1, 1, dump_info, DAMAGED, NULL, "What the file is, on one screen, from its metadata alone."},
+    {"sections", "FILE|RUN", "json ", 1, 1, dump_sections, DAMAGED, "sections",
      "The section table: where each part lies, its size and checksum."},
-    {"tensors", "FILE|RUN", "json role match sort group ", 1, 1, dump_tensors,
+    {"tensors", "FILE|RUN", "json role match sort group ", 1, 1, dump_tensors, DAMAGED, "tensors",
      "Every tensor: name, role, dtype, shape, bytes, offset, checksum."},
-    {"config", "FILE|RUN [KEY]", "json ", 1, 2, dump_keys, "The model's settings (CONF); with KEY the bare value.", "CONF"},
-    {"train", "FILE|RUN [KEY]", "json ", 1, 2, dump_keys, "The trainer's state (TRNS); with KEY the bare value.", "TRNS"},
-    {"rng", "FILE|RUN [KEY]", "json ", 1, 2, dump_keys, "The random streams (RNGS); with KEY the bare value.", "RNGS"},
-    {"data", "FILE|RUN [KEY]", "json ", 1, 2, dump_keys, "The data cursor (DCUR); with KEY the bare value.", "DCUR"},
-    {"chat", "FILE|RUN [KEY]", "json ", 1, 2, dump_keys, "The chat template (CHAT); with KEY the bare value.", "CHAT"},
-    {"meta", "FILE|RUN [KEY]", "json ", 1, 2, dump_keys, "Free text (META); with KEY the bare value.", "META"},
-    {"eval", "FILE|RUN [KEY]", "json ", 1, 2, dump_keys,
+    {"config", "FILE|RUN [KEY]", "json ", 1, 2, dump_keys, WHOLE, "values", "The model's settings (CONF); with KEY the bare value.", "CONF"},
+    {"train", "FILE|RUN [KEY]", "json ", 1, 2, dump_keys, WHOLE, "values", "The trainer's state (TRNS); with KEY the bare value.", "TRNS"},
+    {"rng", "FILE|RUN [KEY]", "json ", 1, 2, dump_keys, WHOLE, "values", "The random streams (RNGS); with KEY the bare value.", "RNGS"},
+    {"data", "FILE|RUN [KEY]", "json ", 1, 2, dump_keys, WHOLE, "values", "The data cursor (DCUR); with KEY the bare value.", "DCUR"},
+    {"chat", "FILE|RUN [KEY]", "json ", 1, 2, dump_keys, WHOLE, "values", "The chat template (CHAT); with KEY the bare value.", "CHAT"},
+    {"meta", "FILE|RUN [KEY]", "json ", 1, 2, dump_keys, WHOLE, "values", "Free text (META); with KEY the bare value.", "META"},
+    {"eval", "FILE|RUN [KEY]", "json ", 1, 2, dump_keys, WHOLE, "values",
      "Metrics at the time of saving (EVAL); with KEY the bare value.", "EVAL"},
-    {"tokenizer", "FILE|RUN", "json ", 1, 1, dump_tokenizer, "Size and identity of the tokenizer (TOKN)."},
-    {"lineage", "FILE|RUN", "json dir ", 1, 1, dump_lineage,
+    {"tokenizer", "FILE|RUN", "json ", 1, 1, dump_tokenizer, WHOLE, NULL, "Size and identity of the tokenizer (TOKN)."},
+    {"lineage", "FILE|RUN", "json dir ", 1, 1, dump_lineage, WHOLE, "",
      "The models this one came from, as a tree, from this file alone."},
-    {"stats", "FILE|RUN [PATTERN]", "json hist recompute role jobs ", 1, 2, dump_stats,
+    {"stats", "FILE|RUN [PATTERN]", "json hist recompute role jobs ", 1, 2, dump_stats, WHOLE, "tensors",
      "Smallest, largest, mean, standard deviation ... of each tensor."},
-    {"print", "FILE|RUN TENSOR [SLICE]", "json hex role ", 2, 3, dump_print,
+    {"print", "FILE|RUN TENSOR [SLICE]", "json hex role ", 2, 3, dump_print, WHOLE, "",
      "Values of a tensor; SLICE as 0:4,7 (one item per dimension)."},
-    {"verify", "FILE|RUN...", "json quick deep jobs ", 1, 1000, dump_verify,
+    {"verify", "FILE|RUN...", "json quick deep jobs ", 1, 1000, dump_verify, NOTHING, "",
      "Checks every byte; of a run folder every checkpoint. Reports all problems."},
-    {"diff", "A B", "json tol top tensors jobs ", 2, 2, dump_diff,
+    {"diff", "A B", "json tol top tensors jobs ", 2, 2, dump_diff, NOTHING, "",
      "What differs: settings and tensors, largest relative change first. Exits with 1 if anything does."},
-    {"hash", "FILE|RUN", "json ", 1, 1, dump_hash, "Identity and checksum of the weights and of each tensor."},
-    {"strip", "FILE|RUN NEW", "json force ", 2, 2, dump_strip,
+    {"hash", "FILE|RUN", "json ", 1, 1, dump_hash, WHOLE, "tensors", "Identity and checksum of the weights and of each tensor."},
+    {"strip", "FILE|RUN NEW", "json force ", 2, 2, dump_strip, WHOLE, "",
      "Copies without training state (moments, master weights, cursors); the weights keep their identity."},
-    {"ls", "RUN", "json deep jobs ", 1, 1, dump_ls,
+    {"ls", "RUN", "json deep jobs ", 1, 1, dump_ls, NOTHING, "files",
      "The checkpoints of a run folder: which are valid, and which one a run resumes from."},
-    {"latest", "RUN", "json jobs ", 1, 1, dump_latest, "The path of the newest whole checkpoint of a run folder."},
-    {"explain", "FILE|RUN OFFSET", "json ", 2, 2, dump_explain,
+    {"latest", "RUN", "json jobs ", 1, 1, dump_latest, NOTHING, "", "The path of the newest whole checkpoint of a run folder."},
+    {"explain", "FILE|RUN OFFSET", "json ", 2, 2, dump_explain, ANYHOW, "",
      "Which field, key or tensor element lies at this byte of the file."},
-    {"limits", "", "json ", 0, 0, dump_limits, "The fixed sizes and limits of the format."},
+    {"limits", "", "json ", 0, 0, dump_limits, NOTHING, NULL, "The fixed sizes and limits of the format."},
     {NULL},
 };
 
@@ -113,33 +114,47 @@ static const struct command *find_command(const char *name)
 
 /* ---- what all commands use ---- */
 
-int dump_error(const struct error *error)
-{
-    fprintf(stderr, "%s: %s\n", program_name(), error->text);
-    return error->exit_code;
-}
-
 bool dump_wants(const struct dump *d, const struct ckpt_tensor *t, const char *pattern)
 {
     return (d->role == 0 || d->role - 1 == (int)t->role) && (!pattern || fnmatch(pattern, t->name, 0) == 0);
 }
 
-int dump_open(struct ckpt **out, const struct dump *d, int i, struct problems *problems)
+struct ckpt *dump_open(const struct dump *d, int i, struct problems *problems)
 {
+    struct ckpt *c = NULL;
     struct error error;
     struct stat st;
+    struct run_list list = {0};
     const char *path = d->argument[i];
-    if (stat(path, &st) != 0 || !S_ISDIR(st.st_mode))
-        return reader_open_file(out, path, problems, &error) == 0 ? 0 : dump_error(&error);
-    struct run_list list;
-    if (folder_list(&list, path, &error) != 0) return dump_error(&error);
+    bool folder = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
     fail(&error, EXIT_NOINPUT, "%s: there is no checkpoint in this folder", path);
-    *out = NULL;
-    for (size_t k = 0; k < list.count && !*out; k++)
-        if (reader_open_file(out, list.file[k].path, NULL, &error) != 0)
+    if (!folder) reader_open_file(&c, path, problems, &error);
+    else if (folder_list(&list, path, &error) != 0) quit_error(&error);
+    for (size_t k = 0; k < list.count && !c; k++)
+        if (reader_open_file(&c, list.file[k].path, NULL, &error) != 0)
             fprintf(stderr, "%s: skipped %s\n", program_name(), error.text);
     folder_list_free(&list);
-    return *out ? 0 : dump_error(&error);
+    if (!c) quit_error(&error);
+    return c;
+}
+
+static int run(const struct command *command, struct dump *d)
+{
+    struct problems problems = {0};
+    struct ckpt *c = command->open ? dump_open(d, 0, command->open == WHOLE ? NULL : &problems) : NULL;
+    json_t *facts = json_pack("{s:s, s:s}", "schema", "ckpt-dump/1", "command", command->name);
+    if (c) fact(facts, "file", fact_text(c->path));
+    int code = command->run(d, c, facts);
+    if (command->open == DAMAGED) {
+        fact_problems(facts, &problems);
+        code = problems.exit_code;
+    }
+    facts_print(facts, d);
+    json_decref(facts);
+    free(d->note);
+    problems_free(&problems);
+    ckpt_close(c);
+    return code;
 }
 
 int main(int argc, char **argv)
@@ -155,7 +170,7 @@ int main(int argc, char **argv)
         return 0;
     }
     const struct command *c = find_command(word);
-    struct dump d = {.command = c->name, .section = c->section};
+    struct dump d = {.section = c->section, .show = c->show};
     struct option table[8] = {{0}};
     struct option_list arguments;
     struct error error;
@@ -166,7 +181,7 @@ int main(int argc, char **argv)
     d.argument = arguments.item;
     d.arguments = arguments.count;
     if (takes(c, "jobs")) threads_start((int)d.jobs);
-    int code = c->run(&d);
+    int code = run(c, &d);
     if (takes(c, "jobs")) threads_stop();
     free(usage);
     return code;

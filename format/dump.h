@@ -1,6 +1,6 @@
 /* dump.h - what the files of `ckpt` share: the command line as parsed, opening, and output.  A command says its facts
- * once, as one JSON value; facts_end prints it as JSON or as text.  Everything that comes from a file is escaped before
- * a terminal sees it. */
+ * once, as one JSON value, which main() prints as JSON or as text.  Everything that comes from a file is escaped before
+ * a terminal sees it.  What goes wrong ends the program with a sentence and its exit code. */
 #ifndef QUARTET_DUMP_H
 #define QUARTET_DUMP_H
 
@@ -13,40 +13,40 @@ enum { EXIT_DIFFERENT = 1 };            /* `ckpt diff` only */
 
 /* One command with its arguments. */
 struct dump {
-    const char *command, *section;      /* section: what a command for key-values shows */
+    const char *section;                /* what a command for key-values shows */
     char **argument;                    /* positional */
     int arguments, role, sort;          /* the words of --role and --sort by number, 0 the default */
     bool json, hist, recompute, quick, deep, hex, group, tensors_only, force;
     int64_t jobs, top;
     double tol;
     const char *dir, *match;
+    const char *show;                   /* as text: the member that is the table; NULL all as facts; "" only the note */
+    char *note;                         /* text after it, to free() */
 };
 #define DUMP_ROLES "any|weight|master|m|v|ema|buffer|head|scale"
 enum { SORT_OFFSET, SORT_NAME, SORT_SIZE };
 
-/* Commands return the exit code, after printing. */
-int dump_info(struct dump *d);
-int dump_sections(struct dump *d);
-int dump_tensors(struct dump *d);
-int dump_hash(struct dump *d);
-int dump_limits(struct dump *d);
-int dump_keys(struct dump *d);          /* config train rng data chat meta eval, by d->section */
-int dump_tokenizer(struct dump *d);
-int dump_lineage(struct dump *d);
-int dump_stats(struct dump *d);
-int dump_print(struct dump *d);
-int dump_verify(struct dump *d);
-int dump_diff(struct dump *d);
-int dump_strip(struct dump *d);
-int dump_ls(struct dump *d);
-int dump_latest(struct dump *d);
-int dump_explain(struct dump *d);
+/* A command: the open file (NULL where it opens none), and where its facts go.  Returns the exit code. */
+int dump_info(struct dump *d, struct ckpt *c, json_t *facts);
+int dump_sections(struct dump *d, struct ckpt *c, json_t *facts);
+int dump_tensors(struct dump *d, struct ckpt *c, json_t *facts);
+int dump_hash(struct dump *d, struct ckpt *c, json_t *facts);
+int dump_limits(struct dump *d, struct ckpt *c, json_t *facts);
+int dump_keys(struct dump *d, struct ckpt *c, json_t *facts);
+int dump_tokenizer(struct dump *d, struct ckpt *c, json_t *facts);
+int dump_lineage(struct dump *d, struct ckpt *c, json_t *facts);
+int dump_stats(struct dump *d, struct ckpt *c, json_t *facts);
+int dump_print(struct dump *d, struct ckpt *c, json_t *facts);
+int dump_verify(struct dump *d, struct ckpt *c, json_t *facts);
+int dump_diff(struct dump *d, struct ckpt *c, json_t *facts);
+int dump_strip(struct dump *d, struct ckpt *c, json_t *facts);
+int dump_ls(struct dump *d, struct ckpt *c, json_t *facts);
+int dump_latest(struct dump *d, struct ckpt *c, json_t *facts);
+int dump_explain(struct dump *d, struct ckpt *c, json_t *facts);
 
 /* Opens d->argument[i], a file or a run folder (then its newest file that passes the quick checks).  With problems,
- * opening goes on past them.  Returns 0, or the exit code after saying why on stderr. */
-int dump_open(struct ckpt **out, const struct dump *d, int i, struct problems *problems);
-/* Prints the sentence on stderr and returns its exit code. */
-int dump_error(const struct error *error);
+ * opening goes on past them.  Quits when it cannot be opened. */
+struct ckpt *dump_open(const struct dump *d, int i, struct problems *problems);
 /* Is the tensor one that --role and a shell pattern (NULL: any) ask for? */
 bool dump_wants(const struct dump *d, const struct ckpt_tensor *t, const char *pattern);
 
@@ -56,14 +56,10 @@ int dump_scan(struct moments *m, uint64_t *exponent, const struct ckpt *c, size_
 
 /* ---- facts ---- */
 
-json_t *facts_start(const struct dump *d);                          /* {"schema": ..., "command": ...} */
 /* Sets a member, or appends where key is NULL; takes over value, and dies when there is none. */
 void fact(json_t *to, const char *key, json_t *value);
-/* Prints and frees the facts.  As text: a line per member; `table` names the one that is printed as a table of its own,
- * NULL for none.  Problems go to stderr. */
-void facts_end(json_t *facts, const struct dump *d, const char *table);
-/* The same, where the text is one line. */
-void facts_say(json_t *facts, const struct dump *d, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* Prints all of it, as d says. */
+void facts_print(const json_t *facts, const struct dump *d);
 /* A table of rows (objects) as text: one column per key, booleans by their name, "-" for what a row lacks. */
 void facts_table(const json_t *rows, int indent);
 

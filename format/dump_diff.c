@@ -170,33 +170,33 @@ static json_t *change_row(const struct change *c)
     return row;
 }
 
-static int compare_tensors(struct dump *d, struct comparison *to, const struct ckpt *a, const struct ckpt *b)
+static void compare_tensors(struct dump *d, struct comparison *to, const struct ckpt *a, const struct ckpt *b)
 {
     struct change *change;
     size_t n = find_pairs(&change, to, a, b);
-    int code = 0;
     threads_for((int)n, change_task, change);
     qsort(change, n, sizeof *change, by_relative);
     for (size_t i = 0; i < n; i++) {
         struct change *c = &change[i];
-        if (c->status != 0) code = dump_error(&c->error);
+        if (c->status != 0) quit_error(&c->error);
         to->beyond += !c->same_form || !(c->largest <= d->tol) || (c->changed == 0 && d->tol == 0);
         if (!d->top || i < (size_t)d->top) fact(to->tensors, NULL, change_row(c));
     }
     to->compared = n;
     free(change);
-    return code;
 }
 
-static int compare(struct dump *d, const struct ckpt *a, const struct ckpt *b)
+int dump_diff(struct dump *d, struct ckpt *c, json_t *facts)
 {
     struct comparison r = {.keys = json_array(), .tensors = json_array()};
-    bool same_id = memcmp(a->header.meta.weights_id, b->header.meta.weights_id, 16) == 0;
-    if (!d->tensors_only) compare_meta(&r, &a->header.meta, &b->header.meta);
-    int code = compare_tensors(d, &r, a, b);
+    struct ckpt *a = dump_open(d, 0, NULL), *b = dump_open(d, 1, NULL);
+    const struct ckpt_meta *x = &a->header.meta, *y = &b->header.meta;
+    bool same_id = memcmp(x->weights_id, y->weights_id, 16) == 0;
+    (void)c;
+    if (!d->tensors_only) compare_meta(&r, x, y);
+    compare_tensors(d, &r, a, b);
     size_t keys = json_array_size(r.keys);
     bool different = keys || r.lost || r.added || r.beyond;
-    json_t *facts = facts_start(d);
     fact(facts, "a", fact_text(a->path));
     fact(facts, "b", fact_text(b->path));
     fact(facts, "same_weights_id", json_boolean(same_id));
@@ -211,20 +211,10 @@ static int compare(struct dump *d, const struct ckpt *a, const struct ckpt *b)
         if (d->top && r.compared > (uint64_t)d->top)
             printf("... and %" PRIu64 " tensors more (--top 0 shows all)\n", r.compared - (uint64_t)d->top);
     }
-    facts_say(facts, d, "%s: %zu keys, %" PRIu64 " of %zu tensors differ, %" PRIu64 " only in A, %" PRIu64 " only in B%s\n",
-              different ? "different" : "equal", keys, r.compared, a->index.count, r.lost, r.added,
-              same_id ? "; same weights_id" : "");
-    return code ? code : different ? EXIT_DIFFERENT : 0;
-}
-
-int dump_diff(struct dump *d)
-{
-    struct ckpt *a, *b = NULL;
-    int code = dump_open(&a, d, 0, NULL);
-    if (code) return code;
-    code = dump_open(&b, d, 1, NULL);
-    if (code == 0) code = compare(d, a, b);
+    d->note = host_text("%s: %zu keys, %" PRIu64 " of %zu tensors differ, %" PRIu64 " only in A, %" PRIu64 " only in B%s",
+                        different ? "different" : "equal", keys, r.compared, a->index.count, r.lost, r.added,
+                        same_id ? "; same weights_id" : "");
     ckpt_close(a);
     ckpt_close(b);
-    return code;
+    return different ? EXIT_DIFFERENT : 0;
 }

@@ -117,30 +117,23 @@ static char *explain(const struct ckpt *c, uint64_t offset)
     return host_text("padding between sections");
 }
 
-int dump_explain(struct dump *d)
+int dump_explain(struct dump *d, struct ckpt *c, json_t *facts)
 {
-    struct problems problems = {0};
-    struct ckpt *c;
     const char *word = d->argument[1];
     char *end;
+    uint8_t value = 0;
     errno = 0;
     uint64_t offset = strtoull(word, &end, 0);
     if (end == word || *end || errno || *word == '-')
         quit(EXIT_USAGE, "'%s' is not a byte offset (a number, or 0x...)", word);
-    int code = dump_open(&c, d, 0, &problems);
-    if (code) return code;
     if (offset >= c->header.file_size)
         quit(EXIT_USAGE, "%s has %" PRIu64 " bytes; there is no byte %" PRIu64, c->path, c->header.file_size, offset);
     char *text = explain(c, offset);
-    uint8_t value = 0;
     input_read(&c->input, &value, offset, 1, NULL);
-    json_t *facts = facts_start(d);
     fact(facts, "offset", fact_u64(offset));
     fact(facts, "byte", json_sprintf("0x%02x", value));
     fact(facts, "meaning", fact_text(text));
-    facts_say(facts, d, "byte %" PRIu64 " is 0x%02x: %s\n", offset, value, text);
+    d->note = host_text("byte %" PRIu64 " is 0x%02x: %s", offset, value, text);
     free(text);
-    problems_free(&problems);
-    ckpt_close(c);
     return 0;
 }

@@ -96,11 +96,6 @@ void fact(json_t *to, const char *key, json_t *value)
         die("no value for '%s'", key ? key : "an element");
 }
 
-json_t *facts_start(const struct dump *d)
-{
-    return json_pack("{s:s, s:s}", "schema", "ckpt-dump/1", "command", d->command);
-}
-
 /* ---- text ---- */
 
 char *with_commas(char out[32], uint64_t n)
@@ -269,9 +264,6 @@ static void print_facts(const json_t *facts, const char *table)
         else if (json_is_array(value)) facts_table(value, 0);
         else json_object_foreach(value, name, member) print_member(name, member, 28);
     }
-    size_t i;
-    json_array_foreach(json_object_get(facts, "problems"), i, value)
-        fprintf(stderr, "%s: %s\n", program_name(), json_string_value(value));
 }
 
 /* ---- output ---- */
@@ -296,19 +288,16 @@ static void print_json(const json_t *facts)
     printf("\n}\n");
 }
 
-void facts_end(json_t *facts, const struct dump *d, const char *table)
+void facts_print(const json_t *facts, const struct dump *d)
 {
-    if (d->json) print_json(facts);
-    else print_facts(facts, table);
-    json_decref(facts);
-}
-
-void facts_say(json_t *facts, const struct dump *d, const char *format, ...)
-{
-    va_list list;
-    va_start(list, format);
-    if (d->json) print_json(facts);
-    else vprintf(format, list);
-    va_end(list);
-    json_decref(facts);
+    size_t i;
+    json_t *problem;
+    if (d->json) {
+        print_json(facts);
+        return;
+    }
+    if (!d->show || *d->show) print_facts(facts, d->show);
+    if (d->note) printf("%s\n", d->note);
+    json_array_foreach(json_object_get(facts, "problems"), i, problem)
+        fprintf(stderr, "%s: %s\n", program_name(), json_string_value(problem));
 }

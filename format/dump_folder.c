@@ -38,18 +38,17 @@ static json_t *file_row(const struct run_file *file, const struct ckpt *c, bool 
     return row;
 }
 
-int dump_ls(struct dump *d)
+int dump_ls(struct dump *d, struct ckpt *c, json_t *facts)
 {
     struct run_list list;
     struct error error;
     bool valid = false;
     const char *folder = d->argument[0];
-    if (folder_list(&list, folder, &error) != 0) return dump_error(&error);
+    if (folder_list(&list, folder, &error) != 0) quit_error(&error);
     char *latest = folder_hint(folder);
-    json_t *facts = facts_start(d), *rows = json_array();
+    json_t *rows = json_array();
     for (size_t i = 0; i < list.count; i++) {
         const struct run_file *file = &list.file[i];
-        struct ckpt *c;
         error.text[0] = 0;
         if (reader_open_file(&c, file->path, NULL, &error) == 0 && d->deep && ckpt_verify(c, &error) != 0) {
             ckpt_close(c);
@@ -63,24 +62,20 @@ int dump_ls(struct dump *d)
     fact(facts, "files", rows);
     fact(facts, "temporary", temporary_files(folder));
     if (latest) fact(facts, "latest", fact_text(latest));
-    facts_end(facts, d, "files");
-    if (!d->json && !valid) printf(list.count ? "no checkpoint in %s is valid\n" : "no checkpoints in %s\n", folder);
+    if (!valid) d->note = host_text(list.count ? "no checkpoint in %s is valid" : "no checkpoints in %s", folder);
     int code = list.count == 0 ? EXIT_NOINPUT : valid ? 0 : EXIT_DATA;
     free(latest);
     folder_list_free(&list);
     return code;
 }
 
-int dump_latest(struct dump *d)
+int dump_latest(struct dump *d, struct ckpt *c, json_t *facts)
 {
     struct error error;
-    char *path;
-    int found = run_newest(&path, d->argument[0], &error);
-    if (found == 0) fail(&error, EXIT_NOINPUT, "%s: there is no checkpoint in this folder", d->argument[0]);
-    if (found != 1) return dump_error(&error);
-    json_t *facts = facts_start(d);
-    fact(facts, "file", fact_text(path));
-    facts_say(facts, d, "%s\n", path);
-    free(path);
+    int found = run_newest(&d->note, d->argument[0], &error);
+    (void)c;
+    if (found == 0) quit(EXIT_NOINPUT, "%s: there is no checkpoint in this folder", d->argument[0]);
+    if (found != 1) quit_error(&error);
+    fact(facts, "file", fact_text(d->note));
     return 0;
 }

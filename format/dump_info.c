@@ -63,18 +63,13 @@ static json_t *info_lineage(const struct kv *line)
     return list;
 }
 
-int dump_info(struct dump *d)
+int dump_info(struct dump *d, struct ckpt *c, json_t *facts)
 {
-    struct problems problems = {0};
-    struct ckpt *c;
     char text[64];
-    int code = dump_open(&c, d, 0, &problems);
-    if (code) return code;
     const struct header *h = &c->header;
     const struct ckpt_meta *m = &h->meta;
-    json_t *facts = facts_start(d), *sections = json_array();
+    json_t *sections = json_array();
     for (uint32_t i = 0; i < h->section_count; i++) fact(sections, NULL, json_string(c->section[i].type));
-    fact(facts, "file", fact_text(c->path));
     fact(facts, "bytes", fact_u64(h->file_size));
     fact(facts, "major", fact_u64(h->major));
     fact(facts, "minor", fact_u64(h->minor));
@@ -93,13 +88,8 @@ int dump_info(struct dump *d)
     fact(facts, "eval", fact_kv(&m->eval));
     fact(facts, "parents", fact_u64(lineage_parents(&m->line)));
     fact(facts, "lineage", info_lineage(&m->line));
-    fact_problems(facts, &problems);
-    facts_end(facts, d, NULL);
-    if (!d->json && !problems.count) printf("            (the tensors were not read: `ckpt verify` does that)\n");
-    code = problems.exit_code;
-    problems_free(&problems);
-    ckpt_close(c);
-    return code;
+    d->note = host_text("The tensors were not read: `ckpt verify` does that.");
+    return 0;
 }
 
 /* ---- sections ---- */
@@ -114,13 +104,10 @@ static const char *section_state(const struct ckpt *c, const struct section *s)
     return good ? "ok" : "bad";
 }
 
-int dump_sections(struct dump *d)
+int dump_sections(struct dump *d, struct ckpt *c, json_t *facts)
 {
-    struct problems problems = {0};
-    struct ckpt *c;
-    int code = dump_open(&c, d, 0, &problems);
-    if (code) return code;
-    json_t *facts = facts_start(d), *rows = json_array();
+    json_t *rows = json_array();
+    (void)d;
     for (uint32_t i = 0; i < c->header.section_count; i++) {
         const struct section *s = &c->section[i];
         fact(rows, NULL, json_pack("{s:s, s:o, s:o, s:o, s:o, s:s, s:o, s:s, s:b, s:b, s:b}", "type", s->type,
@@ -130,14 +117,8 @@ int dump_sections(struct dump *d)
                                    section_state(c, s), "critical", (s->flags & SECTION_CRITICAL) != 0, "safe_to_copy",
                                    (s->flags & SECTION_SAFE_TO_COPY) != 0, "known", section_facts(s->type) != NULL));
     }
-    fact(facts, "file", fact_text(c->path));
     fact(facts, "sections", rows);
-    fact_problems(facts, &problems);
-    facts_end(facts, d, "sections");
-    code = problems.exit_code;
-    problems_free(&problems);
-    ckpt_close(c);
-    return code;
+    return 0;
 }
 
 /* ---- tensors ---- */
@@ -204,32 +185,25 @@ static json_t *group_rows(const struct tensor **list, size_t n, uint64_t total)
     return rows;
 }
 
-int dump_tensors(struct dump *d)
+int dump_tensors(struct dump *d, struct ckpt *c, json_t *facts)
 {
-    struct problems problems = {0};
     const struct tensor **list;
-    struct ckpt *c;
     char size[16];
     uint64_t total = 0;
-    int code = dump_open(&c, d, 0, &problems);
-    if (code) return code;
-    json_t *facts = facts_start(d), *rows = json_array();
     size_t n = select_tensors(&list, d, c);
+    json_t *rows = json_array();
     for (size_t i = 0; i < n; i++) {
         total += list[i]->stored;
         if (!d->group || d->json) fact(rows, NULL, tensor_row(c, list[i]));
     }
-    fact(facts, "file", fact_text(c->path));
     fact(facts, "tensors", rows);
-    if (d->group) fact(facts, "blocks", group_rows(list, n, total));
-    fact_problems(facts, &problems);
-    facts_end(facts, d, d->group ? "blocks" : "tensors");
-    if (!d->json) printf("%zu tensor%s, %s\n", n, n == 1 ? "" : "s", text_bytes(size, (double)total));
-    code = problems.exit_code;
+    if (d->group) {
+        fact(facts, "blocks", group_rows(list, n, total));
+        d->show = "blocks";
+    }
+    d->note = host_text("%zu tensor%s, %s", n, n == 1 ? "" : "s", text_bytes(size, (double)total));
     free(list);
-    problems_free(&problems);
-    ckpt_close(c);
-    return code;
+    return 0;
 }
 
 /* ---- hash ---- */
@@ -251,29 +225,24 @@ static uint32_t content_crc(const struct ckpt *c)
     return crc;
 }
 
-int dump_hash(struct dump *d)
+int dump_hash(struct dump *d, struct ckpt *c, json_t *facts)
 {
-    struct ckpt *c;
-    int code = dump_open(&c, d, 0, NULL);
-    if (code) return code;
-    json_t *facts = facts_start(d), *rows = json_array();
+    json_t *rows = json_array();
+    (void)d;
     for (size_t i = 0; i < c->index.count; i++) {
         const struct ckpt_tensor *t = &c->index.tensor[c->index.order[i]].public;
         fact(rows, NULL, json_pack("{s:o, s:o, s:s, s:s}", "crc32", fact_crc(t->crc), "bytes", fact_u64(t->bytes), "role",
                                    role_name(t->role), "name", t->name));
     }
-    fact(facts, "file", fact_text(c->path));
     fact(facts, "weights_id", fact_hex(c->header.meta.weights_id, 16));
     fact(facts, "weights_crc32", fact_crc(content_crc(c)));
     fact(facts, "tensors", rows);
-    facts_end(facts, d, "tensors");
-    ckpt_close(c);
     return 0;
 }
 
 /* ---- limits ---- */
 
-int dump_limits(struct dump *d)
+int dump_limits(struct dump *d, struct ckpt *c, json_t *facts)
 {
     static const struct { const char *name; uint64_t value; } limit[] = {
         {"format.major", CKPT_MAJOR}, {"format.minor", CKPT_MINOR}, {"header.bytes", CKPT_PAGE},
@@ -284,8 +253,8 @@ int dump_limits(struct dump *d)
         {"dimensions", CKPT_MAX_DIMS}, {"dimension", CKPT_MAX_DIM}, {"elements", CKPT_MAX_ELEMENTS},
         {"tensor.bytes", CKPT_MAX_TENSOR}, {"file.bytes", CKPT_MAX_FILE}, {"align.min", CKPT_MIN_ALIGN},
         {"align.max", CKPT_MAX_ALIGN}, {"inflate.ratio", CKPT_MAX_INFLATE}, {"parents", LINEAGE_PARENTS}};
-    json_t *facts = facts_start(d);
+    (void)d;
+    (void)c;
     for (size_t i = 0; i < sizeof limit / sizeof *limit; i++) fact(facts, limit[i].name, fact_u64(limit[i].value));
-    facts_end(facts, d, NULL);
     return 0;
 }

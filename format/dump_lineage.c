@@ -121,27 +121,19 @@ static json_t *node_row(const struct node *n)
     return row;
 }
 
-int dump_lineage(struct dump *d)
+int dump_lineage(struct dump *d, struct ckpt *c, json_t *facts)
 {
     struct tree t = {0};
-    struct ckpt *c;
-    int code = dump_open(&c, d, 0, NULL);
-    if (code) return code;
+    json_t *rows = json_array();
     grow_tree(&t, c);
     if (d->dir) mark_folder(&t, d->dir, 1);
+    for (int i = 0; i < t.count; i++) fact(rows, NULL, node_row(&t.node[i]));
+    fact(facts, "nodes", rows);
     if (!d->json) print_below(&t, -1, "", d->dir != NULL);
-    else {
-        json_t *facts = facts_start(d), *rows = json_array();
-        for (int i = 0; i < t.count; i++) fact(rows, NULL, node_row(&t.node[i]));
-        fact(facts, "file", fact_text(c->path));
-        fact(facts, "nodes", rows);
-        facts_end(facts, d, NULL);
-    }
     for (int i = 0; i < t.count; i++) {
         free(t.node[i].text);
         free((char *)t.node[i].found);
     }
     free(t.node);
-    ckpt_close(c);
     return 0;
 }

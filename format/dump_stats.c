@@ -87,12 +87,11 @@ static void print_hist(const struct scan *s)
     printf(" 2^%d\n", high - EXPONENT_BIAS);
 }
 
-int dump_stats(struct dump *d)
+int dump_stats(struct dump *d, struct ckpt *c, json_t *facts)
 {
-    struct ckpt *c;
-    int n = 0, code = dump_open(&c, d, 0, NULL);
-    if (code) return code;
     struct scan *scan = host_alloc(c->index.count, sizeof *scan);
+    json_t *rows = json_array();
+    int n = 0;
     for (size_t i = 0; i < c->index.count; i++) {
         if (!dump_wants(d, &c->index.tensor[i].public, d->arguments == 2 ? d->argument[1] : NULL)) continue;
         scan[n] = (struct scan){.c = c, .tensor = i};
@@ -101,21 +100,15 @@ int dump_stats(struct dump *d)
         n++;
     }
     if (d->hist || d->recompute || !c->stats) threads_for(n, scan_task, scan);
-    json_t *facts = facts_start(d), *rows = json_array();
     for (int i = 0; i < n; i++) {
-        if (scan[i].status != 0) code = dump_error(&scan[i].error);
-        else fact(rows, NULL, scan_row(&scan[i]));
-    }
-    fact(facts, "file", fact_text(c->path));
-    fact(facts, "tensors", rows);
-    facts_end(facts, d, "tensors");
-    for (int i = 0; i < n; i++) {
-        if (d->hist && !d->json && scan[i].status == 0) print_hist(&scan[i]);
+        if (scan[i].status != 0) quit_error(&scan[i].error);
+        fact(rows, NULL, scan_row(&scan[i]));
+        if (d->hist && !d->json) print_hist(&scan[i]);
         free(scan[i].exponent);
     }
+    fact(facts, "tensors", rows);
     free(scan);
-    ckpt_close(c);
-    return code;
+    return 0;
 }
 
 /* ---- print ---- */
@@ -158,9 +151,8 @@ static int parse_slice(struct range *range, const char *text, const struct ckpt_
     return 0;
 }
 
-/* Dimension `dim` from element number `base` on, as nested arrays with "..." where values are left out; NULL when the
- * file cannot be read. */
-static json_t *slice_values(const struct slice *s, int dim, uint64_t base, struct error *error)
+/* Dimension `dim` from element number `base` on, as nested arrays with "..." where values are left out. */
+static json_t *slice_values(const struct slice *s, int dim, uint64_t base)
 {
     const struct ckpt_tensor *t = &s->c->index.tensor[s->tensor].public;
     const struct range *r = &s->range[dim];
@@ -168,7 +160,8 @@ static json_t *slice_values(const struct slice *s, int dim, uint64_t base, struc
     if (dim == t->ndim) {
         uint8_t bytes[8], reversed[8];
         double value;
-        if (tensor_read(s->c, s->tensor, bytes, base * size, size, error) != 0) return NULL;
+        struct error error;
+        if (tensor_read(s->c, s->tensor, bytes, base * size, size, &error) != 0) quit_error(&error);
         for (uint32_t b = 0; b < size; b++) reversed[b] = bytes[size - 1 - b];
         if (s->hex) return fact_hex(reversed, size);
         dtype_to_f64(&value, bytes, 1, t->dtype);
@@ -180,12 +173,7 @@ static json_t *slice_values(const struct slice *s, int dim, uint64_t base, struc
             i = r->to - EDGE;
             fact(list, NULL, json_string("..."));
         }
-        json_t *value = slice_values(s, dim + 1, base * t->shape[dim] + i, error);
-        if (!value) {
-            json_decref(list);
-            return NULL;
-        }
-        fact(list, NULL, value);
+        fact(list, NULL, slice_values(s, dim + 1, base * t->shape[dim] + i));
     }
     return list;
 }
@@ -205,42 +193,28 @@ static void print_values(const json_t *value)
     }
 }
 
-static int print_tensor(struct dump *d, const struct ckpt *c, struct error *error)
+int dump_print(struct dump *d, struct ckpt *c, json_t *facts)
 {
     struct slice slice = {.c = c, .hex = d->hex};
+    struct error error;
     char shape[200], name[300];
+    const char *wanted = d->argument[1];
     int64_t found = -1;
     for (uint32_t r = 0; role_name(r) && found < 0; r++)
-        if (d->role == 0 || d->role - 1 == (int)r) found = index_find(&c->index, d->argument[1], r);
+        if (d->role == 0 || d->role - 1 == (int)r) found = index_find(&c->index, wanted, r);
     if (found < 0)
-        return fail(error, EXIT_NOINPUT, "%s: there is no tensor '%s'", c->path,
-                    text_escape(name, sizeof name, d->argument[1], strlen(d->argument[1])));
+        quit(EXIT_NOINPUT, "%s: there is no tensor '%s'", c->path, text_escape(name, sizeof name, wanted, strlen(wanted)));
     const struct ckpt_tensor *t = &c->index.tensor[found].public;
     slice.tensor = (size_t)found;
-    if (parse_slice(slice.range, d->arguments == 3 ? d->argument[2] : NULL, t, error) != 0) return -1;
-    json_t *values = slice_values(&slice, 0, 0, error);
-    if (!values) return -1;
-    if (!d->json) {
-        printf("%s %s %s %s\n", t->name, role_name(t->role), dtype_name(t->dtype), shape_text(shape, t));
-        print_values(values);
-        if (t->ndim == 0) printf("\n");
-    }
-    json_t *facts = facts_start(d);
+    if (parse_slice(slice.range, d->arguments == 3 ? d->argument[2] : NULL, t, &error) != 0) quit_error(&error);
+    json_t *values = slice_values(&slice, 0, 0);
     fact(facts, "name", json_string(t->name));
     fact(facts, "role", json_string(role_name(t->role)));
     fact(facts, "dtype", json_string(dtype_name(t->dtype)));
     fact(facts, "values", values);
-    facts_say(facts, d, "%s", "");
+    if (d->json) return 0;
+    printf("%s %s %s %s\n", t->name, role_name(t->role), dtype_name(t->dtype), shape_text(shape, t));
+    print_values(values);
+    if (t->ndim == 0) printf("\n");
     return 0;
-}
-
-int dump_print(struct dump *d)
-{
-    struct error error;
-    struct ckpt *c;
-    int code = dump_open(&c, d, 0, NULL);
-    if (code) return code;
-    if (print_tensor(d, c, &error) != 0) code = dump_error(&error);
-    ckpt_close(c);
-    return code;
 }

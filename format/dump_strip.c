@@ -82,29 +82,20 @@ static int write_copy(struct ckpt *c, const char *path, struct error *error)
     return status;
 }
 
-int dump_strip(struct dump *d)
+int dump_strip(struct dump *d, struct ckpt *c, json_t *facts)
 {
     const char *path = d->argument[1];
+    char before[16], after[16];
     struct error error;
-    struct ckpt *c;
-    int code = dump_open(&c, d, 0, NULL);
-    if (code) return code;
-    if (!d->force && access(path, F_OK) == 0) {
-        fail(&error, EXIT_USAGE, "%s: exists already (--force replaces it)", path);
-        code = dump_error(&error);
-    } else if (ckpt_verify(c, &error) != 0 || write_copy(c, path, &error) != 0) code = dump_error(&error);
-    struct header h = {0};
-    if (code == 0 && reader_header(&h, path, &error) != 0) code = dump_error(&error);
-    if (code == 0) {
-        char before[16], after[16];
-        json_t *facts = facts_start(d);
-        fact(facts, "file", fact_text(path));
-        fact(facts, "bytes_before", fact_u64(c->header.file_size));
-        fact(facts, "bytes", fact_u64(h.file_size));
-        fact(facts, "weights_id", fact_hex(h.meta.weights_id, 16));
-        facts_say(facts, d, "%s: %s instead of %s\n", path, text_bytes(after, (double)h.file_size),
-                  text_bytes(before, (double)c->header.file_size));
-    }
-    ckpt_close(c);
-    return code;
+    struct header h;
+    if (!d->force && access(path, F_OK) == 0) quit(EXIT_USAGE, "%s: exists already (--force replaces it)", path);
+    if (ckpt_verify(c, &error) != 0 || write_copy(c, path, &error) != 0 || reader_header(&h, path, &error) != 0)
+        quit_error(&error);
+    fact(facts, "file", fact_text(path));
+    fact(facts, "bytes_before", fact_u64(c->header.file_size));
+    fact(facts, "bytes", fact_u64(h.file_size));
+    fact(facts, "weights_id", fact_hex(h.meta.weights_id, 16));
+    d->note = host_text("%s: %s instead of %s", path, text_bytes(after, (double)h.file_size),
+                        text_bytes(before, (double)c->header.file_size));
+    return 0;
 }

@@ -109,27 +109,25 @@ static int verify_file(struct dump *d, json_t *rows, const char *path)
 static int verify_path(struct dump *d, json_t *rows, const char *path)
 {
     struct stat st;
-    struct run_list list;
+    struct run_list list = {0};
     struct error error;
-    int worst = 0;
     if (stat(path, &st) != 0 || !S_ISDIR(st.st_mode)) return verify_file(d, rows, path);
-    if (folder_list(&list, path, &error) != 0) return dump_error(&error);
-    if (list.count == 0) {
-        fail(&error, EXIT_NOINPUT, "%s: there is no checkpoint in this folder", path);
-        worst = dump_error(&error);
-    }
+    int worst = folder_list(&list, path, &error) == 0 ? 0 : error.exit_code;
+    if (worst == 0 && list.count == 0)
+        worst = EXIT_NOINPUT, fail(&error, worst, "%s: there is no checkpoint in this folder", path);
+    if (worst) fprintf(stderr, "%s: %s\n", program_name(), error.text);
     for (size_t i = 0; i < list.count; i++) worst = int_max(worst, verify_file(d, rows, list.file[i].path));
     folder_list_free(&list);
     return worst;
 }
 
-int dump_verify(struct dump *d)
+int dump_verify(struct dump *d, struct ckpt *c, json_t *facts)
 {
-    json_t *facts = facts_start(d), *rows = json_array();
+    json_t *rows = json_array();
     int worst = 0;
+    (void)c;
     if (d->quick && d->deep) quit(EXIT_USAGE, "verify: --quick and --deep exclude each other");
     for (int i = 0; i < d->arguments; i++) worst = int_max(worst, verify_path(d, rows, d->argument[i]));
     fact(facts, "files", rows);
-    facts_say(facts, d, "%s", "");
     return worst;
 }
