@@ -100,7 +100,7 @@ int run_newest(char **path, const char *folder, struct error *error);
 
 /* Removes all but the `keep` newest valid checkpoints, those whose step is a multiple of keep_every (0: none), the one
  * `latest` names and final.ckpt; never the last valid one, and nothing before one that stays was verified to the last
- * byte.  Sweeps temporary files of dead saves.  What cannot be removed stays, without a word. */
+ * byte.  Sweeps temporary files of dead saves.  What cannot be removed stays, silently. */
 void run_retain(const char *folder, int keep, uint64_t keep_every);
 
 #endif

@@ -1,6 +1,6 @@
 /* ckpt.c - the checkpoint tool: one command, its arguments, its output.  This file knows the command line only; what a
- * command does is in dump_*.c.  It reads nothing it need not and believes nothing it reads, for it is what people point
- * at files they do not know. */
+ * command does is in dump_*.c.  It reads only what it needs and trusts nothing it reads: people point it at files they
+ * know nothing about. */
 #include "format/dump.h"
 
 #include "common/base/options.h"
@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 
 struct command {
-    const char *name, *arguments, *options;         /* options: names, each followed by a space */
+    const char *name, *arguments, *options;         /* options beside json: names, each followed by a space */
     int least, most;                                /* positional arguments */
     int (*run)(struct dump *d, struct ckpt *c, json_t *facts);
     enum { NOTHING, WHOLE, DAMAGED, ANYHOW } open;  /* argument 0; past problems: they are facts too, or passed over */
@@ -20,39 +20,40 @@ struct command {
 };
 
 static const struct command commands[] = {
-    {"info", "FILE|RUN", "json ", 1, 1, dump_info, DAMAGED, NULL, "What the file is, on one screen, from its metadata alone."},
-    {"sections", "FILE|RUN", "json ", 1, 1, dump_sections, DAMAGED, "sections",
+    {"info", "FILE|RUN", "", 1, 1, dump_info, DAMAGED, NULL, "The file on one screen, from its metadata only."},
+    {"sections", "FILE|RUN", "", 1, 1, dump_sections, DAMAGED, "sections",
      "The section table: where each part lies, its size and checksum."},
-    {"tensors", "FILE|RUN", "json role match sort group ", 1, 1, dump_tensors, DAMAGED, "tensors",
+    {"tensors", "FILE|RUN", "role match sort group ", 1, 1, dump_tensors, DAMAGED, "tensors",
      "Every tensor: name, role, dtype, shape, bytes, offset, checksum."},
-    {"config", "FILE|RUN [KEY]", "json ", 1, 2, dump_keys, WHOLE, "values", "The model's settings (CONF); with KEY the bare value.", "CONF"},
-    {"train", "FILE|RUN [KEY]", "json ", 1, 2, dump_keys, WHOLE, "values", "The trainer's state (TRNS); with KEY the bare value.", "TRNS"},
-    {"rng", "FILE|RUN [KEY]", "json ", 1, 2, dump_keys, WHOLE, "values", "The random streams (RNGS); with KEY the bare value.", "RNGS"},
-    {"data", "FILE|RUN [KEY]", "json ", 1, 2, dump_keys, WHOLE, "values", "The data cursor (DCUR); with KEY the bare value.", "DCUR"},
-    {"chat", "FILE|RUN [KEY]", "json ", 1, 2, dump_keys, WHOLE, "values", "The chat template (CHAT); with KEY the bare value.", "CHAT"},
-    {"meta", "FILE|RUN [KEY]", "json ", 1, 2, dump_keys, WHOLE, "values", "Free text (META); with KEY the bare value.", "META"},
-    {"eval", "FILE|RUN [KEY]", "json ", 1, 2, dump_keys, WHOLE, "values",
-     "Metrics at the time of saving (EVAL); with KEY the bare value.", "EVAL"},
-    {"tokenizer", "FILE|RUN", "json ", 1, 1, dump_tokenizer, WHOLE, NULL, "Size and identity of the tokenizer (TOKN)."},
-    {"lineage", "FILE|RUN", "json dir ", 1, 1, dump_lineage, WHOLE, "",
-     "The models this one came from, as a tree, from this file alone."},
-    {"stats", "FILE|RUN [PATTERN]", "json hist recompute role jobs ", 1, 2, dump_stats, WHOLE, "tensors",
+    {"config", "FILE|RUN [KEY]", "", 1, 2, dump_keys, WHOLE, "values", "Settings of the model (CONF).", "CONF"},
+    {"train", "FILE|RUN [KEY]", "", 1, 2, dump_keys, WHOLE, "values", "State of the trainer (TRNS).", "TRNS"},
+    {"rng", "FILE|RUN [KEY]", "", 1, 2, dump_keys, WHOLE, "values", "Random streams (RNGS).", "RNGS"},
+    {"data", "FILE|RUN [KEY]", "", 1, 2, dump_keys, WHOLE, "values", "Place in the data (DCUR).", "DCUR"},
+    {"chat", "FILE|RUN [KEY]", "", 1, 2, dump_keys, WHOLE, "values", "Chat template (CHAT).", "CHAT"},
+    {"meta", "FILE|RUN [KEY]", "", 1, 2, dump_keys, WHOLE, "values", "Free text (META).", "META"},
+    {"eval", "FILE|RUN [KEY]", "", 1, 2, dump_keys, WHOLE, "values", "Metrics when saved (EVAL).", "EVAL"},
+    {"tokenizer", "FILE|RUN", "", 1, 1, dump_tokenizer, WHOLE, NULL, "Size and identity of the tokenizer (TOKN)."},
+    {"lineage", "FILE|RUN", "dir ", 1, 1, dump_lineage, WHOLE, "",
+     "The models this one came from, as a tree, from this file only."},
+    {"stats", "FILE|RUN [PATTERN]", "hist recompute role jobs ", 1, 2, dump_stats, WHOLE, "tensors",
      "Smallest, largest, mean, standard deviation ... of each tensor."},
-    {"print", "FILE|RUN TENSOR [SLICE]", "json hex role ", 2, 3, dump_print, WHOLE, "",
+    {"print", "FILE|RUN TENSOR [SLICE]", "hex role ", 2, 3, dump_print, WHOLE, "",
      "Values of a tensor; SLICE as 0:4,7 (one item per dimension)."},
-    {"verify", "FILE|RUN...", "json quick deep jobs ", 1, 1000, dump_verify, NOTHING, "",
+    {"verify", "FILE|RUN...", "quick deep jobs ", 1, 1000, dump_verify, NOTHING, "",
      "Checks every byte; of a run folder every checkpoint. Reports all problems."},
-    {"diff", "A B", "json tol top tensors jobs ", 2, 2, dump_diff, NOTHING, "",
+    {"diff", "A B", "tol top tensors jobs ", 2, 2, dump_diff, NOTHING, "",
      "What differs: settings and tensors, largest relative change first. Exits with 1 if anything does."},
-    {"hash", "FILE|RUN", "json ", 1, 1, dump_hash, WHOLE, "tensors", "Identity and checksum of the weights and of each tensor."},
-    {"strip", "FILE|RUN NEW", "json force ", 2, 2, dump_strip, WHOLE, "",
+    {"hash", "FILE|RUN", "", 1, 1, dump_hash, WHOLE, "tensors",
+     "Identity and checksum of the weights and of each tensor."},
+    {"strip", "FILE|RUN NEW", "force ", 2, 2, dump_strip, WHOLE, "",
      "Copies without training state (moments, master weights, cursors); the weights keep their identity."},
-    {"ls", "RUN", "json deep jobs ", 1, 1, dump_ls, NOTHING, "files",
+    {"ls", "RUN", "deep jobs ", 1, 1, dump_ls, NOTHING, "files",
      "The checkpoints of a run folder: which are valid, and which one a run resumes from."},
-    {"latest", "RUN", "json jobs ", 1, 1, dump_latest, NOTHING, "", "The path of the newest whole checkpoint of a run folder."},
-    {"explain", "FILE|RUN OFFSET", "json ", 2, 2, dump_explain, ANYHOW, "",
+    {"latest", "RUN", "jobs ", 1, 1, dump_latest, NOTHING, "",
+     "The path of the newest whole checkpoint of a run folder."},
+    {"explain", "FILE|RUN OFFSET", "", 2, 2, dump_explain, ANYHOW, "",
      "Which field, key or tensor element lies at this byte of the file."},
-    {"limits", "", "json ", 0, 0, dump_limits, NOTHING, NULL, "The fixed sizes and limits of the format."},
+    {"limits", "", "", 0, 0, dump_limits, NOTHING, NULL, "The fixed sizes and limits of the format."},
     {NULL},
 };
 
@@ -81,13 +82,13 @@ static void options_of(struct option table[8], const struct command *c, struct d
         {NULL, "deep", OPTION_FLAG, &d->deep,
          .help = "ls: read the tensors too. verify: check their values too (finite, moments not negative and shaped as "
          "their weights, statistics true)."},
-        {NULL, "tol", OPTION_REAL, &d->tol, "0", 0, 1e300, .help = "Ignore differences of at most this in every element."},
+        {NULL, "tol", OPTION_REAL, &d->tol, "0", 0, 1e300, .help = "Ignore differences up to this in every element."},
         {NULL, "top", OPTION_INT, &d->top, "20", 0, 1e9, .help = "Show at most this many tensors; 0 shows all."},
         {NULL, "tensors", OPTION_FLAG, &d->tensors_only, .help = "Compare tensors only, not the metadata."},
         {NULL, "force", OPTION_FLAG, &d->force, .help = "Replace NEW if it exists."},
         {NULL, "jobs", OPTION_INT, &d->jobs, "0", 0, 1e9, .help = "Number of threads; 0 is one per core."}};
     for (size_t i = 0, n = 0; i < sizeof all / sizeof *all; i++)
-        if (takes(c, all[i].name)) table[n++] = all[i];
+        if (i == 0 || takes(c, all[i].name)) table[n++] = all[i];
 }
 
 static void help(void)
@@ -95,8 +96,8 @@ static void help(void)
     printf("usage: ckpt COMMAND ...\n\nLooks into checkpoints. A run folder stands for its newest checkpoint.\n\n");
     for (const struct command *c = commands; c->name; c++)
         printf("  %-10s %-24s %s\n", c->name, c->arguments, c->about);
-    printf("\n`ckpt COMMAND --help` lists a command's options. Exit codes: 0 fine, 1 different (diff), 64 usage,\n"
-           "65 corrupt, 66 missing, 74 reading or writing failed.\n");
+    printf("\nWith KEY only its value is printed. `ckpt COMMAND --help` lists a command's options.\n"
+           "Exit codes: 0 fine, 1 different (diff), 64 usage, 65 corrupt, 66 missing, 74 reading or writing failed.\n");
 }
 
 static const struct command *find_command(const char *name)

@@ -50,7 +50,8 @@ struct ckpt *dump_open(const struct dump *d, int i, struct problems *problems);
 /* Is the tensor one that --role and a shell pattern (NULL: any) ask for? */
 bool dump_wants(const struct dump *d, const struct ckpt_tensor *t, const char *pattern);
 
-/* One pass over a tensor.  exponent (may be NULL): counts finite values but 0 in [2^e, 2^(e+1)) at e + EXPONENT_BIAS. */
+/* One pass over a tensor.  exponent (may be NULL) counts the finite values but 0: those in [2^e, 2^(e+1)) at
+ * e + EXPONENT_BIAS. */
 enum { EXPONENTS = 2200, EXPONENT_BIAS = 1101 };                    /* of doubles: -1074 .. 1023 */
 int dump_scan(struct moments *m, uint64_t *exponent, const struct ckpt *c, size_t tensor, struct error *error);
 

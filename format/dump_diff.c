@@ -1,5 +1,5 @@
 /* dump_diff.c - `ckpt diff`: what changed between two checkpoints, settings by key and tensors by value.  Identities
- * that differ in every save (uuids, times, weights_id) are no difference.  Equal CRCs spare the reading. */
+ * that differ in every save (uuids, times, weights_id) do not count.  Tensors with equal CRCs are not read. */
 #include "format/dump.h"
 
 #include "common/base/threads.h"
@@ -211,9 +211,9 @@ int dump_diff(struct dump *d, struct ckpt *c, json_t *facts)
         if (d->top && r.compared > (uint64_t)d->top)
             printf("... and %" PRIu64 " tensors more (--top 0 shows all)\n", r.compared - (uint64_t)d->top);
     }
-    d->note = host_text("%s: %zu keys, %" PRIu64 " of %zu tensors differ, %" PRIu64 " only in A, %" PRIu64 " only in B%s",
-                        different ? "different" : "equal", keys, r.compared, a->index.count, r.lost, r.added,
-                        same_id ? "; same weights_id" : "");
+    d->note = host_text("%s: %zu keys, %" PRIu64 " of %zu tensors differ, %" PRIu64 " only in A, %" PRIu64
+                        " only in B%s", different ? "different" : "equal", keys, r.compared, a->index.count, r.lost,
+                        r.added, same_id ? "; same weights_id" : "");
     ckpt_close(a);
     ckpt_close(b);
     return different ? EXIT_DIFFERENT : 0;

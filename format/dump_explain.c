@@ -1,4 +1,4 @@
-/* dump_explain.c - `ckpt explain FILE OFFSET`: whose byte is this?  For whoever stares at a hex dump. */
+/* dump_explain.c - `ckpt explain FILE OFFSET`: which field, key or element a byte belongs to. */
 #include "format/dump.h"
 
 #include <errno.h>
@@ -52,7 +52,7 @@ static char *explain_data(const struct ckpt *c, uint64_t at)
     if (c->index.count == 0) return host_text("tensor data (the index is damaged)");
     const struct tensor *t = &c->index.tensor[low];
     const char *name = t->public.name, *role = role_name(t->public.role);
-    if (at - t->offset >= t->stored) return host_text("padding behind tensor %s (%s)", name, role);
+    if (at - t->offset >= t->stored) return host_text("padding after tensor %s (%s)", name, role);
     uint32_t size = dtype_size(t->public.dtype);
     uint64_t i = (at - t->offset) / size;
     uint8_t bytes[8];
@@ -106,7 +106,7 @@ static char *explain(const struct ckpt *c, uint64_t offset)
     if (offset < CKPT_PAGE) return host_text("header: %s", field_name(header_fields, offset));
     if (offset >= h->table_offset) {
         uint64_t at = offset - h->table_offset, i = at / h->section_entry;
-        if (i >= h->section_count) return host_text("padding behind the section table");
+        if (i >= h->section_count) return host_text("padding after the section table");
         return host_text("section table, entry %" PRIu64 " (%s): %s", i, c->section[i].type,
                          field_name(section_fields, at % h->section_entry));
     }

@@ -1,6 +1,6 @@
 /* dump_facts.c - what all commands of `ckpt` print with: values made of what a file holds, and the one place that turns
- * them into JSON or text.  JSON is ASCII; numbers above 2^53, which most readers would round, and NaN, which is not JSON,
- * are written as texts. */
+ * them into JSON or text.  JSON is ASCII; numbers above 2^53, which most readers would round, and NaN, which is not
+ * JSON, are written as texts. */
 #include "format/dump.h"
 
 #include <inttypes.h>
@@ -55,7 +55,8 @@ json_t *fact_hex(const void *data, size_t size)
 
 json_t *fact_entry(const struct kv_entry *e)
 {
-    static const enum kv_type element[] = {[KV_I64S] = KV_I64, [KV_U64S] = KV_U64, [KV_F64S] = KV_F64, [KV_TEXTS] = KV_TEXT};
+    static const enum kv_type element[] = {
+        [KV_I64S] = KV_I64, [KV_U64S] = KV_U64, [KV_F64S] = KV_F64, [KV_TEXTS] = KV_TEXT};
     const char *at = e->value;
     switch (e->type) {
     case KV_BOOL: return json_boolean(*(const bool *)e->value);
@@ -268,7 +269,7 @@ static void print_facts(const json_t *facts, const char *table)
 
 /* ---- output ---- */
 
-/* A line per member.  DEL, the one control in ASCII that JSON leaves alone, is escaped here. */
+/* One line per member.  DEL, the one control in ASCII that JSON leaves alone, is escaped here. */
 static void print_json(const json_t *facts)
 {
     const char *key;

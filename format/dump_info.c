@@ -1,4 +1,4 @@
-/* dump_info.c - `ckpt info`, sections, tensors, hash, limits: what a file holds, from its metadata alone, so that 10 GB
+/* dump_info.c - `ckpt info`, sections, tensors, hash, limits: what a file holds, from its metadata only, so that 10 GB
  * answer at once.  A damaged file is shown as far as it can be understood, with every problem, and ends with 65. */
 #include "format/dump.h"
 
@@ -38,9 +38,9 @@ static void info_tensors(json_t *facts, const struct ckpt *c)
     }
     json_t *rows = json_array();
     for (struct group *g = group; g < group + n; g++)
-        fact(rows, NULL, json_pack("{s:s, s:s, s:o, s:o, s:o}", "role", role_name(g->role), "dtype", dtype_name(g->dtype),
-                                   "tensors", fact_u64(g->tensors), "elements", fact_u64(g->elements), "bytes",
-                                   fact_u64(g->bytes)));
+        fact(rows, NULL, json_pack("{s:s, s:s, s:o, s:o, s:o}", "role", role_name(g->role), "dtype",
+                                   dtype_name(g->dtype), "tensors", fact_u64(g->tensors), "elements",
+                                   fact_u64(g->elements), "bytes", fact_u64(g->bytes)));
     fact(facts, "parameters", fact_u64(parameters));
     fact(facts, "tensors", rows);
 }
@@ -111,8 +111,8 @@ int dump_sections(struct dump *d, struct ckpt *c, json_t *facts)
     for (uint32_t i = 0; i < c->header.section_count; i++) {
         const struct section *s = &c->section[i];
         fact(rows, NULL, json_pack("{s:s, s:o, s:o, s:o, s:o, s:s, s:o, s:s, s:b, s:b, s:b}", "type", s->type,
-                                   "offset", fact_u64(s->offset), "stored", fact_u64(s->stored), "raw", fact_u64(s->raw),
-                                   "instance", fact_u64(s->instance), "codec",
+                                   "offset", fact_u64(s->offset), "stored", fact_u64(s->stored), "raw",
+                                   fact_u64(s->raw), "instance", fact_u64(s->instance), "codec",
                                    s->codec == CODEC_ZLIB ? "zlib" : "none", "crc32", fact_crc(s->crc), "state",
                                    section_state(c, s), "critical", (s->flags & SECTION_CRITICAL) != 0, "safe_to_copy",
                                    (s->flags & SECTION_SAFE_TO_COPY) != 0, "known", section_facts(s->type) != NULL));
@@ -231,8 +231,8 @@ int dump_hash(struct dump *d, struct ckpt *c, json_t *facts)
     (void)d;
     for (size_t i = 0; i < c->index.count; i++) {
         const struct ckpt_tensor *t = &c->index.tensor[c->index.order[i]].public;
-        fact(rows, NULL, json_pack("{s:o, s:o, s:s, s:s}", "crc32", fact_crc(t->crc), "bytes", fact_u64(t->bytes), "role",
-                                   role_name(t->role), "name", t->name));
+        fact(rows, NULL, json_pack("{s:o, s:o, s:s, s:s}", "crc32", fact_crc(t->crc), "bytes", fact_u64(t->bytes),
+                                   "role", role_name(t->role), "name", t->name));
     }
     fact(facts, "weights_id", fact_hex(c->header.meta.weights_id, 16));
     fact(facts, "weights_crc32", fact_crc(content_crc(c)));

@@ -8,8 +8,8 @@ static void one_key(struct dump *d, const struct kv *kv, json_t *facts)
     const struct kv_entry *e = kv_find(kv, key);
     struct bytes text = {0};
     char shown[200];
-    if (!e)
-        quit(EXIT_NOINPUT, "section %s has no key '%s'", d->section, text_escape(shown, sizeof shown, key, strlen(key)));
+    text_escape(shown, sizeof shown, key, strlen(key));
+    if (!e) quit(EXIT_NOINPUT, "section %s has no key '%s'", d->section, shown);
     json_t *value = fact_entry(e);
     bytes_add(&text, "", 0);
     fact_print(&text, value, false);

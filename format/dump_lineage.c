@@ -1,5 +1,5 @@
-/* dump_lineage.c - `ckpt lineage`: the chains of all parents, grown together by weights_id into one tree.  The file
- * alone suffices; --dir only marks which ancestors are still at hand. */
+/* dump_lineage.c - `ckpt lineage`: the chains of all parents, grown together by weights_id into one tree.  That file
+ * is enough; --dir only marks which ancestors are still at hand. */
 #include "format/dump.h"
 
 #include <dirent.h>
@@ -113,8 +113,9 @@ static json_t *node_row(const struct node *n)
 {
     const struct link *link = &n->link;
     json_t *row = json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:s}", "parent", n->parent, "stage", fact_text(link->stage),
-                            "name", fact_text(link->name), "step", fact_u64(link->step), "tokens", fact_u64(link->tokens),
-                            "metric", fact_text(link->metric), "weights_id", link->weights_id);
+                            "name", fact_text(link->name), "step", fact_u64(link->step), "tokens",
+                            fact_u64(link->tokens), "metric", fact_text(link->metric), "weights_id",
+                            link->weights_id);
     if (n->role) fact(row, "role", fact_text(n->role));
     if (n->found) fact(row, "found", fact_text(n->found));
     fact(row, "this_file", json_boolean(n->itself));

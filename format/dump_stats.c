@@ -55,8 +55,8 @@ static json_t *scan_row(const struct scan *s)
     json_t *row = json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "name", t->name, "role",
                             role_name(t->role), "min", fact_f64(st->min), "max", fact_f64(st->max), "mean",
                             fact_f64(st->mean), "std", fact_f64(st->std), "absmax", fact_f64(st->absmax), "l2",
-                            fact_f64(sqrt(finite * (st->std * st->std + st->mean * st->mean))), "nan", fact_u64(st->nan),
-                            "inf", fact_u64(st->inf), "zero", fact_u64(st->zero));
+                            fact_f64(sqrt(finite * (st->std * st->std + st->mean * st->mean))), "nan",
+                            fact_u64(st->nan), "inf", fact_u64(st->inf), "zero", fact_u64(st->zero));
     if (!s->exponent) return row;
     json_t *exponents = json_object();
     for (int e = 0; e < EXPONENTS; e++) {
@@ -202,8 +202,8 @@ int dump_print(struct dump *d, struct ckpt *c, json_t *facts)
     int64_t found = -1;
     for (uint32_t r = 0; role_name(r) && found < 0; r++)
         if (d->role == 0 || d->role - 1 == (int)r) found = index_find(&c->index, wanted, r);
-    if (found < 0)
-        quit(EXIT_NOINPUT, "%s: there is no tensor '%s'", c->path, text_escape(name, sizeof name, wanted, strlen(wanted)));
+    text_escape(name, sizeof name, wanted, strlen(wanted));
+    if (found < 0) quit(EXIT_NOINPUT, "%s: there is no tensor '%s'", c->path, name);
     const struct ckpt_tensor *t = &c->index.tensor[found].public;
     slice.tensor = (size_t)found;
     if (parse_slice(slice.range, d->arguments == 3 ? d->argument[2] : NULL, t, &error) != 0) quit_error(&error);

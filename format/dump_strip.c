@@ -34,7 +34,7 @@ static size_t keep_tensors(struct ckpt_source *source, struct original *original
     return n;
 }
 
-/* Sections unknown here: those that are safe to copy; says which are dropped. */
+/* The unknown sections that are safe to copy; the others are dropped with a message. */
 static size_t keep_foreign(struct foreign **out, const struct ckpt *c)
 {
     struct foreign *foreign = host_alloc(c->header.section_count, sizeof *foreign);
@@ -60,7 +60,7 @@ static size_t keep_foreign(struct foreign **out, const struct ckpt *c)
 
 static int write_copy(struct ckpt *c, const char *path, struct error *error)
 {
-    struct ckpt_meta meta = c->header.meta;                /* borrowed, but for the three sections that stay behind */
+    struct ckpt_meta meta = c->header.meta;                /* borrowed, but for the three sections that are left out */
     struct ckpt_source *source = host_alloc(c->index.count, sizeof *source);
     struct original *original = host_alloc(c->index.count, sizeof *original);
     struct foreign *foreign;

@@ -40,7 +40,7 @@ static void judge(struct deep *deep, size_t i)
     if (t->role == ROLE_ADAM_V && s.min < 0) report(deep, t, "a second moment is %g (expected at least 0) [V2]", s.min);
     const struct stats *said = c->stats ? &c->stats[i] : &s;
     if (said->min != s.min || said->max != s.max || said->nan != s.nan || said->inf != s.inf || said->zero != s.zero)
-        report(deep, t, "its smallest or largest value or its counts are not those of STAT (%g to %g) [V3]", s.min, s.max);
+        report(deep, t, "smallest value, largest value or counts are not those of STAT (%g to %g) [V3]", s.min, s.max);
     if (!role_is_training_state(t->role)) return;
     int64_t weight = index_find(&c->index, t->name, ROLE_WEIGHT);
     if (weight < 0) weight = index_find(&c->index, t->name, ROLE_HEAD);
@@ -113,8 +113,10 @@ static int verify_path(struct dump *d, json_t *rows, const char *path)
     struct error error;
     if (stat(path, &st) != 0 || !S_ISDIR(st.st_mode)) return verify_file(d, rows, path);
     int worst = folder_list(&list, path, &error) == 0 ? 0 : error.exit_code;
-    if (worst == 0 && list.count == 0)
-        worst = EXIT_NOINPUT, fail(&error, worst, "%s: there is no checkpoint in this folder", path);
+    if (worst == 0 && list.count == 0) {
+        fail(&error, EXIT_NOINPUT, "%s: there is no checkpoint in this folder", path);
+        worst = error.exit_code;
+    }
     if (worst) fprintf(stderr, "%s: %s\n", program_name(), error.text);
     for (size_t i = 0; i < list.count; i++) worst = int_max(worst, verify_file(d, rows, list.file[i].path));
     folder_list_free(&list);

@@ -1,5 +1,5 @@
-/* fields.c - the records of a checkpoint as tables, one row per field: encoding, decoding, the check that reserved bytes
- * are zero and `ckpt explain` all walk the same rows. */
+/* fields.c - the records of a checkpoint as tables, one row per field: encoding, decoding, the check that reserved
+ * bytes are zero and `ckpt explain` all walk the same rows. */
 #include "format/layout.h"
 
 #define AT(type, member) offsetof(type, member), sizeof ((type *)0)->member

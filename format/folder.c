@@ -85,7 +85,7 @@ int run_newest(char **path, const char *folder, struct error *error)
     if (found == 1 && skipped.size) {
         for (char *save, *line = strtok_r(skipped.data, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
             fprintf(stderr, "%s: skipped %s\n", program_name(), line);
-        fprintf(stderr, "%s: going on with %s instead\n", program_name(), *path);
+        fprintf(stderr, "%s: using %s instead\n", program_name(), *path);
     }
     if (found == -1) {
         for (size_t i = 0; i < skipped.size; i++)

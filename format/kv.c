@@ -1,11 +1,12 @@
-/* kv.c - the key-values in memory: one sorted array, so that writing is canonical, looking up is a bisection, and a
- * file of hostile keys costs no quadratic time.  The bytes are kv_code.c's. */
+/* kv.c - key-values in memory and as bytes (SPEC.md, "KV").  In memory they are one sorted array, so that writing is
+ * canonical, looking up is a bisection, and a file of hostile keys costs no quadratic time.  The decoder never reads
+ * past `size`, never takes more memory than a small multiple of what is there, and leaves the caller's kv alone until
+ * all is checked. */
 #include "format/kv.h"
 
-#include "format/limits.h"
+#include "format/layout.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 static bool key_valid(const char *key)
 {
@@ -50,7 +51,7 @@ static void set(struct kv *kv, const char *key, enum kv_type type, uint64_t coun
     kv->entry[i].value = value;
 }
 
-/* A private copy with a zero byte behind it, so that a text ends. */
+/* A private copy with a zero byte after it, so that a text ends. */
 static void set_copy(struct kv *kv, const char *key, enum kv_type type, const void *value, size_t count, size_t size)
 {
     uint64_t bytes;
@@ -75,7 +76,7 @@ void kv_set_bool(struct kv *kv, const char *key, bool value) { set_copy(kv, key,
 void kv_set_i64(struct kv *kv, const char *key, int64_t value) { set_copy(kv, key, KV_I64, &value, 1, 8); }
 void kv_set_u64(struct kv *kv, const char *key, uint64_t value) { set_copy(kv, key, KV_U64, &value, 1, 8); }
 void kv_set_f64(struct kv *kv, const char *key, double value) { set_copy(kv, key, KV_F64, &value, 1, 8); }
-void kv_set_bytes(struct kv *kv, const char *key, const void *v, size_t size) { set_copy(kv, key, KV_BYTES, v, size, 1); }
+void kv_set_bytes(struct kv *kv, const char *key, const void *v, size_t n) { set_copy(kv, key, KV_BYTES, v, n, 1); }
 void kv_set_i64s(struct kv *kv, const char *key, const int64_t *v, size_t n) { set_copy(kv, key, KV_I64S, v, n, 8); }
 void kv_set_u64s(struct kv *kv, const char *key, const uint64_t *v, size_t n) { set_copy(kv, key, KV_U64S, v, n, 8); }
 void kv_set_f64s(struct kv *kv, const char *key, const double *v, size_t n) { set_copy(kv, key, KV_F64S, v, n, 8); }
@@ -86,7 +87,12 @@ void kv_set_text(struct kv *kv, const char *key, const char *value)
     set_copy(kv, key, KV_TEXT, value, strlen(value), 1);
 }
 
-/* One block: [count + 1 pointers, the last NULL][texts, each ending in NUL], so that one free() frees it. */
+/* One block, so that one free() frees it: [count + 1 pointers, the last NULL][bytes of texts, each ending in NUL]. */
+static char **new_texts(uint64_t count, uint64_t bytes)
+{
+    return host_alloc((size_t)((count + 1) * sizeof(char *) + bytes), 1);
+}
+
 void kv_set_texts(struct kv *kv, const char *key, char *const *value, size_t count)
 {
     size_t bytes = 0;
@@ -96,8 +102,7 @@ void kv_set_texts(struct kv *kv, const char *key, char *const *value, size_t cou
     }
     if (8 + 4 * (uint64_t)count + 4 + bytes > CKPT_MAX_VALUE)
         die("the texts of '%s' take %zu bytes, too many", key, bytes);
-    char **list = host_alloc((count + 1) * sizeof *list + bytes, 1);
-    char *text = (char *)(list + count + 1);
+    char **list = new_texts(count, bytes), *text = (char *)(list + count + 1);
     for (size_t i = 0; i < count; i++) {
         size_t size = strlen(value[i]) + 1;
         list[i] = memcpy(text, value[i], size);
@@ -191,4 +196,185 @@ void kv_copy(struct kv *to, const struct kv *from)
     }
     kv_free(to);
     *to = copy;
+}
+
+/* ---- encoding ---- */
+
+static void pad8(struct bytes *out)
+{
+    static const char zero[8];
+    bytes_add(out, zero, -out->size & 7);
+}
+
+static void add64(struct bytes *out, uint64_t v)
+{
+    char b[8];
+    store64(b, v);
+    bytes_add(out, b, 8);
+}
+
+static void add_texts(struct bytes *out, const struct kv_entry *e)
+{
+    char *const *text = e->value;
+    add64(out, e->count);
+    for (uint64_t i = 0; i < e->count; i++) {
+        char b[4];
+        store32(b, (uint32_t)strlen(text[i]));
+        bytes_add(out, b, 4);
+    }
+    pad8(out);
+    for (uint64_t i = 0; i < e->count; i++) bytes_add(out, text[i], strlen(text[i]));
+}
+
+static void add_value(struct bytes *out, const struct kv_entry *e)
+{
+    if (e->type == KV_BOOL) add64(out, *(const bool *)e->value);
+    else if (e->type == KV_TEXTS) add_texts(out, e);
+    else if (e->type == KV_TEXT || e->type == KV_BYTES) bytes_add(out, e->value, (size_t)e->count);
+    else for (uint64_t i = 0; i < e->count; i++) {
+        uint64_t u;
+        memcpy(&u, (const char *)e->value + 8 * i, 8);
+        add64(out, u);
+    }
+}
+
+void kv_encode(struct bytes *out, const struct kv *kv)
+{
+    struct bytes b = {0};
+    add64(&b, kv->count);
+    add64(&b, 0);
+    for (size_t i = 0; i < kv->count; i++) {
+        const struct kv_entry *e = &kv->entry[i];
+        char head[8] = {(char)e->type};
+        size_t key = strlen(e->key), at = b.size;
+        store16(head + 2, (uint16_t)key);
+        bytes_add(&b, head, sizeof head);
+        bytes_add(&b, e->key, key);
+        pad8(&b);
+        size_t start = b.size;
+        add_value(&b, e);
+        store32(b.data + at + 4, (uint32_t)(b.size - start));
+        pad8(&b);
+    }
+    bytes_add(out, b.data, b.size);
+    bytes_free(&b);
+}
+
+/* ---- decoding ---- */
+
+static int check_utf8(const char *text, size_t length, const char *key, struct error *error)
+{
+    for (size_t i = 0; i < length;) {
+        int n = utf8_length(text + i, length - i);
+        if (n == 0 || text[i] == 0)
+            return fail(error, EXIT_DATA, "the text of key '%s' is not UTF-8 (or has a NUL) at its byte %zu [K10]", key,
+                        i);
+        i += (size_t)n;
+    }
+    return 0;
+}
+
+/* Texts: u32 count, u32 0, count lengths padded to 8, the bytes. */
+static int decode_texts(struct kv *kv, const char *key, const uint8_t *p, uint64_t size, struct error *error)
+{
+    if (size < 8 || load32(p + 4) != 0)
+        return fail(error, EXIT_DATA, "key '%s': the head of its texts is wrong [K5]", key);
+    uint64_t count = load32(p), head = 8 + ((4 * count + 7) & ~UINT64_C(7)), total = 0;
+    if (head > size) return fail(error, EXIT_DATA, "key '%s': %llu texts do not fit its %llu bytes [K5]", key,
+                                 (unsigned long long)count, (unsigned long long)size);
+    for (uint64_t i = 0; i < count; i++) total += load32(p + 8 + 4 * i);
+    if (total != size - head || !all_zero(p + 8 + 4 * count, (size_t)(head - 8 - 4 * count)))
+        return fail(error, EXIT_DATA, "key '%s': its texts take %llu bytes, %llu are there [K5]", key,
+                    (unsigned long long)total, (unsigned long long)(size - head));
+    char **list = new_texts(count, total + count), *text = (char *)(list + count + 1);
+    const char *from = (const char *)p + head;
+    for (uint64_t i = 0; i < count; i++) {
+        size_t length = load32(p + 8 + 4 * i);
+        if (check_utf8(from, length, key, error) != 0) {
+            free(list);
+            return -1;
+        }
+        list[i] = memcpy(text, from, length);
+        from += length;
+        text += length + 1;
+    }
+    set(kv, key, KV_TEXTS, count, list);
+    return 0;
+}
+
+static int decode_value(struct kv *kv, const char *key, enum kv_type type, const uint8_t *p, uint64_t size,
+                        struct error *error)
+{
+    bool scalar = type <= KV_F64, array = type >= KV_I64S && type <= KV_F64S;
+    if (scalar && size != 8)
+        return fail(error, EXIT_DATA, "key '%s': %llu bytes for one number (expected 8) [K4]", key,
+                    (unsigned long long)size);
+    if (array && size % 8 != 0)
+        return fail(error, EXIT_DATA, "key '%s': %llu bytes for an array of 8-byte numbers [K5]", key,
+                    (unsigned long long)size);
+    if (type == KV_TEXTS) return decode_texts(kv, key, p, size, error);
+    if (type == KV_TEXT && check_utf8((const char *)p, (size_t)size, key, error) != 0) return -1;
+    if (type == KV_BOOL && load64(p) > 1)
+        return fail(error, EXIT_DATA, "key '%s': a bool that is neither 0 nor 1 [K9]", key);
+    set_copy(kv, key, type, p, (size_t)(scalar || array ? size / 8 : size), scalar || array ? 8 : 1);
+    uint8_t *value = kv->entry[kv->count - 1].value;
+    if (type == KV_BOOL) *(bool *)value = p[0] != 0;
+    else for (uint64_t i = 0; (scalar || array) && i < size / 8; i++) {
+        uint64_t number = load64(p + 8 * i);
+        memcpy(value + 8 * i, &number, 8);
+    }
+    return 0;
+}
+
+/* One entry at *at, set in kv; moves *at past it. */
+static int decode_entry(struct kv *kv, const uint8_t *data, size_t size, size_t *at, struct error *error)
+{
+    char name[CKPT_MAX_KEY + 1];
+    const char *last = kv->count ? kv->entry[kv->count - 1].key : "";
+    size_t left = size - *at;
+    const uint8_t *p = data + *at;
+    if (left < 8) return fail(error, EXIT_DATA, "an entry's head is cut off at byte %zu [K2]", *at);
+    uint64_t key = load16(p + 2), key_padded = (key + 7) & ~UINT64_C(7);
+    uint64_t value = load32(p + 4), value_padded = (value + 7) & ~UINT64_C(7);
+    if (p[0] < KV_BOOL || p[0] > KV_TEXTS || p[1] != 0)
+        return fail(error, EXIT_DATA, "an entry at byte %zu has the unknown type %d [K7]", *at, p[0]);
+    if (key < 1 || key > CKPT_MAX_KEY || key_padded > left - 8)
+        return fail(error, EXIT_DATA, "a key at byte %zu has %llu bytes (expected 1 to %d, and room for them) [K3]",
+                    *at, (unsigned long long)key, CKPT_MAX_KEY);
+    snprintf(name, sizeof name, "%.*s", (int)key, (const char *)p + 8);
+    if (strlen(name) != key || !key_valid(name))
+        return fail(error, EXIT_DATA, "a key at byte %zu has a character outside a-z 0-9 _ . [K3]", *at);
+    if (strcmp(last, name) >= 0)
+        return fail(error, EXIT_DATA, "key '%s' follows '%s', which is not ascending order [K8]", name, last);
+    if (value > CKPT_MAX_VALUE || value_padded > left - 8 - key_padded)
+        return fail(error, EXIT_DATA, "the value of key '%s' has %llu bytes, %llu are left [K4]", name,
+                    (unsigned long long)value, (unsigned long long)(left - 8 - key_padded));
+    if (!all_zero(p + 8 + key, key_padded - key) || !all_zero(p + 8 + key_padded + value, value_padded - value))
+        return fail(error, EXIT_DATA, "the padding of key '%s' is not zero [K12]", name);
+    *at += 8 + key_padded + value_padded;
+    return decode_value(kv, name, (enum kv_type)p[0], p + 8 + key_padded, value, error);
+}
+
+int kv_decode(struct kv *kv, const void *data, size_t size, struct error *error)
+{
+    const uint8_t *p = data;
+    if (size < CKPT_TABLE_HEAD || !all_zero(p + 4, 12))
+        return fail(error, EXIT_DATA, "the head of the key-values is wrong [K1]");
+    uint64_t count = load32(p);
+    if (count > CKPT_MAX_KEYS || count * 16 > size - CKPT_TABLE_HEAD)
+        return fail(error, EXIT_DATA, "%llu key-values cannot be in %zu bytes (limit %d) [K1]",
+                    (unsigned long long)count, size, CKPT_MAX_KEYS);
+    struct kv new = {0};
+    size_t at = CKPT_TABLE_HEAD;
+    int status = 0;
+    for (uint64_t i = 0; i < count && status == 0; i++) status = decode_entry(&new, p, size, &at, error);
+    if (status == 0 && at != size)
+        status = fail(error, EXIT_DATA, "%zu bytes are left over after the last key-value [K13]", size - at);
+    if (status != 0) {
+        kv_free(&new);
+        return -1;
+    }
+    kv_free(kv);
+    *kv = new;
+    return 0;
 }

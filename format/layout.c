@@ -168,7 +168,7 @@ static int check_section(const struct section *s, const uint8_t *p, uint64_t end
         s->stored > limit ||
         (s->codec == CODEC_ZLIB && (limit == CKPT_MAX_FILE || s->raw > CKPT_MAX_INFLATE * s->stored + 64)))
         return fail(error, EXIT_DATA,
-                    "section %s: codec %u, %llu bytes stored, %llu raw do not go together (limit %llu) [S8]", s->type,
+                    "section %s: codec %u, %llu bytes stored, %llu raw do not fit together (limit %llu) [S8]", s->type,
                     s->codec, (unsigned long long)s->stored, (unsigned long long)s->raw, (unsigned long long)limit);
     if (facts && (s->instance != 0 || s->version != 0))
         return fail(error, EXIT_DATA, "section %s has instance %u, version %u (expected 0, 0) [S7]", s->type,

@@ -36,7 +36,7 @@ char *lineage_link(const struct ckpt_meta *m, const char *name)
                      hex_text(id, m->weights_id, 16), metric, name);
 }
 
-/* Moves *at behind the next field of `link`; false when there is none. */
+/* Moves *at past the next field of `link`; false when there is none. */
 static bool field(char *out, size_t size, const char **at)
 {
     size_t length = strcspn(*at, ":");

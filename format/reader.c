@@ -121,7 +121,7 @@ static int read_table(struct ckpt *c, struct error *error)
     uint8_t *table = host_alloc(size, 1);
     int status = input_read(&c->input, table, c->header.table_offset, size, error);
     if (status == 0 && !all_zero(table + used, size - used))
-        status = fail(error, EXIT_DATA, "the padding behind the section table is not zero [H12]");
+        status = fail(error, EXIT_DATA, "the padding after the section table is not zero [H12]");
     if (status == 0) status = table_decode(&c->section, table, &c->header, error);
     free(table);
     return status;
@@ -181,8 +181,9 @@ static int check_gap(const struct ckpt *c, uint64_t from, uint64_t to, const cha
 {
     uint8_t gap[CKPT_PAGE];
     if (input_read(&c->input, gap, from, (size_t)(to - from), error) != 0) return -1;
-    return all_zero(gap, (size_t)(to - from)) ? 0 : fail(error, EXIT_DATA, "the padding before %s, at byte %llu, is not "
-                                                         "zero [S4]", before, (unsigned long long)from);
+    if (all_zero(gap, (size_t)(to - from))) return 0;
+    return fail(error, EXIT_DATA, "the padding before %s, at byte %llu, is not zero [S4]", before,
+                (unsigned long long)from);
 }
 
 static int check_gaps(const struct ckpt *c, struct problems *problems, struct error *error)

@@ -260,8 +260,8 @@ static int write_metadata(struct writer *w)
     int status = 0;
     for (size_t i = 0; i < w->pieces && status == 0; i++) {
         struct piece *p = &w->piece[i];
-        bool late = section_is(&p->section, "TIDX") || section_is(&p->section, "CCRC") || section_is(&p->section, "STAT");
-        if (late) encode_piece(w, p);
+        const char *type = p->section.type;
+        if (strcmp(type, "TIDX") == 0 || strcmp(type, "CCRC") == 0 || strcmp(type, "STAT") == 0) encode_piece(w, p);
         if (p->data.size) {
             p->section.crc = crc32_of(0, p->data.data, p->data.size);
             status = write_at(w->fd, p->data.data, p->section.offset, p->data.size);
@@ -343,7 +343,7 @@ static int finish(struct writer *w, struct error *error)
     return 0;
 }
 
-/* Only a hint for people and scripts: a failure costs nothing and is only said. */
+/* Only a hint for people and scripts: a failure costs nothing and is only reported. */
 static void hint(const struct writer *w)
 {
     struct error why;

@@ -71,7 +71,7 @@ expect 0 'header: weights_id$' $ckpt explain "$f" 112
 expect 0 'key template in CHAT' $ckpt explain "$f" 12312
 expect 0 'entry 0 of the tensor index \(embed.weight, weight\): shape' $ckpt explain "$f" 41064
 expect 0 'tensor embed.weight \(weight, f32\), element \[1, 0\] = ' $ckpt explain "$f" 0xd040
-expect 0 'padding behind tensor' $ckpt explain "$f" 73000
+expect 0 'padding after tensor' $ckpt explain "$f" 73000
 expect 0 'statistics of tensor embed.weight \(weight\): max' $ckpt explain "$f" 49176
 expect 64 'there is no byte' $ckpt explain "$f" 99999999
 expect 0 '^keys +65,536$' $ckpt limits

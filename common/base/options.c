@@ -306,6 +306,7 @@ static void print_row(const struct option *o, int width)
 static void print_help(const struct option *table, const char *usage, const char *about)
 {
     int width = terminal_width();
+    bool config = false;
     printf("usage: ");
     print_wrapped(usage, 7, 7, width);
     putchar('\n');
@@ -313,12 +314,12 @@ static void print_help(const struct option *table, const char *usage, const char
     for (const struct option *o = table; o->name; o++) {
         if (o->group) printf("\n%s:\n", o->group);
         print_row(o, width);
+        config |= strcmp(o->name, "config") == 0;
     }
     printf("\n  --help, --version       this text; the version\n\n");
     print_wrapped("Numbers take k, M, G (thousands; sizes: K, M, G of 1024), times s, m, h, d. Names may be cut short "
-                  "where one alone fits. "
-                  "Options marked (required) may also stand in the --config file.",
-                  0, 0, width);
+                  "where only one matches.", 0, 0, width);
+    if (config) print_wrapped("Options marked (required) may also be given in the --config file.", 0, 0, width);
 }
 
 static void answer_and_exit(const struct option *table, int argc, char **argv, const char *usage, const char *about)
