@@ -7,7 +7,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { WIDTH = 110, KEY = 12, SHOWN = 16, TEXT = 240, COLUMNS = 32 };
+enum { WIDTH = 110, KEY = 12, SETTING = 28, SHOWN = 16, TEXT = 240, COLUMNS = 32 };
 
 /* ---- values ---- */
 
@@ -232,8 +232,8 @@ static void print_object(const json_t *object)
     printf("\n");
 }
 
-/* A member of the facts on a line of its own, or more. */
-static void print_member(const char *key, const json_t *value, int width)
+/* A member of the facts on a line of its own, or more.  Settings keep their digits as a user would type them. */
+static void print_member(const char *key, const json_t *value, int width, bool setting)
 {
     struct bytes text = {0};
     char big[32];
@@ -241,7 +241,7 @@ static void print_member(const char *key, const json_t *value, int width)
     printf("%-*s", width, key);
     if (json_is_object(value)) print_object(value);
     else if (json_is_object(json_array_get(value, 0))) facts_table(value, width);
-    else if (json_is_integer(value) && json_integer_value(value) >= 10000)
+    else if (!setting && json_is_integer(value) && json_integer_value(value) >= 10000)
         printf("%s\n", with_commas(big, (uint64_t)json_integer_value(value)));
     else {
         fact_print(&text, value, true);
@@ -261,9 +261,9 @@ static void print_facts(const json_t *facts, const char *table)
         char word[64];
         snprintf(word, sizeof word, " %s ", key);
         if (strstr(quiet, word) || (table && strstr(known, word))) continue;
-        if (!table || strcmp(key, table) != 0) print_member(key, value, width);
+        if (!table || strcmp(key, table) != 0) print_member(key, value, width, false);
         else if (json_is_array(value)) facts_table(value, 0);
-        else json_object_foreach(value, name, member) print_member(name, member, 28);
+        else json_object_foreach(value, name, member) print_member(name, member, SETTING, true);
     }
 }
 

@@ -1,4 +1,4 @@
-/* dump_lineage.c - `ckpt lineage`: the chains of all parents, grown together by weights_id into one tree.  That file
+/* dump_lineage.c - `ckpt lineage`: the chains of all parents, grown together by weights_id into one tree.  One file
  * is enough; --dir only marks which ancestors are still at hand. */
 #include "format/dump.h"
 
