@@ -23,7 +23,7 @@ WARN   := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpoin
           -Wno-missing-field-initializers -Werror
 CFLAGS ?= -O3 -g
 ALL_CFLAGS = -std=gnu11 $(CFLAGS) $(if $(ARCH),-march=$(ARCH)) -ffp-contract=fast -fno-math-errno -fno-trapping-math \
-             $(WARN) -I. -MMD -MP -pthread
+             $(WARN) -I. -Icommon/cpu -MMD -MP -pthread
 LDLIBS := -ljansson -lpcre2-8 -lz -lm -pthread
 comma  := ,
 ifneq ($(SAN),)

@@ -182,10 +182,12 @@ static void fold_normalisation(struct rlhf *p)
     float *weight = host_alloc(C, sizeof *weight), bias;
     device_get(weight, p->critic.params.score, C * sizeof *weight);
     device_get(&bias, p->critic.params.score_bias, sizeof bias);
+    device_wait();
     for (size_t i = 0; i < C; i++) weight[i] = (float)((double)weight[i] / c->score_std);
     bias = (float)(((double)bias - c->score_mean) / c->score_std);
     device_put(p->critic.params.score, weight, C * sizeof *weight);
     device_put(p->critic.params.score_bias, &bias, sizeof bias);
+    device_wait();
     free(weight);
 }
 

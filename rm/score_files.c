@@ -4,6 +4,7 @@
 #include "common/data/records.h"
 #include "common/data/textfile.h"
 #include "common/base/threads.h"
+#include "common/model/device.h"
 #include "rm/data.h"
 #include "rm/score.h"
 #include "rm/score_files.h"
@@ -86,6 +87,7 @@ static void build(void *self, struct memory *m)
 
 static int open_model(struct scorer *s, struct error *error)
 {
+    if (device_open(0, error) != 0) return -1;
     if (parent_open(&s->parent, s->model_path, 1u << STAGE_RM, "reward", error) != 0) return -1;
     if (chat_read(&s->chat, &s->parent.meta->chat, s->parent.tokenizer, error) != 0) return -1;
     s->max_tokens = int_max((int)s->micro_tokens, s->parent.config.context);

@@ -96,7 +96,7 @@ larger="$BIN/pretrain --data $work/text.txt --shards $work/shards --layers 4 --c
 expect 0 "total" $larger --plan
 planned=$(awk '$1 == "total" { print $NF }' "$work/said")
 expect 0 "done: 2 steps" $larger
-taken=$(sed -n 's/.*"memory_bytes":\([0-9]*\).*/\1/p' "$work/larger/metrics.jsonl" | tail -n 1)
+taken=$(sed -n 's/.*"host_bytes":\([0-9]*\).*/\1/p' "$work/larger/metrics.jsonl" | tail -n 1)
 awk -v p="$planned" -v t="$taken" 'BEGIN { exit !(p > 5e7 && t <= 1.02 * p + 33554432) }' && got=yes || got=no
 verdict "--plan says $planned bytes, the process takes $taken" $got
 

@@ -57,7 +57,7 @@ check() {   # check "what" condition...
 now() { date +%s.%N; }
 
 # Metrics, and other records of steps, without what the clock decides.
-timeless() { sed -E 's/,"([a-z0-9_.]*second[a-z0-9_.]*|peak_share|memory_bytes)":[^,}]*//g' "$1"; }
+timeless() { sed -E 's/,"([a-z0-9_.]*second[a-z0-9_.]*|peak_share|host_bytes|device_bytes)":[^,}]*//g' "$1"; }
 
 same_run() {   # same_run program REFERENCE OTHER
     check "$1: the final tensors are the same" "$BIN/ckpt" diff --tensors "$2/final.ckpt" "$3/final.ckpt" >"$work/diff" || cat "$work/diff"

@@ -159,7 +159,7 @@ check "it went on in the middle" grep -q "resumes from step [1-9]" "$work/killed
 check "with the same bits: weights, critic, moments, averages" same_weights "$work/whole" "$work/killed"
 for file in metrics rollouts; do
     for run in whole killed; do
-        sed -E 's/,"([a-z0-9_.]*second[a-z0-9_.]*|peak_share|memory_bytes)":[^,}]*//g' "$work/$run/$file.jsonl" >"$work/$run.$file"
+        sed -E 's/,"([a-z0-9_.]*second[a-z0-9_.]*|peak_share|host_bytes|device_bytes)":[^,}]*//g' "$work/$run/$file.jsonl" >"$work/$run.$file"
     done
     check "the same $file.jsonl" cmp -s "$work/whole.$file" "$work/killed.$file"
 done

@@ -154,12 +154,24 @@ static void test_memory(void)
     CHECK(!a && !b && !c && memory_bytes(&m, MEMORY_PARAMS) == 448 && memory_bytes(&m, MEMORY_WORK) == 8000);
     CHECK(memory_open(&m, &e) == 0);
     build(&m, &a, &b, &c);
-    CHECK(a && b && b == c && ((uintptr_t)a & 63) == 0 && memory_total(&m) == 8448);
+    CHECK(a && b && b == c && ((uintptr_t)a & 63) == 0 && memory_total(&m, SIDE_DEVICE) == 8448);
     memory_seal(&m);
     memory_close(&m);
     struct memory huge = {0};
     memory_take(&huge, MEMORY_ACTS, 1ull << 40, 64);
     CHECK(memory_open(&huge, &e) == -1 && strstr(e.text, "--micro-tokens"));
+
+    struct memory both = {0};                   /* 1 MiB on the device, 3 on the host */
+    memory_take(&both, MEMORY_CACHE, 1 << 20, 1);
+    memory_take(&both, MEMORY_DATA, 1 << 20, 1);
+    memory_take(&both, MEMORY_ROLLOUTS, 1 << 20, 2);
+    CHECK(memory_total(&both, SIDE_DEVICE) == 1 << 20 && memory_total(&both, SIDE_HOST) == 3 << 20);
+    CHECK(memory_fits_in(&both, 3 << 20, 1 << 20, false, &e) == 0 && memory_fits_in(&both, 4 << 20, 4 << 20, true, &e) == 0);
+    CHECK(memory_fits_in(&both, 3 << 20, 1 << 19, false, &e) == -1 && e.exit_code == EXIT_INTERNAL &&
+          strstr(e.text, "device memory") && strstr(e.text, "cache") && strstr(e.text, "--slots"));
+    CHECK(memory_fits_in(&both, 2 << 20, 1 << 30, false, &e) == -1 && strstr(e.text, "host memory") &&
+          strstr(e.text, "rollouts") && strstr(e.text, "--episodes"));
+    CHECK(memory_fits_in(&both, 4 << 20, 3 << 20, true, &e) == -1 && strstr(e.text, "4.00 MiB of memory"));
 }
 
 int main(void)

@@ -90,12 +90,12 @@ static void check_shape(int N, int out, int in)
             residual &= p.y[i * O + o] == want && y[i * O + o] == want;
         }
     float *dx = array((size_t)N * I, 7), *dw = array(O * I, 8), *db = array(O, 9);
-    matmul_backward_input(p.dx, p.y, p.w, true, N, out, in);
+    matmul_backward_input(p.dx, p.y, p.packed, true, N, out, in);
     matmul_backward_weight(p.dw, p.db, p.y, p.x, N, out, in);
     for (int i = 0; i < N; i++)
         for (int c = 0; c < in; c++)
             input &= p.dx[i * I + c] == law(fuse, dx + i * I + c, p.y + i * O, 1, p.w + c, I, out, NULL, NULL);
-    matmul_backward_input(p.dx, p.y, p.w, false, N, out, in);
+    matmul_backward_input(p.dx, p.y, p.packed, false, N, out, in);
     for (int i = 0; i < N; i++)
         for (int c = 0; c < in; c++)
             input &= p.dx[i * I + c] == law(fuse, NULL, p.y + i * O, 1, p.w + c, I, out, NULL, NULL);
@@ -164,7 +164,7 @@ int main(void)
             int N = shapes[s][0], out = shapes[s][1], in = shapes[s][2];
             product_open(&p, N, out, in);
             matmul_forward(p.y, p.x, p.packed, p.bias, p.residual, N, out, in);
-            matmul_backward_input(p.dx, p.y, p.w, false, N, out, in);
+            matmul_backward_input(p.dx, p.y, p.packed, false, N, out, in);
             matmul_backward_weight(p.dw, p.db, p.y, p.x, N, out, in);
             if (threads == 1) { first[s] = p; continue; }
             CHECK(same(p.y, first[s].y, (size_t)N * out) && same(p.dx, first[s].dx, (size_t)N * in));

@@ -18,7 +18,7 @@ static void run(float *logprobs, float *entropy, float *losses, float *dlogits, 
 {
     float lp[MOST], ent[MOST], ls[MOST], d[MOST * V];
     bool backward = loss->kind != LOSS_LOGPROBS;
-    token_loss(lp, ent, ls, backward ? d : NULL, backward ? dweight : NULL, logits, targets, packed, identity, loss,
+    token_loss(lp, ent, ls, backward ? d : NULL, backward ? dweight : NULL, logits, targets, packed, loss,
                work, n, V, V);
     for (int i = 0; i < n; i++) {
         if (logprobs) logprobs[i] = lp[i];

@@ -58,7 +58,7 @@ static void run(struct vocabulary *t, struct token_loss l)
     bool gradient = l.kind != LOSS_LOGPROBS;
     memset(t->dweight, 0, (size_t)t->V * t->C * sizeof(float));
     token_loss(t->logprobs, t->entropy, t->losses, gradient ? t->dh : NULL, gradient ? t->dweight : NULL, t->h,
-               t->targets, t->packed, t->weight, &l, t->work, t->n, t->C, t->V);
+               t->targets, t->packed, &l, t->work, t->n, t->C, t->V);
 }
 
 static const struct token_loss plain = {.kind = LOSS_CROSS_ENTROPY, .temperature = 1, .scale = 1};

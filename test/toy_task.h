@@ -331,9 +331,9 @@ static double metric(const char *folder, int64_t step, const char *key)
 __attribute__((unused)) static char *timeless(const char *folder)
 {
     static const char *const timing[] = {
-        "\"seconds\":", "\"tokens_per_second\":", "\"peak_share\":", "\"memory_bytes\":"};
+        "\"seconds\":", "\"tokens_per_second\":", "\"peak_share\":", "\"host_bytes\":", "\"device_bytes\":"};
     char *text = text_of(folder, "metrics.jsonl");
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 5; i++)
         for (char *found; (found = strstr(text, timing[i]));) {
             char *end = found + strcspn(found, ",}");
             if (*end == ',') end++;

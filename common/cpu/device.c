@@ -12,6 +12,14 @@
 
 enum { HUGE = 2 << 20 };
 
+static struct { uint64_t held, peak; } taken;
+
+int device_open(int index, struct error *error)
+{
+    if (index == 0) return 0;
+    return fail(error, EXIT_USAGE, "there is no device %d: this build computes on the CPU, which is device 0", index);
+}
+
 void *device_alloc(size_t bytes)
 {
     size_t size = (bytes + HUGE - 1) / HUGE * HUGE;
@@ -23,6 +31,8 @@ void *device_alloc(size_t bytes)
     size_t tail = (size_t)(p + size + HUGE - (aligned + size));
     if (tail) munmap(aligned + size, tail);
     if (bytes >= HUGE) madvise(aligned, size, MADV_HUGEPAGE);
+    taken.held += bytes;
+    if (taken.held > taken.peak) taken.peak = taken.held;
     return aligned;
 }
 
@@ -31,6 +41,7 @@ void device_free(void *memory, size_t bytes)
     if (!memory) return;
     size_t size = bytes < HUGE ? (bytes + 4095) / 4096 * 4096 : (bytes + HUGE - 1) / HUGE * HUGE;
     munmap(memory, size);
+    taken.held -= bytes;
 }
 
 void device_put(void *device, const void *host, size_t bytes) { if (bytes) memcpy(device, host, bytes); }
@@ -38,7 +49,11 @@ void device_get(void *host, const void *device, size_t bytes) { if (bytes) memcp
 void device_copy(void *to, const void *from, size_t bytes) { if (bytes) memcpy(to, from, bytes); }
 void device_clear(void *device, size_t bytes) { if (bytes) memset(device, 0, bytes); }
 
+void device_wait(void) {}
+
 uint64_t device_memory_available(void) { return host_memory_available(); }
+uint64_t device_memory_peak(void) { return taken.peak; }
+bool device_shares_host(void) { return true; }
 
 const char *device_name(void)
 {

@@ -22,10 +22,12 @@ enum {
     TOGETHER = 4 * TILE_COLUMNS,                    /* columns of b packed at a time */
 };
 
-struct product {                                    /* c (M,N) = a (M,K) b (K,N) */
+/* c (M,N) = a (M,K) b (K,N).  b is stored PLAIN (K,N), as PANELS of K rows each, which are used where they lie, or
+ * TURNED: the panels of its transpose, as matmul_pack makes them. */
+struct product {
     int M, N, K;
     const float *a; size_t lda; bool a_columns;     /* a_columns: a is stored (K,M) */
-    const float *b; bool packed;                    /* packed: panels of K rows each, else stored (K,N) */
+    const float *b; enum { PLAIN, PANELS, TURNED } form;
     float *c; const float *bias, *residual;
     bool add;                                       /* c += */
     int rows, columns, row_tasks;                   /* of a task; tasks that lie below one another */
@@ -80,9 +82,19 @@ static void add_tile(const struct product *p, bool columns, const float *a, size
     if (!straight) merge(p, tile, between, i, j, rows, first, last);
 }
 
-/* Packs the panels of columns j0 .. j1 - 1, row by row of b as it lies in memory. */
+/* Packs the panels of columns j0 .. j1 - 1: of rows, row by row as they lie in memory; of turned panels, square by
+ * square (k is a multiple of MATMUL_BLOCK, hence of TILE_COLUMNS). */
 static void pack_panels(float *to, const struct product *p, int j0, int j1, int k, int n)
 {
+    if (p->form == TURNED) {
+        for (int j = j0; j < j1; j += TILE_COLUMNS)
+            for (int z = 0, rows; z < n; z += rows, to += rows * TILE_COLUMNS) {
+                rows = int_min(TILE_COLUMNS, n - z);
+                tile_pack_transposed(to, p->b + (size_t)(k + z) * p->N + (size_t)j * TILE_COLUMNS, TILE_COLUMNS,
+                                     int_min(TILE_COLUMNS, j1 - j), rows, 0);
+            }
+        return;
+    }
     for (int z = 0; z < n; z++, to += TILE_COLUMNS) {
         const float *from = p->b + (size_t)(k + z) * p->N;
         float *row = to;
@@ -99,7 +111,7 @@ static void pack_panels(float *to, const struct product *p, int j0, int j1, int 
 /* The panel of columns j.. for steps k.. of the contraction. */
 static const float *panel(const struct product *p, float *buffer, int j, int k, int n)
 {
-    if (p->packed) return p->b + (size_t)j * p->K + (size_t)k * TILE_COLUMNS;
+    if (p->form == PANELS) return p->b + (size_t)j * p->K + (size_t)k * TILE_COLUMNS;
     pack_panels(buffer, p, j, int_min(j + TILE_COLUMNS, p->N), k, n);
     return buffer;
 }
@@ -152,8 +164,18 @@ static void fetch_result(const struct product *p, int i, int j, int rows, bool f
 /* Fetches part number i of many of n rows of b, each at distance ld, width floats wide. */
 static void fetch_rows(const float *b, size_t ld, int width, int n, int i, int many)
 {
-    for (int k = n * i / many, end = n * (i + 1) / many; k < end; k++)
-        for (int c = 0; c < width; c += 16) __builtin_prefetch(b + k * ld + c, 0, 2);
+    int lines = (width + 15) / 16, all = n * lines;
+    for (int x = all * i / many, end = all * (i + 1) / many; x < end; x++)
+        __builtin_prefetch(b + (size_t)(x / lines) * ld + x % lines * 16, 0, 2);
+}
+
+/* The same of what pack_panels will read for the columns j.. */
+static void fetch_unpacked(const struct product *p, int j, int width, int k, int n, int i, int many)
+{
+    if (p->form == PLAIN) fetch_rows(p->b + (size_t)k * p->N + j, (size_t)p->N, width, n, i, many);
+    else
+        fetch_rows(p->b + (size_t)k * p->N + (size_t)j * TILE_COLUMNS, (size_t)p->N * TILE_COLUMNS,
+                   width * TILE_COLUMNS, (n + TILE_COLUMNS - 1) / TILE_COLUMNS, i, many);
 }
 
 /* Rows i0 .. i1 - 1 of a rectangle, which fit the strips, against all its columns, for n steps from k.  pack: the first
@@ -162,8 +184,8 @@ static void rows_of_rectangle(const struct product *p, int i0, int i1, int j0, i
                               float *between, struct scratch *s)
 {
     int strips = (i1 - i0 + TILE_ROWS - 1) / TILE_ROWS;
-    const float *b = p->packed ? p->b + (size_t)j0 * p->K + (size_t)k * TILE_COLUMNS : s->panels;
-    size_t next = (size_t)TILE_COLUMNS * (size_t)(p->packed ? p->K : n);
+    const float *b = p->form == PANELS ? panel(p, NULL, j0, k, n) : s->panels;
+    size_t next = (size_t)TILE_COLUMNS * (size_t)(p->form == PANELS ? p->K : n);
     pack_rows(s->strips, p, i0, i1, k, n);
     for (int j = j0; j < j1; j += TILE_COLUMNS, b += next) {
         int within = (j - j0) % TOGETHER, beyond = j - within + TOGETHER;        /* where the next ones begin */
@@ -171,8 +193,8 @@ static void rows_of_rectangle(const struct product *p, int i0, int i1, int j0, i
         for (int z = 0, i = i0; z < strips; z++, i += TILE_ROWS, between += TILE_ROWS * TILE_COLUMNS) {
             int rows = int_min(TILE_ROWS, i1 - i);
             if (pack && beyond < j1)
-                fetch_rows(p->b + (size_t)k * p->N + beyond, (size_t)p->N, int_min(TOGETHER, j1 - beyond), n,
-                           within / TILE_COLUMNS * strips + z, TOGETHER / TILE_COLUMNS * strips);
+                fetch_unpacked(p, beyond, int_min(TOGETHER, j1 - beyond), k, n, within / TILE_COLUMNS * strips + z,
+                               TOGETHER / TILE_COLUMNS * strips);
             else if (j + TILE_COLUMNS < j1) fetch_rows(b + next, TILE_COLUMNS, TILE_COLUMNS, n, z, strips);
             fetch_result(p, i, j, rows, k == 0, k + n == p->K);
             add_tile(p, true, s->strips + (i - i0) * n, (size_t)rows, b, n, s->tile, between, i, j, rows, k == 0,
@@ -188,7 +210,7 @@ static void rectangle(const struct product *p, int i0, int i1, int j0, int j1, s
     for (int k = 0; k < p->K; k += MATMUL_BLOCK)
         for (int i = i0; i < i1; i += ROWS)
             rows_of_rectangle(p, i, int_min(i + ROWS, i1), j0, j1, k, int_min(MATMUL_BLOCK, p->K - k),
-                              !p->packed && i == i0, s->between + (size_t)(i - i0) * width, s);
+                              p->form != PANELS && i == i0, s->between + (size_t)(i - i0) * width, s);
 }
 
 static void product_task(void *context, int number, int thread)
@@ -255,14 +277,14 @@ void matmul_pack(act_t *packed, const float *weight, int out, int in)
 void matmul_forward(act_t *y, const act_t *x, const act_t *packed, const float *bias, const act_t *residual, int N,
                     int out, int in)
 {
-    product(&(struct product){.M = N, .N = out, .K = in, .a = x, .lda = (size_t)in, .b = packed, .packed = true, .c = y,
+    product(&(struct product){.M = N, .N = out, .K = in, .a = x, .lda = (size_t)in, .b = packed, .form = PANELS, .c = y,
                               .bias = bias, .residual = residual});
 }
 
-void matmul_backward_input(act_t *dx, const act_t *dy, const float *weight, bool add, int N, int out, int in)
+void matmul_backward_input(act_t *dx, const act_t *dy, const act_t *packed, bool add, int N, int out, int in)
 {
-    product(&(struct product){.M = N, .N = in, .K = out, .a = dy, .lda = (size_t)out, .b = weight, .c = dx,
-                              .add = add});
+    product(&(struct product){.M = N, .N = in, .K = out, .a = dy, .lda = (size_t)out, .b = packed, .form = TURNED,
+                              .c = dx, .add = add});
 }
 
 struct column_sums { float *sums; const float *x; int rows, columns; };

@@ -98,10 +98,39 @@ INLINE void transpose2(float *to, size_t ldt, const float *from, size_t ldf)
     *(v2 *)(to + 3 * ldt) = __builtin_shufflevector(high, high, 2, 3);
 }
 
+/* The same for VW x VW, in registers: blocks of half the size change places, then those of a quarter, ... */
+INLINE void transpose_square(float *to, size_t ldt, const float *from, size_t ldf)
+{
+    vf row[VW];
+#pragma GCC unroll 16
+    for (int i = 0; i < VW; i++) row[i] = v_load(from + (size_t)i * ldf);
+#pragma GCC unroll 4
+    for (int d = VW / 2; d > 0; d /= 2) {
+        vi upper = v_lanes() & d, low = v_lanes() + upper * (VW / d - 1), high = low + d;
+#pragma GCC unroll 16
+        for (int i = 0; i < VW; i++) {
+            if (i & d) continue;
+            vf a = row[i], b = row[i + d];
+            row[i] = __builtin_shuffle(a, b, low);
+            row[i + d] = __builtin_shuffle(a, b, high);
+        }
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < VW; i++) v_store(to + (size_t)i * ldt, row[i]);
+}
+
 /* On the way `next` floats that follow in each row are fetched. */
 INLINE void transpose(float *to, size_t ldt, const float *from, size_t ldf, int rows, int n, int next)
 {
-    int r = 0;
+    int r = 0, wide = VW > 4 ? n / VW * VW : 0;
+    for (; wide && r + VW <= rows; r += VW) {
+        for (int i = r; i < r + VW; i++)
+            for (int line = 0; line < next; line += 16) __builtin_prefetch(from + (size_t)i * ldf + n + line);
+        for (int k = 0; k < wide; k += VW)
+            transpose_square(to + (size_t)k * ldt + r, ldt, from + (size_t)r * ldf + k, ldf);
+        for (int k = wide; k < n; k++)
+            for (int i = r; i < r + VW; i++) to[(size_t)k * ldt + i] = from[(size_t)i * ldf + k];
+    }
     for (; r + 4 <= rows; r += 4) {
         for (int i = r; i < r + 4; i++)
             for (int line = 0; line < next; line += 16) __builtin_prefetch(from + (size_t)i * ldf + n + line);

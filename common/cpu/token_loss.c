@@ -75,8 +75,8 @@ static void row_task(void *context, int i, int thread)
 }
 
 void token_loss(float *logprobs, float *entropy, float *losses, act_t *dh, float *dweight, const act_t *h,
-                const int *targets, const act_t *packed, const float *weight, const struct token_loss *loss,
-                float *work, int n, int C, int V)
+                const int *targets, const act_t *packed, const struct token_loss *loss, float *work, int n, int C,
+                int V)
 {
     assert(loss->temperature > 0 && !dh == !dweight && (loss->kind != LOSS_LOGPROBS || !dh));
     int rows = chunk_rows(V);
@@ -89,7 +89,7 @@ void token_loss(float *logprobs, float *entropy, float *losses, act_t *dh, float
                           loss, dh != NULL, V};
         threads_for(m, row_task, &c);
         if (!dh) continue;
-        matmul_backward_input(dh + (size_t)i * C, work, weight, false, m, V, C);
+        matmul_backward_input(dh + (size_t)i * C, work, packed, false, m, V, C);
         matmul_backward_weight(dweight, NULL, work, h + (size_t)i * C, m, V, C);
     }
 }

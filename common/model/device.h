@@ -3,22 +3,32 @@
 #ifndef QUARTET_DEVICE_H
 #define QUARTET_DEVICE_H
 
-#include <stddef.h>
-#include <stdint.h>
+#include "common/base/base.h"
+
+/* Chooses the device of this process, before anything else here or in ops.h.  Returns 0, or -1 (EXIT_USAGE) when there
+ * is none of that number.  The CPU backend has number 0. */
+int device_open(int index, struct error *error);
 
 /* Zeroed memory, aligned to at least 64 bytes (2 MiB when large); dies when there is none.  device_free takes the bytes
  * that were asked for; NULL is allowed. */
 void *device_alloc(size_t bytes);
 void device_free(void *memory, size_t bytes);
 
-/* Copies: host to device, device to host, device to device (no overlap).  Done when they return. */
+/* Copies: host to device, device to host, device to device (no overlap).  All of them, and all ops, happen in the order
+ * of the calls, but may still be under way when the call returns.  Until device_wait, the host array of a device_put
+ * must stay as it is, and that of a device_get must not be read or written.  device_wait returns when everything asked
+ * for is done; an op that returns numbers to the host waits too. */
 void device_put(void *device, const void *host, size_t bytes);
 void device_get(void *host, const void *device, size_t bytes);
 void device_copy(void *to, const void *from, size_t bytes);
 void device_clear(void *device, size_t bytes);                  /* every byte 0 */
+void device_wait(void);
 
-/* Bytes that can still be taken now (CPU: available memory, the container's limit included). */
+/* Bytes that can still be taken now, and the most that device_alloc has held at once.  shares_host: device memory is
+ * part of the host's (CPU), so that both must fit it together. */
 uint64_t device_memory_available(void);
+uint64_t device_memory_peak(void);
+bool device_shares_host(void);
 
 /* A short description for the log: "2 threads, AVX-512". */
 const char *device_name(void);

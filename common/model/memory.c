@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 enum { ALIGN = 64 };
 
@@ -46,25 +47,49 @@ void memory_release(struct memory *m, enum phase phase, size_t mark)
 
 size_t memory_bytes(const struct memory *m, enum phase phase) { return m->arena[phase].peak; }
 
-size_t memory_total(const struct memory *m)
+size_t memory_total(const struct memory *m, enum side side)
 {
     size_t total = 0;
-    for (int p = 0; p < MEMORY_PHASES; p++) total += m->arena[p].peak;
+    for (int p = 0; p < MEMORY_PHASES; p++)
+        if (memory_side((enum phase)p) == side) total += m->arena[p].peak;
     return total;
+}
+
+/* Whether the phases from `first` to before `end` fit; `what` memory they are to live in. */
+static int part_fits(const struct memory *m, int first, int end, uint64_t available, const char *what,
+                     struct error *error)
+{
+    uint64_t need = 0;
+    int largest = first;
+    for (int p = first; p < end; p++) {
+        need += m->arena[p].peak;
+        if (m->arena[p].peak > m->arena[largest].peak) largest = p;
+    }
+    if (need <= available) return 0;
+    char a[16], b[16], c[16];
+    return fail(error, EXIT_INTERNAL, "this run needs %s of %s, and %s are available; the largest part is %s with %s: "
+                "%s would lower it (--plan shows all parts)", text_bytes(a, (double)need), what,
+                text_bytes(b, (double)available), phase_name[largest], text_bytes(c, (double)m->arena[largest].peak),
+                phase_remedy[largest]);
+}
+
+int memory_fits_in(const struct memory *m, uint64_t host, uint64_t device, bool shared, struct error *error)
+{
+    if (shared) return part_fits(m, 0, MEMORY_PHASES, host < device ? host : device, "memory", error);
+    if (part_fits(m, 0, MEMORY_ROLLOUTS, device, "device memory", error) != 0) return -1;
+    return part_fits(m, MEMORY_ROLLOUTS, MEMORY_PHASES, host, "host memory", error);
 }
 
 int memory_fits(const struct memory *m, struct error *error)
 {
-    uint64_t need = memory_total(m), available = device_memory_available();
-    int largest = 0;
-    char a[16], b[16], c[16];
-    if (need <= available) return 0;
-    for (int p = 0; p < MEMORY_PHASES; p++)
-        if (m->arena[p].peak > m->arena[largest].peak) largest = p;
-    return fail(error, EXIT_INTERNAL, "this run needs %s of memory, and %s are available; the largest part is %s "
-                "with %s: %s would lower it (--plan shows all parts)",
-                text_bytes(a, (double)need), text_bytes(b, (double)available), phase_name[largest],
-                text_bytes(c, (double)m->arena[largest].peak), phase_remedy[largest]);
+    return memory_fits_in(m, host_memory_available(), device_memory_available(), device_shares_host(), error);
+}
+
+static void *host_map(size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) die("no memory for %zu bytes", bytes);
+    return p;
 }
 
 int memory_open(struct memory *m, struct error *error)
@@ -74,7 +99,8 @@ int memory_open(struct memory *m, struct error *error)
     for (int p = 0; p < MEMORY_PHASES; p++) {
         struct arena *a = &m->arena[p];
         a->capacity = a->peak;
-        a->base = a->capacity ? device_alloc(a->capacity) : NULL;
+        if (a->capacity)
+            a->base = memory_side((enum phase)p) == SIDE_HOST ? host_map(a->capacity) : device_alloc(a->capacity);
         a->used = a->peak = 0;
     }
     m->state = TAKING;
@@ -100,7 +126,10 @@ void memory_seal(struct memory *m)
 
 void memory_close(struct memory *m)
 {
-    for (int p = 0; p < MEMORY_PHASES; p++)
-        if (m->arena[p].base) device_free(m->arena[p].base, m->arena[p].capacity);
+    for (int p = 0; p < MEMORY_PHASES; p++) {
+        struct arena *a = &m->arena[p];
+        if (a->base && memory_side((enum phase)p) == SIDE_HOST) munmap(a->base, a->capacity);
+        else device_free(a->base, a->capacity);
+    }
     memset(m, 0, sizeof *m);
 }

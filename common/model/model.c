@@ -97,6 +97,7 @@ static void acts_open(struct model *m, struct memory *memory)
     m->targets = memory_take(memory, MEMORY_ACTS, (size_t)N, sizeof(int));
     m->positions = memory_take(memory, MEMORY_ACTS, (size_t)N, sizeof(int));
     m->offsets = memory_take(memory, MEMORY_ACTS, (size_t)m->use.max_sequences + 1, sizeof(int));
+    if (m->use.cache_slots > 0) m->slots = memory_take(memory, MEMORY_ACTS, (size_t)N, sizeof(int));
     if (!m->use.train) return;
     m->dhidden = take_acts(memory, N, C);
     a->row_dhidden = take_acts(memory, N, C);
@@ -110,14 +111,18 @@ static void acts_open(struct model *m, struct memory *memory)
 
 /* Slopes of Press et al. 2022: 2^(-8 i / n) for the largest power of two n <= H, then the odd steps of the next
  * power. */
-static float *alibi_slopes(int H)
+static void slopes_open(struct model *m, struct memory *memory)
 {
-    float *slopes = host_alloc((size_t)H, sizeof(float));
-    int n = 1;
+    int H = m->config.heads, n = 1;
+    m->slopes = memory_take(memory, MEMORY_PARAMS, (size_t)H, sizeof(float));
+    if (!m->slopes) return;
+    float *slopes = host_alloc((size_t)H, sizeof *slopes);
     while (2 * n <= H) n *= 2;
     for (int h = 0; h < H; h++)
         slopes[h] = (float)(h < n ? pow(2, -8.0 * (h + 1) / n) : pow(2, -4.0 * (2 * (h - n) + 1) / n));
-    return slopes;
+    device_put(m->slopes, slopes, (size_t)H * sizeof *slopes);
+    device_wait();
+    free(slopes);
 }
 
 static void weights_open(struct model *m, struct memory *memory)
@@ -157,8 +162,8 @@ void model_open(struct model *m, const struct config *config, const struct model
         m->acts->block = host_alloc((size_t)L, sizeof *m->acts->block);
         m->acts->counted = host_alloc(2 * (size_t)use->max_tokens, sizeof(int));
         m->cache = host_alloc((size_t)L, sizeof *m->cache);
-        if (config->position == POSITION_ALIBI) m->slopes = alibi_slopes(config->heads);
     }
+    if (config->position == POSITION_ALIBI) slopes_open(m, memory);
     weights_open(m, memory);
     size_t acts = memory_mark(memory, MEMORY_ACTS), work = memory_mark(memory, MEMORY_WORK);
     acts_open(m, memory);
@@ -182,7 +187,6 @@ void model_close(struct model *m)
         free(m->acts);
     }
     free(m->cache);
-    free(m->slopes);
     params_close(&m->params);
     params_close(&m->grads);
     params_close(&m->m);
@@ -193,8 +197,8 @@ void model_close(struct model *m)
 
 /* ---- forward ---- */
 
-/* How attention finds its keys: within the batch, or in the cache. */
-struct rows { int N, S; const int *slots, *positions; };
+/* How attention finds its keys: within the S sequences of the batch, or, where S is 0, in the cache. */
+struct rows { int N, S; };
 
 static void norm_forward(const struct config *c, act_t *y, float *mean, float *rstd, const act_t *x,
                          const struct norm_params *n, int N)
@@ -228,8 +232,8 @@ static void attend(struct model *m, int l, struct block_acts *a, const struct ro
         qk_norm_forward(a->qkv, a->qk_rstd, a->qkv_raw, p->q_norm, p->k_norm, (float)c->norm_eps, N, H, G, D);
     if (c->position == POSITION_ROPE)
         rope_forward(a->qkv, m->positions, N, H, G, D, rope_channels(c), c->rope_theta, c->rope_layout);
-    if (rows->slots)
-        attention_cached(a->y, m->cache[l], a->qkv, rows->slots, rows->positions, m->slopes, N, H, G, D,
+    if (rows->S == 0)
+        attention_cached(a->y, m->cache[l], a->qkv, m->slots, m->positions, m->slopes, N, H, G, D,
                          m->use.cache_slots, m->use.cache_capacity);
     else
         attention_forward(a->y, a->lse, a->qkv, m->offsets, m->slopes, rows->S, N, H, G, D);
@@ -313,7 +317,8 @@ void model_decode(struct model *m, const int *tokens, const int *slots, const in
                positions[i] < m->use.cache_capacity && positions[i] < m->config.context);
     device_put(m->tokens, tokens, (size_t)N * sizeof(int));
     device_put(m->positions, positions, (size_t)N * sizeof(int));
-    stack_forward(m, &(struct rows){.N = N, .slots = slots, .positions = positions}, false);
+    device_put(m->slots, slots, (size_t)N * sizeof(int));
+    stack_forward(m, &(struct rows){.N = N}, false);
 }
 
 /* ---- backward, in mirror order ---- */
@@ -322,7 +327,7 @@ static void linear_backward(act_t *dx, struct linear_params *d, const act_t *dy,
                             const struct linear_params *l, bool add, int N, int out, int in)
 {
     matmul_backward_weight(d->weight, d->bias, dy, x, N, out, in);
-    matmul_backward_input(dx, dy, l->weight, add, N, out, in);
+    matmul_backward_input(dx, dy, l->packed, add, N, out, in);
 }
 
 /* dh (+)= gradient through up, activation and down, given the gradient dx of the block's output. */
@@ -446,11 +451,12 @@ int model_token_loss(struct model *m, const struct batch *b, const struct token_
         const act_t *h = head_rows(m, rows, n);
         token_loss(a->logprobs, entropy ? a->entropy : NULL, losses ? a->losses : NULL,
                    backward ? head_gradient(m, n) : NULL, backward ? head_gradient_weight(m) : NULL, h, m->targets,
-                   m->params.head.packed, m->params.head.weight, &l, m->work, n, c->channels, c->vocab);
+                   m->params.head.packed, &l, m->work, n, c->channels, c->vocab);
         if (logprobs) device_get(logprobs, a->logprobs, bytes);
         if (entropy) device_get(entropy, a->entropy, bytes);
         if (losses) device_get(losses, a->losses, bytes);
     }
+    device_wait();
     if (backward) head_scatter(m, a->row_dhidden, n);
     return n;
 }
@@ -458,10 +464,12 @@ int model_token_loss(struct model *m, const struct batch *b, const struct token_
 void model_values(struct model *m, float *values, const int *rows, int n)
 {
     assert(m->config.head == HEAD_SCALAR && n <= m->N);
-    if (n == 0) return;
-    const act_t *h = head_rows(m, rows, n);
-    value_forward(m->acts->values, h, m->params.score, m->params.score_bias, n, m->config.channels);
-    device_get(values, m->acts->values, (size_t)n * sizeof(float));
+    if (n > 0) {
+        const act_t *h = head_rows(m, rows, n);
+        value_forward(m->acts->values, h, m->params.score, m->params.score_bias, n, m->config.channels);
+        device_get(values, m->acts->values, (size_t)n * sizeof(float));
+    }
+    device_wait();
 }
 
 void model_values_backward(struct model *m, const float *dvalues, const int *rows, int n)
@@ -475,6 +483,7 @@ void model_values_backward(struct model *m, const float *dvalues, const int *row
                        m->config.channels);
     }
     head_scatter(m, a->row_dhidden, n);
+    device_wait();
 }
 
 void model_logits(struct model *m, const int *rows, int n)

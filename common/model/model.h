@@ -26,11 +26,11 @@ struct model {
     act_t *hidden;          /* (N,C) after the final norm: what the heads read; until the next forward of any model */
     act_t *dhidden;         /* (N,C) the caller writes the loss's gradient here before model_backward */
     float *work;            /* scratch for token_loss and attention_backward */
-    int *tokens, *positions, *offsets, *targets;     /* device copies of the batch */
+    int *tokens, *positions, *offsets, *targets, *slots;     /* on the device: the batch, or the rows to decode */
     act_t *logits;          /* (logits_rows, V) */
     struct layer_acts *acts;
     act_t **cache;          /* L pointers on the host: one layer's key/value cache each */
-    float *slopes;          /* (H) on the host: alibi slopes, or NULL */
+    float *slopes;          /* (H) alibi slopes, or NULL */
     int N, S;               /* of the last forward */
 };
 
@@ -38,6 +38,9 @@ struct model {
  * Activations of several models opened on one memory share the same arena: only the last forward's are valid. */
 void model_open(struct model *m, const struct config *config, const struct model_use *use, struct memory *memory);
 void model_close(struct model *m);          /* host bookkeeping; the arenas belong to the memory */
+
+/* Host arrays given to model_forward, model_decode and model_logits stay untouched until device_wait: model_token_loss,
+ * model_values and sample_rows wait. */
 
 /* hidden = transformer(batch).  keep: for a backward that follows (needs use.train); otherwise nothing is kept and one
  * layer's memory serves all.  The same bits either way. */

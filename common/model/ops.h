@@ -17,8 +17,7 @@
 
 #include "common/model/config.h"
 #include "common/model/memory.h"
-
-typedef float act_t;           /* activations and packed weights: float on the CPU, bfloat16 on CUDA */
+#include "act.h"               /* the backend's act_t: the type of activations and packed weights */
 
 enum { MATMUL_BLOCK = 256 };   /* part of the numerics: changing it changes every bit */
 
@@ -76,7 +75,7 @@ void rope_backward(act_t *dqkv, const int *positions, int N, int H, int G, int D
 /* ---- attention: causal within each sequence, never stores N x N ----------------------------------------------------
  * y[i,h] = sum_j softmax_j( q[i,h].k[j,g] / sqrt(D) - slope[h] * (pos_i - pos_j) ) v[j,g],  j <= i in i's sequence,
  *   g = h / (H/G).   y (N,H*D)   lse (N,H): log of the softmax's denominator (with the maximum added back)
- *   slopes (H) on the HOST, or NULL (no alibi).   Keys are visited in blocks fixed by their position in the sequence.
+ *   slopes (H), or NULL (no alibi).   Keys are visited in blocks fixed by their position in the sequence.
  * backward: dqkv (N,(H+2G)*D) overwritten.   work: attention_backward_work() floats of scratch.
  * Source: Dao et al. 2022 (blocked softmax); Press et al. 2022 (alibi). */
 void attention_forward(act_t *y, float *lse, const act_t *qkv, const int *offsets, const float *slopes,
@@ -88,8 +87,7 @@ size_t attention_backward_work(int max_N, int H, int G, int D);
 /* Decoding.  The cache of one layer holds `slots` sequences of up to `capacity` positions; its inner layout is the
  * backend's own.  N new rows, each with its slot and position; rows of one slot follow one another with ascending
  * positions that go on from what the cache holds.  Writes their keys and values into the cache, then attends each row
- * to positions 0..its own.  Gives the bits attention_forward gives for the same sequence.  slots, positions (N) on the
- * HOST. */
+ * to positions 0..its own.  Gives the bits attention_forward gives for the same sequence.   slots, positions (N) */
 size_t attention_cache_elements(int slots, int capacity, int G, int D);
 void attention_cached(act_t *y, act_t *cache, const act_t *qkv, const int *slots, const int *positions,
                       const float *slopes, int N, int H, int G, int D, int n_slots, int capacity);
@@ -102,8 +100,8 @@ void matmul_pack(act_t *packed, const float *weight, int out, int in);
 /* y = x W^T (+ bias) (+ residual).   y (N,out)   x (N,in)   bias (out) or NULL   residual (N,out) or NULL, may be y */
 void matmul_forward(act_t *y, const act_t *x, const act_t *packed, const float *bias, const act_t *residual,
                     int N, int out, int in);
-/* dx = dy W, or dx += dy W when add.   dx (N,in)   dy (N,out)   weight (out,in) */
-void matmul_backward_input(act_t *dx, const act_t *dy, const float *weight, bool add, int N, int out, int in);
+/* dx = dy W, or dx += dy W when add.   dx (N,in)   dy (N,out)   packed: of W (out,in) */
+void matmul_backward_input(act_t *dx, const act_t *dy, const act_t *packed, bool add, int N, int out, int in);
 /* dweight += dy^T x   dbias += column sums of dy (dbias may be NULL)   dweight (out,in)   dbias (out) */
 void matmul_backward_weight(float *dweight, float *dbias, const act_t *dy, const act_t *x, int N, int out, int in);
 
@@ -127,7 +125,7 @@ void rows_scatter(act_t *to, const act_t *from, const int *rows, int n, int C);
  *   POLICY          rho = exp(clamp(logprob - old_logprob, +-20));  A = advantage;
  *                   loss = max(-A rho, -A clip(rho, 1-clip_low, 1+clip_high)) [, min(loss, -dual_clip A) where A < 0
  *                   and dual_clip > 0] - entropy_coef * entropy
- *   h (n,C)   targets (n)   packed, weight: the (V,C) output matrix
+ *   h (n,C)   targets (n)   packed: of the (V,C) output matrix
  *   logprobs (n)   entropy (n) or NULL   losses (n) or NULL
  *   dh (n,C) overwritten with scale * dloss/dh, and dweight (V,C) += scale * dloss/dW; both NULL: forward alone.
  *   work: token_loss_work() floats: a chunk of rows of V logits, and more.
@@ -143,8 +141,8 @@ struct token_loss {
 };
 size_t token_loss_work(int max_n, int C, int V);
 void token_loss(float *logprobs, float *entropy, float *losses, act_t *dh, float *dweight, const act_t *h,
-                const int *targets, const act_t *packed, const float *weight, const struct token_loss *loss,
-                float *work, int n, int C, int V);
+                const int *targets, const act_t *packed, const struct token_loss *loss, float *work, int n, int C,
+                int V);
 
 /* The scalar head: values[i] = h[i] . weight + bias[0], summed in double and rounded once.
  * backward: dh = dvalues weight^T;  dweight += dvalues^T h;  dbias += sum dvalues.

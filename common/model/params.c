@@ -173,6 +173,7 @@ static void init_one(void *context, const struct param *p)
             s->first = i / BLOCK;
             threads_for((int)((n + BLOCK - 1) / BLOCK), draw_block, s);
             device_put(*p->data + i, s->stage, n * sizeof(float));
+            device_wait();
         }
     } else {
         fill(*p->data, p->init == INIT_ONES ? 1 : 0, p->count);

@@ -3,6 +3,7 @@
  * of the model, and a slot takes the next request in the step after its sample ends.  Rows do not influence each
  * other's bits: the order in which slots are filled changes nothing but time. */
 #include "common/model/sample.h"
+#include "common/model/device.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -136,6 +137,7 @@ void sample_run(struct model *m, const struct sample_settings *s, const struct s
     for (refill(&g); g.live > 0; refill(&g)) {
         model_decode(m, g.tokens, g.row_slots, g.positions, lay_rows(&g, &ready));
         draw(&g, ready);
+        device_wait();                              /* the arrays are laid out anew, also when nothing was drawn */
     }
     free(ints);
     free(g.slot);

@@ -9,15 +9,17 @@
 /* table (rows,C): rows known.. become the mean of those before, summed in double in row order. */
 static void fill_rows(float *table, int known, int rows, int C)
 {
-    float *row = host_alloc((size_t)C, sizeof *row);
-    double *sum = host_alloc((size_t)C, sizeof *sum);
-    for (int i = 0; i < known; i++) {
-        device_get(row, table + (size_t)i * (size_t)C, (size_t)C * sizeof *row);
-        for (int k = 0; k < C; k++) sum[k] += (double)row[k];
-    }
-    for (int k = 0; k < C; k++) row[k] = (float)(sum[k] / known);
-    for (int i = known; i < rows; i++) device_put(table + (size_t)i * (size_t)C, row, (size_t)C * sizeof *row);
-    free(row);
+    size_t n = (size_t)known, more = (size_t)(rows - known), width = (size_t)C;
+    float *old = host_alloc(n * width, sizeof *old), *new = host_alloc(more * width, sizeof *new);
+    double *sum = host_alloc(width, sizeof *sum);
+    device_get(old, table, n * width * sizeof *old);
+    device_wait();
+    for (size_t i = 0; i < n * width; i++) sum[i % width] += (double)old[i];
+    for (size_t i = 0; i < more * width; i++) new[i] = (float)(sum[i % width] / known);
+    device_put(table + n * width, new, more * width * sizeof *new);
+    device_wait();
+    free(old);
+    free(new);
     free(sum);
 }
 

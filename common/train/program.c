@@ -5,6 +5,7 @@
 #include "common/train/defaults.h"
 #include "common/base/signals.h"
 #include "common/base/threads.h"
+#include "common/model/device.h"
 #include "format/folder.h"
 
 #include <errno.h>
@@ -21,6 +22,7 @@ struct run *program_start(const char *name, const struct option *table, const st
     program_begin(name);
     if (options_parse(table, argc, argv, usage, about, NULL, &error) != 0) quit_error(&error);
     threads_start((int)o->threads);
+    if (device_open(0, &error) != 0) quit_error(&error);
     signals_install(o->time_limit);
     if (o->out && !o->plan && !o->dry_run && run_open(&run, o->out, name, &error) != 0) quit_error(&error);
     return run;

@@ -56,7 +56,8 @@ static void fill_times(struct record *r, const struct train_state *s, double sec
     if (s->task->flops_per_token > 0)
         record_real(r, "peak_share",
                     round(1e4 * tokens / seconds * s->task->flops_per_token / device_peak_flops()) / 1e4);
-    record_count(r, "memory_bytes", (int64_t)resident_peak());
+    record_count(r, "host_bytes", (int64_t)resident_peak());
+    record_count(r, "device_bytes", (int64_t)device_memory_peak());
 }
 
 static bool is_evaluation(const char *key) { return strncmp(key, "val_", 4) == 0; }
@@ -113,7 +114,7 @@ static void show_progress(struct train_state *s, struct clock *clock, const stru
     for (const char *const *key = s->task->shown; *key; key++) bytes_text(&line, "  %s %.4g", *key, record_get(r, *key));
     bytes_text(&line, "  loss %.4f  %s %.2e  %snorm %.3g  %s tok/s  %s", record_get(r, "loss"), lr, record_get(r, lr),
                l->name, record_get(r, norm), text_count(a, record_get(r, "tokens_per_second")),
-               text_bytes(b, record_get(r, "memory_bytes")));
+               text_bytes(b, fmax(record_get(r, "host_bytes"), record_get(r, "device_bytes"))));
     if (!isnan(share)) bytes_text(&line, "  %.0f %% of peak", 100 * share);
     snprintf(clock->line, sizeof clock->line, "%s", line.data);
     if (s->step == o->steps || due(s->step, o->log_every)) run_log(s->run, "%s", line.data);

@@ -84,6 +84,24 @@ int train_option_rows(struct option *rows, struct train_options *o, const struct
     return COUNT;
 }
 
+static void print_bytes(const char *name, size_t bytes)
+{
+    char a[16];
+    printf("  %-9s %10s  %15zu\n", name, text_bytes(a, (double)bytes), bytes);
+}
+
+/* One side's phases and their sum. */
+static void print_memory(const struct memory *memory, enum side side, uint64_t available)
+{
+    char a[16];
+    printf("%s memory, %s available\n", side == SIDE_HOST ? "host" : "device", text_bytes(a, (double)available));
+    for (int p = 0; p < MEMORY_PHASES; p++) {
+        size_t bytes = memory_bytes(memory, (enum phase)p);
+        if (bytes && memory_side((enum phase)p) == side) print_bytes(memory_phase_name((enum phase)p), bytes);
+    }
+    print_bytes("together", memory_total(memory, side));
+}
+
 /* At this share of the measured peak, which training of any but the smallest models reaches. */
 static const double usual_share = 0.6;
 
@@ -103,14 +121,10 @@ int train_print_plan(const struct task *task, const struct memory *memory, const
         printf("parameters  %s (%llu)\n", text_count(a, (double)config_parameters(&l->model->config)),
                (unsigned long long)config_parameters(&l->model->config));
     }
-    printf("memory\n");
-    for (int p = 0; p < MEMORY_PHASES; p++) {
-        size_t bytes = memory_bytes(memory, (enum phase)p);
-        if (bytes)
-            printf("  %-9s %10s  %15zu\n", memory_phase_name((enum phase)p), text_bytes(a, (double)bytes), bytes);
-    }
-    printf("  %-9s %10s  %15zu\n", "total", text_bytes(a, (double)memory_total(memory)), memory_total(memory));
-    printf("available   %s\n", text_bytes(a, (double)device_memory_available()));
+    print_memory(memory, SIDE_DEVICE, device_memory_available());
+    print_memory(memory, SIDE_HOST, host_memory_available());
+    if (device_shares_host())
+        print_bytes("total", memory_total(memory, SIDE_DEVICE) + memory_total(memory, SIDE_HOST));
     printf("rate        %g at most\n", o->lr);
     printf("steps       %lld\n", (long long)o->steps);
     double tokens = task->tokens_per_step * (double)o->steps;
@@ -138,7 +152,7 @@ void train_log_plan(struct run *run, const struct task *task, const struct memor
     }
     run_log(run, "plan: %lld steps of %s tokens, %s in all, about %s; learning rate %g; memory %s", (long long)o->steps,
             text_count(a, task->tokens_per_step), text_count(b, tokens), text_duration(c, seconds), o->lr,
-            text_bytes(d, (double)memory_total(memory)));
+            text_bytes(d, (double)(memory_total(memory, SIDE_DEVICE) + memory_total(memory, SIDE_HOST))));
     if (seconds > 86400)
         run_log(run, "warning: that is long for this machine: fewer tokens or a smaller model take less time (--plan shows "
                 "how much)");

@@ -16,6 +16,7 @@ struct sources { struct ckpt_source *source; size_t count; const char *prefix; e
 static void fetch(void *self, void *host, uint64_t offset, size_t bytes)
 {
     device_get(host, (const char *)self + offset, bytes);
+    device_wait();
 }
 
 static void add_source(void *context, const struct param *p)
@@ -133,6 +134,7 @@ struct load {
 static void put_values(void *self, const float *values, uint64_t first, size_t count)
 {
     device_put((float *)self + first, values, count * sizeof(float));
+    device_wait();
 }
 
 static const char *shape_text(char out[64], int ndim, const uint64_t *shape)

@@ -7,6 +7,7 @@
 #include "common/train/program.h"
 #include "common/model/sample.h"
 #include "common/base/threads.h"
+#include "common/model/device.h"
 #include "rlhf/chat/answers.h"
 
 #include <errno.h>
@@ -151,6 +152,7 @@ static void open_model(struct session *s, struct memory *memory)
 {
     struct error error;
     const unsigned stages = 1u << STAGE_PRETRAIN | 1u << STAGE_SFT | 1u << STAGE_RLHF | 1u << STAGE_IMPORTED;
+    if (device_open(0, &error) != 0) quit_error(&error);
     if (parent_open(&s->parent, s->settings->model, stages, "policy", &error)) quit_error(&error);
     read_template(s);
     build(s, memory);

@@ -53,7 +53,7 @@ struct training {
     int rounds;
 };
 
-static void batch_open(struct batch *b, int S, int T, int vocab)
+static void batch_make(struct batch *b, int S, int T, int vocab)
 {
     uint32_t state = 7;
     *b = (struct batch){.N = S * T, .S = S};
@@ -98,7 +98,7 @@ static void train_round(struct training *t, struct subject *s, int step)
 {
     double mark[PHASES], peak = bench_peak_now();
     struct batch b;
-    batch_open(&b, t->S, t->T, s->m.config.vocab);
+    batch_make(&b, t->S, t->T, s->m.config.vocab);
     double sum[PHASES] = {0};
     int steps = 0;
     do {                                            /* a tenth of a second at least */

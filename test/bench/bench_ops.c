@@ -47,7 +47,7 @@ static void product_run(void *context)
 {
     struct product *p = context;
     if (p->kind == FORWARD) matmul_forward(p->y, p->x, p->packed, NULL, NULL, p->N, p->out, p->in);
-    else if (p->kind == INPUT) matmul_backward_input(p->x, p->y, p->w, false, p->N, p->out, p->in);
+    else if (p->kind == INPUT) matmul_backward_input(p->x, p->y, p->packed, false, p->N, p->out, p->in);
     else matmul_backward_weight(p->dw, NULL, p->y, p->x, p->N, p->out, p->in);
 }
 
@@ -247,7 +247,7 @@ static void loss_run(void *context)
 {
     struct loss *t = context;
     struct token_loss l = {.kind = LOSS_CROSS_ENTROPY, .temperature = 1, .scale = 1};
-    token_loss(t->logprobs, NULL, NULL, t->dh, t->dweight, t->h, t->targets, t->packed, t->weight, &l, t->work, t->n,
+    token_loss(t->logprobs, NULL, NULL, t->dh, t->dweight, t->h, t->targets, t->packed, &l, t->work, t->n,
                t->C, t->V);
 }
 
