@@ -10,7 +10,8 @@ struct train_options pretrain_plan_steps(struct pretrain *p)
 {
     struct train_options *o = &p->train, planned;
     int64_t T = p->row_tokens;
-    defaults_fill(o, p->table, p->run, STAGE_PRETRAIN, p->config.channels, (double)T * (double)shards_rows(p->shards, false));
+    defaults_fill(o, p->table, p->run, STAGE_PRETRAIN, p->config.channels,
+                  (double)T * (double)shards_rows(p->shards, false), 0);
     if (o->micro_tokens < T) o->micro_tokens = T;
     int64_t rows = (o->batch_tokens + T - 1) / T;
     if (rows > 1 << 24) quit(EXIT_USAGE, "--batch-tokens %lld are more than 16M rows", (long long)o->batch_tokens);

@@ -42,15 +42,18 @@ static void check_fill(void)
     char program[] = "x", lr[] = "--lr=0.5", tokens[] = "--tokens=40M", *argv[] = {program, lr, tokens};
     train_option_rows(table, &o, &defaults);
     CHECK(options_parse(table, 1, argv, "x", "x", NULL, &error) == 0 && o.lr < 0 && o.batch_tokens < 0);
-    defaults_fill(&o, table, NULL, STAGE_SFT, 256, 2e5);
+    defaults_fill(&o, table, NULL, STAGE_SFT, 256, 2e5, 0);
     CHECK(o.lr == default_lr(STAGE_SFT, 256) && o.batch_tokens == default_batch_tokens(6e5) && o.micro_tokens == 1024);
     options_save(&kv, table);
     CHECK(options_parse(table, 3, argv, "x", "x", NULL, &error) == 0);
-    defaults_fill(&o, table, NULL, STAGE_SFT, 256, 2e5);
+    defaults_fill(&o, table, NULL, STAGE_SFT, 256, 2e5, 0);
     CHECK(o.lr == 0.5 && o.batch_tokens == default_batch_tokens(4e7) && o.micro_tokens == 4096);
     CHECK(options_parse(table, 3, argv, "x", "x", NULL, &error) == 0);
     options_adopt(table, &kv);
     CHECK(o.lr == 0.5 && o.batch_tokens == 1024 && o.micro_tokens == 1024);
+    CHECK(options_parse(table, 1, argv, "x", "x", NULL, &error) == 0);
+    defaults_fill(&o, table, NULL, STAGE_RM, 256, 2e5, 3000);
+    CHECK(o.batch_tokens == 4096 && o.micro_tokens == 4096);
     kv_free(&kv);
 }
 

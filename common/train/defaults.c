@@ -26,14 +26,16 @@ int64_t default_batch_tokens(double tokens)
 }
 
 void defaults_fill(struct train_options *o, const struct option *table, struct run *run, enum stage stage, int channels,
-                   double epoch_tokens)
+                   double epoch_tokens, double least)
 {
     struct ckpt *c = run ? program_resumed(run, o->resume) : NULL;
     if (c) options_adopt(table, &ckpt_meta_of(c)->trns);
     ckpt_close(c);
     if (o->lr < 0) o->lr = default_lr(stage, channels);
-    if (o->batch_tokens < 0)
+    if (o->batch_tokens < 0) {
         o->batch_tokens = default_batch_tokens(o->tokens > 0 ? (double)o->tokens : o->epochs * epoch_tokens);
+        while ((double)o->batch_tokens < least) o->batch_tokens *= 2;
+    }
     if (o->micro_tokens < 0) o->micro_tokens = o->batch_tokens < MICRO_MOST ? o->batch_tokens : MICRO_MOST;
 }
 

@@ -14,9 +14,9 @@ double default_lr(enum stage stage, int channels);
 int64_t default_batch_tokens(double tokens);
 
 /* Replaces every "auto" of *o: by what the run that is resumed used, else by the rules above.  run: NULL for none;
- * epoch_tokens: of one pass over the data. */
+ * epoch_tokens: of one pass over the data; least: tokens that a batch has in any case. */
 void defaults_fill(struct train_options *o, const struct option *table, struct run *run, enum stage stage, int channels,
-                   double epoch_tokens);
+                   double epoch_tokens, double least);
 
 /* Warns where so few updates follow from the data that little can be learned. */
 void defaults_warn(struct run *run, const struct train_options *o, const struct option *table);

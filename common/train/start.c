@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { LEAST_PROMPTS = 8 };        /* of a step of rm: a ranking teaches one thing, however long it is */
+
 int start_option_rows(struct option *row, struct start *s, struct train_options *o, const char *model_help,
                       const char *data_help, const char *length_help)
 {
@@ -64,7 +66,8 @@ struct paths start_paths(const struct start *s)
 void start_batches(struct start *s, enum stage stage, const struct start_data *d)
 {
     struct train_options *o = s->train;
-    defaults_fill(o, s->table, s->run, stage, s->config.channels, (double)d->tokens);
+    double tokens = (double)d->tokens, least = stage == STAGE_RM ? LEAST_PROMPTS * tokens / d->count : 0;
+    defaults_fill(o, s->table, s->run, stage, s->config.channels, tokens, least);
     s->micro_tokens = int_max((int)o->micro_tokens, (int)d->longest);
     if (s->run && s->micro_tokens > o->micro_tokens && option_given(s->table, "micro-tokens"))
         run_log(s->run, "micro-batches hold %d tokens: the %s needs that many", s->micro_tokens, d->longest_item);
