@@ -42,6 +42,6 @@ void defaults_fill(struct train_options *o, const struct option *table, struct r
 void defaults_warn(struct run *run, const struct train_options *o, const struct option *table)
 {
     if (o->steps >= UPDATES_FEW || option_changed(table, "steps")) return;
-    run_log(run, "warning: only %lld updates: the model cannot learn much from so few; give more data, more --epochs, or "
-            "a smaller --batch-tokens (now %lld)", (long long)o->steps, (long long)o->batch_tokens);
+    run_log(run, "warning: only %lld updates: the model cannot learn much from so few; give more data, more --epochs, "
+            "or a smaller --batch-tokens (now %lld)", (long long)o->steps, (long long)o->batch_tokens);
 }

@@ -6,7 +6,7 @@
 #include "common/train/train.h"
 
 /* 0.45 / channels, at most 0.004, times a stage's share: pretrain 1, sft 1/4, rm 1/8, rlhf 1/20.  Two digits.
- * Source: Brown et al. 2020, table 2.1: rate x width is 0.41 to 0.51 from 768 to 5140 channels. */
+ * Source: Brown et al. 2020, table 2.1: rate x width is 0.31 to 0.51 from 768 to 5140 channels. */
 double default_lr(enum stage stage, int channels);
 
 /* 0.58 tokens^0.571, down to a power of two, at least 512; tokens: of the whole run.

@@ -154,6 +154,6 @@ void train_log_plan(struct run *run, const struct task *task, const struct memor
             text_count(a, task->tokens_per_step), text_count(b, tokens), text_duration(c, seconds), o->lr,
             text_bytes(d, (double)(memory_total(memory, SIDE_DEVICE) + memory_total(memory, SIDE_HOST))));
     if (seconds > 86400)
-        run_log(run, "warning: that is long for this machine: fewer tokens or a smaller model take less time (--plan shows "
-                "how much)");
+        run_log(run, "warning: that is long for this machine: fewer tokens or a smaller model take less time (--plan "
+                "shows how much)");
 }
