@@ -43,6 +43,7 @@ check "a finished run goes on" [ "$(wc -l <"$metrics")" -eq 46 ]
 auto="$BIN/pretrain --data $work/corpus.txt --vocab-size 320 --layers 1 --channels 128 --heads 2 --context 64 --threads 2"
 expect 0 "12 steps of 512 tokens" $auto --tokens 6k --out "$work/auto"
 check "few updates are warned of" said "warning: only 12 updates"
+check "run.conf keeps how long was asked for" grep -qx "steps = 0" "$work/auto/run.conf"
 check "the rate follows the width" grep -qx "lr = 0.0035" "$work/auto/run.conf"
 check "the next command is shown" said "next: $BIN/sft --model $work/auto --data DIALOGUES.jsonl --out $work/sft"
 expect 0 "8.19k per step" $auto --tokens 20M --plan

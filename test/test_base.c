@@ -55,6 +55,7 @@ static void test_text(void)
     CHECK(strcmp(text_escape(small, sizeof small, "0123456789", 10), "0123...") == 0);
     CHECK(strcmp(text_count(out, 999), "999") == 0 && strcmp(text_count(out, 1e6), "1.00M") == 0);
     CHECK(strcmp(text_count(out, 123456), "123k") == 0 && strcmp(text_bytes(out, 1536), "1.50 KiB") == 0);
+    CHECK(strcmp(text_duration(out, 170000), "47h 13m") == 0 && strcmp(text_duration(out, 950400), "11 days") == 0);
     CHECK(strcmp(text_duration(out, 3725), "1h 02m") == 0 && strcmp(text_duration(out, NAN), "?") == 0);
     CHECK(strcmp(text_real(out, 0.1, 1), "0.1") == 0 && strcmp(text_real(out, 1.0 / 3, 6), "0.3333333333333333") == 0);
     CHECK(strcmp(text_real(out, 100000, 1), "1e+05") == 0 && strcmp(text_real(out, 100000, 6), "100000") == 0);

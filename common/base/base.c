@@ -272,7 +272,8 @@ char *text_duration(char out[16], double seconds)
     if (!(seconds >= 0) || seconds > 1e9) snprintf(out, 16, "?");
     else if (seconds < 60) snprintf(out, 16, "%.0fs", seconds);
     else if (seconds < 3600) snprintf(out, 16, "%dm %02ds", (int)seconds / 60, (int)seconds % 60);
-    else snprintf(out, 16, "%dh %02dm", (int)(seconds / 3600), (int)(seconds / 60) % 60);
+    else if (seconds < 172800) snprintf(out, 16, "%dh %02dm", (int)(seconds / 3600), (int)(seconds / 60) % 60);
+    else snprintf(out, 16, "%.0f days", seconds / 86400);
     return out;
 }
 
