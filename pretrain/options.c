@@ -53,7 +53,7 @@ void pretrain_options(struct option table[PRETRAIN_ROWS], struct pretrain *p)
          .help = "Texts the model goes on with, now and then."},
         {NULL, "sample-tokens", OPTION_INT, &p->sample_tokens, "64", 1, 1 << 20, .flags = OPTION_MAY_CHANGE,
          .help = "Longest such text."},
-        {NULL, "temperature", OPTION_REAL, &p->temperature, "0.8", 0, 10, .flags = OPTION_MAY_CHANGE,
+        {NULL, "temperature", OPTION_REAL, &p->temperature, "0.8", 0.01, 10, .flags = OPTION_MAY_CHANGE | OPTION_OR_ZERO,
          .help = "Of these texts; 0: the most likely token."},
     };
     int n = sizeof rows / sizeof *rows;

@@ -1,8 +1,9 @@
 /* advantage.c - how much better was each token than the critic expected?
  *
  * The recursion is walked right to left over each answer.  It stays on the host and in double: a few thousand numbers
- * once an iteration are nothing beside one matmul, and advantages are small differences of large sums. */
+ * per iteration are nothing beside one matmul, and advantages are small differences of large sums. */
 #include "rlhf/advantage.h"
+#include "common/base/base.h"
 
 #include <assert.h>
 #include <math.h>
@@ -52,7 +53,8 @@ double advantage_whiten(float *x, const uint8_t *mask, int n)
     if (counted < 2) return mean;
     for (int i = 0; i < n; i++)
         if (counts(mask, i)) squares += ((double)x[i] - mean) * ((double)x[i] - mean);
-    double factor = 1 / sqrt(squares / counted + 1e-8);
+    bool spread = standard_deviation(squares, counted, mean) > 0;      /* else what is left is rounding */
+    double factor = spread ? 1 / sqrt(squares / counted + 1e-8) : 0;
     for (int i = 0; i < n; i++) x[i] = counts(mask, i) ? (float)(((double)x[i] - mean) * factor) : 0;
     return mean;
 }

@@ -1,4 +1,4 @@
-/* advantage.h - from one number an answer to one advantage a token.
+/* advantage.h - from one number per answer to one advantage per token.
  *
  * Tokens of all answers lie in one flat row: answer s owns offsets[s] .. offsets[s+1]-1, offsets (S+1).
  * mask (N), or NULL when every token counts: 0 marks tokens inside an answer that the policy did not choose.
@@ -25,8 +25,9 @@ void advantage_rewards(float *rewards, const float *logprobs, const float *ref_l
 void advantage_estimate(float *advantages, float *returns, const float *rewards, const float *values,
                         const uint8_t *mask, const int *offsets, int S, double gamma, double lambda);
 
-/* x = (x - mean) / sqrt(variance + 1e-8), mean and biased variance over the n counted entries; 0 where mask is 0.
- * Returns the mean before.  With fewer than two counted entries x stays as it is. */
+/* x = (x - mean) / sqrt(variance + 1e-8), mean and biased variance over the n counted entries; 0 where mask is 0,
+ * and everywhere when the entries are equal up to rounding.  Returns the mean before.  With fewer than two counted
+ * entries x stays as it is. */
 double advantage_whiten(float *x, const uint8_t *mask, int n);
 
 #endif

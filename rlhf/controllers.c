@@ -1,6 +1,8 @@
 /* controllers.c - statistics of rewards merge iteration by iteration, so a run remembers three numbers of them all. */
 #include "rlhf/controllers.h"
+#include "common/base/base.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdbool.h>
 
@@ -8,6 +10,7 @@ void kl_controller_update(struct kl_controller *c, double kl, int episodes)
 {
     if (c->target <= 0) return;
     double error = fmin(fmax(kl / c->target - 1, -0.2), 0.2);
+    assert(episodes < c->horizon);
     c->beta *= 1 + error * episodes / c->horizon;
 }
 
@@ -23,7 +26,7 @@ void running_add(struct running *m, const float *x, int n)
     m->count = total;
 }
 
-double running_std(const struct running *m) { return m->count < 2 ? 0 : sqrt(m->squares / (m->count - 1)); }
+double running_std(const struct running *m) { return standard_deviation(m->squares, m->count - 1, m->mean); }
 
 int reward_shape(float *reward, const unsigned char *ended, int n, const struct reward_shaping *s, struct running *seen)
 {

@@ -5,7 +5,8 @@
 
 /* The weight of the divergence from the reference.
  *   error = clip(kl / target - 1, -0.2, 0.2);  beta *= 1 + error * episodes / horizon       (target 0: beta stays)
- *   kl: nats a sequence (sum over its tokens), mean over the iteration's episodes.
+ *   episodes < horizon, so that the factor lies between 0.8 and 1.2.
+ *   kl: nats per sequence (sum over its tokens), mean over the iteration's episodes.
  * Source: Ziegler et al. 2019, section 2.2. */
 struct kl_controller { double beta, target, horizon; };
 void kl_controller_update(struct kl_controller *c, double kl, int episodes);
@@ -14,7 +15,8 @@ void kl_controller_update(struct kl_controller *c, double kl, int episodes);
  * Source: Chan, Golub, LeVeque 1979 (merging). */
 struct running { double count, mean, squares; };
 void running_add(struct running *m, const float *x, int n);
-double running_std(const struct running *m);      /* of the sample (count - 1); 0 for fewer than two numbers */
+double running_std(const struct running *m);      /* of the sample (count - 1); 0 for fewer than two numbers,
+                                                     or when they are equal up to rounding */
 
 /* What happens to the n rewards of an iteration, in this order:
  *   norm:  none | scale: reward / std | whiten: (reward - mean) / std,  over all rewards seen so far, these included

@@ -18,7 +18,7 @@ void ppo_open(struct ppo *p, int length, struct memory *memory)
     rollout_open(&p->rollouts, E, length, (int)p->o.max_new, N, memory);
     p->order = memory_take(memory, MEMORY_ROLLOUTS, (size_t)E, sizeof *p->order);
     p->cut = memory_take(memory, MEMORY_ROLLOUTS, (size_t)E + 1, sizeof *p->cut);
-    float **number[] = {&p->old, &p->advantages, &p->old_values, &p->returns, &p->logprobs, &p->losses, &p->values,
+    float **number[] = {&p->old, &p->logprobs, &p->advantages, &p->losses, &p->old_values, &p->values, &p->returns,
                         &p->dvalues};
     for (size_t i = 0; i < sizeof number / sizeof *number; i++)
         *number[i] = memory_take(memory, MEMORY_ROLLOUTS, (size_t)N, sizeof(float));
@@ -250,11 +250,15 @@ double ppo_head(void *self, int i, int learner, double scale)
 void ppo_mix(void *self)
 {
     struct ppo *p = self;
+    struct ppo_updates *u = &p->updates;
     double norm;
     if (p->learner[0].frozen || !p->ptx) return;
-    p->updates.ppo_norm += gradient_norm(p->policy);
-    p->updates.ptx_loss += ptx_add(p->ptx, p->policy, &norm);
-    p->updates.ptx_norm += norm;
+    u->ppo_norm += gradient_norm(p->policy);
+    double loss = ptx_add(p->ptx, p->policy, &norm);
+    if (isnan(loss)) return;                    /* an epoch's last row may hold one end mark only */
+    u->ptx_loss += loss;
+    u->ptx_norm += norm;
+    u->mixed++;
 }
 
 /* ---- what survives a restart ---- */

@@ -36,7 +36,7 @@ struct ppo_sums {
 enum { PPO_SUMS = sizeof(struct ppo_sums) / sizeof(double) - 1 };
 
 /* What is known once for a whole update, added up over an iteration. */
-struct ppo_updates { int64_t begun, early_stops; double ppo_norm, ptx_norm, ptx_loss; };
+struct ppo_updates { int64_t begun, mixed, early_stops; double ppo_norm, ptx_norm, ptx_loss; };
 
 struct ppo {
     struct ppo_options o;
@@ -62,7 +62,8 @@ struct ppo {
     uint32_t *order;                                /* (episodes) of the running epoch */
     int *cut;                                       /* (episodes + 1): micro-batch i is order[cut[i] .. cut[i+1]-1] */
     int n_micro;
-    float *old, *advantages, *old_values, *returns, *logprobs, *losses, *values, *dvalues;    /* (micro-batch tokens) */
+    /* (micro-batch tokens) */
+    float *old, *logprobs, *advantages, *losses, *old_values, *values, *returns, *dvalues;
 };
 
 /* Takes the memory of everything but the models, after p->o, models, prompts and ptx are set; measuring and for real.

@@ -75,10 +75,10 @@ static void record_updates(const struct ppo *p, struct record *r)
     record_real(r, "value_clip_fraction", s->value_clipped / value);
     record_count(r, "early_stops", u->early_stops);
     if (!p->ptx) return;
-    double updates = s->policy_tokens > 0 ? (double)u->begun : NAN;
+    double updates = s->policy_tokens > 0 ? (double)u->begun : NAN, mixed = u->mixed > 0 ? (double)u->mixed : NAN;
     record_real(r, "grad_norm_ppo", u->ppo_norm / updates);
-    record_real(r, "grad_norm_ptx", u->ptx_norm / updates);
-    record_real(r, "ptx_loss", u->ptx_loss / updates);
+    record_real(r, "grad_norm_ptx", u->ptx_norm / mixed);
+    record_real(r, "ptx_loss", u->ptx_loss / mixed);
 }
 
 void ppo_end(void *self, int64_t step, struct record *r)

@@ -2,8 +2,8 @@
  * norms, without which the coefficient cannot be chosen. */
 #include "rlhf/ptx.h"
 #include "common/train/optim.h"
-#include "common/train/program.h"
 
+#include <math.h>
 
 void ptx_open(struct ptx *x, const struct config *c, struct memory *memory)
 {
@@ -40,7 +40,7 @@ double ptx_add(struct ptx *x, struct model *policy, double *norm)
     struct params own = policy->grads;
     double sum = 0;
     policy->grads = x->grads;
-    for (int row = 0; row < x->rows;) {
+    for (int row = 0; count > 0 && row < x->rows;) {
         row = fill_batch(x, row, x->rows);
         model_forward(policy, &x->batch, true);
         int n = model_token_loss(policy, &x->batch, &loss, x->logprobs, NULL, NULL, true);
@@ -52,5 +52,5 @@ double ptx_add(struct ptx *x, struct model *policy, double *norm)
     add(own.all, x->grads.all, own.count);
     fill(x->grads.all, 0, own.count);
     x->cursor += (uint64_t)x->rows;
-    return sum / (double)count;
+    return count > 0 ? sum / (double)count : NAN;
 }

@@ -24,8 +24,8 @@ struct ptx {
 void ptx_open(struct ptx *x, const struct config *c, struct memory *memory);
 void ptx_close(struct ptx *x);
 
-/* Adds coef * d(mean cross-entropy of the next rows)/d(params) to the policy's gradients.  Returns that mean; *norm is
- * the norm of what was added. */
+/* Adds coef * d(mean cross-entropy of the next rows)/d(params) to the policy's gradients.  Returns that mean,
+ * or NaN where the rows have no target; *norm is the norm of what was added. */
 double ptx_add(struct ptx *x, struct model *policy, double *norm);
 
 #endif

@@ -1,7 +1,7 @@
 /* reward_cmd.c - two pipes and poll().
  *
- * A program may answer each line at once, or read everything before it says a word: with both pipes without blocking,
- * and served by whichever is ready, every order works and no buffer's size matters. */
+ * A program may answer each line at once, or read everything before it answers: both pipes are non-blocking and
+ * whichever is ready is served, so that every order works and no buffer size matters. */
 #define _GNU_SOURCE
 #include "rlhf/reward_cmd.h"
 
@@ -25,7 +25,7 @@ struct reward_cmd {
     double timeout;
     pid_t pid;
     int to, from;               /* our ends of its standard input and output; -1 when closed */
-    struct bytes said;          /* bytes of answers not yet read as numbers */
+    struct bytes said;          /* bytes of answers not yet parsed as numbers */
 };
 
 /* ---- the process ---- */
@@ -84,7 +84,7 @@ static bool ended_within(struct reward_cmd *c, double seconds, int *status)
     }
 }
 
-/* Ends the process whatever it does, and says how it ended by itself, or "" when it had to be killed. */
+/* Ends the process in any case.  how: the way it ended by itself, or "" when it had to be killed. */
 static void end_process(struct reward_cmd *c, double patience, char *how, size_t size)
 {
     int status;
@@ -122,8 +122,8 @@ static int program_ended(struct reward_cmd *c, const char *closed, int have, int
     char how[64];
     end_process(c, 1, how, sizeof how);
     return fail(error, EXIT_DATA,
-                "the reward program '%s' %s%s after %d of %d rewards: it must go on reading one JSON object a line and "
-                "writing one number a line",
+                "the reward program '%s' %s%s after %d of %d rewards: it must keep reading one JSON object per line "
+                "and writing one number per line",
                 c->command, *how ? how : "closed its ", *how ? "" : closed, have, n);
 }
 
@@ -166,8 +166,7 @@ static ssize_t moved(ssize_t result)
     return result < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : -1;
 }
 
-/* What the program said while nobody had asked would be taken for answers, and every later reward would belong to
- * another. */
+/* Unrequested output would be taken for answers, and every later reward would go to the wrong answer. */
 static int check_silence(struct reward_cmd *c, int n, struct error *error)
 {
     char data[256];

@@ -1,5 +1,5 @@
-/* reward_cmd.h - rewards from an external program: one JSON object a line into its standard input, one number a line
- * out of its standard output, in the same order.  Its standard error is ours.
+/* reward_cmd.h - rewards from an external program: one JSON object per line into its standard input, one number per
+ * line out of its standard output, in the same order.  Its standard error is ours.
  *
  * It is started once, through /bin/sh -c, in a process group of its own, so that Ctrl-C ends an iteration cleanly. */
 #ifndef QUARTET_REWARD_CMD_H
@@ -13,8 +13,8 @@ struct reward_cmd;
 int reward_cmd_open(struct reward_cmd **out, const char *command, double timeout, struct error *error);
 
 /* Sends n request lines (size bytes in all) and reads n numbers.  Writing and reading go on together, so neither side
- * can block the other.  Returns 0, or -1 (EXIT_DATA) when the program ends, stays silent past the timeout, or says
- * anything else than one finite number a line; it is then dead, and rewards are undefined. */
+ * can block the other.  Returns 0, or -1 (EXIT_DATA) when the program ends, stays silent past the timeout, or writes
+ * anything but one finite number per line; it is then dead, and rewards are undefined. */
 int reward_cmd_ask(struct reward_cmd *c, float *reward, int n, const char *requests, size_t size, struct error *error);
 
 /* Closes its input, gives it two seconds to end, and kills its process group.  NULL is allowed. */

@@ -1,5 +1,5 @@
-/* reward_source.c - a reward model scores answers as the rollouts pack them; a program gets all of an iteration at
- * once, so that it may work on them side by side. */
+/* reward_source.c - a reward model reads answers packed, each up to its end token; a program gets all of an iteration
+ * at once, so that it may work on them side by side. */
 #include "rlhf/reward_source.h"
 #include "rm/score.h"
 
@@ -8,7 +8,7 @@
 static void score_by_model(const struct reward_source *w, struct rollouts *r, float *reward)
 {
     for (int e = 0, n; e < r->episodes; e += n) {
-        n = rollout_pack(r, NULL, e, r->episodes);
+        n = rollout_pack_ended(r, e, w->end);
         score_rewards(reward + e, w->model, &r->batch);
     }
 }
@@ -16,8 +16,7 @@ static void score_by_model(const struct reward_source *w, struct rollouts *r, fl
 static void answer_text(struct bytes *out, const struct rollouts *r, int e, const struct tokenizer *t)
 {
     struct utf8_held held = {0};
-    int n = rollout_answer_length(r, e) - r->ended[e];
-    tokenizer_stream(out, &held, t, rollout_answer(r, e), (size_t)n);
+    tokenizer_stream(out, &held, t, rollout_answer(r, e), (size_t)r->spoken[e]);
     tokenizer_stream(out, &held, t, NULL, 0);
 }
 

@@ -9,6 +9,7 @@
 /* reward = model (normalised by its own constants) + coef * program; either may be NULL, not both. */
 struct reward_source {
     struct model *model;
+    int end;                         /* the template's end token, at which the model reads */
     struct reward_cmd *program;
     double coef;
     const struct tokenizer *tokenizer;
@@ -18,7 +19,7 @@ struct reward_source {
 int reward_source_get(void *self, struct rollouts *r, float *reward, struct error *error);
 
 /* Appends members of a JSON object: "prompt", "messages", "row" as the prompt has them, then "response" (text without
- * its end token; invalid UTF-8 as U+FFFD) and "stopped". */
+ * its stop token; invalid UTF-8 as U+FFFD) and "stopped". */
 void answer_json(struct bytes *out, const struct rollouts *r, int e, const struct tokenizer *t);
 
 #endif

@@ -8,13 +8,14 @@
 #include "rlhf/reward_source.h"
 
 struct rlhf {
+    struct ppo ppo;                          /* first: the loop calls ppo.h's functions with this struct, too */
     struct train_options train;
     const char *policy_path, *reward_path, *reward_command;
     struct option_list prompt_paths, ptx_paths;
     const char *skip_bad_rows;
     int template, norm;
     int64_t max_prompt, slots, rollouts, ptx_tokens;
-    int longest;                             /* tokens of the longest episode */
+    int longest;                             /* tokens of the longest episode, with an end token after a cut answer */
     double validation, kl_coef, kl_target, kl_horizon, critic_lr, ema, ptx_coef, reward_coef, reward_timeout;
 
     struct parent policy_parent, reward_parent;
@@ -27,7 +28,6 @@ struct rlhf {
     struct shards *shards;
     struct ptx ptx;
     struct reward_source source;
-    struct ppo ppo;
     struct memory memory;
     struct run *run;
 };

@@ -22,6 +22,7 @@ void rollout_open(struct rollouts *r, int episodes, int length, int max_new, int
     r->tokens = memory_take(memory, MEMORY_ROLLOUTS, E * (size_t)length, sizeof *r->tokens);
     r->n_prompt = memory_take(memory, MEMORY_ROLLOUTS, E, sizeof *r->n_prompt);
     r->first = memory_take(memory, MEMORY_ROLLOUTS, E + 1, sizeof *r->first);
+    r->spoken = memory_take(memory, MEMORY_ROLLOUTS, E, sizeof *r->spoken);
     r->ended = memory_take(memory, MEMORY_ROLLOUTS, E, sizeof *r->ended);
     r->prompt = memory_take(memory, MEMORY_ROLLOUTS, E, sizeof *r->prompt);
     float **number[] = {&r->sampled_logprobs, &r->old_logprobs, &r->ref_logprobs, &r->entropy, &r->values, &r->rewards,
@@ -60,6 +61,7 @@ void rollout_sample(struct rollouts *r, struct model *policy, struct prompts *pr
     for (int e = 0; e < r->episodes; e++) {
         assert(result[e].n > 0);
         r->first[e + 1] = r->first[e] + result[e].n;
+        r->spoken[e] = result[e].n - result[e].stopped;
         r->ended[e] = result[e].stopped && result[e].tokens[result[e].n - 1] == s->stop[0];
     }
     free(request);
@@ -80,6 +82,20 @@ int rollout_pack(struct rollouts *r, const uint32_t *order, int from, int to)
         memset(b->mask + start, 0, (size_t)P - 1);
     }
     return i - from;
+}
+
+int rollout_pack_ended(struct rollouts *r, int from, int end)
+{
+    struct batch *b = &r->batch;
+    int e = from;
+    batch_clear(b);
+    for (; e < r->episodes; e++) {
+        int n = int_min(r->n_prompt[e] + r->spoken[e] + 1, r->length);
+        if (b->N + n > r->max_tokens) break;
+        batch_add(b, r->tokens + (size_t)e * (size_t)r->length, NULL, n);
+        b->tokens[b->N - 1] = end;
+    }
+    return e - from;
 }
 
 /* The rows of r->batch that count, ascending, into r->rows; returns how many. */

@@ -12,13 +12,14 @@
 #include "common/data/prompts.h"
 
 struct rollouts {
-    int episodes, length, max_new;       /* length: of the longest episode, prompt and answer */
+    int episodes, length, max_new;       /* length: of the longest episode: prompt, answer, and an end token after it */
     int *tokens;                         /* (episodes, length) */
     int *n_prompt;                       /* (episodes) */
     int *first;                          /* (episodes + 1) */
+    int *spoken;                         /* (episodes): the answer's tokens less a stop token at its end */
     uint8_t *ended;                      /* (episodes): the answer ends with the end token, stop[0]; else it was cut */
     const struct prompt **prompt;        /* (episodes) */
-    float *sampled_logprobs;             /* (episodes, max_new) as the sampler said them */
+    float *sampled_logprobs;             /* (episodes, max_new) as the sampler gave them */
     float *old_logprobs, *ref_logprobs, *entropy, *values, *rewards, *advantages, *returns;      /* (first[episodes]) */
     float *raw_reward, *reward;          /* (episodes): as given, and shaped */
     uint64_t *scratch;                   /* (episodes * max_new) */
@@ -27,12 +28,13 @@ struct rollouts {
     int max_tokens;                      /* of a micro-batch */
 };
 
-/* Takes the arrays from MEMORY_ROLLOUTS (run while measuring and for real).  length <= max_tokens. */
+/* Takes the arrays from MEMORY_ROLLOUTS (run while measuring and for real).  length <= max_tokens; it is the longest
+ * prompt + max_new + 1, or the context where that is less. */
 void rollout_open(struct rollouts *r, int episodes, int length, int max_new, int max_tokens, struct memory *memory);
 
 /* Samples an answer to each of the prompts number first_index .. first_index + episodes - 1; fills tokens, n_prompt,
- * first, ended, prompt, sampled_logprobs.  Draws are keyed by (seed, stream, iteration, global episode index).  stop:
- * tokens that end an answer, the template's end token first. */
+ * first, spoken, ended, prompt, sampled_logprobs.  Draws are keyed by (seed, stream, iteration, global episode index).
+ * stop: tokens that end an answer, the template's end token first. */
 struct rollout_settings {
     uint64_t seed;
     enum rng_stream stream;
@@ -47,6 +49,11 @@ void rollout_sample(struct rollouts *r, struct model *policy, struct prompts *pr
  * most up to order[to - 1]; mask is 1 in the rows P - 1 + t of their answers.  Returns the number of episodes packed.
  */
 int rollout_pack(struct rollouts *r, const uint32_t *order, int from, int to);
+
+/* The same of the episodes from, from + 1, ... as a reward model reads them, whose score is that of the end token: an
+ * answer that was cut is followed by `end`, which takes the place of its last token where the context is full, as in
+ * rm/data.h. */
+int rollout_pack_ended(struct rollouts *r, int from, int end);
 
 /* For all answer tokens: log-probability (and entropy, may be NULL) under m at the temperature; and the critic's
  * values. */

@@ -1,5 +1,5 @@
-/* settings.c - the options of rlhf.  Defaults are those of the literature, scaled to small models (docs/rlhf.md says
- * from where). */
+/* settings.c - the options of rlhf.  Defaults are those of the literature, scaled to small models (sources in
+ * docs/rlhf.md). */
 #include "rlhf/rlhf.h"
 
 #include <assert.h>
@@ -23,7 +23,7 @@ static int own_rows(struct option *row, struct rlhf *p)
         {NULL, "skip-bad-rows", OPTION_TEXT, &p->skip_bad_rows, "0", .flags = OPTION_MAY_CHANGE,
          .help = SKIP_BAD_ROWS_HELP},
         {NULL, "template", OPTION_CHOICE, &p->template, "auto", .choices = "auto|" CHAT_TEMPLATES,
-         .help = "Chat template; auto: the policy's own. Another one is refused."},
+         .help = "Chat template; auto: the policy's own. Any other is refused."},
         {NULL, "max-prompt-tokens", OPTION_INT, &p->max_prompt, "0", 0, most,
          .help = "Longer prompts are dropped; 0: what the context leaves beside --max-new-tokens."},
         {NULL, "validation", OPTION_REAL, &p->validation, "0.05", 0, 0.9,
@@ -32,25 +32,26 @@ static int own_rows(struct option *row, struct rlhf *p)
          .help = "Show the first prompts as tokens and what was read and dropped, and end."},
 
         {"Rewards", "reward-cmd", OPTION_TEXT, &p->reward_command, NULL,
-         .help = "Program that gives rewards, instead of or added to --reward: one JSON object a line in, one number a "
-                 "line out."},
+         .help = "Program that gives rewards, instead of or added to --reward: one JSON object per line in, one number "
+                 "per line out."},
         {NULL, "reward-cmd-coef", OPTION_REAL, &p->reward_coef, "1", -1e6, 1e6,
          .help = "Weight of the program's numbers."},
         {NULL, "reward-timeout", OPTION_SECONDS, &p->reward_timeout, "60", 0.01, 1e6, .flags = OPTION_MAY_CHANGE,
          .help = "How long the program may stay silent."},
         {NULL, "reward-norm", OPTION_CHOICE, &p->norm, "none", .choices = REWARD_NORMS,
-         .help = "By mean and deviation of all rewards so far. scale: divide; whiten: also subtract the mean."},
+         .help = "With the statistics of all rewards so far. scale: / standard deviation; whiten: also - mean."},
         {NULL, "reward-clip", OPTION_REAL, &o->shaping.clip, "0", 0, 1e9, .help = "Largest size of a reward; 0: any."},
         {NULL, "missing-eos-penalty", OPTION_REAL, &o->shaping.missing_end_penalty, "1", 0, 1e9,
          .help = "Subtracted from the reward of an answer that does not end by itself."},
 
-        {"Divergence from the reference", "kl-coef", OPTION_REAL, &p->kl_coef, "0.05", 0, 1e6,
-         .help = "Weight of the divergence; where it starts with --kl-target."},
+        {"Divergence from the reference", "kl-coef", OPTION_REAL, &p->kl_coef, "auto", 0, 1e6, .flags = OPTION_AUTO,
+         .help = "Weight of the divergence; where it starts with --kl-target; auto: 0.02."},
         {NULL, "kl-target", OPTION_REAL, &p->kl_target, "0", 0, 1e6,
-         .help = "Nats an answer that the weight is adapted to; 0: the weight is fixed."},
-        {NULL, "kl-horizon", OPTION_REAL, &p->kl_horizon, "10000", 1, 1e12, .help = "Episodes over which it adapts."},
+         .help = "Nats per answer that the weight is adapted to; 0: the weight is fixed."},
+        {NULL, "kl-horizon", OPTION_REAL, &p->kl_horizon, "10000", 1, 1e12,
+         .help = "Episodes over which it adapts; more than --episodes."},
 
-        {"Sampling", "episodes", OPTION_INT, &o->episodes, "128", 1, 1e6, .help = "Answers an iteration."},
+        {"Sampling", "episodes", OPTION_INT, &o->episodes, "128", 1, 1e6, .help = "Answers per iteration."},
         {NULL, "max-new-tokens", OPTION_INT, &o->max_new, "0", 0, 1e6,
          .help = "Longest answer; 0: 128, or half the context where that is less."},
         {NULL, "temperature", OPTION_REAL, &o->temperature, "1", 0.01, 100,
@@ -64,27 +65,27 @@ static int own_rows(struct option *row, struct rlhf *p)
         {NULL, "clip-range", OPTION_REAL, &o->clip, "0.2", 1e-6, 1e6,
          .help = "The ratio counts from 1 - this to 1 + this."},
         {NULL, "dual-clip", OPTION_REAL, &o->dual_clip, "0", 0, 1e6,
-         .help = "Most a token with a negative advantage may cost, in advantages (3 is usual); 0: no limit."},
+         .help = "The most a token with a negative advantage may cost, in advantages (3 is usual); 0: no limit."},
         {NULL, "value-clip", OPTION_REAL, &o->value_clip, "0.2", 0, 1e6,
-         .help = "A value may move this far an iteration, in units of reward; 0: any."},
+         .help = "A value may move this far per iteration, in units of reward; 0: any."},
         {NULL, "gamma", OPTION_REAL, &o->gamma, "1", 0, 1, .help = "Discount of later rewards."},
         {NULL, "lambda", OPTION_REAL, &o->lambda, "0.95", 0, 1, .help = "Of the generalised advantage estimate."},
         {NULL, "entropy-coef", OPTION_REAL, &o->entropy_coef, "0", 0, 1e3,
          .help = "Bonus for the entropy of the policy."},
         {NULL, "target-kl", OPTION_REAL, &o->target_kl, "0.075", 0, 1e3,
-         .help = "Skip an iteration's other updates once new and old policy are this far apart, in nats a token; 0: "
-                 "never."},
+         .help = "Skip an iteration's other updates once new and old policy are this far apart, in nats per token; "
+                 "0: never."},
         {NULL, "critic-lr", OPTION_REAL, &p->critic_lr, "0", 0, 10,
          .help = "Highest learning rate of the critic; 0: five times --lr."},
-        {NULL, "critic-warmup", OPTION_INT, &o->critic_warmup, "5", 0, 1e9,
-         .help = "First iterations, in which only the critic learns."},
+        {NULL, "critic-warmup", OPTION_INT, &o->critic_warmup, "auto", 0, 1e9, .flags = OPTION_AUTO,
+         .help = "First iterations, in which only the critic learns; auto: a tenth of the run, at most 50."},
         {NULL, "ema", OPTION_REAL, &p->ema, "0", 0, 0.999999,
          .help = "Decay of averaged weights of the policy, saved beside it (0.992 is usual); 0: none."},
 
         {"Pretraining mix", "ptx-data", OPTION_LIST, &p->ptx_paths, NULL, .flags = OPTION_MAY_CHANGE,
          .help = "Raw text whose cross-entropy joins each update of the policy."},
         {NULL, "ptx-coef", OPTION_REAL, &p->ptx_coef, "1", 0, 1e6, .help = "Weight of that text; 0: as without it."},
-        {NULL, "ptx-tokens", OPTION_INT, &p->ptx_tokens, "4096", 1, 1e9, .help = "Tokens of it an update."},
+        {NULL, "ptx-tokens", OPTION_INT, &p->ptx_tokens, "4096", 1, 1e9, .help = "Tokens of it per update."},
     };
     static_assert(sizeof own / sizeof *own <= OWN_ROWS, "OWN_ROWS is too small");
     memcpy(row, own, sizeof own);
@@ -102,17 +103,18 @@ static int drop_row(struct option *row, int n, const char *name)
 }
 
 /* A shared row that means something of its own here. */
-static void describe_row(struct option *row, const char *name, const char *help)
+static struct option *describe_row(struct option *row, const char *name, const char *help)
 {
     while (strcmp(row->name, name) != 0) row++;
     row->help = help;
+    return row;
 }
 
 void rlhf_option_rows(struct option *row, struct rlhf *p)
 {
     static const struct train_defaults defaults = {
-        .lr = "2e-5", .schedule = "linear", .micro_tokens = "4096", .beta2 = "0.95", .eps = "1e-5", .weight_decay = "0", .epochs = "1", .eval_every = "20", .save_every = "20",
-        .sample_every = "1"};
+        .lr = "auto", .schedule = "linear", .micro_tokens = "4096", .beta2 = "0.95", .eps = "1e-5", .weight_decay = "0",
+        .epochs = "auto", .eval_every = "20", .save_every = "20", .sample_every = "1"};
     static const char *const without[] = {"tokens", "batch-tokens"};
     static_assert(OWN_ROWS + TRAIN_ROWS + 2 <= RLHF_ROWS, "RLHF_ROWS is too small");
     int n = own_rows(row, p);
@@ -120,7 +122,8 @@ void rlhf_option_rows(struct option *row, struct rlhf *p)
     for (size_t i = 0; i < sizeof without / sizeof *without; i++) n = drop_row(row, n, without[i]);
     describe_row(row, "micro-tokens", "Most tokens in one forward and backward: fewer take less memory.");
     describe_row(row, "steps", "Iterations; 0: from --epochs.");
-    describe_row(row, "epochs", "Passes over the prompts, where --steps is not given.");
+    describe_row(row, "epochs", "Passes over the prompts, where --steps is not given; auto: one, or as many as make 48 "
+                 "iterations.")->flags |= OPTION_AUTO;
     row[n++] = (struct option){NULL, "rollouts", OPTION_INT, &p->rollouts, "4", 0, 1e6, .flags = OPTION_MAY_CHANGE,
                                .help = "Answers written to rollouts.jsonl every --sample-every iterations."};
     row[n] = (struct option){0};

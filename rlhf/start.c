@@ -49,8 +49,8 @@ static int open_reward(struct rlhf *p, struct error *error)
     return 0;
 }
 
-/* Options that would be read and then do nothing. */
-static void refuse_idle(const struct option *table)
+/* Options that would be read and then do nothing, or harm. */
+static void check_options(const struct rlhf *p, const struct option *table)
 {
     static const char *const pair[][2] = {{"reward-cmd-coef", "reward-cmd"}, {"reward-timeout", "reward-cmd"},
                                           {"ptx-coef", "ptx-data"}, {"ptx-tokens", "ptx-data"},
@@ -58,11 +58,16 @@ static void refuse_idle(const struct option *table)
     struct error error;
     for (size_t i = 0; i < sizeof pair / sizeof *pair; i++)
         if (option_needs(table, pair[i][0], pair[i][1], &error) != 0) quit_error(&error);
+    if (p->kl_target > 0 && p->kl_coef == 0)
+        quit(EXIT_USAGE, "--kl-target multiplies --kl-coef, which is 0 and would stay so: give a --kl-coef above 0");
+    if (p->kl_target > 0 && (double)p->ppo.o.episodes >= p->kl_horizon)
+        quit(EXIT_USAGE, "--episodes %lld / --kl-horizon %g must be below 1, or one iteration would change the weight "
+             "of the divergence too much: raise --kl-horizon", (long long)p->ppo.o.episodes, p->kl_horizon);
 }
 
 void rlhf_open_parents(struct rlhf *p, const struct option *table)
 {
-    refuse_idle(table);
+    check_options(p, table);
     struct error error;
     unsigned stages = 1u << STAGE_SFT | 1u << STAGE_RLHF | 1u << STAGE_IMPORTED;
     if (!p->reward_path && !p->reward_command)
@@ -92,11 +97,11 @@ void rlhf_read_prompts(struct rlhf *p)
                      (uint64_t)p->train.seed, &error) != 0)
         quit_error(&error);
     int longest = int_max(p->prompts.longest, p->held_out.longest);
-    p->longest = longest + (int)o->max_new;
+    p->longest = int_min(longest + (int)o->max_new + 1, p->critic_config.context);
     if (p->longest > p->train.micro_tokens)
-        quit(EXIT_USAGE, "--micro-tokens %lld is less than the longest episode, %d tokens (a prompt of %d and "
-             "--max-new-tokens %lld): raise it, or lower --max-prompt-tokens", (long long)p->train.micro_tokens,
-             p->longest, longest, (long long)o->max_new);
+        quit(EXIT_USAGE, "--micro-tokens %lld is less than the longest episode, %d tokens (a prompt of %d, "
+             "--max-new-tokens %lld, and an end token): raise it, or lower --max-prompt-tokens",
+             (long long)p->train.micro_tokens, p->longest, longest, (long long)o->max_new);
     if (o->minibatches > o->episodes)
         quit(EXIT_USAGE, "--minibatches %lld is more than --episodes %lld", (long long)o->minibatches,
              (long long)o->episodes);
@@ -223,8 +228,8 @@ void rlhf_start_ppo(struct rlhf *p)
     q->kl = (struct kl_controller){p->kl_coef, p->kl_target, p->kl_horizon};
     q->reward = reward_source_get;
     q->reward_self = &p->source;
-    p->source = (struct reward_source){.model = p->reward_path ? &p->reward : NULL, .coef = p->reward_coef,
-                                       .tokenizer = p->policy_parent.tokenizer};
+    p->source = (struct reward_source){.model = p->reward_path ? &p->reward : NULL, .end = p->chat.end,
+                                       .coef = p->reward_coef, .tokenizer = p->policy_parent.tokenizer};
     if (p->reward_command && !p->train.plan &&
         reward_cmd_open(&p->source.program, p->reward_command, p->reward_timeout, &error) != 0)
         quit_error(&error);

@@ -2,8 +2,6 @@
  * evaluation on held-out prompts, checkpoints. */
 #include "rlhf/rlhf.h"
 
-#include <string.h>
-
 static int begin(void *self, int64_t step, struct error *error)
 {
     struct rlhf *p = self;
@@ -15,23 +13,6 @@ static int begin(void *self, int64_t step, struct error *error)
                 step == 0 ? ", and KL to the reference 0" : "");
     return updates;
 }
-
-static int prepare(void *self, int64_t step, int update, double *count, struct error *error)
-{
-    return ppo_prepare(&((struct rlhf *)self)->ppo, step, update, count, error);
-}
-
-static const struct batch *batch(void *self, int i, int learner)
-{
-    return ppo_batch(&((struct rlhf *)self)->ppo, i, learner);
-}
-
-static double head(void *self, int i, int learner, double scale)
-{
-    return ppo_head(&((struct rlhf *)self)->ppo, i, learner, scale);
-}
-
-static void mix(void *self) { ppo_mix(&((struct rlhf *)self)->ppo); }
 
 /* rollouts.jsonl: the first few answers of this iteration. */
 static void write_rollouts(struct rlhf *p, int64_t steps)
@@ -132,7 +113,7 @@ void rlhf_task(struct task *task, struct rlhf *p)
     double length = mean_prompt(&p->prompts) + (double)o->max_new;
     *task = (struct task){
         .program = "rlhf", .stage = STAGE_RLHF, .self = p, .learner = p->ppo.learner, .n_learners = 2,
-        .begin = begin, .prepare = prepare, .batch = batch, .head = head, .mix = mix,
+        .begin = begin, .prepare = ppo_prepare, .batch = ppo_batch, .head = ppo_head, .mix = ppo_mix,
         .sums = (double *)&p->ppo.sums, .n_sums = PPO_SUMS, .n_maxima = 1, .end = end,
         .evaluate = p->held_out.count > 0 ? evaluate : NULL, .save = save, .load = load,
         .main_metric = "reward", .shown = {"reward", "kl", "length", "entropy"},

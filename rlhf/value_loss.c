@@ -1,6 +1,7 @@
 /* value_loss.c - the squared error of the critic, pessimistic about large moves: a value that left the band around its
  * old value pays for the worse of the two, and gets no gradient from the clipped one. */
 #include "rlhf/value_loss.h"
+#include "common/base/base.h"
 
 #include <math.h>
 #include <stdbool.h>
@@ -30,5 +31,5 @@ double explained_variance(const float *values, const float *returns, int n)
         variance += (r - mean) * (r - mean);
         error += miss * miss;
     }
-    return variance > 0 ? 1 - error / variance : NAN;
+    return standard_deviation(variance, n, mean) > 0 ? 1 - error / variance : NAN;
 }

@@ -12,7 +12,7 @@ double value_loss(float *dvalues, int *clipped, const float *values, const float
                   double clip, double scale, int n);
 
 /* 1 - mean((values - returns)^2) / variance(returns): 1 for a critic that knows, 0 for one that says the mean; NaN when
- * all returns are equal. */
+ * all returns are equal up to rounding. */
 double explained_variance(const float *values, const float *returns, int n);
 
 #endif

@@ -47,7 +47,8 @@ double correlation(const double *x, const double *y, size_t n)
         yy += (y[i] - mean_y) * (y[i] - mean_y);
         xy += (x[i] - mean_x) * (y[i] - mean_y);
     }
-    return xx > 0 && yy > 0 ? xy / sqrt(xx * yy) : NAN;
+    bool spread = standard_deviation(xx, (double)n, mean_x) > 0 && standard_deviation(yy, (double)n, mean_y) > 0;
+    return spread ? xy / sqrt(xx * yy) : NAN;
 }
 
 static void print_row(struct bytes *out, const char *name, const struct calibration_bin *b)

@@ -25,7 +25,7 @@ struct calibration {
 void calibrate(struct calibration *c, const struct judged *pair, size_t n);
 
 /* Pearson's correlation of x and y (n): sum (x - mean x)(y - mean y) / sqrt(sum (x - mean x)^2 sum (y - mean y)^2); NaN
- * when one of them is constant. */
+ * when one of them is constant up to rounding. */
 double correlation(const double *x, const double *y, size_t n);
 
 /* The two tables, appended to out. */

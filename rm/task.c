@@ -193,7 +193,7 @@ static void sample(void *self, struct run *run, int64_t step)
 
 /* ---- the end: tables, and constants ---- */
 
-/* Mean and deviation of the raw scores of the best answers of up to REFERENCES training prompts, evenly chosen. */
+/* Mean and standard deviation of the raw scores of the best answers of up to REFERENCES training prompts, evenly chosen. */
 static int reference_scores(struct rm *s, double *mean, double *deviation)
 {
     const struct rankings *k = &s->data.train;
@@ -215,7 +215,7 @@ static int reference_scores(struct rm *s, double *mean, double *deviation)
     *mean = 0;
     for (int i = 0; i < n; i++) *mean += score[i] / n;
     for (int i = 0; i < n; i++) squares += (score[i] - *mean) * (score[i] - *mean);
-    *deviation = sqrt(squares / n);
+    *deviation = standard_deviation(squares, n, *mean);
     free(score);
     return n;
 }
@@ -243,8 +243,8 @@ static void finish(void *self, struct run *run, struct record *r)
     if (s->data.validation.groups > 0) log_calibration(s, run);
     int n = reference_scores(s, &mean, &deviation);
     c->score_mean = s->normalize == NORMALIZE_NONE ? 0 : mean;
-    c->score_std = s->normalize == NORMALIZE_BOTH && deviation > 1e-6 ? deviation : 1;
-    run_log(run, "the best answers of %d training prompts score %.4f on average, deviation %.4f; "
+    c->score_std = s->normalize == NORMALIZE_BOTH && deviation > 0 ? deviation : 1;
+    run_log(run, "the best answers of %d training prompts score %.4f on average, standard deviation %.4f; "
             "rewards are (score - %.4f) / %.4f", n, mean, deviation, c->score_mean, c->score_std);
     record_real(r, "score_mean", c->score_mean);
     record_real(r, "score_std", c->score_std);

@@ -41,7 +41,7 @@ static void option_rows(struct option *row, struct sft *s)
          .help = "Held-out prompts answered now and then."},
         {NULL, "sample-tokens", OPTION_INT, &s->sample_tokens, "64", 1, 1 << 16, .flags = OPTION_MAY_CHANGE,
          .help = "Longest such answer."},
-        {NULL, "temperature", OPTION_REAL, &s->temperature, "0.7", 0, 100, .flags = OPTION_MAY_CHANGE,
+        {NULL, "temperature", OPTION_REAL, &s->temperature, "0.7", 0.01, 100, .flags = OPTION_MAY_CHANGE | OPTION_OR_ZERO,
          .help = "Of these answers; 0: the most likely token."},
     };
     static const struct train_defaults defaults = {

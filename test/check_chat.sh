@@ -28,7 +28,8 @@ check "averaged weights answer" "Ho!" "$("$chat" --model "$work/rlhf.ckpt" --ema
 check "base goes on" "$(printf 'bc\303\251\033[')" "$("$chat" --model "$work/base.ckpt" --prompt a 2>&1)"
 check "sft goes on with --raw" "$(printf 'bc\303\251\033[')" "$("$chat" --model "$work/sft.ckpt" --raw --prompt a 2>&1)"
 check "length" yyyyy "$("$chat" --model "$work/base.ckpt" --prompt y --max-new-tokens 5 2>&1)"
-check "end of the context" 62 "$("$chat" --model "$work/base.ckpt" --prompt y 2>&1 | tr -d '\n' | wc -c | tr -d ' ')"
+check "end of the context" 62 "$("$chat" --model "$work/base.ckpt" --prompt y 2>"$work/err" | tr -d '\n' | wc -c | tr -d ' ')"
+check "the end of the context is told" "(the answer was cut after 62 tokens: the context of 64 tokens is full)" "$(cat "$work/err")"
 
 # At temperature 100 nearly every token is likely: the seed decides, and the number of threads does not.
 draw() { "$chat" --model "$work/base.ckpt" --prompt q --temperature 100 --top-p 1 --max-new-tokens 20 "$@" 2>&1 | od -c; }
@@ -84,6 +85,7 @@ says "no averaged weights" 78 'holds no averaged weights' "$chat" --model "$work
 says "system without template" 64 'needs a model with a chat template' "$chat" --model "$work/base.ckpt" --system a --prompt a
 says "no model" 64 'model' "$chat" --prompt a
 says "bad number" 64 'temperature' "$chat" --model "$work/sft.ckpt" --temperature -1
+says "a temperature too small to divide by" 64 "expected 0, or 0.01 to 100" "$chat" --model "$work/sft.ckpt" --temperature 1e-40
 says "unknown option" 64 'did you mean --top-k' "$chat" --model "$work/sft.ckpt" --topk 5
 says "closed input" 74 'input cannot be read' sh -c "'$chat' --model '$work/sft.ckpt' <&-"
 says "full disk" 74 'answer cannot be written' sh -c "'$chat' --model '$work/sft.ckpt' --prompt a >/dev/full"

@@ -68,6 +68,19 @@ expect 0 "rollouts" $rlhf --reward "$work/rm" --steps 6 --plan
 planned=$(grep -o '[0-9.]*k per step' "$work/out")
 expect 0 "$planned" $rlhf --reward "$work/rm" --steps 6 --plan --validation 0
 
+# By default: enough iterations for a small set of prompts, a warm-up that is a part of them, and a policy that moves.
+expect 0 "the first 5 of 48 iterations train only the critic" "$BIN/rlhf" --policy "$work/sft" --reward "$work/rm" --prompts "$work/prompts.jsonl" \
+    --max-new-tokens 14 --out "$work/defaults" $common
+check "it makes 48 iterations" [ "$(number "$work/defaults" step last)" = 48 ]
+check "the learning rate follows the width" grep -q "^lr = 0.0002$" "$work/defaults/run.conf"
+check "by default the reward rises by more than noise" awk -v a="$(number "$work/defaults" reward first)" \
+    -v b="$(number "$work/defaults" reward last)" -v s="$(number "$work/defaults" reward_std first)" 'BEGIN { exit !(b > a + s / 8) }'
+tiny_warmup() { "$BIN/rlhf" --policy "$work/sft" --reward "$work/rm" --prompts "$work/prompts.jsonl" --episodes 4 --max-new-tokens 4 $common "$@"; }
+for steps in 1 2 11; do
+    tiny_warmup --steps $steps --out "$work/warmup$steps" >"$work/out" 2>&1
+    check "the default warm-up is never the whole run: $steps" sh -c '! grep -q "policy learns nothing" "$1"' - "$work/out"
+done
+
 # Rewards and the critic's first values are in units of the normalised reward: the same model without its constants says raw scores.
 "$BIN/rm" --model "$work/sft" --data "$work/ranked.jsonl" --steps 20 --lr 1e-3 --normalize none --out "$work/raw-rm" $small >"$work/out" 2>&1
 expect 0 "done" $rlhf --reward "$work/raw-rm" --steps 1 --out "$work/raw"
@@ -76,6 +89,16 @@ for key in reward value; do
     check "$key is (score - mean) / deviation" awk -v raw="$(number "$work/raw" $key first)" -v mean="$mean" -v deviation="$deviation" \
         -v got="$(number "$work/rlhf" $key first)" 'BEGIN { d = (raw - mean) / deviation - got; exit !(deviation != 1 && d < 1e-4 && d > -1e-4) }'
 done
+
+# Answers that were cut get the reward that rm --score gives their text: both read at an end token.
+expect 0 "done" $rlhf --reward "$work/rm" --steps 1 --max-new-tokens 3 --rollouts 32 --validation 0 --out "$work/cut"
+sed -E 's/^\{"step":1,"prompt":("([^"\\]|\\.)*"),.*"response":("([^"\\]|\\.)*"),"stopped".*/{"prompt":\1,"responses":[\3]}/' \
+    "$work/cut/rollouts.jsonl" >"$work/cut.jsonl"
+"$BIN/rm" --score --model "$work/rm" "$work/cut.jsonl" 2>&1 | grep -o '"reward": [-0-9.e]*' | cut -d' ' -f2 >"$work/scores"
+sed -E 's/.*"stopped":([a-z]*),"reward":([-0-9.e+]*),.*/\1 \2/' "$work/cut/rollouts.jsonl" | paste -d' ' - "$work/scores" >"$work/pairs"
+check "rm --score and rlhf agree on cut answers" awk '
+    $1 == "false" { cut++; d = $2 - $3; agree += d < 1e-4 && d > -1e-4 }      # not where the text has a shorter tokenisation
+    END { exit !(cut >= 8 && agree >= 0.75 * cut) }' "$work/pairs"
 
 # ---- reward programs ---------------------------------------------------------------------------------------------------------
 # Fewer bytes are better: a rule that a few iterations can learn.
@@ -110,6 +133,10 @@ expect 0 "ok" "$BIN/ckpt" verify "$work/dies"
 rm "$work/die"
 timeout 120 sh -c "$dies" >"$work/out" 2>&1
 check "the run goes on when the program is mended" [ $? -eq 0 ] && check "from its last step" grep -q "resumes from step 2" "$work/out"
+expect 65 "ended with exit code 7 after 1 of" $rlhf --validation 0.5 --reward-cmd "read -r x; echo 1; exit 7" --steps 2 --out "$work/dies-early"
+check "it died during the first evaluation" [ ! -s "$work/dies-early/metrics.jsonl" ]
+check "a program that dies during an evaluation: the status" grep -q '"state":"failed"' "$work/dies-early/status.json"
+check "a program that dies during an evaluation: the log" grep -q "ended with exit code 7 after 1 of" "$work/dies-early/log.txt"
 expect 65 "silent for 0.3 seconds" $rlhf --reward-cmd "sleep 60" --reward-timeout 0.3 --steps 2 --out "$work/hangs"
 expect 65 "expected one finite number" $rlhf --reward-cmd "while read -r x; do echo good; done" --steps 2 --out "$work/rubbish"
 expect 65 "expected one finite number" $rlhf --reward-cmd "while read -r x; do echo nan; done" --steps 2 --out "$work/nan"
@@ -127,6 +154,10 @@ check "coefficient 1 has not" sh -c "! $BIN/ckpt diff --tensors $work/plain/fina
 check "both norms are there" below 0 "$(number "$work/ptx1" grad_norm_ptx last)"
 check "both norms are there (ppo)" below 0 "$(number "$work/ptx1" grad_norm_ppo last)"
 check "the text's loss falls or stays" below "$(number "$work/ptx1" ptx_loss last)" 6
+# 63 tokens between two end marks: a row of 64, and one of the last mark only, which has no target.
+printf '%063d' 0 | tr 0 '~' >"$work/tail.txt"
+sh -c "$rlhf $one --ptx-data $work/tail.txt --ptx-tokens 1 --out $work/tail" >"$work/out" 2>&1
+check "a row without a target is no loss" [ "$(number "$work/tail" ptx_loss last)" != null ] && check "and no norm" below 0 "$(number "$work/tail" grad_norm_ptx last)"
 # One update with coefficients 0, 1 and 2: g = g_ppo + coefficient * g_ptx, so the text's norm doubles to the bit, that of PPO stays, and
 # |g(2)|^2 - 2 |g(1)|^2 + |g(0)|^2 = 2 |g_ptx|^2.
 for coef in 0 1 2; do
@@ -146,7 +177,7 @@ all="--reward $work/rm --reward-cmd 'sh $work/short.sh' --ptx-data $work/corpus.
     --save-every 1 --eval-every 4"
 sh -c "exec $rlhf $all --out $work/whole" >"$work/out" 2>&1
 check "a run with everything on ends" [ $? -eq 0 ]
-check "beta has moved" [ "$(number "$work/whole" kl_coef last)" != 0.050000000000000003 ]
+check "beta has moved" [ "$(number "$work/whole" kl_coef last)" != "$(number "$work/whole" kl_coef first)" ]
 for life in 2 5 8; do                                    # killed while they work on the step after this one
     sh -c "exec $rlhf $all --out $work/killed" >/dev/null 2>&1 &
     until grep -q "\"step\":$life," "$work/killed/metrics.jsonl" 2>/dev/null || ! kill -0 $! 2>/dev/null; do sleep 0.01; done
@@ -197,6 +228,9 @@ cp "$work/prompts.jsonl" "$work/moved"
 expect 0 "done: 8 steps" $bare --prompts "$work/moved/prompts.jsonl" --reward "$work/rm" --steps 8 --out "$work/rlhf"
 expect 78 "started on other prompts" $bare --prompts "$work/known.jsonl" --reward "$work/rm" --steps 9 --out "$work/rlhf"
 expect 78 "kl-coef" $rlhf --reward "$work/rm" --kl-coef 0.2 --steps 8 --out "$work/rlhf"
+expect 64 "--episodes 32 / --kl-horizon 20 must be below 1" $rlhf --reward "$work/rm" --kl-target 6 --kl-horizon 20 --steps 2 --out "$work/m5a"
+expect 64 "--kl-coef, which is 0" $rlhf --reward "$work/rm" --kl-target 6 --kl-coef 0 --steps 2 --out "$work/m5b"
+check "refused options leave no run" [ ! -e "$work/m5a/metrics.jsonl" ]
 expect 64 "no reward" $rlhf --steps 2 --out "$work/m6"
 expect 64 "leaves no room for a prompt" $rlhf --reward "$work/rm" --max-new-tokens 64 --steps 2 --out "$work/m7"
 expect 64 "less than the longest episode" $rlhf --reward "$work/rm" --micro-tokens 16 --steps 2 --out "$work/m8"

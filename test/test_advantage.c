@@ -107,6 +107,9 @@ static void test_whiten(void)
     CHECK(advantage_whiten(lonely, NULL, 1) == 3 && lonely[0] == 3);
     advantage_whiten(same, NULL, 3);
     CHECK(same[0] == 0 && same[2] == 0);
+    float rounded[3] = {1e6f, 1e6f + 0.0625f, 1e6f};     /* apart in the last bit: nothing to reinforce */
+    advantage_whiten(rounded, NULL, 3);
+    CHECK(rounded[0] == 0 && rounded[1] == 0 && rounded[2] == 0);
     struct rng random = rng_at(2, RNG_TEST, 0, 0);
     float around[64], moved[64];
     double most = 0;

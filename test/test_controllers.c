@@ -60,6 +60,8 @@ static void test_explained_variance(void)
     CHECK(close_to(explained_variance(mean, returns, 4), 0, 0, 1e-12));
     CHECK(close_to(explained_variance(half, returns, 4), 0.75, 0, 1e-12));
     CHECK(isnan(explained_variance(returns, mean, 4)));
+    const float tenth[7] = {0.1f, 0.1f, 0.1f, 0.1f, 0.1f, 0.1f, 0.1f};
+    CHECK(isnan(explained_variance(tenth, tenth, 7)));
 }
 
 static void test_kl_controller(void)
@@ -74,6 +76,11 @@ static void test_kl_controller(void)
         kl_controller_update(&fixed, kl[i], 512);
         CHECK(fixed.beta == 0.05);
     }
+    struct kl_controller fast = {.beta = 1, .target = 6, .horizon = 129};
+    kl_controller_update(&fast, -100, 128);
+    CHECK(fast.beta > 0.8 && fast.beta < 0.81);
+    kl_controller_update(&fast, 1e6, 128);
+    CHECK(fast.beta > 0.8 * 1.19 && fast.beta < 0.81 * 1.2);
 }
 
 static void test_running(void)
@@ -91,6 +98,10 @@ static void test_running(void)
     CHECK(m.count == 6 && close_to(m.mean, 4, 0, 1e-12) && close_to(running_std(&m), 3.162277660, 0, 1e-9));
     running_add(&m, NULL, 0);
     CHECK(m.count == 6);
+    struct running equal = {0};
+    const float tenth[5] = {0.1f, 0.1f, 0.1f, 0.1f, 0.1f};              /* 0.1f / 5 * 5 is not 0.1f */
+    for (int i = 0; i < 7; i++) running_add(&equal, tenth, 3 + i % 3);
+    CHECK(running_std(&equal) == 0);                                    /* rounding is no spread */
     struct rng random = rng_at(4, RNG_TEST, 0, 0);
     float x[97];
     for (int i = 0; i < 97; i++) x[i] = (float)(1e4 + rng_uniform(&random));
@@ -120,6 +131,18 @@ static void test_reward_shape(void)
     struct running c = {0};
     reward_shape(same, all, 2, &(struct reward_shaping){.norm = REWARD_NORM_WHITEN}, &c);
     CHECK(same[0] == 5 && same[1] == 5);                                /* no spread, no division */
+    for (int norm = REWARD_NORM_SCALE; norm <= REWARD_NORM_WHITEN; norm++) {
+        const unsigned char ten_ended[10] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+        struct running d = {0};
+        for (int iteration = 0; iteration < 3; iteration++) {
+            float ones[10], third[10];
+            for (int i = 0; i < 10; i++) ones[i] = 1, third[i] = 1.0f / 3;
+            struct running e = {0};
+            reward_shape(ones, ten_ended, 10, &(struct reward_shaping){.norm = (enum reward_norm)norm}, &d);
+            reward_shape(third, ten_ended, 10, &(struct reward_shaping){.norm = (enum reward_norm)norm}, &e);
+            CHECK(ones[0] == 1 && ones[9] == 1 && third[0] == 1.0f / 3 && third[9] == 1.0f / 3);
+        }
+    }
 }
 
 int main(void)

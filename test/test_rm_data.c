@@ -2,6 +2,7 @@
 #include "rm/data.h"
 #include "rm/ranking.h"
 #include "rm/score.h"
+#include "rlhf/reward_source.h"
 #include "test/tiny.h"
 #include "test/words.h"
 
@@ -388,6 +389,83 @@ static void test_untrained(void)
     tiny_close(&t);
 }
 
+/* ---- scores of rollouts ---- */
+
+enum { ROLLOUTS = 4, SCORE_CONTEXT = 17 };
+
+struct scored { struct tiny *model; const struct chat *chat; float reward[ROLLOUTS]; };
+
+static void score_as_rm(void *self, struct ranking *r)
+{
+    struct scored *s = self;
+    struct ids ids = {0}, ends = {0};
+    struct tally changed = {0};
+    int prompt;
+    CHECK(ranking_tokens(&ids, &ends, &prompt, r, s->chat, SCORE_CONTEXT, false, &changed) == NULL && ends.count == ROLLOUTS);
+    int lengths[ROLLOUTS];
+    for (int i = 0; i < ROLLOUTS; i++) lengths[i] = ends.id[i] - (i ? ends.id[i - 1] : 0);
+    struct batch b = tiny_batch(lengths, ROLLOUTS, s->model->m.config.vocab, 1);
+    memcpy(b.tokens, ids.id, ids.count * sizeof(int));
+    score_rewards(s->reward, &s->model->m, &b);
+    tiny_batch_free(&b);
+    free(ids.id);
+    free(ends.id);
+}
+
+/* Answers that ended, were cut, were cut where the context is full, and ended with another stop token: rlhf gives them the rewards
+ * that rm --score gives their text. */
+static void test_rollouts(void)
+{
+    static const char *const answer[ROLLOUTS] = {"yes", "no way", "the longe", "well"};
+    struct tokenizer *t = words_tokenizer();
+    struct chat chat;
+    struct config c = tiny_config(7, NULL);
+    struct tiny model;
+    struct memory memory = {0};
+    struct rollouts r = {0};
+    struct error error;
+    chat_open(&chat, TEMPLATE_QUARTET, t);
+    c.vocab = tokenizer_vocab(t);
+    c.context = SCORE_CONTEXT;
+    c.score_mean = 0.3;
+    c.score_std = 2.5;
+    tiny_open(&model, &c, &(struct model_use){.max_tokens = 80, .max_sequences = 8}, 5);
+    for (int pass = 0; pass < 2; pass++) {
+        rollout_open(&r, ROLLOUTS, SCORE_CONTEXT, 9, 40, &memory);      /* 40: they do not fit one micro-batch */
+        if (pass == 0) CHECK(memory_open(&memory, &error) == 0);
+    }
+    memory_seal(&memory);
+    struct dialogue d = {0};
+    dialogue_add(&d, ROLE_USER, "Why?", 4);
+    r.first[0] = 0;
+    for (int e = 0; e < ROLLOUTS; e++) {
+        struct ids ids = {0};
+        chat_render(&chat, &d, CHAT_TRAIN_ASSISTANT, true, &ids, NULL, NULL);
+        r.n_prompt[e] = (int)ids.count;
+        tokenizer_encode(&ids, t, answer[e], strlen(answer[e]));
+        r.spoken[e] = (int)ids.count - r.n_prompt[e];
+        r.ended[e] = e == 0;
+        if (e == 0 || e == 3) ids_add(&ids, e == 0 ? chat.end : chat.bos);
+        CHECK(ids.count <= SCORE_CONTEXT);
+        memcpy(r.tokens + e * r.length, ids.id, ids.count * sizeof(int));
+        r.first[e + 1] = r.first[e] + (int)ids.count - r.n_prompt[e];
+        free(ids.id);
+    }
+    CHECK(r.n_prompt[2] + r.spoken[2] == SCORE_CONTEXT);
+    struct scored rm = {.model = &model, .chat = &chat};
+    json_t *row = json_loads("{\"prompt\":\"Why?\",\"responses\":[\"yes\",\"no way\",\"the longe\",\"well\"]}", 0, NULL);
+    CHECK(rankings_from_json(row, false, NULL, score_as_rm, &rm, &error) == 0);
+    json_decref(row);
+    struct reward_source source = {.model = &model.m, .end = chat.end};
+    float reward[ROLLOUTS];
+    CHECK(reward_source_get(&source, &r, reward, &error) == 0);
+    for (int e = 0; e < ROLLOUTS; e++) CHECK(reward[e] == rm.reward[e] && reward[e] != 0);
+    dialogue_free(&d);
+    memory_close(&memory);
+    tiny_close(&model);
+    tokenizer_free(t);
+}
+
 int main(void)
 {
     test_shapes();
@@ -396,6 +474,7 @@ int main(void)
     test_cutting();
     test_split();
     test_scores();
+    test_rollouts();
     test_head();
     test_untrained();
     words_clean();

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -376,4 +377,12 @@ int file_replace(const char *path, const void *data, size_t size, struct error *
     free(temporary);
     if (!ok) return fail(error, EXIT_IO, "%s: cannot be %s: %s", path, doing, strerror(why));
     return 0;
+}
+
+/* ---- numbers ---- */
+
+double standard_deviation(double squares, double count, double mean)
+{
+    double deviation = count > 0 ? sqrt(squares / count) : 0;
+    return deviation > 1e-6 * fabs(mean) ? deviation : 0;
 }

@@ -115,6 +115,11 @@ int file_replace(const char *path, const void *data, size_t size, struct error *
 /* mkdir -p: creates a folder and those above it.  Returns 0, or -1 (EXIT_IO). */
 int folder_make(const char *folder, struct error *error);
 
+/* sqrt(squares / count) of numbers with this mean, squares being their summed squared deviations from it; 0 where that
+ * is within the rounding of float32 numbers of that size (a millionth of |mean|), or count is not above 0: a spread that
+ * data may be divided by, or none. */
+double standard_deviation(double squares, double count, double mean);
+
 static inline int int_min(int a, int b) { return a < b ? a : b; }
 static inline int int_max(int a, int b) { return a > b ? a : b; }
 

@@ -22,6 +22,7 @@ enum { OPTION_MAY_CHANGE = 1,     /* does not change the mathematics: may differ
        OPTION_REQUIRED = 2,
        OPTION_NOT_SAVED = 4,      /* neither in run.conf nor compared on resume: --help, --config, --plan, --dry-run */
        OPTION_AUTO = 8,           /* a number of 0 or more, or the word auto: -1 until the program has computed it */
+       OPTION_OR_ZERO = 32,       /* a number of 0, or within the range */
        OPTION_ONE_OF = 16 };      /* says the same as the others with this flag: one of them on the command line puts
                                      those of the file back to their defaults (--steps, --tokens, --epochs) */
 

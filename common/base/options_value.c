@@ -129,9 +129,10 @@ static const char *const expected[] = {
 
 static int check_range(const struct option *o, double x, const char *word, struct error *error)
 {
-    if (!(o->min < o->max) || (x >= o->min && x <= o->max)) return 0;
+    bool or_zero = o->flags & OPTION_OR_ZERO;
+    if (!(o->min < o->max) || (x >= o->min && x <= o->max) || (or_zero && x == 0)) return 0;
     char low[32], high[32];
-    snprintf(low, sizeof low, "%.10g", o->min);
+    snprintf(low, sizeof low, "%s%.10g", or_zero ? "0, or " : "", o->min);
     snprintf(high, sizeof high, "%.10g", o->max);
     if (o->max >= 9e18)
         return fail(error, EXIT_USAGE, "--%s: %s is too small (expected %s or more)", o->name, word, low);

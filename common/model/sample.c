@@ -101,7 +101,7 @@ static void accept(struct generator *g, int slot, int token, float logprob)
     r->tokens[r->n] = token;
     r->logprobs[r->n++] = logprob;
     r->stopped = is_stop(g->s, token);
-    bool wanted = !g->token || g->token(g->self, request, token);
+    bool wanted = r->stopped || !g->token || g->token(g->self, request, token);
     if (!r->stopped && wanted && r->n < s->limit) return;
     s->request = -1;
     g->live--;

@@ -21,12 +21,13 @@ struct sample_settings {
     uint64_t step;                        /* of the stream: rlhf's iteration */
 };
 
-/* New tokens alone.  tokens, logprobs (max_new), the caller's; n of them are filled.  stopped: the last is a stop. */
+/* New tokens only.  tokens, logprobs (max_new), the caller's; n of them are filled.  stopped: the last is a stop token, so
+ * that the text has n - stopped. */
 struct sample_result { int *tokens; float *logprobs; int n; bool stopped; };
 
 /* Runs all requests, up to m->use.cache_slots at a time.  logprobs: of each drawn token under the unfiltered
- * distribution at the temperature, the bits model_token_loss gives.  token (may be NULL) is called for each new token
- * as it comes and may return false to end that sample. */
+ * distribution at the temperature, the bits model_token_loss gives.  token (may be NULL) is called for each new token but
+ * a stop as it comes, and may return false to end that sample. */
 void sample_run(struct model *m, const struct sample_settings *s, const struct sample_request *request,
                 struct sample_result *result, int n, bool (*token)(void *self, int request, int token), void *self);
 

@@ -10,15 +10,12 @@
 
 enum { ROUND = 512 };        /* answers sampled before they are written */
 
-static int write_answer(FILE *out, const struct prompt *p, const struct chat *chat, const struct sample_settings *how,
-                        const struct sample_result *r, int sample, struct error *error)
+static int write_answer(FILE *out, const struct prompt *p, const struct chat *chat, const struct sample_result *r,
+                        int sample, struct error *error)
 {
     struct bytes text = {0};
     struct utf8_held held = {0};
-    int n = r->n;
-    for (int s = 0; s < how->n_stop && n == r->n; s++)
-        if (n > 0 && r->tokens[n - 1] == how->stop[s]) n--;
-    tokenizer_stream(&text, &held, chat->tokenizer, r->tokens, (size_t)n);
+    tokenizer_stream(&text, &held, chat->tokenizer, r->tokens, (size_t)(r->n - r->stopped));
     tokenizer_stream(&text, &held, chat->tokenizer, NULL, 0);
     json_t *response = json_stringn(text.data ? text.data : "", text.size);
     char *quoted = json_dumps(response, JSON_ENCODE_ANY);
@@ -42,8 +39,8 @@ int answers_write(FILE *out, struct model *m, const struct chat *chat, const str
     }
     if (prompts.too_long + prompts.unusable > 0)
         fprintf(stderr, "%s: of %llu prompts, %llu longer than %d tokens and %llu without a question are left out\n",
-                program_name(), (unsigned long long)tally_get(&prompts.ledger.read, "prompts read"), (unsigned long long)prompts.too_long, most,
-                (unsigned long long)prompts.unusable);
+                program_name(), (unsigned long long)tally_get(&prompts.ledger.read, "prompts read"),
+                (unsigned long long)prompts.too_long, most, (unsigned long long)prompts.unusable);
     struct sample_request *request = host_alloc(ROUND, sizeof *request);
     struct sample_result *result = host_alloc(ROUND, sizeof *result);
     int *tokens = host_alloc((size_t)ROUND * (size_t)o->max_new, sizeof *tokens);
@@ -62,7 +59,7 @@ int answers_write(FILE *out, struct model *m, const struct chat *chat, const str
         sample_run(m, o->how, request, result, n, NULL, NULL);
         for (int i = 0; i < n && !bad; i++) {
             uint64_t number = first + (uint64_t)i;
-            bad = write_answer(out, &prompts.prompt[number / (uint64_t)o->samples], chat, o->how, &result[i],
+            bad = write_answer(out, &prompts.prompt[number / (uint64_t)o->samples], chat, &result[i],
                                (int)(number % (uint64_t)o->samples), error);
         }
         if (!bad && fflush(out) != 0) bad = fail(error, EXIT_IO, "the answers cannot be written: %s", strerror(errno));

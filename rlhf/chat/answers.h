@@ -1,4 +1,4 @@
-/* answers.h - a model answers a file of prompts: many at once, one JSON line an answer, in the order of the file. */
+/* answers.h - a model answers a file of prompts: many at once, one JSON line per answer, in the order of the file. */
 #ifndef QUARTET_ANSWERS_H
 #define QUARTET_ANSWERS_H
 
@@ -16,7 +16,7 @@ struct answers_options {
 /* Writes for each prompt `samples` lines {"prompt", "messages", "sample", "response", "tokens", "stopped"}; the answer
  * depends on its prompt, its number and the seed alone.  Prompts that do not fit the context are left out, and said on
  * stderr.
- *   m: opened for generation   chat: its template, or one of TEMPLATE_NONE to go on with the prompt as with a text.
+ *   m: opened for generation   chat: its template, or one of TEMPLATE_NONE to continue the prompt as a text.
  * Returns 0, or -1: the files (as prompts_read), or EXIT_IO. */
 int answers_write(FILE *out, struct model *m, const struct chat *chat, const struct answers_options *o,
                   struct error *error);

@@ -41,7 +41,7 @@ run "$BIN/rm" --model "$OUT/sft" --data "$data/ranked.jsonl" --epochs 2 --batch-
 
 step "rlhf: prompts + reward model -> aligned model"
 run "$BIN/rlhf" --policy "$OUT/sft" --reward "$OUT/rm" --prompts "$data/prompts.jsonl" --steps 28 --episodes 128 --minibatches 4 \
-    --lr 1.5e-4 --critic-lr 5e-4 --kl-coef 0.05 --max-new-tokens 72 --micro-tokens 4096 --out "$OUT/rlhf" $common
+    --lr 1.5e-4 --critic-lr 5e-4 --critic-warmup 5 --kl-coef 0.05 --max-new-tokens 72 --micro-tokens 4096 --out "$OUT/rlhf" $common
 
 step "evaluation on instructions nobody trained on"
 for stage in base sft rlhf; do
