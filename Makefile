@@ -2,6 +2,7 @@
 # make demo        install what is missing, build, and raise a small model through all four stages (minutes)
 # make test        the default tests (under ten minutes);  make test-full: all of them
 # make SAN=1 test  under AddressSanitizer and UBSan;  SAN=tsan: ThreadSanitizer
+# make SEAM=1 test with device memory that host code cannot touch (test/seam/seam.c)
 # make bench       speed of every part as a ratio to the machine's limits, measured in the same run
 # make fuzz        every fuzz target for FUZZ_SECONDS (60) each (needs clang)
 # make install     PREFIX=/usr/local: programs with the prefix quartet-, so that none shadows rm
@@ -10,14 +11,15 @@
 
 ARCH   ?= native
 SAN    ?=
+SEAM   ?=
 ifeq ($(origin CC),default)
 CC     := gcc
 endif
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 60
 
-BUILD  := build/cpu$(if $(SAN),-$(if $(filter tsan,$(SAN)),tsan,asan))
-BIN    := $(if $(SAN),$(BUILD)/bin,bin)
+BUILD  := build/cpu$(if $(SAN),-$(if $(filter tsan,$(SAN)),tsan,asan))$(if $(SEAM),-seam)
+BIN    := $(if $(SAN)$(SEAM),$(BUILD)/bin,bin)
 
 WARN   := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
           -Wno-missing-field-initializers -Werror
@@ -42,6 +44,11 @@ OBJECTS  := $(SOURCES:%.c=$(BUILD)/%.o)
 LIB      := $(BUILD)/libquartet.a
 UNITS    := $(patsubst %.c,$(BUILD)/%,$(wildcard test/test_*.c))
 TOOLS    := $(patsubst %.c,$(BUILD)/%,$(wildcard test/demo/*.c test/tool_*.c))
+ifneq ($(SEAM),)
+TOOLS    += $(BUILD)/test/seam/fault
+SEAM_OBJECT := $(BUILD)/test/seam/seam.o
+ALL_LDFLAGS += -rdynamic $(SEAM_OBJECT) -Wl,@$(BUILD)/seam/wrapped
+endif
 BENCHES  := $(patsubst %.c,$(BUILD)/%,$(wildcard test/bench/bench_*.c))
 
 all: $(PROGRAMS)
@@ -53,12 +60,12 @@ $(BIN)/rlhf:     $(BUILD)/rlhf/main.o
 $(BIN)/chat:     $(BUILD)/rlhf/chat/main.o
 $(BIN)/ckpt:     $(BUILD)/format/ckpt.o
 
-$(PROGRAMS): $(LIB)
+$(PROGRAMS): $(LIB) $(SEAM_OBJECT)
 	@mkdir -p $(@D)
 	$(SAY) "  LINK $@"
-	$(QUIET)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(filter %.o,$^) $(LIB) $(LDLIBS) -o $@
+	$(QUIET)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(filter-out $(SEAM_OBJECT),$(filter %.o,$^)) $(LIB) $(LDLIBS) -o $@
 
-$(UNITS) $(TOOLS) $(BENCHES): $(BUILD)/%: $(BUILD)/%.o $(LIB)
+$(UNITS) $(TOOLS) $(BENCHES): $(BUILD)/%: $(BUILD)/%.o $(LIB) $(SEAM_OBJECT)
 	$(SAY) "  LINK $@"
 	$(QUIET)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $< $(LIB) $(LDLIBS) -o $@
 
@@ -71,6 +78,13 @@ $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(SAY) "  CC   $<"
 	$(QUIET)$(CC) $(ALL_CFLAGS) -c $< -o $@
+
+$(BUILD)/seam/wrap.h: test/seam/wrap.sh common/model/ops.h
+	@mkdir -p $(@D)
+	$(QUIET)test/seam/wrap.sh common/model/ops.h $@ $(BUILD)/seam/wrapped
+
+$(SEAM_OBJECT): $(BUILD)/seam/wrap.h
+$(SEAM_OBJECT): ALL_CFLAGS += -I$(BUILD)/seam
 
 # Tests print "name: P passed, F failed[, S skipped]"; run.sh adds them up.
 test:      packages

@@ -31,6 +31,7 @@ check rlhf/chat "common/($wings)/$h|format/$h|rlhf/chat/$h"
 for part in test test/bench test/fuzz test/demo; do
     check $part "(common/($wings|cpu)|format|pretrain|sft|rm|rlhf|rlhf/chat|test|test/bench|test/fuzz|test/demo)/$h"
 done
+check test/seam "common/(base|model)/$h|wrap\.h"
 
 stray=$(find common -maxdepth 1 -name '*.[ch]')
 if [ -z "$stray" ]; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "in no wing of common: $stray"; fi

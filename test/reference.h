@@ -6,6 +6,7 @@
 
 #include "common/model/model.h"
 
+#include "test/on_device.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +21,9 @@ static struct reference reference_open(const struct model *m, int max_N)
 {
     struct reference r = {m, host_alloc(m->params.count, sizeof(double)),
                           host_alloc((size_t)max_N * (size_t)m->config.channels, sizeof(double))};
-    for (size_t i = 0; i < m->params.count; i++) r.p[i] = (double)m->params.all[i];
+    float *weights = host_copy(m->params.all, m->params.count);
+    for (size_t i = 0; i < m->params.count; i++) r.p[i] = (double)weights[i];
+    free(weights);
     return r;
 }
 

@@ -4,7 +4,7 @@
 #ifndef QUARTET_STORIES_H
 #define QUARTET_STORIES_H
 
-#include "common/model/device.h"
+#include "test/on_device.h"
 #include "common/model/model.h"
 
 #include <stdlib.h>
@@ -29,7 +29,7 @@ static void stories_floats(FILE *f, float *to, size_t n)
 {
     float *x = host_alloc(n, sizeof *x);
     if (fread(x, sizeof *x, n, f) != n) die("the story model is cut short");
-    device_put(to, x, n * sizeof *x);
+    to_device(to, x, n * sizeof *x);
     free(x);
 }
 

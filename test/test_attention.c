@@ -4,6 +4,7 @@
 #include "common/model/ops.h"
 #include "common/base/rng.h"
 #include "common/base/threads.h"
+#include "test/on_device.h"
 #include "test/test.h"
 
 struct shape { int H, G, D; bool alibi; const int *lengths; int S; };
@@ -185,7 +186,7 @@ static void check_cached(struct problem *p, int chunk)
     for (int q = 0; q < s->S; q++) capacity = int_max(capacity, s->lengths[q]);
     size_t elements = attention_cache_elements(s->S + 1, capacity, s->G, s->D);
     float *cache = device_alloc(elements * sizeof *cache);
-    for (size_t i = 0; i < elements; i++) cache[i] = NAN;       /* nothing unwritten may be used */
+    fill(cache, NAN, elements);                                 /* nothing unwritten may be used */
     float *qkv = host_alloc((size_t)s->S * chunk * wide, sizeof *qkv),
         *y = host_alloc((size_t)s->S * chunk * narrow, sizeof *y);
     bool ok = true;
@@ -199,8 +200,12 @@ static void check_cached(struct problem *p, int chunk)
                 from[n] = p->offsets[q] + i;
                 memcpy(qkv + (size_t)n * wide, p->qkv + (size_t)from[n] * wide, wide * sizeof *qkv);
             }
-        attention_cached(y, cache, qkv, slots, positions, s->alibi ? p->slopes : NULL, n, s->H, s->G, s->D, s->S + 1,
+        int *on_slots = device_copy_of(slots, (size_t)n, sizeof *slots);
+        int *on_positions = device_copy_of(positions, (size_t)n, sizeof *positions);
+        attention_cached(y, cache, qkv, on_slots, on_positions, s->alibi ? p->slopes : NULL, n, s->H, s->G, s->D, s->S + 1,
                          capacity);
+        device_free(on_slots, (size_t)n * sizeof *slots);
+        device_free(on_positions, (size_t)n * sizeof *positions);
         for (int i = 0; i < n; i++) ok &= same(y + (size_t)i * narrow, p->y + (size_t)from[i] * narrow, narrow);
     }
     test_check(ok, __FILE__, __LINE__, "H %d G %d D %d: cached by %d differs", s->H, s->G, s->D, chunk);

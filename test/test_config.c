@@ -1,6 +1,6 @@
 /* test_config.c - presets, the CONF section, counts of parameters, and the one list of parameters. */
 #include "test/test.h"
-#include "common/model/device.h"
+#include "test/on_device.h"
 #include "common/model/model.h"
 #include "common/base/threads.h"
 #include "format/kv.h"
@@ -111,7 +111,7 @@ static void test_init(void)
         }
         params_init(&p, &c, 7);
         float *now = host_alloc(p.count, sizeof *now);
-        device_get(now, p.all, p.count * sizeof *now);
+        from_device(now, p.all, p.count * sizeof *now);
         if (first) CHECK(memcmp(first, now, n * sizeof *now) == 0);
         else {
             n = p.count;

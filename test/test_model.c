@@ -1,6 +1,7 @@
 /* The transformer against a float64 reference: logits, log-probabilities, and the gradient of every parameter along
  * random directions; then what must be equal to the bit: recomputed, packed, on 1, 2 and 3 threads. */
 #include "common/train/optim.h"
+#include "test/on_device.h"
 #include "test/reference.h"
 #include "test/test.h"
 #include "test/tiny.h"
@@ -67,7 +68,9 @@ static void check_forward(struct model *m, const struct reference *r, const stru
     double worst = 0;
     model_forward(m, b, false);
     reference_forward(r, b);
-    worst = furthest(m->hidden, r->hidden, (size_t)(b->N * m->config.channels));
+    float *hidden = host_copy(m->hidden, (size_t)(b->N * m->config.channels));
+    worst = furthest(hidden, r->hidden, (size_t)(b->N * m->config.channels));
+    free(hidden);
     test_check(worst < 1e-5, __FILE__, __LINE__, "%s: hidden off by %g", name, worst);
     n = value_rows(b, rows, slopes);
     if (m->config.head == HEAD_SCALAR) {
@@ -77,15 +80,17 @@ static void check_forward(struct model *m, const struct reference *r, const stru
     }
     double *z = host_alloc((size_t)V, sizeof *z);
     model_logits(m, rows, n);
+    float *logits = host_copy(m->logits, (size_t)(n * V));
     worst = 0;
     for (int i = 0; i < n; i++) {
         reference_logits(r, z, rows[i]);
-        worst = fmax(worst, furthest(m->logits + i * V, z, (size_t)V));
+        worst = fmax(worst, furthest(logits + i * V, z, (size_t)V));
     }
     test_check(worst < 1e-5, __FILE__, __LINE__, "%s: logits off by %g", name, worst);
     struct token_loss l = {.kind = LOSS_LOGPROBS, .temperature = 1};
     CHECK(model_token_loss(m, b, &l, numbers_found, NULL, NULL, false) == n);
     for (int i = 0; i < n; i++) CHECK(close_to((double)numbers_found[i], reference_logprob(r, b, rows[i]), 1e-5, 1e-5));
+    free(logits);
     free(z);
 }
 
@@ -96,7 +101,7 @@ static void check_gradient(void *context, const struct param *p)
 {
     struct direction *d = context;
     size_t at = (size_t)(*p->data - d->m->params.all);
-    const float *gradient = d->m->grads.all + at;
+    float *gradient = host_copy(d->m->grads.all + at, p->count);
     double *x = d->r->p + at, found = 0, norm = 0, side[2], h = 1e-6;
     float *u = numbers(p->count, ++d->seed, 1);
     double *kept = host_alloc(p->count, sizeof *kept);
@@ -113,6 +118,7 @@ static void check_gradient(void *context, const struct param *p)
     double want = (side[1] - side[0]) / (2 * h);
     test_check(close_to(found, want, 1e-5, 2e-5 * sqrt(norm) + 1e-7), __FILE__, __LINE__, "%s, %s: %.9g along u, expected %.9g",
                d->name, p->name, found, want);
+    free(gradient);
     free(u);
     free(kept);
 }
@@ -145,7 +151,7 @@ static float *gradients(const struct config *c, const struct batch *b, bool reco
     differentiate(&t.m, b);
     threads_start(3);
     *count = t.m.grads.count;
-    float *g = copy_of(t.m.grads.all, t.m.grads.count);
+    float *g = host_copy(t.m.grads.all, t.m.grads.count);
     tiny_close(&t);
     return g;
 }
@@ -188,15 +194,15 @@ static void test_packing(int setting)
     bool vocabulary = c.head == HEAD_VOCABULARY;
     tiny_open(&t, &c, &training, 2);
     model_forward(&t.m, &b, false);
-    float *packed = copy_of(t.m.hidden, (size_t)(b.N * C));
+    float *packed = host_copy(t.m.hidden, (size_t)(b.N * C));
     if (vocabulary) model_token_loss(&t.m, &b, &l, logprobs, NULL, NULL, false);
     model_forward(&t.m, &b, true);
-    CHECK(same_bits(packed, t.m.hidden, (size_t)(b.N * C)));
+    CHECK(same_there(packed, t.m.hidden, (size_t)(b.N * C)));
     bool same = true;
     for (int s = 0; s < S; s++) {
         struct batch one = sequence_of(&b, s, offsets);
         model_forward(&t.m, &one, false);
-        same = same && same_bits(packed + b.offsets[s] * C, t.m.hidden, (size_t)(one.N * C));
+        same = same && same_there(packed + b.offsets[s] * C, t.m.hidden, (size_t)(one.N * C));
         if (vocabulary && counted(&one)) {
             model_token_loss(&t.m, &one, &l, alone, NULL, NULL, false);
             same = same && same_bits(logprobs + n, alone, (size_t)counted(&one));
@@ -207,8 +213,8 @@ static void test_packing(int setting)
     b.tokens[b.offsets[2] + 3] = (b.tokens[b.offsets[2] + 3] + 1) % c.vocab;      /* disturbs the rows after it in sequence 2 alone */
     model_forward(&t.m, &b, false);
     int from = (b.offsets[2] + 3) * C, to = b.offsets[3] * C;
-    CHECK(same_bits(packed, t.m.hidden, (size_t)from) && same_bits(packed + to, t.m.hidden + to, (size_t)(b.N * C - to)));
-    CHECK(!same_bits(packed + from, t.m.hidden + from, (size_t)C) && !same_bits(packed + to - C, t.m.hidden + to - C, (size_t)C));
+    CHECK(same_there(packed, t.m.hidden, (size_t)from) && same_there(packed + to, t.m.hidden + to, (size_t)(b.N * C - to)));
+    CHECK(!same_there(packed + from, t.m.hidden + from, (size_t)C) && !same_there(packed + to - C, t.m.hidden + to - C, (size_t)C));
     free(packed);
     tiny_batch_free(&b);
     tiny_close(&t);
@@ -230,10 +236,12 @@ static void test_split(int setting)
         struct batch one = sequence_of(&b, s, offsets);
         differentiate(&t.m, &one);
     }
+    float *parts = host_copy(t.m.grads.all, count);
     for (size_t i = 0; i < count; i++) {
-        difference += pow((double)whole[i] - (double)t.m.grads.all[i], 2);
+        difference += pow((double)whole[i] - (double)parts[i], 2);
         norm += pow((double)whole[i], 2);
     }
+    free(parts);
     CHECK(norm > 0 && sqrt(difference / norm) < 1e-6);
     free(whole);
     tiny_batch_free(&b);
@@ -261,7 +269,7 @@ static void test_mask(int setting)
         model_forward(&t.m, &b, true);
         CHECK(model_token_loss(&t.m, &b, &cross_entropy, logprobs, NULL, losses[k], true) == n);
         model_backward(&t.m);
-        gradient[k] = copy_of(t.m.grads.all, t.m.grads.count);
+        gradient[k] = host_copy(t.m.grads.all, t.m.grads.count);
     }
     CHECK(same_bits(losses[0], losses[1], (size_t)n) && same_bits(gradient[0], gradient[1], t.m.grads.count));
     if (!c.tied) {

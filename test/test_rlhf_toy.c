@@ -11,7 +11,7 @@
 #include "rlhf/reward_source.h"
 #include "test/test.h"
 
-#include "common/model/device.h"
+#include "test/on_device.h"
 
 struct toy {
     struct memory memory;
@@ -182,7 +182,7 @@ static void give_opinions(struct toy *t)
 {
     float ramp[16];
     for (int i = 0; i < 16; i++) ramp[i] = 0.2f * (float)(i - 8);
-    device_put(t->critic.params.score, ramp, sizeof ramp);
+    to_device(t->critic.params.score, ramp, sizeof ramp);
 }
 
 static void count_open(struct toy *t, double beta, int micro_tokens, uint64_t seed)
@@ -252,13 +252,13 @@ static void test_invariants(void)
         memcpy(kept + (size_t)i * n, of_a[i], bytes);
     }
     CHECK(memcmp(a.ppo.rollouts.old_logprobs, a.ppo.rollouts.ref_logprobs, bytes) == 0);     /* KL 0, to the bit */
-    device_get(before, a.reference.params.all, weights * sizeof(float));
+    from_device(before, a.reference.params.all, weights * sizeof(float));
     a.ppo.cursor = b.ppo.cursor = 0;
     iterate(&a, 0, 1e-2);
     iterate(&b, 0, 1e-2);
     for (int i = 0; i < 6; i++)
         CHECK(memcmp(kept + (size_t)i * n, of_a[i], bytes) == 0); /* constant while the policy moves */
-    device_get(after, a.reference.params.all, weights * sizeof(float));
+    from_device(after, a.reference.params.all, weights * sizeof(float));
     CHECK(memcmp(before, after, weights * sizeof(float)) == 0);
     CHECK(record_get(&a.record, "ratio_max") > 1 && record_get(&a.record, "kl") == 0);
     CHECK(close_to(record_get(&a.record, "policy_loss"), record_get(&b.record, "policy_loss"), 1e-4, 1e-6));
@@ -266,10 +266,10 @@ static void test_invariants(void)
     double clipped = record_get(&a.record, "value_clip_fraction");
     CHECK(clipped > 0 && close_to(record_get(&b.record, "value_clip_fraction"), clipped, 1e-2, 0));
 
-    device_get(before, a.policy.params.all, weights * sizeof(float));
+    from_device(before, a.policy.params.all, weights * sizeof(float));
     a.ppo.o.critic_warmup = 2;
     iterate(&a, 1, 1e-2);
-    device_get(after, a.policy.params.all, weights * sizeof(float));
+    from_device(after, a.policy.params.all, weights * sizeof(float));
     CHECK(memcmp(before, after, weights * sizeof(float)) == 0 && isnan(record_get(&a.record, "ratio_max")));
     CHECK(record_get(&a.record, "value_loss") > 0 && record_get(&a.record, "kl") != 0);
     a.ppo.o.target_kl = 1e-9; /* the second minibatch is past it: the third does not happen */
@@ -290,7 +290,7 @@ static float *gradients(struct toy *t, double count)
     float *all = host_alloc(g[0]->count + g[1]->count, sizeof *all);
     for (int i = 0; i < 2; i++) device_clear(g[i]->all, g[i]->count * sizeof(float));
     for (int i = 0; i < t->ppo.n_micro; i++) micro_batch(t, i, count);
-    for (int i = 0; i < 2; i++) device_get(all + (i ? g[0]->count : 0), g[i]->all, g[i]->count * sizeof(float));
+    for (int i = 0; i < 2; i++) from_device(all + (i ? g[0]->count : 0), g[i]->all, g[i]->count * sizeof(float));
     return all;
 }
 
@@ -388,7 +388,7 @@ static void test_frozen(void)
     float *before[4];
     for (int i = 0; i < 4; i++) {
         before[i] = host_alloc(params[i]->count, sizeof(float));
-        device_get(before[i], params[i]->all, params[i]->count * sizeof(float));
+        from_device(before[i], params[i]->all, params[i]->count * sizeof(float));
     }
     for (int k = 0; k < 2; k++) {
         for (int step = 0; k == 1 && step < 2; step++) iterate(&t, step, 1e-2);
@@ -401,7 +401,7 @@ static void test_frozen(void)
     CHECK(memcmp(logprobs[0], logprobs[1], 7 * sizeof(float)) == 0 && reward[0] == reward[1] && reward[0] != 0);
     for (int i = 0; i < 4; i++) {
         float *after = host_alloc(params[i]->count, sizeof(float));
-        device_get(after, params[i]->all, params[i]->count * sizeof(float));
+        from_device(after, params[i]->all, params[i]->count * sizeof(float));
         CHECK((memcmp(before[i], after, params[i]->count * sizeof(float)) == 0) == (i < 2));
         free(after);
         free(before[i]);
@@ -465,9 +465,9 @@ static void set_odds(struct model *policy, double odds)
 {
     float head[2 * 16] = {(float)log(odds)}, gain[16] = {0}, bias[16] = {1};
     for (int i = 1; i < 16; i++) gain[i] = 1;
-    device_put(policy->params.head.weight, head, sizeof head);
-    device_put(policy->params.final_norm.weight, gain, sizeof gain);
-    device_put(policy->params.final_norm.bias, bias, sizeof bias);
+    to_device(policy->params.head.weight, head, sizeof head);
+    to_device(policy->params.final_norm.weight, gain, sizeof gain);
+    to_device(policy->params.final_norm.bias, bias, sizeof bias);
     params_pack(&policy->params, &policy->config);
 }
 

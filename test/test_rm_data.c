@@ -273,9 +273,9 @@ static void test_scores(void)
     /* What is read is the head on the last row, and no other. */
     float *head = host_alloc((size_t)c.channels, sizeof *head), *hidden = host_alloc((size_t)(all.N * c.channels), sizeof *hidden), head_bias;
     score_raw(together, &t.m, &all);
-    device_get(head, t.m.params.score, (size_t)c.channels * sizeof *head);
-    device_get(&head_bias, t.m.params.score_bias, sizeof head_bias);
-    device_get(hidden, t.m.hidden, (size_t)(all.N * c.channels) * sizeof *hidden);
+    from_device(head, t.m.params.score, (size_t)c.channels * sizeof *head);
+    from_device(&head_bias, t.m.params.score_bias, sizeof head_bias);
+    from_device(hidden, t.m.hidden, (size_t)(all.N * c.channels) * sizeof *hidden);
     for (int s = 0; s < 4; s++) {
         double value = (double)head_bias;
         for (int k = 0; k < c.channels; k++) value += (double)head[k] * (double)hidden[(all.offsets[s + 1] - 1) * c.channels + k];
@@ -305,24 +305,24 @@ static void test_scores(void)
     model_backward(&t.m);
     CHECK(loss > 0);
     float bias, *weights = t.m.params.all, *grads = host_alloc(t.m.params.count, sizeof *grads);
-    device_get(&bias, t.m.grads.score_bias, sizeof bias);
-    device_get(grads, t.m.grads.all, t.m.params.count * sizeof *grads);
+    from_device(&bias, t.m.grads.score_bias, sizeof bias);
+    from_device(grads, t.m.grads.all, t.m.params.count * sizeof *grads);
     CHECK(fabs((double)bias) < 1e-7);
     int bad = 0, probes = 0;
     for (size_t i = 3; i < t.m.params.count; i += t.m.params.count / 60) {
         float keep, moved;
         double two[2];
-        device_get(&keep, weights + i, sizeof keep);
+        from_device(&keep, weights + i, sizeof keep);
         if (keep == 0) continue;                     /* the gaps between parameters */
         for (int side = 0; side < 2; side++) {
             moved = keep + (side ? -1e-2f : 1e-2f);
-            device_put(weights + i, &moved, sizeof moved);
+            to_device(weights + i, &moved, sizeof moved);
             params_pack(&t.m.params, &c);
             score_raw(together, &t.m, &all);
             for (int s = 0; s < 4; s++) scores[s] = (double)together[s];
             two[side] = ranking_loss(NULL, scores, quality, 4, &plain, NULL);
         }
-        device_put(weights + i, &keep, sizeof keep);
+        to_device(weights + i, &keep, sizeof keep);
         probes++;
         bad += !close_to((double)grads[i], (two[0] - two[1]) / 2e-2, 2e-2, 3e-4);
     }
@@ -343,8 +343,8 @@ static void test_head(void)
     params_init(&t.m.params, &c, 11);
     float w[768], bias;
     double squares = 0;
-    device_get(w, t.m.params.score, sizeof w);
-    device_get(&bias, t.m.params.score_bias, sizeof bias);
+    from_device(w, t.m.params.score, sizeof w);
+    from_device(&bias, t.m.params.score_bias, sizeof bias);
     for (int i = 0; i < 768; i++) squares += (double)w[i] * (double)w[i];
     CHECK(close_to(sqrt(squares / 768), 1 / sqrt(769.0), 0.1, 0) && bias == 0);
     tiny_close(&t);

@@ -4,6 +4,7 @@
 #include "common/train/grow.h"
 #include "common/text/show.h"
 #include "sft/data.h"
+#include "test/on_device.h"
 #include "test/tiny.h"
 #include "test/words.h"
 
@@ -274,7 +275,7 @@ static void test_epochs(void)
 
 struct source { struct model *m; };
 
-static void fetch(void *self, void *host, uint64_t offset, size_t bytes) { device_get(host, (char *)self + offset, bytes); }
+static void fetch(void *self, void *host, uint64_t offset, size_t bytes) { from_device(host, (char *)self + offset, bytes); }
 
 struct listing { struct ckpt_source source[64]; size_t count; };
 
@@ -290,8 +291,8 @@ static void list_one(void *context, const struct param *p)
 static void check_rows(const float *parent, const float *child, int known, int rows, int kept_from, int V, int C)
 {
     float *a = host_alloc((size_t)V * (size_t)C, sizeof *a), *b = host_alloc((size_t)V * (size_t)C, sizeof *b);
-    device_get(a, parent, (size_t)kept_from * (size_t)C * sizeof *a);
-    device_get(b, child, (size_t)V * (size_t)C * sizeof *b);
+    from_device(a, parent, (size_t)kept_from * (size_t)C * sizeof *a);
+    from_device(b, child, (size_t)V * (size_t)C * sizeof *b);
     CHECK(same_bits(a, b, (size_t)known * (size_t)C));
     bool mean = true;
     for (int k = 0; k < C; k++) {
@@ -340,7 +341,7 @@ static void check_growth(int setting, int padded)
         float *logits = host_alloc((size_t)grown.vocab, sizeof *logits);
         model_forward(&child.m, &b, false);
         model_logits(&child.m, rows, 1);
-        device_get(logits, child.m.logits, (size_t)grown.vocab * sizeof *logits);
+        from_device(logits, child.m.logits, (size_t)grown.vocab * sizeof *logits);
         for (int i = 1; i < 4; i++) CHECK(logits[ids + i] == logits[ids] && isfinite(logits[ids]));
         free(logits);
         tiny_batch_free(&b);

@@ -4,7 +4,7 @@
 #define QUARTET_TEST_TINY_H
 
 #include "common/model/model.h"
-#include "common/model/device.h"
+#include "test/on_device.h"
 #include "common/base/rng.h"
 #include "test/numbers.h"
 
@@ -46,7 +46,7 @@ static void tiny_fill_one(void *context, const struct param *p)
     uint64_t *seed = context;
     float *x = numbers(p->count, ++*seed, p->ndim == 2 ? 0.8 / sqrt((double)p->shape[1]) : 0.2);
     if (p->init == INIT_ONES) for (size_t i = 0; i < p->count; i++) x[i] += 1;
-    device_put(*p->data, x, p->count * sizeof *x);
+    to_device(*p->data, x, p->count * sizeof *x);
     free(x);
 }
 

@@ -7,6 +7,7 @@
  * have no halves here; such characters are spelled in bytes.) */
 #include "format/checkpoint.h"
 #include "common/text/tokenizer.h"
+#include "test/on_device.h"
 #include "test/stories.h"
 
 enum { BEGIN = 1, FIRST_BYTE = 3, FIRST_PIECE = 259, NORMAL = 1, SPECIAL = 3, UNUSED = 5 };
@@ -74,7 +75,7 @@ static void write_tokenizer(struct bytes *out, const struct story_token *token)
 
 struct sources { struct ckpt_source list[64]; size_t count; };
 
-static void fetch(void *self, void *host, uint64_t offset, size_t bytes) { device_get(host, (const char *)self + offset, bytes); }
+static void fetch(void *self, void *host, uint64_t offset, size_t bytes) { from_device(host, (const char *)self + offset, bytes); }
 
 static void add_source(void *context, const struct param *p)
 {
