@@ -5,7 +5,7 @@
 #include "common/model/ops.h"
 #include "common/base/threads.h"
 
-struct activation_call { float *y, *dx; const float *dy, *x; enum activation kind; int N, F, rows; };
+struct activation_call { act_t *y, *dx; const act_t *dy, *x; enum activation kind; int N, F, rows; };
 
 INLINE vf sigmoid(vf x) { return 1.0f / (1.0f + v_exp(-x)); }
 
@@ -45,37 +45,38 @@ INLINE vf slope(enum activation kind, vf x)
     return v_select(x < 0, tail, 1.0f - tail) + x * e * 0.39894228f;
 }
 
-INLINE vf load(const float *p, size_t n) { return n >= VW ? v_load(p) : v_load_part(p, (int)n); }
-INLINE void store(float *p, vf x, size_t n)
-{
-    if (n >= VW) v_store(p, x);
-    else v_store_part(p, x, (int)n);
-}
-
-INLINE void forward_span(enum activation kind, float *y, const float *x, size_t n)
-{
-    for (size_t i = 0; i < n; i += VW) store(y + i, value(kind, load(x + i, n - i)), n - i);
-}
-
-INLINE void backward_span(enum activation kind, float *dx, const float *dy, const float *x, size_t n)
-{
-    for (size_t i = 0; i < n; i += VW) store(dx + i, load(dy + i, n - i) * slope(kind, load(x + i, n - i)), n - i);
-}
-
-static void swiglu_forward(float *y, const float *gate, const float *up, size_t n)
+INLINE void forward_span(enum activation kind, act_t *y, const act_t *x, size_t n)
 {
     for (size_t i = 0; i < n; i += VW) {
-        vf g = load(gate + i, n - i);
-        store(y + i, g / (1.0f + v_exp(-g)) * load(up + i, n - i), n - i);
+        int left = (int)(n - i);
+        act_store(y + i, value(kind, act_load(x + i, left)), left);
     }
 }
 
-static void swiglu_backward(float *dgate, float *dup, const float *dy, const float *gate, const float *up, size_t n)
+INLINE void backward_span(enum activation kind, act_t *dx, const act_t *dy, const act_t *x, size_t n)
 {
     for (size_t i = 0; i < n; i += VW) {
-        vf g = load(gate + i, n - i), d = load(dy + i, n - i), s = sigmoid(g);
-        store(dgate + i, d * load(up + i, n - i) * s * (1.0f + g * (1.0f - s)), n - i);
-        store(dup + i, d * g * s, n - i);
+        int left = (int)(n - i);
+        act_store(dx + i, act_load(dy + i, left) * slope(kind, act_load(x + i, left)), left);
+    }
+}
+
+static void swiglu_forward(act_t *y, const act_t *gate, const act_t *up, size_t n)
+{
+    for (size_t i = 0; i < n; i += VW) {
+        int left = (int)(n - i);
+        vf g = act_load(gate + i, left);
+        act_store(y + i, g / (1.0f + v_exp(-g)) * act_load(up + i, left), left);
+    }
+}
+
+static void swiglu_backward(act_t *dgate, act_t *dup, const act_t *dy, const act_t *gate, const act_t *up, size_t n)
+{
+    for (size_t i = 0; i < n; i += VW) {
+        int left = (int)(n - i);
+        vf g = act_load(gate + i, left), d = act_load(dy + i, left), s = sigmoid(g);
+        act_store(dgate + i, d * act_load(up + i, left) * s * (1.0f + g * (1.0f - s)), left);
+        act_store(dup + i, d * g * s, left);
     }
 }
 
@@ -84,8 +85,8 @@ static void forward_rows(void *context, int i, int thread)
     (void)thread;
     const struct activation_call *a = context;
     size_t F = (size_t)a->F, first = (size_t)i * (size_t)a->rows, rows = block_size((size_t)a->N, (size_t)a->rows, i);
-    float *y = a->y + first * F;
-    const float *x = a->x + first * F * (a->kind == ACTIVATION_SWIGLU ? 2 : 1);
+    act_t *y = a->y + first * F;
+    const act_t *x = a->x + first * F * (a->kind == ACTIVATION_SWIGLU ? 2 : 1);
     switch (a->kind) {
     case ACTIVATION_GELU: forward_span(ACTIVATION_GELU, y, x, rows * F); return;
     case ACTIVATION_GELU_TANH: forward_span(ACTIVATION_GELU_TANH, y, x, rows * F); return;
@@ -101,8 +102,8 @@ static void backward_rows(void *context, int i, int thread)
     const struct activation_call *a = context;
     size_t F = (size_t)a->F, first = (size_t)i * (size_t)a->rows, rows = block_size((size_t)a->N, (size_t)a->rows, i);
     size_t wide = F * (a->kind == ACTIVATION_SWIGLU ? 2 : 1);
-    float *dx = a->dx + first * wide;
-    const float *dy = a->dy + first * F, *x = a->x + first * wide;
+    act_t *dx = a->dx + first * wide;
+    const act_t *dy = a->dy + first * F, *x = a->x + first * wide;
     switch (a->kind) {
     case ACTIVATION_GELU: backward_span(ACTIVATION_GELU, dx, dy, x, rows * F); return;
     case ACTIVATION_GELU_TANH: backward_span(ACTIVATION_GELU_TANH, dx, dy, x, rows * F); return;

@@ -1,14 +1,17 @@
 /* embed.c (CPU) - forward copies rows.  Backward is cut by columns: each task walks all rows in ascending order
  * over its own columns, so that rows with the same token add up in one order without a lock. */
 #include "common/cpu/blocks.h"
+#include "common/cpu/vector.h"
 #include "common/model/ops.h"
 #include "common/base/threads.h"
 
 enum { COLUMNS = 64 };      /* a task of backward: whole cache lines, 64 apart */
 
 struct embed {
-    float *x, *dtable, *dposition_table;
-    const float *table, *position_table, *dx;
+    act_t *x;
+    const act_t *dx;
+    float *dtable, *dposition_table;
+    const float *table, *position_table;
     const int *tokens, *positions;
     int N, C, rows;
 };
@@ -19,11 +22,11 @@ static void forward_rows(void *context, int i, int thread)
     const struct embed *e = context;
     size_t C = (size_t)e->C;
     for (int row = i * e->rows; row < int_min(e->N, (i + 1) * e->rows); row++) {
-        float *x = e->x + (size_t)row * C;
+        act_t *x = e->x + (size_t)row * C;
         const float *token = e->table + (size_t)e->tokens[row] * C;
         const float *position = e->position_table ? e->position_table + (size_t)e->positions[row] * C : NULL;
-        if (position) for (size_t c = 0; c < C; c++) x[c] = token[c] + position[c];
-        else for (size_t c = 0; c < C; c++) x[c] = token[c];
+        if (position) for (size_t c = 0; c < C; c++) x[c] = act_put(token[c] + position[c]);
+        else for (size_t c = 0; c < C; c++) x[c] = act_put(token[c]);
     }
 }
 
@@ -35,10 +38,10 @@ void embed_forward(act_t *x, const int *tokens, const int *positions, const floa
     threads_for(block_count((size_t)N, (size_t)e.rows), forward_rows, &e);
 }
 
-static void add_row(float *table, int row, const float *dx, size_t C, size_t columns)
+static void add_row(float *table, int row, const act_t *dx, size_t C, size_t columns)
 {
     float *to = table + (size_t)row * C;
-    for (size_t c = 0; c < columns; c++) to[c] += dx[c];
+    for (size_t c = 0; c < columns; c++) to[c] += act_get(dx[c]);
 }
 
 static void backward_columns(void *context, int i, int thread)
@@ -47,7 +50,7 @@ static void backward_columns(void *context, int i, int thread)
     const struct embed *e = context;
     size_t C = (size_t)e->C, first = (size_t)i * COLUMNS, columns = block_size(C, COLUMNS, i);
     for (int row = 0; row < e->N; row++) {
-        const float *dx = e->dx + (size_t)row * C + first;
+        const act_t *dx = e->dx + (size_t)row * C + first;
         add_row(e->dtable + first, e->tokens[row], dx, C, columns);
         if (e->dposition_table) add_row(e->dposition_table + first, e->positions[row], dx, C, columns);
     }

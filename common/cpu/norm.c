@@ -15,8 +15,10 @@
 enum { GROUP_ROWS = 32, GROUPS = 16, SUMS = 65536 };
 
 struct norm_call {
-    float *y, *mean, *rstd, *dx, *dweight, *dbias;
-    const float *x, *dy, *weight, *bias;
+    act_t *y, *dx;
+    const act_t *x, *dy;
+    float *mean, *rstd, *dweight, *dbias;
+    const float *weight, *bias;
     float eps;
     bool centred, add;              /* layernorm;  dx += */
     int N, C, heads;                /* C: width of what is normalised, `heads` of them in a row */
@@ -29,54 +31,47 @@ struct norm_call {
 
 /* Every row function is compiled twice: for rows of whole vectors (`whole`), where no load asks how much is left,
  * and for others. */
-INLINE vf load(const float *p, int n) { return n >= VW ? v_load(p) : v_load_part(p, n); }
-INLINE void store(float *p, vf x, int n)
-{
-    if (n >= VW) v_store(p, x);
-    else v_store_part(p, x, n);
-}
-
-INLINE float sum_row(const float *x, int C, bool whole)
+INLINE float sum_row(const act_t *x, int C, bool whole)
 {
     vf sum[2] = {{0}};
     for (int c = 0; c < C; c += 2 * VW)
-        for (int k = 0; k < 2 && c + k * VW < C; k++) sum[k] += load(x + c + k * VW, whole ? VW : C - c - k * VW);
+        for (int k = 0; k < 2 && c + k * VW < C; k++) sum[k] += act_load(x + c + k * VW, whole ? VW : C - c - k * VW);
     return v_sum(sum[0] + sum[1]);
 }
 
-INLINE float squares_row(const float *x, float mean, int C, bool whole)
+INLINE float squares_row(const act_t *x, float mean, int C, bool whole)
 {
     vf sum[2] = {{0}};
     for (int c = 0; c < C; c += 2 * VW)
         for (int k = 0; k < 2 && c + k * VW < C; k++) {
             int n = whole ? VW : C - c - k * VW;
-            vf d = load(x + c + k * VW, n) - mean;
+            vf d = act_load(x + c + k * VW, n) - mean;
             if (n < VW) d = v_select(v_lanes() < n, d, v_set(0));
             sum[k] += d * d;
         }
     return v_sum(sum[0] + sum[1]);
 }
 
-INLINE void forward_row(const struct norm_call *n, float *y, float *mean, float *rstd, const float *x, bool whole)
+INLINE void forward_row(const struct norm_call *n, act_t *y, float *mean, float *rstd, const act_t *x, bool whole)
 {
     int C = n->C;
     float m = n->centred ? sum_row(x, C, whole) / (float)C : 0;
     float r = 1 / sqrtf(squares_row(x, m, C, whole) / (float)C + n->eps);
     for (int c = 0; c < C; c += VW) {
         int left = whole ? VW : C - c;
-        vf v = (load(x + c, left) - m) * r * load(n->weight + c, left);
-        if (n->bias) v += load(n->bias + c, left);
-        store(y + c, v, left);
+        vf v = (act_load(x + c, left) - m) * r * v_load_upto(n->weight + c, left);
+        if (n->bias) v += v_load_upto(n->bias + c, left);
+        act_store(y + c, v, left);
     }
     if (n->centred) *mean = m;
     *rstd = r;
 }
 
 /* What follows the heads of a row. */
-static void copy_tail(const struct norm_call *n, float *to, const float *from, int row)
+static void copy_tail(const struct norm_call *n, act_t *to, const act_t *from, int row)
 {
     size_t at = (size_t)row * (size_t)n->stride + (size_t)n->heads * (size_t)n->C;
-    if (n->tail && to != from) memcpy(to + at, from + at, (size_t)n->tail * sizeof(float));
+    if (n->tail && to != from) memcpy(to + at, from + at, (size_t)n->tail * sizeof *to);
 }
 
 INLINE void forward_block(const struct norm_call *n, int i, bool whole)
@@ -107,26 +102,27 @@ static void forward(struct norm_call *n)
 
 /* dweight += dy * xhat, dbias += dy;  then dx = rstd * (g - mean(g) - xhat * mean(g * xhat)),
  *   xhat = (x - mean) * rstd,  g = dy * weight,  mean(g) only if centred. */
-INLINE void backward_row(const struct norm_call *n, float *dx, float *dweight, float *dbias, const float *dy,
-                         const float *x, float mean, float rstd, bool whole)
+INLINE void backward_row(const struct norm_call *n, act_t *dx, float *dweight, float *dbias, const act_t *dy,
+                         const act_t *x, float mean, float rstd, bool whole)
 {
     int C = n->C;
     vf sum = {0}, product = {0};
     for (int c = 0; c < C; c += VW) {
         int left = whole ? VW : C - c;
-        vf d = load(dy + c, left), g = d * load(n->weight + c, left), xhat = (load(x + c, left) - mean) * rstd;
+        vf d = act_load(dy + c, left), g = d * v_load_upto(n->weight + c, left);
+        vf xhat = (act_load(x + c, left) - mean) * rstd;
         sum += g;
         product += g * xhat;
-        store(dweight + c, load(dweight + c, left) + d * xhat, left);
-        if (dbias) store(dbias + c, load(dbias + c, left) + d, left);
+        v_store_upto(dweight + c, v_load_upto(dweight + c, left) + d * xhat, left);
+        if (dbias) v_store_upto(dbias + c, v_load_upto(dbias + c, left) + d, left);
     }
     float g_mean = n->centred ? v_sum(sum) / (float)C : 0, product_mean = v_sum(product) / (float)C;
     for (int c = 0; c < C; c += VW) {
         int left = whole ? VW : C - c;
-        vf g = load(dy + c, left) * load(n->weight + c, left), xhat = (load(x + c, left) - mean) * rstd;
+        vf g = act_load(dy + c, left) * v_load_upto(n->weight + c, left), xhat = (act_load(x + c, left) - mean) * rstd;
         vf d = (g - g_mean - xhat * product_mean) * rstd;
-        if (n->add) d += load(dx + c, left);
-        store(dx + c, d, left);
+        if (n->add) d += act_load(dx + c, left);
+        act_store(dx + c, d, left);
     }
 }
 

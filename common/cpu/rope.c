@@ -2,6 +2,7 @@
  * loop in double that the compiler turns into vectors costs about as much as the rotation itself, and needs no
  * table that would have to grow with the context. */
 #include "common/cpu/blocks.h"
+#include "common/cpu/vector.h"
 #include "common/model/ops.h"
 #include "common/base/threads.h"
 
@@ -11,7 +12,7 @@
 enum { MAX_PAIRS = 2048 };      /* config_check allows heads of 4096 channels */
 
 struct rope {
-    float *qkv;
+    act_t *qkv;
     const int *positions;
     int N, heads, D, pairs, stride, rows;
     float sign;                 /* -1: the inverse rotation */
@@ -38,21 +39,21 @@ static void angles(float *cosine, float *sine, const double *frequency, double p
     }
 }
 
-static void rotate_halves(float *x, const float *cosine, const float *sine, int n)
+static void rotate_halves(act_t *x, const float *cosine, const float *sine, int n)
 {
     for (int i = 0; i < n; i++) {
-        float a = x[i], b = x[i + n];
-        x[i] = a * cosine[i] - b * sine[i];
-        x[i + n] = b * cosine[i] + a * sine[i];
+        float a = act_get(x[i]), b = act_get(x[i + n]);
+        x[i] = act_put(a * cosine[i] - b * sine[i]);
+        x[i + n] = act_put(b * cosine[i] + a * sine[i]);
     }
 }
 
-static void rotate_pairs(float *x, const float *cosine, const float *sine, int n)
+static void rotate_pairs(act_t *x, const float *cosine, const float *sine, int n)
 {
     for (int i = 0; i < n; i++) {
-        float a = x[2 * i], b = x[2 * i + 1];
-        x[2 * i] = a * cosine[i] - b * sine[i];
-        x[2 * i + 1] = b * cosine[i] + a * sine[i];
+        float a = act_get(x[2 * i]), b = act_get(x[2 * i + 1]);
+        x[2 * i] = act_put(a * cosine[i] - b * sine[i]);
+        x[2 * i + 1] = act_put(b * cosine[i] + a * sine[i]);
     }
 }
 
@@ -65,7 +66,7 @@ static void rotate_rows(void *context, int i, int thread)
         angles(cosine, sine, p->frequency, p->positions[row], p->pairs);
         for (int k = 0; k < p->pairs; k++) sine[k] *= p->sign;
         for (int h = 0; h < p->heads; h++) {
-            float *x = p->qkv + (size_t)row * (size_t)p->stride + (size_t)h * (size_t)p->D;
+            act_t *x = p->qkv + (size_t)row * (size_t)p->stride + (size_t)h * (size_t)p->D;
             if (p->layout == ROPE_HALF) rotate_halves(x, cosine, sine, p->pairs);
             else rotate_pairs(x, cosine, sine, p->pairs);
         }

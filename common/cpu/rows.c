@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-struct copy { float *to; const float *from; const int *to_rows, *from_rows; int n, C, rows; };
+struct copy { act_t *to; const act_t *from; const int *to_rows, *from_rows; int n, C, rows; };
 
 static void copy_rows(void *context, int i, int thread)
 {
@@ -15,7 +15,7 @@ static void copy_rows(void *context, int i, int thread)
     for (int row = i * c->rows; row < int_min(c->n, (i + 1) * c->rows); row++) {
         size_t to = (size_t)(c->to_rows ? c->to_rows[row] : row);
         size_t from = (size_t)(c->from_rows ? c->from_rows[row] : row);
-        memcpy(c->to + to * C, c->from + from * C, C * sizeof(float));
+        memcpy(c->to + to * C, c->from + from * C, C * sizeof *c->to);
     }
 }
 

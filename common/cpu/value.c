@@ -1,20 +1,27 @@
 /* value.c (CPU) - the scalar head: few rows, so that exactness is cheap.  Sums run in double over LANES fixed
  * lanes. */
 #include "common/cpu/blocks.h"
+#include "common/cpu/vector.h"
 #include "common/model/ops.h"
 #include "common/base/threads.h"
 
 enum { LANES = 8, COLUMNS = 64 };
 
-struct value { float *values, *dh, *dweight; const float *dvalues, *h, *weight, *bias; int n, C, rows; };
+struct value {
+    float *values, *dweight;
+    act_t *dh;
+    const act_t *h;
+    const float *dvalues, *weight, *bias;
+    int n, C, rows;
+};
 
-static double dot(const float *a, const float *b, int n)
+static double dot(const act_t *a, const float *b, int n)
 {
     double lane[LANES] = {0};
     int i = 0;
     for (; i + LANES <= n; i += LANES)
-        for (int k = 0; k < LANES; k++) lane[k] += (double)a[i + k] * (double)b[i + k];
-    for (int k = 0; i < n; i++, k++) lane[k] += (double)a[i] * (double)b[i];
+        for (int k = 0; k < LANES; k++) lane[k] += (double)act_get(a[i + k]) * (double)b[i + k];
+    for (int k = 0; i < n; i++, k++) lane[k] += (double)act_get(a[i]) * (double)b[i];
     return ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
 }
 
@@ -38,8 +45,8 @@ static void backward_rows(void *context, int i, int thread)
     (void)thread;
     const struct value *v = context;
     for (int row = i * v->rows; row < int_min(v->n, (i + 1) * v->rows); row++) {
-        float *dh = v->dh + (size_t)row * (size_t)v->C;
-        for (int c = 0; c < v->C; c++) dh[c] = v->dvalues[row] * v->weight[c];
+        act_t *dh = v->dh + (size_t)row * (size_t)v->C;
+        for (int c = 0; c < v->C; c++) dh[c] = act_put(v->dvalues[row] * v->weight[c]);
     }
 }
 
@@ -50,8 +57,8 @@ static void backward_columns(void *context, int i, int thread)
     size_t C = (size_t)v->C, first = (size_t)i * COLUMNS, columns = block_size(C, COLUMNS, i);
     double sum[COLUMNS] = {0};
     for (int row = 0; row < v->n; row++) {
-        const float *h = v->h + (size_t)row * C + first;
-        for (size_t c = 0; c < columns; c++) sum[c] += (double)v->dvalues[row] * (double)h[c];
+        const act_t *h = v->h + (size_t)row * C + first;
+        for (size_t c = 0; c < columns; c++) sum[c] += (double)v->dvalues[row] * (double)act_get(h[c]);
     }
     for (size_t c = 0; c < columns; c++) v->dweight[first + c] += (float)sum[c];
 }

@@ -3,6 +3,8 @@
 #ifndef QUARTET_VECTOR_H
 #define QUARTET_VECTOR_H
 
+#include "common/cpu/act.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
@@ -89,6 +91,18 @@ INLINE vf v_min(vf a, vf b) { return v_select(a < b, a, b); }
 /* The first n < VW elements; the rest read as 0 and stay unwritten. */
 INLINE vf v_load_part(const float *p, int n) { vf x = {0}; memcpy(&x, p, (size_t)n * sizeof(float)); return x; }
 INLINE void v_store_part(float *p, vf x, int n) { memcpy(p, &x, (size_t)n * sizeof(float)); }
+/* The same of what is left: whole vectors where n reaches, else a part. */
+INLINE vf v_load_upto(const float *p, int n) { return n >= VW ? v_load(p) : v_load_part(p, n); }
+INLINE void v_store_upto(float *p, vf x, int n)
+{
+    if (n >= VW) v_store(p, x);
+    else v_store_part(p, x, n);
+}
+/* Activations as floats: up to a vector, and one alone.  Only these know how act_t is stored. */
+INLINE vf act_load(const act_t *p, int n) { return v_load_upto(p, n); }
+INLINE void act_store(act_t *p, vf x, int n) { v_store_upto(p, x, n); }
+INLINE float act_get(act_t x) { return x; }
+INLINE act_t act_put(float x) { return x; }
 /* 0, 1, 2, ...: a lane's own number. */
 INLINE vi v_lanes(void)
 {
