@@ -1,6 +1,6 @@
 /* Activations against libm in double, slopes against finite differences; bits alone, in place and on 1, 2 and 3
  * threads. */
-#include "common/model/ops.h"
+#include "test/host_ops.h"
 #include "test/numbers.h"
 #include "test/test.h"
 
@@ -35,24 +35,24 @@ static void test_shape(enum activation kind, int N, int F, double size)
             want_dx[at] = d * slope(kind, g) * up;
             if (wide == 2) want_dx[at + (size_t)F] = d * reference(kind, g);
         }
-    activation_forward(y, x, kind, N, F);
-    activation_backward(dx, dy, x, kind, N, F);
+    host_activation_forward(y, x, kind, N, F);
+    host_activation_backward(dx, dy, x, kind, N, F);
     CHECK(furthest(y, want, n) < 5e-7);
     CHECK(furthest(dx, want_dx, nx) < 3e-6);
     float *y2 = host_alloc(n, 4), *dx2 = host_alloc(nx, 4);
     for (int threads = 2; threads <= 3; threads++) {
         threads_start(threads);
-        activation_forward(y2, x, kind, N, F);
-        activation_backward(dx2, dy, x, kind, N, F);
+        host_activation_forward(y2, x, kind, N, F);
+        host_activation_backward(dx2, dy, x, kind, N, F);
         threads_start(1);
         CHECK(same_bits(y, y2, n) && same_bits(dx, dx2, nx));
     }
-    activation_forward(y2, x + nx - F * wide, kind, 1, F);
-    activation_backward(dx2, dy + n - F, x + nx - F * wide, kind, 1, F);
+    host_activation_forward(y2, x + nx - F * wide, kind, 1, F);
+    host_activation_backward(dx2, dy + n - F, x + nx - F * wide, kind, 1, F);
     CHECK(same_bits(y + n - F, y2, (size_t)F) && same_bits(dx + nx - F * wide, dx2, (size_t)(F * wide)));
     if (wide == 1) {
         memcpy(dx2, dy, n * 4);
-        activation_backward(dx2, dx2, x, kind, N, F);
+        host_activation_backward(dx2, dx2, x, kind, N, F);
         CHECK(same_bits(dx, dx2, nx));
     }
     free(x); free(dy); free(y); free(dx); free(want); free(want_dx); free(y2); free(dx2);
@@ -69,8 +69,8 @@ static void test_curve(enum activation kind)
         if (wide == 2) x[i * 2 + 1] = 1;
         one[i] = 1;
     }
-    activation_forward(y, x, kind, POINTS, 1);
-    activation_backward(dx, one, x, kind, POINTS, 1);
+    host_activation_forward(y, x, kind, POINTS, 1);
+    host_activation_backward(dx, one, x, kind, POINTS, 1);
     for (int i = 0; i < POINTS; i++) {
         double v = (double)x[i * wide];
         worst = fmax(worst, fabs((double)y[i] - reference(kind, v)) / (1 + fabs(v)));
@@ -84,12 +84,12 @@ static void test_ends(void)
 {
     float x[6] = {1e30f, -1e30f, 200, -200, NAN, 0}, y[6], want[6] = {1e30f, 0, 200, 0, NAN, 0};
     for (int kind = 0; kind < 3; kind++) {
-        activation_forward(y, x, (enum activation)kind, 1, 6);
+        host_activation_forward(y, x, (enum activation)kind, 1, 6);
         for (int i = 0; i < 6; i++) CHECK(i == 4 ? isnan(y[i]) : y[i] == want[i]);
     }
     float gate[2] = {-200, 3}, dgate[2], dy[1] = {1};
-    activation_forward(y, gate, ACTIVATION_SWIGLU, 1, 1);
-    activation_backward(dgate, dy, gate, ACTIVATION_SWIGLU, 1, 1);
+    host_activation_forward(y, gate, ACTIVATION_SWIGLU, 1, 1);
+    host_activation_backward(dgate, dy, gate, ACTIVATION_SWIGLU, 1, 1);
     CHECK(y[0] == 0 && dgate[0] == 0 && dgate[1] == 0);
 }
 

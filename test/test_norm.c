@@ -1,5 +1,5 @@
 /* Norms against float64 and against finite differences of it; bits alone, in a batch and on 1, 2 and 3 threads. */
-#include "common/model/ops.h"
+#include "test/host_ops.h"
 #include "test/numbers.h"
 #include "test/test.h"
 
@@ -47,11 +47,11 @@ static void run(struct arrays *a, const float *x, const float *w, const float *b
                 int N, int C)
 {
     if (centred) {
-        layernorm_forward(a->y, a->mean, a->rstd, x, w, b, 1e-5f, N, C);
-        layernorm_backward(a->dx, a->dw, b ? a->db : NULL, dy, x, w, a->mean, a->rstd, add, N, C);
+        host_layernorm_forward(a->y, a->mean, a->rstd, x, w, b, 1e-5f, N, C);
+        host_layernorm_backward(a->dx, a->dw, b ? a->db : NULL, dy, x, w, a->mean, a->rstd, add, N, C);
     } else {
-        rmsnorm_forward(a->y, a->rstd, x, w, 1e-5f, N, C);
-        rmsnorm_backward(a->dx, a->dw, dy, x, w, a->rstd, add, N, C);
+        host_rmsnorm_forward(a->y, a->rstd, x, w, 1e-5f, N, C);
+        host_rmsnorm_backward(a->dx, a->dw, dy, x, w, a->rstd, add, N, C);
     }
 }
 
@@ -109,8 +109,8 @@ static void test_shape(int N, int C, bool centred, bool with_bias, bool add)
     one.dx = dx;
     if (!add) {                              /* dx over dy */
         memcpy(one.dx, dy, n * sizeof(float));
-        if (centred) layernorm_backward(one.dx, one.dw, NULL, one.dx, x, w, a.mean, a.rstd, false, N, C);
-        else rmsnorm_backward(one.dx, one.dw, one.dx, x, w, a.rstd, false, N, C);
+        if (centred) host_layernorm_backward(one.dx, one.dw, NULL, one.dx, x, w, a.mean, a.rstd, false, N, C);
+        else host_rmsnorm_backward(one.dx, one.dw, one.dx, x, w, a.rstd, false, N, C);
         CHECK(same_bits(a.dx, one.dx, n));
     }
     arrays_free(&one);
@@ -126,8 +126,8 @@ static void test_qk(int N, int H, int G, int D)
     float *y = copy_of(x, n), *dx = copy_of(dy, n), *rstd = host_alloc((size_t)(N * (H + G)), 4);
     float *dwq = host_alloc((size_t)D, 4), *dwk = host_alloc((size_t)D, 4), *head = host_alloc((size_t)D, 4), r;
     double *want_q = host_alloc((size_t)D, 8), *want_k = host_alloc((size_t)D, 8);
-    qk_norm_forward(y, rstd, y, wq, wk, 1e-6f, N, H, G, D);
-    qk_norm_backward(dx, dwq, dwk, dx, x, wq, wk, rstd, N, H, G, D);
+    host_qk_norm_forward(y, rstd, y, wq, wk, 1e-6f, N, H, G, D);
+    host_qk_norm_backward(dx, dwq, dwk, dx, x, wq, wk, rstd, N, H, G, D);
     bool heads = true, gradients = true, values = true;
     for (int i = 0; i < N; i++)
         for (int h = 0; h < H + 2 * G; h++) {
@@ -138,9 +138,9 @@ static void test_qk(int N, int H, int G, int D)
             }
             const float *w = h < H ? wq : wk;
             float *dw = host_alloc((size_t)D, 4);
-            rmsnorm_forward(head, &r, x + at, w, 1e-6f, 1, D);
+            host_rmsnorm_forward(head, &r, x + at, w, 1e-6f, 1, D);
             heads = heads && same_bits(head, y + at, (size_t)D) && r == rstd[i * (H + G) + h];
-            rmsnorm_backward(head, dw, dy + at, x + at, w, &r, false, 1, D);
+            host_rmsnorm_backward(head, dw, dy + at, x + at, w, &r, false, 1, D);
             gradients = gradients && same_bits(head, dx + at, (size_t)D);
             for (int d = 0; d < D; d++) (h < H ? want_q : want_k)[d] += (double)dw[d];
             free(dw);
@@ -150,7 +150,7 @@ static void test_qk(int N, int H, int G, int D)
     for (int threads = 2; threads <= 3; threads++) {
         float *tq = host_alloc((size_t)D, 4), *tk = host_alloc((size_t)D, 4);
         threads_start(threads);
-        qk_norm_backward(dx, tq, tk, dy, x, wq, wk, rstd, N, H, G, D);
+        host_qk_norm_backward(dx, tq, tk, dy, x, wq, wk, rstd, N, H, G, D);
         threads_start(1);
         CHECK(same_bits(tq, dwq, (size_t)D) && same_bits(tk, dwk, (size_t)D));
         free(tq); free(tk);

@@ -1,5 +1,5 @@
 /* Rotation against libm in double, for both layouts and part of a head; inverse, bits, relative positions. */
-#include "common/model/ops.h"
+#include "test/host_ops.h"
 #include "test/numbers.h"
 #include "test/test.h"
 
@@ -22,7 +22,7 @@ static void reference(double *want, const float *x, const int *positions, const 
 
 static void rotate(float *x, const int *positions, int N, const struct shape *s, bool back)
 {
-    (back ? rope_backward : rope_forward)(x, positions, N, s->H, s->G, s->D, s->R, s->theta, s->layout);
+    host_rope(back, x, positions, N, s->H, s->G, s->D, s->R, s->theta, s->layout);
 }
 
 static void test_shape(const struct shape *s, int first_position)
@@ -58,7 +58,7 @@ static void test_origin(void)
     float x[12], y[12];
     int position = 0;
     for (int i = 0; i < 12; i++) x[i] = y[i] = (float)(i + 1) * 0.37f;
-    rope_forward(y, &position, 1, 1, 1, 4, 4, 10000, ROPE_HALF);
+    host_rope(false, y, &position, 1, 1, 1, 4, 4, 10000, ROPE_HALF);
     CHECK(same_bits(x, y, 12));
 }
 
