@@ -121,5 +121,110 @@ HOST_OP host_qk_norm_backward(float *dx, float *dweight_q, float *dweight_k, con
     copies_end(&c);
 }
 
+/* 1 + the largest of n row numbers. */
+__attribute__((unused)) static size_t rows_named(const int *rows, int n)
+{
+    int most = 0;
+    for (int i = 0; i < n; i++) most = int_max(most, rows[i] + 1);
+    return (size_t)most;
+}
+
+HOST_OP host_embed_forward(float *x, const int *tokens, const int *positions, const float *table,
+                           const float *position_table, int N, int C)
+{
+    struct copies c = {0};
+    size_t n = (size_t)N, k = (size_t)C;
+    embed_forward(made(&c, x, n * k), given(&c, tokens, n), given(&c, positions, n),
+                  given(&c, table, rows_named(tokens, N) * k),
+                  given(&c, position_table, rows_named(positions, N) * k), N, C);
+    copies_end(&c);
+}
+
+HOST_OP host_embed_backward(float *dtable, float *dposition_table, const float *dx, const int *tokens,
+                            const int *positions, int N, int C)
+{
+    struct copies c = {0};
+    size_t n = (size_t)N, k = (size_t)C;
+    embed_backward(made(&c, dtable, rows_named(tokens, N) * k), made(&c, dposition_table, rows_named(positions, N) * k),
+                   given(&c, dx, n * k), given(&c, tokens, n), given(&c, positions, n), N, C);
+    copies_end(&c);
+}
+
+HOST_OP host_rows_gather(float *to, const float *from, const int *rows, int n, int C)
+{
+    struct copies c = {0};
+    size_t k = (size_t)C;
+    rows_gather(made(&c, to, (size_t)n * k), given(&c, from, rows_named(rows, n) * k), given(&c, rows, (size_t)n), n, C);
+    copies_end(&c);
+}
+
+HOST_OP host_rows_scatter(float *to, const float *from, const int *rows, int n, int C)
+{
+    struct copies c = {0};
+    size_t k = (size_t)C;
+    rows_scatter(made(&c, to, rows_named(rows, n) * k), given(&c, from, (size_t)n * k), given(&c, rows, (size_t)n), n, C);
+    copies_end(&c);
+}
+
+HOST_OP host_positions_fill(int *positions, const int *offsets, int S, int N)
+{
+    struct copies c = {0};
+    positions_fill(made(&c, positions, (size_t)N), given(&c, offsets, (size_t)S + 1), S, N);
+    copies_end(&c);
+}
+
+HOST_OP host_value_forward(float *values, const float *h, const float *weight, const float *bias, int n, int C)
+{
+    struct copies c = {0};
+    size_t k = (size_t)C;
+    value_forward(made(&c, values, (size_t)n), given(&c, h, (size_t)n * k), given(&c, weight, k), given(&c, bias, 1), n, C);
+    copies_end(&c);
+}
+
+HOST_OP host_value_backward(float *dh, float *dweight, float *dbias, const float *dvalues, const float *h,
+                            const float *weight, int n, int C)
+{
+    struct copies c = {0};
+    size_t k = (size_t)C, nk = (size_t)n * k;
+    value_backward(made(&c, dh, nk), made(&c, dweight, k), made(&c, dbias, 1), given(&c, dvalues, (size_t)n),
+                   given(&c, h, nk), given(&c, weight, k), n, C);
+    copies_end(&c);
+}
+
+HOST_OP host_matmul_pack(float *packed, const float *weight, int out, int in)
+{
+    struct copies c = {0};
+    matmul_pack(made(&c, packed, matmul_packed_elements(out, in)), given(&c, weight, (size_t)out * (size_t)in), out, in);
+    copies_end(&c);
+}
+
+HOST_OP host_matmul_forward(float *y, const float *x, const float *packed, const float *bias, const float *residual, int N,
+                            int out, int in)
+{
+    struct copies c = {0};
+    size_t n = (size_t)N, o = (size_t)out;
+    matmul_forward(made(&c, y, n * o), given(&c, x, n * (size_t)in), given(&c, packed, matmul_packed_elements(out, in)),
+                   given(&c, bias, o), given(&c, residual, n * o), N, out, in);
+    copies_end(&c);
+}
+
+HOST_OP host_matmul_backward_input(float *dx, const float *dy, const float *packed, bool add, int N, int out, int in)
+{
+    struct copies c = {0};
+    size_t n = (size_t)N;
+    matmul_backward_input(made(&c, dx, n * (size_t)in), given(&c, dy, n * (size_t)out),
+                          given(&c, packed, matmul_packed_elements(out, in)), add, N, out, in);
+    copies_end(&c);
+}
+
+HOST_OP host_matmul_backward_weight(float *dweight, float *dbias, const float *dy, const float *x, int N, int out, int in)
+{
+    struct copies c = {0};
+    size_t n = (size_t)N, o = (size_t)out, i = (size_t)in;
+    matmul_backward_weight(made(&c, dweight, o * i), made(&c, dbias, o), given(&c, dy, n * o), given(&c, x, n * i), N, out,
+                           in);
+    copies_end(&c);
+}
+
 #undef HOST_OP
 #endif

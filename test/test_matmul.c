@@ -1,7 +1,7 @@
 /* test_matmul.c - products against double on ragged shapes, and their bits against the law of ops.h written as a plain
  * loop: blocks of MATMUL_BLOCK, each an ascending chain, whatever the rows, the batch and the threads. */
 #include "common/model/device.h"
-#include "common/model/ops.h"
+#include "test/host_ops.h"
 #include "common/base/rng.h"
 #include "common/base/threads.h"
 #include "test/test.h"
@@ -28,7 +28,7 @@ static void product_open(struct product *p, int N, int out, int in)
     size_t n = (size_t)N, o = (size_t)out, i = (size_t)in;
     *p = (struct product){N, out, in, array(n * i, 1), array(o * i, 2), array(matmul_packed_elements(out, in), 3),
                           array(o, 4), array(n * o, 5), array(n * o, 6), array(n * i, 7), array(o * i, 8), array(o, 9)};
-    matmul_pack(p->packed, p->w, out, in);
+    host_matmul_pack(p->packed, p->w, out, in);
 }
 
 static void product_close(struct product *p)
@@ -41,8 +41,8 @@ static void product_close(struct product *p)
 static bool fused(void)
 {
     float e = 0x1p-12f, x[2] = {-1, 1 + e}, w[2] = {1 + 2 * e, 1 + e}, y, packed[64 * 2];
-    matmul_pack(packed, w, 1, 2);
-    matmul_forward(&y, x, packed, NULL, NULL, 1, 1, 2);
+    host_matmul_pack(packed, w, 1, 2);
+    host_matmul_forward(&y, x, packed, NULL, NULL, 1, 1, 2);
     return y == e * e;
 }
 
@@ -72,7 +72,7 @@ static void check_shape(int N, int out, int in)
     size_t O = (size_t)out, I = (size_t)in;
     bool fuse = fused(), forward = true, residual = true, input = true, weight = true, sums = true;
     double worst = 0;
-    matmul_forward(p.y, p.x, p.packed, NULL, NULL, N, out, in);
+    host_matmul_forward(p.y, p.x, p.packed, NULL, NULL, N, out, in);
     for (int i = 0; i < N; i++)
         for (int o = 0; o < out; o++) {
             const float *x = p.x + i * I, *w = p.w + o * I;
@@ -82,20 +82,20 @@ static void check_shape(int N, int out, int in)
             worst = fmax(worst, fabs((double)p.y[i * O + o] - exact) / sqrt(in));
         }
     float *y = array((size_t)N * O, 5);
-    matmul_forward(y, p.x, p.packed, p.bias, y, N, out, in);        /* the residual may be y */
-    matmul_forward(p.y, p.x, p.packed, p.bias, p.residual, N, out, in);
+    host_matmul_forward(y, p.x, p.packed, p.bias, y, N, out, in);        /* the residual may be y */
+    host_matmul_forward(p.y, p.x, p.packed, p.bias, p.residual, N, out, in);
     for (int i = 0; i < N; i++)
         for (int o = 0; o < out; o++) {
             float want = law(fuse, NULL, p.x + i * I, 1, p.w + o * I, 1, in, p.bias + o, p.residual + i * O + o);
             residual &= p.y[i * O + o] == want && y[i * O + o] == want;
         }
     float *dx = array((size_t)N * I, 7), *dw = array(O * I, 8), *db = array(O, 9);
-    matmul_backward_input(p.dx, p.y, p.packed, true, N, out, in);
-    matmul_backward_weight(p.dw, p.db, p.y, p.x, N, out, in);
+    host_matmul_backward_input(p.dx, p.y, p.packed, true, N, out, in);
+    host_matmul_backward_weight(p.dw, p.db, p.y, p.x, N, out, in);
     for (int i = 0; i < N; i++)
         for (int c = 0; c < in; c++)
             input &= p.dx[i * I + c] == law(fuse, dx + i * I + c, p.y + i * O, 1, p.w + c, I, out, NULL, NULL);
-    matmul_backward_input(p.dx, p.y, p.packed, false, N, out, in);
+    host_matmul_backward_input(p.dx, p.y, p.packed, false, N, out, in);
     for (int i = 0; i < N; i++)
         for (int c = 0; c < in; c++)
             input &= p.dx[i * I + c] == law(fuse, NULL, p.y + i * O, 1, p.w + c, I, out, NULL, NULL);
@@ -122,12 +122,12 @@ static void check_rows(int out, int in)
     int N = 600;
     product_open(&p, N, out, in);
     size_t O = (size_t)out, I = (size_t)in;
-    matmul_forward(p.y, p.x, p.packed, p.bias, NULL, N, out, in);
+    host_matmul_forward(p.y, p.x, p.packed, p.bias, NULL, N, out, in);
     float *x = array((size_t)N * I, 1), *y = array((size_t)N * O, 1);
     bool ok = true;
     for (int n = 1; n < N; n = n * 3 / 2 + 1) {
         for (int i = 0; i < n; i++) memcpy(x + i * I, p.x + (size_t)((i * 7 + n) % N) * I, I * sizeof *x);
-        matmul_forward(y, x, p.packed, p.bias, NULL, n, out, in);
+        host_matmul_forward(y, x, p.packed, p.bias, NULL, n, out, in);
         for (int i = 0; i < n; i++) ok &= same(y + i * O, p.y + (size_t)((i * 7 + n) % N) * O, O);
     }
     test_check(ok, __FILE__, __LINE__, "out %d in %d: rows differ between batches", out, in);
@@ -140,10 +140,10 @@ static void check_neighbours(void)
 {
     struct product p;
     product_open(&p, 70, 40, 90);
-    matmul_forward(p.y, p.x, p.packed, NULL, NULL, 70, 40, 90);
+    host_matmul_forward(p.y, p.x, p.packed, NULL, NULL, 70, 40, 90);
     float *y = array(70 * 40, 1);
     for (int k = 0; k < 90; k++) p.x[33 * 90 + k] = k % 2 ? NAN : INFINITY;
-    matmul_forward(y, p.x, p.packed, NULL, NULL, 70, 40, 90);
+    host_matmul_forward(y, p.x, p.packed, NULL, NULL, 70, 40, 90);
     CHECK(same(y, p.y, 33 * 40) && same(y + 34 * 40, p.y + 34 * 40, 36 * 40) && isnan(y[33 * 40 + 5]));
     free(y);
     product_close(&p);
@@ -163,9 +163,9 @@ int main(void)
             struct product p;
             int N = shapes[s][0], out = shapes[s][1], in = shapes[s][2];
             product_open(&p, N, out, in);
-            matmul_forward(p.y, p.x, p.packed, p.bias, p.residual, N, out, in);
-            matmul_backward_input(p.dx, p.y, p.packed, false, N, out, in);
-            matmul_backward_weight(p.dw, p.db, p.y, p.x, N, out, in);
+            host_matmul_forward(p.y, p.x, p.packed, p.bias, p.residual, N, out, in);
+            host_matmul_backward_input(p.dx, p.y, p.packed, false, N, out, in);
+            host_matmul_backward_weight(p.dw, p.db, p.y, p.x, N, out, in);
             if (threads == 1) { first[s] = p; continue; }
             CHECK(same(p.y, first[s].y, (size_t)N * out) && same(p.dx, first[s].dx, (size_t)N * in));
             CHECK(same(p.dw, first[s].dw, (size_t)out * in) && same(p.db, first[s].db, (size_t)out));
