@@ -325,8 +325,48 @@ static void test_splitting(void)
     check_pieces(PATTERN_GPT2, NULL, "a  \xC3", "a|  |\xC3");            /* the run ends before the broken byte */
     check_pieces(PATTERN_CUSTOM, "b+", "aabbab", "aa|bb|a|b");             /* what does not match is a piece as well */
     check_pieces(PATTERN_CUSTOM, "b*", "aab", "aa|b");
-    check_pieces(PATTERN_CUSTOM, "(a|aa)+$", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab",
-                 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab");      /* gives up within its limits */
+    check_pieces(PATTERN_CUSTOM, "a\\Kb", "aab", "aa|b");
+}
+
+/* A word that needs more stack than PCRE2's compiled code has is still a word, and the interpreter finds the same pieces;
+ * what is given up is said and never taken for text without a match. */
+static void test_limits(void)
+{
+    static const char nested[] = "(?:(?:[ab]|cd)+x?)+|\\s+";
+    size_t n = 0, length, count[2] = {0}, first[2] = {0}, last[2] = {0};
+    struct bytes text = {0};
+    struct splitter *splitter;
+    struct split s;
+    const char *piece;
+    for (int i = 0; i < 10000; i++) bytes_text(&text, "abcdx");
+    bytes_text(&text, " ab");
+    if (!CHECK(splitter_open(&splitter, PATTERN_CUSTOM, nested, NULL) == 0)) return;
+    split_open(&s, splitter);
+    for (int interpret = 0; interpret < 2; interpret++) {
+        split_start(&s, text.data, text.size);
+        s.interpret = interpret;
+        for (n = 0; split_next(&s, &piece, &length); n++) {
+            if (n == 0) first[interpret] = length;
+            last[interpret] = length;
+        }
+        count[interpret] = n;
+        CHECK(!s.failed);
+    }
+    CHECK(count[0] == 4 && first[0] == PIECE_MAX && last[0] == 2);      /* the long word in two, the blank, the last word */
+    CHECK(count[1] == count[0] && first[1] == first[0] && last[1] == last[0]);
+    split_close(&s);
+    splitter_close(splitter);
+    bytes_free(&text);
+
+    static const char hopeless[] = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab";
+    if (!CHECK(splitter_open(&splitter, PATTERN_CUSTOM, "(a|aa)+$", NULL) == 0)) return;
+    split_open(&s, splitter);
+    split_start(&s, hopeless, strlen(hopeless));
+    CHECK(!split_next(&s, &piece, &length) && s.failed && !split_next(&s, &piece, &length));
+    split_start(&s, "b", 1);
+    CHECK(split_next(&s, &piece, &length) && !s.failed);
+    split_close(&s);
+    splitter_close(splitter);
 }
 
 static void test_special(void)
@@ -516,6 +556,7 @@ static void test_identity(void)
 int main(void)
 {
     test_splitting();
+    test_limits();
     test_small_training();
     test_training();
     test_threads();

@@ -171,5 +171,6 @@ void tokenizer_encode(struct ids *out, const struct tokenizer *t, const char *te
         c->n = (unsigned char)(out->count - before);
         memcpy(c->id, out->id + before, c->n * sizeof *c->id);
     }
+    split_check(&s->split);
     scratch_give(t, s);
 }

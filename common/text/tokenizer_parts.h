@@ -65,11 +65,14 @@ struct split {
     void *match;                                          /* PCRE2's scratch */
     const char *text;
     size_t length, at, run, run_end, next, next_end;      /* the next match is [next, next_end), in bytes of text */
+    bool interpret;                                       /* without PCRE2's compiled code: its stack overflowed */
+    int failed;                                           /* PCRE2's error: the limits stopped a match, split_next ends */
 };
 void split_open(struct split *s, const struct splitter *splitter);
 void split_close(struct split *s);
 void split_start(struct split *s, const char *text, size_t length);
 bool split_next(struct split *s, const char **piece, size_t *length);
+void split_check(const struct split *s);                  /* after the last piece: quits when a match was given up */
 
 void scratch_free(struct scratch *s);                     /* the whole list */
 

@@ -56,7 +56,8 @@ int splitter_open(struct splitter **out, enum pattern pattern, const char *regex
     s->limits = pcre2_match_context_create(NULL);
     if (!s->limits) die("no memory for the tokenizer's pattern");
     /* The known patterns step back over at most one run of blanks; a stranger's may try for ever. */
-    pcre2_set_match_limit(s->limits, pattern == PATTERN_CUSTOM ? 100000 : UINT32_MAX);
+    pcre2_set_match_limit(s->limits, pattern == PATTERN_CUSTOM ? 10000000 : UINT32_MAX);
+    pcre2_set_heap_limit(s->limits, 4 << 20);         /* KiB: what a run of 4 MiB may need in the interpreter */
     *out = s;
     return 0;
 }
@@ -85,6 +86,8 @@ void split_start(struct split *s, const char *text, size_t length)
     s->text = text;
     s->length = length;
     s->at = s->run = s->run_end = s->next = s->next_end = 0;
+    s->interpret = false;
+    s->failed = 0;
 }
 
 /* Length of the valid UTF-8 that starts at text. */
@@ -101,23 +104,43 @@ static size_t valid_run(const char *text, size_t length)
     return at;
 }
 
-/* Sets [next, next_end) to the first match at or after `at`.  Where there is none, or the limits stop the search, the
- * rest of the run counts as matched. */
-static void find_match(struct split *s)
+/* Sets [next, next_end) to the first match at or after `at`, or to the rest of the run when nothing matches.  The
+ * compiled code has a small stack of its own: where that overflows, the interpreter takes over for the rest of the text,
+ * so that ids depend neither on the machine nor on the stack.  False when it gives up too. */
+static bool find_match(struct split *s)
 {
-    int n = pcre2_match(s->splitter->code, (PCRE2_SPTR)(s->text + s->run), s->run_end - s->run, s->at - s->run,
-                        PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY, s->match, s->splitter->limits);
-    const PCRE2_SIZE *found = pcre2_get_ovector_pointer(s->match);
+    const uint32_t how = PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY;
+    int n;
+    do {
+        n = pcre2_match(s->splitter->code, (PCRE2_SPTR)(s->text + s->run), s->run_end - s->run, s->at - s->run,
+                        s->interpret ? how | PCRE2_NO_JIT : how, s->match, s->splitter->limits);
+    } while (n < 0 && n != PCRE2_ERROR_NOMATCH && !s->interpret && (s->interpret = true));
     s->next = s->at;
     s->next_end = s->run_end;
-    if (n < 0 || found[0] < s->at - s->run || found[1] <= found[0]) return;
+    if (n == PCRE2_ERROR_NOMATCH) return true;
+    s->failed = n < 0 ? n : 0;
+    if (n < 0) return false;
+    const PCRE2_SIZE *found = pcre2_get_ovector_pointer(s->match);
+    if (found[0] < s->at - s->run || found[1] <= found[0]) return true;        /* \K moved a border: not a match */
     s->next = s->run + found[0];
     s->next_end = s->run + found[1];
+    return true;
+}
+
+void split_check(const struct split *s)
+{
+    char text[120], where[80];
+    if (!s->failed) return;
+    pcre2_get_error_message(s->failed, (PCRE2_UCHAR *)text, sizeof text);
+    size_t left = s->length - s->at;
+    quit(EXIT_DATA, "the splitting pattern of the tokenizer gives up (%s) at the text '%s': shorten or leave out this "
+         "text, or use a tokenizer with a simpler pattern", text,
+         text_escape(where, sizeof where, s->text + s->at, left < 60 ? left : 60));
 }
 
 bool split_next(struct split *s, const char **piece, size_t *length)
 {
-    if (s->at == s->length) return false;
+    if (s->at == s->length || s->failed) return false;
     if (s->at == s->run_end) {
         s->run = s->at;
         s->run_end = s->at + valid_run(s->text + s->at, s->length - s->at);
@@ -126,7 +149,7 @@ bool split_next(struct split *s, const char **piece, size_t *length)
     size_t end = s->at + 1;                      /* an invalid byte: no run starts here */
     if (s->run_end == s->at) s->run_end = end;
     else {
-        if (s->at == s->next_end) find_match(s);
+        if (s->at == s->next_end && !find_match(s)) return false;
         end = s->at < s->next ? s->next : s->next_end;
         if (end - s->at > PIECE_MAX)
             for (end = s->at + PIECE_MAX; (s->text[end] & 0xC0) == 0x80;) end--;      /* whole characters */

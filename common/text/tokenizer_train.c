@@ -84,6 +84,7 @@ static void count_task(void *context, int i, int thread)
         size_t length;
         split_start(&c->split[thread], c->batch.data + c->span[k].start, c->span[k].length);
         while (split_next(&c->split[thread], &piece, &length)) pieces_add(&c->pieces[thread], piece, length, 1);
+        split_check(&c->split[thread]);
     }
 }
 
