@@ -28,6 +28,12 @@ ALL_CFLAGS = -std=gnu11 $(CFLAGS) $(if $(ARCH),-march=$(ARCH)) -ffp-contract=fas
              $(WARN) -I. -Icommon/cpu -MMD -MP -pthread
 LDLIBS := -ljansson -lpcre2-8 -lz -lm -pthread
 comma  := ,
+# .zst files are read where libzstd is there
+ZSTD   := $(shell echo 'int main(void) { return ZSTD_versionNumber() == 0; }' | $(CC) -include zstd.h -x c - -lzstd -o /dev/null 2>/dev/null && echo 1)
+ifeq ($(ZSTD),1)
+ALL_CFLAGS += -DHAVE_ZSTD
+LDLIBS += -lzstd
+endif
 ifneq ($(SAN),)
 SANITIZE := -fsanitize=$(if $(filter tsan,$(SAN)),thread,address$(comma)undefined)
 ALL_CFLAGS += -O1 -fno-omit-frame-pointer $(SANITIZE) $(if $(filter tsan,$(SAN)),,-fno-sanitize-recover=all)

@@ -1,25 +1,18 @@
 /* data.c - the tokenizer first, because everything else counts in its tokens.  It is kept in the run folder with the
- * CRC of what it came from, so that a run that is stopped before its first checkpoint does not train it twice. */
+ * CRC of the text it came from, so that a run that is stopped before its first checkpoint does not train it twice. */
 #include "common/base/rng.h"
 #include "common/base/signals.h"
+#include "common/data/documents.h"
 #include "pretrain/pretrain.h"
 
 #include <ctype.h>
 #include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 static const char end_of_text[] = "<|endoftext|>";
 enum { TOKENIZER_LIMIT = 256 << 20 };
-
-void pretrain_say(void *self, const char *line)
-{
-    struct pretrain *p = self;
-    if (p->run) run_log(p->run, "%s", line);
-    else fprintf(stderr, "%s\n", line);
-}
 
 __attribute__((format(printf, 2, 3)))
 static void say(struct pretrain *p, const char *format, ...)
@@ -29,14 +22,7 @@ static void say(struct pretrain *p, const char *format, ...)
     va_start(list, format);
     vsnprintf(line, sizeof line, format, list);
     va_end(list);
-    pretrain_say(p, line);
-}
-
-static struct shards_options shards_options_of(const struct pretrain *p)
-{
-    return (struct shards_options){
-        .data = &p->data, .text_key = p->text_key, .separator = p->separator, .folder = p->folder,
-        .validation = p->validation, .seed = (uint64_t)p->train.seed, .row_tokens = p->row_tokens, .expected = p->expected};
+    program_say(p->run, line);
 }
 
 static bool holds(const char *folder, const char *file)
@@ -47,34 +33,6 @@ static bool holds(const char *folder, const char *file)
     return there;
 }
 
-/* Without a run of its own (--plan, --eval-only) the program leaves nothing behind. */
-static void open_folder(struct pretrain *p)
-{
-    char name[] = "/tmp/quartet-shards-XXXXXX";
-    if (p->shards_folder) {
-        p->folder = host_text("%s", p->shards_folder);
-    } else if (p->run || (p->train.out && holds(p->train.out, "shards"))) {
-        p->folder = host_text("%s/shards", p->train.out);
-    } else {
-        if (!mkdtemp(name)) quit(EXIT_IO, "cannot create a temporary folder in /tmp; name one with --shards");
-        p->folder = host_text("%s", name);
-        p->temporary = true;
-    }
-}
-
-static void remove_folder(const char *folder)
-{
-    struct dirent *entry;
-    DIR *list = opendir(folder);
-    while (list && (entry = readdir(list))) {
-        char *path = host_text("%s/%s", folder, entry->d_name);
-        unlink(path);                                        /* shards alone: there are no folders in it */
-        free(path);
-    }
-    if (list) closedir(list);
-    rmdir(folder);
-}
-
 /* ---- tokenizer ---- */
 
 /* A sample of the documents: stretches of at most STRETCH_LIMIT bytes, each with the same chance, decided by its number
@@ -82,6 +40,11 @@ static void remove_folder(const char *folder)
 enum { STRETCH_LIMIT = 1 << 14 };
 struct sample {
     struct documents *documents;
+    struct paths paths;
+    int next, step; uint64_t most;      /* file to open next, and the ones after it (documents_step) */
+    bool open;
+    struct error error;
+    int status;
     double share;
     uint64_t number, bytes, seen;       /* stretches; their bytes: taken, and seen at all */
     const char *rest; size_t left;      /* of the document at hand */
@@ -98,11 +61,30 @@ static size_t stretch(const char *text, size_t left)
     return length;
 }
 
+/* The next part of the text, or false. */
+static bool next_part(struct sample *s)
+{
+    struct part part;
+    while (s->status == 0) {
+        int got = s->open ? documents_next(s->documents, &part, &s->error) : 0;
+        if (got == 1) {
+            s->rest = part.text;
+            s->left = part.length;
+            return true;
+        }
+        if (got == 0 && s->next >= s->paths.count) return false;
+        s->status = got < 0 ? -1 : documents_file(s->documents, s->paths.path[s->next], s->most, &s->error);
+        s->next += s->step;
+        s->open = true;
+    }
+    return false;
+}
+
 static bool next_sampled(void *self, const char **text, size_t *length)
 {
     struct sample *s = self;
     while (!signals_stop()) {
-        if (s->left == 0 && !documents_next(s->documents, &s->rest, &s->left)) break;
+        if (s->left == 0 && !next_part(s)) break;
         *text = s->rest;
         *length = s->share < 1 ? stretch(s->rest, s->left) : s->left;
         s->rest += *length;
@@ -116,74 +98,82 @@ static bool next_sampled(void *self, const char **text, size_t *length)
     return false;
 }
 
+/* Sets how much of the text is used: all, a sample, or for --plan very little. */
+static void choose_sample(struct pretrain *p, struct sample *s, uint64_t bytes)
+{
+    char size[16], all[16];
+    s->step = 1;
+    if (p->train.plan) s->step = documents_step(&s->paths, &s->most);
+    p->sampled = p->train.plan;
+    if (p->sampled || bytes <= (uint64_t)p->tokenizer_bytes) return;
+    s->share = (double)p->tokenizer_bytes / (double)bytes;
+    say(p, "tokenizer: training on a sample of %s of %s", text_bytes(size, (double)p->tokenizer_bytes),
+        text_bytes(all, (double)bytes));
+}
+
 static struct tokenizer *train_tokenizer(struct pretrain *p)
 {
-    struct error error, late;
-    struct shards_options o = shards_options_of(p);
+    struct error error;
+    struct document_rules rules = {p->text_key, p->separator, p->allow_invalid};
     struct sample sample = {.share = 1};
     struct tokenizer *t = NULL;
     const char *special[] = {end_of_text};
     struct tokenizer_training how = {.vocab = (int)p->vocab_size, .pattern = (enum pattern)(p->pattern + PATTERN_GPT2),
                                      .special = special, .n_special = 1};
     double started = seconds_now();
-    char size[16], all[16];
-    if (documents_open(&sample.documents, &o, &error) != 0) quit_error(&error);
-    uint64_t bytes = documents_bytes(sample.documents);
-    text_bytes(all, (double)bytes);
-    if (bytes > (uint64_t)p->tokenizer_bytes) {
-        sample.share = (double)p->tokenizer_bytes / (double)bytes;
-        say(p, "tokenizer: training on a sample of %s of %s", text_bytes(size, (double)p->tokenizer_bytes), all);
-    }
+    uint64_t bytes;
+    char size[16];
+    if (documents_paths(&sample.paths, &bytes, &p->data, &error) != 0) quit_error(&error);
+    choose_sample(p, &sample, bytes);
+    documents_open(&sample.documents, &rules);
     int status = tokenizer_train(&t, next_sampled, &sample, &how, &error);
-    if (documents_close(sample.documents, &late) != 0) quit_error(&late);
+    documents_close(sample.documents);
+    paths_free(&sample.paths);
+    if (sample.status != 0) quit_error(&sample.error);
     if (signals_check(&error, "training the tokenizer") != 0) quit_error(&error);
     if (sample.bytes == 0) quit(EXIT_DATA, "there is no text in the files of --data");
     if (status != 0) quit_error(&error);
-    say(p, "tokenizer: %d ids trained on %s in %.1f s", tokenizer_vocab(t), text_bytes(size, (double)sample.bytes),
-        seconds_now() - started);
-    if (tokenizer_vocab(t) < p->vocab_size)
+    say(p, "tokenizer: %d ids trained on %s in %.1f s%s", tokenizer_vocab(t), text_bytes(size, (double)sample.bytes),
+        seconds_now() - started, p->sampled ? ", for this estimate" : "");
+    if (tokenizer_vocab(t) < p->vocab_size && !p->sampled)
         say(p, "tokenizer: the text gave %d ids instead of %lld: no further pair of tokens occurs twice",
             tokenizer_vocab(t), (long long)p->vocab_size);
     return t;
 }
 
-/* From a vocabulary of others, or from a checkpoint of ours. */
-static struct tokenizer *take_tokenizer(const char *path)
+/* From a vocabulary of others, or from a checkpoint of ours.  Returns 0 or -1. */
+static int take_tokenizer(struct tokenizer **t, const char *path, struct error *error)
 {
-    struct error error;
-    struct tokenizer *t = NULL;
     size_t n = strlen(path);
+    int status;
     if (holds(path, "vocab.bpe") || holds(path, "merges.txt") || holds(path, "tokenizer.json") ||
         (n > 5 && strcmp(path + n - 5, ".json") == 0)) {
-        if (tokenizer_import(&t, path, &error) != 0) quit_error(&error);
+        status = tokenizer_import(t, path, error);
     } else {
         struct ckpt *c;
-        if (ckpt_open(&c, path, &error) != 0) quit_error(&error);
+        if (ckpt_open(&c, path, error) != 0) return -1;
         const struct bytes *tokn = &ckpt_meta_of(c)->tokn;
-        if (tokn->size == 0) quit(EXIT_DATA, "%s holds no tokenizer", ckpt_path(c));
-        if (tokenizer_read(&t, tokn->data, tokn->size, &error) != 0) quit_error(&error);
+        status = tokn->size == 0 ? fail(error, EXIT_DATA, "%s holds no tokenizer", ckpt_path(c))
+                                 : tokenizer_read(t, tokn->data, tokn->size, error);
         ckpt_close(c);
     }
-    tokenizer_add_special(t, end_of_text);
-    return t;
+    if (status == 0) tokenizer_add_special(*t, end_of_text);
+    return status;
 }
 
-/* CRC of all that decides the tokenizer. */
+/* CRC of all that decides a trained tokenizer: the options, and the bytes of the text, wherever they lie. */
 static uint32_t origin_crc(const struct pretrain *p)
 {
     struct error error;
     struct paths paths;
     struct bytes b = {0};
-    if (p->tokenizer_path) return crc32_of(1, p->tokenizer_path, strlen(p->tokenizer_path));
-    bytes_text(&b, "%lld %d %lld %s|%s|", (long long)p->vocab_size, p->pattern, (long long)p->tokenizer_bytes,
-               p->text_key, p->separator ? p->separator : "");
-    if (paths_expand(&paths, &p->data, true, &error) != 0) quit_error(&error);
-    for (int i = 0; i < paths.count; i++) {
-        struct stat s = {0};
-        stat(paths.path[i], &s);
-        bytes_text(&b, "%s %lld|", paths.path[i], (long long)s.st_size);
-    }
-    uint32_t crc = crc32_of(0, b.data, b.size);
+    uint64_t size;
+    uint32_t text;
+    if (documents_paths(&paths, &size, &p->data, &error) != 0 || paths_crc(&text, &paths, &error) != 0)
+        quit_error(&error);
+    bytes_text(&b, "%lld %d %lld %s|%s|%llu %08x", (long long)p->vocab_size, p->pattern, (long long)p->tokenizer_bytes,
+               p->text_key, p->separator ? p->separator : "", (unsigned long long)size, text);
+    uint32_t crc = crc32_of(2, b.data, b.size);
     bytes_free(&b);
     paths_free(&paths);
     return crc;
@@ -234,19 +224,66 @@ static struct tokenizer *resumed_tokenizer(struct pretrain *p)
     return t;
 }
 
+/* One of others is read again at every start: its file may have been replaced, or be gone. */
 static struct tokenizer *open_tokenizer(struct pretrain *p, struct tokenizer *resumed)
 {
-    if (resumed && !p->tokenizer_path) return resumed;
+    struct error error;
+    struct tokenizer *t = NULL;
+    if (p->tokenizer_path && take_tokenizer(&t, p->tokenizer_path, &error) != 0) {
+        if (!resumed || error.exit_code != EXIT_NOINPUT) quit_error(&error);
+        say(p, "%s is gone; the tokenizer is the run's own", p->tokenizer_path);
+    }
+    if (!t && resumed) return resumed;
     tokenizer_free(resumed);
-    char *path = host_text("%s/tokenizer.bin", p->train.out ? p->train.out : ".");
-    uint32_t crc = origin_crc(p);
-    struct tokenizer *t = p->train.out ? kept_tokenizer(path, crc) : NULL;
+    if (t) return t;
+    if (!p->run) return train_tokenizer(p);
+    char *path = host_text("%s/tokenizer.bin", p->train.out);
+    t = access(path, F_OK) == 0 ? kept_tokenizer(path, origin_crc(p)) : NULL;
     if (!t) {
-        t = p->tokenizer_path ? take_tokenizer(p->tokenizer_path) : train_tokenizer(p);
-        if (p->run && !p->expected) keep_tokenizer(path, crc, t);
+        t = train_tokenizer(p);
+        keep_tokenizer(path, origin_crc(p), t);
     }
     free(path);
     return t;
+}
+
+/* ---- shards ---- */
+
+static void remove_folder(const char *folder)
+{
+    struct dirent *entry;
+    DIR *list = opendir(folder);
+    while (list && (entry = readdir(list))) {
+        char *path = host_text("%s/%s", folder, entry->d_name);
+        unlink(path);                                        /* only shards: there are no folders in it */
+        free(path);
+    }
+    if (list) closedir(list);
+    rmdir(folder);
+}
+
+/* Without a run folder (--eval-only) the shards get a temporary one, which is removed as soon as they are open. */
+static int open_shards(struct pretrain *p, struct error *error)
+{
+    char temporary[] = "/tmp/quartet-shards-XXXXXX";
+    char *folder = p->shards_folder ? host_text("%s", p->shards_folder) : NULL;
+    if (!folder && (p->run || (p->train.out && holds(p->train.out, "shards"))))
+        folder = host_text("%s/shards", p->train.out);
+    struct shards_options o = {
+        .data = &p->data, .text_key = p->text_key, .separator = p->separator, .allow_invalid = p->allow_invalid,
+        .folder = folder ? folder : temporary, .validation = p->validation, .seed = (uint64_t)p->train.seed,
+        .row_tokens = p->row_tokens, .expected = p->expected};
+    if (p->train.plan) {
+        free(folder);
+        return shards_estimate(&p->shards, p->tokenizer, &o, program_say, p->run, error);
+    }
+    if (!folder && !mkdtemp(temporary))
+        return fail(error, EXIT_IO, "cannot create a temporary folder in /tmp; name one with --shards");
+    if (!folder) say(p, "tokenised text goes to %s, which is removed", temporary);
+    int status = shards_open(&p->shards, p->tokenizer, &o, program_say, p->run, error);
+    if (!folder) remove_folder(temporary);
+    free(folder);
+    return status;
 }
 
 /* ---- all of it ---- */
@@ -261,26 +298,18 @@ void pretrain_open_data(struct pretrain *p)
         if (parent_open(&p->parent, p->model_path, stages, "init", &error) != 0) quit_error(&error);
         p->tokenizer = p->parent.tokenizer;
     } else {
-        pretrain_config(p);                     /* a wrong size is said before a tokenizer is trained for minutes */
+        pretrain_config(p);                     /* a wrong size is an error before a tokenizer is trained for minutes */
         p->tokenizer = open_tokenizer(p, resumed);
     }
     pretrain_config(p);
-    open_folder(p);
-    struct shards_options o = shards_options_of(p);
-    if (shards_open(&p->shards, p->tokenizer, &o, pretrain_say, p, &error) != 0) {
-        pretrain_close_data(p);
-        quit_error(&error);
-    }
+    if (open_shards(p, &error) != 0) quit_error(&error);
 }
 
 void pretrain_close_data(struct pretrain *p)
 {
     shards_close(p->shards);
-    if (p->temporary) remove_folder(p->folder);
-    free(p->folder);
     if (p->parent.ckpt) parent_close(&p->parent);
     else tokenizer_free(p->tokenizer);
     p->shards = NULL;
     p->tokenizer = NULL;
-    p->folder = NULL;
 }

@@ -20,6 +20,8 @@ void pretrain_options(struct option table[PRETRAIN_ROWS], struct pretrain *p)
          .help = "Key of JSON rows that holds the text."},
         {NULL, "document-separator", OPTION_TEXT, &p->separator, .flags = moved,
          .help = "A line of text files that ends a document, besides <|endoftext|>."},
+        {NULL, "allow-invalid-utf8", OPTION_FLAG, &p->allow_invalid, .flags = moved,
+         .help = "Read files of which more than one byte in a hundred is not UTF-8; each becomes U+FFFD."},
         {NULL, "validation", OPTION_REAL, &p->validation, "0.01", 0, 0.5, .help = "Share of the documents held out."},
         {NULL, "shards", OPTION_TEXT, &p->shards_folder, .flags = OPTION_MAY_CHANGE,
          .help = "Folder of the tokenised data, which several runs may share; else the run's own."},
@@ -59,9 +61,7 @@ void pretrain_options(struct option table[PRETRAIN_ROWS], struct pretrain *p)
     int n = sizeof rows / sizeof *rows;
     memset(table, 0, PRETRAIN_ROWS * sizeof *table);
     memcpy(table, rows, sizeof rows);
-    int more = train_option_rows(table + n, &p->train, &defaults);
-    for (int i = n; i < n + more; i++)                       /* --eval-only needs no run folder */
-        if (strcmp(table[i].name, "out") == 0) table[i].flags &= ~OPTION_REQUIRED;
+    train_option_rows(table + n, &p->train, &defaults);
     p->table = table;
 }
 
@@ -101,7 +101,7 @@ static void preset_config(struct pretrain *p, struct config *c)
     if (p->context) c->context = (int)p->context;
     /* narrow models started at the 0.02 of wide ones learn to attend late (Nguyen & Salazar 2019) */
     c->init_std = p->init_std > 0 ? p->init_std : sqrt(2.0 / (5.0 * c->channels));
-    c->vocab = p->tokenizer ? tokenizer_vocab(p->tokenizer) : (int)p->vocab_size;
+    c->vocab = p->tokenizer && !p->sampled ? tokenizer_vocab(p->tokenizer) : (int)p->vocab_size;
     if (c->channels % c->heads != 0)
         quit(EXIT_USAGE, "%d channels cannot be cut into %d heads of equal width", c->channels, c->heads);
     c->head_dim = c->channels / c->heads;

@@ -13,15 +13,14 @@ struct pretrain {
     double validation, temperature, init_std;
     int64_t vocab_size, tokenizer_bytes, layers, channels, heads, kv_heads, ffn, context, eval_tokens, sample_tokens;
     int pattern;
-    bool eval_only;
+    bool eval_only, allow_invalid;
     const struct option *table;
 
     /* data (data.c) */
     struct run *run;                    /* NULL with --plan and --eval-only */
-    char *folder;                       /* of the shards; a temporary one when there is no run folder */
-    bool temporary;
     struct parent parent;               /* --model; parent.ckpt NULL without */
     struct tokenizer *tokenizer;
+    bool sampled;                       /* the tokenizer is only an estimate, for --plan */
     struct shards *shards;
     uint32_t expected;                  /* shards_identity of the run that is resumed; 0: none */
 
@@ -43,11 +42,10 @@ void pretrain_options(struct option table[PRETRAIN_ROWS], struct pretrain *p);
 /* The model to train, by preset and sizes, or the parent's.  Quits (EXIT_USAGE) when the sizes do not fit together. */
 void pretrain_config(struct pretrain *p);
 
-/* data.c: parent, tokenizer, model configuration and shards, in this order; quits when one fails.  Closing removes
- * shards that were made for --plan or --eval-only. */
+/* data.c: parent, tokenizer, model configuration and shards, in this order; quits when one fails.  With --plan tokenizer
+ * and shards are estimates from a sample; nothing is written. */
 void pretrain_open_data(struct pretrain *p);
 void pretrain_close_data(struct pretrain *p);
-void pretrain_say(void *self, const char *line);      /* to the run's log, or to stderr */
 
 /* task.c */
 struct train_options pretrain_plan_steps(struct pretrain *p);      /* rows and steps, from the data and the options */

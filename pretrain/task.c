@@ -19,7 +19,7 @@ struct train_options pretrain_plan_steps(struct pretrain *p)
         char line[120];
         snprintf(line, sizeof line, "a step has %lld tokens: --batch-tokens rounded up to whole rows of %lld",
                  (long long)(rows * T), (long long)T);
-        pretrain_say(p, line);
+        program_say(p->run, line);
     }
     p->rows_per_step = (int)rows;
     p->rows_per_micro = (int)(o->micro_tokens / T < rows ? o->micro_tokens / T : rows);

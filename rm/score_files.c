@@ -2,7 +2,7 @@
  * micro-batch; from standard input each row is answered at once, so that another program may wait for it. */
 #include "common/train/program.h"
 #include "common/data/records.h"
-#include "common/data/textfile.h"
+#include "common/data/paths.h"
 #include "common/base/threads.h"
 #include "common/model/device.h"
 #include "rm/data.h"
@@ -133,6 +133,7 @@ int score_files(int argc, char **argv)
     if (s.at_once && program_input_closed())
         quit(EXIT_IO, "the input cannot be read: stdin is closed, and no file is given");
     if (files.count > 0 && paths_expand(&paths, &files, false, &error) != 0) quit_error(&error);
+    if (paths.left_out.size) fputs(paths.left_out.data, stderr);
     if (open_model(&s, &error) != 0) quit_error(&error);
     int status = records_read(files.count ? paths.path : input, files.count ? paths.count : 1, false, NULL,
                               take_row, &s, &error);

@@ -138,6 +138,76 @@ expect 0 "done already" "$BIN/pretrain" --data "$work/elsewhere/corpus.txt" $sma
 for shard in "$work"/run/shards/*.shard; do printf 'XXXX' | dd of="$shard" bs=1 seek=300 conv=notrunc 2>/dev/null; done
 expect 0 "is damaged" $run --steps 46
 
+# ---- what is text, and what is not ----
+# rows of JSON whatever the file is called; a foreign format is refused by name
+sed 's/"body"/"text"/' "$work/rows.jsonl" >"$work/part-00000"
+expect 0 "in 198 documents" "$BIN/pretrain" --data "$work/part-00000" $small --steps 1 --out "$work/part"
+cp "$BIN/pretrain" "$work/program.txt"
+printf 'PAR1\025\000\025' >"$work/rows.parquet"
+expect 65 "rows.parquet is a Parquet file, expected text" $bad --data "$work/rows.parquet"
+expect 65 "program.txt is a program (ELF)" $bad --data "$work/program.txt"
+for i in 1 2 3 4 5 6; do printf 'un \351t\351 \340 la mer\n'; done >"$work/latin.txt"
+expect 65 "--allow-invalid-utf8" $bad --data "$work/latin.txt" "$work/corpus.txt"
+expect 0 "18 invalid bytes replaced" "$BIN/pretrain" --data "$work/latin.txt" "$work/corpus.txt" --allow-invalid-utf8 $small --steps 1 \
+    --out "$work/latin"
+mkfifo "$work/fifo"
+expect 66 "is a pipe or a device" $bad --data "$work/fifo"
+if command -v zstd >/dev/null; then
+    zstd -q "$work/corpus.txt" -o "$work/corpus.zst"
+    if ldd "$BIN/pretrain" | grep -q libzstd; then code=0 words="done: 1 steps"; else code=65 words="is packed with zstd"; fi
+    expect $code "$words" "$BIN/pretrain" --data "$work/corpus.zst" $small --steps 1 --out "$work/zst"
+else skipped=$((skipped + 1)); echo "skipped: there is no zstd"; fi
+
+# a run inside its own data: its files are no data, and the same command resumes
+mkdir "$work/inside" && cp "$work/corpus.txt" "$work/inside/" && echo x >"$work/inside/notes.pdf" && ln -s nowhere "$work/inside/gone.txt"
+for steps in 2 3; do
+    ( cd "$work/inside" && expect 0 "done: $steps steps" "$BIN/pretrain" --data . $small --steps $steps --out run; echo $failed >"$work/inside.failed" )
+    check "a run inside its own data, $steps steps" [ "$(cat "$work/inside.failed")" -eq "$failed" ]
+done
+check "what is left out of a folder is in the log" [ "$(grep -c 'left out of .: 1' "$work/inside/run/log.txt")" -eq 6 ]
+check "the run is named" grep -q "1 folders of a run, a tokenizer or shards: ./run" "$work/inside/run/log.txt"
+
+# a tokenizer replaced in place counts by its content, and that of the checkpoint serves when it is gone
+for n in 300 310; do
+    expect 0 "done" "$BIN/pretrain" --data "$work/corpus.txt" ${small#--vocab-size 320 } --vocab-size $n --steps 1 --out "$work/vocab$n"
+done
+forget() { rm -f "$1"/*.ckpt "$1/latest" "$1/metrics.jsonl"; }           # as if it had been stopped before its first checkpoint
+taken="$BIN/pretrain --data $work/corpus.txt --tokenizer $work/vocab.ckpt ${small#--vocab-size 320 } --out $work/replaced"
+cp "$work/vocab300/final.ckpt" "$work/vocab.ckpt"
+expect 0 "done" $taken --steps 1
+forget "$work/replaced"
+cp "$work/vocab310/final.ckpt" "$work/vocab.ckpt"
+expect 0 "done" $taken --steps 1
+expect 0 "of 310 ids" "$BIN/ckpt" tokenizer "$work/replaced"
+rm "$work/vocab.ckpt"
+expect 0 "is gone; the tokenizer is the run's own" $taken --steps 2
+# so does the text that a tokenizer was trained on
+trained="$BIN/pretrain --data $work/swap.txt $small --out $work/swap"
+cp "$work/corpus.txt" "$work/swap.txt"
+expect 0 "ids trained on" $trained --steps 1
+forget "$work/swap"
+tr a-y b-z <"$work/corpus.txt" >"$work/swap.txt"
+expect 0 "ids trained on" $trained --steps 1
+
+# --plan estimates and writes nothing; --eval-only leaves nothing behind, even when it fails
+temporary() { find /tmp -maxdepth 1 -name 'quartet-shards-*' -newer "$work/corpus.txt" 2>/dev/null; }
+expect 0 "estimated from" "$BIN/pretrain" --data "$work/corpus.txt" $small --plan --steps 1 --out "$work/planned"
+cp "$work/run/final.ckpt" "$work/flipped.ckpt"
+at=$("$BIN/ckpt" tensors "$work/run" | awk '$1 == "tok_embd.weight" && $2 == "weight" { for (i = 1; i < NF; i++) if ($i == "at") print $(i + 1) }')
+printf '\377\377' | dd of="$work/flipped.ckpt" bs=1 seek=$((at + 101)) conv=notrunc status=none
+expect 65 "tok_embd.weight" "$BIN/pretrain" --data "$work/part-00000" --eval-only --model "$work/flipped.ckpt"
+check "nothing is left in /tmp" [ -z "$(temporary)" ]
+check "--plan makes no folder" [ ! -e "$work/planned" ]
+
+# many names cost memory in proportion
+mkdir "$work/many"
+( cd "$work/many" && for i in $(seq 20000); do echo "text $i" >"$i.txt"; done )
+( ulimit -v 1500000; "$BIN/pretrain" --data "$work/many"/*.txt --plan --vocab-size 300 --layers 1 --channels 32 --context 32 --threads 1 --steps 1 ) >"$work/out" 2>&1
+case $BUILD in
+*-*san) skipped=$((skipped + 1)); echo "skipped: a sanitizer takes memory of its own" ;;
+*) check "20,000 names in 1.5 GB" said "estimated from" ;;
+esac
+
 # data that has changed under a run
 sed 's/cat/cow/' "$work/corpus.txt" >"$work/corpus2.txt"
 cp "$work/corpus.txt" "$work/corpus.kept" && cp "$work/corpus2.txt" "$work/corpus.txt"

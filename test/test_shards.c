@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <zlib.h>
 
 static char folder[] = "/tmp/test_shards_XXXXXX";
@@ -446,37 +447,37 @@ static void check_threads(void)
 
 /* ---- long documents ---- */
 
-/* Pieces of a text of several times PIECE_LIMIT: none too large, together the cleaned text, and cut before spaces. */
-static void check_pieces(bool spaces)
+/* Parts of a text of several times PART_LIMIT: none too large, together the cleaned text, and cut before spaces. */
+static void check_parts(bool spaces)
 {
     struct bytes text = {0}, clean = {0}, joined = {0};
     struct text_counts counts = {0};
     uint32_t seed = 9;
-    while (text.size < 2.6 * PIECE_LIMIT) {
+    while (text.size < 2.6 * PART_LIMIT) {
         uint32_t r = (seed = seed * 1103515245u + 12345u) >> 16;
         if (spaces) bytes_text(&text, "w%x%s", r, r % 7 == 0 ? "\r\n" : "z ");
         else bytes_add(&text, "\xE7\xBA\xA2", 3);                           /* one line, no space */
     }
     put("long.txt", text.data, text.size);
     text_clean(&clean, text.data, text.size, true, &counts);
-    struct document_rules rules = {"text", NULL};
-    struct pieces *p;
-    struct piece piece;
+    struct document_rules rules = {"text", NULL, false};
+    struct documents *d;
+    struct part part;
     struct error error;
     int n = 0, lasts = 0, bad = 0;
-    pieces_open(&p, &rules);
-    CHECK(pieces_file(p, in("long.txt"), &error) == 0);
-    while (pieces_next(p, &piece, &error) == 1) {
-        bad += piece.length > PIECE_LIMIT || piece.length == 0 || piece.first != (n == 0);
-        if (n > 0) bad += spaces ? piece.text[0] != ' ' : utf8_length(piece.text, piece.length) != 3;
-        bytes_add(&joined, piece.text, piece.length);
-        lasts += piece.last;
+    documents_open(&d, &rules);
+    CHECK(documents_file(d, in("long.txt"), 0, &error) == 0);
+    while (documents_next(d, &part, &error) == 1) {
+        bad += part.length > PART_LIMIT || part.length == 0 || part.first != (n == 0);
+        if (n > 0) bad += spaces ? part.text[0] != ' ' : utf8_length(part.text, part.length) != 3;
+        bytes_add(&joined, part.text, part.length);
+        lasts += part.last;
         n++;
     }
     CHECK(n == 3 && lasts == 1 && bad == 0);
     CHECK(joined.size == clean.size && memcmp(joined.data, clean.data, clean.size) == 0);
-    CHECK(pieces_counts(p).carriage_returns == counts.carriage_returns && pieces_counts(p).invalid == 0);
-    pieces_close(p);
+    CHECK(documents_counts(d).carriage_returns == counts.carriage_returns && documents_counts(d).invalid == 0);
+    documents_close(d);
     bytes_free(&text);
     bytes_free(&clean);
     bytes_free(&joined);
@@ -509,27 +510,93 @@ static void check_refusals(void)
     CHECK(!open_corpus(&missing, &error) && error.exit_code == EXIT_NOINPUT);
 }
 
+/* The documents of a file, each behind it a '|'; or the error. */
+static char *documents_of(const char *path, uint64_t most, bool allow_invalid, struct error *error)
+{
+    struct document_rules rules = {"text", NULL, allow_invalid};
+    struct documents *d;
+    struct part part;
+    struct bytes all = {0};
+    int got = 0;
+    bytes_add(&all, "", 0);
+    documents_open(&d, &rules);
+    if (documents_file(d, path, most, error) != 0) got = -1;
+    while (got == 0 && (got = documents_next(d, &part, error)) == 1) {
+        bytes_add(&all, part.text, part.length);
+        bytes_add(&all, "|", part.last);
+        got = 0;
+        if (all.size > 1 << 20) break;
+    }
+    documents_close(d);
+    if (got == 0) return all.data;
+    bytes_free(&all);
+    return NULL;
+}
+
 static void check_documents(void)
 {
-    char *file[] = {in("rows.jsonl"), in("zip.txt.gz")};
-    struct option_list list = {file, 2};
-    struct shards_options o = {.data = &list, .text_key = "text"};
-    struct documents *d;
-    struct error error;
-    struct bytes all = {0};
-    const char *text;
-    size_t length;
-    CHECK(documents_open(&d, &o, &error) == 0 && documents_bytes(d) > 0);
-    while (documents_next(d, &text, &length)) {
-        bytes_add(&all, text, length);
-        bytes_add(&all, "|", 1);
+    static const struct { const char *name, *content, *expected; } c[] = {
+        {"rows.jsonl", "{\"text\":\"one\"}\n{\"text\":[\"two\",\"lines\"]}\n\"three\"\n", "one|two\nlines|three|"},
+        {"part-00000", "\n {\"text\":\"one\"}\n{\"text\":\"two\"}\n", "one|two|"},              /* by content */
+        {"x.dump", "\xEF\xBB\xBF" "{\"text\":\"a\xFF\"}\n", "a\xEF\xBF\xBD|"},
+        {"array.txt", "[\n {\"text\":\"one\"},\n {\"text\":\"two\"}]\n", "one|two|"},
+        {"play.txt", "[Scene] He enters.\n{aside} Oh.\n", "[Scene] He enters.\n{aside} Oh.\n|"},
+        {"notes.txt", "[1]\nSee there.\n", "[1]\nSee there.\n|"},
+        {"code.txt", "{\n    return 0;\n}\n", "{\n    return 0;\n}\n|"},
+        {"quote.txt", "\"Hello\"\nsaid he\n", "\"Hello\"\nsaid he\n|"},
+        {"few.txt", "fifteen: \xFF\xFF\xFF\xFE.\xFF\xFF\xFF\xFF.\xFF\xFF\xFF\xFF.\xFF\xFF\xFF\n", NULL}};
+    struct error error = {0};
+    for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
+        put_text(c[i].name, c[i].content);
+        char *found = documents_of(in(c[i].name), 0, false, &error);
+        test_check(found && (!c[i].expected || strcmp(found, c[i].expected) == 0), __FILE__, __LINE__, "%s: '%s' %s", c[i].name,
+                   found ? found : "", error.text);
+        free(found);
     }
-    CHECK(documents_close(d, &error) == 0 && strcmp(all.data, "one|two\nlines|three|one\n---\ntwo\n---\nthree\n|") == 0);
-    bytes_free(&all);
-    file[0] = in("r3.jsonl");
-    CHECK(documents_open(&d, &o, &error) == 0);
-    while (documents_next(d, &text, &length)) { }
-    CHECK(documents_close(d, &error) == -1 && error.exit_code == EXIT_DATA);
+    CHECK(!documents_of(in("r3.jsonl"), 0, false, &error) && error.exit_code == EXIT_DATA);
+
+    /* a text in Latin-1: refused with the option that reads it all the same */
+    struct bytes latin = {0};
+    for (int i = 0; i < 40; i++) bytes_text(&latin, "un \xE9t\xE9 long\n");
+    put("latin.txt", latin.data, latin.size);
+    CHECK(!documents_of(in("latin.txt"), 0, false, &error) && error.exit_code == EXIT_DATA &&
+          strstr(error.text, "latin.txt: 80 of its first 480 bytes are not UTF-8") && strstr(error.text, "--allow-invalid-utf8"));
+    char *found = documents_of(in("latin.txt"), 0, true, &error);
+    CHECK(found && strncmp(found, "un \xEF\xBF\xBDt\xEF\xBF\xBD long\n", 16) == 0);
+    free(found);
+    found = documents_of(in("latin.txt"), 30, true, &error);                /* a sample: whole lines, three of 12 bytes */
+    CHECK(found && strlen(found) == 3 * 16 + 1);
+    free(found);
+    bytes_free(&latin);
+}
+
+/* What a plan knows from a sample is close to what the shards hold, for packed files too, and nothing is written. */
+static void check_estimate(void)
+{
+    struct error error;
+    struct bytes text = {0};
+    for (int i = 0; i < 3000; i++) bytes_text(&text, "line number %d of a text\n%s", i, i % 10 == 0 ? "<|endoftext|>\n" : "");
+    put("estimate.txt", text.data, text.size);
+    put_gzip("estimate.gz", text.data);
+    for (int packed = 0; packed < 2; packed++) {
+        struct corpus c = {{in(packed ? "estimate.gz" : "estimate.txt")}, {.validation = 0.1, .folder = in("estimated")}};
+        struct shards *s = opened(&c), *guess = NULL;
+        c.options.folder = in("never");
+        CHECK(shards_estimate(&guess, tokenizer, &c.options, hear, NULL, &error) == 0 && heard("estimated from"));
+        double there = (double)shards_rows(s, false), guessed = guess ? (double)shards_rows(guess, false) : 0;
+        test_check(guessed > 0.9 * there && guessed < 1.1 * there, __FILE__, __LINE__, "%g rows, estimated %g", there, guessed);
+        CHECK(access(in("never"), F_OK) != 0);
+        shards_close(s);
+        shards_close(guess);
+    }
+    bytes_free(&text);
+    put_text("empty.txt", "");
+    struct corpus none = {{in("empty.txt")}, {.text_key = "text"}};
+    struct shards *s = NULL;
+    none.list = (struct option_list){(char **)(void *)none.file, 1};
+    none.options.data = &none.list;
+    none.options.row_tokens = 16;
+    CHECK(shards_estimate(&s, tokenizer, &none.options, hear, NULL, &error) == -1 && error.exit_code == EXIT_DATA);
 }
 
 int main(void)
@@ -543,10 +610,11 @@ int main(void)
     check_tails();
     check_reuse();
     check_threads();
-    check_pieces(true);
-    check_pieces(false);
+    check_parts(true);
+    check_parts(false);
     check_refusals();
     check_documents();
+    check_estimate();
     threads_stop();
     tokenizer_free(tokenizer);
     bytes_free(&said);

@@ -1,9 +1,11 @@
 /* Names, folders, globs and weights; lines and blocks of plain and gzip files; cleaning by rule, against worked
  * examples. */
+#include "common/data/paths.h"
 #include "common/data/textfile.h"
 #include "test/test.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 #include <zlib.h>
 
 static char folder[] = "/tmp/test_textfile_XXXXXX";
@@ -36,7 +38,7 @@ static bool expands_to(const char *const *entry, int n, bool weights, const char
     struct error error;
     struct bytes text = {0};
     if (paths_expand(&p, &list, weights, &error) != 0) return false;
-    for (int i = 0; i < p.count; i++) bytes_text(&text, "%s:%g:%d ", p.path[i] + strlen(folder) + 1, p.weight[i], p.source[i]);
+    for (int i = 0; i < p.count; i++) bytes_text(&text, "%s:%g ", p.path[i] + strlen(folder) + 1, p.weight[i]);
     bool same = strcmp(text.data ? text.data : "", expected) == 0;
     if (!same) fprintf(stderr, "found    %s\nexpected %s\n", text.data, expected);
     bytes_free(&text);
@@ -69,11 +71,11 @@ static void check_names(void)
     snprintf(none, sizeof none, "%s", in("empty"));
     snprintf(bad, sizeof bad, "%s=-1", books);
 
-    CHECK(expands_to((const char *[]){books}, 1, false, "books/a.jsonl:1:0 books/b.txt:1:0 books/deep/c.txt.gz:1:0 "));
+    CHECK(expands_to((const char *[]){books}, 1, false, "books/a.jsonl:1 books/b.txt:1 books/deep/c.txt.gz:1 "));
     CHECK(expands_to((const char *[]){set, weighted}, 2, true,
-                     "set[1].txt:1:0 books/a.jsonl:2.5:1 books/b.txt:2.5:1 books/deep/c.txt.gz:2.5:1 "));
-    CHECK(expands_to((const char *[]){glob, odd}, 2, true, "books/b.txt:1:0 odd=3.txt:1:1 "));
-    CHECK(expands_to((const char *[]){size}, 1, true, "size=2:4:0 "));
+                     "set[1].txt:1 books/a.jsonl:2.5 books/b.txt:2.5 books/deep/c.txt.gz:2.5 "));
+    CHECK(expands_to((const char *[]){glob, odd}, 2, true, "books/b.txt:1 odd=3.txt:1 "));
+    CHECK(expands_to((const char *[]){size}, 1, true, "size=2:4 "));
 
     struct { const char *entry; bool weights; int code; const char *says; } refused[] = {
         {missing, false, EXIT_NOINPUT, "there is no file or folder"}, {weighted, false, EXIT_NOINPUT, "there is no file"},
@@ -87,6 +89,44 @@ static void check_names(void)
         test_check(error.exit_code == refused[i].code && strstr(error.text, refused[i].says), __FILE__, __LINE__,
                    "case %zu: exit %d, '%s'", i, error.exit_code, error.text);
     }
+}
+
+/* What lies in a folder and is no data: runs (also one that has just begun), tokenizers, shards; the rest is named. */
+static void check_left_out(void)
+{
+    static const char *const made[] = {"data/run", "data/new", "data/tok", "data/cache", "data/sub"};
+    mkdir(in("data"), 0700);
+    for (int i = 0; i < 5; i++) mkdir(in(made[i]), 0700);
+    put("data/a.txt", "a", 1);
+    put("data/sub/b.txt", "b", 1);
+    put("data/c.pdf", "c", 1);
+    put("data/run/run.conf", "", 0);
+    put("data/run/status.json", "{}", 2);
+    put("data/run/log.txt", "x", 1);
+    put("data/new/lock", "pretrain 12\n", 12);
+    put("data/new/log.txt", "x", 1);
+    put("data/tok/tokenizer.json", "{}", 2);
+    put("data/cache/01234567-0000.shard", "x", 1);
+    CHECK(symlink("nowhere", in("data/dangling.txt")) == 0);
+    char *entry[] = {host_text("%s", in("data")), host_text("%s", in("data/run"))};
+    struct option_list list = {entry, 1};
+    struct paths p;
+    struct error error;
+    CHECK(paths_expand(&p, &list, false, &error) == 0 && p.count == 2 && p.size[1] == 1);
+    CHECK(strstr(p.left_out.data, "4 folders of a run, a tokenizer or shards: ") && strstr(p.left_out.data, "/data/cache, ") &&
+          strstr(p.left_out.data, ", ...\n") && strstr(p.left_out.data, "1 files that are no text by their names: ") &&
+          strstr(p.left_out.data, "/data/c.pdf\n") && strstr(p.left_out.data, "1 links that lead nowhere: "));
+    paths_free(&p);
+    list.count = 2;                                          /* the run named too: its own files are still no data */
+    CHECK(paths_expand(&p, &list, false, &error) == 0 && p.count == 2);
+    paths_free(&p);
+    list = (struct option_list){entry + 1, 1};
+    CHECK(paths_expand(&p, &list, false, &error) == -1 && error.exit_code == EXIT_NOINPUT && strstr(error.text, "no file is left"));
+    free(entry[1]);
+    entry[1] = host_text("%s", in("data/dangling.txt"));
+    CHECK(paths_expand(&p, &list, false, &error) == -1 && strstr(error.text, "leads nowhere"));
+    free(entry[0]);
+    free(entry[1]);
 }
 
 /* Reads all lines, joined by '|'. */
@@ -188,6 +228,81 @@ static void check_damage(void)
     bytes_free(&raw);
 }
 
+/* gzip members with zeros between are one text; what is not packed behind them is not read. */
+static void check_members(void)
+{
+    struct bytes first = {0}, second = {0}, all = {0};
+    struct error error;
+    static const char zeros[1000];
+    put_gzip("first.gz", "one\n", 4);
+    put_gzip("second.gz", "two\n", 4);
+    CHECK(file_read(&first, in("first.gz"), 1000, &error) == 0 && file_read(&second, in("second.gz"), 1000, &error) == 0);
+    bytes_add(&all, first.data, first.size);
+    bytes_add(&all, zeros, sizeof zeros);
+    bytes_add(&all, second.data, second.size);
+    bytes_add(&all, zeros, 7);
+    put("padded.gz", all.data, all.size);
+    char *found = lines_of("padded.gz", &error);
+    CHECK(found && strcmp(found, "one|two|") == 0);
+    free(found);
+    bytes_add(&all, "rubbish\n", 8);
+    put("rubbish.gz", all.data, all.size);
+    found = lines_of("rubbish.gz", &error);
+    CHECK(found && strcmp(found, "one|two|") == 0);
+    free(found);
+    bytes_free(&first);
+    bytes_free(&second);
+    bytes_free(&all);
+}
+
+/* A frame of zstd: read, or refused by name where the library was not there. */
+static void check_zstd(void)
+{
+    static const char frame[] = "\x28\xB5\x2F\xFD\x04\x58\x21\0\0one\n\xDF\x16\x68\x09";
+    struct error error = {0};
+    put("one.zst", frame, sizeof frame - 1);
+    char *found = lines_of("one.zst", &error);
+#ifdef HAVE_ZSTD
+    CHECK(found && strcmp(found, "one|") == 0);
+    free(found);
+    put("cut.zst", frame, sizeof frame - 3);
+    CHECK(!lines_of("cut.zst", &error) && strstr(error.text, "damaged zstd data"));
+#else
+    CHECK(!found && error.exit_code == EXIT_DATA && strstr(error.text, "is packed with zstd") && strstr(error.text, "zstd -d"));
+#endif
+}
+
+/* Every format that is no text is refused by name; texts that begin alike are not. */
+static void check_foreign(void)
+{
+#define BYTES(text) text, sizeof text - 1
+    static const struct { const char *data; size_t size; const char *says; } c[] = {
+        {BYTES("PAR1\x15\0\x15"), "is a Parquet file, expected text"}, {BYTES("ARROW1\0\0"), "is an Arrow"},
+        {BYTES("PK\x03\x04\x14\0"), "is a zip archive"}, {BYTES("7z\xBC\xAF\x27\x1C\0"), "is a 7z"},
+        {BYTES("\xFD" "7zXZ\0"), "xz -d"}, {BYTES("BZh91AY&SY"), "bzip2 -d"}, {BYTES("SQLite format 3\0"), "is an SQLite"},
+        {BYTES("%PDF-1.7\n"), "pdftotext"}, {BYTES("\x89PNG\r\n\x1A\n"), "is a PNG"}, {BYTES("\xFF\xD8\xFF\xE0"), "is a JPEG"},
+        {BYTES("\x7F" "ELF\x02\x01\x01\0"), "is a program (ELF)"}, {BYTES("GGUF\x03\0\0\0"), "is a GGUF model"},
+        {BYTES("\x10\0\0\0\0\0\0\0{\"a\":1}"), "is a safetensors file"}, {BYTES("QSHARD\r\n"), "is a shard"},
+        {BYTES("\x89QCK\r\n\x1a\n"), "is a checkpoint"},
+        {BYTES("\xFF\xFEh\0i\0"), "is text in UTF-16LE, expected UTF-8: convert it (iconv -f UTF-16LE"},
+        {BYTES("\xFE\xFF\0h\0i"), "UTF-16BE"}, {BYTES("h\0e\0l\0l\0o\0\n\0"), "UTF-16LE"}, {BYTES("\0h\0e\0l\0l"), "UTF-16BE"},
+        {BYTES("h\0\0\0i\0\0\0"), "UTF-32LE"}, {BYTES("\0\0\0h\0\0\0i"), "UTF-32BE"},
+        {BYTES("PAR1 is a name\n"), NULL}, {BYTES("GGUF files\n"), NULL}, {BYTES("ORC\n"), NULL}, {BYTES("a\0b"), NULL},
+        {BYTES("BZh91 text"), NULL}};
+#undef BYTES
+    for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
+        struct error error = {0};
+        for (int zipped = 0; zipped < 2; zipped++) {
+            if (zipped) put_gzip("foreign", c[i].data, c[i].size);
+            else put("foreign", c[i].data, c[i].size);
+            char *found = lines_of("foreign", &error);
+            bool right = c[i].says ? !found && error.exit_code == EXIT_DATA && strstr(error.text, c[i].says) : found != NULL;
+            test_check(right, __FILE__, __LINE__, "format %zu: '%s'", i, error.text);
+            free(found);
+        }
+    }
+}
+
 static void check_clean(void)
 {
     struct { const char *text; bool start; const char *clean; unsigned boms, returns, invalid; } c[] = {
@@ -216,9 +331,13 @@ int main(void)
 {
     if (!mkdtemp(folder)) die("no temporary folder");
     check_names();
+    check_left_out();
     check_lines();
     check_first();
     check_damage();
+    check_members();
+    check_zstd();
+    check_foreign();
     check_clean();
     char *remove = host_text("rm -rf %s", folder);
     CHECK(system(remove) == 0);

@@ -14,7 +14,7 @@ static struct { void **item; size_t count; } kept;
 
 static void *keep(void *memory)
 {
-    kept.item = host_grow(kept.item, kept.count + 1, sizeof *kept.item);
+    if ((kept.count & (kept.count - 1)) == 0) kept.item = host_grow(kept.item, 2 * kept.count + 1, sizeof *kept.item);
     return kept.item[kept.count++] = memory;
 }
 
@@ -141,11 +141,12 @@ static int check_range(const struct option *o, double x, const char *word, struc
 
 void option_list_add(struct option_list *list, const char *word)
 {
-    char **item = keep(host_alloc((size_t)list->count + 1, sizeof *item));
-    if (list->count) memcpy(item, list->item, (size_t)list->count * sizeof *item);
-    item[list->count] = keep(host_text("%s", word));
-    list->item = item;
-    list->count++;
+    if ((list->count & (list->count - 1)) == 0) {            /* full at every power of two */
+        char **item = keep(host_alloc(list->count ? 2 * (size_t)list->count : 1, sizeof *item));
+        if (list->count) memcpy(item, list->item, (size_t)list->count * sizeof *item);
+        list->item = item;
+    }
+    list->item[list->count++] = keep(host_text("%s", word));
 }
 
 bool option_auto(const struct option *o)

@@ -1,19 +1,20 @@
-/* documents.c - both kinds of file fill one buffer with cleaned text, and one routine cuts pieces from it.  Plain
+/* documents.c - both kinds of file fill one buffer with cleaned text, and one routine cuts parts from it.  Plain
  * text is cleaned line by line: a line end is the one place where neither a CRLF nor a character can be cut apart. */
 #include "common/data/documents.h"
 #include "common/data/records.h"
-#include "common/data/shards.h"
 
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
-enum { BLOCK = 1 << 20 };
+enum { BLOCK = 1 << 20, ROW_LIMIT = 64 << 20, FEW_INVALID = 16, JUDGED = 64 << 10 };
 
-struct pieces {
+struct documents {
     struct document_rules rules;
-    struct text_counts counts;
+    struct text_counts counts, before;  /* of all files, and of those before this one */
+    const char *path;
+    uint64_t most;                      /* bytes to look at in this file, or 0 */
     struct textfile *file;              /* one of the two is open */
     struct records *records;
     char *block;                        /* BLOCK bytes of a text file; [begin, end) is still to be taken */
@@ -21,101 +22,159 @@ struct pieces {
     bool file_start, line_start, file_end;
     struct bytes text;                  /* of the document; [0, at) has been handed out */
     size_t at;
-    bool inside;                        /* a piece of the document has been handed out */
+    bool inside;                        /* a part of the document has been handed out */
     bool complete;                      /* `text` holds all the rest of the document */
 };
 
-void pieces_open(struct pieces **out, const struct document_rules *rules)
+void documents_open(struct documents **out, const struct document_rules *rules)
 {
-    struct pieces *p = *out = host_alloc(1, sizeof *p);
-    p->rules = *rules;
-    p->block = host_alloc(BLOCK, 1);
+    struct documents *d = *out = host_alloc(1, sizeof *d);
+    d->rules = *rules;
+    d->block = host_alloc(BLOCK, 1);
 }
 
-static void close_file(struct pieces *p)
+static void close_file(struct documents *d)
 {
-    textfile_close(p->file);
-    records_close(p->records);
-    p->file = NULL;
-    p->records = NULL;
-    p->begin = p->end = p->at = p->text.size = 0;
-    p->inside = p->complete = p->file_end = false;
-    p->file_start = p->line_start = true;
+    textfile_close(d->file);
+    records_close(d->records);
+    d->file = NULL;
+    d->records = NULL;
+    d->begin = d->end = d->at = d->text.size = 0;
+    d->inside = d->complete = d->file_end = false;
+    d->file_start = d->line_start = true;
 }
 
-void pieces_close(struct pieces *p)
+void documents_close(struct documents *d)
 {
-    if (!p) return;
-    close_file(p);
-    bytes_free(&p->text);
-    free(p->block);
-    free(p);
+    if (!d) return;
+    close_file(d);
+    bytes_free(&d->text);
+    free(d->block);
+    free(d);
 }
 
-struct text_counts pieces_counts(const struct pieces *p) { return p->counts; }
+struct text_counts documents_counts(const struct documents *d) { return d->counts; }
 
-static bool named(const char *path, const char *end)
+double documents_packing(const struct documents *d)
 {
-    size_t n = strlen(path), k = strlen(end);
+    return d->records ? records_packing(d->records) : textfile_packing(d->file);
+}
+
+static bool named_rows(const char *path)
+{
+    static const char *const end[] = {".jsonl", ".jsonlines", ".ndjson", ".json"};
+    size_t n = strlen(path);
     if (n > 3 && strcmp(path + n - 3, ".gz") == 0) n -= 3;
-    return n >= k && memcmp(path + n - k, end, k) == 0;
+    else if (n > 4 && strcmp(path + n - 4, ".zst") == 0) n -= 4;
+    for (size_t i = 0; i < sizeof end / sizeof *end; i++)
+        if (n >= strlen(end[i]) && memcmp(path + n - strlen(end[i]), end[i], strlen(end[i])) == 0) return true;
+    return false;
 }
 
-int pieces_file(struct pieces *p, const char *path, struct error *error)
+/* Is this line, the first of a file, an object of JSON, or an array of some or its beginning? */
+static bool is_row(const char *line, size_t length)
 {
-    close_file(p);
-    if (named(path, ".jsonl") || named(path, ".json") || named(path, ".ndjson"))
-        return records_open(&p->records, path, false, NULL, &p->counts, error);
-    return textfile_open(&p->file, path, error);
+    struct bytes clean = {0};
+    struct text_counts ignored = {0};
+    text_clean(&clean, line, length, true, &ignored);
+    json_t *row = json_loadb(clean.data, clean.size, JSON_ALLOW_NUL, NULL);
+    bool found = json_is_object(row) || json_is_object(json_array_get(row, 0)) || json_is_string(json_array_get(row, 0));
+    json_decref(row);
+    bytes_free(&clean);
+    return found;
+}
+
+/* 1 when the open file holds JSON rows, 0 for text, -1 with *error. */
+static int looks_like_rows(struct textfile *f, struct error *error)
+{
+    const char *text, *newline = NULL;
+    int64_t n;
+    int first = textfile_first(f, error);
+    if (first != '{' && first != '[') return first < 0 ? -1 : 0;
+    for (size_t want = 1 << 16;; want *= 2) {
+        if ((n = textfile_peek(f, &text, want, error)) < 0) return -1;
+        const char *start = memchr(text, first, (size_t)n), *end = text + n;
+        if (!start) continue;
+        newline = memchr(start, '\n', (size_t)(end - start));
+        const char *next = start + 1;
+        while (next < end && isspace((unsigned char)*next)) next++;
+        if (first == '[' && next < end && *next == '{') return 1;             /* a list that may go on for many lines */
+        if (newline || (size_t)n < want || want >= ROW_LIMIT)
+            return is_row(start, (size_t)((newline ? newline : end) - start));
+    }
+}
+
+int documents_file(struct documents *d, const char *path, uint64_t most, struct error *error)
+{
+    close_file(d);
+    d->path = path;
+    d->most = most;
+    d->before = d->counts;
+    int rows = named_rows(path);
+    if (!rows) {
+        if (textfile_open(&d->file, path, error) != 0 || (rows = looks_like_rows(d->file, error)) < 0) return -1;
+        if (rows) close_file(d);
+    }
+    return rows ? records_open(&d->records, path, false, NULL, &d->counts, error) : 0;
+}
+
+/* A text in another encoding, or no text at all, is not trained on by mistake. */
+static int check_invalid(const struct documents *d, bool at_end, struct error *error)
+{
+    uint64_t bytes = d->counts.bytes - d->before.bytes, invalid = d->counts.invalid - d->before.invalid;
+    if (d->rules.allow_invalid || invalid < FEW_INVALID || invalid * 100 <= bytes || (bytes < JUDGED && !at_end)) return 0;
+    return fail(error, EXIT_DATA, "%s: %llu of its first %llu bytes are not UTF-8: convert it (iconv -f LATIN1 -t UTF-8, or "
+                "what its encoding is), leave it out, or give --allow-invalid-utf8 to have each such byte replaced by "
+                "U+FFFD", d->path, (unsigned long long)invalid, (unsigned long long)bytes);
 }
 
 /* ---- text from rows ---- */
 
-static int wrong_row(const struct pieces *p, json_t *row, const char *where, struct error *error)
+static int wrong_row(const struct documents *d, json_t *row, const char *where, struct error *error)
 {
     static const char *const kind[] = {"an object", "a list", "a string", "a number", "a number", "true", "false",
                                        "null"};
-    json_t *value = json_object_get(row, p->rules.text_key);
+    json_t *value = json_object_get(row, d->rules.text_key);
     if (!json_is_object(row))
         return fail(error, EXIT_DATA, "%s: found %s, expected an object with a text or a plain string", where,
                     kind[json_typeof(row)]);
     if (value)
         return fail(error, EXIT_DATA, "%s: the key '%s' holds %s, expected a string or a list of strings", where,
-                    p->rules.text_key, kind[json_typeof(value)]);
+                    d->rules.text_key, kind[json_typeof(value)]);
     struct bytes keys = {0};
     char shown[300];
     const char *key;
     json_object_foreach(row, key, value) bytes_text(&keys, "%s%s", keys.size ? ", " : "", key);
     fail(error, EXIT_DATA, "%s: there is no key '%s', found %s; name the one that holds the text with --text-key",
-         where, p->rules.text_key, keys.size ? text_escape(shown, sizeof shown, keys.data, keys.size) : "none");
+         where, d->rules.text_key, keys.size ? text_escape(shown, sizeof shown, keys.data, keys.size) : "none");
     bytes_free(&keys);
     return -1;
 }
 
 /* The next row becomes the text.  Returns 1, 0 at the end, -1. */
-static int take_row(struct pieces *p, struct error *error)
+static int take_row(struct documents *d, struct error *error)
 {
     json_t *row;
     const char *where;
-    int got = records_next(p->records, &row, &where, error);
+    int got = records_next(d->records, &row, &where, error);
     if (got != 1) return got;
-    json_t *text = json_is_object(row) ? json_object_get(row, p->rules.text_key) : json_is_string(row) ? row : NULL;
-    struct text_counts more = p->counts;        /* bytes were counted when the row was read */
+    json_t *text = json_is_object(row) ? json_object_get(row, d->rules.text_key) : json_is_string(row) ? row : NULL;
+    struct text_counts more = d->counts;        /* bytes were counted when the row was read */
     if (json_is_string(text)) {
-        text_clean(&p->text, json_string_value(text), json_string_length(text), true, &more);
+        text_clean(&d->text, json_string_value(text), json_string_length(text), true, &more);
     } else if (json_is_array(text)) {
         for (size_t i = 0; i < json_array_size(text); i++) {
             json_t *line = json_array_get(text, i);
-            if (!json_is_string(line)) return wrong_row(p, row, where, error);
-            if (i > 0) bytes_add(&p->text, "\n", 1);
-            text_clean(&p->text, json_string_value(line), json_string_length(line), false, &more);
+            if (!json_is_string(line)) return wrong_row(d, row, where, error);
+            if (i > 0) bytes_add(&d->text, "\n", 1);
+            text_clean(&d->text, json_string_value(line), json_string_length(line), false, &more);
         }
     } else {
-        return wrong_row(p, row, where, error);
+        return wrong_row(d, row, where, error);
     }
-    more.bytes = p->counts.bytes;
-    p->counts = more;
-    p->complete = true;
+    more.bytes = d->counts.bytes;
+    d->counts = more;
+    d->complete = true;
     return 1;
 }
 
@@ -132,11 +191,11 @@ static size_t whole_characters(const char *text, size_t length)
     return length;
 }
 
-static bool is_separator(const struct pieces *p, const char *line, size_t length)
+static bool is_separator(const struct documents *d, const char *line, size_t length)
 {
     static const char endoftext[] = "<|endoftext|>";
-    const char *separator = p->rules.separator;
-    if (p->file_start && length >= 3 && memcmp(line, "\xEF\xBB\xBF", 3) == 0) line += 3, length -= 3;
+    const char *separator = d->rules.separator;
+    if (d->file_start && length >= 3 && memcmp(line, "\xEF\xBB\xBF", 3) == 0) line += 3, length -= 3;
     if (length > 0 && line[length - 1] == '\n') length--;
     if (length > 0 && line[length - 1] == '\r') length--;
     if (length == sizeof endoftext - 1 && memcmp(line, endoftext, length) == 0) return true;
@@ -145,48 +204,48 @@ static bool is_separator(const struct pieces *p, const char *line, size_t length
 
 /* The next line, or BLOCK bytes of a longer one, is added to the text or ends the document.  Returns 1, 0 at the
  * end, -1. */
-static int take_line(struct pieces *p, struct error *error)
+static int take_line(struct documents *d, struct error *error)
 {
     char *newline;
-    while (!(newline = memchr(p->block + p->begin, '\n', p->end - p->begin)) && !p->file_end &&
-           p->end - p->begin < BLOCK) {
-        memmove(p->block, p->block + p->begin, p->end - p->begin);
-        p->end -= p->begin;
-        p->begin = 0;
-        int64_t n = textfile_read(p->file, p->block + p->end, BLOCK - p->end, error);
+    while (!(newline = memchr(d->block + d->begin, '\n', d->end - d->begin)) && !d->file_end &&
+           d->end - d->begin < BLOCK) {
+        memmove(d->block, d->block + d->begin, d->end - d->begin);
+        d->end -= d->begin;
+        d->begin = 0;
+        int64_t n = textfile_read(d->file, d->block + d->end, BLOCK - d->end, error);
         if (n < 0) return -1;
-        if (n == 0) p->file_end = true;
-        p->end += (size_t)n;
+        if (n == 0) d->file_end = true;
+        d->end += (size_t)n;
     }
-    if (p->begin == p->end) return 0;
-    char *line = p->block + p->begin;
-    size_t length = p->end - p->begin;
+    if (d->begin == d->end) return 0;
+    char *line = d->block + d->begin;
+    size_t length = d->end - d->begin;
     if (newline) length = (size_t)(newline + 1 - line);
-    else if (!p->file_end) length = whole_characters(line, length);
-    bool whole = p->line_start && (newline || p->file_end);
-    if (whole && is_separator(p, line, length)) {
-        p->counts.bytes += length;
-        p->complete = true;
+    else if (!d->file_end) length = whole_characters(line, length);
+    bool whole = d->line_start && (newline || d->file_end);
+    if (whole && is_separator(d, line, length)) {
+        d->counts.bytes += length;
+        d->complete = true;
     } else {
-        text_clean(&p->text, line, length, p->file_start, &p->counts);
+        text_clean(&d->text, line, length, d->file_start, &d->counts);
     }
-    p->begin += length;
-    p->line_start = newline != NULL;
-    p->file_start = false;
+    d->begin += length;
+    d->line_start = newline != NULL;
+    d->file_start = false;
     return 1;
 }
 
-/* ---- pieces ---- */
+/* ---- parts ---- */
 
-/* Where to cut text of more than PIECE_LIMIT bytes: before a space after a letter, else after a line, else between
+/* Where to cut text of more than PART_LIMIT bytes: before a space after a letter, else after a line, else between
  * characters. */
 static size_t cut(const char *text)
 {
-    for (size_t i = PIECE_LIMIT - 1; i > PIECE_LIMIT / 2; i--)
+    for (size_t i = PART_LIMIT - 1; i > PART_LIMIT / 2; i--)
         if (text[i] == ' ' && isascii(text[i - 1]) && isalpha((unsigned char)text[i - 1])) return i;
-    for (size_t i = PIECE_LIMIT - 1; i > PIECE_LIMIT / 2; i--)
+    for (size_t i = PART_LIMIT - 1; i > PART_LIMIT / 2; i--)
         if (text[i - 1] == '\n') return i;
-    return whole_characters(text, PIECE_LIMIT);
+    return whole_characters(text, PART_LIMIT);
 }
 
 static bool is_blank(const char *text, size_t length)
@@ -196,102 +255,59 @@ static bool is_blank(const char *text, size_t length)
     return true;
 }
 
-static void begin_document(struct pieces *p)
+static void begin_document(struct documents *d)
 {
-    p->text.size = p->at = 0;
-    p->inside = p->complete = false;
+    d->text.size = d->at = 0;
+    d->inside = d->complete = false;
 }
 
-int pieces_next(struct pieces *p, struct piece *out, struct error *error)
+int documents_next(struct documents *d, struct part *out, struct error *error)
 {
-    if (p->complete && p->at == p->text.size) begin_document(p);
+    if (d->complete && d->at == d->text.size) begin_document(d);
     for (;;) {
-        while (!p->complete && p->text.size - p->at <= PIECE_LIMIT) {
-            if (p->at > 0) {
-                memmove(p->text.data, p->text.data + p->at, p->text.size - p->at);
-                p->text.size -= p->at;
-                p->at = 0;
+        while (!d->complete && d->text.size - d->at <= PART_LIMIT) {
+            if (d->at > 0) {
+                memmove(d->text.data, d->text.data + d->at, d->text.size - d->at);
+                d->text.size -= d->at;
+                d->at = 0;
             }
-            int got = p->records ? take_row(p, error) : take_line(p, error);
-            if (got < 0) return -1;
-            if (got == 0 && p->text.size == 0 && !p->inside) return 0;
-            if (got == 0) p->complete = true;
+            bool enough = d->most > 0 && d->counts.bytes - d->before.bytes >= d->most;
+            int got = enough ? 0 : d->records ? take_row(d, error) : take_line(d, error);
+            if (got < 0 || check_invalid(d, got == 0, error) != 0) return -1;
+            if (got == 0 && d->text.size == 0 && !d->inside) return 0;
+            if (got == 0) d->complete = true;
         }
-        if (p->inside || !is_blank(p->text.data, p->text.size)) break;
-        begin_document(p);
+        if (d->inside || !is_blank(d->text.data, d->text.size)) break;
+        begin_document(d);
     }
-    const char *rest = p->text.data ? p->text.data + p->at : "";
-    size_t left = p->text.size - p->at;
-    *out = (struct piece){rest, left > PIECE_LIMIT ? cut(rest) : left, !p->inside, left <= PIECE_LIMIT};
-    p->at += out->length;
-    p->inside = true;
+    const char *rest = d->text.data ? d->text.data + d->at : "";
+    size_t left = d->text.size - d->at;
+    *out = (struct part){rest, left > PART_LIMIT ? cut(rest) : left, !d->inside, left <= PART_LIMIT};
+    d->at += out->length;
+    d->inside = true;
     return 1;
 }
 
-/* ---- all documents of a data set, for training a tokenizer (shards.h) ---- */
-
-struct documents {
-    struct paths paths;
-    int next;                   /* file to open next */
-    bool open;
-    struct pieces *pieces;
-    struct error error;
-    bool failed;
-    uint64_t bytes;
-};
-
-int documents_open(struct documents **out, const struct shards_options *o, struct error *error)
+int documents_paths(struct paths *out, uint64_t *bytes, const struct option_list *data, struct error *error)
 {
-    struct document_rules rules = {o->text_key, o->separator};
-    struct paths paths;
     struct stat s;
-    uint64_t bytes = 0;
-    int status = paths_expand(&paths, o->data, true, error);
-    if (status != 0) return -1;
-    for (int i = 0; i < paths.count && status == 0; i++) {
-        if (stat(paths.path[i], &s) != 0) continue;                 /* said when it is opened */
-        bytes += (uint64_t)s.st_size;
-        if (!S_ISREG(s.st_mode))
-            status = fail(error, EXIT_NOINPUT, "%s is a pipe or a device, expected a file: text is read more than once",
-                          paths.path[i]);
-    }
-    if (status != 0) {
-        paths_free(&paths);
+    *bytes = 0;
+    if (paths_expand(out, data, true, error) != 0) return -1;
+    for (int i = 0; i < out->count; i++) {
+        *bytes += out->size[i];
+        if (stat(out->path[i], &s) != 0 || S_ISREG(s.st_mode)) continue;     /* not there: an error when it is opened */
+        fail(error, EXIT_NOINPUT, "%s is a pipe or a device, expected a file: this text is read more than once; write it to "
+             "a file first", out->path[i]);
+        paths_free(out);
         return -1;
     }
-    struct documents *d = *out = host_alloc(1, sizeof *d);
-    d->paths = paths;
-    d->bytes = bytes;
-    pieces_open(&d->pieces, &rules);
     return 0;
 }
 
-uint64_t documents_bytes(const struct documents *d) { return d->bytes; }
-
-bool documents_next(void *documents, const char **text, size_t *length)
+int documents_step(const struct paths *p, uint64_t *most)
 {
-    struct documents *d = documents;
-    struct piece piece;
-    while (!d->failed) {
-        int got = d->open ? pieces_next(d->pieces, &piece, &d->error) : 0;
-        if (got == 1) {
-            *text = piece.text;
-            *length = piece.length;
-            return true;
-        }
-        if (got == 0 && d->next == d->paths.count) return false;
-        d->failed = got < 0 || pieces_file(d->pieces, d->paths.path[d->next++], &d->error) != 0;
-        d->open = true;
-    }
-    return false;
-}
-
-int documents_close(struct documents *d, struct error *error)
-{
-    int status = d->failed ? -1 : 0;
-    if (d->failed && error) *error = d->error;
-    pieces_close(d->pieces);
-    paths_free(&d->paths);
-    free(d);
-    return status;
+    enum { FILES = 64, SAMPLE = 8 << 20 };
+    int step = (p->count + FILES - 1) / FILES;
+    *most = SAMPLE / (uint64_t)((p->count + step - 1) / step);
+    return step;
 }

@@ -3,7 +3,7 @@
 #include "common/data/prompts.h"
 #include "common/data/records.h"
 #include "common/base/rng.h"
-#include "common/data/textfile.h"
+#include "common/data/paths.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -109,6 +109,7 @@ int prompts_read(struct prompts *p, struct prompts *held_out, double share, cons
     struct reading reading = {p, held_out, share, chat, most, error};
     struct paths paths;
     if (paths_expand(&paths, files, false, error) != 0) return -1;
+    if (paths.left_out.size) fputs(paths.left_out.data, stderr);
     p->seed = seed;
     if (held_out) held_out->seed = seed;
     int bad = records_read(paths.path, paths.count, true, &p->ledger, take_row, &reading, error);

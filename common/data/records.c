@@ -247,6 +247,8 @@ void records_close(struct records *r)
     free(r);
 }
 
+double records_packing(const struct records *r) { return textfile_packing(r->file); }
+
 /* ---- lines ---- */
 
 static bool is_blank(const char *line, size_t length)

@@ -27,6 +27,7 @@ int records_open(struct records **out, const char *path, bool lenient, struct le
                  struct text_counts *counts, struct error *error);
 /* Returns 1 with *row and *where (both valid until the next call), 0 at the end, -1 with *error. */
 int records_next(struct records *r, json_t **row, const char **where, struct error *error);
+double records_packing(const struct records *r);         /* bytes of the file per byte of text, so far */
 void records_close(struct records *r);
 
 #endif

@@ -3,6 +3,7 @@
  * order of an epoch is a keyed permutation evaluated at one point, so any row can be had at any time and a cursor is
  * one number. */
 #include "common/base/rng.h"
+#include "common/data/documents.h"
 #include "common/data/shards_build.h"
 
 #include <assert.h>
@@ -220,7 +221,9 @@ static int open_shards(struct shards *s, const struct tokenizer *t, const struct
 {
     if (tokenizer_special(t, "<|endoftext|>") < 0)
         return fail(error, EXIT_MISMATCH, "the tokenizer has no token <|endoftext|>, which separates documents");
-    if (paths_expand(&s->paths, o->data, true, error) != 0) return -1;
+    uint64_t bytes;
+    if (documents_paths(&s->paths, &bytes, o->data, error) != 0) return -1;
+    paths_tell(&s->paths, say->line, say->self);
     raise_file_limit();
     s->n_units = shard_units(&s->unit, &s->paths);
     if (shards_build(s->unit, s->n_units, t, o, say, error) != 0) return -1;
@@ -254,6 +257,60 @@ int shards_open(struct shards **out, const struct tokenizer *t, const struct sha
         return -1;
     }
     *out = s;
+    return 0;
+}
+
+/* Tokens of at most SAMPLE bytes of text, and the bytes on the disk that they take. */
+static int sample_tokens(double *tokens, double *packed, const struct paths *paths, const struct tokenizer *t,
+                         const struct document_rules *rules, struct error *error)
+{
+    struct documents *d;
+    struct part part;
+    struct ids ids = {0};
+    uint64_t most;
+    int status = 0, step = documents_step(paths, &most);
+    documents_open(&d, rules);
+    for (int i = 0; i < paths->count && status == 0; i += step) {
+        uint64_t before = documents_counts(d).bytes;
+        status = documents_file(d, paths->path[i], most, error);
+        while (status == 0 && (status = documents_next(d, &part, error)) == 1) {
+            ids.count = 0;
+            tokenizer_encode(&ids, t, part.text, part.length);
+            *tokens += (double)(ids.count + part.first + part.last);
+            status = 0;
+        }
+        *packed += (double)(documents_counts(d).bytes - before) * documents_packing(d);
+    }
+    documents_close(d);
+    free(ids.id);
+    return status;
+}
+
+int shards_estimate(struct shards **out, const struct tokenizer *t, const struct shards_options *o,
+                    void (*say)(void *self, const char *line), void *self, struct error *error)
+{
+    struct shards_say saying = {say, self};
+    struct document_rules rules = {o->text_key, o->separator, o->allow_invalid};
+    struct paths paths;
+    uint64_t bytes;
+    double tokens = 0, packed = 0, weighted = 0;
+    char shown[3][16];
+    if (documents_paths(&paths, &bytes, o->data, error) != 0) return -1;
+    paths_tell(&paths, say, self);
+    int status = sample_tokens(&tokens, &packed, &paths, t, &rules, error);
+    if (status == 0 && tokens == 0) status = fail(error, EXIT_DATA, "there is no text in %s", paths.path[0]);
+    for (int i = 0; i < paths.count; i++) weighted += paths.weight[i] * (double)paths.size[i];
+    paths_free(&paths);
+    if (status != 0) return -1;
+    double rate = tokens / packed, T = o->row_tokens;
+    struct shards *s = *out = host_alloc(1, sizeof *s);
+    s->row_tokens = o->row_tokens;
+    s->tokens[VALIDATION] = (uint64_t)(rate * (double)bytes * o->validation);
+    s->tokens[TRAINING] = (uint64_t)(rate * (double)bytes) - s->tokens[VALIDATION];
+    s->rows[VALIDATION] = (uint64_t)ceil((double)s->tokens[VALIDATION] / T);
+    s->rows[TRAINING] = (uint64_t)ceil(rate * weighted * (1 - o->validation) / T);
+    shards_tell(&saying, "data: about %s tokens, estimated from %s of %s", text_count(shown[0], rate * (double)bytes),
+                text_bytes(shown[1], packed), text_bytes(shown[2], (double)bytes));
     return 0;
 }
 

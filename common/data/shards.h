@@ -5,7 +5,7 @@
 #define QUARTET_SHARDS_H
 
 #include "common/model/batch.h"
-#include "common/data/textfile.h"
+#include "common/base/options.h"
 #include "common/text/tokenizer.h"
 
 struct shards;
@@ -14,6 +14,7 @@ struct shards_options {
     const struct option_list *data;      /* files, folders, globs, each optionally "=WEIGHT" */
     const char *text_key;                /* of JSON rows; "text" */
     const char *separator;               /* a line that splits text into documents besides "<|endoftext|>"; or NULL */
+    bool allow_invalid;                  /* bytes that are not UTF-8, however many */
     const char *folder;                  /* where the shards lie: RUN/shards */
     double validation;                   /* share of documents held out, by hash of their text */
     uint64_t seed;
@@ -29,15 +30,13 @@ int shards_open(struct shards **out, const struct tokenizer *t, const struct sha
                 void (*say)(void *self, const char *line), void *self, struct error *error);
 void shards_close(struct shards *s);
 
-/* Documents one after the other for tokenizer training: cleaned text, in source order; next as in tokenizer_train. */
-struct documents;
-int documents_open(struct documents **out, const struct shards_options *o, struct error *error);
-uint64_t documents_bytes(const struct documents *d);                /* size of all files, as they lie on the disk */
-bool documents_next(void *documents, const char **text, size_t *length);
-int documents_close(struct documents *d, struct error *error);      /* -1: reading had failed */
+/* For a plan: opens nothing and writes nothing, but knows the rows of an epoch from a sample of the text, which say
+ * names.  Only shards_rows and shards_tokens may be asked. */
+int shards_estimate(struct shards **out, const struct tokenizer *t, const struct shards_options *o,
+                    void (*say)(void *self, const char *line), void *self, struct error *error);
 
 /* Each document is stored as <|endoftext|> text <|endoftext|>; rows of row_tokens are filled document after
- * document, a document longer than what is left goes on in the next row; every piece is a sequence of its own.  The
+ * document, a document longer than what is left goes on in the next row; what a row holds of one document is a sequence.  The
  * last token of a document has no target. */
 uint64_t shards_rows(const struct shards *s, bool validation);       /* rows of an epoch */
 uint64_t shards_tokens(const struct shards *s, bool validation);

@@ -44,25 +44,6 @@ static char *part_path(const struct shard_unit *u, const struct shards_options *
     return host_text("%s/%08x-%04u.shard", o->folder, name, part);
 }
 
-static int file_crc(uint32_t *crc, const char *path, struct error *error)
-{
-    enum { BLOCK = 1 << 20 };
-    int file = open(path, O_RDONLY | O_CLOEXEC);
-    if (file < 0) return fail(error, EXIT_NOINPUT, "cannot open %s: %s", path, strerror(errno));
-    char *block = host_alloc(BLOCK, 1);
-    ssize_t n;
-    *crc = 0;
-    int status = 0;
-    while (status == 0 && (n = read(file, block, BLOCK)) > 0) {
-        *crc = crc32_of(*crc, block, (size_t)n);
-        status = signals_check(error, "reading %s", path);
-    }
-    if (status == 0 && n < 0) status = fail(error, EXIT_IO, "cannot read %s: %s", path, strerror(errno));
-    free(block);
-    close(file);
-    return status;
-}
-
 static int look_at(struct shard_source *source, char *path, struct error *error)
 {
     struct stat s;
@@ -132,7 +113,7 @@ static int reuse(struct shard_unit *u, const struct tokenizer *t, const struct s
 
 /* ---- building ---- */
 
-struct batch_piece { size_t at, length; bool first, last; struct ids ids; };
+struct encoded { size_t at, length; bool first, last; struct ids ids; };
 
 struct builder {
     const struct tokenizer *tokenizer;
@@ -140,7 +121,7 @@ struct builder {
     const struct shards_say *say;
     const struct shard_unit *unit;
     struct shard_source *source;
-    struct pieces *pieces;
+    struct documents *reader;
     struct shard_writer *writer;
     struct shard_info info;
     int end_of_text;
@@ -148,15 +129,15 @@ struct builder {
     uint64_t bytes;                     /* of the document being written */
     uint32_t hash;
     struct bytes text;                  /* the batch */
-    struct batch_piece *piece;
-    int n_pieces, room;
+    struct encoded *part;
+    int n_parts, room;
     double started, told;
 };
 
-static void encode_piece(void *context, int i, int thread)
+static void encode_part(void *context, int i, int thread)
 {
     struct builder *b = context;
-    struct batch_piece *p = &b->piece[i];
+    struct encoded *p = &b->part[i];
     (void)thread;
     p->ids.count = 0;
     tokenizer_encode(&p->ids, b->tokenizer, b->text.data + p->at, p->length);
@@ -177,13 +158,13 @@ static int end_shard(struct builder *b, bool last, struct error *error)
     struct shard_writer *w = b->writer;
     b->writer = NULL;
     b->info.last = last;
-    b->info.counts = pieces_counts(b->pieces);
+    b->info.counts = documents_counts(b->reader);
     if (shard_commit(w, &b->info, error) != 0) return -1;
     b->info.part++;
     return 0;
 }
 
-static int write_piece(struct builder *b, const struct batch_piece *p, struct error *error)
+static int write_part(struct builder *b, const struct encoded *p, struct error *error)
 {
     uint64_t most = b->options->shard_tokens ? b->options->shard_tokens : default_shard_tokens;
     if (p->first) {
@@ -207,43 +188,43 @@ static int write_piece(struct builder *b, const struct batch_piece *p, struct er
 static int write_batch(struct builder *b, struct error *error)
 {
     if (signals_check(error, "tokenising") != 0) return -1;
-    threads_for(b->n_pieces, encode_piece, b);
-    for (int i = 0; i < b->n_pieces; i++)
-        if (write_piece(b, &b->piece[i], error) != 0) return -1;
-    b->n_pieces = 0;
+    threads_for(b->n_parts, encode_part, b);
+    for (int i = 0; i < b->n_parts; i++)
+        if (write_part(b, &b->part[i], error) != 0) return -1;
+    b->n_parts = 0;
     b->text.size = 0;
     double now = seconds_now();
     if (now - b->told > 5) {
         char done[16], all[16];
         b->told = now;
-        shards_tell(b->say, "tokenising: %s of %s read", text_bytes(done, (double)pieces_counts(b->pieces).bytes),
+        shards_tell(b->say, "tokenising: %s of %s read", text_bytes(done, (double)documents_counts(b->reader).bytes),
                     text_bytes(all, (double)b->unit->bytes));
     }
     return 0;
 }
 
-static int add_piece(struct builder *b, const struct piece *p, struct error *error)
+static int add_part(struct builder *b, const struct part *p, struct error *error)
 {
-    if (b->n_pieces == b->room) {
+    if (b->n_parts == b->room) {
         int room = 2 * b->room + 64;
-        b->piece = host_grow(b->piece, (size_t)room, sizeof *b->piece);
-        memset(b->piece + b->room, 0, (size_t)(room - b->room) * sizeof *b->piece);
+        b->part = host_grow(b->part, (size_t)room, sizeof *b->part);
+        memset(b->part + b->room, 0, (size_t)(room - b->room) * sizeof *b->part);
         b->room = room;
     }
-    struct batch_piece *to = &b->piece[b->n_pieces++];
-    *to = (struct batch_piece){b->text.size, p->length, p->first, p->last, to->ids};
+    struct encoded *to = &b->part[b->n_parts++];
+    *to = (struct encoded){b->text.size, p->length, p->first, p->last, to->ids};
     bytes_add(&b->text, p->text, p->length);
     return b->text.size >= BATCH_BYTES ? write_batch(b, error) : 0;
 }
 
 static int read_sources(struct builder *b, struct error *error)
 {
-    struct piece piece;
+    struct part part;
     for (int i = 0; i < b->unit->n; i++) {
         int got;
-        if (pieces_file(b->pieces, b->unit->path[i], error) != 0) return -1;
-        while ((got = pieces_next(b->pieces, &piece, error)) == 1)
-            if (add_piece(b, &piece, error) != 0) return -1;
+        if (documents_file(b->reader, b->unit->path[i], 0, error) != 0) return -1;
+        while ((got = documents_next(b->reader, &part, error)) == 1)
+            if (add_part(b, &part, error) != 0) return -1;
         if (got < 0) return -1;
     }
     return write_batch(b, error);
@@ -262,7 +243,7 @@ static void remove_rest(const struct shard_unit *u, const struct shards_options 
 static int build(struct shard_unit *u, const struct tokenizer *t, const struct shards_options *o,
                  const struct shards_say *say, struct error *error)
 {
-    struct document_rules rules = {o->text_key, o->separator};
+    struct document_rules rules = {o->text_key, o->separator, o->allow_invalid};
     struct builder b = {.tokenizer = t, .options = o, .say = say, .unit = u, .info = {.rules = rules_crc(o)}};
     size_t length;
     b.info.tokenizer = tokenizer_crc(t, &length);
@@ -270,7 +251,7 @@ static int build(struct shard_unit *u, const struct tokenizer *t, const struct s
     b.end_of_text = tokenizer_special(t, "<|endoftext|>");
     b.started = b.told = seconds_now();
     b.source = host_alloc((size_t)u->n, sizeof *b.source);
-    pieces_open(&b.pieces, &rules);
+    documents_open(&b.reader, &rules);
     int status = 0;
     for (int i = 0; i < u->n && status == 0; i++) {
         status = look_at(&b.source[i], u->path[i], error);
@@ -281,10 +262,10 @@ static int build(struct shard_unit *u, const struct tokenizer *t, const struct s
     if (status == 0) status = end_shard(&b, true, error);
     shard_abandon(b.writer);
     if (status == 0) remove_rest(u, o, b.info.part);
-    pieces_close(b.pieces);
+    documents_close(b.reader);
     bytes_free(&b.text);
-    for (int i = 0; i < b.room; i++) free(b.piece[i].ids.id);
-    free(b.piece);
+    for (int i = 0; i < b.room; i++) free(b.part[i].ids.id);
+    free(b.part);
     free(b.source);
     return status;
 }

@@ -2,6 +2,7 @@
 #ifndef QUARTET_SHARDS_BUILD_H
 #define QUARTET_SHARDS_BUILD_H
 
+#include "common/data/paths.h"
 #include "common/data/shard_file.h"
 #include "common/data/shards.h"
 

@@ -4,11 +4,10 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 static const uint64_t small_files = 16 << 20;       /* a unit is full when its files have this size */
 
-struct entry { char *path; double weight; int at, rank; };
+struct entry { char *path; double weight; uint64_t size; int at, rank; };
 
 static int by_path(const void *a, const void *b)
 {
@@ -55,7 +54,7 @@ static void rank_weights(struct entry *e, int n)
 static void sort_paths(struct paths *p)
 {
     struct entry *e = host_alloc((size_t)p->count + 1, sizeof *e);
-    for (int i = 0; i < p->count; i++) e[i] = (struct entry){p->path[i], p->weight[i], i, 0};
+    for (int i = 0; i < p->count; i++) e[i] = (struct entry){p->path[i], p->weight[i], p->size[i], i, 0};
     qsort(e, (size_t)p->count, sizeof *e, by_path);
     p->count = join_equal(e, p->count);
     qsort(e, (size_t)p->count, sizeof *e, by_rank);          /* back to the given order: all ranks are still 0 */
@@ -64,22 +63,21 @@ static void sort_paths(struct paths *p)
     for (int i = 0; i < p->count; i++) {
         p->path[i] = e[i].path;
         p->weight[i] = e[i].weight;
+        p->size[i] = e[i].size;
     }
     free(e);
 }
 
 int shard_units(struct shard_unit **unit, struct paths *paths)
 {
-    struct stat s;
     int n = 0;
     sort_paths(paths);
     struct shard_unit *u = *unit = host_alloc((size_t)paths->count + 1, sizeof *u);
     for (int i = 0; i < paths->count; i++) {
-        uint64_t size = stat(paths->path[i], &s) == 0 ? (uint64_t)s.st_size : 0;
-        if (n == 0 || u[n - 1].weight != paths->weight[i] || u[n - 1].bytes + size > small_files)
+        if (n == 0 || u[n - 1].weight != paths->weight[i] || u[n - 1].bytes + paths->size[i] > small_files)
             u[n++] = (struct shard_unit){.path = paths->path + i, .weight = paths->weight[i]};
         u[n - 1].n++;
-        u[n - 1].bytes += size;
+        u[n - 1].bytes += paths->size[i];
     }
     return n;
 }

@@ -1,154 +1,37 @@
-/* textfile.c - plain and gzip files have one way in, told apart by their first two bytes.  What has arrived is handed
+/* textfile.c - plain, gzip and zstd files have one way in, told apart by their first bytes.  What has arrived is handed
  * on at once (zlib's own file calls wait until a buffer is full), so that a line out of a pipe is read when it is
- * written.  Lines are cut from a buffer that grows only as far as the longest line, and cleaning is a pure function of the text,
- * so that it can be tested and counted apart from any file. */
+ * written.  Lines are cut from a buffer that grows only as far as the longest line, and cleaning is a pure function of the
+ * text, so that it can be tested and counted apart from any file. */
+#include "common/data/foreign.h"
 #include "common/data/textfile.h"
 #include "common/base/signals.h"
 
 #include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <glob.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
+#ifdef HAVE_ZSTD
+#include <zstd.h>
+#endif
 
-enum { BLOCK = 1 << 16, LINE_LIMIT = 256 << 20, FOLDER_DEPTH = 32 };
-
-/* ---- names ---- */
-
-static void paths_add(struct paths *p, const char *path, double weight, int source)
-{
-    if ((p->count & (p->count - 1)) == 0) {                  /* full at every power of two */
-        size_t room = p->count ? 2 * (size_t)p->count : 1;
-        p->path = host_grow(p->path, room, sizeof *p->path);
-        p->weight = host_grow(p->weight, room, sizeof *p->weight);
-        p->source = host_grow(p->source, room, sizeof *p->source);
-    }
-    p->path[p->count] = host_text("%s", path);
-    p->weight[p->count] = weight;
-    p->source[p->count++] = source;
-}
-
-void paths_free(struct paths *p)
-{
-    for (int i = 0; i < p->count; i++) free(p->path[i]);
-    free(p->path);
-    free(p->weight);
-    free(p->source);
-    *p = (struct paths){0};
-}
-
-static bool ends_with(const char *name, const char *end)
-{
-    size_t n = strlen(name), k = strlen(end);
-    return n > k && strcmp(name + n - k, end) == 0;
-}
-
-static bool holds_text(const char *name)
-{
-    return ends_with(name, ".txt") || ends_with(name, ".jsonl") || ends_with(name, ".json") || ends_with(name, ".gz");
-}
-
-static int visible(const struct dirent *entry) { return entry->d_name[0] != '.'; }
-
-/* byte order, whatever the locale: the order of documents must not depend on LANG */
-static int by_bytes(const struct dirent **a, const struct dirent **b) { return strcmp((*a)->d_name, (*b)->d_name); }
-
-static int add_folder(struct paths *p, const char *folder, double weight, int source, int depth, struct error *error)
-{
-    struct dirent **entry;
-    if (depth > FOLDER_DEPTH)
-        return fail(error, EXIT_NOINPUT, "%s: folders are nested more than %d deep", folder, FOLDER_DEPTH);
-    int n = scandir(folder, &entry, visible, by_bytes);
-    if (n < 0) return fail(error, EXIT_NOINPUT, "cannot list the folder %s: %s", folder, strerror(errno));
-    int status = 0;
-    for (int i = 0; i < n; i++) {
-        char *path = host_text("%s/%s", folder, entry[i]->d_name);
-        struct stat s;
-        bool there = stat(path, &s) == 0;
-        if (status == 0 && there && S_ISDIR(s.st_mode)) status = add_folder(p, path, weight, source, depth + 1, error);
-        else if (status == 0 && there && holds_text(path)) paths_add(p, path, weight, source);
-        free(path);
-        free(entry[i]);
-    }
-    free(entry);
-    return status;
-}
-
-static int add_path(struct paths *p, const char *path, double weight, int source, struct error *error)
-{
-    struct stat s;
-    if (stat(path, &s) != 0 || !S_ISDIR(s.st_mode)) {
-        paths_add(p, path, weight, source);
-        return 0;
-    }
-    int before = p->count;
-    if (add_folder(p, path, weight, source, 1, error) != 0) return -1;
-    if (p->count > before) return 0;
-    return fail(error, EXIT_NOINPUT, "the folder %s holds no .txt, .jsonl, .json or .gz file", path);
-}
-
-static int add_entry(struct paths *p, const char *entry, double weight, int source, struct error *error)
-{
-    if (access(entry, F_OK) == 0) return add_path(p, entry, weight, source, error);      /* names may hold [ or * */
-    glob_t found;
-    int status = glob(entry, 0, NULL, &found);
-    if (status == GLOB_NOMATCH)
-        return fail(error, EXIT_NOINPUT, strpbrk(entry, "*?[") ? "nothing matches '%s'"
-                                                               : "there is no file or folder '%s'", entry);
-    if (status != 0) return fail(error, EXIT_NOINPUT, "cannot expand '%s': %s", entry, strerror(errno));
-    int result = 0;
-    for (size_t i = 0; i < found.gl_pathc && result == 0; i++)
-        result = add_path(p, found.gl_pathv[i], weight, source, error);
-    globfree(&found);
-    return result;
-}
-
-/* Splits "books=2.5" into name and weight.  Returns 0, or -1 when what follows the last '=' is no weight. */
-static int split_weight(char *entry, double *weight, struct error *error)
-{
-    char *equals = strrchr(entry, '='), *end;
-    if (!equals || access(entry, F_OK) == 0) return 0;
-    *weight = strtod(equals + 1, &end);
-    if (end == equals + 1 || *end) {
-        *weight = 1;                                         /* an '=' of the name: let the name be looked for whole */
-        return 0;
-    }
-    if (!(*weight > 0 && *weight <= 1000))
-        return fail(error, EXIT_USAGE, "the weight in '%s' is not above 0 and at most 1000", entry);
-    *equals = 0;
-    return 0;
-}
-
-int paths_expand(struct paths *out, const struct option_list *list, bool weights, struct error *error)
-{
-    struct paths p = {0};
-    int status = 0;
-    for (int i = 0; i < list->count && status == 0; i++) {
-        char *entry = host_text("%s", list->item[i]);
-        double weight = 1;
-        if (weights) status = split_weight(entry, &weight, error);
-        if (status == 0) status = add_entry(&p, entry, weight, i, error);
-        free(entry);
-    }
-    if (status != 0) paths_free(&p);
-    else *out = p;
-    return status;
-}
+enum { BLOCK = 1 << 16, LINE_LIMIT = 256 << 20 };
 
 /* ---- reading ---- */
 
-enum kind { KIND_UNKNOWN, KIND_PLAIN, KIND_PACKED, KIND_BEHIND, KIND_ENDED };    /* BEHIND: a whole gzip member */
+enum kind { KIND_UNKNOWN, KIND_PLAIN, KIND_GZIP, KIND_ZSTD, KIND_BEHIND, KIND_ENDED };     /* BEHIND: a whole member */
 
 struct textfile {
     int file;
     enum kind kind;
+    bool checked;                /* its first text is text, as far as one can see */
     unsigned char input[2 * BLOCK];
+    uint64_t taken, given;       /* bytes read from the file, and bytes of text made of them */
     z_stream gzip;               /* its next_in, avail_in: what of the input is not yet handed out, packed or not */
+    struct ZSTD_DCtx_s *zstd;    /* when first needed */
     char *path;
     char *buffer;                /* [begin, end) is read but not yet handed out */
     size_t begin, end, capacity;
@@ -180,6 +63,9 @@ void textfile_close(struct textfile *f)
 {
     if (!f) return;
     inflateEnd(&f->gzip);
+#ifdef HAVE_ZSTD
+    ZSTD_freeDCtx(f->zstd);
+#endif
     close(f->file);
     free(f->path);
     free(f->buffer);
@@ -202,48 +88,104 @@ static int feed(struct textfile *f, unsigned least, struct error *error)
         if (n < 0) return fail(error, EXIT_IO, "cannot read %s: %s", f->path, strerror(errno));
         if (n == 0) return 0;
         z->avail_in += (unsigned)n;
+        f->taken += (uint64_t)n;
     }
     return 1;
 }
 
-/* At the head of a file, or behind a gzip member: another member, or (as gunzip has it) rubbish to be left alone. */
+static bool is_zstd(const unsigned char *s) { return memcmp(s, "\x28\xB5\x2F\xFD", 4) == 0; }
+
+/* At the head of a file, or behind a packed member: another one; zeros between members are padding.  What else follows
+ * a member is left alone, as gzip does, but not silently. */
 static int look(struct textfile *f, struct error *error)
 {
-    const z_stream *z = &f->gzip;
-    int got = feed(f, 2, error);
+    z_stream *z = &f->gzip;
+    bool head = f->kind == KIND_UNKNOWN;
+    int got;
+    while ((got = feed(f, 1, error)) == 1 && !head && z->next_in[0] == 0) z->next_in++, z->avail_in--;
+    if (got == 1) got = feed(f, z->next_in[0] == 0x28 ? 4 : 2, error);       /* no more than needed: it may be a pipe */
     if (got < 0) return -1;
-    bool packed = got == 1 && z->next_in[0] == 0x1F && z->next_in[1] == 0x8B;
-    f->kind = packed ? KIND_PACKED : f->kind == KIND_UNKNOWN ? KIND_PLAIN : KIND_ENDED;
-    if (packed) inflateReset(&f->gzip);
+    bool gzip = got == 1 && z->next_in[0] == 0x1F && z->next_in[1] == 0x8B;
+    bool zstd = got == 1 && z->next_in[0] == 0x28 && is_zstd(z->next_in);
+#ifndef HAVE_ZSTD
+    zstd = false;                                                            /* refused by foreign_check */
+#endif
+    f->kind = gzip ? KIND_GZIP : zstd ? KIND_ZSTD : head ? KIND_PLAIN : KIND_ENDED;
+    if (gzip) inflateReset(z);
+    if (f->kind == KIND_ENDED && z->avail_in > 0)
+        fprintf(stderr, "warning: %s: what follows the packed data is not read, from byte %llu on\n", f->path,
+                (unsigned long long)(f->taken - z->avail_in));
     return 0;
+}
+
+/* One step of unpacking: bytes written to data, or -1 with *error.  more: there is input. */
+static int64_t unpack_gzip(struct textfile *f, void *data, unsigned most, bool more, struct error *error)
+{
+    z_stream *z = &f->gzip;
+    z->next_out = data;
+    z->avail_out = most;
+    int code = more ? inflate(z, Z_NO_FLUSH) : Z_BUF_ERROR;
+    if (code == Z_STREAM_END) f->kind = KIND_BEHIND;
+    else if (code != Z_OK)
+        return fail(error, EXIT_DATA, "%s: damaged gzip data (%s); unpack or fetch it again",
+                    f->path, code == Z_BUF_ERROR ? "it ends in the middle" : z->msg ? z->msg : "unknown");
+    return most - z->avail_out;
+}
+
+#ifdef HAVE_ZSTD
+static int64_t unpack_zstd(struct textfile *f, void *data, unsigned most, bool more, struct error *error)
+{
+    z_stream *z = &f->gzip;
+    ZSTD_inBuffer in = {z->next_in, z->avail_in, 0};
+    ZSTD_outBuffer out = {data, most, 0};
+    if (!f->zstd && !(f->zstd = ZSTD_createDCtx())) die("no memory to read %s", f->path);
+    size_t code = ZSTD_decompressStream(f->zstd, &out, &in);
+    bool bad = ZSTD_isError(code);
+    z->next_in += in.pos;
+    z->avail_in -= (unsigned)in.pos;
+    if (code == 0) f->kind = KIND_BEHIND;
+    else if (bad || (!more && out.pos == 0))
+        return fail(error, EXIT_DATA, "%s: damaged zstd data (%s); unpack or fetch it again", f->path,
+                    bad ? ZSTD_getErrorName(code) : "it ends in the middle");
+    return (int64_t)out.pos;
+}
+#else
+static int64_t unpack_zstd(struct textfile *f, void *data, unsigned most, bool more, struct error *error)
+{
+    (void)f, (void)data, (void)most, (void)more, (void)error;
+    die("zstd was not built in");
+}
+#endif
+
+static int64_t copy_plain(struct textfile *f, void *data, unsigned most)
+{
+    z_stream *z = &f->gzip;
+    unsigned n = z->avail_in < most ? z->avail_in : most;
+    memcpy(data, z->next_in, n);
+    z->next_in += n;
+    z->avail_in -= n;
+    return n;
 }
 
 /* From the file itself, past the buffer: what there is, at least a byte; 0 at the end, -1 with *error. */
 static int64_t read_more(struct textfile *f, void *data, size_t size, struct error *error)
 {
-    z_stream *z = &f->gzip;
     unsigned most = (unsigned)(size < (1u << 30) ? size : 1u << 30);
-    for (;;) {
+    int64_t n = 0;
+    while (n == 0) {
         if ((f->kind == KIND_UNKNOWN || f->kind == KIND_BEHIND) && look(f, error) != 0) return -1;
         if (f->kind == KIND_ENDED) return 0;
         int got = feed(f, 1, error);
         if (got < 0) return -1;
-        if (f->kind == KIND_PLAIN) {
-            unsigned n = z->avail_in < most ? z->avail_in : most;
-            memcpy(data, z->next_in, n);
-            z->next_in += n;
-            z->avail_in -= n;
-            return n;
-        }
-        z->next_out = data;
-        z->avail_out = most;
-        int code = got == 0 ? Z_BUF_ERROR : inflate(z, Z_NO_FLUSH);
-        if (code == Z_STREAM_END) f->kind = KIND_BEHIND;
-        else if (code != Z_OK)
-            return fail(error, EXIT_DATA, "%s: damaged gzip data (%s); unpack or fetch it again",
-                        f->path, code == Z_BUF_ERROR ? "it ends in the middle" : z->msg ? z->msg : "unknown");
-        if (z->avail_out < most) return most - z->avail_out;
+        if (f->kind == KIND_PLAIN && got == 0) return 0;
+        n = f->kind == KIND_PLAIN ? copy_plain(f, data, most)
+            : f->kind == KIND_GZIP ? unpack_gzip(f, data, most, got == 1, error)
+                                   : unpack_zstd(f, data, most, got == 1, error);
     }
+    if (n > 0 && !f->checked && foreign_check(f->path, data, (size_t)n, error) != 0) return -1;
+    f->checked = true;
+    f->given += (uint64_t)n;
+    return n;
 }
 
 int64_t textfile_read(struct textfile *f, void *data, size_t size, struct error *error)
@@ -298,16 +240,32 @@ int textfile_line(struct textfile *f, char **line, size_t *length, struct error 
     return 1;
 }
 
+int64_t textfile_peek(struct textfile *f, const char **text, size_t least, struct error *error)
+{
+    while (f->end - f->begin < least) {
+        int64_t n = fill(f, error);
+        if (n < 0) return -1;
+        if (n == 0) break;
+    }
+    *text = f->buffer + f->begin;
+    return (int64_t)(f->end - f->begin);
+}
+
 int textfile_first(struct textfile *f, struct error *error)
 {
-    for (size_t i = 0;; i++) {
-        while (f->begin + i >= f->end) {
-            int64_t n = i > LINE_LIMIT ? 0 : fill(f, error);
-            if (n <= 0) return (int)n;
-        }
-        unsigned char c = (unsigned char)f->buffer[f->begin + i];
+    const char *text;
+    for (size_t i = 0; i <= LINE_LIMIT; i++) {
+        int64_t n = textfile_peek(f, &text, i + 1, error);
+        if (n <= (int64_t)i) return n < 0 ? -1 : 0;
+        unsigned char c = (unsigned char)text[i];
         if (!isspace(c) && !(i < 3 && c == (unsigned char)"\xEF\xBB\xBF"[i])) return c;
     }
+    return 0;
+}
+
+double textfile_packing(const struct textfile *f)
+{
+    return f->given ? (double)(f->taken - f->gzip.avail_in) / (double)f->given : 1;
 }
 
 /* ---- cleaning ---- */

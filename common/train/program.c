@@ -46,6 +46,12 @@ struct ckpt *program_resumed(const struct run *run, const char *resume)
     return c;
 }
 
+void program_say(void *run, const char *line)
+{
+    if (run) run_log(run, "%s", line);
+    else fprintf(stderr, "%s\n", line);
+}
+
 /* ---- parents ---- */
 
 /* "pretrain, sft or imported" */

@@ -42,6 +42,9 @@ int parents_unchanged(const struct kv *then, const struct kv *now, const char *c
 /* Sections CONF and TOKN. */
 void program_describe(struct ckpt_meta *meta, const struct config *c, const struct tokenizer *t);
 
+/* One line to the log of the run, or to stderr when there is none (run NULL). */
+void program_say(void *run, const char *line);
+
 /* ---- memory ---- */
 
 /* After build(self, m) has measured: takes the memory, runs build again on it and seals it.  Quits when there is not

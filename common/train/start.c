@@ -60,6 +60,7 @@ struct paths start_paths(const struct start *s)
     struct error error;
     struct paths paths = {0};
     if (paths_expand(&paths, &s->data_paths, false, &error) != 0) quit_error(&error);
+    paths_tell(&paths, program_say, s->run);
     return paths;
 }
 

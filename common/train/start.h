@@ -4,7 +4,7 @@
 #define QUARTET_START_H
 
 #include "common/data/epochs.h"
-#include "common/data/textfile.h"
+#include "common/data/paths.h"
 #include "common/text/chat.h"
 #include "common/train/program.h"
 

@@ -35,23 +35,23 @@ static void read_rows(const char *path, bool lenient, bool repair)
 
 static void read_documents(const char *path)
 {
-    struct document_rules rules = {"text", "---"};
-    struct pieces *p;
-    struct piece piece;
+    struct document_rules rules = {"text", "---", true};
+    struct documents *d;
+    struct part part;
     struct error error;
     bool inside = false;
-    pieces_open(&p, &rules);
-    if (pieces_file(p, path, &error) == 0)
-        while (pieces_next(p, &piece, &error) == 1) {
-            if (piece.first == inside || piece.length == 0 || piece.length > PIECE_LIMIT) abort();
-            for (size_t i = 0; i < piece.length;) {
-                int n = utf8_length(piece.text + i, piece.length - i);
-                if (n == 0 || piece.text[i] == '\r') abort();
+    documents_open(&d, &rules);
+    if (documents_file(d, path, 0, &error) == 0)
+        while (documents_next(d, &part, &error) == 1) {
+            if (part.first == inside || part.length == 0 || part.length > PART_LIMIT) abort();
+            for (size_t i = 0; i < part.length;) {
+                int n = utf8_length(part.text + i, part.length - i);
+                if (n == 0 || part.text[i] == '\r') abort();
                 i += (size_t)n;
             }
-            inside = !piece.last;
+            inside = !part.last;
         }
-    pieces_close(p);
+    documents_close(d);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
