@@ -12,6 +12,7 @@ struct rlhf {
     struct train_options train;
     const char *policy_path, *reward_path, *reward_command;
     struct option_list prompt_paths, ptx_paths;
+    bool ptx_allow_invalid;
     const char *skip_bad_rows;
     int template, norm;
     int64_t max_prompt, slots, rollouts, ptx_tokens;

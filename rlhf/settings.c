@@ -84,6 +84,8 @@ static int own_rows(struct option *row, struct rlhf *p)
 
         {"Pretraining mix", "ptx-data", OPTION_LIST, &p->ptx_paths, NULL, .flags = OPTION_MAY_CHANGE,
          .help = "Raw text whose cross-entropy joins each update of the policy."},
+        {NULL, "ptx-allow-invalid-utf8", OPTION_FLAG, &p->ptx_allow_invalid, .flags = OPTION_MAY_CHANGE,
+         .help = "Read text of which more than one byte in a hundred is not UTF-8; each becomes U+FFFD."},
         {NULL, "ptx-coef", OPTION_REAL, &p->ptx_coef, "1", 0, 1e6, .help = "Weight of that text; 0: as without it."},
         {NULL, "ptx-tokens", OPTION_INT, &p->ptx_tokens, "4096", 1, 1e9, .help = "Tokens of it per update."},
     };

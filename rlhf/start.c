@@ -143,6 +143,7 @@ void rlhf_open_text(struct rlhf *p)
     char *folder = p->train.out ? host_text("%s/shards", p->train.out) : NULL;
     if (!folder) quit(EXIT_USAGE, "--ptx-data needs --out: its tokens are kept in the run folder");
     struct shards_options how = {.data = &p->ptx_paths, .text_key = "text", .folder = folder,
+                                 .allow_invalid = p->ptx_allow_invalid,
                                  .seed = (uint64_t)p->train.seed, .row_tokens = row};
     struct ckpt *resumed = p->run ? program_resumed(p->run, p->train.resume) : NULL;
     uint64_t identity = 0;

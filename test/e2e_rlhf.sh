@@ -62,6 +62,9 @@ expect 0 "" "$BIN/chat" --model "$work/rlhf" --prompt "What does the fox do?" --
 expect 0 "all 6 steps are done already" $rlhf --reward "$work/rm" --steps 6 --out "$work/rlhf"
 expect 0 "KL to the reference 0" $rlhf --policy "$work/rlhf" --reward "$work/rm" --steps 2 --out "$work/again"
 expect 0 "to train on" $rlhf --reward "$work/rm" --dry-run
+mkfifo "$work/fifo"
+{ echo '['; sed '$!s/$/,/' "$work/prompts.jsonl"; echo ']'; } >"$work/fifo" &
+expect 0 "to train on" $bare --prompts "$work/fifo" --reward "$work/rm" --dry-run
 expect 0 "to train on" "$BIN/rlhf" --policy "$work/sft" --reward "$work/rm" --prompts "$work/prompts.jsonl" --dry-run
 check "a dry run shows tokens" grep -q "prompt 1: [0-9]* tokens" "$work/out"
 expect 0 "rollouts" $rlhf --reward "$work/rm" --steps 6 --plan

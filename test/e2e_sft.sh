@@ -40,6 +40,15 @@ check "rows are counted" said "600  rows read"
 expect 0 "parameters" $run --plan
 check "--plan and --dry-run leave nothing behind" [ ! -e "$work/run" ]
 
+# a pipe is read once, an array from it too
+mkfifo "$work/fifo"
+for file in sharegpt.json prompt.jsonl; do
+    cat "$work/$file" >"$work/fifo" &
+    expect 0 "40  rows read" "$BIN/sft" $small --data "$work/fifo" --dry-run
+done
+cat "$work/sharegpt.json" | timeout 60 "$BIN/sft" $small --data /dev/stdin --dry-run >"$work/out" 2>&1
+check "an array through a pipe" said "40  rows read"
+
 # ---- a run ----
 expect 0 "4 special tokens of the template quartet are new" $run --validation 0.2
 metrics=$work/run/metrics.jsonl

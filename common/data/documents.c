@@ -124,8 +124,8 @@ static int check_invalid(const struct documents *d, bool at_end, struct error *e
     uint64_t bytes = d->counts.bytes - d->before.bytes, invalid = d->counts.invalid - d->before.invalid;
     if (d->rules.allow_invalid || invalid < FEW_INVALID || invalid * 100 <= bytes || (bytes < JUDGED && !at_end)) return 0;
     return fail(error, EXIT_DATA, "%s: %llu of its first %llu bytes are not UTF-8: convert it (iconv -f LATIN1 -t UTF-8, or "
-                "what its encoding is), leave it out, or give --allow-invalid-utf8 to have each such byte replaced by "
-                "U+FFFD", d->path, (unsigned long long)invalid, (unsigned long long)bytes);
+                "what its encoding is), leave it out, or give --allow-invalid-utf8 (rlhf: --ptx-allow-invalid-utf8) "
+                "to have each such byte replaced by U+FFFD", d->path, (unsigned long long)invalid, (unsigned long long)bytes);
 }
 
 /* ---- text from rows ---- */
