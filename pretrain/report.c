@@ -1,5 +1,6 @@
 /* report.c - validation and samples.  Bits per byte count the bytes of exactly those tokens that were predicted, so
  * the number can be compared between tokenizers and does not depend on how much of the held-out text is looked at. */
+#include "common/base/signals.h"
 #include "common/train/samples.h"
 #include "pretrain/pretrain.h"
 
@@ -10,8 +11,8 @@
 struct evaluation { double loss, bits_per_byte, perplexity; uint64_t targets, bytes; };
 
 /* Over rows of one split, at most max_tokens (0: all): the mean loss of a target token, and the loss in bits per byte
- * of text. */
-static struct evaluation measure(struct pretrain *p, bool validation, uint64_t max_tokens)
+ * of text.  Returns 0, or -1 when asked to stop. */
+static int measure(struct evaluation *out, struct pretrain *p, bool validation, uint64_t max_tokens, struct error *error)
 {
     struct evaluation e = {0};
     struct batch *b = &p->micro[0];
@@ -20,6 +21,7 @@ static struct evaluation measure(struct pretrain *p, bool validation, uint64_t m
     if (max_tokens > 0 && rows > (max_tokens + T - 1) / T) rows = (max_tokens + T - 1) / T;
     double sum = 0;
     for (uint64_t row = 0; row < rows;) {
+        if (signals_check(error, "evaluating") != 0) return -1;
         batch_clear(b);
         for (int k = 0; k < p->rows_per_micro && row < rows; k++) shards_row(p->shards, validation, row++, b);
         model_forward(&p->model, b, false);
@@ -31,14 +33,15 @@ static struct evaluation measure(struct pretrain *p, bool validation, uint64_t m
     e.loss = e.targets ? sum / (double)e.targets : NAN;
     e.bits_per_byte = e.bytes ? sum / log(2) / (double)e.bytes : NAN;
     e.perplexity = exp(e.loss);
-    return e;
+    *out = e;
+    return 0;
 }
 
 int pretrain_evaluate(void *self, struct record *r, struct error *error)
 {
     struct pretrain *p = self;
-    (void)error;
-    struct evaluation e = measure(p, true, (uint64_t)p->eval_tokens);
+    struct evaluation e;
+    if (measure(&e, p, true, (uint64_t)p->eval_tokens, error) != 0) return -1;
     record_real(r, "val_loss", e.loss);
     record_real(r, "val_bits_per_byte", e.bits_per_byte);
     record_real(r, "val_perplexity", e.perplexity);
@@ -81,7 +84,8 @@ int pretrain_eval_only(struct pretrain *p)
         quit(EXIT_DATA, "--validation %g leaves no text to evaluate", p->validation);
     if (model_load(&p->model, p->parent.ckpt, "", ROLE_WEIGHT, false, 0, &error) != 0) quit_error(&error);
     uint64_t most = option_given(p->table, "eval-tokens") ? (uint64_t)p->eval_tokens : 0;
-    struct evaluation e = measure(p, held_out, most);
+    struct evaluation e;
+    if (measure(&e, p, held_out, most, &error) != 0) quit_error(&error);
     printf("loss %.6f  bits per byte %.6f  perplexity %.4f  (%llu tokens, %llu bytes%s)\n", e.loss, e.bits_per_byte,
            e.perplexity, (unsigned long long)e.targets, (unsigned long long)e.bytes, held_out ? ", held out" : "");
     return EXIT_DONE;

@@ -5,6 +5,7 @@
  * the order of episodes changes between epochs, and it is keyed by (seed, iteration, epoch), so nothing of it needs
  * saving. */
 #include "rlhf/ppo.h"
+#include "common/base/signals.h"
 #include "rlhf/advantage.h"
 #include "rlhf/value_loss.h"
 
@@ -108,9 +109,11 @@ int ppo_answer(struct ppo *p, struct prompts *prompts, enum rng_stream stream, i
     struct rollout_settings settings = {p->o.seed, stream, temperature, p->o.stop, p->o.n_stop, p->o.allowed};
     double start = seconds_now();
     rollout_sample(r, p->policy, prompts, &settings, iteration, first_index);
+    if (signals_check(error, "sampling answers") != 0) return -1;
     double sampled = seconds_now();
     rollout_logprobs(r, p->policy, temperature, r->old_logprobs, r->entropy);
     rollout_logprobs(r, p->reference, temperature, r->ref_logprobs, NULL);
+    if (signals_check(error, "scoring answers") != 0) return -1;
     double scored = seconds_now();
     int status = p->reward(p->reward_self, r, r->raw_reward, error);
     for (int e = 0; e < r->episodes && status == 0; e++)

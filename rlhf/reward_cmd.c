@@ -4,6 +4,7 @@
  * whichever is ready is served, so that every order works and no buffer size matters. */
 #define _GNU_SOURCE
 #include "rlhf/reward_cmd.h"
+#include "common/base/signals.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -193,7 +194,8 @@ int reward_cmd_ask(struct reward_cmd *c, float *reward, int n, const char *reque
                         "the reward program '%s' was silent for %g seconds after %d of %d rewards (--reward-timeout)",
                         c->command, c->timeout, have, n);
         }
-        if (poll(fd, 2, (int)fmin(ceil(left * 1000), 1e6)) <= 0) continue;
+        if (signals_check(error, "waiting for the reward program") != 0) return -1;
+        if (poll(fd, 2, (int)fmin(ceil(left * 1000), 100)) <= 0) continue;
         if (fd[1].revents) {
             ssize_t k = moved(write(c->to, requests + sent, size - sent));
             if (k < 0) return program_ended(c, "input", have, n, error);

@@ -4,6 +4,7 @@
  * how episodes are packed changes nothing, and the log-probabilities of sampling, scoring and training are the same
  * numbers. */
 #include "rlhf/rollout.h"
+#include "common/base/signals.h"
 #include "common/train/program.h"
 
 #include <assert.h>
@@ -59,7 +60,7 @@ void rollout_sample(struct rollouts *r, struct model *policy, struct prompts *pr
     }
     sample_run(policy, &settings, request, result, r->episodes, NULL, NULL);
     for (int e = 0; e < r->episodes; e++) {
-        assert(result[e].n > 0);
+        assert(result[e].n > 0 || signals_stop());
         r->first[e + 1] = r->first[e] + result[e].n;
         r->spoken[e] = result[e].n - result[e].stopped;
         r->ended[e] = result[e].stopped && result[e].tokens[result[e].n - 1] == s->stop[0];
@@ -110,7 +111,7 @@ static int counted_rows(struct rollouts *r)
 void rollout_logprobs(struct rollouts *r, struct model *m, float temperature, float *logprobs, float *entropy)
 {
     struct token_loss loss = {.kind = LOSS_LOGPROBS, .temperature = temperature};
-    for (int e = 0, n; e < r->episodes; e += n) {
+    for (int e = 0, n; e < r->episodes && !signals_stop(); e += n) {
         n = rollout_pack(r, NULL, e, r->episodes);
         model_forward(m, &r->batch, false);
         model_token_loss(m, &r->batch, &loss, logprobs + r->first[e], entropy ? entropy + r->first[e] : NULL, NULL,

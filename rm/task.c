@@ -2,6 +2,7 @@
  * end. */
 #include "common/text/show.h"
 #include "rm/rm.h"
+#include "common/base/signals.h"
 #include "rm/calibration.h"
 #include "rm/score.h"
 
@@ -87,7 +88,7 @@ static void end(void *self, int64_t step, struct record *r)
 /* ---- evaluation ---- */
 
 /* What is seen on the held-out prompts: every pair, every answer's raw score and length. */
-struct seen { struct judged *pair; size_t pairs; double *score, *length; size_t answers; double loss; };
+struct seen { struct judged *pair; size_t pairs; double *score, *length; size_t answers; double loss; uint32_t groups; };
 
 static void see_group(struct seen *e, const struct rankings *k, uint32_t group, const float *score)
 {
@@ -103,21 +104,35 @@ static void see_group(struct seen *e, const struct rankings *k, uint32_t group, 
     }
 }
 
-/* Scores all held-out groups, as many at a time as a micro-batch holds. */
-static void see(struct seen *e, struct rm *s)
+static void seen_free(struct seen *e)
 {
+    free(e->pair);
+    free(e->score);
+    free(e->length);
+}
+
+/* Scores held-out groups, as many at a time as a micro-batch holds, until --eval-tokens are read.  Returns 0, or, with an
+ * error (may be NULL), -1 when asked to stop. */
+static int see(struct seen *e, struct rm *s, struct error *error)
+{
+    int64_t tokens = 0;
     const struct rankings *k = &s->data.validation;
     struct micro *m = &s->micro[0];
     *e = (struct seen){.pair = host_alloc(k->pairs, sizeof *e->pair),
                        .score = host_alloc(k->answers, sizeof *e->score),
                        .length = host_alloc(k->answers, sizeof *e->length)};
-    for (uint32_t next = 0; next < k->groups;) {
+    for (uint32_t next = 0; next < k->groups && (s->start.eval_tokens == 0 || tokens < s->start.eval_tokens); e->groups = next) {
+        if (error && signals_check(error, "evaluating") != 0) {
+            seen_free(e);
+            return -1;
+        }
         m->groups = 0;
         batch_clear(&m->batch);
         while (next < k->groups && m->batch.N + (int)k->group_tokens[next] <= s->start.micro_tokens) {
             add_group(&m->batch, k, next);
             m->group[m->groups++] = next++;
         }
+        tokens += m->batch.N;
         score_raw(s->scores, &s->model, &m->batch);
         e->loss += ranking_losses(s, k, m->group, m->groups, 0, NULL);
         const float *score = s->scores;
@@ -126,13 +141,7 @@ static void see(struct seen *e, struct rm *s)
             score += k->first[m->group[g] + 1] - k->first[m->group[g]];
         }
     }
-}
-
-static void seen_free(struct seen *e)
-{
-    free(e->pair);
-    free(e->score);
-    free(e->length);
+    return 0;
 }
 
 static int evaluate(void *self, struct record *r, struct error *error)
@@ -140,10 +149,9 @@ static int evaluate(void *self, struct record *r, struct error *error)
     struct rm *s = self;
     struct seen e;
     struct calibration c;
-    (void)error;
-    see(&e, s);
+    if (see(&e, s, error) != 0) return -1;
     calibrate(&c, e.pair, e.pairs);
-    record_real(r, "val_loss", e.loss / s->data.validation.groups);
+    record_real(r, "val_loss", e.loss / e.groups);
     record_real(r, "val_accuracy", c.accuracy);
     record_real(r, "val_log_loss", c.log_loss);
     record_real(r, "val_brier", c.brier);
@@ -225,10 +233,10 @@ static void log_calibration(struct rm *s, struct run *run)
     struct seen e;
     struct calibration c;
     struct bytes text = {0};
-    see(&e, s);
+    see(&e, s, NULL);
     calibrate(&c, e.pair, e.pairs);
     bytes_text(&text, "on %u held-out prompts, %zu pairs: accuracy %.3f (the longer answer: %.3f), log loss %.4f, "
-               "ECE %.3f\n", s->data.validation.groups, e.pairs, c.accuracy, c.longer_wins, c.log_loss, c.ece);
+               "ECE %.3f\n", e.groups, e.pairs, c.accuracy, c.longer_wins, c.log_loss, c.ece);
     calibration_print(&text, &c);
     run_log(run, "%.*s", (int)text.size - 1, text.data);
     bytes_free(&text);

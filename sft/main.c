@@ -2,6 +2,7 @@
  *
  * The loss is the cross-entropy of the tokens the assistant speaks, summed over a step and divided by their number.
  * Whole dialogues are packed into micro-batches (epochs.h); everything else is the one loop (train.h). */
+#include "common/base/signals.h"
 #include "common/text/show.h"
 #include "common/train/grow.h"
 #include "common/train/samples.h"
@@ -122,9 +123,11 @@ static int evaluate(void *self, struct record *r, struct error *error)
 {
     struct sft *s = self;
     double sum = 0, count = 0;
-    (void)error;
-    for (uint32_t bin = 0; bin < s->held_out.bins; bin++) {
+    int64_t tokens = 0;
+    for (uint32_t bin = 0; bin < s->held_out.bins && (s->start.eval_tokens == 0 || tokens < s->start.eval_tokens); bin++) {
+        if (signals_check(error, "evaluating") != 0) return -1;
         count += fill_batch(&s->batch[0], &s->data.validation, &s->held_out, bin);
+        tokens += s->batch[0].N;
         model_forward(&s->model, &s->batch[0], false);
         sum += batch_loss(s, &s->batch[0], 0, false);
     }

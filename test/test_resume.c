@@ -40,6 +40,40 @@ static void test_resume(void)
     free(b);
 }
 
+/* A step that is given up, and evaluations that are: of step 0, of a step, of the last one.  Each start goes on with the
+ * same bits and records as if nobody had stopped it. */
+static void test_given_up(void)
+{
+    static const char words[] = "--steps 8 --save-every 100 --eval-every 4";
+    size_t tensors;
+    CHECK(live_and_close(toy_open(false, 1), "unstopped", words) == EXIT_DONE);
+    struct toy *toy = toy_open(false, 1);
+    toy->stop_evaluating = true;
+    CHECK(live_and_close(toy, "stopped", words) == EXIT_STOPPED);
+    CHECK(contains("stopped", "log.txt", "stopped at step 0 by SIGTERM") && isnan(metric("stopped", 0, "step")));
+    toy = toy_open(false, 1);
+    toy->give_up_at = 3;
+    CHECK(live_and_close(toy, "stopped", words) == EXIT_STOPPED);
+    CHECK(contains("stopped", "log.txt", "stopped at step 2 by SIGTERM") && metric("stopped", 2, "updates") == 2);
+    for (int step = 4; step <= 8; step += 4) {
+        toy = toy_open(false, 1);
+        toy->stop_at = step;
+        CHECK(live_and_close(toy, "stopped", words) == EXIT_STOPPED);
+        CHECK(isnan(metric("stopped", step, "updates")));
+    }
+    CHECK(!exists("stopped", "final.ckpt"));
+    toy = toy_open(false, 1);
+    toy->stop_evaluating = true;
+    CHECK(live_and_close(toy, "stopped", words) == EXIT_STOPPED);      /* again, with nothing new to save */
+    CHECK(live_and_close(toy_open(false, 1), "stopped", words) == EXIT_DONE);
+    CHECK(!contains("stopped", "log.txt", "all 8 steps are done already"));
+    CHECK(differing("unstopped/final.ckpt", "stopped/final.ckpt", &tensors) == 0);
+    char *a = timeless("unstopped"), *b = timeless("stopped");
+    CHECK(strcmp(a, b) == 0 && strstr(a, "{\"step\":0,\"val_loss\""));
+    free(a);
+    free(b);
+}
+
 /* Lives until the metrics hold `until`, then is killed; NULL: lives to its end. */
 static int live_until(const char *folder, const char *words, const char *until)
 {
@@ -220,6 +254,7 @@ int main(void)
     if (!getenv("LOUD") && !freopen("/dev/null", "w", stderr)) return 1;
     threads_start(2);
     test_resume();
+    test_given_up();
     test_window();
     test_end_and_on();
     test_mismatch();

@@ -30,6 +30,8 @@ struct toy {
     int64_t empty_at, stop_at, raise_limit_at, cut_at, frozen_until;
     int wait_us, ready_fd;
     bool evaluation_fails;
+    bool stop_evaluating;              /* SIGTERM as the first evaluation begins */
+    int64_t give_up_at;                /* SIGTERM after the first micro-batch of this step (from 1) */
     int64_t finished;
 };
 
@@ -110,7 +112,6 @@ static double toy_head(void *self, int i, int learner, double scale)
     struct token_loss loss = {
         .kind = LOSS_CROSS_ENTROPY, .temperature = 1, .scale = (float)(spike ? 1000 * scale : scale)};
     double sum = 0;
-    (void)i;
     if (learner == 1) {
         int rows[2] = {0, 1};
         float values[2], dvalues[2];
@@ -119,6 +120,7 @@ static double toy_head(void *self, int i, int learner, double scale)
         model_values_backward(&toy->critic, dvalues, rows, 2);
         return 0;
     }
+    if (i == 0 && step + 1 == toy->give_up_at) raise(SIGTERM);
     int n = model_token_loss(&toy->model, &toy->batch, &loss, toy->logprobs, NULL, toy->losses, true);
     for (int k = 0; k < n; k++) sum += (double)toy->losses[k];
     if (step == toy->grad_nan_at) fill(toy->model.grads.embed, NAN, 1);
@@ -144,6 +146,8 @@ static int toy_evaluate(void *self, struct record *r, struct error *e)
 {
     struct toy *toy = self;
     if (toy->evaluation_fails) return fail(e, EXIT_DATA, "nothing to evaluate");
+    if (toy->stop_evaluating) raise(SIGTERM);
+    if (signals_check(e, "evaluating")) return -1;
     struct token_loss loss = {.kind = LOSS_CROSS_ENTROPY, .temperature = 1};
     double sum = 0;
     int64_t cursor = toy->cursor;

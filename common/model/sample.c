@@ -4,6 +4,7 @@
  * other's bits: the order in which slots are filled changes nothing but time. */
 #include "common/model/sample.h"
 #include "common/model/device.h"
+#include "common/base/signals.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -134,7 +135,7 @@ void sample_run(struct model *m, const struct sample_settings *s, const struct s
         .drawn = ints + 3 * rows + 2 * wide, .logprobs = host_alloc(wide, sizeof(float)),
         .uniform = host_alloc(wide, sizeof(double))};
     for (int i = 0; i < slots; i++) g.slot[i].request = -1;
-    for (refill(&g); g.live > 0; refill(&g)) {
+    for (refill(&g); g.live > 0 && !signals_stop(); refill(&g)) {
         model_decode(m, g.tokens, g.row_slots, g.positions, lay_rows(&g, &ready));
         draw(&g, ready);
         device_wait();                              /* the arrays are laid out anew, also when nothing was drawn */

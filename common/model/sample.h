@@ -27,7 +27,7 @@ struct sample_result { int *tokens; float *logprobs; int n; bool stopped; };
 
 /* Runs all requests, up to m->use.cache_slots at a time.  logprobs: of each drawn token under the unfiltered
  * distribution at the temperature, the bits model_token_loss gives.  token (may be NULL) is called for each new token but
- * a stop as it comes, and may return false to end that sample. */
+ * a stop as it comes, and may return false to end that sample.  A wish to stop (signals.h) ends all of them. */
 void sample_run(struct model *m, const struct sample_settings *s, const struct sample_request *request,
                 struct sample_result *result, int n, bool (*token)(void *self, int request, int token), void *self);
 

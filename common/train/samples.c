@@ -1,5 +1,6 @@
 /* samples.c - all prompts are answered side by side, then shown one after the other. */
 #include "common/train/samples.h"
+#include "common/base/signals.h"
 #include "common/model/sample.h"
 #include "common/text/show.h"
 
@@ -38,7 +39,7 @@ void samples_show(const struct samples *s, struct model *m, struct run *run, int
         result[i] = (struct sample_result){.tokens = tokens + i * most, .logprobs = logprobs + i * most};
     }
     if (n > 0) sample_run(m, &how, request, result, s->count, NULL, NULL);
-    for (size_t i = 0; i < n; i++) show(s, run, step, &s->prompt[i], &result[i]);
+    for (size_t i = 0; i < n && !signals_stop(); i++) show(s, run, step, &s->prompt[i], &result[i]);
     free(request);
     free(result);
     free(tokens);

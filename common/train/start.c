@@ -20,6 +20,8 @@ int start_option_rows(struct option *row, struct start *s, struct train_options 
          .help = "Chat template; auto: the model's own, or quartet when it has none."},
         {NULL, "max-length", OPTION_INT, &s->max_length, "0", 0, 1 << 24, .help = length_help},
         {NULL, "validation", OPTION_REAL, &s->validation, "0.05", 0, 0.9, .help = "Share of first questions held out."},
+        {NULL, "eval-tokens", OPTION_INT, &s->eval_tokens, "128k", 0, 1e15, .flags = OPTION_MAY_CHANGE,
+         .help = "Most held-out tokens in an evaluation; 0: all."},
         {NULL, "dry-run", OPTION_FLAG, &o->dry_run, NULL, .flags = OPTION_NOT_SAVED,
          .help = "Show the first rows as tokens and what was read, dropped and changed, and end."},
     };

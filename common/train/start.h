@@ -13,7 +13,7 @@ struct start {
     struct option_list data_paths;
     int template;
     double validation;
-    int64_t max_length;
+    int64_t max_length, eval_tokens;
 
     struct run *run;                /* NULL with --plan and --dry-run */
     const struct option *table;
@@ -28,7 +28,7 @@ struct start {
 };
 
 /* Rows for the table; returns their number, START_ROWS. */
-enum { START_ROWS = 7 };
+enum { START_ROWS = 8 };
 int start_option_rows(struct option *row, struct start *s, struct train_options *o, const char *model_help,
                       const char *data_help, const char *length_help);
 

@@ -1,6 +1,8 @@
-/* train.c - the one loop.  A step is: updates, record, evaluation, samples, checkpoint; a wish to stop is heard between
- * steps, where everything is whole.  What a record says must not depend on where the run was interrupted, so all
- * counters are saved, and evaluation belongs to the step it follows. */
+/* train.c - the one loop.  A step is: updates, record, evaluation, samples, checkpoint.  What a record says must not
+ * depend on where the run was interrupted, so all counters are saved, and evaluation belongs to the step it follows.
+ *
+ * A wish to stop is heard where everything is whole: between steps, within a step that has not changed the weights yet
+ * (it is given up), and within an evaluation (the step's record then waits in the checkpoint for the next start). */
 #include "common/train/train_state.h"
 #include "common/model/device.h"
 #include "common/base/signals.h"
@@ -130,6 +132,14 @@ static void show_status(struct train_state *s, struct clock *clock, const char *
 
 /* ---- checkpoints ---- */
 
+/* Seconds to set aside for a save: twice the last one, or, before the first, weights and moments at 100 MB/s. */
+static double save_reserve(const struct train_state *s, const struct clock *clock)
+{
+    double bytes = 0;
+    for (int i = 0; i < s->task->n_learners; i++) bytes += 12.0 * (double)s->task->learner[i].model->params.count;
+    return 0.2 + (clock->save > 0 ? 2 * clock->save : bytes / 1e8);
+}
+
 static int save(struct train_state *s, struct clock *clock, uint32_t flags, struct error *error)
 {
     char name[64];
@@ -137,6 +147,7 @@ static int save(struct train_state *s, struct clock *clock, uint32_t flags, stru
     snprintf(name, sizeof name, flags & CKPT_FINAL ? "final.ckpt" : "step-%08lld.ckpt", (long long)s->step);
     if (train_save(s, name, flags, error)) return -1;
     clock->save = seconds_now() - start;
+    signals_reserve(save_reserve(s, clock));
     s->saved_step = s->step;
     s->failed_saves = 0;
     run_retain(run_folder(s->run), (int)s->o->keep, (uint64_t)s->o->keep_every);
@@ -242,15 +253,7 @@ static int start(struct train_state *s, struct error *error)
 
 static bool evaluation_due(const struct train_state *s, int64_t step)
 {
-    return s->task->evaluate && (due(step, s->o->eval_every) || step == s->o->steps);
-}
-
-/* Seconds to set aside for a save: twice the last one, or, before the first, weights and moments at 100 MB/s. */
-static double save_reserve(const struct train_state *s, const struct clock *clock)
-{
-    double bytes = 0;
-    for (int i = 0; i < s->task->n_learners; i++) bytes += 12.0 * (double)s->task->learner[i].model->params.count;
-    return 0.2 + (clock->save > 0 ? 2 * clock->save : bytes / 1e8);
+    return s->task->evaluate && (step == 0 || due(step, s->o->eval_every) || step == s->o->steps);
 }
 
 /* Why to stop now: asked to, or the next step would not end within the time limit. */
@@ -264,18 +267,23 @@ static const char *stop_reason(const struct train_state *s, const struct clock *
     return clock->steps > 0 && signals_time_left() < need ? "the time limit, which the next step would pass" : NULL;
 }
 
-/* All updates of one step, its record begun. */
-static int make_updates(struct train_state *s, struct clock *clock, struct record *r, struct error *error)
+/* All updates of one step, its record begun.  A step of one update may be given up: -1 with EXIT_STOPPED. */
+static int make_updates(struct train_state *s, struct clock *clock, struct error *error)
 {
     struct step_result result = {0};
+    struct record *r = &s->record;
     int64_t tokens = s->tokens;
     double begun = seconds_now();
     for (int i = 0; i < s->task->n_sums + s->task->n_maxima; i++) s->task->sums[i] = 0;
     int updates = s->task->begin ? s->task->begin(s->task->self, s->step, error) : 1;
     if (updates < 0) return -1;
+    s->may_give_up = updates == 1;
     for (int u = 0; u < updates; u++) {
         int more = train_update(s, &result, u, error);
-        if (more < 0) return -1;
+        if (more < 0) {
+            s->tokens = tokens;
+            return -1;
+        }
         if (more == 0) break;
     }
     s->step++;
@@ -287,33 +295,30 @@ static int make_updates(struct train_state *s, struct clock *clock, struct recor
     return 0;
 }
 
-static int one_step(struct train_state *s, struct clock *clock, struct error *error)
+/* What follows the updates: evaluation, the record, samples.  Until the evaluation is whole the record is kept. */
+static int report_step(struct train_state *s, struct clock *clock, struct error *error)
 {
     const struct train_options *o = s->o;
     struct task *task = s->task;
-    struct record r = {0};
-    if (make_updates(s, clock, &r, error)) return -1;
+    struct record *r = &s->record;
     bool last = s->step == o->steps;
-    show_progress(s, clock, &r);
-    if (evaluation_due(s, s->step) && evaluate(s, clock, &r, error)) return -1;
-    if (last && task->finish) task->finish(task->self, s->run, &r);
-    keep_results(s, &r);
-    run_metrics(s->run, &r);
-    if (task->sample && (due(s->step, o->sample_every) || (last && o->sample_every > 0)))
+    if (evaluation_due(s, s->step) && evaluate(s, clock, r, error)) return -1;
+    if (last && task->finish) task->finish(task->self, s->run, r);
+    keep_results(s, r);
+    run_metrics(s->run, r);
+    r->count = 0;
+    if (task->sample && s->step > 0 && (due(s->step, o->sample_every) || (last && o->sample_every > 0)))
         task->sample(task->self, s->run, s->step);
     if (seconds_now() - clock->status > 10) show_status(s, clock, "running", clock->line);
-    return !last && due(s->step, o->save_every) ? save_or_warn(s, clock, error) : 0;
+    return 0;
 }
 
-/* The record of step 0: what the model can do before the first update. */
-static int first_record(struct train_state *s, struct clock *clock, struct error *error)
+static int one_step(struct train_state *s, struct clock *clock, struct error *error)
 {
-    struct record r = {0};
-    record_count(&r, "step", 0);
-    if (evaluate(s, clock, &r, error)) return -1;
-    keep_results(s, &r);
-    run_metrics(s->run, &r);
-    return 0;
+    if (make_updates(s, clock, error)) return -1;
+    show_progress(s, clock, &s->record);
+    if (report_step(s, clock, error)) return -1;
+    return s->step < s->o->steps && due(s->step, s->o->save_every) ? save_or_warn(s, clock, error) : 0;
 }
 
 /* The checkpoint stands at the last step already: only final.ckpt may be missing. */
@@ -340,23 +345,33 @@ static int stop(struct train_state *s, struct clock *clock, const char *why, str
     run_ending(s->run);
     if (s->saved_step != s->step && save(s, clock, 0, error))
         return fail_in(error, "stopping by %s: the checkpoint could not be saved", why);
-    run_log(s->run, "stopped at step %lld by %s: the same command goes on from here", (long long)s->step, why);
+    run_log(s->run, "stopped at step %lld by %s: the same command resumes from here%s", (long long)s->step, why,
+            clock->steps > 0 || s->record.count ? "" : " (no step was finished)");
     show_status(s, clock, "stopped", why);
-    return 0;
+    return EXIT_STOPPED;
+}
+
+/* The code of a run whose step or evaluation ended with *error: EXIT_STOPPED when that was a wish to stop, or -1. */
+static int ended(struct train_state *s, struct clock *clock, struct error *error)
+{
+    const char *why = signals_stop();
+    return error->exit_code == EXIT_STOPPED && why ? stop(s, clock, why, error) : -1;
 }
 
 /* From where the state stands to the end.  Returns EXIT_DONE, EXIT_STOPPED, or -1 with *error. */
 static int run_steps(struct train_state *s, struct clock *clock, struct error *error)
 {
     show_status(s, clock, "running", "");
-    if (s->resumed && s->step >= s->o->steps) {
+    signals_reserve(save_reserve(s, clock));
+    if (!s->resumed && s->task->evaluate) record_count(&s->record, "step", 0);     /* before the first update */
+    if (s->resumed && s->step >= s->o->steps && s->record.count == 0) {
         if (already_done(s, clock, error)) return -1;
     } else {
-        if (!s->resumed && s->task->evaluate && first_record(s, clock, error)) return -1;
+        if (s->record.count > 0 && report_step(s, clock, error)) return ended(s, clock, error);
         while (s->step < s->o->steps) {
             const char *why = stop_reason(s, clock);
-            if (why) return stop(s, clock, why, error) ? -1 : EXIT_STOPPED;
-            if (one_step(s, clock, error)) return -1;
+            if (why) return stop(s, clock, why, error);
+            if (one_step(s, clock, error)) return ended(s, clock, error);
         }
         if (save(s, clock, CKPT_FINAL, error)) return fail_in(error, "the last checkpoint could not be saved");
         char text[16];

@@ -5,6 +5,7 @@
 #include "common/train/options_saved.h"
 #include "common/model/device.h"
 
+#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,6 +77,32 @@ static void save_learner(struct kv *trns, const struct train_state *s, int i)
     kv_set_i64(trns, key_of(key, l, "lr.total"), l->schedule.total);
 }
 
+/* A record that waits for its evaluation is saved as the line it will be. */
+static void save_record(struct kv *trns, const struct record *r)
+{
+    struct bytes line = {0};
+    if (r->count == 0) return;
+    record_json(&line, r);
+    kv_set_text(trns, "record", line.data);
+    bytes_free(&line);
+}
+
+static int load_record(struct record *r, const struct kv *trns, struct error *error)
+{
+    const char *text = NULL, *key;
+    json_t *line, *value;
+    if (kv_get_text(trns, "record", &text) != 1) return 0;
+    line = json_loads(text, 0, NULL);
+    if (!json_is_object(line) || json_object_size(line) > RECORD_MAX)
+        return fail(error, EXIT_DATA, "the key record (section TRNS) holds no record");
+    json_object_foreach(line, key, value) {
+        if (json_is_integer(value)) record_count(r, key, json_integer_value(value));
+        else record_real(r, key, json_is_real(value) ? json_real_value(value) : NAN);
+    }
+    json_decref(line);
+    return 0;
+}
+
 static void save_state(struct ckpt_meta *meta, const struct train_state *s)
 {
     struct kv *trns = &meta->trns;
@@ -86,6 +113,7 @@ static void save_state(struct ckpt_meta *meta, const struct train_state *s)
     kv_set_i64(trns, "skip.bad_row", s->bad_row);
     kv_set_i64(trns, "skip.spike_row", s->spike_row);
     kv_set_text(trns, "optim.name", "adamw");
+    save_record(trns, &s->record);
     for (int i = 0; i < s->task->n_learners; i++) save_learner(trns, s, i);
     options_save(trns, s->table);
     for (size_t i = 0; i < s->eval.count; i++) {
@@ -245,6 +273,7 @@ int train_load(struct train_state *s, struct ckpt *c, struct error *error)
         s->tokens < 0 || kv_get_i64(trns, "skip.total", &s->skipped) != 1 ||
         kv_get_i64(trns, "skip.bad_row", &s->bad_row) != 1 || kv_get_i64(trns, "skip.spike_row", &s->spike_row) != 1)
         return fail(error, EXIT_DATA, "%s: the training state (section TRNS) lacks a counter", ckpt_path(c));
+    if (load_record(&s->record, trns, error)) return fail_in(error, "%s", ckpt_path(c));
     for (int i = 0; i < s->task->n_learners; i++)
         if (load_learner(s, i, meta, c, error)) return -1;
     memcpy(s->run_uuid, meta->run_uuid, sizeof s->run_uuid);

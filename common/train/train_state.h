@@ -26,6 +26,9 @@ struct train_state {
     uint8_t run_uuid[16], weights_id[16];
     bool weights_changed;                /* since weights_id was drawn */
 
+    struct record record;                /* of step `step`, while its evaluation is still to come; else empty */
+    bool may_give_up;                    /* the step under way: nothing of it has been kept yet */
+
     bool resumed;
     int64_t saved_step;                  /* of the newest checkpoint in the folder, or -1 */
     int failed_saves;                    /* in a row */

@@ -6,6 +6,7 @@
  * in a row end the run, because they will not heal.  A norm far above its recent median (--spike-z) is skipped too, but
  * a few of these in a row are a new level rather than spikes: then the window starts anew. */
 #include "common/train/train_state.h"
+#include "common/base/signals.h"
 #include "common/model/device.h"
 
 #include <math.h>
@@ -136,6 +137,7 @@ int train_update(struct train_state *s, struct step_result *result, int update, 
     if (n <= 0) return n;
     if (!(count > 0)) return 1;
     for (int i = 0; i < n; i++) {
+        if (s->may_give_up && i > 0 && signals_check(error, "making step %lld", (long long)s->step + 1)) return -1;
         sum += train_micro_batch(task, i, 1 / count, &rows);
         s->tokens += rows;
     }
