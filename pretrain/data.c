@@ -7,6 +7,7 @@
 
 #include <ctype.h>
 #include <dirent.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -39,13 +40,15 @@ static bool holds(const char *folder, const char *file)
  * alone; one is taken in any case where less than half of what should be has been so far, so the first always is. */
 enum { STRETCH_LIMIT = 1 << 14 };
 struct sample {
+    struct pretrain *program;
     struct documents *documents;
     struct paths paths;
     int next, step; uint64_t most;      /* file to open next, and the ones after it (documents_step) */
     bool open;
     struct error error;
     int status;
-    double share;
+    double share, told;                 /* told: when progress was last shown */
+    uint64_t all;                       /* bytes of the files */
     uint64_t number, bytes, seen;       /* stretches; their bytes: taken, and seen at all */
     const char *rest; size_t left;      /* of the document at hand */
 };
@@ -80,6 +83,17 @@ static bool next_part(struct sample *s)
     return false;
 }
 
+/* A line of progress every few seconds. */
+static void tell(struct sample *s, const char *doing, double done, double all)
+{
+    double now = seconds_now();
+    if (now - s->told < 5) return;
+    s->told = now;
+    say(s->program, "tokenizer: %s, %.0f %%", doing, 100 * fmin(done / fmax(all, 1), 1));
+}
+
+static void tell_merges(void *self, int merges, int wanted) { tell(self, "learning", merges, wanted); }
+
 static bool next_sampled(void *self, const char **text, size_t *length)
 {
     struct sample *s = self;
@@ -93,6 +107,7 @@ static bool next_sampled(void *self, const char **text, size_t *length)
         struct rng r = rng_at(0, RNG_SPLIT, 1, s->number++);
         if (s->share < 1 && rng_uniform(&r) >= s->share && 2 * (double)s->bytes >= s->share * (double)s->seen) continue;
         s->bytes += *length;
+        tell(s, "reading", (double)s->seen, (double)s->all);
         return true;
     }
     return false;
@@ -105,6 +120,9 @@ static void choose_sample(struct pretrain *p, struct sample *s, uint64_t bytes)
     s->step = 1;
     if (p->train.plan) s->step = documents_step(&s->paths, &s->most);
     p->sampled = p->train.plan;
+    s->all = bytes;
+    if (!p->sampled && bytes <= (uint64_t)p->tokenizer_bytes)
+        say(p, "tokenizer: training on %s", text_bytes(all, (double)bytes));
     if (p->sampled || bytes <= (uint64_t)p->tokenizer_bytes) return;
     s->share = (double)p->tokenizer_bytes / (double)bytes;
     say(p, "tokenizer: training on a sample of %s of %s", text_bytes(size, (double)p->tokenizer_bytes),
@@ -115,11 +133,11 @@ static struct tokenizer *train_tokenizer(struct pretrain *p)
 {
     struct error error;
     struct document_rules rules = {p->text_key, p->separator, p->allow_invalid};
-    struct sample sample = {.share = 1};
+    struct sample sample = {.program = p, .share = 1, .told = seconds_now()};
     struct tokenizer *t = NULL;
     const char *special[] = {end_of_text};
     struct tokenizer_training how = {.vocab = (int)p->vocab_size, .pattern = (enum pattern)(p->pattern + PATTERN_GPT2),
-                                     .special = special, .n_special = 1};
+                                     .special = special, .n_special = 1, .progress = tell_merges};
     double started = seconds_now();
     uint64_t bytes;
     char size[16];

@@ -24,6 +24,7 @@ stopped() {
 }
 
 stopped "sft reads a pipe" 0.5 TERM "$BIN/sft" --model "$work/base" --data "$work/pipe" --out "$work/b"
+check "what is read is said at once" said ": reading $work/pipe"
 stopped "rm reads a pipe" 0.5 USR1 "$BIN/rm" --model "$work/base" --data "$work/pipe" --out "$work/c"
 stopped "a time limit while reading" 1 none "$BIN/sft" --model "$work/base" --data "$work/pipe" --out "$work/b" --time-limit 1
 ( sleep 30 >"$work/pipe" ) & writer=$!

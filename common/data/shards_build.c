@@ -131,7 +131,7 @@ struct builder {
     struct bytes text;                  /* the batch */
     struct encoded *part;
     int n_parts, room;
-    double started, told;
+    double told;
 };
 
 static void encode_part(void *context, int i, int thread)
@@ -249,7 +249,7 @@ static int build(struct shard_unit *u, const struct tokenizer *t, const struct s
     b.info.tokenizer = tokenizer_crc(t, &length);
     b.info.tokenizer_length = length;
     b.end_of_text = tokenizer_special(t, "<|endoftext|>");
-    b.started = b.told = seconds_now();
+    b.told = seconds_now();
     b.source = host_alloc((size_t)u->n, sizeof *b.source);
     documents_open(&b.reader, &rules);
     int status = 0;
@@ -333,8 +333,11 @@ static int build_missing(struct shard_unit *unit, int n_units, const struct toke
 {
     uint64_t bytes = 0;
     double started = seconds_now();
+    bool told = false;
     for (int u = 0; u < n_units; u++) {
         if (unit[u].n_shards > 0) continue;
+        if (!told) shards_tell(say, "tokenising the data with %d threads", threads_count());
+        told = true;
         unit[u].beside = o->expected != 0;
         if (folder_make(o->folder, error) != 0 || build(&unit[u], t, o, say, error) != 0 ||
             reuse(&unit[u], t, o, error) != 0) return -1;

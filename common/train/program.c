@@ -14,6 +14,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The first line of every run: reading may take minutes. */
+static void log_start(struct run *run, const struct option *table)
+{
+    const struct option_list *read = NULL;
+    for (const struct option *o = table; o->name; o++)
+        if (strcmp(o->name, "data") == 0 || strcmp(o->name, "prompts") == 0) read = o->value;
+    run_log(run, "%s %s, %s: reading %s%s", program_name(), QUARTET_VERSION, device_name(),
+            read && read->count ? read->item[0] : "", read && read->count > 1 ? " and more" : "");
+}
+
 struct run *program_start(const char *name, const struct option *table, const struct train_options *o,
                           int argc, char **argv, const char *usage, const char *about)
 {
@@ -25,6 +35,7 @@ struct run *program_start(const char *name, const struct option *table, const st
     if (device_open(0, &error) != 0) quit_error(&error);
     signals_install(o->time_limit);
     if (o->out && !o->plan && !o->dry_run && run_open(&run, o->out, name, &error) != 0) quit_error(&error);
+    if (run) log_start(run, table);
     return run;
 }
 
