@@ -18,10 +18,8 @@ static int bind_template(struct rlhf *p, struct error *error)
         return fail(error, EXIT_MISMATCH, "--template %s: the policy %s was fine-tuned with the template %s",
                     chat_template_name((enum chat_template)p->template), ckpt_path(a->ckpt),
                     chat_template_name(p->chat.template));
-    p->stop[0] = p->chat.end;
-    p->stop[1] = p->chat.bos;
     p->ppo.o.stop = p->stop;
-    p->ppo.o.n_stop = p->chat.bos >= 0 && p->chat.bos != p->chat.end ? 2 : 1;
+    p->ppo.o.n_stop = chat_stops(p->stop, &p->chat);
     p->ppo.o.allowed = tokenizer_vocab(a->tokenizer);
     return 0;
 }

@@ -140,10 +140,9 @@ static int evaluate(void *self, struct record *r, struct error *error)
 static void sample(void *self, struct run *run, int64_t step)
 {
     struct sft *s = self;
-    const struct chat *c = &s->start.chat;
     struct samples how = {.tokenizer = s->start.parent.tokenizer, .prompt = s->data.prompt, .count = s->data.prompts,
-                          .tokens = (int)s->sample_tokens, .stop = {c->end, c->bos}, .n_stop = c->bos >= 0 ? 2 : 1,
-                          .temperature = s->temperature, .seed = (uint64_t)s->train.seed};
+                          .tokens = (int)s->sample_tokens, .temperature = s->temperature, .seed = (uint64_t)s->train.seed};
+    how.n_stop = chat_stops(how.stop, &s->start.chat);
     samples_show(&how, &s->model, run, step);
 }
 

@@ -111,7 +111,7 @@ done <<'TABLE'
 64|expected at most a million|sft --model $work/base --batch-tokens 1000G
 64|out of range (expected 1 to 16777216)|sft --model $work/base --micro-tokens 1G
 64|out of range (expected 1e-06 to|sft --model $work/base --epochs 0
-78|a checkpoint of rm, which sft cannot go on from|sft --model $work/base --resume $work/rm
+78|a checkpoint of rm, from which sft cannot resume|sft --model $work/base --resume $work/rm
 66|cannot be opened|sft --model $work/base --resume $work/nothing
 78|holds a run of pretrain, not of sft|sft --model $work/base --out $work/base
 65|ranktype.jsonl:1|rm --model $work/sft --data $work/ranktype.jsonl

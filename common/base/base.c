@@ -103,18 +103,16 @@ void quit_error(const struct error *error) { quit(error->exit_code, "%s", error-
 
 bool size_mul(uint64_t *result, uint64_t a, uint64_t b)
 {
-    uint64_t r;
-    if (__builtin_mul_overflow(a, b, &r)) return false;
-    *result = r;
-    return true;
+    bool fits = a == 0 || b <= UINT64_MAX / a;
+    if (fits) *result = a * b;
+    return fits;
 }
 
 bool size_add(uint64_t *result, uint64_t a, uint64_t b)
 {
-    uint64_t r;
-    if (__builtin_add_overflow(a, b, &r)) return false;
-    *result = r;
-    return true;
+    bool fits = b <= UINT64_MAX - a;
+    if (fits) *result = a + b;
+    return fits;
 }
 
 void *host_alloc(size_t count, size_t size)

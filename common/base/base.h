@@ -47,7 +47,7 @@ _Noreturn void die(const char *format, ...) __attribute__((format(printf, 1, 2))
 
 /* First in every main, with the name that starts every message on stderr (default "quartet").
  * Standard streams that are closed get a placeholder, so that no file opened later takes their numbers and is written
- * to by messages; output that cannot be written is said at exit, with EXIT_IO. */
+ * to by messages; output that cannot be written is reported at exit, with EXIT_IO. */
 void program_begin(const char *name);
 const char *program_name(void);
 bool program_input_closed(void);        /* stdin was closed at program_begin */

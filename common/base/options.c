@@ -66,7 +66,7 @@ static int unknown(const struct option *table, const char *name, struct error *e
     return fail(error, EXIT_USAGE, "unknown option --%s: --help lists them all", shown);
 }
 
-/* The row whose name is, or alone begins with, `name`: its number, or -1. */
+/* The row whose name is `name`, or the only one that begins with it: its number, or -1. */
 static int find_row(const struct option *table, const char *name, bool flags_only, struct error *error)
 {
     int found = -1, other = -1;
@@ -183,7 +183,7 @@ static void set_default(const struct option *o)
     if (o->standard && option_set(o, o->standard, &error)) die("default of --%s: %s", o->name, error.text);
 }
 
-/* What this command line has not said of the rows that say the same as the one it now gives. */
+/* Rows that mean the same as the one given now, and that this command line has not given, go back to their defaults. */
 static void withdraw_others(const struct walk *w, int row)
 {
     for (int i = 0; w->table[i].name; i++) {

@@ -4,7 +4,7 @@
 #define QUARTET_THREADS_H
 
 /* Starts n - 1 helpers beside the caller (n <= 0: one thread a core this process may use).  Called once, before any
- * threads_for; called again it stops the old helpers first.  Without it threads_for runs on the caller alone. */
+ * threads_for; called again it stops the old helpers first.  Without it threads_for runs on the caller only. */
 void threads_start(int n);
 void threads_stop(void);
 int threads_count(void);

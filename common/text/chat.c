@@ -56,11 +56,18 @@ void chat_open(struct chat *c, enum chat_template template, struct tokenizer *t)
         die("a special token of the template %s was added and is not there", list[template].name);
 }
 
+int chat_stops(int stop[2], const struct chat *c)
+{
+    stop[0] = c->end;
+    stop[1] = c->bos;
+    return c->bos >= 0 && c->bos != c->end ? 2 : 1;
+}
+
 void chat_write(const struct chat *c, struct kv *kv)
 {
-    int64_t stop[2] = {c->end, c->bos};
+    int stop[2], n = chat_stops(stop, c);
     kv_set_text(kv, "template", list[c->template].name);
-    kv_set_i64s(kv, "stop", stop, c->bos >= 0 && c->bos != c->end ? 2 : 1);
+    kv_set_i64s(kv, "stop", (const int64_t[]){stop[0], stop[1]}, (size_t)n);
 }
 
 int chat_read(struct chat *c, const struct kv *kv, const struct tokenizer *t, struct error *error)

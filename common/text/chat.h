@@ -53,6 +53,9 @@ void chat_open(struct chat *c, enum chat_template template, struct tokenizer *t)
  * the chat. */
 int chat_bind(struct chat *c, enum chat_template template, const struct tokenizer *t, struct error *error);
 
+/* The ids that end an answer, the template's own first, into stop; returns how many. */
+int chat_stops(int stop[2], const struct chat *c);
+
 /* Section CHAT: the template's name ("template") and the ids that stop generation ("stop"); and back.  An empty
  * section: -1 (EXIT_MISMATCH); another template's name or ids: EXIT_DATA. */
 void chat_write(const struct chat *c, struct kv *kv);

@@ -6,7 +6,6 @@
 #include "common/base/signals.h"
 #include "common/base/threads.h"
 #include "common/model/device.h"
-#include "format/folder.h"
 
 #include <errno.h>
 #include <malloc.h>
@@ -43,16 +42,10 @@ struct ckpt *program_resumed(const struct run *run, const char *resume)
 {
     struct error none;
     struct ckpt *c = NULL;
-    char *path = NULL, *hint = NULL;
-    if (strcmp(resume, "never") == 0) return NULL;
-    if (strcmp(resume, "auto") != 0) path = host_text("%s", resume);
-    else if ((hint = folder_hint(run_folder(run)))) path = host_text("%s/%s", run_folder(run), hint);
+    char *path = NULL;
+    if (strcmp(resume, "auto") == 0) run_newest(&path, run_folder(run), &none);
+    else if (strcmp(resume, "never") != 0) path = host_text("%s", resume);
     if (!path || ckpt_open(&c, path, &none) != 0) c = NULL;
-    free(path);
-    free(hint);
-    path = NULL;
-    if (!c && strcmp(resume, "auto") == 0 && run_newest(&path, run_folder(run), &none) == 1 &&
-        ckpt_open(&c, path, &none) != 0) c = NULL;
     free(path);
     return c;
 }
@@ -140,7 +133,7 @@ int parents_unchanged(const struct kv *then, const struct kv *now, const char *c
         if (size_a != size_b || (size_a && memcmp(a, b, size_a) != 0))
             return fail(error, EXIT_MISMATCH,
                         "%s holds other weights than those this run began with: give the same checkpoint "
-                        "(a file rather than a run folder that goes on training), or another --out",
+                        "(a file rather than the folder of a run that continues), or another --out",
                         option[i]);
     }
     return 0;

@@ -11,6 +11,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,26 +67,13 @@ double record_get(const struct record *r, const char *key)
     return NAN;
 }
 
-static void add_json_text(struct bytes *out, const char *text)
-{
-    bytes_add(out, "\"", 1);
-    for (const char *c = text; *c; c++) {
-        if (*c == '"' || *c == '\\') bytes_text(out, "\\%c", *c);
-        else if ((unsigned char)*c < 0x20) bytes_text(out, "\\u%04x", (unsigned char)*c);
-        else bytes_add(out, c, 1);
-    }
-    bytes_add(out, "\"", 1);
-}
-
 void record_json(struct bytes *out, const struct record *r)
 {
     char number[32];
     bytes_text(out, "{");
     for (int i = 0; i < r->count; i++) {
         const struct record_field *f = &r->field[i];
-        if (i) bytes_add(out, ",", 1);
-        add_json_text(out, f->key);
-        bytes_add(out, ":", 1);
+        bytes_text(out, i ? ",\"%s\":" : "\"%s\":", f->key);
         if (f->kind == RECORD_COUNT) bytes_text(out, "%.0f", f->number);
         else bytes_text(out, "%s", isfinite(f->number) ? text_real(number, f->number, 6) : "null");
     }
@@ -121,7 +109,7 @@ void run_ending(struct run *run) { write_owner(run, " ending"); }
 static int wait_for_lock(struct run *run, struct error *error)
 {
     double start = seconds_now();
-    bool said = false;
+    bool told = false;
     while (flock(run->lock_fd, LOCK_EX | LOCK_NB) != 0) {
         if (errno != EWOULDBLOCK && errno != EINTR)
             return fail(error, EXIT_IO, "%s/lock: cannot be locked: %s", run->folder, strerror(errno));
@@ -130,14 +118,14 @@ static int wait_for_lock(struct run *run, struct error *error)
         if (waited > (*owner.ending ? WAIT_ENDING : WAIT_OTHER))
             return fail(error, EXIT_UNAVAILABLE, "%s is in use by %s (process %d): wait for it, stop it, or give another "
                         "--out", run->folder, owner.program, owner.pid);
-        if (!said && *owner.ending) {
+        if (!told && *owner.ending) {
             fprintf(stderr, "%s: waiting for %s (process %d) to end\n", run->folder, owner.program, owner.pid);
-            said = true;
+            told = true;
         }
         if (signals_check(error, "waiting for %s, which is in use", run->folder)) return -1;
         signals_nap();
     }
-    if (said) run_log(run, "waited %.0f s for another process to leave this folder", seconds_now() - start);
+    if (told) run_log(run, "waited %.0f s for another process to leave this folder", seconds_now() - start);
     return 0;
 }
 
@@ -246,7 +234,7 @@ static void note_result(struct run *run, bool ok, const char *file, int why)
 {
     if (!ok && !run->warned) {
         clear_line(run);
-        fprintf(stderr, "warning: %s/%s: cannot be written: %s (the run goes on)\n", run->folder, file, strerror(why));
+        fprintf(stderr, "warning: %s/%s: cannot be written: %s (the run continues)\n", run->folder, file, strerror(why));
     }
     run->warned = !ok;
 }
@@ -345,20 +333,22 @@ static int replace(struct run *run, const char *file, const struct bytes *conten
 
 void run_status(struct run *run, const char *state, int64_t step, int64_t steps, const char *text)
 {
-    struct bytes json = {0};
+    struct bytes line = {0};
     struct error error;
-    char stamp[40];
+    char stamp[40], clean[2 * sizeof error.text];
     time_t now = time(NULL);
     struct tm tm;
     strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
-    bytes_text(&json, "{\"program\":\"%s\",\"state\":\"%s\",\"step\":%lld,\"steps\":%lld,\"time\":\"%s\",\"text\":",
-               run->program, state, (long long)step, (long long)steps, stamp);
-    char *clean = host_alloc(4 * strlen(text) + 8, 1);
-    add_json_text(&json, text_escape(clean, 4 * strlen(text) + 8, text, strlen(text)));
-    bytes_text(&json, "}\n");
-    note_result(run, replace(run, "status.json", &json, &error) == 0, "status.json", errno);
-    free(clean);
-    bytes_free(&json);
+    json_t *json = json_pack("{ss ss sI sI ss ss}", "program", run->program, "state", state, "step", (json_int_t)step,
+                             "steps", (json_int_t)steps, "time", stamp, "text",
+                             text_escape(clean, sizeof clean, text, strlen(text)));
+    char *dump = json_dumps(json, JSON_COMPACT);
+    if (!dump) die("no memory for status.json");
+    bytes_text(&line, "%s\n", dump);
+    note_result(run, replace(run, "status.json", &line, &error) == 0, "status.json", errno);
+    free(dump);
+    json_decref(json);
+    bytes_free(&line);
 }
 
 int run_write_conf(struct run *run, const struct option *table, struct error *error)

@@ -162,8 +162,8 @@ static int save_or_warn(struct train_state *s, struct clock *clock, struct error
     if (s->failed_saves == SAVES_TRIED)
         return fail_in(error, "%d checkpoints in a row could not be saved", SAVES_TRIED);
     run_log(s->run,
-            "warning: step %lld: the checkpoint could not be saved: %s (training goes on; older checkpoints are as "
-            "they were)",
+            "warning: step %lld: the checkpoint could not be saved: %s (training continues; older checkpoints are "
+            "as they were)",
             (long long)s->step, error->text);
     return 0;
 }
@@ -205,7 +205,7 @@ static int choose_start(char **path, struct train_state *s, struct error *error)
     else if (own)
         status = fail(error, EXIT_MISMATCH,
                       "--resume never: %s already holds %s: give another --out, move the checkpoints away, or "
-                      "leave the option out to go on from there",
+                      "leave the option out to resume",
                       run_folder(s->run), own);
     free(own);
     return status;
@@ -330,7 +330,7 @@ static int already_done(struct train_state *s, struct clock *clock, struct error
     bool there = ckpt_open(&c, path, &none) == 0 && (int64_t)ckpt_meta_of(c)->step >= s->step;
     if (c) ckpt_close(c);
     free(path);
-    run_log(s->run, "all %lld steps are done already%s; a larger --steps goes on", (long long)s->o->steps,
+    run_log(s->run, "all %lld steps are done already%s; a larger --steps continues", (long long)s->o->steps,
             there ? "" : ", final.ckpt is written");
     if (there) return 0;
     struct record r = {0};

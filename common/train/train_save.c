@@ -263,7 +263,7 @@ int train_load(struct train_state *s, struct ckpt *c, struct error *error)
     const struct ckpt_meta *meta = ckpt_meta_of(c);
     const struct kv *trns = &meta->trns;
     if (meta->stage != s->task->stage)
-        return fail(error, EXIT_MISMATCH, "%s: a checkpoint of %s, which %s cannot go on from", ckpt_path(c),
+        return fail(error, EXIT_MISMATCH, "%s: a checkpoint of %s, from which %s cannot resume", ckpt_path(c),
                     stage_name(meta->stage), s->task->program);
     if (!(meta->flags & CKPT_RESUMABLE))
         return fail(error, EXIT_MISMATCH, "%s: it holds no training state: start a new run from its weights",

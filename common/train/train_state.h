@@ -1,5 +1,5 @@
-/* train_state.h - what the loop knows besides the models; between the train*.c files alone.  All of it that decides
- * about the next step is in every checkpoint. */
+/* train_state.h - what the loop knows besides the models; only for the train*.c files.  Whatever affects the next
+ * step is in every checkpoint. */
 #ifndef QUARTET_TRAIN_STATE_H
 #define QUARTET_TRAIN_STATE_H
 

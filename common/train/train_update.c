@@ -93,7 +93,7 @@ static void apply(struct train_state *s, const double *norm)
     }
 }
 
-/* True when a learner's norm is a spike: said, counted and skipped. */
+/* True when a learner's norm is a spike: logged, counted and skipped. */
 static bool is_spike(struct train_state *s, int update, const double *norm)
 {
     if (s->o->spike_z <= 0) return false;

@@ -1,6 +1,6 @@
 #!/bin/sh
 # demo.sh - raises a small model through all four stages on a small written world, and prints what each stage gained.
-# OUT=folder (runs/demo), SEED=1, THREADS=0 (all).  Takes minutes; stopped, it goes on where it was when started again.
+# OUT=folder (runs/demo), SEED=1, THREADS=0 (all).  Takes minutes; started again, it resumes where it was stopped.
 cd "$(dirname "$0")/../.." || exit 1
 : "${BIN:=bin}" "${BUILD:=build/cpu}" "${OUT:=runs/demo}" "${SEED:=1}" "${THREADS:=0}"
 world=$BUILD/test/demo/world

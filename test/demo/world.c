@@ -2,7 +2,7 @@
  *
  *     world corpus SEED BYTES            stories and facts, one document after the other, split by <|endoftext|> lines
  *     world chats SEED N                 N instructions with demonstrations, some of them flawed, as a person's are
- *     world prompts SEED N               N instructions alone
+ *     world prompts SEED N               N instructions only
  *     world rank SEED [AGREEMENT] < A    answers {prompt, response} -> {prompt, responses, ranks}: noisy rankings that agree with the
  *                                        rule on AGREEMENT (0.73) of the pairs of one prompt
  *     world score < A                    means of gold, length, distinct-2, share of ended answers: one line of numbers
