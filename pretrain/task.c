@@ -37,8 +37,8 @@ void pretrain_build(void *self, struct memory *memory)
     struct pretrain *p = self;
     int tokens = p->rows_per_micro * p->row_tokens;
     bool samples = !p->eval_only && p->train.sample_every > 0;
-    struct model_use use = {.train = !p->eval_only, .recompute = p->train.recompute != 0, .max_tokens = tokens,
-                            .max_sequences = tokens};
+    struct model_use use = {.comm = p->train.comm, .train = !p->eval_only, .recompute = p->train.recompute != 0,
+                            .max_tokens = tokens, .max_sequences = tokens};
     if (samples) {
         use.cache_slots = use.logits_rows = int_min(p->n_prompts, 8);
         use.cache_capacity = p->config.context;

@@ -47,6 +47,7 @@ double ptx_add(struct ptx *x, struct model *policy, double *norm)
         for (int i = 0; i < n; i++) sum -= (double)x->logprobs[i];
         model_backward(policy);
     }
+    gradient_sum(policy);
     *norm = gradient_norm(policy);
     policy->grads = own;
     add(own.all, x->grads.all, own.count);

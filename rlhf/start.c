@@ -162,9 +162,9 @@ void rlhf_build(void *self, struct memory *m)
 {
     struct rlhf *p = self;
     int N = (int)p->train.micro_tokens;
-    bool recompute = p->train.recompute != 0;
-    struct model_use scoring = {.max_tokens = N, .max_sequences = N},
-                     trained = {.train = true, .recompute = recompute, .max_tokens = N, .max_sequences = N};
+    struct model_use scoring = {.comm = p->train.comm, .max_tokens = N, .max_sequences = N}, trained = scoring;
+    trained.train = true;
+    trained.recompute = p->train.recompute != 0;
     struct model_use sampling = trained;
     sampling.ema = p->ema > 0;
     sampling.cache_slots = sampling.logits_rows = int_min(int_min((int)p->slots, (int)p->ppo.o.episodes), N);

@@ -91,7 +91,7 @@ static void build(void *self, struct memory *m)
 {
     struct rm *s = self;
     int tokens = s->start.micro_tokens, sequences = tokens / 2 + 1;
-    struct model_use use = {.train = true, .recompute = s->train.recompute != 0, .max_tokens = tokens,
+    struct model_use use = {.comm = s->train.comm, .train = true, .recompute = s->train.recompute != 0, .max_tokens = tokens,
                             .max_sequences = sequences};
     ops_open(m);
     model_open(&s->model, &s->start.config, &use, m);

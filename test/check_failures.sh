@@ -31,6 +31,14 @@ expect() {
 
 pretrain="$BIN/pretrain $data"
 
+# ---- one process, whatever launched it ----
+for ranks in "OMPI_COMM_WORLD_SIZE=2" "PMI_SIZE=2 PMI_RANK=1" "WORLD_SIZE=2 RANK=0" "SLURM_STEP_ID=0 SLURM_STEP_NUM_TASKS=2 SLURM_PROCID=1"; do
+    expect 69 "started as one of 2 processes" env $ranks $pretrain --out "$work/x"
+done
+expect 0 "memory" env SLURM_JOB_ID=7 SLURM_NTASKS=2 SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=2 $pretrain --plan       # a bare batch script
+expect 0 "memory" env SLURM_STEP_ID=0 SLURM_STEP_NUM_TASKS=1 WORLD_SIZE=1 $pretrain --plan
+verdict "a refused rank leaves no run behind" "$([ ! -e "$work/x" ] && echo yes)"
+
 # ---- the command line ----
 expect 64 "unknown option --batch-tokns: did you mean --batch-tokens?" $pretrain --out "$work/x" --batch-tokns 4
 expect 64 "--lr: 'fast' is not a number" $pretrain --out "$work/x" --lr fast

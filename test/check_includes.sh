@@ -2,7 +2,8 @@
 # check_includes.sh - who may include whom.  Wings of common/, each on top of those before it:
 #     base   text, model   data   train;   format/ stands on base only, and all but base may use it.
 # programs -> common, format, themselves (rlhf also rm's head);  test -> anything but a .c file.
-# Only common/cpu knows common/cpu, but for act.h: the type of activations, found through the include path.  docs/house.md draws this.
+# Only common/cpu knows common/cpu (but for act.h: the type of activations, found through the include path), and only
+# common/comm knows common/comm.  docs/house.md draws this.
 cd "$(dirname "$0")/.." || exit 1
 passed=0 failed=0
 
@@ -23,6 +24,7 @@ check format "common/base/$h|format/$h"
 check common/text "common/(base|text)/$h|format/$h"
 check common/model "common/(base|model)/$h|act\.h|format/$h"
 check common/cpu "common/(base|model|cpu)/$h"
+check common/comm "common/(base|model|comm)/$h"
 check common/data "common/(base|text|model|data)/$h|format/$h"
 check common/train "common/($wings)/$h|format/$h"
 for program in pretrain sft rm; do check $program "common/($wings)/$h|format/$h|$program/$h"; done

@@ -4,6 +4,9 @@
 #include "common/model/memory.h"
 #include "common/base/rng.h"
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 static void test_errors(void)
 {
     struct error e = {0};
@@ -17,6 +20,26 @@ static void test_errors(void)
     CHECK(strlen(e.text) == sizeof e.text - 1);
     free(long_text);
     CHECK(fail(NULL, EXIT_IO, "nobody listens") == -1);
+}
+
+static void tell(void *self, int exit_code, const char *sentence) { dprintf(*(int *)self, "%d %s", exit_code, sentence); }
+
+/* Who asked is told the code and the sentence before the process ends. */
+static void test_quit(void)
+{
+    int pipe_of[2], status = 0;
+    char heard[64] = {0};
+    CHECK(pipe(pipe_of) == 0);
+    pid_t child = fork();
+    if (child == 0) {
+        if (!freopen("/dev/null", "w", stderr)) _exit(1);
+        program_at_quit(tell, &pipe_of[1]);
+        quit(EXIT_DATA, "no %s in %d files", "rows", 3);
+    }
+    close(pipe_of[1]);
+    CHECK(read(pipe_of[0], heard, sizeof heard - 1) > 0 && strcmp(heard, "65 no rows in 3 files") == 0);
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == EXIT_DATA);
+    close(pipe_of[0]);
 }
 
 static void test_sizes(void)
@@ -178,6 +201,7 @@ static void test_memory(void)
 int main(void)
 {
     test_errors();
+    test_quit();
     test_sizes();
     test_bytes();
     test_text();

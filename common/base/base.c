@@ -75,13 +75,22 @@ int fail_in(struct error *error, const char *format, ...)
     return -1;
 }
 
+static struct { void (*leave)(void *self, int exit_code, const char *sentence); void *self; } at_quit;
+
+void program_at_quit(void (*leave)(void *self, int exit_code, const char *sentence), void *self)
+{
+    at_quit.leave = leave;
+    at_quit.self = self;
+}
+
 static _Noreturn void say_and_exit(int exit_code, const char *format, va_list list)
 {
+    char sentence[sizeof ((struct error *)0)->text];
     fflush(stdout);
     message_said = true;
-    fprintf(stderr, "%s: ", name_of_program);
-    vfprintf(stderr, format, list);
-    fputc('\n', stderr);
+    vsnprintf(sentence, sizeof sentence, format, list);
+    fprintf(stderr, "%s: %s\n", name_of_program, sentence);
+    if (at_quit.leave) at_quit.leave(at_quit.self, exit_code, sentence);
     exit(exit_code);
 }
 

@@ -45,6 +45,9 @@ _Noreturn void quit_error(const struct error *error);
 /* quit(EXIT_INTERNAL, ...): for what only a bug of ours, memory or the device can break. */
 _Noreturn void die(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* Has quit and die tell `leave` before they exit: ranks that train together end together. */
+void program_at_quit(void (*leave)(void *self, int exit_code, const char *sentence), void *self);
+
 /* First in every main, with the name that starts every message on stderr (default "quartet").
  * Standard streams that are closed get a placeholder, so that no file opened later takes their numbers and is written
  * to by messages; output that cannot be written is reported at exit, with EXIT_IO. */

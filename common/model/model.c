@@ -220,6 +220,14 @@ static void linear_forward(act_t *y, const act_t *x, const struct linear_params 
     matmul_forward(y, x, l->packed, l->bias, residual, N, out, in);
 }
 
+/* (N,C) of which each tensor rank has computed a part: what follows out and down, and what comes back from qkv and
+ * up. */
+static void sum_parts(const struct model *m, act_t *x, int N)
+{
+    comm_sum(m->use.comm, GROUP_TENSOR, x, (size_t)N * (size_t)m->config.channels, NUMBER_ACT);
+    comm_wait(m->use.comm);
+}
+
 static int rope_channels(const struct config *c) { return 2 * (int)(c->head_dim * c->rope_fraction / 2); }
 
 static void attend(struct model *m, int l, struct block_acts *a, const struct rows *rows)
@@ -260,12 +268,15 @@ static void block_forward(struct model *m, int l, act_t *out, const act_t *x, co
         if (out) linear_forward(out, a->y, &p->out, x, N, C, HD);
     } else {
         linear_forward(a->x2, a->y, &p->out, x, N, C, HD);
+        sum_parts(m, a->x2, N);
         norm_forward(c, a->h2, a->mean2, a->rstd2, a->x2, &p->norm2, N);
         h = a->h2;
         x2 = a->x2;
     }
     mlp_hidden(m, l, a, h, N);
-    if (out) linear_forward(out, a->act, &p->down, x2, N, C, c->ffn);
+    if (!out) return;
+    linear_forward(out, a->act, &p->down, x2, N, C, c->ffn);
+    sum_parts(m, out, N);
 }
 
 /* The whole stack over rows whose tokens and positions are on the device. */
@@ -368,8 +379,12 @@ static void block_backward(struct model *m, int l, const act_t *x)
     struct block_acts *b = &a->block[l];
     struct layer_params *p = &m->params.layer[l], *d = &m->grads.layer[l];
     mlp_backward(m, l, c->parallel ? b->h1 : b->h2);
-    if (!c->parallel) norm_backward(c, a->dx, &d->norm2, a->dh, b->x2, &p->norm2, b->mean2, b->rstd2, true, m->N);
+    if (!c->parallel) {
+        sum_parts(m, a->dh, m->N);
+        norm_backward(c, a->dx, &d->norm2, a->dh, b->x2, &p->norm2, b->mean2, b->rstd2, true, m->N);
+    }
     attend_backward(m, l, c->parallel);
+    sum_parts(m, a->dh, m->N);
     norm_backward(c, a->dx, &d->norm1, a->dh, x, &p->norm1, b->mean1, b->rstd1, true, m->N);
 }
 

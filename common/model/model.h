@@ -3,6 +3,7 @@
 #define QUARTET_MODEL_H
 
 #include "common/model/batch.h"
+#include "common/model/comm.h"
 #include "common/model/params.h"
 
 /* What a model is opened for. */
@@ -14,6 +15,7 @@ struct model_use {
     int cache_slots, cache_capacity;     /* key/value cache for generation, or 0 */
     int logits_rows;        /* rows of logits model_logits may be asked for at once, or 0 */
     bool ema;               /* an averaged copy of the weights */
+    struct comm *comm;      /* the ranks that hold the model together; NULL: one */
     bool (*frozen)(const char *name);    /* true: no update for the parameter of this name; NULL: none is frozen */
 };
 

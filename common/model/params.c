@@ -76,7 +76,8 @@ static void say_layer(struct walk *w, struct layer_params *y)
         say_vector(w, "attn_q_norm.weight", &y->q_norm, D, INIT_ONES);
         say_vector(w, "attn_k_norm.weight", &y->k_norm, D, INIT_ONES);
     }
-    say_linear(w, "attn_output.weight", "attn_output.bias", &y->out, SPLIT_COLUMNS, stream, c->heads * D, c->out_bias);
+    say_linear(w, "attn_output.weight", "attn_output.bias", &y->out, SPLIT_COLUMNS, stream, c->heads * D,
+               c->out_bias);
     if (!c->parallel) say_norm(w, "ffn_norm.weight", "ffn_norm.bias", &y->norm2);
     say_linear(w, "ffn_up.weight", "ffn_up.bias", &y->up, SPLIT_ROWS, up, C, c->mlp_bias);
     say_linear(w, "ffn_down.weight", "ffn_down.bias", &y->down, SPLIT_COLUMNS, stream, F, c->mlp_bias);
@@ -88,7 +89,8 @@ void params_each(struct params *p, const struct config *c, void (*visit)(void *c
     struct walk w = {visit, context, c, p->frozen, -1};
     say_vocabulary(&w, "tok_embd.weight", &p->embed, NULL);
     if (c->position == POSITION_LEARNED)
-        say(&w, "pos_embd.weight", &p->position, (struct param){.shape = {c->context, c->channels}, .init = INIT_NORMAL});
+        say(&w, "pos_embd.weight", &p->position,
+            (struct param){.shape = {c->context, c->channels}, .init = INIT_NORMAL});
     if (c->embed_norm) say_norm(&w, "tok_embd_norm.weight", "tok_embd_norm.bias", &p->embed_norm);
     for (w.layer = 0; w.layer < c->layers; w.layer++) say_layer(&w, &p->layer[w.layer]);
     w.layer = -1;

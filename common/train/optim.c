@@ -39,7 +39,15 @@ static void clear_frozen(void *context, const struct param *p)
 double gradient_norm(struct model *m)
 {
     if (m->params.frozen) params_each(&m->params, &m->config, clear_frozen, m);
-    return sqrt(sum_squares(m->grads.all, m->grads.count));
+    double squares = sum_squares(m->grads.all, m->grads.count);
+    comm_add(m->use.comm, GROUP_DATA, &squares, 1, 0);
+    return sqrt(squares);
+}
+
+void gradient_sum(struct model *m)
+{
+    comm_sum_scatter(m->use.comm, GROUP_DATA, m->grads.all, m->grads.all, m->grads.count, NUMBER_FLOAT);
+    comm_wait(m->use.comm);
 }
 
 struct step { struct model *model; struct adamw adamw; float weight_decay; };
@@ -64,5 +72,7 @@ void adamw_step(struct model *m, const struct adamw_options *o, int64_t t, doubl
                              .correction2 = (float)(1 - pow(o->beta2, (double)t)), .grad_scale = (float)grad_scale};
     params_each(&m->params, &m->config, update_one, &s);
     if (ema_decay > 0) ema_update(m->ema.all, m->params.all, (float)ema_decay, m->params.count);
+    comm_gather(m->use.comm, GROUP_DATA, m->params.all, m->params.all, m->params.count * sizeof(float));
+    comm_wait(m->use.comm);
     params_pack(&m->params, &m->config);
 }

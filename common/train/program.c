@@ -23,13 +23,15 @@ static void log_start(struct run *run, const struct option *table)
             read && read->count ? read->item[0] : "", read && read->count > 1 ? " and more" : "");
 }
 
-struct run *program_start(const char *name, const struct option *table, const struct train_options *o,
+struct run *program_start(const char *name, const struct option *table, struct train_options *o,
                           int argc, char **argv, const char *usage, const char *about)
 {
     struct error error;
     struct run *run = NULL;
     program_begin(name);
-    if (options_parse(table, argc, argv, usage, about, NULL, &error) != 0) quit_error(&error);
+    if (options_parse(table, argc, argv, usage, about, NULL, &error) != 0 || comm_open(&o->comm, &error) != 0)
+        quit_error(&error);
+    program_at_quit(comm_leave, o->comm);
     threads_start((int)o->threads);
     if (device_open(0, &error) != 0) quit_error(&error);
     signals_install(o->time_limit);

@@ -6,9 +6,9 @@
 #include "common/text/tokenizer.h"
 #include "common/train/train.h"
 
-/* Name, options, threads, signals and run folder, in that order; quits with one sentence when one of them fails.
+/* Name, options, ranks, threads, signals and run folder, in that order; quits with one sentence when one of them fails.
  * Returns the run, or NULL with --plan or --dry-run, or without --out. */
-struct run *program_start(const char *name, const struct option *table, const struct train_options *o,
+struct run *program_start(const char *name, const struct option *table, struct train_options *o,
                           int argc, char **argv, const char *usage, const char *about);
 
 /* A checkpoint of the run that train() will resume, open, for what all of them share; NULL when it starts a new one. */

@@ -261,7 +261,9 @@ static const char *stop_reason(const struct train_state *s, const struct clock *
 {
     const char *why = signals_stop();
     double need = save_reserve(s, clock), slowest = 0;
-    if (why) return why;
+    double wish = why != NULL;
+    comm_add(s->o->comm, GROUP_WORLD, &wish, 0, 1);
+    if (wish > 0) return why ? why : "a signal to another rank";
     for (int i = 0; i < RECENT && i < clock->steps; i++) slowest = fmax(slowest, clock->step[i]);
     need += slowest + (evaluation_due(s, s->step + 1) ? clock->evaluation : 0);
     return clock->steps > 0 && signals_time_left() < need ? "the time limit, which the next step would pass" : NULL;

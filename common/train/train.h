@@ -87,6 +87,7 @@ struct train_options {
     double time_limit;
     int recompute;                  /* none | block */
     bool plan;
+    struct comm *comm;              /* not an option: set by program_start */
     bool dry_run;                   /* --dry-run, a row of the programs that have it: touches no run folder */
     int64_t skip_limit;             /* non-finite updates in a row before giving up (3) */
     double spike_z;                 /* skip an update whose gradient norm lies this many robust deviations above the

@@ -141,6 +141,10 @@ int train_update(struct train_state *s, struct step_result *result, int update, 
         sum += train_micro_batch(task, i, 1 / count, &rows);
         s->tokens += rows;
     }
+    comm_add(s->o->comm, GROUP_DATA, &sum, 1, 0);
+    comm_add(s->o->comm, GROUP_DATA, task->sums, task->n_sums, task->n_maxima);
+    for (int i = 0; i < task->n_learners; i++)
+        if (!task->learner[i].frozen) gradient_sum(task->learner[i].model);
     if (task->mix) task->mix(task->self);
     double loss = sum / count, bad = loss;
     const char *what = isfinite(loss) ? NULL : "the loss";

@@ -1,0 +1,67 @@
+/* The engine of one rank: every call is the identity, and a launcher's further processes are refused. */
+#include "common/model/comm.h"
+#include "common/model/device.h"
+#include "test/test.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { N = 7 };
+
+static void test_identities(struct comm *c)
+{
+    static const float numbers[N] = {1, -2, 3.5f, 0, 1e-30f, 6, 7};
+    double sums[3] = {0.1, -2, 5}, host[2] = {1, 2}, all[2] = {0};
+    float *x = device_alloc(sizeof numbers), *y = device_alloc(sizeof numbers), seen[2][N];
+    device_put(x, numbers, sizeof numbers);
+    comm_sum(c, GROUP_TENSOR, x, N, NUMBER_FLOAT);
+    comm_share(c, GROUP_WORLD, x, sizeof numbers, 0);
+    comm_sum_scatter(c, GROUP_DATA, x, x, N, NUMBER_FLOAT);
+    comm_gather(c, GROUP_DATA, x, x, sizeof numbers);
+    for (int gather = 0; gather < 2; gather++) {
+        device_clear(y, sizeof numbers);
+        if (gather) comm_gather(c, GROUP_DATA, y, x, sizeof numbers);
+        else comm_sum_scatter(c, GROUP_DATA, y, x, N, NUMBER_FLOAT);
+        comm_wait(c);
+        device_get(seen[0], x, sizeof numbers);
+        device_get(seen[1], y, sizeof numbers);
+        CHECK(memcmp(seen[0], numbers, sizeof numbers) == 0 && memcmp(seen[1], numbers, sizeof numbers) == 0);
+    }
+    comm_gather_host(c, GROUP_WORLD, all, host, sizeof host);
+    comm_add(c, GROUP_DATA, sums, 2, 1);
+    CHECK(all[0] == 1 && all[1] == 2 && sums[0] == 0.1 && sums[1] == -2 && sums[2] == 5);
+    device_free(x, sizeof numbers);
+    device_free(y, sizeof numbers);
+}
+
+/* size, rank: variables of a launcher, with their values; code: what comm_open says. */
+static void launched(const char *const variable[4], int code)
+{
+    struct comm *c;
+    struct error error = {0};
+    for (int i = 0; i < 4 && variable[i]; i += 2) setenv(variable[i], variable[i + 1], 1);
+    CHECK(comm_open(&c, &error) == (code ? -1 : 0) && error.exit_code == code);
+    CHECK(!code || (strstr(error.text, "one of 2 processes") && strstr(error.text, variable[0])));
+    for (int i = 0; i < 4 && variable[i]; i += 2) unsetenv(variable[i]);
+}
+
+int main(void)
+{
+    static const char *const mine[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_ID"};
+    struct comm *c;
+    struct error error;
+    for (int i = 0; i < 5; i++) unsetenv(mine[i]);
+    CHECK(comm_open(&c, &error) == 0);
+    struct place p = comm_place(c);
+    CHECK(p.rank == 0 && p.world == 1 && p.tensor == 0 && p.t == 1 && p.data == 0 && p.d == 1 && p.pipe == 0 && p.p == 1);
+    CHECK(p.local == 0 && p.locals == 1);
+    test_identities(c);
+    launched((const char *const[4]){"OMPI_COMM_WORLD_SIZE", "2"}, EXIT_UNAVAILABLE);
+    launched((const char *const[4]){"PMI_SIZE", "2", "WORLD_SIZE", "1"}, EXIT_UNAVAILABLE);
+    launched((const char *const[4]){"WORLD_SIZE", "2"}, EXIT_UNAVAILABLE);
+    launched((const char *const[4]){"SLURM_STEP_NUM_TASKS", "2", "SLURM_STEP_ID", "0"}, EXIT_UNAVAILABLE);
+    launched((const char *const[4]){"SLURM_STEP_NUM_TASKS", "2"}, 0);               /* a batch script without a step */
+    launched((const char *const[4]){"OMPI_COMM_WORLD_SIZE", "1", "SLURM_STEP_ID", "0"}, 0);
+    launched((const char *const[4]){"OMPI_COMM_WORLD_SIZE", "1", "WORLD_SIZE", "2"}, 0);      /* the first one decides */
+    return test_end("test_comm");
+}
