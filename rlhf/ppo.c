@@ -23,6 +23,7 @@ void ppo_open(struct ppo *p, int length, struct memory *memory)
                         &p->dvalues};
     for (size_t i = 0; i < sizeof number / sizeof *number; i++)
         *number[i] = memory_take(memory, MEMORY_ROLLOUTS, (size_t)N, sizeof(float));
+    p->exact = sampling_is_exact();
     p->learner[0].name = "";
     p->learner[0].model = p->policy;
     p->learner[1].name = LEARNER_CRITIC;
@@ -67,7 +68,7 @@ static int check_on_policy(struct ppo *p, int64_t step, struct error *error)
     for (int e = 0; e < E; e++)
         for (int i = r->first[e]; i < r->first[e + 1]; i++) {
             float sampled = r->sampled_logprobs[(size_t)e * (size_t)r->max_new + (size_t)(i - r->first[e])];
-            if (sampled != r->old_logprobs[i] || !(r->old_logprobs[i] <= 0))
+            if ((p->exact && sampled != r->old_logprobs[i]) || !(r->old_logprobs[i] <= 0))
                 return fail(error, EXIT_INTERNAL,
                             "token %d of answer %d was sampled with log-probability %.9g, but the training "
                             "forward gives %.9g: the kernels are not row-invariant",
@@ -78,6 +79,8 @@ static int check_on_policy(struct ppo *p, int64_t step, struct error *error)
                             "reference, which should be its equal",
                             i - r->first[e], e, (double)r->old_logprobs[i], (double)r->ref_logprobs[i]);
         }
+    p->on_policy = true;
+    if (!p->exact) return 0;
     for (int e = 0; e < E; e++) p->order[e] = (uint32_t)(E - 1 - e);          /* another layout: back to front */
     int n = rollout_pack(r, p->order, 0, E);
     model_forward(p->policy, &r->batch, true);
@@ -88,7 +91,6 @@ static int check_on_policy(struct ppo *p, int64_t step, struct error *error)
         return fail(error, EXIT_INTERNAL,
                     "the first ratio is %.9g, not 1: a log-probability is %.9g in one packing and %.9g in another",
                     exp((double)p->logprobs[at] - (double)p->old[at]), (double)p->old[at], (double)p->logprobs[at]);
-    p->on_policy = true;
     return 0;
 }
 

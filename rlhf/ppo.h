@@ -51,6 +51,7 @@ struct ppo {
     struct kl_controller kl;                        /* beta is set by the caller */
     struct running seen;                            /* of all rewards so far */
     uint64_t cursor;                                /* global index of the next episode */
+    bool exact;                                     /* sampling_is_exact(): set by ppo_open */
     bool on_policy;                                 /* the checks of the first batch have passed */
 
     struct rollouts rollouts;
@@ -70,9 +71,9 @@ struct ppo {
  * length: of the longest episode.  ppo_start afterwards sets the learners' models. */
 void ppo_open(struct ppo *p, int length, struct memory *memory);
 
-/* The callbacks of struct task; self is the struct ppo.  The first iteration of a run asserts that sampled, scored and
- * trained log-probabilities are the same bits (ratio 1), and the very first that the reference agrees (KL 0): else -1,
- * EXIT_INTERNAL. */
+/* The callbacks of struct task; self is the struct ppo.  old_logprobs are those of the training forward.  Where sampling
+ * is exact, the first iteration of a run asserts that sampled, scored and trained log-probabilities are the same bits
+ * (ratio 1); the very first asserts that the reference agrees (KL 0): else -1, EXIT_INTERNAL. */
 int ppo_begin(void *self, int64_t step, struct error *error);
 int ppo_prepare(void *self, int64_t step, int update, double *count, struct error *error);
 const struct batch *ppo_batch(void *self, int i, int learner);

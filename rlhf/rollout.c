@@ -45,8 +45,8 @@ void rollout_sample(struct rollouts *r, struct model *policy, struct prompts *pr
     struct sample_request *request = host_alloc((size_t)r->episodes, sizeof *request);
     struct sample_result *result = host_alloc((size_t)r->episodes, sizeof *result);
     struct sample_settings settings = {
-        .sampling = {.temperature = s->temperature, .top_p = 1}, .stop = s->stop, .n_stop = s->n_stop,
-        .allowed = s->allowed, .stream = s->stream, .step = (uint64_t)iteration};
+        .sampling = {.temperature = s->temperature, .top_p = 1, .allowed = s->allowed}, .stop = s->stop,
+        .n_stop = s->n_stop, .stream = s->stream, .step = (uint64_t)iteration};
     for (int e = 0; e < r->episodes; e++) {
         const struct prompt *p = prompts_at(prompts, first_index + (uint64_t)e);
         int *tokens = r->tokens + (size_t)e * (size_t)r->length;
@@ -54,11 +54,12 @@ void rollout_sample(struct rollouts *r, struct model *policy, struct prompts *pr
         memcpy(tokens, prompts->ids.id + p->first, (size_t)p->count * sizeof *tokens);
         r->prompt[e] = p;
         r->n_prompt[e] = p->count;
-        request[e] = (struct sample_request){tokens, p->count, s->seed, first_index + (uint64_t)e, r->max_new};
+        request[e] = (struct sample_request){tokens, p->count, s->seed, first_index + (uint64_t)e, r->max_new,
+                                             &settings};
         result[e] = (struct sample_result){.tokens = tokens + p->count,
                                            .logprobs = r->sampled_logprobs + (size_t)e * (size_t)r->max_new};
     }
-    sample_run(policy, &settings, request, result, r->episodes, NULL, NULL);
+    sample_run(policy, request, result, r->episodes, NULL, NULL);
     for (int e = 0; e < r->episodes; e++) {
         assert(result[e].n > 0 || signals_stop());
         r->first[e + 1] = r->first[e] + result[e].n;

@@ -8,8 +8,9 @@ static int begin(void *self, int64_t step, struct error *error)
     bool first = !p->ppo.on_policy;
     int updates = ppo_begin(&p->ppo, step, error);
     if (updates >= 0 && first)
-        run_log(p->run, "first batch: %d answers of %d tokens: sampled and trained log-probabilities are equal, "
-                "ratio 1%s, to the last bit", p->ppo.rollouts.episodes, p->ppo.rollouts.first[p->ppo.rollouts.episodes],
+        run_log(p->run, "first batch: %d answers of %d tokens: %s%s, to the last bit", p->ppo.rollouts.episodes,
+                p->ppo.rollouts.first[p->ppo.rollouts.episodes],
+                p->ppo.exact ? "sampled and trained log-probabilities are equal, ratio 1" : "ratio 1 in training",
                 step == 0 ? ", and KL to the reference 0" : "");
     return updates;
 }

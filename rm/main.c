@@ -91,8 +91,8 @@ static void build(void *self, struct memory *m)
 {
     struct rm *s = self;
     int tokens = s->start.micro_tokens, sequences = tokens / 2 + 1;
-    struct model_use use = {.comm = s->train.comm, .train = true, .recompute = s->train.recompute != 0, .max_tokens = tokens,
-                            .max_sequences = sequences};
+    struct model_use use = {.comm = s->train.comm, .train = true, .recompute = s->train.recompute != 0,
+                            .max_tokens = tokens, .max_sequences = sequences};
     ops_open(m);
     model_open(&s->model, &s->start.config, &use, m);
     for (int i = 0; i < s->start.micro_batches; i++) {

@@ -204,8 +204,8 @@ static void build(void *self, struct memory *m)
     struct sft *s = self;
     int tokens = s->start.micro_tokens, sequences = tokens / 2 + 1;
     int prompts = s->train.sample_every > 0 ? s->data.prompts : 0;
-    struct model_use use = {.comm = s->train.comm, .train = true, .recompute = s->train.recompute != 0, .max_tokens = tokens,
-                            .max_sequences = sequences, .cache_slots = prompts,
+    struct model_use use = {.comm = s->train.comm, .train = true, .recompute = s->train.recompute != 0,
+                            .max_tokens = tokens, .max_sequences = sequences, .cache_slots = prompts,
                             .cache_capacity = prompts ? s->start.config.context : 0, .logits_rows = prompts};
     ops_open(m);
     model_open(&s->model, &s->start.config, &use, m);

@@ -337,6 +337,35 @@ static void test_ratios(void)
     toy_close(&t);
 }
 
+/* A sampler whose log-probabilities are a little off. */
+static int blur_sampling(void *self, struct rollouts *r, float *reward, struct error *error)
+{
+    (void)self, (void)error;
+    for (int i = 0; i < r->episodes * r->max_new; i++) r->sampled_logprobs[i] -= 1e-6f;
+    for (int e = 0; e < r->episodes; e++) reward[e] = (float)(e % 3);
+    return 0;
+}
+
+/* A backend that promises equal bits is held to it; with one that does not, the ratio is that of the training forward,
+ * and 1 in the first update all the same. */
+static void test_inexact_sampling(void)
+{
+    enum { N = 64 * 8 };
+    struct toy t = {0};
+    struct error error;
+    double count;
+    count_open(&t, 0.4, 1024, 7);
+    t.ppo.reward = blur_sampling;
+    CHECK(t.ppo.exact == sampling_is_exact());
+    t.ppo.exact = true;
+    CHECK(ppo_begin(&t.ppo, 0, &error) == -1 && error.exit_code == EXIT_INTERNAL && strstr(error.text, "was sampled with"));
+    t.ppo.exact = false;
+    CHECK(ppo_begin(&t.ppo, 0, &error) > 0 && ppo_prepare(&t.ppo, 0, 0, &count, &error) == 1);
+    free(gradients(&t, count));
+    CHECK(t.ppo.sums.ratio == N && t.ppo.sums.ratio_max == 1 && t.ppo.sums.k3 == 0);
+    toy_close(&t);
+}
+
 /* A minibatch that holds every episode twice has the loss and the gradients of one that holds it once. */
 static void test_twice(void)
 {
@@ -714,6 +743,7 @@ int main(void)
     bool full = getenv("FULL") && *getenv("FULL");
     test_invariants();
     test_ratios();
+    test_inexact_sampling();
     test_twice();
     test_frozen();
     test_episodes();

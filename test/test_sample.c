@@ -12,19 +12,20 @@ static const struct sampling warm = {.temperature = 0.8f, .top_p = 0.95f, .top_k
 struct outcome { struct sample_result result[REQUESTS]; int tokens[REQUESTS][NEW]; float logprobs[REQUESTS][NEW]; };
 
 /* Prompts of 1 to 6 tokens, or of up to 120 where the context is long. */
-static void prompts(int prompt[REQUESTS][PROMPT], struct sample_request request[REQUESTS], const struct config *c)
+static void prompts(int prompt[REQUESTS][PROMPT], struct sample_request request[REQUESTS], const struct config *c,
+                    const struct sample_settings *s)
 {
     static const int length[REQUESTS] = {3, 1, 6, 2, 5, 1, 4}, most[REQUESTS] = {12, 5, 12, 1, 9, 12, 12};
     for (int i = 0; i < REQUESTS; i++) {
         for (int k = 0; k < PROMPT; k++) prompt[i][k] = (i * 11 + k * k + k * 5 + 2) % c->vocab;
-        request[i] = (struct sample_request){prompt[i], c->context > PROMPT ? 20 * length[i] : length[i], 42, (uint64_t)i, most[i]};
+        request[i] = (struct sample_request){prompt[i], c->context > PROMPT ? 20 * length[i] : length[i], 42, (uint64_t)i, most[i], s};
     }
 }
 
 static void start(struct outcome *o, int n)
 {
     memset(o, 0, sizeof *o);
-    for (int i = 0; i < n; i++) o->result[i] = (struct sample_result){o->tokens[i], o->logprobs[i], 0, false};
+    for (int i = 0; i < n; i++) o->result[i] = (struct sample_result){.tokens = o->tokens[i], .logprobs = o->logprobs[i]};
 }
 
 static bool same_result(const struct sample_result *a, const struct sample_result *b)
@@ -47,10 +48,10 @@ static void generate(struct outcome *o, const struct config *c, const struct sam
     struct model_use use = {.max_tokens = max_tokens, .max_sequences = 1, .cache_slots = slots, .cache_capacity = c->context,
                             .logits_rows = logits_rows};
     struct tiny t;
-    prompts(prompt, request, c);
+    prompts(prompt, request, c, s);
     tiny_open(&t, c, &use, 4);
     start(o, REQUESTS);
-    sample_run(&t.m, s, request, o->result, REQUESTS, NULL, NULL);
+    sample_run(&t.m, request, o->result, REQUESTS, NULL, NULL);
     tiny_close(&t);
 }
 
@@ -64,7 +65,7 @@ static bool scores_agree(const struct config *c, const struct outcome *o, float 
     struct tiny t;
     float logprobs[MOST];
     bool same = true;
-    prompts(prompt, request, c);
+    prompts(prompt, request, c, NULL);
     tiny_open(&t, c, &use, 4);
     for (int i = 0; i < REQUESTS; i++) {
         int p = request[i].n_prompt, n = o->result[i].n, N = p + n - 1;
@@ -91,7 +92,8 @@ static void test_setting(int setting, int context)
     struct config c = tiny_config(setting, &name);
     c.context = context;
     int stop[2] = {3, 17};
-    struct sample_settings s = {.sampling = warm, .stop = stop, .n_stop = 2, .allowed = c.vocab - 2, .stream = RNG_ROLLOUT, .step = 9};
+    struct sample_settings s = {.sampling = warm, .stop = stop, .n_stop = 2, .stream = RNG_ROLLOUT, .step = 9};
+    s.sampling.allowed = c.vocab - 2;
     struct outcome one, other;
     if (c.head == HEAD_SCALAR) return;
     generate(&one, &c, &s, 1, 64, 1);
@@ -112,7 +114,7 @@ static void test_setting(int setting, int context)
         CHECK(r->n >= 1);
         for (int k = 0; k < r->n; k++) {
             bool is_stop = r->tokens[k] == 3 || r->tokens[k] == 17;
-            CHECK(r->tokens[k] >= 0 && r->tokens[k] < s.allowed && r->logprobs[k] < 0 && is_stop == (k == r->n - 1 && r->stopped));
+            CHECK(r->tokens[k] >= 0 && r->tokens[k] < s.sampling.allowed && r->logprobs[k] < 0 && is_stop == (k == r->n - 1 && r->stopped));
         }
     }
     s.step = 10;
@@ -127,28 +129,67 @@ static void test_neighbours(void)
     int prompt[REQUESTS][PROMPT];
     struct sample_request request[REQUESTS], turned[REQUESTS];
     struct model_use use = {.max_tokens = 16, .max_sequences = 1, .cache_slots = 3, .cache_capacity = c.context, .logits_rows = 3};
-    struct sample_settings s = {.sampling = warm, .allowed = c.vocab, .stream = RNG_SAMPLE};
+    struct sample_settings s = {.sampling = warm, .stream = RNG_SAMPLE};
     struct outcome all, reversed, alone;
     struct tiny t;
-    prompts(prompt, request, &c);
+    prompts(prompt, request, &c, &s);
     tiny_open(&t, &c, &use, 4);
     start(&all, REQUESTS);
-    sample_run(&t.m, &s, request, all.result, REQUESTS, NULL, NULL);
+    sample_run(&t.m, request, all.result, REQUESTS, NULL, NULL);
     for (int i = 0; i < REQUESTS; i++) turned[i] = request[REQUESTS - 1 - i];
     start(&reversed, REQUESTS);
-    sample_run(&t.m, &s, turned, reversed.result, REQUESTS, NULL, NULL);
+    sample_run(&t.m, turned, reversed.result, REQUESTS, NULL, NULL);
     for (int i = 0; i < REQUESTS; i++) {
         start(&alone, 1);
-        sample_run(&t.m, &s, &request[i], alone.result, 1, NULL, NULL);
+        sample_run(&t.m, &request[i], alone.result, 1, NULL, NULL);
         CHECK(same_result(&all.result[i], &alone.result[0]) && same_result(&all.result[i], &reversed.result[REQUESTS - 1 - i]));
         CHECK(all.result[i].n == request[i].max_new && !all.result[i].stopped);
     }
     start(&alone, 0);
-    sample_run(&t.m, &s, request, alone.result, 0, NULL, NULL);
+    sample_run(&t.m, request, alone.result, 0, NULL, NULL);
     for (int i = 0; i < REQUESTS; i++) request[i].seed++;
     start(&reversed, REQUESTS);
-    sample_run(&t.m, &s, request, reversed.result, REQUESTS, NULL, NULL);
+    sample_run(&t.m, request, reversed.result, REQUESTS, NULL, NULL);
     CHECK(!same_outcome(&all, &reversed));                /* another seed, another outcome */
+    tiny_close(&t);
+}
+
+/* Requests with settings of their own join while others run, before the first is done and after the last: each has the
+ * tokens it has by itself. */
+static void test_joining(void)
+{
+    static const int joins[REQUESTS] = {0, 0, 2, 3, 3, 9, 60};           /* after so many steps */
+    struct config c = tiny_config(1, NULL);
+    int prompt[REQUESTS][PROMPT], stop[1], steps = 0, next = 0;
+    struct sample_request request[REQUESTS];
+    struct sample_settings how[REQUESTS];
+    struct outcome together, alone;
+    struct model_use use = {.max_tokens = 6, .max_sequences = 1, .cache_slots = 3, .cache_capacity = c.context, .logits_rows = 2};
+    struct tiny t;
+    prompts(prompt, request, &c, NULL);
+    for (int i = 0; i < REQUESTS; i++) {
+        how[i] = (struct sample_settings){.sampling = {0.4f * i, i % 2 ? 0.9f : 1, i % 3 ? 0 : 0.02f, 5 * i, c.vocab - i},
+                                          .stream = RNG_SAMPLE, .step = (uint64_t)i};
+        request[i].how = &how[i];
+    }
+    tiny_open(&t, &c, &use, 4);
+    start(&alone, REQUESTS);
+    for (int i = 0; i < REQUESTS; i++) sample_run(&t.m, &request[i], &alone.result[i], 1, NULL, NULL);
+    stop[0] = alone.tokens[2][4];                                        /* one that only its own request knows */
+    how[2].stop = stop;
+    how[2].n_stop = 1;
+    sample_run(&t.m, &request[2], &alone.result[2], 1, NULL, NULL);
+    CHECK(alone.result[2].stopped && alone.result[2].n <= 5);
+    start(&together, REQUESTS);
+    struct sampler *s = sample_open(&t.m, NULL, NULL);
+    bool more = true;
+    for (; more || next < REQUESTS; steps++) {
+        for (; next < REQUESTS && joins[next] <= steps; next++) sample_add(s, &request[next], &together.result[next]);
+        more = sample_step(s);
+    }
+    sample_close(s);
+    for (int i = 0; i < REQUESTS; i++) CHECK(together.result[i].done);
+    CHECK(same_outcome(&together, &alone));
     tiny_close(&t);
 }
 
@@ -158,7 +199,7 @@ static void test_greedy(void)
     struct config c = tiny_config(0, NULL);
     int tokens[19] = {5, 9}, first[NEW], n = 2;
     struct model_use use = {.max_tokens = 32, .max_sequences = 1, .cache_slots = 2, .cache_capacity = c.context, .logits_rows = 2};
-    struct sample_settings s = {.sampling = {.temperature = 0, .top_p = 1}, .allowed = c.vocab, .stream = RNG_SAMPLE};
+    struct sample_settings s = {.sampling = {.temperature = 0, .top_p = 1}, .stream = RNG_SAMPLE};
     struct tiny t;
     tiny_open(&t, &c, &use, 4);
     for (int k = 0; k < NEW; k++, n++) {
@@ -170,19 +211,21 @@ static void test_greedy(void)
         free(logits);
         first[k] = tokens[n] = best;
     }
-    struct sample_request request[2] = {{tokens, 2, 1, 1, NEW}, {tokens, 2, 99, 5, NEW}};     /* a seed has no say */
+    struct sample_request request[2] = {{tokens, 2, 1, 1, NEW, &s}, {tokens, 2, 99, 5, NEW, &s}};     /* a seed has no say */
     struct outcome o;
     start(&o, 2);
-    sample_run(&t.m, &s, request, o.result, 2, NULL, NULL);
+    sample_run(&t.m, request, o.result, 2, NULL, NULL);
     for (int i = 0; i < 2; i++) CHECK(o.result[i].n == NEW && memcmp(o.tokens[i], first, sizeof first) == 0);
     tiny_close(&t);
 }
 
-static bool three_tokens(void *self, int request, int token)
+struct counter { struct sample_result *first; int count[4]; };
+
+static bool three_tokens(void *self, struct sample_result *r, int token)
 {
-    int *count = self;
-    CHECK(token >= 0);
-    return ++count[request] < 3;
+    struct counter *c = self;
+    CHECK(token >= 0 && r->tokens[r->n - 1] == token);
+    return ++c->count[r - c->first] < 3;
 }
 
 /* The context ends a sample; a prompt that fills it gets none; the callback sees every token and may end a sample. */
@@ -191,23 +234,24 @@ static void test_limits(void)
     enum { LONG = 19 };
     struct config c = tiny_config(1, NULL);
     static const int n_prompt[4] = {1, LONG, LONG - 2, 4}, most[4] = {LONG - 1, 0, 2, 0}, three[4] = {3, 0, 2, 0};
-    int prompt[LONG], tokens[4][LONG], count[4] = {0};
+    int prompt[LONG], tokens[4][LONG];
     float logprobs[4][LONG];
     struct sample_request request[4];
     struct sample_result result[4];
+    struct counter counter = {.first = result};
     struct model_use use = {.max_tokens = 8, .max_sequences = 1, .cache_slots = 2, .cache_capacity = c.context, .logits_rows = 2};
-    struct sample_settings s = {.sampling = warm, .allowed = c.vocab, .stream = RNG_SAMPLE};
+    struct sample_settings s = {.sampling = warm, .stream = RNG_SAMPLE};
     struct tiny t;
     for (int i = 0; i < LONG; i++) prompt[i] = i;
     for (int i = 0; i < 4; i++) {
-        request[i] = (struct sample_request){prompt, n_prompt[i], 7, (uint64_t)i, i == 3 ? 0 : 1000};
-        result[i] = (struct sample_result){tokens[i], logprobs[i], -1, true};
+        request[i] = (struct sample_request){prompt, n_prompt[i], 7, (uint64_t)i, i == 3 ? 0 : 1000, &s};
+        result[i] = (struct sample_result){tokens[i], logprobs[i], -1, true, false};
     }
     tiny_open(&t, &c, &use, 4);
-    sample_run(&t.m, &s, request, result, 4, NULL, NULL);
-    for (int i = 0; i < 4; i++) CHECK(result[i].n == most[i] && !result[i].stopped);
-    sample_run(&t.m, &s, request, result, 4, three_tokens, count);
-    for (int i = 0; i < 4; i++) CHECK(result[i].n == three[i] && count[i] == result[i].n);
+    sample_run(&t.m, request, result, 4, NULL, NULL);
+    for (int i = 0; i < 4; i++) CHECK(result[i].n == most[i] && !result[i].stopped && result[i].done);
+    sample_run(&t.m, request, result, 4, three_tokens, &counter);
+    for (int i = 0; i < 4; i++) CHECK(result[i].n == three[i] && counter.count[i] == result[i].n);
     tiny_close(&t);
 }
 
@@ -219,6 +263,7 @@ int main(void)
         test_setting(i, 140);
     }
     test_neighbours();
+    test_joining();
     test_greedy();
     test_limits();
     return test_end("test_sample");

@@ -9,8 +9,10 @@ static const struct sampling plain = {.temperature = 1, .top_p = 1};
 static int draw(const float *logits, int V, int allowed, const struct sampling *s, double uniform, float *logprob)
 {
     float *z = copy_of(logits, (size_t)V), own;
+    struct sampling row = *s;
     int token;
-    sample_rows(&token, logprob ? logprob : &own, z, &uniform, s, 1, V, allowed);
+    row.allowed = allowed;
+    sample_rows(&token, logprob ? logprob : &own, z, &uniform, &row, 1, V);
     free(z);
     return token;
 }
@@ -115,8 +117,8 @@ static void test_reference(void)
 {
     static const int sizes[][2] = {{1, 1}, {2, 2}, {7, 5}, {255, 255}, {257, 256}, {1000, 999}, {5003, 4000}};
     static const struct sampling settings[] = {
-        {1, 1, 0, 0}, {0.5f, 1, 0, 0}, {1, 0.9f, 0, 0}, {1, 0.5f, 0, 0}, {1.3f, 0.99f, 0, 0}, {1, 1, 0.05f, 0}, {1, 1, 0, 3},
-        {1, 1, 0, 40}, {0.8f, 0.95f, 0.02f, 50}, {2, 0.7f, 0, 200}};
+        {1, 1, 0, 0, 0}, {0.5f, 1, 0, 0, 0}, {1, 0.9f, 0, 0, 0}, {1, 0.5f, 0, 0, 0}, {1.3f, 0.99f, 0, 0, 0}, {1, 1, 0.05f, 0, 0},
+        {1, 1, 0, 3, 0}, {1, 1, 0, 40, 0}, {0.8f, 0.95f, 0.02f, 50, 0}, {2, 0.7f, 0, 200, 0}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (size_t k = 0; k < sizeof settings / sizeof *settings; k++) {
             test_random(sizes[i][0], sizes[i][1], 1, &settings[k]);
@@ -159,13 +161,15 @@ static void test_frequencies(void)
     float *logits = numbers(V, 21, 1.5), *z = host_alloc(ROWS * V, sizeof *z), logprobs[ROWS];
     double uniform[ROWS], sum = 0, statistic = 0, p[V];
     int count[V] = {0}, tokens[ROWS];
+    struct sampling each[ROWS];
     struct rng r = rng_at(5, RNG_SAMPLE, 0, 0);
     for (int i = 0; i < DRAWS; i += ROWS) {
         for (int k = 0; k < ROWS; k++) {
             memcpy(z + k * V, logits, V * sizeof *z);
             uniform[k] = rng_uniform(&r);
+            each[k] = plain;
         }
-        sample_rows(tokens, logprobs, z, uniform, &plain, ROWS, V, V);
+        sample_rows(tokens, logprobs, z, uniform, each, ROWS, V);
         for (int k = 0; k < ROWS; k++) count[tokens[k]]++;
     }
     for (int k = 0; k < V; k++) sum += exp((double)logits[k]);
@@ -178,7 +182,8 @@ static void test_frequencies(void)
     free(z);
 }
 
-/* Rows in a batch, on any number of threads, and filters that filter nothing: the same tokens and bits. */
+/* Rows in a batch, each with its own settings, on any number of threads, and filters that filter nothing: the same tokens
+ * and bits. */
 static void test_bits(void)
 {
     enum { N = 37, V = 1003 };
@@ -187,22 +192,24 @@ static void test_bits(void)
     int tokens[N], again[N], token;
     struct rng r = rng_at(6, RNG_SAMPLE, 0, 0);
     for (int i = 0; i < N; i++) uniform[i] = rng_uniform(&r);
-    struct sampling s = {.temperature = 0.9f, .top_p = 0.9f, .top_k = 300};
+    struct sampling s[N];
+    for (int i = 0; i < N; i++)
+        s[i] = (struct sampling){i % 5 == 4 ? 0 : 0.5f + 0.1f * i, i % 2 ? 0.9f : 1, i % 3 ? 0 : 0.01f, i % 4 ? 300 : 0, V - i};
     struct sampling none[3] = {{.temperature = 0.9f, .top_p = 1}, {.temperature = 0.9f, .top_p = 1, .top_k = V},
                                {.temperature = 0.9f, .top_p = 1, .top_k = 5000}};
     memcpy(z, logits, N * V * sizeof *z);
-    sample_rows(tokens, logprobs, z, uniform, &s, N, V, V);
+    sample_rows(tokens, logprobs, z, uniform, s, N, V);
     for (int threads = 2; threads <= 3; threads++) {
         threads_start(threads);
         memcpy(z, logits, N * V * sizeof *z);
-        sample_rows(again, other, z, uniform, &s, N, V, V);
+        sample_rows(again, other, z, uniform, s, N, V);
         threads_start(1);
         CHECK(memcmp(tokens, again, sizeof tokens) == 0 && same_bits(logprobs, other, N));
     }
     for (int i = 0; i < N; i++) {
-        token = draw(logits + i * V, V, V, &s, uniform[i], &own);
+        token = draw(logits + i * V, V, V - i, &s[i], uniform[i], &own);
         memcpy(z, logits + i * V, V * sizeof *z);
-        struct softmax row = softmax_row(z, V, 0.9f);
+        struct softmax row = softmax_row(z, V, s[i].temperature > 0 ? s[i].temperature : 1);
         CHECK(token == tokens[i] && own == logprobs[i] && own == softmax_logprob(&row, z, token));
         token = draw(logits + i * V, V, V, &none[0], uniform[i], NULL);
         CHECK(token == draw(logits + i * V, V, V, &none[1], uniform[i], NULL));

@@ -52,10 +52,10 @@ int main(void)
     params_pack(&t.m.params, &c);
     fclose(file);
     struct story_token *token = stories_tokens(tokenizer_path);
-    struct sample_settings s = {.sampling = {.temperature = 0, .top_p = 1}, .allowed = c.vocab, .stream = RNG_SAMPLE};
-    struct sample_request request = {&begin, 1, 0, 0, TOKENS};
-    struct sample_result result = {tokens, logprobs, 0, false};
-    sample_run(&t.m, &s, &request, &result, 1, NULL, NULL);
+    struct sample_settings s = {.sampling = {.temperature = 0, .top_p = 1}, .stream = RNG_SAMPLE};
+    struct sample_request request = {&begin, 1, 0, 0, TOKENS, &s};
+    struct sample_result result = {.tokens = tokens, .logprobs = logprobs};
+    sample_run(&t.m, &request, &result, 1, NULL, NULL);
     decode(text, sizeof text, token, tokens, result.n);
     free(token);
     test_check(strncmp(text, story, strlen(story)) == 0, __FILE__, __LINE__, "the story is\n%s", text);

@@ -194,22 +194,23 @@ struct sample {
     float *logprobs, *logits;
     const double *uniform;
     const struct sampling *s;
-    int V, allowed;
+    int V;
 };
 
 static void sample_row(void *context, int i, int thread)
 {
     (void)thread;
     const struct sample *c = context;
+    const struct sampling *s = &c->s[i];
     float *z = c->logits + (size_t)i * (size_t)c->V;
-    struct softmax whole = softmax_row(z, c->V, c->s->temperature > 0 ? c->s->temperature : 1);
-    struct row r = {.z = z, .n = c->allowed, .top = whole};
+    struct softmax whole = softmax_row(z, c->V, s->temperature > 0 ? s->temperature : 1);
+    struct row r = {.z = z, .n = s->allowed > 0 ? s->allowed : c->V, .top = whole};
     if (r.n < c->V) {
         r.top.max = z[0];
         for (int k = 1; k < r.n; k++) r.top.max = z[k] > r.top.max ? z[k] : r.top.max;
     }
-    if (c->s->temperature > 0) {
-        filter(&r, c->s);
+    if (s->temperature > 0) {
+        filter(&r, s);
         c->tokens[i] = draw(&r, c->uniform[i]);
     } else {
         c->tokens[i] = most_likely(&r);
@@ -217,9 +218,16 @@ static void sample_row(void *context, int i, int thread)
     c->logprobs[i] = softmax_logprob(&whole, z, c->tokens[i]);
 }
 
-void sample_rows(int *tokens, float *logprobs, act_t *logits, const double *uniform, const struct sampling *s,
-                 int n, int V, int allowed)
+void sample_rows(int *tokens, float *logprobs, float *logits, const double *uniform, const struct sampling *s, int n,
+                 int V)
 {
-    struct sample c = {tokens, logprobs, logits, uniform, s, V, allowed};
+    struct sample c = {tokens, logprobs, logits, uniform, s, V};
     threads_for(n, sample_row, &c);
 }
+
+void logits_forward(float *logits, const act_t *h, const act_t *packed, int n, int V, int C)
+{
+    matmul_forward(logits, h, packed, NULL, NULL, n, V, C);
+}
+
+bool sampling_is_exact(void) { return true; }

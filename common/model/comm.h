@@ -10,7 +10,8 @@
 #include "common/base/base.h"
 
 struct comm;
-struct place { int rank, world, tensor, t, data, d, pipe, p, local, locals; };      /* which, of how many; on the host */
+/* Which, of how many; local: on this host. */
+struct place { int rank, world, tensor, t, data, d, pipe, p, local, locals; };
 enum group { GROUP_WORLD, GROUP_TENSOR, GROUP_DATA };
 enum number { NUMBER_FLOAT, NUMBER_ACT };                      /* act_t is summed in float32 and rounded once */
 

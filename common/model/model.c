@@ -174,8 +174,13 @@ void model_open(struct model *m, const struct config *config, const struct model
         size_t n = attention_cache_elements(use->cache_slots, use->cache_capacity, config->kv_heads, config->head_dim);
         for (int l = 0; l < L; l++) m->cache[l] = memory_take(memory, MEMORY_CACHE, n, sizeof(act_t));
     }
-    if (use->logits_rows > 0)
-        m->logits = memory_take(memory, MEMORY_CACHE, (size_t)use->logits_rows * (size_t)config->vocab, sizeof(act_t));
+    size_t n = (size_t)use->logits_rows;
+    if (n == 0) return;
+    m->logits = memory_take(memory, MEMORY_CACHE, n * (size_t)config->vocab, sizeof *m->logits);
+    m->draw.tokens = memory_take(memory, MEMORY_CACHE, n, sizeof *m->draw.tokens);
+    m->draw.logprobs = memory_take(memory, MEMORY_CACHE, n, sizeof *m->draw.logprobs);
+    m->draw.uniform = memory_take(memory, MEMORY_CACHE, n, sizeof *m->draw.uniform);
+    m->draw.sampling = memory_take(memory, MEMORY_CACHE, n, sizeof *m->draw.sampling);
 }
 
 void model_close(struct model *m)
@@ -505,6 +510,20 @@ void model_logits(struct model *m, const int *rows, int n)
 {
     assert(n <= m->use.logits_rows && n <= m->N && m->config.head == HEAD_VOCABULARY);
     if (n == 0) return;
-    matmul_forward(m->logits, head_rows(m, rows, n), m->params.head.packed, NULL, NULL, n, m->config.vocab,
-                   m->config.channels);
+    logits_forward(m->logits, head_rows(m, rows, n), m->params.head.packed, n, m->config.vocab, m->config.channels);
+}
+
+void model_sample(struct model *m, int *tokens, float *logprobs, const int *rows, const double *uniform,
+                  const struct sampling *sampling, int n)
+{
+    size_t count = (size_t)n;
+    model_logits(m, rows, n);
+    device_put(m->draw.uniform, uniform, count * sizeof *uniform);
+    device_put(m->draw.sampling, sampling, count * sizeof *sampling);
+    sample_rows(m->draw.tokens, m->draw.logprobs, m->logits, m->draw.uniform, m->draw.sampling, n, m->config.vocab);
+    comm_share(m->use.comm, GROUP_TENSOR, m->draw.tokens, count * sizeof *tokens, 0);     /* they go on alike */
+    comm_wait(m->use.comm);
+    device_get(tokens, m->draw.tokens, count * sizeof *tokens);
+    device_get(logprobs, m->draw.logprobs, count * sizeof *logprobs);
+    device_wait();
 }

@@ -29,7 +29,8 @@ struct model {
     act_t *dhidden;         /* (N,C) the caller writes the loss's gradient here before model_backward */
     float *work;            /* scratch for token_loss and attention_backward */
     int *tokens, *positions, *offsets, *targets, *slots;     /* on the device: the batch, or the rows to decode */
-    act_t *logits;          /* (logits_rows, V) */
+    float *logits;          /* (logits_rows, V) */
+    struct { int *tokens; float *logprobs; double *uniform; struct sampling *sampling; } draw;     /* (logits_rows) */
     struct layer_acts *acts;
     act_t **cache;          /* L pointers on the host: one layer's key/value cache each */
     float *slopes;          /* (H) alibi slopes, or NULL */
@@ -68,5 +69,8 @@ void model_values_backward(struct model *m, const float *dvalues, const int *row
 void model_decode(struct model *m, const int *tokens, const int *slots, const int *positions, int N);
 /* m->logits (n,V) = head of the given rows (host, n <= logits_rows) of the last forward or decode. */
 void model_logits(struct model *m, const int *rows, int n);
+/* Draws a token for each of these rows.  All (n), on the host. */
+void model_sample(struct model *m, int *tokens, float *logprobs, const int *rows, const double *uniform,
+                  const struct sampling *sampling, int n);
 
 #endif

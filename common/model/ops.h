@@ -156,13 +156,19 @@ void value_backward(act_t *dh, float *dweight, float *dbias, const float *dvalue
  *   top_k: the most likely tokens (0: off);  top_p: the smallest set of most likely tokens with mass >= top_p (1: off);
  *   min_p: p >= min_p * max p (0: off); then draw with uniform[i] in [0,1) by inverse CDF in ascending token order.
  *   temperature 0: the most likely token.  Among equally likely tokens the lowest id counts as the most likely.
- *   allowed: only tokens < allowed are drawn (allowed <= V).
- *   logprobs[i] = log-probability of the drawn token under softmax(z) WITHOUT filters (at temperature 1 when it is 0):
- *   the bits token_loss gives.
- *   tokens, logprobs (n) on the HOST   uniform (n) on the HOST   logits (n,V) is overwritten. */
-struct sampling { float temperature, top_p, min_p; int top_k; };
-void sample_rows(int *tokens, float *logprobs, act_t *logits, const double *uniform, const struct sampling *s,
-                 int n, int V, int allowed);
+ *   allowed: only tokens < allowed are drawn (0: all V).
+ *   logprobs[i] = log-probability of the drawn token under softmax(z) WITHOUT filters (at temperature 1 when it is 0).
+ *   tokens, logprobs, uniform, s (n): each row has settings of its own   logits (n,V) is overwritten. */
+struct sampling { float temperature, top_p, min_p; int top_k, allowed; };
+void sample_rows(int *tokens, float *logprobs, float *logits, const double *uniform, const struct sampling *s, int n,
+                 int V);
+
+/* logits = h W^T, not rounded to act_t.   logits (n,V)   h (n,C)   packed: of the (V,C) output matrix */
+void logits_forward(float *logits, const act_t *h, const act_t *packed, int n, int V, int C);
+
+/* Whether a token's log-probability from sample_rows, after decoding, has the bits that token_loss gives it in
+ * training.  True where products do not depend on their number of rows. */
+bool sampling_is_exact(void);
 
 /* ---- optimizer -----------------------------------------------------------------------------------------------------
  * AdamW, decoupled decay, for n parameters, with g = grad_scale * grad:

@@ -28,17 +28,17 @@ void samples_show(const struct samples *s, struct model *m, struct run *run, int
 {
     size_t n = (size_t)s->count, most = (size_t)s->tokens;
     struct sample_settings how = {
-        .sampling = {.temperature = (float)s->temperature, .top_p = 1}, .stop = s->stop, .n_stop = s->n_stop,
-        .allowed = tokenizer_vocab(s->tokenizer), .stream = RNG_SAMPLE, .step = (uint64_t)step};
+        .sampling = {.temperature = (float)s->temperature, .top_p = 1, .allowed = tokenizer_vocab(s->tokenizer)},
+        .stop = s->stop, .n_stop = s->n_stop, .stream = RNG_SAMPLE, .step = (uint64_t)step};
     struct sample_request *request = host_alloc(n, sizeof *request);
     struct sample_result *result = host_alloc(n, sizeof *result);
     int *tokens = host_alloc(n * most, sizeof *tokens);
     float *logprobs = host_alloc(n * most, sizeof *logprobs);
     for (size_t i = 0; i < n; i++) {
-        request[i] = (struct sample_request){s->prompt[i].id, (int)s->prompt[i].count, s->seed, i, s->tokens};
+        request[i] = (struct sample_request){s->prompt[i].id, (int)s->prompt[i].count, s->seed, i, s->tokens, &how};
         result[i] = (struct sample_result){.tokens = tokens + i * most, .logprobs = logprobs + i * most};
     }
-    if (n > 0) sample_run(m, &how, request, result, s->count, NULL, NULL);
+    if (n > 0) sample_run(m, request, result, s->count, NULL, NULL);
     for (size_t i = 0; i < n && !signals_stop(); i++) show(s, run, step, &s->prompt[i], &result[i]);
     free(request);
     free(result);

@@ -52,11 +52,12 @@ int answers_write(FILE *out, struct model *m, const struct chat *chat, const str
         for (int i = 0; i < n; i++) {
             const struct prompt *p = &prompts.prompt[(first + (uint64_t)i) / (uint64_t)o->samples];
             request[i] = (struct sample_request){.prompt = prompts.ids.id + p->first, .n_prompt = p->count,
-                                                 .seed = o->seed, .index = first + (uint64_t)i, .max_new = o->max_new};
+                                                 .seed = o->seed, .index = first + (uint64_t)i, .max_new = o->max_new,
+                                                 .how = o->how};
             result[i] = (struct sample_result){.tokens = tokens + (size_t)i * (size_t)o->max_new,
                                                .logprobs = logprobs + (size_t)i * (size_t)o->max_new};
         }
-        sample_run(m, o->how, request, result, n, NULL, NULL);
+        sample_run(m, request, result, n, NULL, NULL);
         for (int i = 0; i < n && !bad; i++) {
             uint64_t number = first + (uint64_t)i;
             bad = write_answer(out, &prompts.prompt[number / (uint64_t)o->samples], chat, &result[i],

@@ -103,11 +103,11 @@ static void show_new(struct answer *a)
     a->shown = a->text.size;
 }
 
-static bool take_token(void *self, int request, int token)
+static bool take_token(void *self, struct sample_result *r, int token)
 {
     struct answer *a = self;
     const struct session *s = a->session;
-    (void)request;
+    (void)r;
     tokenizer_stream(&a->text, &a->held, s->parent.tokenizer, &token, 1);
     if (a->text.size > a->shown) show_new(a);
     return !interrupted;
@@ -118,8 +118,8 @@ struct sample_settings session_sampling(const struct session *s)
     const struct settings *o = s->settings;
     return (struct sample_settings){
         .sampling = {.temperature = (float)o->temperature, .top_k = (int)o->top_k, .top_p = (float)o->top_p,
-                     .min_p = (float)o->min_p},
-        .stop = s->stop, .n_stop = s->n_stop, .allowed = tokenizer_vocab(s->parent.tokenizer), .stream = RNG_SAMPLE,
+                     .min_p = (float)o->min_p, .allowed = tokenizer_vocab(s->parent.tokenizer)},
+        .stop = s->stop, .n_stop = s->n_stop, .stream = RNG_SAMPLE,
     };
 }
 
@@ -130,10 +130,10 @@ static void answer(struct session *s, struct bytes *text)
     struct answer a = {.session = s};
     struct sample_settings how = session_sampling(s);
     struct sample_request request = {.prompt = s->ids.id, .n_prompt = (int)s->ids.count, .seed = (uint64_t)o->seed,
-                                     .index = s->answers++, .max_new = (int)o->max_new};
+                                     .index = s->answers++, .max_new = (int)o->max_new, .how = &how};
     struct sample_result result = {.tokens = s->tokens, .logprobs = s->logprobs};
     interrupted = 0;
-    sample_run(&s->model, &how, &request, &result, 1, take_token, &a);
+    sample_run(&s->model, &request, &result, 1, take_token, &a);
     tokenizer_stream(&a.text, &a.held, s->parent.tokenizer, NULL, 0);
     if (a.text.size > a.shown) show_new(&a);
     show(s, "\n", 1);

@@ -241,14 +241,14 @@ static double decode_seconds(struct model *m, int n, int length)
     static float logprobs[SLOTS][LONGEST];
     struct sample_request request[SLOTS];
     struct sample_result result[SLOTS];
-    struct sample_settings settings = {.sampling = {1, 1, 0, 0}, .allowed = m->config.vocab, .stream = RNG_SAMPLE};
+    struct sample_settings settings = {.sampling = {.temperature = 1, .top_p = 1}, .stream = RNG_SAMPLE};
     int prompt = 11;
     for (int i = 0; i < n; i++) {
-        request[i] = (struct sample_request){&prompt, 1, 1, (uint64_t)i, length};
-        result[i] = (struct sample_result){tokens[i], logprobs[i], 0, false};
+        request[i] = (struct sample_request){&prompt, 1, 1, (uint64_t)i, length, &settings};
+        result[i] = (struct sample_result){.tokens = tokens[i], .logprobs = logprobs[i]};
     }
     double start = bench_clock();
-    sample_run(m, &settings, request, result, n, NULL, NULL);
+    sample_run(m, request, result, n, NULL, NULL);
     return (bench_clock() - start) / length;
 }
 
