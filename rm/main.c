@@ -1,6 +1,5 @@
 /* main.c - rm: ranked answers to a reward model.  docs/rm.md. */
 #include "common/text/show.h"
-#include "common/train/grow.h"
 #include "rm/rm.h"
 #include "rm/score_files.h"
 

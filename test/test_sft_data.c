@@ -1,7 +1,7 @@
 /* test_sft_data.c - files of dialogues become sequences: what is kept, cut, dropped and counted; the split; the order of epochs;
  * the picture of --dry-run; rows of new tokens. */
 #include "common/data/epochs.h"
-#include "common/train/grow.h"
+#include "common/train/program.h"
 #include "common/text/show.h"
 #include "sft/data.h"
 #include "test/on_device.h"

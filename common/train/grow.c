@@ -1,6 +1,7 @@
-/* grow.c - new rows lie behind the old ones, so the parent's tensors fit the front of the grown ones: the parent is
- * loaded through a view of the model that has the parent's vocabulary, and the rows behind are filled. */
-#include "common/train/grow.h"
+/* grow.c - a parent's weights in a model whose vocabulary has new tokens.  New rows lie behind the old ones, so the
+ * parent's tensors fit the front of the grown ones: the parent is loaded through a view of the model that has the
+ * parent's vocabulary, and the rows behind are filled. */
+#include "common/train/program.h"
 #include "common/model/device.h"
 
 #include <assert.h>

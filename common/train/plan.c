@@ -1,0 +1,77 @@
+/* plan.c - what a run will take, said before it begins: to stdout for --plan, in two lines to the log otherwise. */
+#include "common/train/train.h"
+#include "common/model/device.h"
+
+static void print_bytes(const char *name, size_t bytes)
+{
+    char a[16];
+    printf("  %-9s %10s  %15zu\n", name, text_bytes(a, (double)bytes), bytes);
+}
+
+/* One side's phases and their sum. */
+static void print_memory(const struct memory *memory, enum side side, uint64_t available)
+{
+    char a[16];
+    printf("%s memory, %s available\n", side == SIDE_HOST ? "host" : "device", text_bytes(a, (double)available));
+    for (int p = 0; p < MEMORY_PHASES; p++) {
+        size_t bytes = memory_bytes(memory, (enum phase)p);
+        if (bytes && memory_side((enum phase)p) == side) print_bytes(memory_phase_name((enum phase)p), bytes);
+    }
+    print_bytes("together", memory_total(memory, side));
+}
+
+/* At this share of the measured peak, which training of any but the smallest models reaches. */
+static const double usual_share = 0.6;
+
+static double plan_seconds(const struct task *task, double tokens)
+{
+    return tokens * task->flops_per_token / (usual_share * device_peak_flops());
+}
+
+int train_print_plan(const struct task *task, const struct memory *memory, const struct train_options *o)
+{
+    char a[16], b[16];
+    struct error error;
+    for (int i = 0; i < task->n_learners; i++) {
+        const struct learner *l = &task->learner[i];
+        char line[200];
+        printf("model       %s%s\n", l->name, config_line(line, sizeof line, &l->model->config));
+        printf("parameters  %s (%llu)\n", text_count(a, (double)config_parameters(&l->model->config)),
+               (unsigned long long)config_parameters(&l->model->config));
+    }
+    print_memory(memory, SIDE_DEVICE, device_memory_available());
+    print_memory(memory, SIDE_HOST, host_memory_available());
+    if (device_shares_host())
+        print_bytes("total", memory_total(memory, SIDE_DEVICE) + memory_total(memory, SIDE_HOST));
+    printf("rate        %g at most\n", o->lr);
+    printf("steps       %lld\n", (long long)o->steps);
+    double tokens = task->tokens_per_step * (double)o->steps;
+    if (tokens > 0) {
+        printf("tokens      %s (%s per step)\n", text_count(a, tokens), text_count(b, task->tokens_per_step));
+        printf("work        %.3g flop (%.3g per token)\n", tokens * task->flops_per_token, task->flops_per_token);
+        printf("time        about %s at %.0f %% of the measured peak of %.0f GFLOP/s; evaluation, samples and saving "
+               "come on top\n", text_duration(a, plan_seconds(task, tokens)), 100 * usual_share,
+               device_peak_flops() / 1e9);
+    }
+    if (memory_fits(memory, &error) == 0) return EXIT_DONE;
+    fprintf(stderr, "%s: %s\n", program_name(), error.text);
+    return error.exit_code;
+}
+
+void train_log_plan(struct run *run, const struct task *task, const struct memory *memory,
+                    const struct train_options *o)
+{
+    char line[200], a[16], b[16], c[16], d[16];
+    double tokens = task->tokens_per_step * (double)o->steps, seconds = plan_seconds(task, tokens);
+    for (int i = 0; i < task->n_learners; i++) {
+        const struct learner *l = &task->learner[i];
+        run_log(run, "%smodel: %s, %s parameters", l->name, config_line(line, sizeof line, &l->model->config),
+                text_count(a, (double)config_parameters(&l->model->config)));
+    }
+    run_log(run, "plan: %lld steps of %s tokens, %s in all, about %s; learning rate %g; memory %s", (long long)o->steps,
+            text_count(a, task->tokens_per_step), text_count(b, tokens), text_duration(c, seconds), o->lr,
+            text_bytes(d, (double)(memory_total(memory, SIDE_DEVICE) + memory_total(memory, SIDE_HOST))));
+    if (seconds > 86400)
+        run_log(run, "warning: that is long for this machine: fewer tokens or a smaller model take less time (--plan "
+                "shows how much)");
+}
