@@ -132,7 +132,8 @@ static void choose_sample(struct pretrain *p, struct sample *s, uint64_t bytes)
 static struct tokenizer *train_tokenizer(struct pretrain *p)
 {
     struct error error;
-    struct document_rules rules = {p->text_key, p->separator, p->allow_invalid};
+    struct document_rules rules = {p->text_key, p->separator, p->allow_invalid,
+                                   program_skip_rows(p->skip_bad_rows)};
     struct sample sample = {.program = p, .share = 1, .told = seconds_now()};
     struct tokenizer *t = NULL;
     const char *special[] = {end_of_text};
@@ -289,6 +290,7 @@ static int open_shards(struct pretrain *p, struct error *error)
         folder = host_text("%s/shards", p->train.out);
     struct shards_options o = {
         .data = &p->data, .text_key = p->text_key, .separator = p->separator, .allow_invalid = p->allow_invalid,
+        .skip_bad_rows = program_skip_rows(p->skip_bad_rows),
         .folder = folder ? folder : temporary, .validation = p->validation, .seed = (uint64_t)p->train.seed,
         .row_tokens = p->row_tokens, .expected = p->expected};
     if (p->train.plan) {

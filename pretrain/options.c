@@ -20,6 +20,8 @@ void pretrain_options(struct option table[PRETRAIN_ROWS], struct pretrain *p)
          .help = "Key of JSON rows that holds the text."},
         {NULL, "document-separator", OPTION_TEXT, &p->separator, .flags = moved,
          .help = "A line of text files that ends a document, besides <|endoftext|>."},
+        {NULL, "skip-bad-rows", OPTION_TEXT, &p->skip_bad_rows, "0", .flags = moved,
+         .help = "JSON rows without text that are skipped and listed: so many, or a share (0.01, 1%)."},
         {NULL, "allow-invalid-utf8", OPTION_FLAG, &p->allow_invalid, .flags = moved,
          .help = "Read files of which more than one byte in a hundred is not UTF-8; each becomes U+FFFD."},
         {NULL, "validation", OPTION_REAL, &p->validation, "0.01", 0, 0.5, .help = "Share of the documents held out."},

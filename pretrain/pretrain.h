@@ -13,6 +13,7 @@ struct pretrain {
     double validation, temperature, init_std;
     int64_t vocab_size, tokenizer_bytes, layers, channels, heads, kv_heads, ffn, context, eval_tokens, sample_tokens;
     int pattern;
+    const char *skip_bad_rows;
     bool eval_only, allow_invalid;
     const struct option *table;
 

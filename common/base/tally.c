@@ -55,12 +55,17 @@ int ledger_check(const struct ledger *l, struct error *error)
                 (unsigned long long)l->bad, (unsigned long long)l->rows, l->skip, l->bad_rows.data);
 }
 
-void ledger_report(struct bytes *out, const struct ledger *l)
+void ledger_skipped(struct bytes *out, const struct ledger *l)
 {
-    tally_print(out, "", &l->read);
     if (l->bad > 0) bytes_text(out, "skipped, because not understood:\n%8llu  bad rows:\n%s",
                                (unsigned long long)l->bad, l->bad_rows.data);
     if (l->bad > LISTED) bytes_text(out, "          ... and %llu more\n", (unsigned long long)l->bad - LISTED);
+}
+
+void ledger_report(struct bytes *out, const struct ledger *l)
+{
+    tally_print(out, "", &l->read);
+    ledger_skipped(out, l);
     tally_print(out, "dropped, and why:\n", &l->dropped);
     tally_print(out, "changed:\n", &l->changed);
     tally_print(out, "keys that are not used:\n", &l->unused);

@@ -28,6 +28,8 @@ void ledger_free(struct ledger *l);
 int ledger_skip(struct ledger *l, struct error *error);
 /* After the last row: 0, or -1 (EXIT_DATA) when the skipped rows are more than the allowed share. */
 int ledger_check(const struct ledger *l, struct error *error);
+/* The rows that were skipped, if any, as lines. */
+void ledger_skipped(struct bytes *out, const struct ledger *l);
 /* Everything counted, a line "    1234  an empty answer" each, and "kept:" for what the caller appends. */
 void ledger_report(struct bytes *out, const struct ledger *l);
 

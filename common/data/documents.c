@@ -12,6 +12,7 @@ enum { BLOCK = 1 << 20, ROW_LIMIT = 64 << 20, FEW_INVALID = 16, JUDGED = 64 << 1
 
 struct documents {
     struct document_rules rules;
+    struct ledger ledger;
     struct text_counts counts, before;  /* of all files, and of those before this one */
     const char *path;
     uint64_t most;                      /* bytes to look at in this file, or 0 */
@@ -30,6 +31,7 @@ void documents_open(struct documents **out, const struct document_rules *rules)
 {
     struct documents *d = *out = host_alloc(1, sizeof *d);
     d->rules = *rules;
+    d->ledger.skip = rules->skip_bad_rows;
     d->block = host_alloc(BLOCK, 1);
 }
 
@@ -48,12 +50,15 @@ void documents_close(struct documents *d)
 {
     if (!d) return;
     close_file(d);
+    ledger_free(&d->ledger);
     bytes_free(&d->text);
     free(d->block);
     free(d);
 }
 
 struct text_counts documents_counts(const struct documents *d) { return d->counts; }
+
+const struct ledger *documents_ledger(const struct documents *d) { return &d->ledger; }
 
 double documents_packing(const struct documents *d)
 {
@@ -115,7 +120,7 @@ int documents_file(struct documents *d, const char *path, uint64_t most, struct 
         if (textfile_open(&d->file, path, error) != 0 || (rows = looks_like_rows(d->file, error)) < 0) return -1;
         if (rows) close_file(d);
     }
-    return rows ? records_open(&d->records, path, false, NULL, &d->counts, error) : 0;
+    return rows ? records_open(&d->records, path, false, &d->ledger, &d->counts, error) : 0;
 }
 
 /* A text in another encoding, or no text at all, is not trained on by mistake. */
@@ -151,13 +156,9 @@ static int wrong_row(const struct documents *d, json_t *row, const char *where, 
     return -1;
 }
 
-/* The next row becomes the text.  Returns 1, 0 at the end, -1. */
-static int take_row(struct documents *d, struct error *error)
+/* The row becomes the text. */
+static int use_row(struct documents *d, json_t *row, const char *where, struct error *error)
 {
-    json_t *row;
-    const char *where;
-    int got = records_next(d->records, &row, &where, error);
-    if (got != 1) return got;
     json_t *text = json_is_object(row) ? json_object_get(row, d->rules.text_key) : json_is_string(row) ? row : NULL;
     struct text_counts more = d->counts;        /* bytes were counted when the row was read */
     if (json_is_string(text)) {
@@ -175,7 +176,20 @@ static int take_row(struct documents *d, struct error *error)
     more.bytes = d->counts.bytes;
     d->counts = more;
     d->complete = true;
-    return 1;
+    return 0;
+}
+
+/* The next row, but those that are skipped.  Returns 1, 0 at the end, -1. */
+static int take_row(struct documents *d, struct error *error)
+{
+    json_t *row;
+    const char *where;
+    int got;
+    while ((got = records_next(d->records, &row, &where, error)) == 1 && use_row(d, row, where, error) != 0) {
+        d->text.size = 0;
+        if (ledger_skip(&d->ledger, error) != 0) return -1;
+    }
+    return got;
 }
 
 /* ---- text from lines ---- */

@@ -5,6 +5,7 @@
 #ifndef QUARTET_DOCUMENTS_H
 #define QUARTET_DOCUMENTS_H
 
+#include "common/base/tally.h"
 #include "common/data/paths.h"
 #include "common/data/textfile.h"
 
@@ -13,6 +14,7 @@ struct document_rules {
                                    is a plain string is its own text */
     const char *separator;      /* or NULL */
     bool allow_invalid;         /* any share of bytes that are not UTF-8; else at most one in a hundred of a file */
+    double skip_bad_rows;       /* how many rows that hold no text are skipped (tally.h) */
 };
 
 /* A document is one or more parts; a part is at most PART_LIMIT bytes, cut before a space after a letter where
@@ -31,6 +33,7 @@ int documents_file(struct documents *d, const char *path, uint64_t most, struct 
  * Documents of nothing but blanks are left out. */
 int documents_next(struct documents *d, struct part *out, struct error *error);
 struct text_counts documents_counts(const struct documents *d);                  /* over all files so far */
+const struct ledger *documents_ledger(const struct documents *d);                /* rows, and those that were skipped */
 double documents_packing(const struct documents *d);    /* bytes on the disk per byte of text, of the present file */
 
 /* The files of --data, with weights, and their size on the disk together.  Returns 0, or -1: as paths_expand, or

@@ -290,7 +290,7 @@ int shards_estimate(struct shards **out, const struct tokenizer *t, const struct
                     void (*say)(void *self, const char *line), void *self, struct error *error)
 {
     struct shards_say saying = {say, self};
-    struct document_rules rules = {o->text_key, o->separator, o->allow_invalid};
+    struct document_rules rules = {o->text_key, o->separator, o->allow_invalid, o->skip_bad_rows};
     struct paths paths;
     uint64_t bytes;
     double tokens = 0, packed = 0, weighted = 0;

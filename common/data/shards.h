@@ -14,6 +14,7 @@ struct shards_options {
     const struct option_list *data;      /* files, folders, globs, each optionally "=WEIGHT" */
     const char *text_key;                /* of JSON rows; "text" */
     const char *separator;               /* a line that splits text into documents besides "<|endoftext|>"; or NULL */
+    double skip_bad_rows;                /* JSON rows without text that are skipped, in each entry of data (tally.h) */
     bool allow_invalid;                  /* bytes that are not UTF-8, however many */
     const char *folder;                  /* where the shards lie: RUN/shards */
     double validation;                   /* share of documents held out, by hash of their text */

@@ -240,10 +240,18 @@ static void remove_rest(const struct shard_unit *u, const struct shards_options 
     }
 }
 
+static void tell_skipped(const struct shards_say *say, const struct ledger *l)
+{
+    struct bytes text = {0};
+    ledger_skipped(&text, l);
+    if (text.size) shards_tell(say, "%.*s", (int)text.size - 1, text.data);
+    bytes_free(&text);
+}
+
 static int build(struct shard_unit *u, const struct tokenizer *t, const struct shards_options *o,
                  const struct shards_say *say, struct error *error)
 {
-    struct document_rules rules = {o->text_key, o->separator, o->allow_invalid};
+    struct document_rules rules = {o->text_key, o->separator, o->allow_invalid, o->skip_bad_rows};
     struct builder b = {.tokenizer = t, .options = o, .say = say, .unit = u, .info = {.rules = rules_crc(o)}};
     size_t length;
     b.info.tokenizer = tokenizer_crc(t, &length);
@@ -259,7 +267,9 @@ static int build(struct shard_unit *u, const struct tokenizer *t, const struct s
     }
     if (status == 0) status = begin_shard(&b, error);
     if (status == 0) status = read_sources(&b, error);
+    if (status == 0) status = ledger_check(documents_ledger(b.reader), error);
     if (status == 0) status = end_shard(&b, true, error);
+    if (status == 0) tell_skipped(say, documents_ledger(b.reader));
     shard_abandon(b.writer);
     if (status == 0) remove_rest(u, o, b.info.part);
     documents_close(b.reader);
