@@ -25,6 +25,7 @@ static void test_identities(struct comm *c)
         comm_wait(c);
         device_get(seen[0], x, sizeof numbers);
         device_get(seen[1], y, sizeof numbers);
+        device_wait();
         CHECK(memcmp(seen[0], numbers, sizeof numbers) == 0 && memcmp(seen[1], numbers, sizeof numbers) == 0);
     }
     comm_gather_host(c, GROUP_WORLD, all, host, sizeof host);

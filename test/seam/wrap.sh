@@ -12,8 +12,9 @@ BEGIN { RS = ";" }
     name = substr(head, RSTART); type = substr(head, 1, RSTART - 1)
     n = split(arguments, argument, ","); list = ""
     for (i = 1; i <= n; i++) { match(argument[i], /[A-Za-z0-9_]+ *$/); list = list (i > 1 ? ", " : "") substr(argument[i], RSTART) }
+    if (arguments == "void") list = ""
     returns = type !~ /^void *$/
-    waits = name == "sample_rows" || type ~ /^(double|float) *$/
+    waits = type ~ /^(double|float) *$/
     printf "%s__real_%s(%s);\n%s__wrap_%s(%s);\n", type, name, arguments, type, name, arguments
     printf "%s__wrap_%s(%s)\n{\n    seam_open();\n    %s__real_%s(%s);\n    seam_close();\n%s%s}\n", type, name, arguments,
            returns ? type "result = " : "", name, list, waits ? "    seam_wait();\n" : "", returns ? "    return result;\n" : ""
