@@ -288,19 +288,20 @@ static int open_shards(struct pretrain *p, struct error *error)
     char *folder = p->shards_folder ? host_text("%s", p->shards_folder) : NULL;
     if (!folder && (p->run || (p->train.out && holds(p->train.out, "shards"))))
         folder = host_text("%s/shards", p->train.out);
-    struct shards_options o = {
-        .data = &p->data, .text_key = p->text_key, .separator = p->separator, .allow_invalid = p->allow_invalid,
-        .skip_bad_rows = program_skip_rows(p->skip_bad_rows),
-        .folder = folder ? folder : temporary, .validation = p->validation, .seed = (uint64_t)p->train.seed,
+    struct order_options o = {
+        .shards = {.data = &p->data, .text_key = p->text_key, .separator = p->separator,
+                   .allow_invalid = p->allow_invalid, .skip_bad_rows = program_skip_rows(p->skip_bad_rows),
+                   .folder = folder ? folder : temporary},
+        .validation = p->validation, .seed = (uint64_t)p->train.seed,
         .row_tokens = p->row_tokens, .expected = p->expected};
     if (p->train.plan) {
         free(folder);
-        return shards_estimate(&p->shards, p->tokenizer, &o, program_say, p->run, error);
+        return order_estimate(&p->order, p->tokenizer, &o, program_say, p->run, error);
     }
     if (!folder && !mkdtemp(temporary))
         return fail(error, EXIT_IO, "cannot create a temporary folder in /tmp; name one with --shards");
     if (!folder) say(p, "tokenised text goes to %s, which is removed", temporary);
-    int status = shards_open(&p->shards, p->tokenizer, &o, program_say, p->run, error);
+    int status = order_open(&p->order, p->tokenizer, &o, program_say, p->run, error);
     if (!folder) remove_folder(temporary);
     free(folder);
     return status;
@@ -327,9 +328,9 @@ void pretrain_open_data(struct pretrain *p)
 
 void pretrain_close_data(struct pretrain *p)
 {
-    shards_close(p->shards);
+    order_close(p->order);
     if (p->parent.ckpt) parent_close(&p->parent);
     else tokenizer_free(p->tokenizer);
-    p->shards = NULL;
+    p->order = NULL;
     p->tokenizer = NULL;
 }

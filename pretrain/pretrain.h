@@ -3,7 +3,7 @@
 #define QUARTET_PRETRAIN_H
 
 #include "common/train/program.h"
-#include "common/data/shards.h"
+#include "common/data/order.h"
 
 struct pretrain {
     /* options (options.c) */
@@ -22,8 +22,8 @@ struct pretrain {
     struct parent parent;               /* --model; parent.ckpt NULL without */
     struct tokenizer *tokenizer;
     bool sampled;                       /* the tokenizer is only an estimate, for --plan */
-    struct shards *shards;
-    uint32_t expected;                  /* shards_identity of the run that is resumed; 0: none */
+    struct order *order;
+    uint32_t expected;                  /* order_identity of the run that is resumed; 0: none */
 
     /* training (task.c, report.c) */
     struct config config;

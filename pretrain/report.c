@@ -17,13 +17,13 @@ static int measure(struct evaluation *out, struct pretrain *p, bool validation, 
     struct evaluation e = {0};
     struct batch *b = &p->micro[0];
     struct token_loss how = {.kind = LOSS_LOGPROBS, .temperature = 1};
-    uint64_t T = (uint64_t)p->row_tokens, rows = shards_rows(p->shards, validation);
+    uint64_t T = (uint64_t)p->row_tokens, rows = order_rows(p->order, validation);
     if (max_tokens > 0 && rows > (max_tokens + T - 1) / T) rows = (max_tokens + T - 1) / T;
     double sum = 0;
     for (uint64_t row = 0; row < rows;) {
         if (signals_check(error, "evaluating") != 0) return -1;
         batch_clear(b);
-        for (int k = 0; k < p->rows_per_micro && row < rows; k++) shards_row(p->shards, validation, row++, b);
+        for (int k = 0; k < p->rows_per_micro && row < rows; k++) order_row(p->order, validation, row++, b);
         model_forward(&p->model, b, false);
         int n = model_token_loss(&p->model, b, &how, p->logprobs, NULL, NULL, false);
         for (int k = 0; k < n; k++) sum -= p->logprobs[k];
@@ -80,7 +80,7 @@ int pretrain_eval_only(struct pretrain *p)
 {
     bool held_out = option_given(p->table, "validation");
     struct error error;
-    if (held_out && shards_rows(p->shards, true) == 0)
+    if (held_out && order_rows(p->order, true) == 0)
         quit(EXIT_DATA, "--validation %g leaves no text to evaluate", p->validation);
     if (model_load(&p->model, p->parent.ckpt, "", ROLE_WEIGHT, false, 0, &error) != 0) quit_error(&error);
     uint64_t most = option_given(p->table, "eval-tokens") ? (uint64_t)p->eval_tokens : 0;

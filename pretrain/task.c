@@ -11,7 +11,7 @@ struct train_options pretrain_plan_steps(struct pretrain *p)
     struct train_options *o = &p->train, planned;
     int64_t T = p->row_tokens;
     defaults_fill(o, p->table, p->run, STAGE_PRETRAIN, p->config.channels,
-                  (double)T * (double)shards_rows(p->shards, false), 0);
+                  (double)T * (double)order_rows(p->order, false), 0);
     if (o->micro_tokens < T) o->micro_tokens = T;
     int64_t rows = (o->batch_tokens + T - 1) / T;
     if (rows > 1 << 24) quit(EXIT_USAGE, "--batch-tokens %lld are more than 16M rows", (long long)o->batch_tokens);
@@ -24,7 +24,7 @@ struct train_options pretrain_plan_steps(struct pretrain *p)
     p->rows_per_step = (int)rows;
     p->rows_per_micro = (int)(o->micro_tokens / T < rows ? o->micro_tokens / T : rows);
     p->n_micro = p->eval_only ? 1 : (p->rows_per_step + p->rows_per_micro - 1) / p->rows_per_micro;
-    double steps_per_epoch = (double)shards_rows(p->shards, false) / (double)rows;
+    double steps_per_epoch = (double)order_rows(p->order, false) / (double)rows;
     planned = *o;
     planned.steps = program_steps(o, (double)(rows * T), steps_per_epoch);
     p->learner = (struct learner){.name = "", .model = &p->model, .schedule = program_schedule(o, planned.steps, 0.02)};
@@ -67,7 +67,7 @@ static int prepare(void *self, int64_t step, int update, double *count, struct e
         struct batch *b = &p->micro[i];
         batch_clear(b);
         for (int row = i * p->rows_per_micro; row < int_min((i + 1) * p->rows_per_micro, p->rows_per_step); row++)
-            shards_row(p->shards, false, index + (uint64_t)row, b);
+            order_row(p->order, false, index + (uint64_t)row, b);
         for (int t = 0; t < b->N; t++) *count += b->mask[t];
     }
     return p->n_micro;
@@ -93,7 +93,7 @@ static double head(void *self, int i, int learner, double scale)
 static void end(void *self, int64_t step, struct record *r)
 {
     struct pretrain *p = self;
-    record_real(r, "epoch", (double)(step + 1) * p->rows_per_step / (double)shards_rows(p->shards, false));
+    record_real(r, "epoch", (double)(step + 1) * p->rows_per_step / (double)order_rows(p->order, false));
 }
 
 static void save(void *self, struct ckpt_meta *meta)
@@ -102,12 +102,12 @@ static void save(void *self, struct ckpt_meta *meta)
     uint64_t index = meta->step * (uint64_t)p->rows_per_step;
     program_describe(meta, &p->config, p->tokenizer);
     if (p->parent.ckpt) kv_copy(&meta->line, &p->parent.line);
-    kv_set_u64(&meta->dcur, "data.identity", shards_identity(p->shards));
-    kv_set_u64(&meta->dcur, "data.rows", shards_rows(p->shards, false));
+    kv_set_u64(&meta->dcur, "data.identity", order_identity(p->order));
+    kv_set_u64(&meta->dcur, "data.rows", order_rows(p->order, false));
     kv_set_u64(&meta->dcur, "data.row_tokens", (uint64_t)p->row_tokens);
     kv_set_text(&meta->dcur, "order.algorithm", "feistel6-philox4x32-10");
     kv_set_u64(&meta->dcur, "order.seed", (uint64_t)p->train.seed);
-    kv_set_u64(&meta->dcur, "order.epoch", index / shards_rows(p->shards, false));
+    kv_set_u64(&meta->dcur, "order.epoch", index / order_rows(p->order, false));
     kv_set_u64(&meta->dcur, "order.sample", index);
 }
 
@@ -120,10 +120,10 @@ static int load(void *self, const struct ckpt_meta *meta, struct error *error)
     if (kv_get_u64(&meta->dcur, "data.identity", &identity) != 1 ||
         kv_get_u64(&meta->dcur, "order.sample", &sample) != 1)
         return fail(error, EXIT_DATA, "the checkpoint does not say where in the data it stands (section DCUR)");
-    if (identity != shards_identity(p->shards))
+    if (identity != order_identity(p->order))
         return fail(error, EXIT_MISMATCH, "the data is not what this run was trained on (identity %08x, expected "
                     "%08llx): restore the files, or start a new run from these weights with --model",
-                    shards_identity(p->shards), (unsigned long long)identity);
+                    order_identity(p->order), (unsigned long long)identity);
     if (sample != meta->step * (uint64_t)p->rows_per_step)
         return fail(error, EXIT_DATA, "the checkpoint stands at row %llu, expected %llu after %llu steps",
                     (unsigned long long)sample, (unsigned long long)(meta->step * (uint64_t)p->rows_per_step),
@@ -137,7 +137,7 @@ struct task pretrain_task(struct pretrain *p)
     return (struct task){
         .program = "pretrain", .stage = STAGE_PRETRAIN, .self = p, .learner = &p->learner, .n_learners = 1,
         .prepare = prepare, .batch = batch, .head = head, .end = end, .save = save, .load = load,
-        .evaluate = shards_rows(p->shards, true) > 0 ? pretrain_evaluate : NULL, .sample = pretrain_sample,
+        .evaluate = order_rows(p->order, true) > 0 ? pretrain_evaluate : NULL, .sample = pretrain_sample,
         .main_metric = "val_loss", .tokens_per_step = p->rows_per_step * T,
         .flops_per_token = config_train_flops(&p->config, T)};
 }

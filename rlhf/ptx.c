@@ -19,7 +19,7 @@ static int fill_batch(struct ptx *x, int from, int to)
 {
     batch_clear(&x->batch);
     while (from < to && x->batch.N + x->row_tokens <= x->max_tokens)
-        shards_row(x->shards, false, x->cursor + (uint64_t)from++, &x->batch);
+        order_row(x->order, false, x->cursor + (uint64_t)from++, &x->batch);
     return from;
 }
 

@@ -5,11 +5,11 @@
 #ifndef QUARTET_PTX_H
 #define QUARTET_PTX_H
 
-#include "common/data/shards.h"
+#include "common/data/order.h"
 #include "common/model/model.h"
 
 struct ptx {
-    const struct shards *shards;
+    const struct order *order;
     double coef;
     int rows, row_tokens;        /* packed rows of text an update, and their length */
     uint64_t cursor;             /* global index of the next row */

@@ -26,7 +26,7 @@ struct rlhf {
     struct config policy_config, reward_config, critic_config;
     struct model policy, reference, reward, critic;
     struct prompts prompts, held_out;
-    struct shards *shards;
+    struct order *order;
     struct ptx ptx;
     struct reward_source source;
     struct memory memory;

@@ -140,17 +140,17 @@ void rlhf_open_text(struct rlhf *p)
     int row = int_min(p->policy_config.context, (int)p->train.micro_tokens);
     char *folder = p->train.out ? host_text("%s/shards", p->train.out) : NULL;
     if (!folder) quit(EXIT_USAGE, "--ptx-data needs --out: its tokens are kept in the run folder");
-    struct shards_options how = {.data = &p->ptx_paths, .text_key = "text", .folder = folder,
-                                 .allow_invalid = p->ptx_allow_invalid,
-                                 .seed = (uint64_t)p->train.seed, .row_tokens = row};
+    struct order_options how = {.shards = {.data = &p->ptx_paths, .text_key = "text", .folder = folder,
+                                           .allow_invalid = p->ptx_allow_invalid},
+                                .seed = (uint64_t)p->train.seed, .row_tokens = row};
     struct ckpt *resumed = p->run ? program_resumed(p->run, p->train.resume) : NULL;
     uint64_t identity = 0;
     if (resumed) kv_get_u64(&ckpt_meta_of(resumed)->dcur, "ptx.identity", &identity);
     how.expected = (uint32_t)identity;
     if (resumed) ckpt_close(resumed);
-    if (shards_open(&p->shards, p->policy_parent.tokenizer, &how, say_line, p, &error) != 0) quit_error(&error);
+    if (order_open(&p->order, p->policy_parent.tokenizer, &how, say_line, p, &error) != 0) quit_error(&error);
     free(folder);
-    p->ptx = (struct ptx){.shards = p->shards, .coef = p->ptx_coef, .row_tokens = row,
+    p->ptx = (struct ptx){.order = p->order, .coef = p->ptx_coef, .row_tokens = row,
                           .rows = (int)((p->ptx_tokens + row - 1) / row),
                           .max_tokens = (int)p->train.micro_tokens};
     p->ppo.ptx = &p->ptx;
@@ -240,7 +240,7 @@ void rlhf_close(struct rlhf *p)
     reward_cmd_close(p->source.program);
     for (size_t i = 0; i < sizeof model / sizeof *model; i++) model_close(model[i]);
     if (p->ppo.ptx) ptx_close(&p->ptx);
-    if (p->shards) shards_close(p->shards);
+    if (p->order) order_close(p->order);
     memory_close(&p->memory);
     prompts_free(&p->prompts);
     prompts_free(&p->held_out);

@@ -68,7 +68,7 @@ static void save(void *self, struct ckpt_meta *meta)
     ppo_save(&p->ppo, meta);
     kv_set_u64(&meta->dcur, "prompts", p->prompts.count);
     kv_set_u64(&meta->dcur, "prompts.crc", prompts_identity(&p->prompts));
-    if (p->shards) kv_set_u64(&meta->dcur, "ptx.identity", shards_identity(p->shards));
+    if (p->order) kv_set_u64(&meta->dcur, "ptx.identity", order_identity(p->order));
 }
 
 static int load(void *self, const struct ckpt_meta *meta, struct error *error)
@@ -85,7 +85,7 @@ static int load(void *self, const struct ckpt_meta *meta, struct error *error)
         return fail(error, EXIT_MISMATCH,
                     "the run was started on other prompts: %llu (CRC %08llx), now %u (CRC %08x); use the same files, "
                     "or another --out", (unsigned long long)prompts, (unsigned long long)crc, p->prompts.count, found);
-    if (identity != (p->shards ? shards_identity(p->shards) : 0))
+    if (identity != (p->order ? order_identity(p->order) : 0))
         return fail(error, EXIT_MISMATCH,
                     "--ptx-data holds other text than the run was started with: use the same files, or another --out");
     return ppo_load(&p->ppo, meta, error);

@@ -1,7 +1,7 @@
 /* Shards from every kind of source: rows show every token once an epoch in an order that is a permutation, targets
  * never cross a document, and what is kept, rebuilt and why. */
 #include "common/data/documents.h"
-#include "common/data/shards.h"
+#include "common/data/order.h"
 #include "common/base/threads.h"
 #include "test/test.h"
 
@@ -50,26 +50,26 @@ static bool heard(const char *words)
     return found;
 }
 
-struct corpus { const char *file[8]; struct shards_options options; struct option_list list; };
+struct corpus { const char *file[8]; struct order_options options; struct option_list list; };
 
-static struct shards *open_corpus(struct corpus *c, struct error *error)
+static struct order *open_corpus(struct corpus *c, struct error *error)
 {
-    struct shards *s = NULL;
+    struct order *s = NULL;
     c->list = (struct option_list){(char **)(void *)c->file, 0};
     while (c->file[c->list.count]) c->list.count++;
-    c->options.data = &c->list;
-    if (!c->options.text_key) c->options.text_key = "text";
-    if (!c->options.folder) c->options.folder = in("shards");
+    c->options.shards.data = &c->list;
+    if (!c->options.shards.text_key) c->options.shards.text_key = "text";
+    if (!c->options.shards.folder) c->options.shards.folder = in("shards");
     if (!c->options.row_tokens) c->options.row_tokens = 16;
     said.size = 0;
     if (said.data) *said.data = 0;
-    return shards_open(&s, tokenizer, &c->options, hear, NULL, error) == 0 ? s : NULL;
+    return order_open(&s, tokenizer, &c->options, hear, NULL, error) == 0 ? s : NULL;
 }
 
-static struct shards *opened(struct corpus *c)
+static struct order *opened(struct corpus *c)
 {
     struct error error;
-    struct shards *s = open_corpus(c, &error);
+    struct order *s = open_corpus(c, &error);
     if (!s) die("%s", error.text);
     return s;
 }
@@ -90,12 +90,12 @@ static void batch_free(struct batch *b)
 }
 
 /* Text of a row's sequences, joined by '|'; end-of-text tokens show as '#'. */
-static char *row_text(const struct shards *s, bool validation, uint64_t index)
+static char *row_text(const struct order *s, bool validation, uint64_t index)
 {
     struct batch b;
     struct bytes text = {0};
     batch_take(&b, 4096);
-    shards_row(s, validation, index, &b);
+    order_row(s, validation, index, &b);
     for (int i = 0; i < b.S; i++) {
         if (i > 0) bytes_add(&text, "|", 1);
         for (int t = b.offsets[i]; t < b.offsets[i + 1]; t++) {
@@ -112,9 +112,9 @@ static char *row_text(const struct shards *s, bool validation, uint64_t index)
 static int by_text(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 
 /* All rows of an epoch, sorted, a line each. */
-static char *epoch_text(const struct shards *s, bool validation, uint64_t epoch)
+static char *epoch_text(const struct order *s, bool validation, uint64_t epoch)
 {
-    uint64_t n = shards_rows(s, validation);
+    uint64_t n = order_rows(s, validation);
     char **row = host_alloc(n + 1, sizeof *row);
     struct bytes text = {0};
     for (uint64_t i = 0; i < n; i++) row[i] = row_text(s, validation, epoch * n + i);
@@ -148,9 +148,9 @@ static void check_worked(void)
 {
     put_text("worked.txt", "abc\n<|endoftext|>\ndefghij\n<|endoftext|>\n \n<|endoftext|>\nk");
     struct corpus c = {{in("worked.txt")}, {.row_tokens = 6}};
-    struct shards *s = opened(&c);
-    CHECK(shards_tokens(s, false) == 6 + 10 + 3 && shards_documents(s, false) == 3 && shards_rows(s, false) == 4);
-    CHECK(shards_rows(s, true) == 0 && shards_tokens(s, true) == 0);
+    struct order *s = opened(&c);
+    CHECK(order_tokens(s, false) == 6 + 10 + 3 && order_documents(s, false) == 3 && order_rows(s, false) == 4);
+    CHECK(order_rows(s, true) == 0 && order_tokens(s, true) == 0);
     char *text = epoch_text(s, false, 0);
     /* rows of 6 of  #abc\n#  #defghij\n#  #k# , sorted */
     CHECK(strcmp(text, "#\n#abc\n#\n#defgh\nij\n#|#k\n") == 0);
@@ -159,7 +159,7 @@ static void check_worked(void)
     for (uint64_t i = 0; i < 4; i++) {
         struct batch b;
         batch_take(&b, 64);
-        shards_row(s, false, i, &b);
+        order_row(s, false, i, &b);
         for (int t = 0; t < b.N; t++) {
             bool end = b.tokens[t] == 'h', last_of_row = t == b.N - 1;
             if (end && last_of_row) CHECK(b.mask[t] == 1 && b.targets[t] == 'i');          /* goes on in the next row */
@@ -168,7 +168,7 @@ static void check_worked(void)
         }
         batch_free(&b);
     }
-    shards_close(s);
+    order_close(s);
 }
 
 /* ---- properties on a larger corpus ---- */
@@ -186,15 +186,15 @@ static void random_corpus(const char *name, int documents, uint32_t seed)
 }
 
 /* whole: no document is cut for validation. */
-static void check_rows(const struct shards *s, bool validation, int T, bool whole)
+static void check_rows(const struct order *s, bool validation, int T, bool whole)
 {
     struct batch b;
     int eot = tokenizer_special(tokenizer, "<|endoftext|>");
-    uint64_t rows = shards_rows(s, validation), tokens = 0, targets = 0, starts = 0, ends = 0, wrong = 0;
+    uint64_t rows = order_rows(s, validation), tokens = 0, targets = 0, starts = 0, ends = 0, wrong = 0;
     batch_take(&b, 2 * T);
     for (uint64_t i = 0; i < rows; i++) {
         b.N = b.S = 0;
-        shards_row(s, validation, i, &b);
+        order_row(s, validation, i, &b);
         wrong += b.N > T || b.N == 0 || b.offsets[0] != 0 || b.offsets[b.S] != b.N;
         for (int k = 0; k < b.S; k++)
             for (int t = b.offsets[k]; t < b.offsets[k + 1]; t++) {
@@ -209,10 +209,10 @@ static void check_rows(const struct shards *s, bool validation, int T, bool whol
             }
     }
     CHECK(wrong == 0);
-    CHECK(tokens == shards_tokens(s, validation));
-    CHECK(targets == tokens - shards_documents(s, validation));
-    CHECK(starts == (whole || !validation ? shards_documents(s, validation) : 0));
-    CHECK(ends == (whole || validation ? shards_documents(s, validation) : 0));
+    CHECK(tokens == order_tokens(s, validation));
+    CHECK(targets == tokens - order_documents(s, validation));
+    CHECK(starts == (whole || !validation ? order_documents(s, validation) : 0));
+    CHECK(ends == (whole || validation ? order_documents(s, validation) : 0));
     batch_free(&b);
 }
 
@@ -220,19 +220,19 @@ static void check_properties(void)
 {
     random_corpus("many.txt", 700, 5);
     for (int T = 2; T <= 300; T = T * 3 + 1) {
-        struct corpus c = {{in("many.txt")}, {.row_tokens = T, .validation = 0.1, .seed = 3, .shard_tokens = 20000}};
-        struct shards *s = opened(&c);
+        struct corpus c = {{in("many.txt")}, {.row_tokens = T, .validation = 0.1, .seed = 3, .shards.shard_tokens = 20000}};
+        struct order *s = opened(&c);
         check_rows(s, false, T, true);
         check_rows(s, true, T, true);
-        CHECK(shards_documents(s, false) + shards_documents(s, true) == 700);
-        CHECK(shards_documents(s, true) > 40 && shards_documents(s, true) < 110);
+        CHECK(order_documents(s, false) + order_documents(s, true) == 700);
+        CHECK(order_documents(s, true) > 40 && order_documents(s, true) < 110);
         /* the same rows in every epoch, in another order */
         char *first = epoch_text(s, false, 0), *second = epoch_text(s, false, 1);
         CHECK(strcmp(first, second) == 0);
         free(first);
         free(second);
         int moved = 0;
-        uint64_t rows = shards_rows(s, false);
+        uint64_t rows = order_rows(s, false);
         for (uint64_t i = 0; i < 20; i++) {
             char *a = row_text(s, false, i % rows), *b = row_text(s, false, rows + i % rows);
             moved += strcmp(a, b) != 0;
@@ -240,7 +240,7 @@ static void check_properties(void)
             free(b);
         }
         CHECK(moved > 10);
-        shards_close(s);
+        order_close(s);
     }
     /* the held-out documents depend on their text alone: neither on the seed nor on the other files */
     struct corpus one = {{in("many.txt")}, {.validation = 0.1, .seed = 1}}, two = one;
@@ -248,18 +248,18 @@ static void check_properties(void)
     two.file[0] = in("more.txt");
     two.file[1] = in("many.txt");
     two.options.seed = 2;
-    struct shards *a = opened(&one), *b = opened(&two);
-    CHECK(shards_documents(b, true) > shards_documents(a, true) && shards_identity(a) != shards_identity(b));
+    struct order *a = opened(&one), *b = opened(&two);
+    CHECK(order_documents(b, true) > order_documents(a, true) && order_identity(a) != order_identity(b));
     char *first = epoch_text(a, true, 0);
-    shards_close(a);
-    shards_close(b);
+    order_close(a);
+    order_close(b);
     one.options.seed = 9;
     a = opened(&one);
     char *second = epoch_text(a, true, 0);
     CHECK(strlen(first) > 1000 && strcmp(first, second) == 0);
     free(first);
     free(second);
-    shards_close(a);
+    order_close(a);
 }
 
 /* ---- weights ---- */
@@ -276,8 +276,8 @@ static void check_weights(void)
     snprintf(weighted, sizeof weighted, "%s=2.5", in("a.txt"));
     snprintf(repeated, sizeof repeated, "%s=1.5", in("a.txt"));
     struct corpus c = {{in("b.txt"), weighted}, {.row_tokens = 10}}, again = {{in("a.txt"), in("b.txt"), repeated}, {.row_tokens = 10}};
-    struct shards *s = opened(&c), *r = opened(&again);
-    CHECK(shards_rows(s, false) == 33 + 83 && shards_rows(r, false) == 33 + 83);
+    struct order *s = opened(&c), *r = opened(&again);
+    CHECK(order_rows(s, false) == 33 + 83 && order_rows(r, false) == 33 + 83);
     for (uint64_t epoch = 0; epoch < 2; epoch++) {
         char *rows = epoch_text(s, false, epoch);
         int a = 0, b = 0;
@@ -288,18 +288,18 @@ static void check_weights(void)
         CHECK(b == 33 && a == 83);
         free(rows);
     }
-    shards_close(s);
-    shards_close(r);
+    order_close(s);
+    order_close(r);
 }
 
 /* ---- sources ---- */
 
 static uint64_t count_of(const char *name, const char *key, const char *separator)
 {
-    struct corpus c = {{in(name)}, {.text_key = key, .separator = separator}};
-    struct shards *s = opened(&c);
-    uint64_t n = shards_documents(s, false);
-    shards_close(s);
+    struct corpus c = {{in(name)}, {.shards.text_key = key, .shards.separator = separator}};
+    struct order *s = opened(&c);
+    uint64_t n = order_documents(s, false);
+    order_close(s);
     return n;
 }
 
@@ -321,15 +321,15 @@ static void check_sources(void)
 
     put_text("dirty.txt", "\xEF\xBB\xBFone\r\ntwo\r\n<|endoftext|>\r\nbad \xFF\xFE bytes\r\n");
     struct corpus c = {{in("dirty.txt")}, {.row_tokens = 64}};
-    struct shards *s = opened(&c);
+    struct order *s = opened(&c);
     CHECK(heard("1 byte order marks and 3 carriage returns removed, 2 invalid bytes replaced"));
     char *text = epoch_text(s, false, 0);
     CHECK(strcmp(text, "#one\ntwo\n#|#bad \xEF\xBF\xBD\xEF\xBF\xBD bytes\n#\n") == 0);
     free(text);
-    shards_close(s);
+    order_close(s);
     s = opened(&c);
     CHECK(heard("2 invalid bytes replaced") && !strstr(said.data, "again"));        /* said again from the shard */
-    shards_close(s);
+    order_close(s);
 }
 
 static void check_tails(void)
@@ -338,10 +338,10 @@ static void check_tails(void)
     for (int i = 0; i < 1000; i++) bytes_text(&text, "line %03d\n", i);
     put("single.txt", text.data, text.size);
     struct corpus c = {{in("single.txt")}, {.row_tokens = 32, .validation = 0.05}};
-    struct shards *s = opened(&c);
+    struct order *s = opened(&c);
     CHECK(heard("from the ends of"));
-    CHECK(shards_tokens(s, true) == 451 && shards_tokens(s, false) == 9002 - 451);      /* ceil(0.05 * 9002) */
-    CHECK(shards_documents(s, true) == 1 && shards_documents(s, false) == 1);
+    CHECK(order_tokens(s, true) == 451 && order_tokens(s, false) == 9002 - 451);      /* ceil(0.05 * 9002) */
+    CHECK(order_documents(s, true) == 1 && order_documents(s, false) == 1);
     char *row = row_text(s, true, 0), *rows = epoch_text(s, false, 0);
     CHECK(strncmp(row, "line 950\nline 951\nline 952\nline ", 32) == 0);
     CHECK(strstr(rows, "950") == NULL && strstr(rows, "949"));
@@ -349,7 +349,7 @@ static void check_tails(void)
     check_rows(s, true, 32, false);
     free(row);
     free(rows);
-    shards_close(s);
+    order_close(s);
     bytes_free(&text);
 }
 
@@ -371,29 +371,29 @@ static void check_reuse(void)
 {
     struct error error;
     put_text("kept.txt", "a text that stays\n<|endoftext|>\nand another\n");
-    struct corpus c = {{in("kept.txt")}, {.folder = in("kept")}};
-    struct shards *s = opened(&c);
+    struct corpus c = {{in("kept.txt")}, {.shards.folder = in("kept")}};
+    struct order *s = opened(&c);
     CHECK(!strstr(said.data, "again"));
-    uint32_t identity = shards_identity(s);
-    shards_close(s);
+    uint32_t identity = order_identity(s);
+    order_close(s);
 
     char *path = only_shard(in("kept"));
     struct stat before, after;
     CHECK(stat(path, &before) == 0);
     s = opened(&c);
-    CHECK(stat(path, &after) == 0 && before.st_ino == after.st_ino && shards_identity(s) == identity);
-    shards_close(s);
+    CHECK(stat(path, &after) == 0 && before.st_ino == after.st_ino && order_identity(s) == identity);
+    order_close(s);
 
     put_text("kept.txt", "a text that stays\n<|endoftext|>\nand another\n");        /* new time, same bytes */
     s = opened(&c);
     CHECK(stat(path, &after) == 0 && before.st_ino == after.st_ino && !strstr(said.data, "again"));
-    shards_close(s);
+    order_close(s);
 
     put_text("kept.txt", "a text that stays\n<|endoftext|>\nand anothxr\n");        /* same size */
     s = opened(&c);
-    CHECK(heard("has changed") && shards_identity(s) != identity);
-    identity = shards_identity(s);
-    shards_close(s);
+    CHECK(heard("has changed") && order_identity(s) != identity);
+    identity = order_identity(s);
+    order_close(s);
 
     struct bytes good = {0};
     CHECK(file_read(&good, path, 1 << 20, &error) == 0);
@@ -405,22 +405,22 @@ static void check_reuse(void)
         bytes_free(&damaged);
         s = open_corpus(&c, &error);
         struct bytes now = {0};
-        bool same = s && shards_identity(s) == identity && file_read(&now, path, 1 << 20, &error) == 0 &&
+        bool same = s && order_identity(s) == identity && file_read(&now, path, 1 << 20, &error) == 0 &&
                     now.size == good.size && memcmp(now.data, good.data, good.size) == 0;
         test_check(same, __FILE__, __LINE__, "byte %zu: %s", at, said.data);
         bytes_free(&now);
-        shards_close(s);
+        order_close(s);
     }
     for (size_t size = 0; size < good.size; size += 13) {
         if (file_replace(path, good.data, size, &error) != 0) die("%s", error.text);
         s = open_corpus(&c, &error);
-        CHECK(s && shards_identity(s) == identity && heard("damaged"));
-        shards_close(s);
+        CHECK(s && order_identity(s) == identity && heard("damaged"));
+        order_close(s);
     }
     put_text("kept.txt", "a text that changed\n");
     s = opened(&c);
-    CHECK(heard("has changed") && shards_identity(s) != identity && shards_documents(s, false) == 1);
-    shards_close(s);
+    CHECK(heard("has changed") && order_identity(s) != identity && order_documents(s, false) == 1);
+    order_close(s);
     bytes_free(&good);
     free(path);
 }
@@ -432,10 +432,10 @@ static void check_threads(void)
         char name[24];
         snprintf(name, sizeof name, "threads%d", k);
         threads_start(k == 0 ? 1 : 3);
-        struct corpus c = {{in("many.txt")}, {.folder = in(name), .row_tokens = 50, .shard_tokens = 3000}};
-        struct shards *s = opened(&c);
+        struct corpus c = {{in("many.txt")}, {.shards.folder = in(name), .row_tokens = 50, .shards.shard_tokens = 3000}};
+        struct order *s = opened(&c);
         text[k] = epoch_text(s, false, 2);
-        shards_close(s);
+        order_close(s);
     }
     CHECK(strcmp(text[0], text[1]) == 0);
     free(text[0]);
@@ -500,8 +500,8 @@ static void check_refusals(void)
     for (size_t i = 0; i < sizeof r / sizeof *r; i++) {
         struct error error = {0};
         put_text(r[i].name, r[i].content);
-        struct corpus c = {{in(r[i].name)}, {.text_key = r[i].key}};
-        struct shards *s = open_corpus(&c, &error);
+        struct corpus c = {{in(r[i].name)}, {.shards.text_key = r[i].key}};
+        struct order *s = open_corpus(&c, &error);
         test_check(!s && error.exit_code == r[i].code && strstr(error.text, r[i].says), __FILE__, __LINE__, "%s: %d %s", r[i].name,
                    error.exit_code, error.text);
     }
@@ -579,24 +579,24 @@ static void check_estimate(void)
     put("estimate.txt", text.data, text.size);
     put_gzip("estimate.gz", text.data);
     for (int packed = 0; packed < 2; packed++) {
-        struct corpus c = {{in(packed ? "estimate.gz" : "estimate.txt")}, {.validation = 0.1, .folder = in("estimated")}};
-        struct shards *s = opened(&c), *guess = NULL;
-        c.options.folder = in("never");
-        CHECK(shards_estimate(&guess, tokenizer, &c.options, hear, NULL, &error) == 0 && heard("estimated from"));
-        double there = (double)shards_rows(s, false), guessed = guess ? (double)shards_rows(guess, false) : 0;
+        struct corpus c = {{in(packed ? "estimate.gz" : "estimate.txt")}, {.validation = 0.1, .shards.folder = in("estimated")}};
+        struct order *s = opened(&c), *guess = NULL;
+        c.options.shards.folder = in("never");
+        CHECK(order_estimate(&guess, tokenizer, &c.options, hear, NULL, &error) == 0 && heard("estimated from"));
+        double there = (double)order_rows(s, false), guessed = guess ? (double)order_rows(guess, false) : 0;
         test_check(guessed > 0.9 * there && guessed < 1.1 * there, __FILE__, __LINE__, "%g rows, estimated %g", there, guessed);
         CHECK(access(in("never"), F_OK) != 0);
-        shards_close(s);
-        shards_close(guess);
+        order_close(s);
+        order_close(guess);
     }
     bytes_free(&text);
     put_text("empty.txt", "");
-    struct corpus none = {{in("empty.txt")}, {.text_key = "text"}};
-    struct shards *s = NULL;
+    struct corpus none = {{in("empty.txt")}, {.shards.text_key = "text"}};
+    struct order *s = NULL;
     none.list = (struct option_list){(char **)(void *)none.file, 1};
-    none.options.data = &none.list;
+    none.options.shards.data = &none.list;
     none.options.row_tokens = 16;
-    CHECK(shards_estimate(&s, tokenizer, &none.options, hear, NULL, &error) == -1 && error.exit_code == EXIT_DATA);
+    CHECK(order_estimate(&s, tokenizer, &none.options, hear, NULL, &error) == -1 && error.exit_code == EXIT_DATA);
 }
 
 int main(void)

@@ -1,449 +1,402 @@
-/* shards.c - a row is a window on the concatenated documents of its group, found through a small table (one number
- * every 64 documents) and read from the disk when it is needed: nothing grows with the corpus but that table.  The
- * order of an epoch is a keyed permutation evaluated at one point, so any row can be had at any time and a cursor is
- * one number. */
-#include "common/base/rng.h"
+/* shards.c - text is read in order and tokenised in parallel a batch at a time, so memory is bounded by the
+ * batch and the shards are the same for any number of threads.  A source counts as unchanged when its size and time
+ * are, or when only the time differs and its bytes still have the same CRC: a fresh copy of a corpus is not
+ * tokenised again. */
 #include "common/data/documents.h"
-#include "common/data/shards_build.h"
+#include "common/data/shards.h"
+#include "common/base/signals.h"
+#include "common/base/threads.h"
 
-#include <assert.h>
-#include <math.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
-enum { BLOCK = 64 };                            /* documents between two entries of the table */
-enum split { TRAINING, VALIDATION, SPLITS };
+enum { RULES_VERSION = 1, BATCH_BYTES = 8 << 20, DOCUMENTS_LIMIT = 4 << 20 };
+static const uint64_t default_shard_tokens = 64 << 20;
 
-/* A shard among the others.  before[k][i]: tokens of split k in the shard before its document 64 i. */
-struct placed {
-    const struct shard *shard;
-    uint64_t *before[SPLITS], start[SPLITS], documents[SPLITS];
-};
-
-/* The files of one weight: `times` rows in an epoch are drawn from its `rows`. */
-struct group { double weight; int shard, end; uint64_t tokens, rows, times; };
-
-struct shards {
-    struct paths paths;
-    struct shard_unit *unit; int n_units;
-    struct placed *placed; int n_placed;
-    struct group *group; int n_groups;
-    bool tails;                                 /* the end of every document is held out, not whole documents */
-    uint32_t threshold;                         /* documents whose mixed hash is below are held out */
-    double validation;
-    uint64_t seed, rows[SPLITS], tokens[SPLITS], documents[SPLITS];
-    int row_tokens;
-    uint32_t identity;
-};
-
-/* ---- which tokens of a document belong to which split ---- */
-
-/* Spreads CRCs of similar texts evenly.  Source: Appleby, MurmurHash3, finalisation mix. */
-static uint32_t mix(uint32_t h)
+void shards_tell(const struct shards_say *say, const char *format, ...)
 {
-    h = (h ^ h >> 16) * 0x85EBCA6Bu;
-    h = (h ^ h >> 13) * 0xC2B2AE35u;
-    return h ^ h >> 16;
+    char line[1000];
+    va_list list;
+    if (!say->line) return;
+    va_start(list, format);
+    vsnprintf(line, sizeof line, format, list);
+    va_end(list);
+    say->line(say->self, line);
 }
 
-/* Tokens [*begin, *end) of a document that has [from, entry.token_end). */
-static void part_of(const struct shards *s, enum split split, uint64_t from, const struct shard_entry *entry,
-                    uint64_t *begin, uint64_t *end)
+/* ---- what a shard must have been made from ---- */
+
+static uint32_t rules_crc(const struct shards_options *o)
 {
-    uint64_t n = entry->token_end - from, held = 0;
-    if (s->tails && s->validation > 0 && n >= 4) {                  /* either side keeps a token and its target */
-        held = (uint64_t)ceil(s->validation * (double)n);
-        held = held < 2 ? 2 : held > n - 2 ? n - 2 : held;
-    }
-    if (!s->tails && mix(entry->hash) < s->threshold) held = n;
-    *begin = split == TRAINING ? from : entry->token_end - held;
-    *end = split == TRAINING ? entry->token_end - held : entry->token_end;
+    uint32_t crc = crc32_of(RULES_VERSION, o->text_key, strlen(o->text_key) + 1);
+    return o->separator ? crc32_of(crc, o->separator, strlen(o->separator) + 1) : crc;
 }
 
-/* ---- opening ---- */
-
-static void each_document(const struct shard *shard, void (*visit)(void *self, uint64_t i, uint64_t from,
-                          const struct shard_entry *entry), void *self)
+static char *part_path(const struct shard_unit *u, const struct shards_options *o, uint32_t part)
 {
-    struct shard_entry entry[BLOCK];
-    uint64_t from = 0;
-    for (uint64_t i = 0; i < shard->info.documents; i++) {
-        if (i % BLOCK == 0) {
-            uint64_t left = shard->info.documents - i;
-            shard_entries(shard, entry, i, left < BLOCK ? (size_t)left : BLOCK);
-        }
-        visit(self, i, from, &entry[i % BLOCK]);
-        from = entry[i % BLOCK].token_end;
-    }
+    uint32_t name = 0;
+    for (int i = 0; i < u->n; i++) name = crc32_of(name, u->path[i], strlen(u->path[i]) + 1);
+    return host_text("%s/%08x-%04u.shard", o->folder, name, part);
 }
 
-struct count { uint32_t threshold; uint64_t below, all; };
-
-static void count_document(void *self, uint64_t i, uint64_t from, const struct shard_entry *entry)
+static int look_at(struct shard_source *source, char *path, struct error *error)
 {
-    struct count *c = self;
-    (void)i, (void)from;
-    c->all++;
-    c->below += mix(entry->hash) < c->threshold;
+    struct stat s;
+    if (stat(path, &s) != 0) return fail(error, EXIT_NOINPUT, "cannot open %s: %s", path, strerror(errno));
+    *source = (struct shard_source){path, (uint64_t)s.st_size, s.st_mtim.tv_sec * 1000000000ll + s.st_mtim.tv_nsec, 0};
+    return 0;
 }
 
-/* Whole documents are held out by hash, unless there are too few of them: then the tail of each. */
-static uint64_t choose_split(struct shards *s, double validation)
+/* True when the file is what it was when the shard was made. */
+static bool unchanged(const struct shard_source *then, char *path)
 {
-    struct count c = {.threshold = (uint32_t)fmin(validation * 4294967296.0, 4294967295.0)};
-    for (int k = 0; k < s->n_placed; k++) each_document(s->placed[k].shard, count_document, &c);
-    s->validation = validation;
-    s->threshold = c.threshold;
-    s->tails = validation > 0 && ((double)c.all * validation < 1 || c.below == 0 || c.below == c.all);
-    return c.all;
+    struct shard_source now = {0};
+    struct error ignored;
+    if (strcmp(then->path, path) != 0 || look_at(&now, path, &ignored) != 0 || then->size != now.size) return false;
+    return then->mtime == now.mtime || (file_crc(&now.crc, path, &ignored) == 0 && now.crc == then->crc);
 }
 
-struct placing { struct shards *s; struct placed *p; uint64_t sum[SPLITS]; };
-
-static void place_document(void *self, uint64_t i, uint64_t from, const struct shard_entry *entry)
-{
-    struct placing *g = self;
-    for (int k = 0; k < SPLITS; k++) {
-        uint64_t begin, end;
-        part_of(g->s, (enum split)k, from, entry, &begin, &end);
-        if (i % BLOCK == 0) g->p->before[k][i / BLOCK] = g->sum[k];
-        g->sum[k] += end - begin;
-        g->p->documents[k] += end > begin;
-    }
-}
-
-/* Fills the table and the totals. */
-static void place(struct shards *s, struct group *g)
-{
-    g->tokens = 0;
-    for (int i = g->shard; i < g->end; i++) {
-        struct placed *p = &s->placed[i];
-        struct placing placing = {s, p, {0}};
-        for (int k = 0; k < SPLITS; k++)
-            p->before[k] = host_alloc(p->shard->info.documents / BLOCK + 1, sizeof **p->before);
-        p->start[TRAINING] = g->tokens;                     /* training rows lie within a group, */
-        p->start[VALIDATION] = s->tokens[VALIDATION];       /* validation rows run through all of them */
-        each_document(p->shard, place_document, &placing);
-        g->tokens += placing.sum[TRAINING];
-        for (int k = 0; k < SPLITS; k++) {
-            s->tokens[k] += placing.sum[k];
-            s->documents[k] += p->documents[k];
-        }
-    }
-}
-
-static void count_rows(struct shards *s)
-{
-    uint64_t T = (uint64_t)s->row_tokens;
-    for (int i = 0; i < s->n_groups; i++) {
-        struct group *g = &s->group[i];
-        g->rows = (g->tokens + T - 1) / T;
-        g->times = (uint64_t)(g->weight * (double)g->rows + 0.5);
-        if (g->times == 0 && g->rows > 0) g->times = 1;
-        s->rows[TRAINING] += g->times;
-    }
-    s->rows[VALIDATION] = (s->tokens[VALIDATION] + T - 1) / T;
-}
-
-static void add_identity(struct shards *s, const void *data, size_t size)
-{
-    s->identity = crc32_of(s->identity, data, size);
-}
-
-static void identify(struct shards *s, const struct tokenizer *t)
+/* 0, or -1 with the reason why the shard cannot be used. */
+static int check_fit(const struct shard *s, const struct shard_unit *u, const struct tokenizer *t,
+                     const struct shards_options *o, uint32_t part, struct error *why)
 {
     size_t length;
-    uint32_t tokenizer = tokenizer_crc(t, &length);
-    add_identity(s, &tokenizer, sizeof tokenizer);
-    add_identity(s, &s->seed, sizeof s->seed);
-    add_identity(s, &s->row_tokens, sizeof s->row_tokens);
-    add_identity(s, &s->validation, sizeof s->validation);
-    for (int i = 0; i < s->n_groups; i++) {
-        add_identity(s, &s->group[i].weight, sizeof s->group[i].weight);
-        for (int k = s->group[i].shard; k < s->group[i].end; k++) {
-            add_identity(s, &s->placed[k].shard->tokens_crc, sizeof(uint32_t));
-            add_identity(s, &s->placed[k].shard->index_crc, sizeof(uint32_t));
-        }
-    }
-}
-
-/* Shards are kept open: as many files as the system lets us. */
-static void raise_file_limit(void)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-    limit.rlim_cur = limit.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &limit);
-}
-
-/* One group for each weight, its shards next to each other. */
-static void group_units(struct shards *s)
-{
-    for (int u = 0; u < s->n_units; u++) s->n_placed += s->unit[u].n_shards;
-    s->placed = host_alloc((size_t)s->n_placed + 1, sizeof *s->placed);
-    s->group = host_alloc((size_t)s->n_units + 1, sizeof *s->group);
-    int n = 0;
-    for (int u = 0; u < s->n_units; u++) {
-        if (u == 0 || s->unit[u].weight != s->unit[u - 1].weight)
-            s->group[s->n_groups++] = (struct group){.weight = s->unit[u].weight, .shard = n};
-        for (int i = 0; i < s->unit[u].n_shards; i++) s->placed[n++].shard = &s->unit[u].shard[i];
-        s->group[s->n_groups - 1].end = n;
-    }
-}
-
-static void report(const struct shards *s, const struct shards_say *say)
-{
-    char count[SPLITS][16], tokens[SPLITS][16];
-    struct text_counts c = {0};
-    for (int u = 0; u < s->n_units; u++) {
-        const struct text_counts *of = &s->unit[u].shard[s->unit[u].n_shards - 1].info.counts;
-        c.boms += of->boms;
-        c.carriage_returns += of->carriage_returns;
-        c.invalid += of->invalid;
-    }
-    for (int k = 0; k < SPLITS; k++) {
-        text_count(count[k], (double)s->documents[k]);
-        text_count(tokens[k], (double)s->tokens[k]);
-    }
-    if (c.boms || c.carriage_returns || c.invalid)
-        shards_tell(say, "text cleaned: %llu byte order marks and %llu carriage returns removed, %llu invalid bytes "
-                    "replaced", (unsigned long long)c.boms, (unsigned long long)c.carriage_returns,
-                    (unsigned long long)c.invalid);
-    if (s->validation == 0) shards_tell(say, "data: %s tokens in %s documents", tokens[TRAINING], count[TRAINING]);
-    else shards_tell(say, "data: %s tokens in %s documents to train on, %s tokens %s %s documents held out",
-                     tokens[TRAINING], count[TRAINING], tokens[VALIDATION], s->tails ? "from the ends of" : "in",
-                     count[VALIDATION]);
-}
-
-static int open_shards(struct shards *s, const struct tokenizer *t, const struct shards_options *o,
-                       const struct shards_say *say, struct error *error)
-{
-    if (tokenizer_special(t, "<|endoftext|>") < 0)
-        return fail(error, EXIT_MISMATCH, "the tokenizer has no token <|endoftext|>, which separates documents");
-    uint64_t bytes;
-    if (documents_paths(&s->paths, &bytes, o->data, error) != 0) return -1;
-    paths_tell(&s->paths, say->line, say->self);
-    raise_file_limit();
-    s->n_units = shard_units(&s->unit, &s->paths);
-    if (shards_build(s->unit, s->n_units, t, o, say, error) != 0) return -1;
-    group_units(s);
-    if (choose_split(s, o->validation) == 0)
-        return fail(error, EXIT_DATA, "there is no text in %s%s", s->paths.path[0],
-                    s->paths.count > 1 ? " and the other files" : "");
-    for (int g = 0; g < s->n_groups; g++) place(s, &s->group[g]);
-    count_rows(s);
-    identify(s, t);
-    bool fits = true;
-    for (int u = 0; u < s->n_units; u++) fits &= !s->unit[u].beside || s->identity == o->expected;
-    if (o->expected) shards_settle(s->unit, s->n_units, o, fits);
-    if (!fits)
-        return fail(error, EXIT_MISMATCH, "the data is not what this run was trained on (identity %08x, expected %08x): "
-                    "restore the files, or start a new run from its weights with --model", s->identity, o->expected);
-    report(s, say);
+    if (s->info.tokenizer != tokenizer_crc(t, &length) || s->info.tokenizer_length != length)
+        return fail(why, EXIT_MISMATCH, "%s was made with another tokenizer", s->path);
+    if (s->info.rules != rules_crc(o))
+        return fail(why, EXIT_MISMATCH, "%s was made with another --text-key or --document-separator", s->path);
+    if (s->info.part != part || s->n_sources != u->n)
+        return fail(why, EXIT_MISMATCH, "%s was made from other files", s->path);
+    for (int i = 0; i < u->n && part == 0; i++)
+        if (!unchanged(&s->source[i], u->path[i])) return fail(why, EXIT_MISMATCH, "%s has changed", u->path[i]);
     return 0;
 }
 
-int shards_open(struct shards **out, const struct tokenizer *t, const struct shards_options *o,
-                void (*say)(void *self, const char *line), void *self, struct error *error)
+void shard_unit_close(struct shard_unit *u)
 {
-    assert(o->row_tokens >= 2 && o->validation >= 0 && o->validation < 1);
-    struct shards_say saying = {say, self};
-    struct shards *s = host_alloc(1, sizeof *s);
-    s->seed = o->seed;
-    s->row_tokens = o->row_tokens;
-    if (open_shards(s, t, o, &saying, error) != 0) {
-        shards_close(s);
-        return -1;
+    for (int i = 0; i < u->n_shards; i++) shard_close(&u->shard[i]);
+    free(u->shard);
+    u->shard = NULL;
+    u->n_shards = 0;
+}
+
+/* Opens what is there and fits.  Returns 0, or -1 with *why (empty: nothing was there) and no shard open. */
+static int reuse(struct shard_unit *u, const struct tokenizer *t, const struct shards_options *o, struct error *why)
+{
+    bool last = false;
+    why->text[0] = 0;
+    while (!last) {
+        struct shard s;
+        char *path = part_path(u, o, (uint32_t)u->n_shards);
+        int status = shard_open(&s, path, why);
+        free(path);
+        if (status == 0) {
+            status = check_fit(&s, u, t, o, (uint32_t)u->n_shards, why);
+            if (status != 0) shard_close(&s);
+        }
+        if (status != 0) {
+            if (u->n_shards == 0 && why->exit_code == EXIT_NOINPUT) why->text[0] = 0;
+            shard_unit_close(u);
+            return -1;
+        }
+        u->shard = host_grow(u->shard, (size_t)u->n_shards + 1, sizeof *u->shard);
+        u->shard[u->n_shards++] = s;
+        last = s.info.last;
     }
-    *out = s;
     return 0;
 }
 
-/* Tokens of at most SAMPLE bytes of text, and the bytes on the disk that they take. */
-static int sample_tokens(double *tokens, double *packed, const struct paths *paths, const struct tokenizer *t,
-                         const struct document_rules *rules, struct error *error)
+/* ---- building ---- */
+
+struct encoded { size_t at, length; bool first, last; struct ids ids; };
+
+struct builder {
+    const struct tokenizer *tokenizer;
+    const struct shards_options *options;
+    const struct shards_say *say;
+    const struct shard_unit *unit;
+    struct shard_source *source;
+    struct documents *reader;
+    struct shard_writer *writer;
+    struct shard_info info;
+    int end_of_text;
+    uint64_t documents;                 /* in the shard being written */
+    uint64_t bytes;                     /* of the document being written */
+    uint32_t hash;
+    struct bytes text;                  /* the batch */
+    struct encoded *part;
+    int n_parts, room;
+    double told;
+};
+
+static void encode_part(void *context, int i, int thread)
 {
-    struct documents *d;
-    struct part part;
-    struct ids ids = {0};
-    uint64_t most;
-    int status = 0, step = documents_step(paths, &most);
-    documents_open(&d, rules);
-    for (int i = 0; i < paths->count && status == 0; i += step) {
-        uint64_t before = documents_counts(d).bytes;
-        status = documents_file(d, paths->path[i], most, error);
-        while (status == 0 && (status = documents_next(d, &part, error)) == 1) {
-            ids.count = 0;
-            tokenizer_encode(&ids, t, part.text, part.length);
-            *tokens += (double)(ids.count + part.first + part.last);
-            status = 0;
-        }
-        *packed += (double)(documents_counts(d).bytes - before) * documents_packing(d);
-    }
-    documents_close(d);
-    free(ids.id);
+    struct builder *b = context;
+    struct encoded *p = &b->part[i];
+    (void)thread;
+    p->ids.count = 0;
+    tokenizer_encode(&p->ids, b->tokenizer, b->text.data + p->at, p->length);
+}
+
+static int begin_shard(struct builder *b, struct error *error)
+{
+    char *path = part_path(b->unit, b->options, b->info.part);
+    int id_bytes = tokenizer_vocab(b->tokenizer) <= 65536 ? 2 : 4;
+    int status = shard_create(&b->writer, path, id_bytes, b->source, b->unit->n, error);
+    free(path);
+    b->documents = 0;
     return status;
 }
 
-int shards_estimate(struct shards **out, const struct tokenizer *t, const struct shards_options *o,
-                    void (*say)(void *self, const char *line), void *self, struct error *error)
+static int end_shard(struct builder *b, bool last, struct error *error)
 {
-    struct shards_say saying = {say, self};
-    struct document_rules rules = {o->text_key, o->separator, o->allow_invalid, o->skip_bad_rows};
-    struct paths paths;
-    uint64_t bytes;
-    double tokens = 0, packed = 0, weighted = 0;
-    char shown[3][16];
-    if (documents_paths(&paths, &bytes, o->data, error) != 0) return -1;
-    paths_tell(&paths, say, self);
-    int status = sample_tokens(&tokens, &packed, &paths, t, &rules, error);
-    if (status == 0 && tokens == 0) status = fail(error, EXIT_DATA, "there is no text in %s", paths.path[0]);
-    for (int i = 0; i < paths.count; i++) weighted += paths.weight[i] * (double)paths.size[i];
-    paths_free(&paths);
-    if (status != 0) return -1;
-    double rate = tokens / packed, T = o->row_tokens;
-    struct shards *s = *out = host_alloc(1, sizeof *s);
-    s->row_tokens = o->row_tokens;
-    s->tokens[VALIDATION] = (uint64_t)(rate * (double)bytes * o->validation);
-    s->tokens[TRAINING] = (uint64_t)(rate * (double)bytes) - s->tokens[VALIDATION];
-    s->rows[VALIDATION] = (uint64_t)ceil((double)s->tokens[VALIDATION] / T);
-    s->rows[TRAINING] = (uint64_t)ceil(rate * weighted * (1 - o->validation) / T);
-    shards_tell(&saying, "data: about %s tokens, estimated from %s of %s", text_count(shown[0], rate * (double)bytes),
-                text_bytes(shown[1], packed), text_bytes(shown[2], (double)bytes));
+    struct shard_writer *w = b->writer;
+    b->writer = NULL;
+    b->info.last = last;
+    b->info.counts = documents_counts(b->reader);
+    if (shard_commit(w, &b->info, error) != 0) return -1;
+    b->info.part++;
     return 0;
 }
 
-void shards_close(struct shards *s)
+static int write_part(struct builder *b, const struct encoded *p, struct error *error)
 {
-    if (!s) return;
-    for (int i = 0; i < s->n_placed; i++)
-        for (int k = 0; k < SPLITS; k++) free(s->placed[i].before[k]);
-    for (int u = 0; u < s->n_units; u++) shard_unit_close(&s->unit[u]);
-    free(s->unit);
-    free(s->placed);
-    free(s->group);
-    paths_free(&s->paths);
-    free(s);
+    uint64_t most = b->options->shard_tokens ? b->options->shard_tokens : default_shard_tokens;
+    if (p->first) {
+        if ((shard_written(b->writer) >= most || b->documents >= DOCUMENTS_LIMIT) &&
+            (end_shard(b, false, error) != 0 || begin_shard(b, error) != 0)) return -1;
+        shard_add(b->writer, &b->end_of_text, 1);
+        b->hash = 0;
+        b->bytes = 0;
+    }
+    shard_add(b->writer, p->ids.id, p->ids.count);
+    b->hash = crc32_of(b->hash, b->text.data + p->at, p->length);
+    b->bytes += p->length;
+    if (p->last) {
+        shard_add(b->writer, &b->end_of_text, 1);
+        shard_end_document(b->writer, b->bytes, b->hash);
+        b->documents++;
+    }
+    return 0;
 }
 
-uint64_t shards_rows(const struct shards *s, bool validation) { return s->rows[validation]; }
-uint64_t shards_tokens(const struct shards *s, bool validation) { return s->tokens[validation]; }
-uint64_t shards_documents(const struct shards *s, bool validation) { return s->documents[validation]; }
-uint32_t shards_identity(const struct shards *s) { return s->identity; }
-
-/* ---- order ---- */
-
-/* A permutation of [0, n) evaluated at i, keyed by (seed, epoch, number): a balanced Feistel network on the next
- * even number of bits, walked until it falls into [0, n) (fewer than 4 times on average).
- * Source: Luby & Rackoff 1988; cycle walking: Black & Rogaway 2002. */
-static uint64_t permute(uint64_t i, uint64_t n, uint64_t seed, uint64_t epoch, uint64_t number)
+static int write_batch(struct builder *b, struct error *error)
 {
-    enum { ROUNDS = 6 };
-    int half = 1;
-    while (half < 32 && n > 1ull << 2 * half) half++;
-    uint64_t low = (1ull << half) - 1;
-    do {
-        uint64_t left = i >> half, right = i & low;
-        for (uint64_t round = 0; round < ROUNDS; round++) {
-            struct rng r = rng_at(seed, RNG_SHUFFLE, epoch, number << 36 | round << 32 | right);
-            uint64_t next = left ^ (rng_u32(&r) & low);
-            left = right;
-            right = next;
+    if (signals_check(error, "tokenising") != 0) return -1;
+    threads_for(b->n_parts, encode_part, b);
+    for (int i = 0; i < b->n_parts; i++)
+        if (write_part(b, &b->part[i], error) != 0) return -1;
+    b->n_parts = 0;
+    b->text.size = 0;
+    double now = seconds_now();
+    if (now - b->told > 5) {
+        char done[16], all[16];
+        b->told = now;
+        shards_tell(b->say, "tokenising: %s of %s read", text_bytes(done, (double)documents_counts(b->reader).bytes),
+                    text_bytes(all, (double)b->unit->bytes));
+    }
+    return 0;
+}
+
+static int add_part(struct builder *b, const struct part *p, struct error *error)
+{
+    if (b->n_parts == b->room) {
+        int room = 2 * b->room + 64;
+        b->part = host_grow(b->part, (size_t)room, sizeof *b->part);
+        memset(b->part + b->room, 0, (size_t)(room - b->room) * sizeof *b->part);
+        b->room = room;
+    }
+    struct encoded *to = &b->part[b->n_parts++];
+    *to = (struct encoded){b->text.size, p->length, p->first, p->last, to->ids};
+    bytes_add(&b->text, p->text, p->length);
+    return b->text.size >= BATCH_BYTES ? write_batch(b, error) : 0;
+}
+
+static int read_sources(struct builder *b, struct error *error)
+{
+    struct part part;
+    for (int i = 0; i < b->unit->n; i++) {
+        int got;
+        if (documents_file(b->reader, b->unit->path[i], 0, error) != 0) return -1;
+        while ((got = documents_next(b->reader, &part, error)) == 1)
+            if (add_part(b, &part, error) != 0) return -1;
+        if (got < 0) return -1;
+    }
+    return write_batch(b, error);
+}
+
+/* Removes shards of the unit from `part` on, which an earlier, longer text had left. */
+static void remove_rest(const struct shard_unit *u, const struct shards_options *o, uint32_t part)
+{
+    for (int gone = 0; !gone; part++) {
+        char *path = part_path(u, o, part);
+        gone = unlink(path);
+        free(path);
+    }
+}
+
+static void tell_skipped(const struct shards_say *say, const struct ledger *l)
+{
+    struct bytes text = {0};
+    ledger_skipped(&text, l);
+    if (text.size) shards_tell(say, "%.*s", (int)text.size - 1, text.data);
+    bytes_free(&text);
+}
+
+static int build(struct shard_unit *u, const struct tokenizer *t, const struct shards_options *o,
+                 const struct shards_say *say, struct error *error)
+{
+    struct document_rules rules = {o->text_key, o->separator, o->allow_invalid, o->skip_bad_rows};
+    struct builder b = {.tokenizer = t, .options = o, .say = say, .unit = u, .info = {.rules = rules_crc(o)}};
+    size_t length;
+    b.info.tokenizer = tokenizer_crc(t, &length);
+    b.info.tokenizer_length = length;
+    b.end_of_text = tokenizer_special(t, "<|endoftext|>");
+    b.told = seconds_now();
+    b.source = host_alloc((size_t)u->n, sizeof *b.source);
+    documents_open(&b.reader, &rules);
+    int status = 0;
+    for (int i = 0; i < u->n && status == 0; i++) {
+        status = look_at(&b.source[i], u->path[i], error);
+        if (status == 0) status = file_crc(&b.source[i].crc, u->path[i], error);
+    }
+    if (status == 0) status = begin_shard(&b, error);
+    if (status == 0) status = read_sources(&b, error);
+    if (status == 0) status = ledger_check(documents_ledger(b.reader), error);
+    if (status == 0) status = end_shard(&b, true, error);
+    if (status == 0) tell_skipped(say, documents_ledger(b.reader));
+    shard_abandon(b.writer);
+    if (status == 0) remove_rest(u, o, b.info.part);
+    documents_close(b.reader);
+    bytes_free(&b.text);
+    for (int i = 0; i < b.room; i++) free(b.part[i].ids.id);
+    free(b.part);
+    free(b.source);
+    return status;
+}
+
+/* ---- all units ---- */
+
+struct verification { struct shard **shard; bool *bad; int vocab; };
+
+static void verify_shard(void *context, int i, int thread)
+{
+    struct verification *v = context;
+    struct error why;
+    (void)thread;
+    v->bad[i] = !signals_stop() && shard_verify(v->shard[i], v->vocab, &why) != 0;
+}
+
+/* Drops the shards of units of which one is damaged. */
+static void verify_all(struct shard_unit *unit, int n_units, int vocab, const struct shards_say *say)
+{
+    int n = 0, k = 0;
+    for (int u = 0; u < n_units; u++) n += unit[u].n_shards;
+    struct verification v = {host_alloc((size_t)n + 1, sizeof *v.shard), host_alloc((size_t)n + 1, 1), vocab};
+    for (int u = 0; u < n_units; u++)
+        for (int i = 0; i < unit[u].n_shards; i++) v.shard[k++] = &unit[u].shard[i];
+    threads_for(n, verify_shard, &v);
+    k = 0;
+    for (int u = 0; u < n_units; u++) {
+        struct error why = {0};
+        bool bad = false;
+        int shards = unit[u].n_shards;
+        for (int i = 0; i < shards; i++, k++)
+            if (v.bad[k] && !bad) bad = shard_verify(v.shard[k], vocab, &why) != 0;
+        if (!bad) continue;
+        shards_tell(say, "tokenising again: %s", why.text);
+        shard_unit_close(&unit[u]);
+    }
+    free(v.shard);
+    free(v.bad);
+}
+
+static char *beside(const struct shards_options *o) { return host_text("%s/new-%d", o->folder, (int)getpid()); }
+
+void shards_settle(struct shard_unit *unit, int n_units, const struct shards_options *o, bool keep)
+{
+    char *folder = beside(o);
+    struct shards_options new = *o;
+    new.folder = folder;
+    for (int u = 0; u < n_units; u++) {
+        for (int part = 0; keep && unit[u].beside && part < unit[u].n_shards; part++) {
+            char *from = part_path(&unit[u], &new, (uint32_t)part), *to = part_path(&unit[u], o, (uint32_t)part);
+            if (rename(from, to) != 0) quit(EXIT_IO, "%s: cannot be renamed to %s: %s", from, to, strerror(errno));
+            free(from);
+            free(to);
         }
-        i = left << half | right;
-    } while (i >= n);
-    return i;
-}
-
-/* Group and row that training sample `index` shows. */
-static const struct group *find_row(const struct shards *s, uint64_t index, uint64_t *row)
-{
-    uint64_t epoch = index / s->rows[TRAINING];
-    uint64_t at = permute(index % s->rows[TRAINING], s->rows[TRAINING], s->seed, epoch, 0);
-    int g = 0;
-    while (at >= s->group[g].times) at -= s->group[g++].times;
-    /* an order of its own within the group, so that the fraction of a copy shows other rows in every epoch */
-    *row = permute(at % s->group[g].rows, s->group[g].rows, s->seed, epoch, 1 + (uint64_t)g);
-    return &s->group[g];
-}
-
-/* ---- rows ---- */
-
-/* The last element of before[0..n) that is not above x (before[0] is 0). */
-static uint64_t last_not_above(const uint64_t *before, uint64_t n, uint64_t x)
-{
-    uint64_t low = 0, high = n;
-    while (high - low > 1) {
-        uint64_t middle = low + (high - low) / 2;
-        if (before[middle] <= x) low = middle;
-        else high = middle;
+        if (keep && unit[u].beside) remove_rest(&unit[u], o, (uint32_t)unit[u].n_shards);
+        if (!keep) remove_rest(&unit[u], &new, 0);
+        unit[u].beside = false;
     }
-    return low;
+    rmdir(folder);
+    free(folder);
 }
 
-/* Appends tokens [from, from + n) of a shard as one sequence; `more`: the document goes on behind them. */
-static void append(struct batch *b, const struct shard *shard, uint64_t from, int n, bool more)
+static int build_missing(struct shard_unit *unit, int n_units, const struct tokenizer *t,
+                         const struct shards_options *o, const struct shards_say *say, int folder, struct error *error)
 {
-    int *tokens = b->tokens + b->N, *targets = b->targets + b->N;
-    shard_tokens(shard, tokens, from, (size_t)n);
-    memcpy(targets, tokens + 1, (size_t)(n - 1) * sizeof *targets);
-    targets[n - 1] = tokens[n - 1];
-    if (more) shard_tokens(shard, &targets[n - 1], from + (uint64_t)n, 1);
-    memset(b->mask + b->N, 1, (size_t)n);
-    b->mask[b->N + n - 1] = more;
-    b->N += n;
-    b->offsets[++b->S] = b->N;
+    uint64_t bytes = 0;
+    double started = seconds_now();
+    bool told = false;
+    for (int u = 0; u < n_units; u++) {
+        if (unit[u].n_shards > 0) continue;
+        if (!told) shards_tell(say, "tokenising the data with %d threads", threads_count());
+        told = true;
+        unit[u].beside = o->beside != 0;
+        if (folder_make(o->folder, error) != 0 || build(&unit[u], t, o, say, error) != 0 ||
+            reuse(&unit[u], t, o, error) != 0) return -1;
+        bytes += unit[u].shard[unit[u].n_shards - 1].info.counts.bytes;
+    }
+    if (bytes == 0) return 0;
+    char size[16];
+    shards_tell(say, "tokenised %s in %.1f s", text_bytes(size, (double)bytes), seconds_now() - started);
+    if (fsync(folder) != 0) return fail(error, EXIT_IO, "cannot sync %s: %s", o->folder, strerror(errno));
+    return 0;
 }
 
-/* Appends up to *left tokens of a shard, from position `at` of its split on. */
-static void append_from(const struct shards *s, struct batch *b, const struct placed *p, enum split split, uint64_t at,
-                        int *left)
+/* Two programs may share a folder: the second waits, and then finds everything there.  Returns a file descriptor whose
+ * closing gives the lock back, or -1. */
+static int lock_folder(const char *path, const struct shards_say *say, struct error *error)
 {
-    const struct shard *shard = p->shard;
-    uint64_t documents = shard->info.documents;
-    if (documents == 0) return;
-    uint64_t block = last_not_above(p->before[split], (documents + BLOCK - 1) / BLOCK, at);
-    uint64_t seen = p->before[split][block];                /* tokens of the split before document i */
-    struct shard_entry entry[BLOCK + 1] = {0};              /* entry[0]: the document before the block */
-    if (block > 0) shard_entries(shard, entry, block * BLOCK - 1, 1);
-    for (uint64_t i = block * BLOCK; i < documents && *left > 0; i++) {
-        uint64_t begin, end, k = i % BLOCK;
-        if (k == 0) {
-            if (i > block * BLOCK) entry[0] = entry[BLOCK];
-            shard_entries(shard, entry + 1, i, documents - i < BLOCK ? (size_t)(documents - i) : BLOCK);
+    bool told = false;
+    int folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    while (folder >= 0 && flock(folder, LOCK_EX | LOCK_NB) != 0) {
+        if (errno != EWOULDBLOCK) fail(error, EXIT_IO, "cannot lock %s: %s", path, strerror(errno));
+        else if (signals_check(error, "waiting for %s", path) == 0) {
+            if (!told) shards_tell(say, "waiting for another program that tokenises into %s", path);
+            told = true;
+            signals_nap();
+            continue;
         }
-        part_of(s, split, entry[k].token_end, &entry[k + 1], &begin, &end);
-        if (seen + (end - begin) > at) {
-            begin += at - seen;
-            int n = end - begin < (uint64_t)*left ? (int)(end - begin) : *left;
-            append(b, shard, begin, n, begin + (uint64_t)n < end);
-            *left -= n;
-            at = seen = at + (uint64_t)n;                   /* the end of the document, or the row is full */
-        } else {
-            seen += end - begin;
-        }
+        close(folder);
+        return -1;
     }
+    return folder >= 0 ? folder : fail(error, EXIT_IO, "cannot open %s: %s", path, strerror(errno));
 }
 
-void shards_row(const struct shards *s, bool validation, uint64_t index, struct batch *b)
+int shards_build(struct shard_unit *unit, int n_units, const struct tokenizer *t, const struct shards_options *o,
+                 const struct shards_say *say, struct error *error)
 {
-    enum split split = validation ? VALIDATION : TRAINING;
-    struct group all = {.end = s->n_placed};
-    const struct group *g = &all;
-    uint64_t row = index % (s->rows[split] ? s->rows[split] : 1);
-    assert(s->rows[split] > 0);
-    if (!validation) g = find_row(s, index, &row);
-    uint64_t at = row * (uint64_t)s->row_tokens;
-    int left = s->row_tokens, low = g->shard, high = g->end;
-    while (high - low > 1) {                                /* the last shard that does not start behind `at` */
-        int middle = low + (high - low) / 2;
-        if (s->placed[middle].start[split] <= at) low = middle;
-        else high = middle;
-    }
-    if (b->S == 0) b->offsets[0] = 0;
-    for (int i = low; i < g->end && left > 0; i++) {
-        uint64_t start = s->placed[i].start[split];
-        append_from(s, b, &s->placed[i], split, at > start ? at - start : 0, &left);
-    }
+    struct error why;
+    if (folder_make(o->folder, error) != 0) return -1;
+    int folder = lock_folder(o->folder, say, error);
+    if (folder < 0) return -1;
+    for (int u = 0; u < n_units; u++)
+        if (reuse(&unit[u], t, o, &why) != 0 && why.text[0]) shards_tell(say, "tokenising again: %s", why.text);
+    verify_all(unit, n_units, tokenizer_vocab(t), say);
+    int status = signals_check(error, "checking %s", o->folder);
+    struct shards_options new = *o;
+    char *other = o->beside ? beside(o) : NULL;
+    if (other) new.folder = other;
+    if (status == 0) status = build_missing(unit, n_units, t, &new, say, folder, error);
+    if (status != 0 && other) shards_settle(unit, n_units, o, false);
+    free(other);
+    close(folder);
+    return status;
 }

@@ -1,6 +1,6 @@
 /* shards_units.c - thousands of small files would make thousands of shards, one shard for all would be made anew
  * when one file changes: small files share a unit, large ones have their own. */
-#include "common/data/shards_build.h"
+#include "common/data/shards.h"
 
 #include <stdlib.h>
 #include <string.h>

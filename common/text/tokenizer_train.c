@@ -20,10 +20,10 @@ enum { BLOCK = 256 << 10, BATCH = 16 << 20, PROGRESS_EVERY = 256 };
 static const uint32_t NOBODY = UINT32_MAX;
 
 /* A set of distinct byte strings, numbered in order of arrival, each with a count. */
-struct piece { size_t start; uint32_t length; uint32_t hash; int64_t count; };
-struct pieces { struct bytes text; struct piece *piece; size_t n, room; uint32_t *slot; size_t mask; };
+struct word { size_t start; uint32_t length; uint32_t hash; int64_t count; };
+struct words { struct bytes text; struct word *piece; size_t n, room; uint32_t *slot; size_t mask; };
 
-static void pieces_rehash(struct pieces *p)
+static void words_rehash(struct words *p)
 {
     size_t size = p->slot ? 2 * (p->mask + 1) : 1024;
     free(p->slot);
@@ -37,26 +37,26 @@ static void pieces_rehash(struct pieces *p)
 }
 
 /* Adds count to these bytes' count and returns their number. */
-static uint32_t pieces_add(struct pieces *p, const char *bytes, size_t length, int64_t count)
+static uint32_t words_add(struct words *p, const char *bytes, size_t length, int64_t count)
 {
-    if (!p->slot || 2 * p->n > p->mask) pieces_rehash(p);
+    if (!p->slot || 2 * p->n > p->mask) words_rehash(p);
     uint32_t hash = (uint32_t)hash_bytes(bytes, length);
     size_t i = hash & p->mask;
     for (; p->slot[i]; i = (i + 1) & p->mask) {
-        struct piece *k = &p->piece[p->slot[i] - 1];
+        struct word *k = &p->piece[p->slot[i] - 1];
         if (k->hash != hash || k->length != length || memcmp(p->text.data + k->start, bytes, length) != 0) continue;
         k->count += count;
         return p->slot[i] - 1;
     }
     if (p->n == p->room) p->piece = host_grow(p->piece, p->room = p->room ? 2 * p->room : 1024, sizeof *p->piece);
     if (p->n == NOBODY - 1) die("more than %u different words to train a tokenizer on", NOBODY - 1);
-    p->piece[p->n] = (struct piece){p->text.size, (uint32_t)length, hash, count};
+    p->piece[p->n] = (struct word){p->text.size, (uint32_t)length, hash, count};
     bytes_add(&p->text, bytes, length);
     p->slot[i] = (uint32_t)++p->n;
     return p->slot[i] - 1;
 }
 
-static void pieces_free(struct pieces *p)
+static void words_free(struct words *p)
 {
     bytes_free(&p->text);
     free(p->piece);
@@ -73,7 +73,7 @@ struct counting {
     size_t *task;                    /* task i has the spans [task[i], task[i + 1]) */
     size_t n_tasks, task_room;
     struct split *split;             /* [threads] */
-    struct pieces *pieces;           /* [threads] */
+    struct words *pieces;           /* [threads] */
 };
 
 static void count_task(void *context, int i, int thread)
@@ -83,7 +83,7 @@ static void count_task(void *context, int i, int thread)
         const char *piece;
         size_t length;
         split_start(&c->split[thread], c->batch.data + c->span[k].start, c->span[k].length);
-        while (split_next(&c->split[thread], &piece, &length)) pieces_add(&c->pieces[thread], piece, length, 1);
+        while (split_next(&c->split[thread], &piece, &length)) words_add(&c->pieces[thread], piece, length, 1);
         split_check(&c->split[thread]);
     }
 }
@@ -129,7 +129,7 @@ static void batch_add(struct counting *c, const char *text, size_t length)
 }
 
 /* All distinct pieces of all documents, with their counts. */
-static void count_pieces(struct pieces *out, const struct splitter *splitter,
+static void count_words(struct words *out, const struct splitter *splitter,
                          bool (*next)(void *self, const char **text, size_t *length), void *self)
 {
     int threads = threads_count();
@@ -141,11 +141,11 @@ static void count_pieces(struct pieces *out, const struct splitter *splitter,
     while (next(self, &text, &length)) batch_add(&c, text, length);
     batch_count(&c);
     for (int i = 0; i < threads; i++) {
-        struct pieces *p = &c.pieces[i];
+        struct words *p = &c.pieces[i];
         for (size_t k = 0; i > 0 && k < p->n; k++)
-            pieces_add(&c.pieces[0], p->text.data + p->piece[k].start, p->piece[k].length, p->piece[k].count);
+            words_add(&c.pieces[0], p->text.data + p->piece[k].start, p->piece[k].length, p->piece[k].count);
         split_close(&c.split[i]);
-        if (i > 0) pieces_free(p);
+        if (i > 0) words_free(p);
     }
     *out = c.pieces[0];
     bytes_free(&c.batch);
@@ -166,8 +166,8 @@ struct pair {
 struct candidate { int64_t count; uint32_t pair; };
 
 struct learning {
-    struct pieces tokens;              /* a token's id is its number here */
-    const struct piece *piece;
+    struct words tokens;              /* a token's id is its number here */
+    const struct word *piece;
     struct spot *spot;
     size_t n_spots;
     struct pair *pair;
@@ -237,7 +237,7 @@ static void pair_vanishes(struct learning *l, uint32_t at)
 
 static int compare_tokens(const struct learning *l, uint32_t x, uint32_t y)
 {
-    const struct piece *a = &l->tokens.piece[x], *b = &l->tokens.piece[y];
+    const struct word *a = &l->tokens.piece[x], *b = &l->tokens.piece[y];
     int order = memcmp(l->tokens.text.data + a->start, l->tokens.text.data + b->start,
                        a->length < b->length ? a->length : b->length);
     return order ? order : (a->length > b->length) - (a->length < b->length);
@@ -283,7 +283,7 @@ static void push_touched(struct learning *l)
     l->round++;
 }
 
-static void lay_out(struct learning *l, const struct pieces *pieces)
+static void lay_out(struct learning *l, const struct words *pieces)
 {
     if (pieces->text.size >= NOBODY) die("more than 4 GB of different words to train a tokenizer on");
     l->piece = pieces->piece;
@@ -297,7 +297,7 @@ static void lay_out(struct learning *l, const struct pieces *pieces)
     }
     for (int i = 0; i < 256; i++) {
         char byte = (char)i;
-        pieces_add(&l->tokens, &byte, 1, 0);
+        words_add(&l->tokens, &byte, 1, 0);
     }
     l->round = 1;
     for (size_t i = 0; i < l->n_spots; i++)
@@ -326,10 +326,10 @@ static void merge_spot(struct learning *l, uint32_t at, uint32_t id)
 static uint32_t joined_token(struct learning *l, uint32_t left, uint32_t right)
 {
     struct bytes joined = {0};
-    const struct piece *a = &l->tokens.piece[left], *b = &l->tokens.piece[right];
+    const struct word *a = &l->tokens.piece[left], *b = &l->tokens.piece[right];
     bytes_add(&joined, l->tokens.text.data + a->start, a->length);
     bytes_add(&joined, l->tokens.text.data + b->start, b->length);
-    uint32_t before = (uint32_t)l->tokens.n, id = pieces_add(&l->tokens, joined.data, joined.size, 0);
+    uint32_t before = (uint32_t)l->tokens.n, id = words_add(&l->tokens, joined.data, joined.size, 0);
     assert(id == before);
     bytes_free(&joined);
     return id;
@@ -402,8 +402,8 @@ int tokenizer_train(struct tokenizer **out, bool (*next)(void *self, const char 
                     how->vocab, how->n_special, 256 + how->n_special, TOKENIZER_VOCAB_MAX);
     struct splitter *splitter;
     if (splitter_open(&splitter, how->pattern, NULL, error)) return -1;
-    struct pieces pieces = {0};
-    count_pieces(&pieces, splitter, next, self);
+    struct words pieces = {0};
+    count_words(&pieces, splitter, next, self);
     splitter_close(splitter);
     struct learning l = {0};
     lay_out(&l, &pieces);
@@ -417,7 +417,7 @@ int tokenizer_train(struct tokenizer **out, bool (*next)(void *self, const char 
     free(l.heap);
     free(l.touched);
     free(l.spot);
-    pieces_free(&l.tokens);
-    pieces_free(&pieces);
+    words_free(&l.tokens);
+    words_free(&pieces);
     return *out ? 0 : -1;
 }

@@ -1,0 +1,452 @@
+/* order.c - a row is a window on the concatenated documents of its group, found through a small table (one number
+ * every 64 documents) and read from the disk when it is needed: nothing grows with the corpus but that table.  The
+ * order of an epoch is a keyed permutation evaluated at one point, so any row can be had at any time and a cursor is
+ * one number. */
+#include "common/base/rng.h"
+#include "common/data/documents.h"
+#include "common/data/order.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+enum { BLOCK = 64 };                            /* documents between two entries of the table */
+enum split { TRAINING, VALIDATION, SPLITS };
+
+/* A shard among the others.  before[k][i]: tokens of split k in the shard before its document 64 i. */
+struct placed {
+    const struct shard *shard;
+    uint64_t *before[SPLITS], start[SPLITS], documents[SPLITS];
+};
+
+/* The files of one weight: `times` rows in an epoch are drawn from its `rows`. */
+struct group { double weight; int shard, end; uint64_t tokens, rows, times; };
+
+struct order {
+    struct paths paths;
+    struct shard_unit *unit; int n_units;
+    struct placed *placed; int n_placed;
+    struct group *group; int n_groups;
+    bool tails;                                 /* the end of every document is held out, not whole documents */
+    uint32_t threshold;                         /* documents whose mixed hash is below are held out */
+    double validation;
+    uint64_t seed, rows[SPLITS], tokens[SPLITS], documents[SPLITS];
+    int row_tokens;
+    uint32_t identity;
+};
+
+/* ---- which tokens of a document belong to which split ---- */
+
+/* Spreads CRCs of similar texts evenly.  Source: Appleby, MurmurHash3, finalisation mix. */
+static uint32_t mix(uint32_t h)
+{
+    h = (h ^ h >> 16) * 0x85EBCA6Bu;
+    h = (h ^ h >> 13) * 0xC2B2AE35u;
+    return h ^ h >> 16;
+}
+
+/* Tokens [*begin, *end) of a document that has [from, entry.token_end). */
+static void part_of(const struct order *s, enum split split, uint64_t from, const struct shard_entry *entry,
+                    uint64_t *begin, uint64_t *end)
+{
+    uint64_t n = entry->token_end - from, held = 0;
+    if (s->tails && s->validation > 0 && n >= 4) {                  /* either side keeps a token and its target */
+        held = (uint64_t)ceil(s->validation * (double)n);
+        held = held < 2 ? 2 : held > n - 2 ? n - 2 : held;
+    }
+    if (!s->tails && mix(entry->hash) < s->threshold) held = n;
+    *begin = split == TRAINING ? from : entry->token_end - held;
+    *end = split == TRAINING ? entry->token_end - held : entry->token_end;
+}
+
+/* ---- opening ---- */
+
+static void each_document(const struct shard *shard, void (*visit)(void *self, uint64_t i, uint64_t from,
+                          const struct shard_entry *entry), void *self)
+{
+    struct shard_entry entry[BLOCK];
+    uint64_t from = 0;
+    for (uint64_t i = 0; i < shard->info.documents; i++) {
+        if (i % BLOCK == 0) {
+            uint64_t left = shard->info.documents - i;
+            shard_entries(shard, entry, i, left < BLOCK ? (size_t)left : BLOCK);
+        }
+        visit(self, i, from, &entry[i % BLOCK]);
+        from = entry[i % BLOCK].token_end;
+    }
+}
+
+struct count { uint32_t threshold; uint64_t below, all; };
+
+static void count_document(void *self, uint64_t i, uint64_t from, const struct shard_entry *entry)
+{
+    struct count *c = self;
+    (void)i, (void)from;
+    c->all++;
+    c->below += mix(entry->hash) < c->threshold;
+}
+
+/* Whole documents are held out by hash, unless there are too few of them: then the tail of each. */
+static uint64_t choose_split(struct order *s, double validation)
+{
+    struct count c = {.threshold = (uint32_t)fmin(validation * 4294967296.0, 4294967295.0)};
+    for (int k = 0; k < s->n_placed; k++) each_document(s->placed[k].shard, count_document, &c);
+    s->validation = validation;
+    s->threshold = c.threshold;
+    s->tails = validation > 0 && ((double)c.all * validation < 1 || c.below == 0 || c.below == c.all);
+    return c.all;
+}
+
+struct placing { struct order *s; struct placed *p; uint64_t sum[SPLITS]; };
+
+static void place_document(void *self, uint64_t i, uint64_t from, const struct shard_entry *entry)
+{
+    struct placing *g = self;
+    for (int k = 0; k < SPLITS; k++) {
+        uint64_t begin, end;
+        part_of(g->s, (enum split)k, from, entry, &begin, &end);
+        if (i % BLOCK == 0) g->p->before[k][i / BLOCK] = g->sum[k];
+        g->sum[k] += end - begin;
+        g->p->documents[k] += end > begin;
+    }
+}
+
+/* Fills the table and the totals. */
+static void place(struct order *s, struct group *g)
+{
+    g->tokens = 0;
+    for (int i = g->shard; i < g->end; i++) {
+        struct placed *p = &s->placed[i];
+        struct placing placing = {s, p, {0}};
+        for (int k = 0; k < SPLITS; k++)
+            p->before[k] = host_alloc(p->shard->info.documents / BLOCK + 1, sizeof **p->before);
+        p->start[TRAINING] = g->tokens;                     /* training rows lie within a group, */
+        p->start[VALIDATION] = s->tokens[VALIDATION];       /* validation rows run through all of them */
+        each_document(p->shard, place_document, &placing);
+        g->tokens += placing.sum[TRAINING];
+        for (int k = 0; k < SPLITS; k++) {
+            s->tokens[k] += placing.sum[k];
+            s->documents[k] += p->documents[k];
+        }
+    }
+}
+
+static void count_rows(struct order *s)
+{
+    uint64_t T = (uint64_t)s->row_tokens;
+    for (int i = 0; i < s->n_groups; i++) {
+        struct group *g = &s->group[i];
+        g->rows = (g->tokens + T - 1) / T;
+        g->times = (uint64_t)(g->weight * (double)g->rows + 0.5);
+        if (g->times == 0 && g->rows > 0) g->times = 1;
+        s->rows[TRAINING] += g->times;
+    }
+    s->rows[VALIDATION] = (s->tokens[VALIDATION] + T - 1) / T;
+}
+
+static void add_identity(struct order *s, const void *data, size_t size)
+{
+    s->identity = crc32_of(s->identity, data, size);
+}
+
+static void identify(struct order *s, const struct tokenizer *t)
+{
+    size_t length;
+    uint32_t tokenizer = tokenizer_crc(t, &length);
+    add_identity(s, &tokenizer, sizeof tokenizer);
+    add_identity(s, &s->seed, sizeof s->seed);
+    add_identity(s, &s->row_tokens, sizeof s->row_tokens);
+    add_identity(s, &s->validation, sizeof s->validation);
+    for (int i = 0; i < s->n_groups; i++) {
+        add_identity(s, &s->group[i].weight, sizeof s->group[i].weight);
+        for (int k = s->group[i].shard; k < s->group[i].end; k++) {
+            add_identity(s, &s->placed[k].shard->tokens_crc, sizeof(uint32_t));
+            add_identity(s, &s->placed[k].shard->index_crc, sizeof(uint32_t));
+        }
+    }
+}
+
+/* Shards are kept open: as many files as the system lets us. */
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+/* One group for each weight, its shards next to each other. */
+static void group_units(struct order *s)
+{
+    for (int u = 0; u < s->n_units; u++) s->n_placed += s->unit[u].n_shards;
+    s->placed = host_alloc((size_t)s->n_placed + 1, sizeof *s->placed);
+    s->group = host_alloc((size_t)s->n_units + 1, sizeof *s->group);
+    int n = 0;
+    for (int u = 0; u < s->n_units; u++) {
+        if (u == 0 || s->unit[u].weight != s->unit[u - 1].weight)
+            s->group[s->n_groups++] = (struct group){.weight = s->unit[u].weight, .shard = n};
+        for (int i = 0; i < s->unit[u].n_shards; i++) s->placed[n++].shard = &s->unit[u].shard[i];
+        s->group[s->n_groups - 1].end = n;
+    }
+}
+
+static void report(const struct order *s, const struct shards_say *say)
+{
+    char count[SPLITS][16], tokens[SPLITS][16];
+    struct text_counts c = {0};
+    for (int u = 0; u < s->n_units; u++) {
+        const struct text_counts *of = &s->unit[u].shard[s->unit[u].n_shards - 1].info.counts;
+        c.boms += of->boms;
+        c.carriage_returns += of->carriage_returns;
+        c.invalid += of->invalid;
+    }
+    for (int k = 0; k < SPLITS; k++) {
+        text_count(count[k], (double)s->documents[k]);
+        text_count(tokens[k], (double)s->tokens[k]);
+    }
+    if (c.boms || c.carriage_returns || c.invalid)
+        shards_tell(say, "text cleaned: %llu byte order marks and %llu carriage returns removed, %llu invalid bytes "
+                    "replaced", (unsigned long long)c.boms, (unsigned long long)c.carriage_returns,
+                    (unsigned long long)c.invalid);
+    if (s->validation == 0) shards_tell(say, "data: %s tokens in %s documents", tokens[TRAINING], count[TRAINING]);
+    else shards_tell(say, "data: %s tokens in %s documents to train on, %s tokens %s %s documents held out",
+                     tokens[TRAINING], count[TRAINING], tokens[VALIDATION], s->tails ? "from the ends of" : "in",
+                     count[VALIDATION]);
+}
+
+static int open_shards(struct order *s, const struct tokenizer *t, const struct order_options *o,
+                       const struct shards_say *say, struct error *error)
+{
+    if (tokenizer_special(t, "<|endoftext|>") < 0)
+        return fail(error, EXIT_MISMATCH, "the tokenizer has no token <|endoftext|>, which separates documents");
+    struct shards_options how = o->shards;
+    how.beside = o->expected != 0;
+    uint64_t bytes;
+    if (documents_paths(&s->paths, &bytes, o->shards.data, error) != 0) return -1;
+    paths_tell(&s->paths, say->line, say->self);
+    raise_file_limit();
+    s->n_units = shard_units(&s->unit, &s->paths);
+    if (shards_build(s->unit, s->n_units, t, &how, say, error) != 0) return -1;
+    group_units(s);
+    if (choose_split(s, o->validation) == 0)
+        return fail(error, EXIT_DATA, "there is no text in %s%s", s->paths.path[0],
+                    s->paths.count > 1 ? " and the other files" : "");
+    for (int g = 0; g < s->n_groups; g++) place(s, &s->group[g]);
+    count_rows(s);
+    identify(s, t);
+    bool fits = true;
+    for (int u = 0; u < s->n_units; u++) fits &= !s->unit[u].beside || s->identity == o->expected;
+    if (o->expected) shards_settle(s->unit, s->n_units, &how, fits);
+    if (!fits)
+        return fail(error, EXIT_MISMATCH, "the data is not what this run was trained on (identity %08x, expected %08x): "
+                    "restore the files, or start a new run from its weights with --model", s->identity, o->expected);
+    report(s, say);
+    return 0;
+}
+
+int order_open(struct order **out, const struct tokenizer *t, const struct order_options *o,
+               void (*say)(void *self, const char *line), void *self, struct error *error)
+{
+    assert(o->row_tokens >= 2 && o->validation >= 0 && o->validation < 1);
+    struct shards_say saying = {say, self};
+    struct order *s = host_alloc(1, sizeof *s);
+    s->seed = o->seed;
+    s->row_tokens = o->row_tokens;
+    if (open_shards(s, t, o, &saying, error) != 0) {
+        order_close(s);
+        return -1;
+    }
+    *out = s;
+    return 0;
+}
+
+/* Tokens of at most SAMPLE bytes of text, and the bytes on the disk that they take. */
+static int sample_tokens(double *tokens, double *packed, const struct paths *paths, const struct tokenizer *t,
+                         const struct document_rules *rules, struct error *error)
+{
+    struct documents *d;
+    struct part part;
+    struct ids ids = {0};
+    uint64_t most;
+    int status = 0, step = documents_step(paths, &most);
+    documents_open(&d, rules);
+    for (int i = 0; i < paths->count && status == 0; i += step) {
+        uint64_t before = documents_counts(d).bytes;
+        status = documents_file(d, paths->path[i], most, error);
+        while (status == 0 && (status = documents_next(d, &part, error)) == 1) {
+            ids.count = 0;
+            tokenizer_encode(&ids, t, part.text, part.length);
+            *tokens += (double)(ids.count + part.first + part.last);
+            status = 0;
+        }
+        *packed += (double)(documents_counts(d).bytes - before) * documents_packing(d);
+    }
+    documents_close(d);
+    free(ids.id);
+    return status;
+}
+
+int order_estimate(struct order **out, const struct tokenizer *t, const struct order_options *o,
+                   void (*say)(void *self, const char *line), void *self, struct error *error)
+{
+    struct shards_say saying = {say, self};
+    struct document_rules rules = {o->shards.text_key, o->shards.separator, o->shards.allow_invalid,
+                                   o->shards.skip_bad_rows};
+    struct paths paths;
+    uint64_t bytes;
+    double tokens = 0, packed = 0, weighted = 0;
+    char shown[3][16];
+    if (documents_paths(&paths, &bytes, o->shards.data, error) != 0) return -1;
+    paths_tell(&paths, say, self);
+    int status = sample_tokens(&tokens, &packed, &paths, t, &rules, error);
+    if (status == 0 && tokens == 0) status = fail(error, EXIT_DATA, "there is no text in %s", paths.path[0]);
+    for (int i = 0; i < paths.count; i++) weighted += paths.weight[i] * (double)paths.size[i];
+    paths_free(&paths);
+    if (status != 0) return -1;
+    double rate = tokens / packed, T = o->row_tokens;
+    struct order *s = *out = host_alloc(1, sizeof *s);
+    s->row_tokens = o->row_tokens;
+    s->tokens[VALIDATION] = (uint64_t)(rate * (double)bytes * o->validation);
+    s->tokens[TRAINING] = (uint64_t)(rate * (double)bytes) - s->tokens[VALIDATION];
+    s->rows[VALIDATION] = (uint64_t)ceil((double)s->tokens[VALIDATION] / T);
+    s->rows[TRAINING] = (uint64_t)ceil(rate * weighted * (1 - o->validation) / T);
+    shards_tell(&saying, "data: about %s tokens, estimated from %s of %s", text_count(shown[0], rate * (double)bytes),
+                text_bytes(shown[1], packed), text_bytes(shown[2], (double)bytes));
+    return 0;
+}
+
+void order_close(struct order *s)
+{
+    if (!s) return;
+    for (int i = 0; i < s->n_placed; i++)
+        for (int k = 0; k < SPLITS; k++) free(s->placed[i].before[k]);
+    for (int u = 0; u < s->n_units; u++) shard_unit_close(&s->unit[u]);
+    free(s->unit);
+    free(s->placed);
+    free(s->group);
+    paths_free(&s->paths);
+    free(s);
+}
+
+uint64_t order_rows(const struct order *s, bool validation) { return s->rows[validation]; }
+uint64_t order_tokens(const struct order *s, bool validation) { return s->tokens[validation]; }
+uint64_t order_documents(const struct order *s, bool validation) { return s->documents[validation]; }
+uint32_t order_identity(const struct order *s) { return s->identity; }
+
+/* ---- order ---- */
+
+/* A permutation of [0, n) evaluated at i, keyed by (seed, epoch, number): a balanced Feistel network on the next
+ * even number of bits, walked until it falls into [0, n) (fewer than 4 times on average).
+ * Source: Luby & Rackoff 1988; cycle walking: Black & Rogaway 2002. */
+static uint64_t permute(uint64_t i, uint64_t n, uint64_t seed, uint64_t epoch, uint64_t number)
+{
+    enum { ROUNDS = 6 };
+    int half = 1;
+    while (half < 32 && n > 1ull << 2 * half) half++;
+    uint64_t low = (1ull << half) - 1;
+    do {
+        uint64_t left = i >> half, right = i & low;
+        for (uint64_t round = 0; round < ROUNDS; round++) {
+            struct rng r = rng_at(seed, RNG_SHUFFLE, epoch, number << 36 | round << 32 | right);
+            uint64_t next = left ^ (rng_u32(&r) & low);
+            left = right;
+            right = next;
+        }
+        i = left << half | right;
+    } while (i >= n);
+    return i;
+}
+
+/* Group and row that training sample `index` shows. */
+static const struct group *find_row(const struct order *s, uint64_t index, uint64_t *row)
+{
+    uint64_t epoch = index / s->rows[TRAINING];
+    uint64_t at = permute(index % s->rows[TRAINING], s->rows[TRAINING], s->seed, epoch, 0);
+    int g = 0;
+    while (at >= s->group[g].times) at -= s->group[g++].times;
+    /* an order of its own within the group, so that the fraction of a copy shows other rows in every epoch */
+    *row = permute(at % s->group[g].rows, s->group[g].rows, s->seed, epoch, 1 + (uint64_t)g);
+    return &s->group[g];
+}
+
+/* ---- rows ---- */
+
+/* The last element of before[0..n) that is not above x (before[0] is 0). */
+static uint64_t last_not_above(const uint64_t *before, uint64_t n, uint64_t x)
+{
+    uint64_t low = 0, high = n;
+    while (high - low > 1) {
+        uint64_t middle = low + (high - low) / 2;
+        if (before[middle] <= x) low = middle;
+        else high = middle;
+    }
+    return low;
+}
+
+/* Appends tokens [from, from + n) of a shard as one sequence; `more`: the document goes on behind them. */
+static void append(struct batch *b, const struct shard *shard, uint64_t from, int n, bool more)
+{
+    int *tokens = b->tokens + b->N, *targets = b->targets + b->N;
+    shard_tokens(shard, tokens, from, (size_t)n);
+    memcpy(targets, tokens + 1, (size_t)(n - 1) * sizeof *targets);
+    targets[n - 1] = tokens[n - 1];
+    if (more) shard_tokens(shard, &targets[n - 1], from + (uint64_t)n, 1);
+    memset(b->mask + b->N, 1, (size_t)n);
+    b->mask[b->N + n - 1] = more;
+    b->N += n;
+    b->offsets[++b->S] = b->N;
+}
+
+/* Appends up to *left tokens of a shard, from position `at` of its split on. */
+static void append_from(const struct order *s, struct batch *b, const struct placed *p, enum split split, uint64_t at,
+                        int *left)
+{
+    const struct shard *shard = p->shard;
+    uint64_t documents = shard->info.documents;
+    if (documents == 0) return;
+    uint64_t block = last_not_above(p->before[split], (documents + BLOCK - 1) / BLOCK, at);
+    uint64_t seen = p->before[split][block];                /* tokens of the split before document i */
+    struct shard_entry entry[BLOCK + 1] = {0};              /* entry[0]: the document before the block */
+    if (block > 0) shard_entries(shard, entry, block * BLOCK - 1, 1);
+    for (uint64_t i = block * BLOCK; i < documents && *left > 0; i++) {
+        uint64_t begin, end, k = i % BLOCK;
+        if (k == 0) {
+            if (i > block * BLOCK) entry[0] = entry[BLOCK];
+            shard_entries(shard, entry + 1, i, documents - i < BLOCK ? (size_t)(documents - i) : BLOCK);
+        }
+        part_of(s, split, entry[k].token_end, &entry[k + 1], &begin, &end);
+        if (seen + (end - begin) > at) {
+            begin += at - seen;
+            int n = end - begin < (uint64_t)*left ? (int)(end - begin) : *left;
+            append(b, shard, begin, n, begin + (uint64_t)n < end);
+            *left -= n;
+            at = seen = at + (uint64_t)n;                   /* the end of the document, or the row is full */
+        } else {
+            seen += end - begin;
+        }
+    }
+}
+
+void order_row(const struct order *s, bool validation, uint64_t index, struct batch *b)
+{
+    enum split split = validation ? VALIDATION : TRAINING;
+    struct group all = {.end = s->n_placed};
+    const struct group *g = &all;
+    uint64_t row = index % (s->rows[split] ? s->rows[split] : 1);
+    assert(s->rows[split] > 0);
+    if (!validation) g = find_row(s, index, &row);
+    uint64_t at = row * (uint64_t)s->row_tokens;
+    int left = s->row_tokens, low = g->shard, high = g->end;
+    while (high - low > 1) {                                /* the last shard that does not start behind `at` */
+        int middle = low + (high - low) / 2;
+        if (s->placed[middle].start[split] <= at) low = middle;
+        else high = middle;
+    }
+    if (b->S == 0) b->offsets[0] = 0;
+    for (int i = low; i < g->end && left > 0; i++) {
+        uint64_t start = s->placed[i].start[split];
+        append_from(s, b, &s->placed[i], split, at > start ? at - start : 0, &left);
+    }
+}
