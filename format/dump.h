@@ -28,21 +28,8 @@ enum { SORT_OFFSET, SORT_NAME, SORT_SIZE };
 
 /* A command: the open file (NULL where it opens none), and where its facts go.  Returns the exit code. */
 int dump_info(struct dump *d, struct ckpt *c, json_t *facts);
-int dump_sections(struct dump *d, struct ckpt *c, json_t *facts);
-int dump_tensors(struct dump *d, struct ckpt *c, json_t *facts);
-int dump_hash(struct dump *d, struct ckpt *c, json_t *facts);
-int dump_limits(struct dump *d, struct ckpt *c, json_t *facts);
-int dump_keys(struct dump *d, struct ckpt *c, json_t *facts);
-int dump_tokenizer(struct dump *d, struct ckpt *c, json_t *facts);
-int dump_lineage(struct dump *d, struct ckpt *c, json_t *facts);
-int dump_stats(struct dump *d, struct ckpt *c, json_t *facts);
-int dump_print(struct dump *d, struct ckpt *c, json_t *facts);
-int dump_verify(struct dump *d, struct ckpt *c, json_t *facts);
-int dump_diff(struct dump *d, struct ckpt *c, json_t *facts);
-int dump_strip(struct dump *d, struct ckpt *c, json_t *facts);
-int dump_ls(struct dump *d, struct ckpt *c, json_t *facts);
-int dump_latest(struct dump *d, struct ckpt *c, json_t *facts);
-int dump_explain(struct dump *d, struct ckpt *c, json_t *facts);
+__typeof__(dump_info) dump_sections, dump_tensors, dump_hash, dump_limits, dump_keys, dump_tokenizer, dump_lineage,
+    dump_stats, dump_print, dump_verify, dump_diff, dump_strip, dump_ls, dump_latest, dump_explain;
 
 /* Opens d->argument[i], a file or a run folder (then its newest file that passes the quick checks).  With problems,
  * opening goes on past them.  Quits when it cannot be opened. */
@@ -50,15 +37,19 @@ struct ckpt *dump_open(const struct dump *d, int i, struct problems *problems);
 /* Is the tensor one that --role and a shell pattern (NULL: any) ask for? */
 bool dump_wants(const struct dump *d, const struct ckpt_tensor *t, const char *pattern);
 
-/* One pass over a tensor.  exponent (may be NULL) counts the finite values but 0: those in [2^e, 2^(e+1)) at
- * e + EXPONENT_BIAS. */
+/* One pass over a tensor: its statistics.  exponent (may be NULL) counts the finite values but 0: those in
+ * [2^e, 2^(e+1)) at e + EXPONENT_BIAS. */
 enum { EXPONENTS = 2200, EXPONENT_BIAS = 1101 };                    /* of doubles: -1074 .. 1023 */
-int dump_scan(struct moments *m, uint64_t *exponent, const struct ckpt *c, size_t tensor, struct error *error);
+struct scan { const struct ckpt *c; size_t tensor; uint64_t *exponent; struct stats stats; int status;
+              struct error error; };
+void scan_all(struct scan *scan, size_t n);
 
 /* ---- facts ---- */
 
 /* Sets a member, or appends where key is NULL; takes over value, and dies when there is none. */
 void fact(json_t *to, const char *key, json_t *value);
+/* Sets all members of an object; takes it over. */
+void fact_members(json_t *to, json_t *members);
 /* Prints all of it, as d says. */
 void facts_print(const json_t *facts, const struct dump *d);
 /* A table of rows (objects) as text: one column per key, booleans by their name, "-" for what a row lacks. */

@@ -161,12 +161,9 @@ static json_t *change_row(const struct change *c)
                             dtype_name(x->dtype), "dtype_b", dtype_name(y->dtype), "shape_a", shape_text(shape_x, x),
                             "shape_b", shape_text(shape_y, y));
     if (!c->same_form) return row;
-    fact(row, "relative_l2", fact_f64(c->relative));
-    fact(row, "max_abs", fact_f64(c->largest));
-    fact(row, "mean_abs", fact_f64(c->mean));
-    fact(row, "cosine", fact_f64(c->cosine));
-    fact(row, "changed", fact_u64(c->changed));
-    fact(row, "first", fact_u64(c->first));
+    fact_members(row, json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "relative_l2", fact_f64(c->relative), "max_abs",
+                                fact_f64(c->largest), "mean_abs", fact_f64(c->mean), "cosine", fact_f64(c->cosine),
+                                "changed", fact_u64(c->changed), "first", fact_u64(c->first)));
     return row;
 }
 
@@ -197,14 +194,10 @@ int dump_diff(struct dump *d, struct ckpt *c, json_t *facts)
     compare_tensors(d, &r, a, b);
     size_t keys = json_array_size(r.keys);
     bool different = keys || r.lost || r.added || r.beyond;
-    fact(facts, "a", fact_text(a->path));
-    fact(facts, "b", fact_text(b->path));
-    fact(facts, "same_weights_id", json_boolean(same_id));
-    fact(facts, "keys", r.keys);
-    fact(facts, "tensors", r.tensors);
-    fact(facts, "keys_different", fact_u64(keys));
-    fact(facts, "tensors_different", fact_u64(r.compared));
-    fact(facts, "result", json_string(different ? "different" : "equal"));
+    fact_members(facts, json_pack("{s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:s}", "a", fact_text(a->path), "b",
+                                  fact_text(b->path), "same_weights_id", same_id, "keys", r.keys, "tensors", r.tensors,
+                                  "keys_different", fact_u64(keys), "tensors_different", fact_u64(r.compared),
+                                  "result", different ? "different" : "equal"));
     if (!d->json) {
         facts_table(r.keys, 0);
         facts_table(r.tensors, 0);

@@ -97,6 +97,12 @@ void fact(json_t *to, const char *key, json_t *value)
         die("no value for '%s'", key ? key : "an element");
 }
 
+void fact_members(json_t *to, json_t *members)
+{
+    if (!members || json_object_update(to, members) != 0) die("no values");
+    json_decref(members);
+}
+
 /* ---- text ---- */
 
 char *with_commas(char out[32], uint64_t n)

@@ -27,11 +27,9 @@ static json_t *file_row(const struct run_file *file, const struct ckpt *c, bool 
         return row;
     }
     const struct ckpt_meta *m = &c->header.meta;
-    fact(row, "stage", json_string(stage_name((enum stage)m->stage)));
-    fact(row, "step", fact_u64(m->step));
-    fact(row, "tokens", fact_u64(m->tokens_seen));
-    fact(row, "bytes", fact_u64(c->header.file_size));
-    fact(row, "weights_id", fact_hex(m->weights_id, 16));
+    fact_members(row, json_pack("{s:s, s:o, s:o, s:o, s:o}", "stage", stage_name((enum stage)m->stage), "step",
+                                fact_u64(m->step), "tokens", fact_u64(m->tokens_seen), "bytes",
+                                fact_u64(c->header.file_size), "weights_id", fact_hex(m->weights_id, 16)));
     if (!lineage_metric(&m->eval, &metric, &value)) return row;
     fact(row, "metric", fact_text(metric));
     fact(row, "value", fact_f64(value));

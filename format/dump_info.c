@@ -65,29 +65,21 @@ static json_t *info_lineage(const struct kv *line)
 
 int dump_info(struct dump *d, struct ckpt *c, json_t *facts)
 {
-    char text[64];
+    char created[32], flags[64];
     const struct header *h = &c->header;
     const struct ckpt_meta *m = &h->meta;
     json_t *sections = json_array();
     for (uint32_t i = 0; i < h->section_count; i++) fact(sections, NULL, json_string(c->section[i].type));
-    fact(facts, "bytes", fact_u64(h->file_size));
-    fact(facts, "major", fact_u64(h->major));
-    fact(facts, "minor", fact_u64(h->minor));
-    fact(facts, "writer", fact_text(m->writer));
-    fact(facts, "created", fact_text(time_text(text, m->created)));
-    fact(facts, "stage", json_string(stage_name((enum stage)m->stage)));
-    fact(facts, "flags", json_string(flags_text(text, m->flags)));
-    fact(facts, "step", fact_u64(m->step));
-    fact(facts, "tokens", fact_u64(m->tokens_seen));
-    fact(facts, "uuid", fact_hex(m->uuid, 16));
-    fact(facts, "run_uuid", fact_hex(m->run_uuid, 16));
-    fact(facts, "weights_id", fact_hex(m->weights_id, 16));
-    fact(facts, "config", fact_kv(&m->conf));
+    fact_members(facts, json_pack(
+        "{s:o, s:i, s:i, s:o, s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "bytes", fact_u64(h->file_size),
+        "major", h->major, "minor", h->minor, "writer", fact_text(m->writer),
+        "created", fact_text(time_text(created, m->created)), "stage", stage_name((enum stage)m->stage),
+        "flags", flags_text(flags, m->flags), "step", fact_u64(m->step), "tokens", fact_u64(m->tokens_seen),
+        "uuid", fact_hex(m->uuid, 16), "run_uuid", fact_hex(m->run_uuid, 16),
+        "weights_id", fact_hex(m->weights_id, 16), "config", fact_kv(&m->conf)));
     info_tensors(facts, c);
-    fact(facts, "sections", sections);
-    fact(facts, "eval", fact_kv(&m->eval));
-    fact(facts, "parents", fact_u64(lineage_parents(&m->line)));
-    fact(facts, "lineage", info_lineage(&m->line));
+    fact_members(facts, json_pack("{s:o, s:o, s:o, s:o}", "sections", sections, "eval", fact_kv(&m->eval), "parents",
+                                  fact_u64(lineage_parents(&m->line)), "lineage", info_lineage(&m->line)));
     d->note = host_text("The tensors were not read: `ckpt verify` does that.");
     return 0;
 }
@@ -234,9 +226,8 @@ int dump_hash(struct dump *d, struct ckpt *c, json_t *facts)
         fact(rows, NULL, json_pack("{s:o, s:o, s:s, s:s}", "crc32", fact_crc(t->crc), "bytes", fact_u64(t->bytes),
                                    "role", role_name(t->role), "name", t->name));
     }
-    fact(facts, "weights_id", fact_hex(c->header.meta.weights_id, 16));
-    fact(facts, "weights_crc32", fact_crc(content_crc(c)));
-    fact(facts, "tensors", rows);
+    fact_members(facts, json_pack("{s:o, s:o, s:o}", "weights_id", fact_hex(c->header.meta.weights_id, 16),
+                                  "weights_crc32", fact_crc(content_crc(c)), "tensors", rows));
     return 0;
 }
 

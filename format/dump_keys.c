@@ -37,9 +37,7 @@ int dump_tokenizer(struct dump *d, struct ckpt *c, json_t *facts)
     const struct bytes *b = &c->header.meta.tokn;
     (void)d;
     kv_get_u64(&c->header.meta.conf, "vocab_size", &vocabulary);
-    fact(facts, "present", json_boolean(b->size > 0));
-    fact(facts, "bytes", fact_u64(b->size));
-    fact(facts, "crc32", fact_crc(crc32_of(0, b->data, b->size)));
-    fact(facts, "vocab_size", fact_u64(vocabulary));
+    fact_members(facts, json_pack("{s:b, s:o, s:o, s:o}", "present", b->size > 0, "bytes", fact_u64(b->size), "crc32",
+                                  fact_crc(crc32_of(0, b->data, b->size)), "vocab_size", fact_u64(vocabulary)));
     return 0;
 }

@@ -11,41 +11,31 @@
 
 enum { STEP = 1 << 18 };                      /* bytes read at a time */
 
-int dump_scan(struct moments *m, uint64_t *exponent, const struct ckpt *c, size_t tensor, struct error *error)
+static void scan_task(void *context, int number, int thread)
 {
-    const struct ckpt_tensor *t = &c->index.tensor[tensor].public;
+    struct scan *s = (struct scan *)context + number;
+    const struct ckpt_tensor *t = &s->c->index.tensor[s->tensor].public;
     uint32_t size = dtype_size(t->dtype);
     uint8_t *buffer = host_alloc(STEP, 1);
     double *x = host_alloc(STEP, sizeof *x);
-    int status = 0;
-    *m = (struct moments){0};
-    for (uint64_t at = 0; at < t->bytes && status == 0; at += STEP) {
+    struct moments all = {0}, part;
+    (void)thread;
+    for (uint64_t at = 0; at < t->bytes; at += STEP) {
         size_t n = t->bytes - at < STEP ? (size_t)(t->bytes - at) : STEP;
-        struct moments part;
-        status = tensor_read(c, tensor, buffer, at, n, error);
-        if (status != 0) break;
+        s->status = tensor_read(s->c, s->tensor, buffer, at, n, &s->error);
+        if (s->status != 0) break;
         moments_of(&part, buffer, n, t->dtype);
-        moments_add(m, &part);
-        if (exponent) dtype_to_f64(x, buffer, n / size, t->dtype);
-        for (size_t i = 0; exponent && i < n / size; i++)
-            if (x[i] != 0 && isfinite(x[i])) exponent[ilogb(x[i]) + EXPONENT_BIAS]++;
+        moments_add(&all, &part);
+        if (s->exponent) dtype_to_f64(x, buffer, n / size, t->dtype);
+        for (size_t i = 0; s->exponent && i < n / size; i++)
+            if (x[i] != 0 && isfinite(x[i])) s->exponent[ilogb(x[i]) + EXPONENT_BIAS]++;
     }
+    s->stats = moments_stats(&all);
     free(buffer);
     free(x);
-    return status;
 }
 
-struct scan { const struct ckpt *c; size_t tensor; struct stats stats; uint64_t *exponent; int status;
-              struct error error; };
-
-static void scan_task(void *context, int i, int thread)
-{
-    struct scan *s = (struct scan *)context + i;
-    struct moments m;
-    (void)thread;
-    s->status = dump_scan(&m, s->exponent, s->c, s->tensor, &s->error);
-    s->stats = moments_stats(&m);
-}
+void scan_all(struct scan *scan, size_t n) { threads_for((int)n, scan_task, scan); }
 
 static json_t *scan_row(const struct scan *s)
 {
@@ -91,7 +81,7 @@ int dump_stats(struct dump *d, struct ckpt *c, json_t *facts)
 {
     struct scan *scan = host_alloc(c->index.count, sizeof *scan);
     json_t *rows = json_array();
-    int n = 0;
+    size_t n = 0;
     for (size_t i = 0; i < c->index.count; i++) {
         if (!dump_wants(d, &c->index.tensor[i].public, d->arguments == 2 ? d->argument[1] : NULL)) continue;
         scan[n] = (struct scan){.c = c, .tensor = i};
@@ -99,8 +89,8 @@ int dump_stats(struct dump *d, struct ckpt *c, json_t *facts)
         if (d->hist) scan[n].exponent = host_alloc(EXPONENTS, sizeof *scan->exponent);
         n++;
     }
-    if (d->hist || d->recompute || !c->stats) threads_for(n, scan_task, scan);
-    for (int i = 0; i < n; i++) {
+    if (d->hist || d->recompute || !c->stats) scan_all(scan, n);
+    for (size_t i = 0; i < n; i++) {
         if (scan[i].status != 0) quit_error(&scan[i].error);
         fact(rows, NULL, scan_row(&scan[i]));
         if (d->hist && !d->json) print_hist(&scan[i]);
@@ -140,9 +130,8 @@ static int parse_slice(struct range *range, const char *text, const struct ckpt_
             return fail(error, EXIT_USAGE, "'%s' is not a slice (expected items like 3, 0:4 or : with commas between)",
                         text);
         if (r->from >= r->to || r->to > t->shape[d])
-            return fail(error, EXIT_USAGE,
-                        "%" PRIu64 ":%" PRIu64 " is outside dimension %d of tensor %s, which has %" PRIu64, r->from,
-                        r->to, d, t->name, t->shape[d]);
+            return fail(error, EXIT_USAGE, "%" PRIu64 ":%" PRIu64 " is outside dimension %d of tensor %s, which has %"
+                        PRIu64, r->from, r->to, d, t->name, t->shape[d]);
         text = *end ? end + 1 : end;
     }
     double total = 1;
@@ -208,10 +197,8 @@ int dump_print(struct dump *d, struct ckpt *c, json_t *facts)
     slice.tensor = (size_t)found;
     if (parse_slice(slice.range, d->arguments == 3 ? d->argument[2] : NULL, t, &error) != 0) quit_error(&error);
     json_t *values = slice_values(&slice, 0, 0);
-    fact(facts, "name", json_string(t->name));
-    fact(facts, "role", json_string(role_name(t->role)));
-    fact(facts, "dtype", json_string(dtype_name(t->dtype)));
-    fact(facts, "values", values);
+    fact_members(facts, json_pack("{s:s, s:s, s:s, s:o}", "name", t->name, "role", role_name(t->role), "dtype",
+                                  dtype_name(t->dtype), "values", values));
     if (d->json) return 0;
     printf("%s %s %s %s\n", t->name, role_name(t->role), dtype_name(t->dtype), shape_text(shape, t));
     print_values(values);

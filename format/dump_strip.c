@@ -2,8 +2,6 @@
  * the copy is recognised as the same model; a section this version does not know goes along only if its flags allow. */
 #include "format/dump.h"
 
-#include "format/writer.h"
-
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -91,10 +89,9 @@ int dump_strip(struct dump *d, struct ckpt *c, json_t *facts)
     if (!d->force && access(path, F_OK) == 0) quit(EXIT_USAGE, "%s: exists already (--force replaces it)", path);
     if (ckpt_verify(c, &error) != 0 || write_copy(c, path, &error) != 0 || reader_header(&h, path, &error) != 0)
         quit_error(&error);
-    fact(facts, "file", fact_text(path));
-    fact(facts, "bytes_before", fact_u64(c->header.file_size));
-    fact(facts, "bytes", fact_u64(h.file_size));
-    fact(facts, "weights_id", fact_hex(h.meta.weights_id, 16));
+    fact_members(facts, json_pack("{s:o, s:o, s:o, s:o}", "file", fact_text(path), "bytes_before",
+                                  fact_u64(c->header.file_size), "bytes", fact_u64(h.file_size), "weights_id",
+                                  fact_hex(h.meta.weights_id, 16)));
     d->note = host_text("%s: %s instead of %s", path, text_bytes(after, (double)h.file_size),
                         text_bytes(before, (double)c->header.file_size));
     return 0;

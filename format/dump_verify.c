@@ -2,64 +2,53 @@
  * stop at the first problem: whoever has a damaged file wants to know how much is damaged. */
 #include "format/dump.h"
 
-#include "common/base/threads.h"
-
 #include <inttypes.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
-struct deep { const struct ckpt *c; struct problems *problems; struct moments *moments; int *status; };
-
-static void deep_task(void *context, int i, int thread)
-{
-    struct deep *deep = context;
-    (void)thread;
-    deep->status[i] = dump_scan(&deep->moments[i], NULL, deep->c, (size_t)i, NULL);
-}
-
 __attribute__((format(printf, 3, 4)))
-static void report(struct deep *deep, const struct ckpt_tensor *t, const char *format, ...)
+static void report(struct problems *problems, const struct scan *scan, const char *format, ...)
 {
+    const struct ckpt_tensor *t = &scan->c->index.tensor[scan->tensor].public;
     struct error error;
     char text[500];
     va_list list;
     va_start(list, format);
     vsnprintf(text, sizeof text, format, list);
     va_end(list);
-    fail(&error, EXIT_DATA, "%s: tensor %s (%s): %s", deep->c->path, t->name, role_name(t->role), text);
-    problems_add(deep->problems, &error);
+    fail(&error, EXIT_DATA, "%s: tensor %s (%s): %s", scan->c->path, t->name, role_name(t->role), text);
+    problems_add(problems, &error);
 }
 
 /* Finite; statistics as stored; second moments not negative; optimizer tensors shaped as their weights (C6). */
-static void judge(struct deep *deep, size_t i)
+static void judge(struct problems *to, const struct scan *scan)
 {
-    const struct ckpt *c = deep->c;
-    const struct ckpt_tensor *t = &c->index.tensor[i].public;
-    const struct stats s = moments_stats(&deep->moments[i]);
-    if (s.nan || s.inf) report(deep, t, "%" PRIu64 " NaN and %" PRIu64 " infinite values [V1]", s.nan, s.inf);
-    if (t->role == ROLE_ADAM_V && s.min < 0) report(deep, t, "a second moment is %g (expected at least 0) [V2]", s.min);
-    const struct stats *said = c->stats ? &c->stats[i] : &s;
-    if (said->min != s.min || said->max != s.max || said->nan != s.nan || said->inf != s.inf || said->zero != s.zero)
-        report(deep, t, "smallest value, largest value or counts are not those of STAT (%g to %g) [V3]", s.min, s.max);
+    const struct ckpt *c = scan->c;
+    const struct ckpt_tensor *t = &c->index.tensor[scan->tensor].public;
+    const struct stats s = scan->stats, said = c->stats ? c->stats[scan->tensor] : s;
+    if (s.nan || s.inf) report(to, scan, "%" PRIu64 " NaN and %" PRIu64 " infinite values [V1]", s.nan, s.inf);
+    if (t->role == ROLE_ADAM_V && s.min < 0)
+        report(to, scan, "a second moment is %g (expected at least 0) [V2]", s.min);
+    if (said.min != s.min || said.max != s.max || said.nan != s.nan || said.inf != s.inf || said.zero != s.zero)
+        report(to, scan, "smallest value, largest value or counts are not those of STAT (%g to %g) [V3]", s.min, s.max);
     if (!role_is_training_state(t->role)) return;
     int64_t weight = index_find(&c->index, t->name, ROLE_WEIGHT);
     if (weight < 0) weight = index_find(&c->index, t->name, ROLE_HEAD);
     const struct ckpt_tensor *w = weight < 0 ? NULL : &c->index.tensor[weight].public;
-    if (!w) report(deep, t, "there is no weight of this name [C6]");
+    if (!w) report(to, scan, "there is no weight of this name [C6]");
     else if (w->ndim != t->ndim || memcmp(w->shape, t->shape, sizeof w->shape) != 0)
-        report(deep, t, "its shape is not that of its weight (%" PRIu64 " and %" PRIu64 " values) [C6]",
+        report(to, scan, "its shape is not that of its weight (%" PRIu64 " and %" PRIu64 " values) [C6]",
                tensor_elements(t), tensor_elements(w));
 }
 
 static void look_deep(const struct ckpt *c, struct problems *problems)
 {
-    struct deep deep = {c, problems, host_alloc(c->index.count, sizeof *deep.moments),
-                        host_alloc(c->index.count, sizeof *deep.status)};
-    threads_for((int)c->index.count, deep_task, &deep);
+    struct scan *scan = host_alloc(c->index.count, sizeof *scan);
+    for (size_t i = 0; i < c->index.count; i++) scan[i] = (struct scan){.c = c, .tensor = i};
+    scan_all(scan, c->index.count);
     for (size_t i = 0; i < c->index.count; i++)
-        if (deep.status[i] == 0) judge(&deep, i);
-    free(deep.moments);
-    free(deep.status);
+        if (scan[i].status == 0) judge(problems, &scan[i]);
+    free(scan);
 }
 
 /* A file's line, or one line per problem. */

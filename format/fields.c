@@ -92,6 +92,21 @@ const char *field_name(const struct field *field, uint64_t at)
     return "unknown field";
 }
 
+void add32(struct bytes *out, uint32_t v)
+{
+    char b[4];
+    store32(b, v);
+    bytes_add(out, b, sizeof b);
+}
+
+void add64(struct bytes *out, uint64_t v)
+{
+    add32(out, (uint32_t)v);
+    add32(out, (uint32_t)(v >> 32));
+}
+
+void pad8(struct bytes *out) { bytes_add(out, "\0\0\0\0\0\0\0", -out->size & 7); }
+
 bool all_zero(const void *data, size_t size)
 {
     const uint8_t *p = data;

@@ -3,8 +3,6 @@
 #define _GNU_SOURCE
 #include "format/folder.h"
 
-#include "format/writer.h"
-
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* folder.h - a run folder's checkpoints as a list, for `ckpt ls` and checkpoint.h's run functions. */
+/* folder.h - what a folder's checkpoints are, and saving beyond checkpoint.h, as `ckpt ls` and `ckpt strip` need it. */
 #ifndef QUARTET_FOLDER_H
 #define QUARTET_FOLDER_H
 
@@ -14,5 +14,25 @@ void folder_list_free(struct run_list *list);
 
 /* What `latest` names, to free(), or NULL. */
 char *folder_hint(const char *folder);
+
+/* ---- saving ---- */
+
+struct foreign { struct section section; struct bytes data; };      /* an unknown section, as stored */
+
+struct save {
+    const char *folder, *name;
+    struct ckpt_meta *meta;
+    const struct ckpt_source *source;
+    size_t count;
+    const struct foreign *foreign;
+    size_t foreigns;
+    bool in_run;                         /* update the folder's `latest` */
+};
+/* As ckpt_save. */
+int checkpoint_write(const struct save *save, struct error *error);
+
+/* Removes what saves that died left in a folder: NAME.tmp-HEX that no process holds locked, for names that start with
+ * `prefix`. */
+void folder_sweep(const char *folder, const char *prefix);
 
 #endif

@@ -36,22 +36,21 @@ uint64_t tensor_elements(const struct ckpt_tensor *t)
 int tensor_bytes(struct ckpt_tensor *t, struct error *error)
 {
     uint64_t elements = 1;
-    if (!dtype_name(t->dtype)) return fail(error, EXIT_DATA, "tensor %s: unknown dtype %u [T4]", t->name, t->dtype);
+    if (!dtype_name(t->dtype)) return corrupt(error, "tensor %s: unknown dtype %u [T4]", t->name, t->dtype);
     if (t->ndim < 0 || t->ndim > CKPT_MAX_DIMS)
-        return fail(error, EXIT_DATA, "tensor %s: %d dimensions (limit %d) [D1]", t->name, t->ndim, CKPT_MAX_DIMS);
+        return corrupt(error, "tensor %s: %d dimensions (limit %d) [D1]", t->name, t->ndim, CKPT_MAX_DIMS);
     for (int i = 0; i < CKPT_MAX_DIMS; i++) {
         uint64_t n = t->shape[i];
         if (i >= t->ndim && n != 0)
-            return fail(error, EXIT_DATA, "tensor %s: the unused dimension %d is not 0 [D1]", t->name, i);
+            return corrupt(error, "tensor %s: the unused dimension %d is not 0 [D1]", t->name, i);
         if (i >= t->ndim) continue;
         if (n < 1 || n > CKPT_MAX_DIM)
-            return fail(error, EXIT_DATA, "tensor %s: dimension %d is %llu (expected 1 to 2^48) [D2]", t->name, i,
-                        (unsigned long long)n);
+            return corrupt(error, "tensor %s: dimension %d is %" PRIu64 " (expected 1 to 2^48) [D2]", t->name, i, n);
         if (!size_mul(&elements, elements, n) || elements > CKPT_MAX_ELEMENTS)
-            return fail(error, EXIT_DATA, "tensor %s: more than 2^56 elements [D3]", t->name);
+            return corrupt(error, "tensor %s: more than 2^56 elements [D3]", t->name);
     }
     if (!size_mul(&t->bytes, elements, dtype_size(t->dtype)) || t->bytes > CKPT_MAX_TENSOR)
-        return fail(error, EXIT_DATA, "tensor %s: more than 2^58 bytes [D4]", t->name);
+        return corrupt(error, "tensor %s: more than 2^58 bytes [D4]", t->name);
     return 0;
 }
 
@@ -99,42 +98,31 @@ uint64_t index_chunks(const struct index *index)
     return last->first_chunk + tensor_chunks(last->stored);
 }
 
-static void encode_entry(uint8_t p[CKPT_INDEX_ENTRY], const struct tensor *t, uint64_t name_offset)
-{
-    fields_encode(p, tensor_fields, t);
-    store32(p + 28, (uint32_t)name_offset);
-    store16(p + 32, (uint16_t)strlen(t->public.name));
-    for (int d = 0; d < CKPT_MAX_DIMS; d++) store64(p + 40 + 8 * d, t->public.shape[d]);
-}
-
 void index_encode(struct bytes *out, const struct index *index)
 {
-    static const char zero[CKPT_INDEX_HEAD];
-    uint8_t head[CKPT_INDEX_HEAD] = {0};
-    uint64_t names = 0;
-    struct bytes entries = {0};
+    static const char zero[40];
+    uint64_t names = 0, place = 0;
+    for (size_t i = 0; i < index->count; i++) names += strlen(index->tensor[i].public.name);
+    add32(out, (uint32_t)index->count);
+    add32(out, CKPT_INDEX_ENTRY);
+    add64(out, names);
+    add64(out, (names + 7) & ~UINT64_C(7));
+    bytes_add(out, zero, sizeof zero);
     for (size_t i = 0; i < index->count; i++) {
+        const struct ckpt_tensor *t = &index->tensor[i].public;
         uint8_t entry[CKPT_INDEX_ENTRY] = {0};
-        encode_entry(entry, &index->tensor[i], names);
-        bytes_add(&entries, entry, sizeof entry);
-        names += strlen(index->tensor[i].public.name);
+        fields_encode(entry, tensor_fields, &index->tensor[i]);
+        store32(entry + 28, (uint32_t)place);
+        store16(entry + 32, (uint16_t)strlen(t->name));
+        for (int d = 0; d < CKPT_MAX_DIMS; d++) store64(entry + 40 + 8 * d, t->shape[d]);
+        bytes_add(out, entry, sizeof entry);
+        place += strlen(t->name);
     }
-    store32(head, (uint32_t)index->count);
-    store32(head + 4, CKPT_INDEX_ENTRY);
-    store64(head + 8, names);
-    store64(head + 16, (names + 7) & ~UINT64_C(7));
-    bytes_add(out, head, sizeof head);
-    bytes_add(out, entries.data, entries.size);
-    bytes_free(&entries);
-    for (size_t i = 0; i < index->count; i++) {
-        uint8_t number[4];
-        store32(number, index->order[i]);
-        bytes_add(out, number, 4);
-    }
-    bytes_add(out, zero, index->count % 2 * 4);
+    for (size_t i = 0; i < index->count; i++) add32(out, index->order[i]);
+    pad8(out);
     for (size_t i = 0; i < index->count; i++)
         bytes_add(out, index->tensor[i].public.name, strlen(index->tensor[i].public.name));
-    bytes_add(out, zero, -names & 7);
+    pad8(out);
 }
 
 /* ---- decoding ---- */
@@ -145,17 +133,17 @@ struct parts { const uint8_t *entries, *order, *names; uint64_t names_length; };
 static int find_parts(struct parts *parts, size_t *count, const uint8_t *p, size_t size, struct error *error)
 {
     if (size < CKPT_INDEX_HEAD || load32(p + 4) != CKPT_INDEX_ENTRY || !all_zero(p + 24, 40))
-        return fail(error, EXIT_DATA, "the head of the tensor index is wrong [T1]");
+        return corrupt(error, "the head of the tensor index is wrong [T1]");
     uint64_t n = load32(p), names = load64(p + 8), padded = load64(p + 16), order = (4 * n + 7) & ~UINT64_C(7);
     uint64_t entries = CKPT_INDEX_HEAD + n * CKPT_INDEX_ENTRY, sum, up;
     if (n < 1 || n > CKPT_MAX_TENSORS)
-        return fail(error, EXIT_DATA, "%llu tensors (expected 1 to %d) [T1]", (unsigned long long)n, CKPT_MAX_TENSORS);
+        return corrupt(error, "%llu tensors (expected 1 to %d) [T1]", (unsigned long long)n, CKPT_MAX_TENSORS);
     if (!round_up(&up, names, 8) || up != padded || !size_add(&sum, padded, entries + order) || sum != size)
-        return fail(error, EXIT_DATA, "%llu tensors and %llu bytes of names do not make an index of %zu bytes [T1]",
-                    (unsigned long long)n, (unsigned long long)names, size);
+        return corrupt(error, "%" PRIu64 " tensors and %" PRIu64
+                       " bytes of names do not make an index of %zu bytes [T1]", n, names, size);
     *parts = (struct parts){p + CKPT_INDEX_HEAD, p + entries, p + entries + order, names};
     if (!all_zero(parts->order + 4 * n, order - 4 * n) || !all_zero(parts->names + names, padded - names))
-        return fail(error, EXIT_DATA, "padding of the tensor index is not zero [T1]");
+        return corrupt(error, "padding of the tensor index is not zero [T1]");
     *count = (size_t)n;
     return 0;
 }
@@ -167,8 +155,8 @@ static int decode_name(char *copy, const uint8_t *p, size_t i, const struct part
     uint64_t offset = load32(p + 28), length = load16(p + 32);
     if (offset != *name_at || length > parts->names_length - *name_at ||
         !tensor_name_valid((const char *)parts->names + offset, length))
-        return fail(error, EXIT_DATA, "tensor %zu: its name (%llu bytes at %llu) is not a valid one of %llu [T2]", i,
-                    (unsigned long long)length, (unsigned long long)offset, (unsigned long long)parts->names_length);
+        return corrupt(error, "tensor %zu: its name (%" PRIu64 " bytes at %" PRIu64 ") is not a valid one of %" PRIu64
+                       " [T2]", i, length, offset, parts->names_length);
     memcpy(copy, parts->names + offset, length);
     copy[length] = 0;
     *name_at += length;
@@ -180,17 +168,17 @@ static int decode_entry(struct tensor *t, const uint8_t *p, struct error *error)
     fields_decode(t, tensor_fields, p);
     for (int d = 0; d < CKPT_MAX_DIMS; d++) t->public.shape[d] = load64(p + 40 + 8 * d);
     const char *name = t->public.name;
-    if (!role_name(p[36])) return fail(error, EXIT_DATA, "tensor %s: unknown role %d [T4]", name, p[36]);
-    if (p[37] != 0) return fail(error, EXIT_DATA, "tensor %s: unknown codec %d [T4]", name, p[37]);
+    if (!role_name(p[36])) return corrupt(error, "tensor %s: unknown role %d [T4]", name, p[36]);
+    if (p[37] != 0) return corrupt(error, "tensor %s: unknown codec %d [T4]", name, p[37]);
     if (t->flags & ~(TENSOR_TRAINABLE | TENSOR_DECAY))
-        return fail(error, EXIT_DATA, "tensor %s: unknown flags %x [T4]", name, t->flags);
+        return corrupt(error, "tensor %s: unknown flags %x [T4]", name, t->flags);
     if (!fields_reserved_zero(tensor_fields, p))
-        return fail(error, EXIT_DATA, "tensor %s: reserved bytes are not zero [T4]", name);
+        return corrupt(error, "tensor %s: reserved bytes are not zero [T4]", name);
     uint64_t raw = t->public.bytes;
     if (tensor_bytes(&t->public, error) != 0) return -1;
     if (raw != t->public.bytes || t->stored != raw)
-        return fail(error, EXIT_DATA, "tensor %s: %llu bytes stored, %llu raw, but its shape takes %llu [T5]", name,
-                    (unsigned long long)t->stored, (unsigned long long)raw, (unsigned long long)t->public.bytes);
+        return corrupt(error, "tensor %s: %" PRIu64 " bytes stored, %" PRIu64 " raw, but its shape takes %" PRIu64
+                       " [T5]", name, t->stored, raw, t->public.bytes);
     return 0;
 }
 
@@ -198,14 +186,12 @@ static int decode_entry(struct tensor *t, const uint8_t *p, struct error *error)
 static int check_place(const struct tensor *t, uint64_t *end, uint64_t tdat, uint64_t align, struct error *error)
 {
     if (t->offset % align != 0 || t->offset < *end || t->offset > tdat || t->stored > tdat - t->offset)
-        return fail(error, EXIT_DATA,
-                    "tensor %s: %llu bytes at %llu do not lie in order between %llu and %llu, aligned to %llu [T6]",
-                    t->public.name, (unsigned long long)t->stored, (unsigned long long)t->offset,
-                    (unsigned long long)*end,
-                    (unsigned long long)tdat, (unsigned long long)align);
+        return corrupt(error, "tensor %s: %" PRIu64 " bytes at %" PRIu64 " do not lie in order between %" PRIu64
+                       " and %" PRIu64 ", aligned to %" PRIu64 " [T6]", t->public.name, t->stored, t->offset, *end,
+                       tdat, align);
     if (t->offset - *end >= align)
-        return fail(error, EXIT_DATA, "there is a hole of %llu bytes before tensor %s [T8]",
-                    (unsigned long long)(t->offset - *end), t->public.name);
+        return corrupt(error, "there is a hole of %" PRIu64 " bytes before tensor %s [T8]", t->offset - *end,
+                       t->public.name);
     *end = t->offset + t->stored;
     return 0;
 }
@@ -215,11 +201,11 @@ static int decode_order(struct index *index, const uint8_t *p, struct error *err
     for (size_t i = 0; i < index->count; i++) {
         index->order[i] = load32(p + 4 * i);
         if (index->order[i] >= index->count)
-            return fail(error, EXIT_DATA, "place %zu of the name order is %u of %zu tensors [T3]", i, index->order[i],
-                        index->count);
+            return corrupt(error, "place %zu of the name order is %u of %zu tensors [T3]", i, index->order[i],
+                           index->count);
         if (i && compare(&index->tensor[index->order[i - 1]], &index->tensor[index->order[i]]) >= 0)
-            return fail(error, EXIT_DATA, "the name order is not ascending at tensor %s [T3]",
-                        index->tensor[index->order[i]].public.name);
+            return corrupt(error, "the name order is not ascending at tensor %s [T3]",
+                           index->tensor[index->order[i]].public.name);
     }
     return 0;
 }
@@ -236,16 +222,15 @@ static int decode_tensors(struct index *index, const struct parts *parts, uint64
         if (decode_name(name, p, i, parts, &name_at, error) != 0) return -1;
         if (decode_entry(t, p, error) != 0 || check_place(t, &end, tdat, align, error) != 0) return -1;
         if (t->first_chunk != chunks)
-            return fail(error, EXIT_DATA, "tensor %s: first chunk %u (expected %llu) [T7]", name, t->first_chunk,
-                        (unsigned long long)chunks);
+            return corrupt(error, "tensor %s: first chunk %u (expected %" PRIu64 ") [T7]", name, t->first_chunk,
+                           chunks);
         chunks += tensor_chunks(t->stored);
         name += strlen(name) + 1;
-        if (chunks > UINT32_MAX) return fail(error, EXIT_DATA, "more than 2^32 chunks of data [T7]");
+        if (chunks > UINT32_MAX) return corrupt(error, "more than 2^32 chunks of data [T7]");
     }
-    if (name_at != parts->names_length) return fail(error, EXIT_DATA, "there are names that no tensor has [T2]");
+    if (name_at != parts->names_length) return corrupt(error, "there are names that no tensor has [T2]");
     if (end != tdat)
-        return fail(error, EXIT_DATA, "the last tensor ends at %llu of %llu bytes of TDAT [T9]",
-                    (unsigned long long)end, (unsigned long long)tdat);
+        return corrupt(error, "the last tensor ends at %" PRIu64 " of %" PRIu64 " bytes of TDAT [T9]", end, tdat);
     return decode_order(index, parts->order, error);
 }
 
@@ -269,15 +254,10 @@ int index_decode(struct index *out, const void *data, size_t size, uint64_t tdat
 
 void chunks_encode(struct bytes *out, const uint32_t *crc, size_t count)
 {
-    uint8_t head[CKPT_TABLE_HEAD] = {0};
-    store32(head, (uint32_t)CKPT_CHUNK);
-    store32(head + 4, (uint32_t)count);
-    bytes_add(out, head, sizeof head);
-    for (size_t i = 0; i < count; i++) {
-        uint8_t b[4];
-        store32(b, crc[i]);
-        bytes_add(out, b, 4);
-    }
+    add32(out, (uint32_t)CKPT_CHUNK);
+    add32(out, (uint32_t)count);
+    add64(out, 0);
+    for (size_t i = 0; i < count; i++) add32(out, crc[i]);
 }
 
 int chunks_decode(uint32_t **out, const void *data, size_t size, const struct index *index, struct error *error)
@@ -285,10 +265,9 @@ int chunks_decode(uint32_t **out, const void *data, size_t size, const struct in
     const uint8_t *p = data;
     uint64_t count = index_chunks(index);
     if (size < CKPT_TABLE_HEAD || load32(p) != CKPT_CHUNK || !all_zero(p + 8, 8))
-        return fail(error, EXIT_DATA, "the head of the chunk CRCs is wrong [CC1]");
+        return corrupt(error, "the head of the chunk CRCs is wrong [CC1]");
     if (load32(p + 4) != count || size - CKPT_TABLE_HEAD != 4 * count)
-        return fail(error, EXIT_DATA, "%u chunk CRCs in %zu bytes (expected %llu) [CC2]", load32(p + 4), size,
-                    (unsigned long long)count);
+        return corrupt(error, "%u chunk CRCs in %zu bytes (expected %" PRIu64 ") [CC2]", load32(p + 4), size, count);
     uint32_t *crc = host_alloc((size_t)count, sizeof *crc);
     for (size_t i = 0; i < count; i++) crc[i] = load32(p + CKPT_TABLE_HEAD + 4 * i);
     *out = crc;

@@ -64,12 +64,7 @@ static void set_copy(struct kv *kv, const char *key, enum kv_type type, const vo
 
 static void need_utf8(const char *key, const char *text)
 {
-    size_t length = strlen(text);
-    for (size_t i = 0; i < length;) {
-        int n = utf8_length(text + i, length - i);
-        if (n == 0) die("the text of '%s' is not UTF-8", key);
-        i += (size_t)n;
-    }
+    if (text[utf8_prefix(text, strlen(text))]) die("the text of '%s' is not UTF-8", key);
 }
 
 void kv_set_bool(struct kv *kv, const char *key, bool value) { set_copy(kv, key, KV_BOOL, &value, 1, sizeof value); }
@@ -111,31 +106,25 @@ void kv_set_texts(struct kv *kv, const char *key, char *const *value, size_t cou
     set(kv, key, KV_TEXTS, count, list);
 }
 
-/* 1 with *e, 0 absent, -1 another type. */
-static int get(const struct kv_entry **e, const struct kv *kv, const char *key, enum kv_type type)
+/* 1 with the place and number of its elements, 0 absent, -1 another type. */
+static int get(void *place, size_t *count, const struct kv *kv, const char *key, enum kv_type type)
 {
-    *e = kv_find(kv, key);
-    return !*e ? 0 : (*e)->type == type ? 1 : -1;
+    const struct kv_entry *e = kv_find(kv, key);
+    if (!e) return 0;
+    if (e->type != type) return -1;
+    memcpy(place, &e->value, sizeof e->value);
+    *count = (size_t)e->count;
+    return 1;
 }
 
 /* A number of `size` bytes, copied out. */
 static int get_number(void *value, size_t size, const struct kv *kv, const char *key, enum kv_type type)
 {
-    const struct kv_entry *e;
-    int got = get(&e, kv, key, type);
-    if (got == 1) memcpy(value, e->value, size);
+    const void *place;
+    size_t count;
+    int got = get(&place, &count, kv, key, type);
+    if (got == 1) memcpy(value, place, size);
     return got;
-}
-
-/* What lies in the entry itself: *value is set to it. */
-static int get_inside(const void **value, size_t *count, const struct kv *kv, const char *key, enum kv_type type)
-{
-    const struct kv_entry *e;
-    int got = get(&e, kv, key, type);
-    if (got != 1) return got;
-    *value = e->value;
-    *count = (size_t)e->count;
-    return 1;
 }
 
 int kv_get_bool(const struct kv *kv, const char *key, bool *v) { return get_number(v, sizeof *v, kv, key, KV_BOOL); }
@@ -146,33 +135,30 @@ int kv_get_f64(const struct kv *kv, const char *key, double *v) { return get_num
 int kv_get_text(const struct kv *kv, const char *key, const char **value)
 {
     size_t length;
-    return get_inside((const void **)value, &length, kv, key, KV_TEXT);
+    return get(value, &length, kv, key, KV_TEXT);
 }
 
-int kv_get_bytes(const struct kv *kv, const char *key, const void **value, size_t *size)
+int kv_get_bytes(const struct kv *kv, const char *key, const void **v, size_t *n)
 {
-    return get_inside(value, size, kv, key, KV_BYTES);
+    return get(v, n, kv, key, KV_BYTES);
 }
 
-int kv_get_i64s(const struct kv *kv, const char *key, const int64_t **value, size_t *count)
+int kv_get_i64s(const struct kv *kv, const char *key, const int64_t **v, size_t *n)
 {
-    return get_inside((const void **)value, count, kv, key, KV_I64S);
+    return get(v, n, kv, key, KV_I64S);
 }
 
-int kv_get_u64s(const struct kv *kv, const char *key, const uint64_t **value, size_t *count)
+int kv_get_u64s(const struct kv *kv, const char *key, const uint64_t **v, size_t *n)
 {
-    return get_inside((const void **)value, count, kv, key, KV_U64S);
+    return get(v, n, kv, key, KV_U64S);
 }
 
-int kv_get_f64s(const struct kv *kv, const char *key, const double **value, size_t *count)
+int kv_get_f64s(const struct kv *kv, const char *key, const double **v, size_t *n)
 {
-    return get_inside((const void **)value, count, kv, key, KV_F64S);
+    return get(v, n, kv, key, KV_F64S);
 }
 
-int kv_get_texts(const struct kv *kv, const char *key, char ***value, size_t *count)
-{
-    return get_inside((const void **)value, count, kv, key, KV_TEXTS);
-}
+int kv_get_texts(const struct kv *kv, const char *key, char ***v, size_t *n) { return get(v, n, kv, key, KV_TEXTS); }
 
 void kv_free(struct kv *kv)
 {
@@ -200,28 +186,11 @@ void kv_copy(struct kv *to, const struct kv *from)
 
 /* ---- encoding ---- */
 
-static void pad8(struct bytes *out)
-{
-    static const char zero[8];
-    bytes_add(out, zero, -out->size & 7);
-}
-
-static void add64(struct bytes *out, uint64_t v)
-{
-    char b[8];
-    store64(b, v);
-    bytes_add(out, b, 8);
-}
-
 static void add_texts(struct bytes *out, const struct kv_entry *e)
 {
     char *const *text = e->value;
     add64(out, e->count);
-    for (uint64_t i = 0; i < e->count; i++) {
-        char b[4];
-        store32(b, (uint32_t)strlen(text[i]));
-        bytes_add(out, b, 4);
-    }
+    for (uint64_t i = 0; i < e->count; i++) add32(out, (uint32_t)strlen(text[i]));
     pad8(out);
     for (uint64_t i = 0; i < e->count; i++) bytes_add(out, text[i], strlen(text[i]));
 }
@@ -240,52 +209,44 @@ static void add_value(struct bytes *out, const struct kv_entry *e)
 
 void kv_encode(struct bytes *out, const struct kv *kv)
 {
-    struct bytes b = {0};
-    add64(&b, kv->count);
-    add64(&b, 0);
+    add64(out, kv->count);
+    add64(out, 0);
     for (size_t i = 0; i < kv->count; i++) {
         const struct kv_entry *e = &kv->entry[i];
         char head[8] = {(char)e->type};
-        size_t key = strlen(e->key), at = b.size;
+        size_t key = strlen(e->key), at = out->size;
         store16(head + 2, (uint16_t)key);
-        bytes_add(&b, head, sizeof head);
-        bytes_add(&b, e->key, key);
-        pad8(&b);
-        size_t start = b.size;
-        add_value(&b, e);
-        store32(b.data + at + 4, (uint32_t)(b.size - start));
-        pad8(&b);
+        bytes_add(out, head, sizeof head);
+        bytes_add(out, e->key, key);
+        pad8(out);
+        size_t start = out->size;
+        add_value(out, e);
+        store32(out->data + at + 4, (uint32_t)(out->size - start));
+        pad8(out);
     }
-    bytes_add(out, b.data, b.size);
-    bytes_free(&b);
 }
 
 /* ---- decoding ---- */
 
 static int check_utf8(const char *text, size_t length, const char *key, struct error *error)
 {
-    for (size_t i = 0; i < length;) {
-        int n = utf8_length(text + i, length - i);
-        if (n == 0 || text[i] == 0)
-            return fail(error, EXIT_DATA, "the text of key '%s' is not UTF-8 (or has a NUL) at its byte %zu [K10]", key,
-                        i);
-        i += (size_t)n;
-    }
-    return 0;
+    size_t good = utf8_prefix(text, strnlen(text, length));
+    return good == length ? 0 : corrupt(error, "the text of key '%s' is not UTF-8 (or has a NUL) at its byte %zu [K10]",
+                                        key, good);
 }
 
 /* Texts: u32 count, u32 0, count lengths padded to 8, the bytes. */
 static int decode_texts(struct kv *kv, const char *key, const uint8_t *p, uint64_t size, struct error *error)
 {
     if (size < 8 || load32(p + 4) != 0)
-        return fail(error, EXIT_DATA, "key '%s': the head of its texts is wrong [K5]", key);
+        return corrupt(error, "key '%s': the head of its texts is wrong [K5]", key);
     uint64_t count = load32(p), head = 8 + ((4 * count + 7) & ~UINT64_C(7)), total = 0;
-    if (head > size) return fail(error, EXIT_DATA, "key '%s': %llu texts do not fit its %llu bytes [K5]", key,
-                                 (unsigned long long)count, (unsigned long long)size);
+    if (head > size) return corrupt(error, "key '%s': %" PRIu64 " texts do not fit its %" PRIu64 " bytes [K5]", key,
+                                    count, size);
     for (uint64_t i = 0; i < count; i++) total += load32(p + 8 + 4 * i);
     if (total != size - head || !all_zero(p + 8 + 4 * count, (size_t)(head - 8 - 4 * count)))
-        return fail(error, EXIT_DATA, "key '%s': its texts take %llu bytes, %llu are there [K5]", key,
-                    (unsigned long long)total, (unsigned long long)(size - head));
+        return corrupt(error, "key '%s': its texts take %" PRIu64 " bytes, %" PRIu64 " are there [K5]", key, total,
+                       size - head);
     char **list = new_texts(count, total + count), *text = (char *)(list + count + 1);
     const char *from = (const char *)p + head;
     for (uint64_t i = 0; i < count; i++) {
@@ -307,15 +268,13 @@ static int decode_value(struct kv *kv, const char *key, enum kv_type type, const
 {
     bool scalar = type <= KV_F64, array = type >= KV_I64S && type <= KV_F64S;
     if (scalar && size != 8)
-        return fail(error, EXIT_DATA, "key '%s': %llu bytes for one number (expected 8) [K4]", key,
-                    (unsigned long long)size);
+        return corrupt(error, "key '%s': %" PRIu64 " bytes for one number (expected 8) [K4]", key, size);
     if (array && size % 8 != 0)
-        return fail(error, EXIT_DATA, "key '%s': %llu bytes for an array of 8-byte numbers [K5]", key,
-                    (unsigned long long)size);
+        return corrupt(error, "key '%s': %" PRIu64 " bytes for an array of 8-byte numbers [K5]", key, size);
     if (type == KV_TEXTS) return decode_texts(kv, key, p, size, error);
     if (type == KV_TEXT && check_utf8((const char *)p, (size_t)size, key, error) != 0) return -1;
     if (type == KV_BOOL && load64(p) > 1)
-        return fail(error, EXIT_DATA, "key '%s': a bool that is neither 0 nor 1 [K9]", key);
+        return corrupt(error, "key '%s': a bool that is neither 0 nor 1 [K9]", key);
     set_copy(kv, key, type, p, (size_t)(scalar || array ? size / 8 : size), scalar || array ? 8 : 1);
     uint8_t *value = kv->entry[kv->count - 1].value;
     if (type == KV_BOOL) *(bool *)value = p[0] != 0;
@@ -333,24 +292,24 @@ static int decode_entry(struct kv *kv, const uint8_t *data, size_t size, size_t 
     const char *last = kv->count ? kv->entry[kv->count - 1].key : "";
     size_t left = size - *at;
     const uint8_t *p = data + *at;
-    if (left < 8) return fail(error, EXIT_DATA, "an entry's head is cut off at byte %zu [K2]", *at);
+    if (left < 8) return corrupt(error, "an entry's head is cut off at byte %zu [K2]", *at);
     uint64_t key = load16(p + 2), key_padded = (key + 7) & ~UINT64_C(7);
     uint64_t value = load32(p + 4), value_padded = (value + 7) & ~UINT64_C(7);
     if (p[0] < KV_BOOL || p[0] > KV_TEXTS || p[1] != 0)
-        return fail(error, EXIT_DATA, "an entry at byte %zu has the unknown type %d [K7]", *at, p[0]);
+        return corrupt(error, "an entry at byte %zu has the unknown type %d [K7]", *at, p[0]);
     if (key < 1 || key > CKPT_MAX_KEY || key_padded > left - 8)
-        return fail(error, EXIT_DATA, "a key at byte %zu has %llu bytes (expected 1 to %d, and room for them) [K3]",
-                    *at, (unsigned long long)key, CKPT_MAX_KEY);
+        return corrupt(error, "a key at byte %zu has %" PRIu64 " bytes (expected 1 to %d, and room for them) [K3]", *at,
+                       key, CKPT_MAX_KEY);
     snprintf(name, sizeof name, "%.*s", (int)key, (const char *)p + 8);
     if (strlen(name) != key || !key_valid(name))
-        return fail(error, EXIT_DATA, "a key at byte %zu has a character outside a-z 0-9 _ . [K3]", *at);
+        return corrupt(error, "a key at byte %zu has a character outside a-z 0-9 _ . [K3]", *at);
     if (strcmp(last, name) >= 0)
-        return fail(error, EXIT_DATA, "key '%s' follows '%s', which is not ascending order [K8]", name, last);
+        return corrupt(error, "key '%s' follows '%s', which is not ascending order [K8]", name, last);
     if (value > CKPT_MAX_VALUE || value_padded > left - 8 - key_padded)
-        return fail(error, EXIT_DATA, "the value of key '%s' has %llu bytes, %llu are left [K4]", name,
-                    (unsigned long long)value, (unsigned long long)(left - 8 - key_padded));
+        return corrupt(error, "the value of key '%s' has %" PRIu64 " bytes, %" PRIu64 " are left [K4]", name, value,
+                       left - 8 - key_padded);
     if (!all_zero(p + 8 + key, key_padded - key) || !all_zero(p + 8 + key_padded + value, value_padded - value))
-        return fail(error, EXIT_DATA, "the padding of key '%s' is not zero [K12]", name);
+        return corrupt(error, "the padding of key '%s' is not zero [K12]", name);
     *at += 8 + key_padded + value_padded;
     return decode_value(kv, name, (enum kv_type)p[0], p + 8 + key_padded, value, error);
 }
@@ -359,17 +318,17 @@ int kv_decode(struct kv *kv, const void *data, size_t size, struct error *error)
 {
     const uint8_t *p = data;
     if (size < CKPT_TABLE_HEAD || !all_zero(p + 4, 12))
-        return fail(error, EXIT_DATA, "the head of the key-values is wrong [K1]");
+        return corrupt(error, "the head of the key-values is wrong [K1]");
     uint64_t count = load32(p);
     if (count > CKPT_MAX_KEYS || count * 16 > size - CKPT_TABLE_HEAD)
-        return fail(error, EXIT_DATA, "%llu key-values cannot be in %zu bytes (limit %d) [K1]",
-                    (unsigned long long)count, size, CKPT_MAX_KEYS);
+        return corrupt(error, "%" PRIu64 " key-values cannot be in %zu bytes (limit %d) [K1]", count, size,
+                       CKPT_MAX_KEYS);
     struct kv new = {0};
     size_t at = CKPT_TABLE_HEAD;
     int status = 0;
     for (uint64_t i = 0; i < count && status == 0; i++) status = decode_entry(&new, p, size, &at, error);
     if (status == 0 && at != size)
-        status = fail(error, EXIT_DATA, "%zu bytes are left over after the last key-value [K13]", size - at);
+        status = corrupt(error, "%zu bytes are left over after the last key-value [K13]", size - at);
     if (status != 0) {
         kv_free(&new);
         return -1;

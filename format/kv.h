@@ -39,7 +39,7 @@ const struct kv_entry *kv_find(const struct kv *kv, const char *key);
 void kv_copy(struct kv *to, const struct kv *from);      /* *to is freed first */
 void kv_free(struct kv *kv);                             /* leaves {0} */
 
-/* The section's bytes; decode checks everything (K1..K13) and returns 0, or -1 (EXIT_DATA) with *kv untouched. */
+/* The section's bytes (out: empty); decode checks everything (K1..K13) and returns 0, or -1 (EXIT_DATA) with *kv untouched. */
 void kv_encode(struct bytes *out, const struct kv *kv);
 int kv_decode(struct kv *kv, const void *data, size_t size, struct error *error);
 

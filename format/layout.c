@@ -51,56 +51,53 @@ static int check_identity(const uint8_t *page, struct error *error)
 {
     if (memcmp(page, CKPT_SIGNATURE, 8) != 0) {
         if (all_zero(page, CKPT_PAGE))
-            return fail(error, EXIT_DATA, "the header is empty: the save that wrote this file never finished [H2]");
+            return corrupt(error, "the header is empty: the save that wrote this file never finished [H2]");
         if (memcmp(page + 1, "QCK", 3) == 0)
-            return fail(error, EXIT_DATA,
-                        "the signature is damaged, as by a transfer in text mode; copy the file again as binary [H2]");
-        return fail(error, EXIT_DATA, "this is not a checkpoint (no signature) [H2]");
+            return corrupt(error, "the signature is damaged, as by a transfer in text mode; copy the file again as "
+                           "binary [H2]");
+        return corrupt(error, "this is not a checkpoint (no signature) [H2]");
     }
     if (load32(page + 8) == UINT32_C(0x04030201))
-        return fail(error, EXIT_DATA, "the file is byte-swapped; checkpoints are little-endian on every machine [H3]");
+        return corrupt(error, "the file is byte-swapped; checkpoints are little-endian on every machine [H3]");
     if (load32(page + 8) != CKPT_BYTE_ORDER)
-        return fail(error, EXIT_DATA, "the byte-order word is %08x [H3]", load32(page + 8));
+        return corrupt(error, "the byte-order word is %08x [H3]", load32(page + 8));
     uint32_t crc = crc32_of(0, page, 252);
     if (crc != load32(page + 252))
-        return fail(error, EXIT_DATA, "the header is corrupt (CRC %08x, expected %08x) [H4]", crc, load32(page + 252));
+        return corrupt(error, "the header is corrupt (CRC %08x, expected %08x) [H4]", crc, load32(page + 252));
     return 0;
 }
 
 static int check_range(const struct header *h, struct error *error)
 {
     if (h->align < CKPT_MIN_ALIGN || h->align > CKPT_MAX_ALIGN || (h->align & (h->align - 1)) != 0)
-        return fail(error, EXIT_DATA, "tensor alignment is %u (expected a power of two, %d to %llu) [H8]", h->align,
-                    CKPT_MIN_ALIGN, (unsigned long long)CKPT_MAX_ALIGN);
+        return corrupt(error, "tensor alignment is %u (expected a power of two, %d to %" PRIu64 ") [H8]", h->align,
+                       CKPT_MIN_ALIGN, CKPT_MAX_ALIGN);
     if (h->incompat != 0)
-        return fail(error, EXIT_DATA,
-                    "the file needs features %llx, which this version (%d.%d) lacks; it was written by '%s' [H9]",
-                    (unsigned long long)h->incompat, CKPT_MAJOR, CKPT_MINOR, h->meta.writer);
+        return corrupt(error, "the file needs features %llx, which this version (%d.%d) lacks; it was written by '%s' "
+                       "[H9]", (unsigned long long)h->incompat, CKPT_MAJOR, CKPT_MINOR, h->meta.writer);
     if (h->kind == 2 || h->kind == 3)
-        return fail(error, EXIT_DATA,
-                    "the file is a piece of a sharded checkpoint; this version reads single files [H10]");
-    if (h->kind != 1) return fail(error, EXIT_DATA, "the kind of file is %u (expected 1) [H10]", h->kind);
+        return corrupt(error, "the file is a piece of a sharded checkpoint; this version reads single files [H10]");
+    if (h->kind != 1) return corrupt(error, "the kind of file is %u (expected 1) [H10]", h->kind);
     if (h->meta.stage > STAGE_IMPORTED)
-        return fail(error, EXIT_DATA, "the stage is %u (expected 0 to %d) [H10]", h->meta.stage, STAGE_IMPORTED);
+        return corrupt(error, "the stage is %u (expected 0 to %d) [H10]", h->meta.stage, STAGE_IMPORTED);
     if (h->meta.flags & ~(uint32_t)(CKPT_TRAINING_STATE | CKPT_RESUMABLE | CKPT_FINAL))
-        return fail(error, EXIT_DATA, "the header has the unknown flags %x [H10]", h->meta.flags);
+        return corrupt(error, "the header has the unknown flags %x [H10]", h->meta.flags);
     if (h->shard_index != 0 || h->shard_count != 1)
-        return fail(error, EXIT_DATA, "a single file says it is shard %u of %u [H11]", h->shard_index, h->shard_count);
+        return corrupt(error, "a single file says it is shard %u of %u [H11]", h->shard_index, h->shard_count);
     return 0;
 }
 
 static int check_table_place(const struct header *h, struct error *error)
 {
     if (h->section_count < 1 || h->section_count > CKPT_MAX_SECTIONS)
-        return fail(error, EXIT_DATA, "the file has %u sections (expected 1 to %d) [H12]", h->section_count,
-                    CKPT_MAX_SECTIONS);
+        return corrupt(error, "the file has %u sections (expected 1 to %d) [H12]", h->section_count, CKPT_MAX_SECTIONS);
     if (h->section_entry < CKPT_SECTION_ENTRY || h->section_entry > CKPT_SECTION_ENTRY_MAX || h->section_entry % 8 != 0)
-        return fail(error, EXIT_DATA, "a section entry has %u bytes (expected 64 to 256) [H12]", h->section_entry);
+        return corrupt(error, "a section entry has %u bytes (expected 64 to 256) [H12]", h->section_entry);
     uint64_t table = (uint64_t)h->section_count * h->section_entry, padded = (table + CKPT_PAGE - 1) & ~(CKPT_PAGE - 1);
     if (h->table_offset % CKPT_PAGE != 0 || h->table_offset < CKPT_PAGE || h->table_offset > h->file_size ||
         h->file_size - h->table_offset != padded)
-        return fail(error, EXIT_DATA, "the section table at %llu does not end the file of %llu bytes [H12]",
-                    (unsigned long long)h->table_offset, (unsigned long long)h->file_size);
+        return corrupt(error, "the section table at %" PRIu64 " does not end the file of %" PRIu64 " bytes [H12]",
+                       h->table_offset, h->file_size);
     return 0;
 }
 
@@ -113,20 +110,18 @@ int header_decode(struct header *h, const uint8_t page[4096], uint64_t file_size
         char c = new.meta.writer[i];
         if (c == 0) end = 1;
         else if (end || c < 0x20 || c > 0x7E)
-            return fail(error, EXIT_DATA, "the writer's name is not printable ASCII [H13]");
+            return corrupt(error, "the writer's name is not printable ASCII [H13]");
     }
     if (new.major != CKPT_MAJOR)
-        return fail(error, EXIT_DATA,
-                    "the file has format version %u.%u, written by '%s'; this program reads version %d [H5]",
-                    new.major, new.minor, new.meta.writer, CKPT_MAJOR);
+        return corrupt(error, "the file has format version %u.%u, written by '%s'; this program reads version %d [H5]",
+                       new.major, new.minor, new.meta.writer, CKPT_MAJOR);
     if (load32(page + 16) != CKPT_PAGE)
-        return fail(error, EXIT_DATA, "the header has %u bytes (expected 4096) [H5]", load32(page + 16));
+        return corrupt(error, "the header has %u bytes (expected 4096) [H5]", load32(page + 16));
     if (!fields_reserved_zero(header_fields, page))
-        return fail(error, EXIT_DATA, "reserved bytes of the header are not zero [H6]");
+        return corrupt(error, "reserved bytes of the header are not zero [H6]");
     if (new.file_size != file_size)
-        return fail(error, EXIT_DATA, "the file has %llu bytes, its header says %llu: %s [H7]",
-                    (unsigned long long)file_size, (unsigned long long)new.file_size,
-                    new.file_size > file_size ? "it is truncated" : "something was appended");
+        return corrupt(error, "the file has %" PRIu64 " bytes, its header says %" PRIu64 ": %s [H7]", file_size,
+                       new.file_size, new.file_size > file_size ? "it is truncated" : "something was appended");
     if (check_range(&new, error) != 0 || check_table_place(&new, error) != 0) return -1;
     *h = new;
     return 0;
@@ -147,32 +142,29 @@ void table_encode(uint8_t *out, const struct section *section, size_t count)
 static int check_section(const struct section *s, const uint8_t *p, uint64_t end, uint64_t table, struct error *error)
 {
     for (int i = 0; i < 4; i++)
-        if (p[i] < 'A' || p[i] > 'Z') return fail(error, EXIT_DATA, "a section type is not four capital letters [S6]");
+        if (p[i] < 'A' || p[i] > 'Z') return corrupt(error, "a section type is not four capital letters [S6]");
     if (s->flags & ~(uint32_t)(SECTION_CRITICAL | SECTION_SAFE_TO_COPY))
-        return fail(error, EXIT_DATA, "section %s has the unknown flags %x [S7]", s->type, s->flags);
+        return corrupt(error, "section %s has the unknown flags %x [S7]", s->type, s->flags);
     if (load32(p + 44) != 0 || !fields_reserved_zero(section_fields, p))
-        return fail(error, EXIT_DATA, "section %s has reserved bytes that are not zero [S7]", s->type);
+        return corrupt(error, "section %s has reserved bytes that are not zero [S7]", s->type);
     if (s->offset % CKPT_PAGE != 0 || s->offset < end || s->offset < CKPT_PAGE || s->offset >= table)
-        return fail(error, EXIT_DATA,
-                    "section %s starts at %llu (expected a multiple of 4096 from %llu on, before %llu) [S2]", s->type,
-                    (unsigned long long)s->offset, (unsigned long long)end, (unsigned long long)table);
+        return corrupt(error, "section %s starts at %" PRIu64 " (expected a multiple of 4096 from %" PRIu64
+                       " on, before %" PRIu64 ") [S2]", s->type, s->offset, end, table);
     if (s->stored < 1 || s->stored > table - s->offset)
-        return fail(error, EXIT_DATA, "section %s has %llu bytes, %llu are left for it [S3]", s->type,
-                    (unsigned long long)s->stored, (unsigned long long)(table - s->offset));
+        return corrupt(error, "section %s has %" PRIu64 " bytes, %" PRIu64 " are left for it [S3]", s->type, s->stored,
+                       table - s->offset);
     if (s->offset - end >= CKPT_PAGE)
-        return fail(error, EXIT_DATA, "there is a hole of %llu bytes before section %s [S4]",
-                    (unsigned long long)(s->offset - end), s->type);
+        return corrupt(error, "there is a hole of %" PRIu64 " bytes before section %s [S4]", s->offset - end, s->type);
     const struct section_facts *facts = section_facts(s->type);
     uint64_t limit = facts ? facts->limit : CKPT_MAX_METADATA;
     if (s->codec > CODEC_ZLIB || (s->codec == CODEC_NONE && s->raw != s->stored) || s->raw > limit ||
         s->stored > limit ||
         (s->codec == CODEC_ZLIB && (limit == CKPT_MAX_FILE || s->raw > CKPT_MAX_INFLATE * s->stored + 64)))
-        return fail(error, EXIT_DATA,
-                    "section %s: codec %u, %llu bytes stored, %llu raw do not fit together (limit %llu) [S8]", s->type,
-                    s->codec, (unsigned long long)s->stored, (unsigned long long)s->raw, (unsigned long long)limit);
+        return corrupt(error, "section %s: codec %u, %" PRIu64 " bytes stored, %" PRIu64 " raw do not fit together "
+                       "(limit %" PRIu64 ") [S8]", s->type, s->codec, s->stored, s->raw, limit);
     if (facts && (s->instance != 0 || s->version != 0))
-        return fail(error, EXIT_DATA, "section %s has instance %u, version %u (expected 0, 0) [S7]", s->type,
-                    s->instance, s->version);
+        return corrupt(error, "section %s has instance %u, version %u (expected 0, 0) [S7]", s->type, s->instance,
+                       s->version);
     return 0;
 }
 
@@ -195,12 +187,12 @@ static int check_set(const struct section *section, size_t count, struct error *
         index |= strcmp(sorted[i].type, "TIDX") == 0;
         data |= strcmp(sorted[i].type, "TDAT") == 0;
         if (i && by_type(&sorted[i - 1], &sorted[i]) == 0)
-            status = fail(error, EXIT_DATA, "there are two sections %s of instance %u [S5]", sorted[i].type,
-                          sorted[i].instance);
+            status = corrupt(error, "there are two sections %s of instance %u [S5]", sorted[i].type,
+                             sorted[i].instance);
     }
     free(sorted);
     if (status == 0 && !(index && data))
-        return fail(error, EXIT_DATA, "the section %s is missing [S10]", index ? "TDAT" : "TIDX");
+        return corrupt(error, "the section %s is missing [S10]", index ? "TDAT" : "TIDX");
     return status;
 }
 
@@ -208,7 +200,7 @@ int table_decode(struct section **out, const uint8_t *table, const struct header
 {
     uint32_t crc = crc32_of(0, table, (size_t)h->section_count * h->section_entry);
     if (crc != h->table_crc)
-        return fail(error, EXIT_DATA, "the section table is corrupt (CRC %08x, expected %08x) [S1]", crc, h->table_crc);
+        return corrupt(error, "the section table is corrupt (CRC %08x, expected %08x) [S1]", crc, h->table_crc);
     struct section *section = host_alloc(h->section_count, sizeof *section);
     uint64_t end = CKPT_PAGE;
     int status = 0;
@@ -221,8 +213,8 @@ int table_decode(struct section **out, const uint8_t *table, const struct header
         end = s->offset + s->stored;
     }
     if (status == 0 && h->table_offset - end >= CKPT_PAGE)
-        status = fail(error, EXIT_DATA, "there is a hole of %llu bytes before the section table [S4]",
-                      (unsigned long long)(h->table_offset - end));
+        status = corrupt(error, "there is a hole of %" PRIu64 " bytes before the section table [S4]",
+                         h->table_offset - end);
     if (status == 0) status = check_set(section, h->section_count, error);
     if (status != 0) free(section);
     else *out = section;

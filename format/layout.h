@@ -9,6 +9,11 @@
 #include "format/checkpoint.h"
 #include "format/limits.h"
 
+#include <inttypes.h>
+
+/* Bytes of a file that break a rule of SPEC.md; the sentence ends with the rule's id in brackets. */
+#define corrupt(error, ...) fail(error, EXIT_DATA, __VA_ARGS__)
+
 /* *result = x rounded up to a multiple of `align` (a power of two); false when that does not fit. */
 static inline bool round_up(uint64_t *result, uint64_t x, uint64_t align)
 {
@@ -18,6 +23,11 @@ static inline bool round_up(uint64_t *result, uint64_t x, uint64_t align)
 }
 
 bool all_zero(const void *data, size_t size);
+
+/* Little-endian numbers appended to out, and zeros up to a multiple of 8 bytes. */
+void add32(struct bytes *out, uint32_t v);
+void add64(struct bytes *out, uint64_t v);
+void pad8(struct bytes *out);
 
 /* ---- fields: one row of SPEC.md's tables each ---- */
 
@@ -100,7 +110,7 @@ uint64_t index_chunks(const struct index *index);
  * differ. */
 int64_t index_sort(struct index *index);
 void index_encode(struct bytes *out, const struct index *index);
-/* tdat: length of section TDAT (T1..T9, D1..D4). */
+/* out: empty.  tdat: length of section TDAT (T1..T9, D1..D4). */
 int index_decode(struct index *out, const void *data, size_t size, uint64_t tdat, uint64_t align, struct error *error);
 /* The tensor's number, or -1. */
 int64_t index_find(const struct index *index, const char *name, uint32_t role);

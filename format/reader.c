@@ -26,8 +26,8 @@ int input_read(const struct input *in, void *out, uint64_t offset, size_t size, 
         if (got < 0)
             return fail(error, EXIT_IO, "reading at byte %llu failed: %s", (unsigned long long)offset, strerror(errno));
         if (got == 0)
-            return fail(error, EXIT_IO, "the file ends at byte %llu, it became shorter while being read",
-                        (unsigned long long)offset);
+            return fail(error, EXIT_IO, "the file ends at byte %" PRIu64 ", it became shorter while being read",
+                        offset);
         p += got;
         offset += (uint64_t)got;
         size -= (size_t)got;
@@ -72,8 +72,7 @@ static int inflate_section(struct bytes *out, const struct bytes *in, const stru
     }
     bool whole = status == Z_STREAM_END && z.avail_in == 0 && out->size == s->raw;
     inflateEnd(&z);
-    return whole ? 0 : fail(error, EXIT_DATA, "section %s does not inflate to its %llu bytes [S12]", s->type,
-                            (unsigned long long)s->raw);
+    return whole ? 0 : corrupt(error, "section %s does not inflate to its %" PRIu64 " bytes [S12]", s->type, s->raw);
 }
 
 int section_read(struct bytes *out, const struct ckpt *c, const struct section *s, struct error *error)
@@ -84,8 +83,7 @@ int section_read(struct bytes *out, const struct ckpt *c, const struct section *
     if (status == 0) {
         uint32_t crc = crc32_of(0, stored.data, stored.size);
         if (crc != s->crc)
-            status = fail(error, EXIT_DATA, "section %s is corrupt (CRC %08x, expected %08x) [S9]", s->type, crc,
-                          s->crc);
+            status = corrupt(error, "section %s is corrupt (CRC %08x, expected %08x) [S9]", s->type, crc, s->crc);
     }
     if (status == 0 && s->codec == CODEC_ZLIB) {
         status = inflate_section(&raw, &stored, s, error);
@@ -102,14 +100,13 @@ int section_read(struct bytes *out, const struct ckpt *c, const struct section *
 static int read_header(struct header *h, const struct input *in, struct error *error)
 {
     uint8_t page[CKPT_PAGE];
-    if (in->size == 0) return fail(error, EXIT_DATA, "the file is empty [H1]");
+    if (in->size == 0) return corrupt(error, "the file is empty [H1]");
     memset(page, 0, sizeof page);
     if (input_read(in, page, 0, in->size < CKPT_PAGE ? (size_t)in->size : CKPT_PAGE, error) != 0) return -1;
     if (in->size < 2 * CKPT_PAGE || in->size % CKPT_PAGE != 0 || in->size > CKPT_MAX_FILE) {
         bool ours = memcmp(page, CKPT_SIGNATURE, 8) == 0;
-        return fail(error, EXIT_DATA, ours
-                    ? "the file has %llu bytes, no multiple of 4096: it is truncated, or something was appended [H1]"
-                    : "this is not a checkpoint (%llu bytes) [H1]", (unsigned long long)in->size);
+        return corrupt(error, ours ? "the file has %" PRIu64 " bytes, no multiple of 4096: it is truncated, or "
+                       "something was appended [H1]" : "this is not a checkpoint (%" PRIu64 " bytes) [H1]", in->size);
     }
     return header_decode(h, page, in->size, error);
 }
@@ -121,7 +118,7 @@ static int read_table(struct ckpt *c, struct error *error)
     uint8_t *table = host_alloc(size, 1);
     int status = input_read(&c->input, table, c->header.table_offset, size, error);
     if (status == 0 && !all_zero(table + used, size - used))
-        status = fail(error, EXIT_DATA, "the padding after the section table is not zero [H12]");
+        status = corrupt(error, "the padding after the section table is not zero [H12]");
     if (status == 0) status = table_decode(&c->section, table, &c->header, error);
     free(table);
     return status;
@@ -134,9 +131,8 @@ static int take_section(struct ckpt *c, const struct section *s, bool second, st
     bool late = section_is(s, "CCRC") || section_is(s, "STAT");
     if (s == c->tdat || late != second) return 0;
     if (!facts && s->flags & SECTION_CRITICAL)
-        return fail(error, EXIT_DATA,
-                    "section %s is unknown here but must be understood; the file was written by '%s', a newer version "
-                    "is needed [S11]", s->type, c->header.meta.writer);
+        return corrupt(error, "section %s is unknown here but must be understood; the file was written by '%s', a "
+                       "newer version is needed [S11]", s->type, c->header.meta.writer);
     struct bytes b = {0};
     if (section_read(&b, c, s, error) != 0) return -1;
     int status = 0;
@@ -169,9 +165,8 @@ static int check_chunks(const struct ckpt *c, struct error *error)
         if (chunks > 1)
             crc = (uint32_t)crc32_combine(crc, chunk[chunks - 1], (z_off_t)(t->stored - (chunks - 1) * CKPT_CHUNK));
         if (crc != t->public.crc)
-            return fail(error, EXIT_DATA,
-                        "tensor %s: its CRC %08x does not follow from those of its chunks (%08x) [CC3]",
-                        t->public.name, t->public.crc, crc);
+            return corrupt(error, "tensor %s: its CRC %08x does not follow from those of its chunks (%08x) [CC3]",
+                           t->public.name, t->public.crc, crc);
     }
     return 0;
 }
@@ -182,8 +177,7 @@ static int check_gap(const struct ckpt *c, uint64_t from, uint64_t to, const cha
     uint8_t gap[CKPT_PAGE];
     if (input_read(&c->input, gap, from, (size_t)(to - from), error) != 0) return -1;
     if (all_zero(gap, (size_t)(to - from))) return 0;
-    return fail(error, EXIT_DATA, "the padding before %s, at byte %llu, is not zero [S4]", before,
-                (unsigned long long)from);
+    return corrupt(error, "the padding before %s, at byte %" PRIu64 ", is not zero [S4]", before, from);
 }
 
 static int check_gaps(const struct ckpt *c, struct problems *problems, struct error *error)
@@ -208,7 +202,7 @@ static int open_parts(struct ckpt *c, struct problems *problems, struct error *e
         for (uint32_t i = 0; i < c->header.section_count; i++)
             if (take_section(c, &c->section[i], round == 1, error) != 0 && problem(problems, error) != 0) return -1;
     if (c->tdat->crc != 0) {
-        fail(error, EXIT_DATA, "section TDAT has a CRC of its own (%08x, expected 0) [S9]", c->tdat->crc);
+        corrupt(error, "section TDAT has a CRC of its own (%08x, expected 0) [S9]", c->tdat->crc);
         if (problem(problems, error) != 0) return -1;
     }
     return check_chunks(c, error) == 0 ? 0 : problem(problems, error);
@@ -240,7 +234,7 @@ static int open_path(struct input *in, const char *path, struct error *error)
         return fail(error, errno == EIO ? EXIT_IO : EXIT_NOINPUT, "%s: cannot be opened: %s", path, strerror(errno));
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
         close(fd);
-        return fail(error, EXIT_DATA, "%s: not a regular file [H1]", path);
+        return corrupt(error, "%s: not a regular file [H1]", path);
     }
     *in = (struct input){.fd = fd, .size = (uint64_t)st.st_size};
     return 0;

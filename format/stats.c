@@ -120,10 +120,9 @@ struct stats moments_stats(const struct moments *m)
 
 void stats_encode(struct bytes *out, const struct stats *stats, size_t count)
 {
-    uint8_t head[CKPT_TABLE_HEAD] = {0};
-    store32(head, (uint32_t)count);
-    store32(head + 4, CKPT_STAT_ENTRY);
-    bytes_add(out, head, sizeof head);
+    add32(out, (uint32_t)count);
+    add32(out, CKPT_STAT_ENTRY);
+    add64(out, 0);
     for (size_t i = 0; i < count; i++) {
         uint8_t entry[CKPT_STAT_ENTRY];
         fields_encode(entry, stat_fields, &stats[i]);
@@ -144,17 +143,16 @@ int stats_decode(struct stats **out, const void *data, size_t size, const struct
 {
     const uint8_t *p = data;
     if (size < CKPT_TABLE_HEAD || load32(p) != index->count || load32(p + 4) != CKPT_STAT_ENTRY ||
-        !all_zero(p + 8, 8) ||
-        size - CKPT_TABLE_HEAD != index->count * CKPT_STAT_ENTRY)
-        return fail(error, EXIT_DATA, "the head of the statistics does not go with %zu tensors and %zu bytes [ST1]",
-                    index->count, size);
+        !all_zero(p + 8, 8) || size - CKPT_TABLE_HEAD != index->count * CKPT_STAT_ENTRY)
+        return corrupt(error, "the head of the statistics does not go with %zu tensors and %zu bytes [ST1]",
+                       index->count, size);
     struct stats *stats = host_alloc(index->count, sizeof *stats);
     for (size_t i = 0; i < index->count; i++) {
         const struct ckpt_tensor *t = &index->tensor[i].public;
         fields_decode(&stats[i], stat_fields, p + CKPT_TABLE_HEAD + i * CKPT_STAT_ENTRY);
         if (stats_possible(&stats[i], tensor_elements(t))) continue;
         free(stats);
-        return fail(error, EXIT_DATA, "the statistics of tensor %s are impossible [ST2]", t->name);
+        return corrupt(error, "the statistics of tensor %s are impossible [ST2]", t->name);
     }
     *out = stats;
     return 0;

@@ -38,7 +38,7 @@ struct walk {
 static int check_bool(const struct tensor *t, const uint8_t *p, size_t n, struct error *error)
 {
     for (size_t i = 0; i < n; i++)
-        if (p[i] > 1) return fail(error, EXIT_DATA, "tensor %s: a bool is %d [T11]", t->public.name, p[i]);
+        if (p[i] > 1) return corrupt(error, "tensor %s: a bool is %d [T11]", t->public.name, p[i]);
     return 0;
 }
 
@@ -52,7 +52,7 @@ static int check_gap(const struct ckpt *c, size_t tensor, struct error *error)
         size_t n = end - at < sizeof gap ? (size_t)(end - at) : sizeof gap;
         if (input_read(&c->input, gap, c->tdat->offset + at, n, error) != 0) return -1;
         if (!all_zero(gap, n))
-            return fail(error, EXIT_DATA, "the padding after tensor %s is not zero [T8]", t->public.name);
+            return corrupt(error, "the padding after tensor %s is not zero [T8]", t->public.name);
         at += n;
     }
     return 0;
@@ -73,10 +73,9 @@ static int read_chunk(const struct ckpt *c, struct chunk *k, uint8_t *buffer, bo
     }
     const uint32_t *expected = c->chunk_crc ? &c->chunk_crc[t->first_chunk + k->number] : &k->crc;
     if (k->crc != *expected)
-        return fail(&k->error, EXIT_DATA,
-                    "tensor %s (%s): chunk %llu, bytes %llu to %llu of the file, is corrupt (CRC %08x, expected "
-                    "%08x) [T10]", t->public.name, role_name(t->public.role), (unsigned long long)k->number,
-                    (unsigned long long)place, (unsigned long long)(place + k->size - 1), k->crc, *expected);
+        return corrupt(&k->error, "tensor %s (%s): chunk %" PRIu64 ", bytes %" PRIu64 " to %" PRIu64
+                       " of the file, is corrupt (CRC %08x, expected %08x) [T10]", t->public.name,
+                       role_name(t->public.role), k->number, place, place + k->size - 1, k->crc, *expected);
     return start + k->size == t->stored ? check_gap(c, k->tensor, &k->error) : 0;
 }
 
@@ -115,8 +114,8 @@ static int join_crc(struct walk *w, struct chunk *k)
     const struct tensor *t = &w->c->index.tensor[k->tensor];
     w->crc = k->number == 0 ? k->crc : (uint32_t)crc32_combine(w->crc, k->crc, (z_off_t)k->size);
     if (k->number + 1 < tensor_chunks(t->stored) || w->crc == t->public.crc) return 0;
-    return fail(&k->error, EXIT_DATA, "tensor %s (%s) is corrupt (CRC %08x, expected %08x) [T10]", t->public.name,
-                role_name(t->public.role), w->crc, t->public.crc);
+    return corrupt(&k->error, "tensor %s (%s) is corrupt (CRC %08x, expected %08x) [T10]", t->public.name,
+                   role_name(t->public.role), w->crc, t->public.crc);
 }
 
 int reader_verify(struct ckpt *c, struct problems *problems, struct error *error)
@@ -150,8 +149,8 @@ int ckpt_read_f32(struct ckpt *c, size_t tensor, void (*take)(void *self, const 
     const struct tensor *t = &c->index.tensor[tensor];
     uint32_t size = dtype_size(t->public.dtype);
     if (!dtype_is_float(t->public.dtype))
-        return fail(error, EXIT_DATA, "%s: tensor %s is %s (expected f32, f16, bf16 or f64)", c->path, t->public.name,
-                    dtype_name(t->public.dtype));
+        return corrupt(error, "%s: tensor %s is %s (expected f32, f16, bf16 or f64)", c->path, t->public.name,
+                       dtype_name(t->public.dtype));
     uint64_t chunks = tensor_chunks(t->stored), first = 0;
     struct walk w = {.c = c, .tensor = tensor, .end = tensor + 1};
     w.room = int_min(int_min(threads_count(), AHEAD), chunks < AHEAD ? (int)chunks : AHEAD);

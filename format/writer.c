@@ -5,10 +5,9 @@
  * follows, the header comes last, and the reader's own check runs over the result before it gets its name.  A failed
  * fsync is final: the kernel may have dropped the pages, so the file is thrown away, never synced again. */
 #define _GNU_SOURCE
-#include "format/writer.h"
+#include "format/folder.h"
 
 #include "common/base/threads.h"
-#include "format/reader.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -166,21 +165,6 @@ static void plan_header(struct writer *w)
 
 /* ---- writing ---- */
 
-/* 0, or -1 with errno. */
-static int write_at(int fd, const void *data, uint64_t offset, size_t size)
-{
-    for (const char *p = data; size;) {
-        ssize_t put = pwrite(fd, p, size, (off_t)offset);
-        if (put < 0 && errno == EINTR) continue;
-        if (put == 0) errno = ENOSPC;
-        if (put <= 0) return -1;
-        p += put;
-        offset += (uint64_t)put;
-        size -= (size_t)put;
-    }
-    return 0;
-}
-
 struct chunk { size_t tensor; uint64_t number; size_t size; uint8_t *buffer; struct moments moments; int failure; };
 struct batch { struct writer *w; struct chunk chunk[BUFFERS]; };
 
@@ -203,7 +187,7 @@ static void chunk_task(void *context, int i, int thread)
     }
     w->chunk_crc[t->first_chunk + k->number] = crc;
     uint64_t place = w->piece[w->pieces - 1].section.offset + t->offset + k->number * CKPT_CHUNK;
-    k->failure = write_at(w->fd, k->buffer, place, k->size) == 0 ? 0 : errno;
+    k->failure = file_write_at(w->fd, k->buffer, place, k->size) == 0 ? 0 : errno;
 }
 
 /* Finished chunks, in file order. */
@@ -264,15 +248,15 @@ static int write_metadata(struct writer *w)
         if (strcmp(type, "TIDX") == 0 || strcmp(type, "CCRC") == 0 || strcmp(type, "STAT") == 0) encode_piece(w, p);
         if (p->data.size) {
             p->section.crc = crc32_of(0, p->data.data, p->data.size);
-            status = write_at(w->fd, p->data.data, p->section.offset, p->data.size);
+            status = file_write_at(w->fd, p->data.data, p->section.offset, p->data.size);
         }
         section[i] = p->section;
     }
     table_encode(table, section, w->pieces);
     w->header.table_crc = crc32_of(0, table, w->pieces * CKPT_SECTION_ENTRY);
-    if (status == 0) status = write_at(w->fd, table, w->table_offset, size);
+    if (status == 0) status = file_write_at(w->fd, table, w->table_offset, size);
     header_encode(page, &w->header);
-    if (status == 0) status = write_at(w->fd, page, 0, sizeof page);
+    if (status == 0) status = file_write_at(w->fd, page, 0, sizeof page);
     free(section);
     free(table);
     return status;
@@ -311,9 +295,8 @@ static int check_back(const struct writer *w, struct error *error)
     struct error why;
     off_t size = lseek(w->fd, 0, SEEK_END);
     if (size < 0 || (uint64_t)size != w->header.file_size)
-        return fail(error, EXIT_IO,
-                    "%s: cannot be saved: %lld of %llu bytes are there after writing; nothing was changed", w->path,
-                    (long long)size, (unsigned long long)w->header.file_size);
+        return fail(error, EXIT_IO, "%s: cannot be saved: %lld of %llu bytes are there after writing; nothing was "
+                    "changed", w->path, (long long)size, (unsigned long long)w->header.file_size);
     bool whole = reader_open(&c, &in, w->path, NULL, &why) == 0, same = false;
     if (whole) {
         same = memcmp(c->header.meta.uuid, w->header.meta.uuid, 16) == 0;
@@ -387,8 +370,7 @@ int checkpoint_write(const struct save *save, struct error *error)
 }
 
 int ckpt_save(const char *folder, const char *name, struct ckpt_meta *meta, const struct ckpt_source *source,
-              size_t count,
-              struct error *error)
+              size_t count, struct error *error)
 {
     struct save save = {.folder = folder, .name = name, .meta = meta, .source = source, .count = count, .in_run = true};
     return checkpoint_write(&save, error);

@@ -46,8 +46,8 @@ static void test_sizes(void)
 {
     uint64_t r = 7;
     CHECK(size_mul(&r, 1ull << 32, 1ull << 31) && r == 1ull << 63);
-    CHECK(!size_mul(&r, 1ull << 32, 1ull << 32) && r == 1ull << 63);
-    CHECK(!size_add(&r, UINT64_MAX, 1) && r == 1ull << 63);
+    CHECK(!size_mul(&r, 1ull << 32, 1ull << 32));
+    CHECK(!size_add(&r, UINT64_MAX, 1));
     CHECK(size_add(&r, UINT64_MAX, 0) && r == UINT64_MAX);
 }
 

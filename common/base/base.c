@@ -1,4 +1,4 @@
-/* base.c - the small things of base.h.  Everything here is plain C and knows nothing of models. */
+/* base.c - the small things of base.h. */
 #define _GNU_SOURCE
 #include "common/base/base.h"
 
@@ -8,7 +8,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -18,7 +17,6 @@ static const char *name_of_program = "quartet";
 
 const char *program_name(void) { return name_of_program; }
 
-/* What happened to the streams is a fact of the process, like its name. */
 static bool input_closed, message_said;
 
 static void close_output(void)
@@ -63,15 +61,8 @@ int fail_in(struct error *error, const char *format, ...)
     va_start(list, format);
     int n = vsnprintf(error->text, sizeof error->text, format, list);
     va_end(list);
-    if (n >= 0 && (size_t)n < sizeof error->text) {
-        size_t left = sizeof error->text - (size_t)n;
-        if (left > 3) {
-            memcpy(error->text + n, ": ", 2);
-            size_t length = strnlen(rest, left - 3);
-            memcpy(error->text + n + 2, rest, length);
-            error->text[(size_t)n + 2 + length] = 0;
-        }
-    }
+    if (n >= 0 && (size_t)n < sizeof error->text)
+        snprintf(error->text + n, sizeof error->text - (size_t)n, ": %s", rest);
     return -1;
 }
 
@@ -110,20 +101,6 @@ void die(const char *format, ...)
 
 void quit_error(const struct error *error) { quit(error->exit_code, "%s", error->text); }
 
-bool size_mul(uint64_t *result, uint64_t a, uint64_t b)
-{
-    bool fits = a == 0 || b <= UINT64_MAX / a;
-    if (fits) *result = a * b;
-    return fits;
-}
-
-bool size_add(uint64_t *result, uint64_t a, uint64_t b)
-{
-    bool fits = b <= UINT64_MAX - a;
-    if (fits) *result = a + b;
-    return fits;
-}
-
 void *host_alloc(size_t count, size_t size)
 {
     void *p = calloc(count ? count : 1, size ? size : 1);
@@ -138,30 +115,32 @@ void *host_grow(void *old, size_t count, size_t size)
     return p;
 }
 
-char *host_text(const char *format, ...)
+static char *format_text(int *length, const char *format, va_list list)
 {
     char *text;
-    va_list list;
-    va_start(list, format);
-    int n = vasprintf(&text, format, list);
-    va_end(list);
-    if (n < 0) die("no memory for a string");
+    *length = vasprintf(&text, format, list);
+    if (*length < 0) die("no memory for a string");
     return text;
 }
 
-static void bytes_room(struct bytes *b, size_t more)
+char *host_text(const char *format, ...)
 {
-    if (more >= SIZE_MAX / 2 - b->size) die("no memory for a string of %zu + %zu bytes", b->size, more);
-    size_t need = b->size + more + 1;
-    if (need <= b->capacity) return;
-    size_t capacity = b->capacity * 2 > need ? b->capacity * 2 : need + 64;
-    b->data = host_grow(b->data, capacity, 1);
-    b->capacity = capacity;
+    int length;
+    va_list list;
+    va_start(list, format);
+    char *text = format_text(&length, format, list);
+    va_end(list);
+    return text;
 }
 
 void bytes_add(struct bytes *b, const void *data, size_t size)
 {
-    bytes_room(b, size);
+    if (size >= SIZE_MAX / 2 - b->size) die("no memory for a string of %zu + %zu bytes", b->size, size);
+    size_t need = b->size + size + 1;
+    if (need > b->capacity) {
+        b->capacity = b->capacity * 2 > need ? b->capacity * 2 : need + 64;
+        b->data = host_grow(b->data, b->capacity, 1);
+    }
     if (size) memcpy(b->data + b->size, data, size);
     b->size += size;
     b->data[b->size] = 0;
@@ -169,16 +148,13 @@ void bytes_add(struct bytes *b, const void *data, size_t size)
 
 void bytes_text(struct bytes *b, const char *format, ...)
 {
-    va_list list, again;
+    int length;
+    va_list list;
     va_start(list, format);
-    va_copy(again, list);
-    int n = vsnprintf(NULL, 0, format, list);
+    char *text = format_text(&length, format, list);
     va_end(list);
-    if (n < 0) die("cannot format a string");
-    bytes_room(b, (size_t)n);
-    vsnprintf(b->data + b->size, (size_t)n + 1, format, again);
-    va_end(again);
-    b->size += (size_t)n;
+    bytes_add(b, text, (size_t)length);
+    free(text);
 }
 
 void bytes_free(struct bytes *b)
@@ -206,6 +182,19 @@ int utf8_length(const char *text, size_t length)
     if (s[0] == 0xF0 && s[1] < 0x90) return 0;      /* overlong */
     if (s[0] == 0xF4 && s[1] >= 0x90) return 0;     /* above U+10FFFF */
     return n;
+}
+
+size_t utf8_prefix(const char *text, size_t length)
+{
+    size_t at = 0;
+    while (at < length) {
+        uint64_t word;
+        while (length - at >= 8 && (memcpy(&word, text + at, 8), (word & 0x8080808080808080u) == 0)) at += 8;
+        int n = utf8_length(text + at, length - at);
+        if (n == 0) break;
+        at += (size_t)n;
+    }
+    return at;
 }
 
 /* U+0080..U+009F, U+200E, U+200F, U+202A..U+202E, U+2066..U+2069 change how a terminal shows what follows. */
@@ -301,14 +290,7 @@ int64_t nanoseconds_utc(void)
 
 void random_bytes(void *out, size_t n)
 {
-    char *p = out;
-    while (n) {
-        ssize_t got = getrandom(p, n > 256 ? 256 : n, 0);
-        if (got < 0 && errno == EINTR) continue;
-        if (got <= 0) die("the kernel gives no random bytes: %s", strerror(errno));
-        p += got;
-        n -= (size_t)got;
-    }
+    if (getentropy(out, n) != 0) die("the kernel gives no random bytes: %s", strerror(errno));
 }
 
 int file_read(struct bytes *out, const char *path, size_t limit, struct error *error)
@@ -350,13 +332,15 @@ int folder_make(const char *folder, struct error *error)
     return status;
 }
 
-static int write_all(int fd, const char *data, size_t size)
+int file_write_at(int fd, const void *data, uint64_t offset, size_t size)
 {
-    while (size) {
-        ssize_t put = write(fd, data, size);
+    for (const char *p = data; size;) {
+        ssize_t put = pwrite(fd, p, size, (off_t)offset);
         if (put < 0 && errno == EINTR) continue;
+        if (put == 0) errno = ENOSPC;
         if (put <= 0) return -1;
-        data += put;
+        p += put;
+        offset += (uint64_t)put;
         size -= (size_t)put;
     }
     return 0;
@@ -369,7 +353,7 @@ int file_replace(const char *path, const void *data, size_t size, struct error *
     const char *doing = "created";
     int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     bool ok = fd >= 0;
-    if (ok) { doing = "written"; ok = write_all(fd, data, size) == 0 && fsync(fd) == 0; }
+    if (ok) { doing = "written"; ok = file_write_at(fd, data, 0, size) == 0 && fsync(fd) == 0; }
     int why = errno;
     if (fd >= 0 && close(fd) != 0 && ok) { ok = false; why = errno; }
     if (ok) { doing = "renamed"; ok = rename(temporary, path) == 0; why = errno; }
@@ -385,8 +369,6 @@ int file_replace(const char *path, const void *data, size_t size, struct error *
     if (!ok) return fail(error, EXIT_IO, "%s: cannot be %s: %s", path, doing, strerror(why));
     return 0;
 }
-
-/* ---- numbers ---- */
 
 double standard_deviation(double squares, double count, double mean)
 {

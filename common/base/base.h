@@ -55,17 +55,16 @@ void program_begin(const char *name);
 const char *program_name(void);
 bool program_input_closed(void);        /* stdin was closed at program_begin */
 
-/* *result = a * b, or a + b.  Return true, or false with *result untouched if it does not fit. */
-bool size_mul(uint64_t *result, uint64_t a, uint64_t b);
-bool size_add(uint64_t *result, uint64_t a, uint64_t b);
+/* *result = a * b, or a + b.  Return false when it does not fit; *result is then of no use. */
+static inline bool size_mul(uint64_t *result, uint64_t a, uint64_t b) { return !__builtin_mul_overflow(a, b, result); }
+static inline bool size_add(uint64_t *result, uint64_t a, uint64_t b) { return !__builtin_add_overflow(a, b, result); }
 
 /* Host memory for bookkeeping.  count * size bytes, zeroed; dies when there is none.  The caller frees with free(). */
 void *host_alloc(size_t count, size_t size);
 void *host_grow(void *old, size_t count, size_t size);          /* realloc; new bytes are not zeroed */
 char *host_text(const char *format, ...) __attribute__((format(printf, 1, 2)));   /* a formatted string to free() */
 
-/* A growing byte string.  Starts as {0}; add and text append, and a NUL that is not counted follows.  bytes_free leaves
- * {0}. */
+/* A growing byte string.  Starts as {0}; add and text append, and keep an uncounted NUL behind the end. */
 struct bytes { char *data; size_t size, capacity; };
 void bytes_add(struct bytes *b, const void *data, size_t size);
 void bytes_text(struct bytes *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -81,6 +80,8 @@ char *text_escape(char *out, size_t size, const char *text, size_t length);
 /* Length of the valid UTF-8 character at text (1..4), or 0 if the bytes there are not valid UTF-8 (overlong,
  * surrogate, above U+10FFFF, cut short by `length`). */
 int utf8_length(const char *text, size_t length);
+/* Length of the valid UTF-8 that text starts with. */
+size_t utf8_prefix(const char *text, size_t length);
 
 /* "12.3M", "1.20 GiB", "1h 02m", written into out; return out. */
 char *text_count(char out[16], double count);
@@ -90,14 +91,14 @@ char *text_duration(char out[16], double seconds);
 /* The shortest decimal of at least `digits` significant ones that reads back as x; returns out. */
 char *text_real(char out[32], double x, int digits);
 
-/* The last part of a path, as text_escape writes it: "rm" of "runs/rm/".  Returns out. */
+/* The last part of a path, as text_escape writes it: "rm" of "runs/rm/"; returns out. */
 char *path_name(char out[128], const char *path);
 
 /* Seconds since some fixed moment, never going back.  Nanoseconds since 1970, UTC. */
 double seconds_now(void);
 int64_t nanoseconds_utc(void);
 
-/* n bytes from the kernel's random source, for names that must be unique.  Never for anything that is computed. */
+/* n (at most 256) bytes from the kernel's random source, for names that must be unique; never for computing. */
 void random_bytes(void *out, size_t n);
 
 /* Bytes of host memory that can still be taken: the least of what the machine has free, what every control group above
@@ -114,6 +115,9 @@ int file_read(struct bytes *out, const char *path, size_t limit, struct error *e
  * same folder, fsync, rename, fsync of the folder.  Returns 0, or -1 (EXIT_IO) with the old content in place (or the
  * new, when only the folder's fsync failed). */
 int file_replace(const char *path, const void *data, size_t size, struct error *error);
+
+/* Writes all of it at `offset`.  Returns 0, or -1 with errno. */
+int file_write_at(int fd, const void *data, uint64_t offset, size_t size);
 
 /* mkdir -p: creates a folder and those above it.  Returns 0, or -1 (EXIT_IO). */
 int folder_make(const char *folder, struct error *error);

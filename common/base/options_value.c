@@ -116,10 +116,9 @@ static int choice_number(const char *choices, const char *word)
 
 static bool truth(bool *value, const char *word)
 {
-    static const char *const words[] = {"true", "false", "yes", "no", "on", "off", "1", "0"};
-    for (int i = 0; i < 8; i++)
-        if (strcmp(word, words[i]) == 0) { *value = i % 2 == 0; return true; }
-    return false;
+    int n = choice_number("true|false|yes|no|on|off|1|0", word);
+    if (n >= 0) *value = n % 2 == 0;
+    return n >= 0;
 }
 
 static const char *const expected[] = {
@@ -166,11 +165,12 @@ int option_set(const struct option *o, const char *word, struct error *error)
         else *(int64_t *)o->value = -1;
         return 0;
     }
+    const char *rest = "";
     switch (o->type) {
     case OPTION_FLAG: number = false; ok = truth(o->value, word); break;
     case OPTION_INT: ok = whole_number(&whole, word, int_units); real = (double)whole; break;
     case OPTION_SIZE: ok = whole_number(&whole, word, size_units); real = (double)whole; break;
-    case OPTION_REAL: { const char *rest = ""; ok = decimal(&real, word, &rest) && !*rest; break; }
+    case OPTION_REAL: ok = decimal(&real, word, &rest) && !*rest; break;
     case OPTION_SECONDS: ok = duration(&real, word); break;
     case OPTION_TEXT: *(const char **)o->value = keep(host_text("%s", word)); return 0;
     case OPTION_LIST: option_list_add(o->value, word); return 0;
@@ -193,14 +193,11 @@ int option_set(const struct option *o, const char *word, struct error *error)
 
 void option_clear(const struct option *o)
 {
-    switch (o->type) {
-    case OPTION_FLAG: *(bool *)o->value = false; break;
-    case OPTION_INT: case OPTION_SIZE: *(int64_t *)o->value = 0; break;
-    case OPTION_REAL: case OPTION_SECONDS: *(double *)o->value = 0; break;
-    case OPTION_TEXT: *(const char **)o->value = NULL; break;
-    case OPTION_CHOICE: *(int *)o->value = 0; break;
-    case OPTION_LIST: *(struct option_list *)o->value = (struct option_list){0}; break;
-    }
+    static const size_t bytes[] = {
+        [OPTION_FLAG] = sizeof(bool), [OPTION_INT] = sizeof(int64_t), [OPTION_SIZE] = sizeof(int64_t),
+        [OPTION_REAL] = sizeof(double), [OPTION_SECONDS] = sizeof(double), [OPTION_TEXT] = sizeof(char *),
+        [OPTION_CHOICE] = sizeof(int), [OPTION_LIST] = sizeof(struct option_list)};
+    memset(o->value, 0, bytes[o->type]);
 }
 
 /* ---- values to words ---- */
@@ -214,10 +211,7 @@ static void add_quoted(struct bytes *out, const char *word)
         return;
     }
     bytes_add(out, "'", 1);
-    for (; *word; word++) {
-        if (*word == '\'') bytes_text(out, "'\\''");
-        else bytes_add(out, word, 1);
-    }
+    for (; *word; word++) bytes_text(out, *word == '\'' ? "'\\''" : "%c", *word);
     bytes_add(out, "'", 1);
 }
 
@@ -232,17 +226,12 @@ static void add_whole(struct bytes *out, int64_t n, const char *units, int64_t b
     bytes_text(out, "%lld%s", (long long)n, unit);
 }
 
-static void add_real(struct bytes *out, double x)
+static void add_real(struct bytes *out, double x, bool seconds)
 {
     char text[32];
-    bytes_text(out, "%s", text_real(text, x, 1));
-}
-
-static void add_seconds(struct bytes *out, double x)
-{
-    if (x >= 3600 && fmod(x, 3600) == 0) bytes_text(out, "%.0fh", x / 3600);
-    else if (x >= 60 && fmod(x, 60) == 0) bytes_text(out, "%.0fm", x / 60);
-    else add_real(out, x);
+    if (seconds && x >= 3600 && fmod(x, 3600) == 0) bytes_text(out, "%.0fh", x / 3600);
+    else if (seconds && x >= 60 && fmod(x, 60) == 0) bytes_text(out, "%.0fm", x / 60);
+    else bytes_text(out, "%s", text_real(text, x, 1));
 }
 
 static void add_choice(struct bytes *out, const char *choices, int number)
@@ -262,8 +251,7 @@ static void add_value(struct bytes *out, const struct option *o)
     case OPTION_FLAG: bytes_text(out, *(bool *)o->value ? "true" : "false"); break;
     case OPTION_INT: add_whole(out, *(int64_t *)o->value, "kMGT", 1000); break;
     case OPTION_SIZE: add_whole(out, *(int64_t *)o->value, "KMGT", 1024); break;
-    case OPTION_REAL: add_real(out, *(double *)o->value); break;
-    case OPTION_SECONDS: add_seconds(out, *(double *)o->value); break;
+    case OPTION_REAL: case OPTION_SECONDS: add_real(out, *(double *)o->value, o->type == OPTION_SECONDS); break;
     case OPTION_CHOICE: add_choice(out, o->choices, *(int *)o->value); break;
     case OPTION_TEXT: if (*(const char **)o->value) add_quoted(out, *(const char **)o->value); break;
     case OPTION_LIST: {
@@ -298,9 +286,7 @@ char *option_text(const struct option *o)
     struct bytes b = {0};
     bytes_add(&b, "", 0);
     add_value(&b, o);
-    size_t i = 0;
-    for (int n; i < b.size && (n = utf8_length(b.data + i, b.size - i)) > 0;) i += (size_t)n;
-    if (i == b.size) return b.data;
+    if (utf8_prefix(b.data, b.size) == b.size) return b.data;
     char *escaped = host_alloc(4 * b.size + 8, 1);
     text_escape(escaped, 4 * b.size + 8, b.data, b.size);
     bytes_free(&b);

@@ -1,6 +1,7 @@
 /* tally.c - a handful of lines, found by walking them. */
 #include "common/base/tally.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 enum { LISTED = 20 };
@@ -30,7 +31,7 @@ static void tally_print(struct bytes *out, const char *heading, const struct tal
     for (int i = 0; i < t->count; i++) {
         char shown[sizeof t->line[0].what];
         text_escape(shown, sizeof shown, t->line[i].what, strlen(t->line[i].what));
-        bytes_text(out, "%8llu  %s\n", (unsigned long long)t->line[i].n, shown);
+        bytes_text(out, "%8" PRIu64 "  %s\n", t->line[i].n, shown);
     }
 }
 
@@ -51,15 +52,15 @@ int ledger_skip(struct ledger *l, struct error *error)
 int ledger_check(const struct ledger *l, struct error *error)
 {
     if (l->skip >= 1 || (double)l->bad <= l->skip * (double)l->rows) return 0;
-    return fail(error, EXIT_DATA, "%llu of %llu rows are bad, more than --skip-bad-rows %g allows:\n%.1500s",
-                (unsigned long long)l->bad, (unsigned long long)l->rows, l->skip, l->bad_rows.data);
+    return fail(error, EXIT_DATA, "%" PRIu64 " of %" PRIu64 " rows are bad, more than --skip-bad-rows %g "
+                "allows:\n%.1500s", l->bad, l->rows, l->skip, l->bad_rows.data);
 }
 
 void ledger_skipped(struct bytes *out, const struct ledger *l)
 {
-    if (l->bad > 0) bytes_text(out, "skipped, because not understood:\n%8llu  bad rows:\n%s",
-                               (unsigned long long)l->bad, l->bad_rows.data);
-    if (l->bad > LISTED) bytes_text(out, "          ... and %llu more\n", (unsigned long long)l->bad - LISTED);
+    if (l->bad > 0) bytes_text(out, "skipped, because not understood:\n%8" PRIu64 "  bad rows:\n%s", l->bad,
+                               l->bad_rows.data);
+    if (l->bad > LISTED) bytes_text(out, "          ... and %" PRIu64 " more\n", l->bad - LISTED);
 }
 
 void ledger_report(struct bytes *out, const struct ledger *l)

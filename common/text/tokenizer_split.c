@@ -90,20 +90,6 @@ void split_start(struct split *s, const char *text, size_t length)
     s->failed = 0;
 }
 
-/* Length of the valid UTF-8 that starts at text. */
-static size_t valid_run(const char *text, size_t length)
-{
-    size_t at = 0;
-    while (at < length) {
-        uint64_t word;
-        while (length - at >= 8 && (memcpy(&word, text + at, 8), (word & 0x8080808080808080u) == 0)) at += 8;
-        int n = utf8_length(text + at, length - at);
-        if (n == 0) break;
-        at += (size_t)n;
-    }
-    return at;
-}
-
 /* Sets [next, next_end) to the first match at or after `at`, or to the rest of the run when nothing matches.  The
  * compiled code has a small stack of its own: where that overflows, the interpreter takes over for the rest of the text,
  * so that ids depend neither on the machine nor on the stack.  False when it gives up too. */
@@ -143,7 +129,7 @@ bool split_next(struct split *s, const char **piece, size_t *length)
     if (s->at == s->length || s->failed) return false;
     if (s->at == s->run_end) {
         s->run = s->at;
-        s->run_end = s->at + valid_run(s->text + s->at, s->length - s->at);
+        s->run_end = s->at + utf8_prefix(s->text + s->at, s->length - s->at);
         s->next = s->next_end = s->at;
     }
     size_t end = s->at + 1;                      /* an invalid byte: no run starts here */
