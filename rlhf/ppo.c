@@ -6,8 +6,6 @@
  * saving. */
 #include "rlhf/ppo.h"
 #include "common/base/signals.h"
-#include "rlhf/advantage.h"
-#include "rlhf/value_loss.h"
 
 #include <assert.h>
 #include <math.h>
@@ -98,9 +96,9 @@ static void estimate(struct ppo *p)
 {
     struct rollouts *r = &p->rollouts;
     int E = r->episodes;
-    advantage_rewards(r->rewards, r->old_logprobs, r->ref_logprobs, r->reward, NULL, r->first, E, p->kl.beta);
-    advantage_estimate(r->advantages, r->returns, r->rewards, r->values, NULL, r->first, E, p->o.gamma, p->o.lambda);
-    p->advantage_mean = advantage_whiten(r->advantages, NULL, r->first[E]);
+    advantage_rewards(r->rewards, r->old_logprobs, r->ref_logprobs, r->reward, r->first, E, p->kl.beta);
+    advantage_estimate(r->advantages, r->returns, r->rewards, r->values, r->first, E, p->o.gamma, p->o.lambda);
+    p->advantage_mean = advantage_whiten(r->advantages, r->first[E]);
 }
 
 int ppo_answer(struct ppo *p, struct prompts *prompts, enum rng_stream stream, int64_t iteration, uint64_t first_index,

@@ -5,14 +5,14 @@
  * One iteration (a step of the loop): sample answers; old_logprobs, ref_logprobs, values, rewards, advantages, returns,
  * all constant from then on; epochs x minibatches updates of policy and critic.
  *     rewards[t] = -beta (old_logprobs[t] - ref_logprobs[t]) + [last] reward
- *     policy loss: ops.h POLICY on whitened advantages      critic loss: value_loss.h
+ *     policy loss: ops.h POLICY on whitened advantages      critic loss: value_loss
  *     both are means over the minibatch's answer tokens
  * Source: Schulman et al. 2017; Ziegler et al. 2019; Ouyang et al. 2022, section 3.5. */
 #ifndef QUARTET_PPO_H
 #define QUARTET_PPO_H
 
 #include "common/train/train.h"
-#include "rlhf/controllers.h"
+#include "rlhf/estimates.h"
 #include "rlhf/ptx.h"
 #include "rlhf/rollout.h"
 

@@ -3,7 +3,6 @@
  * Numbers about answers come from the rollouts, before any update; numbers about the updates are means over all tokens
  * they visited.  What was not measured (the ratio while the policy is frozen) is null, so keys stay the same. */
 #include "rlhf/ppo.h"
-#include "rlhf/value_loss.h"
 
 #include <math.h>
 

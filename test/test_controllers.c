@@ -1,6 +1,5 @@
 /* test_controllers.c - value loss, controllers and reward shaping on worked numbers computed apart in double. */
-#include "rlhf/controllers.h"
-#include "rlhf/value_loss.h"
+#include "rlhf/estimates.h"
 #include "common/base/rng.h"
 #include "test/test.h"
 

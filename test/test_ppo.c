@@ -5,7 +5,7 @@
 #include "common/model/ops.h"
 #include "common/model/device.h"
 #include "common/base/rng.h"
-#include "rlhf/advantage.h"
+#include "rlhf/estimates.h"
 #include "test/test.h"
 
 enum { V = 3, MOST = 64 };
@@ -144,8 +144,8 @@ static void test_exact_gradient(void)
         }
         run(logprobs, NULL, NULL, NULL, rows, action, &plain, 2);
         run(ref, NULL, NULL, NULL, ref_rows, action, &plain, 2);
-        advantage_rewards(rewards, logprobs, ref, &score, NULL, offsets, 1, beta);
-        advantage_estimate(advantages, returns, rewards, values, NULL, offsets, 1, 1, 1);
+        advantage_rewards(rewards, logprobs, ref, &score, offsets, 1, beta);
+        advantage_estimate(advantages, returns, rewards, values, offsets, 1, 1, 1);
         struct token_loss l = policy(1, logprobs, advantages);
         run(NULL, NULL, NULL, d, rows, action, &l, 2);
         double p = exp((double)logprobs[0] + (double)logprobs[1]),
@@ -186,7 +186,7 @@ static void test_penalty(void)
     }
     run(logprobs, NULL, NULL, NULL, rows, targets, &plain, V);
     run(ref, NULL, NULL, NULL, ref_rows, targets, &plain, V);
-    advantage_rewards(rewards, logprobs, ref, none, NULL, offsets, V, 1);
+    advantage_rewards(rewards, logprobs, ref, none, offsets, V, 1);
     for (int i = 0; i < V; i++) {
         CHECK(close_to(-(double)rewards[i], k1[i], 0, 5e-7));
         kl -= p[i] * (double)rewards[i];
