@@ -13,26 +13,26 @@ static void score_by_model(const struct reward_source *w, struct rollouts *r, fl
     }
 }
 
-static void answer_text(struct bytes *out, const struct rollouts *r, int e, const struct tokenizer *t)
+void answer_quoted(struct bytes *out, const int *ids, int n, const struct tokenizer *t)
 {
+    struct bytes text = {0};
     struct utf8_held held = {0};
-    tokenizer_stream(out, &held, t, rollout_answer(r, e), (size_t)r->spoken[e]);
-    tokenizer_stream(out, &held, t, NULL, 0);
+    tokenizer_stream(&text, &held, t, ids, (size_t)n);
+    tokenizer_stream(&text, &held, t, NULL, 0);
+    json_t *string = json_stringn(text.size ? text.data : "", text.size);
+    char *quoted = string ? json_dumps(string, JSON_ENCODE_ANY) : NULL;
+    if (!quoted) die("an answer is not valid UTF-8");
+    bytes_text(out, "%s", quoted);
+    free(quoted);
+    json_decref(string);
+    bytes_free(&text);
 }
 
 void answer_json(struct bytes *out, const struct rollouts *r, int e, const struct tokenizer *t)
 {
-    struct bytes text = {0};
-    const struct prompt *p = r->prompt[e];
-    answer_text(&text, r, e, t);
-    json_t *response = json_stringn(text.size ? text.data : "", text.size);
-    char *quoted = response ? json_dumps(response, JSON_ENCODE_ANY) : NULL;
-    if (!quoted) die("answer %d is not valid UTF-8", e);
-    bytes_text(out, "%s,\"row\":%s,\"response\":%s,\"stopped\":%s", p->dialogue, p->row, quoted,
-               r->ended[e] ? "true" : "false");
-    free(quoted);
-    json_decref(response);
-    bytes_free(&text);
+    bytes_text(out, "%s,\"row\":%s,\"response\":", r->prompt[e]->dialogue, r->prompt[e]->row);
+    answer_quoted(out, rollout_answer(r, e), r->spoken[e], t);
+    bytes_text(out, ",\"stopped\":%s", r->ended[e] ? "true" : "false");
 }
 
 static int ask_program(const struct reward_source *w, struct rollouts *r, float *reward, struct error *error)

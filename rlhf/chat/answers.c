@@ -1,74 +1,74 @@
 /* answers.c - requests are made for a round of prompts at a time, so that memory does not grow with the file;
  * sample_run keeps the model's cache full within a round. */
-#include "rlhf/chat/answers.h"
 #include "common/data/prompts.h"
+#include "rlhf/chat/session.h"
+#include "rlhf/reward_source.h"
 
 #include <errno.h>
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { ROUND = 512 };        /* answers sampled before they are written */
 
-static int write_answer(FILE *out, const struct prompt *p, const struct chat *chat, const struct sample_result *r,
-                        int sample, struct error *error)
+static void write_answer(const struct prompt *p, const struct tokenizer *t, const struct sample_result *r, int sample)
 {
-    struct bytes text = {0};
-    struct utf8_held held = {0};
-    tokenizer_stream(&text, &held, chat->tokenizer, r->tokens, (size_t)(r->n - r->stopped));
-    tokenizer_stream(&text, &held, chat->tokenizer, NULL, 0);
-    json_t *response = json_stringn(text.data ? text.data : "", text.size);
-    char *quoted = json_dumps(response, JSON_ENCODE_ANY);
-    if (!quoted) die("an answer cannot be written as JSON");
-    fprintf(out, "{%s,\"sample\":%d,\"response\":%s,\"tokens\":%d,\"stopped\":%s}\n", p->dialogue, sample, quoted, r->n,
-            r->stopped ? "true" : "false");
-    free(quoted);
-    json_decref(response);
-    bytes_free(&text);
-    return ferror(out) ? fail(error, EXIT_IO, "the answers cannot be written: %s", strerror(errno)) : 0;
+    struct bytes line = {0};
+    bytes_text(&line, "{%s,\"sample\":%d,\"response\":", p->dialogue, sample);
+    answer_quoted(&line, r->tokens, r->n - r->stopped, t);
+    bytes_text(&line, ",\"tokens\":%d,\"stopped\":%s}\n", r->n, r->stopped ? "true" : "false");
+    if (fwrite(line.data, 1, line.size, stdout) != line.size)
+        quit(EXIT_IO, "the answers cannot be written: %s", strerror(errno));
+    bytes_free(&line);
 }
 
-int answers_write(FILE *out, struct model *m, const struct chat *chat, const struct answers_options *o,
-                  struct error *error)
+/* The prompts of the files; those that do not fit the context are left out, which stderr says. */
+static void read_prompts(struct prompts *prompts, const struct session *s, int max_new)
+{
+    struct error error;
+    struct chat chat = s->chat;
+    int context = s->parent.config.context, most = context - int_min(max_new, context / 2);
+    if (s->raw)
+        chat = (struct chat){.template = TEMPLATE_NONE, .tokenizer = s->parent.tokenizer,
+                             .bos = tokenizer_special(s->parent.tokenizer, "<|endoftext|>")};
+    if (prompts_read(prompts, NULL, 0, &s->settings->prompts, &chat, most, (uint64_t)s->settings->seed, &error) != 0)
+        quit_error(&error);
+    if (prompts->too_long + prompts->unusable > 0)
+        fprintf(stderr, "%s: of %llu prompts, %llu longer than %d tokens and %llu without a question are left out\n",
+                program_name(), (unsigned long long)tally_get(&prompts->ledger.read, "prompts read"),
+                (unsigned long long)prompts->too_long, most, (unsigned long long)prompts->unusable);
+}
+
+void session_answer_files(struct session *s)
 {
     struct prompts prompts = {0};
-    int most = m->config.context - int_min(o->max_new, m->config.context / 2);
-    if (prompts_read(&prompts, NULL, 0, o->prompts, chat, most, o->seed, error) != 0) {
-        prompts_free(&prompts);
-        return -1;
-    }
-    if (prompts.too_long + prompts.unusable > 0)
-        fprintf(stderr, "%s: of %llu prompts, %llu longer than %d tokens and %llu without a question are left out\n",
-                program_name(), (unsigned long long)tally_get(&prompts.ledger.read, "prompts read"),
-                (unsigned long long)prompts.too_long, most, (unsigned long long)prompts.unusable);
+    struct sample_settings how = session_sampling(s);
+    int max_new = int_min((int)s->settings->max_new, s->parent.config.context);
+    uint64_t samples = (uint64_t)s->settings->samples, seed = (uint64_t)s->settings->seed;
+    read_prompts(&prompts, s, max_new);
     struct sample_request *request = host_alloc(ROUND, sizeof *request);
     struct sample_result *result = host_alloc(ROUND, sizeof *result);
-    int *tokens = host_alloc((size_t)ROUND * (size_t)o->max_new, sizeof *tokens);
-    float *logprobs = host_alloc((size_t)ROUND * (size_t)o->max_new, sizeof *logprobs);
-    uint64_t all = (uint64_t)prompts.count * (uint64_t)o->samples;
-    int bad = 0;
-    for (uint64_t first = 0; first < all && !bad; first += ROUND) {
+    int *tokens = host_alloc((size_t)ROUND * (size_t)max_new, sizeof *tokens);
+    float *logprobs = host_alloc((size_t)ROUND * (size_t)max_new, sizeof *logprobs);
+    uint64_t all = (uint64_t)prompts.count * samples;
+    for (uint64_t first = 0; first < all; first += ROUND) {
         int n = all - first < ROUND ? (int)(all - first) : ROUND;
         for (int i = 0; i < n; i++) {
-            const struct prompt *p = &prompts.prompt[(first + (uint64_t)i) / (uint64_t)o->samples];
-            request[i] = (struct sample_request){.prompt = prompts.ids.id + p->first, .n_prompt = p->count,
-                                                 .seed = o->seed, .index = first + (uint64_t)i, .max_new = o->max_new,
-                                                 .how = o->how};
-            result[i] = (struct sample_result){.tokens = tokens + (size_t)i * (size_t)o->max_new,
-                                               .logprobs = logprobs + (size_t)i * (size_t)o->max_new};
+            const struct prompt *p = &prompts.prompt[(first + (uint64_t)i) / samples];
+            size_t at = (size_t)i * (size_t)max_new;
+            request[i] = (struct sample_request){prompts.ids.id + p->first, p->count, seed, first + (uint64_t)i,
+                                                 max_new, &how};
+            result[i] = (struct sample_result){.tokens = tokens + at, .logprobs = logprobs + at};
         }
-        sample_run(m, request, result, n, NULL, NULL);
-        for (int i = 0; i < n && !bad; i++) {
+        sample_run(&s->model, request, result, n, NULL, NULL);
+        for (int i = 0; i < n; i++) {
             uint64_t number = first + (uint64_t)i;
-            bad = write_answer(out, &prompts.prompt[number / (uint64_t)o->samples], chat, &result[i],
-                               (int)(number % (uint64_t)o->samples), error);
+            write_answer(&prompts.prompt[number / samples], s->parent.tokenizer, &result[i], (int)(number % samples));
         }
-        if (!bad && fflush(out) != 0) bad = fail(error, EXIT_IO, "the answers cannot be written: %s", strerror(errno));
+        if (fflush(stdout) != 0) quit(EXIT_IO, "the answers cannot be written: %s", strerror(errno));
     }
     free(logprobs);
     free(tokens);
     free(result);
     free(request);
     prompts_free(&prompts);
-    return bad;
 }

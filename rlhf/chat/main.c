@@ -2,7 +2,6 @@
  * text. */
 #include "common/base/threads.h"
 #include "common/model/device.h"
-#include "rlhf/chat/answers.h"
 #include "rlhf/chat/session.h"
 
 #include <stdlib.h>
@@ -129,21 +128,6 @@ static void close_model(struct session *s, struct memory *memory)
 
 /* ---- the program ---- */
 
-/* Answers the files of --prompts on stdout. */
-static void answer_files(struct session *s)
-{
-    const struct settings *o = s->settings;
-    struct error error;
-    struct sample_settings how = session_sampling(s);
-    struct chat chat = s->chat;
-    if (s->raw) chat = (struct chat){.template = TEMPLATE_NONE, .tokenizer = s->parent.tokenizer,
-                                     .bos = tokenizer_special(s->parent.tokenizer, "<|endoftext|>")};
-    struct answers_options answers = {.prompts = &o->prompts, .how = &how, .samples = (int)o->samples,
-                                      .max_new = int_min((int)o->max_new, s->parent.config.context),
-                                      .seed = (uint64_t)o->seed};
-    if (answers_write(stdout, &s->model, &chat, &answers, &error) != 0) quit_error(&error);
-}
-
 int main(int argc, char **argv)
 {
     struct settings settings = {0};
@@ -161,7 +145,7 @@ int main(int argc, char **argv)
     open_model(&s, &memory);
     if (!files) session_catch_interrupt();
     session_reset(&s);
-    if (files) answer_files(&s);
+    if (files) session_answer_files(&s);
     else if (!settings.prompt) session_talk(&s);
     else if (!session_turn(&s, settings.prompt, strlen(settings.prompt))) code = EXIT_DATA;
     close_model(&s, &memory);
