@@ -143,11 +143,11 @@ void rlhf_open_text(struct rlhf *p)
     struct order_options how = {.shards = {.data = &p->ptx_paths, .text_key = "text", .folder = folder,
                                            .allow_invalid = p->ptx_allow_invalid},
                                 .seed = (uint64_t)p->train.seed, .row_tokens = row};
-    struct ckpt *resumed = p->run ? program_resumed(p->run, p->train.resume) : NULL;
+    struct ckpt *resumed = program_resumed(p->run, p->train.resume);
     uint64_t identity = 0;
     if (resumed) kv_get_u64(&ckpt_meta_of(resumed)->dcur, "ptx.identity", &identity);
     how.expected = (uint32_t)identity;
-    if (resumed) ckpt_close(resumed);
+    ckpt_close(resumed);
     if (order_open(&p->order, p->policy_parent.tokenizer, &how, say_line, p, &error) != 0) quit_error(&error);
     free(folder);
     p->ptx = (struct ptx){.order = p->order, .coef = p->ptx_coef, .row_tokens = row,

@@ -2,11 +2,12 @@
  * signals before the run folder, so that a folder is only touched by a process that can be stopped cleanly. */
 #define _GNU_SOURCE
 #include "common/train/program.h"
-#include "common/train/defaults.h"
+#include "common/train/train_options.h"
 #include "common/base/signals.h"
 #include "common/base/threads.h"
 #include "common/model/device.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <malloc.h>
 #include <math.h>
@@ -45,6 +46,7 @@ struct ckpt *program_resumed(const struct run *run, const char *resume)
     struct error none;
     struct ckpt *c = NULL;
     char *path = NULL;
+    if (!run) return NULL;
     if (strcmp(resume, "auto") == 0) run_newest(&path, run_folder(run), &none);
     else if (strcmp(resume, "never") != 0) path = host_text("%s", resume);
     if (!path || ckpt_open(&c, path, &none) != 0) c = NULL;
@@ -122,6 +124,41 @@ int parent_same_tokenizer(const struct parent *a, const struct parent *b, struct
                 crc_b, length_b);
 }
 
+/* table (rows,C): rows known.. become the mean of those before, summed in double in row order. */
+static void fill_rows(float *table, int known, int rows, int C)
+{
+    size_t n = (size_t)known, more = (size_t)(rows - known), width = (size_t)C;
+    float *old = host_alloc(n * width, sizeof *old), *new = host_alloc(more * width, sizeof *new);
+    double *sum = host_alloc(width, sizeof *sum);
+    device_get(old, table, n * width * sizeof *old);
+    device_wait();
+    for (size_t i = 0; i < n * width; i++) sum[i % width] += (double)old[i];
+    for (size_t i = 0; i < more * width; i++) new[i] = (float)(sum[i % width] / known);
+    device_put(table + n * width, new, more * width * sizeof *new);
+    device_wait();
+    free(old);
+    free(new);
+    free(sum);
+}
+
+/* New rows lie behind the old ones, so the parent's tensors fit the front of the grown ones: the parent is loaded through
+ * a view of the model that has the parent's vocabulary, and the rows behind are filled. */
+int parent_load(struct model *m, struct parent *p, int known_ids, uint64_t seed, struct error *error)
+{
+    struct model view = *m;
+    int V = m->config.vocab, C = m->config.channels, ids = tokenizer_vocab(p->tokenizer);
+    assert(known_ids > 0 && known_ids <= ids && p->config.vocab <= V && ids <= V);
+    view.config.vocab = p->config.vocab;
+    if (model_load(&view, p->ckpt, "", ROLE_WEIGHT, true, seed, error) != 0) return -1;
+    int rows = p->config.vocab < V ? V : ids;
+    if (known_ids < rows) {
+        fill_rows(m->params.embed, known_ids, rows, C);
+        if (m->config.head == HEAD_VOCABULARY && !m->config.tied) fill_rows(m->params.head.weight, known_ids, rows, C);
+    }
+    params_pack(&m->params, &m->config);
+    return 0;
+}
+
 int parents_unchanged(const struct kv *then, const struct kv *now, const char *const *option, int n,
                       struct error *error)
 {
@@ -133,9 +170,8 @@ int parents_unchanged(const struct kv *then, const struct kv *now, const char *c
         kv_get_bytes(then, key, &a, &size_a);
         kv_get_bytes(now, key, &b, &size_b);
         if (size_a != size_b || (size_a && memcmp(a, b, size_a) != 0))
-            return fail(error, EXIT_MISMATCH,
-                        "%s holds other weights than those this run began with: give the same checkpoint "
-                        "(a file rather than the folder of a run that continues), or another --out",
+            return fail(error, EXIT_MISMATCH, "%s holds other weights than those this run began with: give the same "
+                        "checkpoint (a file rather than the folder of a run that continues), or another --out",
                         option[i]);
     }
     return 0;

@@ -1,10 +1,19 @@
-/* train_options.c - the rows that all four programs share.  Names mean the same everywhere; only the defaults are a
- * program's own. */
-#include "common/train/train.h"
+/* train_options.c - the rows that all four programs share (names mean the same everywhere; only the defaults are a
+ * program's own), their values in a checkpoint, and what "auto" stands for.
+ *
+ * Options are saved and compared as text, so that a type or unit may change without a new format.  A resumed run keeps
+ * what it began with, even when a longer --tokens would now give another batch: its values are read from the checkpoint
+ * before anything is computed. */
+#include "common/train/train_options.h"
+#include "common/base/options_value.h"
+#include "common/train/program.h"
 
 #include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
-enum { CHANGES = OPTION_MAY_CHANGE };
+enum { CHANGES = OPTION_MAY_CHANGE, BATCH_LEAST = 512, MICRO_MOST = 4096, UPDATES_FEW = 100 };
 
 int train_option_rows(struct option *rows, struct train_options *o, const struct train_defaults *d)
 {
@@ -15,8 +24,7 @@ int train_option_rows(struct option *rows, struct train_options *o, const struct
          .help = "File of \"name = value\" lines, such as the run.conf of another run; the command line beats it."},
         {NULL, "resume", OPTION_TEXT, &o->resume, "auto", .flags = OPTION_NOT_SAVED,
          .help = "auto: go on from the newest valid checkpoint in the run folder, if any; never: refuse a folder that "
-                 "has one; "
-                 "or the checkpoint to go on from."},
+                 "has one; or the checkpoint to go on from."},
         {NULL, "plan", OPTION_FLAG, &o->plan, NULL, .flags = OPTION_NOT_SAVED,
          .help = "Print parameters, memory, tokens, operations and time, and end."},
         {NULL, "time-limit", OPTION_SECONDS, &o->time_limit, "0", 0, 1e9, .flags = CHANGES,
@@ -79,6 +87,98 @@ int train_option_rows(struct option *rows, struct train_options *o, const struct
     };
     enum { COUNT = sizeof all / sizeof *all };
     static_assert((int)COUNT <= (int)TRAIN_ROWS, "TRAIN_ROWS is too small");
-    for (int i = 0; i < COUNT; i++) rows[i] = all[i];
+    memcpy(rows, all, sizeof all);
     return COUNT;
+}
+
+/* ---- in checkpoints ---- */
+
+/* The name in a checkpoint: dashes as underscores. */
+static void key_of(char key[160], const struct option *o)
+{
+    snprintf(key, 160, "option.%s", o->name);
+    for (char *p = key; *p; p++)
+        if (*p == '-') *p = '_';
+}
+
+void options_save(struct kv *kv, const struct option *table)
+{
+    char key[160];
+    for (const struct option *o = table; o->name; o++) {
+        if (o->flags & OPTION_NOT_SAVED || option_unset(o)) continue;
+        char *value = option_text(o);
+        key_of(key, o);
+        kv_set_text(kv, key, value);
+        free(value);
+    }
+}
+
+void options_adopt(const struct option *table, const struct kv *saved)
+{
+    char key[160];
+    for (const struct option *o = table; o->name; o++) {
+        struct error none;
+        const char *old = NULL;
+        key_of(key, o);
+        if (option_auto(o) && kv_get_text(saved, key, &old) == 1) option_set(o, old, &none);
+    }
+}
+
+int options_compare(const struct option *table, const struct kv *saved, struct error *error)
+{
+    char key[160], a[300], b[300];
+    for (const struct option *o = table; o->name; o++) {
+        if (o->flags & (OPTION_NOT_SAVED | OPTION_MAY_CHANGE)) continue;
+        const char *old = NULL;
+        key_of(key, o);
+        if (kv_get_text(saved, key, &old) < 0) return fail(error, EXIT_DATA, "%s: not a text", key);
+        char *standard = old ? NULL : option_default_text(o), *now = option_text(o);
+        if (!old) old = standard;
+        bool same = strcmp(old, now) == 0;
+        if (!same)
+            fail(error, EXIT_MISMATCH, "--%s is %s now, but the run was started with %s: give the same value, or "
+                 "another --out for a new run", o->name, *now ? text_escape(a, sizeof a, now, strlen(now)) : "not set",
+                 *old ? text_escape(b, sizeof b, old, strlen(old)) : "none");
+        free(standard);
+        free(now);
+        if (!same) return -1;
+    }
+    return 0;
+}
+
+/* ---- auto ---- */
+
+double default_lr(enum stage stage, int channels)
+{
+    static const double share[] = {[STAGE_PRETRAIN] = 1, [STAGE_SFT] = 0.25, [STAGE_RM] = 0.125, [STAGE_RLHF] = 0.05};
+    char text[16];
+    snprintf(text, sizeof text, "%.1e", share[stage] * fmin(0.45 / channels, 0.004));
+    return strtod(text, NULL);
+}
+
+int64_t default_batch_tokens(double tokens)
+{
+    double batch = 0.58 * pow(fmax(tokens, 1), 0.571);
+    return (int64_t)fmax(BATCH_LEAST, exp2(floor(log2(batch))));
+}
+
+void defaults_fill(struct train_options *o, const struct option *table, struct run *run, enum stage stage, int channels,
+                   double epoch_tokens, double least)
+{
+    struct ckpt *c = program_resumed(run, o->resume);
+    if (c) options_adopt(table, &ckpt_meta_of(c)->trns);
+    ckpt_close(c);
+    if (o->lr < 0) o->lr = default_lr(stage, channels);
+    if (o->batch_tokens < 0) {
+        o->batch_tokens = default_batch_tokens(o->tokens > 0 ? (double)o->tokens : o->epochs * epoch_tokens);
+        while ((double)o->batch_tokens < least) o->batch_tokens *= 2;
+    }
+    if (o->micro_tokens < 0) o->micro_tokens = o->batch_tokens < MICRO_MOST ? o->batch_tokens : MICRO_MOST;
+}
+
+void defaults_warn(struct run *run, const struct train_options *o, const struct option *table)
+{
+    if (o->steps >= UPDATES_FEW || option_changed(table, "steps")) return;
+    run_log(run, "warning: only %lld updates: the model cannot learn much from so few; give more data, more --epochs, "
+            "or a smaller --batch-tokens (now %lld)", (long long)o->steps, (long long)o->batch_tokens);
 }

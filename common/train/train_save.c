@@ -1,8 +1,8 @@
 /* train_save.c - the state of a run as tensors and key-values, and back.  Parameters, moments and averages share one
  * layout (params.h), so all of them are one walk; data moves between device and file in the writer's and reader's own
  * blocks. */
+#include "common/train/train_options.h"
 #include "common/train/train_state.h"
-#include "common/train/options_saved.h"
 #include "common/model/device.h"
 
 #include <jansson.h>
