@@ -27,6 +27,7 @@ struct reward_cmd {
     pid_t pid;
     int to, from;               /* our ends of its standard input and output; -1 when closed */
     struct bytes said;          /* bytes of answers not yet parsed as numbers */
+    char how[64];               /* the way it ended by itself; else "" */
 };
 
 /* ---- the process ---- */
@@ -85,17 +86,16 @@ static bool ended_within(struct reward_cmd *c, double seconds, int *status)
     }
 }
 
-/* Ends the process in any case.  how: the way it ended by itself, or "" when it had to be killed. */
-static void end_process(struct reward_cmd *c, double patience, char *how, size_t size)
+/* Ends the process in any case: it is killed after `patience` seconds. */
+static void end_process(struct reward_cmd *c, double patience)
 {
     int status;
-    *how = 0;
     if (c->to >= 0) close(c->to);
     c->to = -1;
     if (c->pid <= 0) return;
     if (ended_within(c, patience, &status)) {
-        if (WIFEXITED(status)) snprintf(how, size, "ended with exit code %d", WEXITSTATUS(status));
-        else snprintf(how, size, "was killed by signal %d", WTERMSIG(status));
+        if (WIFEXITED(status)) snprintf(c->how, sizeof c->how, "ended with exit code %d", WEXITSTATUS(status));
+        else snprintf(c->how, sizeof c->how, "was killed by signal %d", WTERMSIG(status));
         kill(-c->pid, SIGKILL);                     /* what it may have left in its group */
     } else {
         kill(-c->pid, SIGKILL);
@@ -106,9 +106,8 @@ static void end_process(struct reward_cmd *c, double patience, char *how, size_t
 
 void reward_cmd_close(struct reward_cmd *c)
 {
-    char how[64];
     if (!c) return;
-    end_process(c, 2, how, sizeof how);
+    end_process(c, 2);
     if (c->from >= 0) close(c->from);
     bytes_free(&c->said);
     free(c->command);
@@ -120,18 +119,16 @@ void reward_cmd_close(struct reward_cmd *c)
 /* closed: the end of the pipes that is gone. */
 static int program_ended(struct reward_cmd *c, const char *closed, int have, int n, struct error *error)
 {
-    char how[64];
-    end_process(c, 1, how, sizeof how);
-    return fail(error, EXIT_DATA,
-                "the reward program '%s' %s%s after %d of %d rewards: it must keep reading one JSON object per line "
-                "and writing one number per line",
-                c->command, *how ? how : "closed its ", *how ? "" : closed, have, n);
+    end_process(c, 1);
+    return fail(error, EXIT_DATA, "the reward program '%s' %s%s after %d of %d rewards: it must keep reading one JSON "
+                "object per line and writing one number per line", c->command, *c->how ? c->how : "closed its ",
+                *c->how ? "" : closed, have, n);
 }
 
 static int rubbish(struct reward_cmd *c, const char *line, size_t length, int have, int n, struct error *error)
 {
-    char shown[80], how[64];
-    end_process(c, 0, how, sizeof how);
+    char shown[80];
+    end_process(c, 0);
     text_escape(shown, sizeof shown, line, length);
     if (n == 0)
         return fail(error, EXIT_DATA, "the reward program '%s' wrote \"%s\" without being asked", c->command, shown);
@@ -188,11 +185,9 @@ int reward_cmd_ask(struct reward_cmd *c, float *reward, int n, const char *reque
         struct pollfd fd[2] = {{.fd = c->from, .events = POLLIN}, {.fd = sent < size ? c->to : -1, .events = POLLOUT}};
         double left = last + c->timeout - seconds_now();
         if (left <= 0) {
-            char how[64];
-            end_process(c, 0, how, sizeof how);
-            return fail(error, EXIT_DATA,
-                        "the reward program '%s' was silent for %g seconds after %d of %d rewards (--reward-timeout)",
-                        c->command, c->timeout, have, n);
+            end_process(c, 0);
+            return fail(error, EXIT_DATA, "the reward program '%s' was silent for %g seconds after %d of %d rewards "
+                        "(--reward-timeout)", c->command, c->timeout, have, n);
         }
         if (signals_check(error, "waiting for the reward program") != 0) return -1;
         if (poll(fd, 2, (int)fmin(ceil(left * 1000), 100)) <= 0) continue;

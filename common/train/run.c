@@ -11,6 +11,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
@@ -36,35 +37,30 @@ struct run {
 
 /* ---- records ---- */
 
-static struct record_field *record_field(struct record *r, const char *key)
+static const struct record_field *find_field(const struct record *r, const char *key)
 {
     for (int i = 0; i < r->count; i++)
         if (strcmp(r->field[i].key, key) == 0) return &r->field[i];
-    if (r->count == RECORD_MAX) die("more than %d fields in a record", RECORD_MAX);
-    struct record_field *f = &r->field[r->count++];
+    return NULL;
+}
+
+static void set_field(struct record *r, const char *key, double number, int kind)
+{
+    const struct record_field *found = find_field(r, key);
+    if (!found && r->count == RECORD_MAX) die("more than %d fields in a record", RECORD_MAX);
+    struct record_field *f = &r->field[found ? found - r->field : r->count++];
     snprintf(f->key, sizeof f->key, "%s", key);
-    return f;
+    f->number = number;
+    f->kind = kind;
 }
 
-void record_real(struct record *r, const char *key, double value)
-{
-    struct record_field *f = record_field(r, key);
-    f->number = value;
-    f->kind = RECORD_REAL;
-}
-
-void record_count(struct record *r, const char *key, int64_t value)
-{
-    struct record_field *f = record_field(r, key);
-    f->number = (double)value;
-    f->kind = RECORD_COUNT;
-}
+void record_real(struct record *r, const char *key, double value) { set_field(r, key, value, RECORD_REAL); }
+void record_count(struct record *r, const char *key, int64_t value) { set_field(r, key, (double)value, RECORD_COUNT); }
 
 double record_get(const struct record *r, const char *key)
 {
-    for (int i = 0; i < r->count; i++)
-        if (strcmp(r->field[i].key, key) == 0) return r->field[i].number;
-    return NAN;
+    const struct record_field *f = find_field(r, key);
+    return f ? f->number : NAN;
 }
 
 void record_json(struct bytes *out, const struct record *r)
@@ -144,28 +140,30 @@ static int take_lock(struct run *run, struct error *error)
     return 0;
 }
 
-/* Calls visit for each name in the folder. */
-static void each_file(struct run *run, void (*visit)(struct run *run, const char *name, void *context), void *context)
+/* The next name in an open folder that matches the pattern, or NULL after the last. */
+static const char *next_name(DIR *dir, const char *pattern)
+{
+    for (struct dirent *entry; dir && (entry = readdir(dir));)
+        if (fnmatch(pattern, entry->d_name, 0) == 0) return entry->d_name;
+    return NULL;
+}
+
+static bool holds_checkpoint(const struct run *run)
 {
     DIR *dir = opendir(run->folder);
-    if (!dir) return;
-    for (struct dirent *entry; (entry = readdir(dir));) visit(run, entry->d_name, context);
-    closedir(dir);
+    bool holds = next_name(dir, "?*.ckpt") != NULL;
+    if (dir) closedir(dir);
+    return holds;
 }
 
-/* What a killed process left half-written; nobody else writes here while we hold the lock. */
-static void sweep(struct run *run, const char *name, void *context)
+/* Removes what a killed process left half-written; nobody else writes here while we hold the lock. */
+static void sweep(struct run *run)
 {
-    (void)context;
-    if (strncmp(name, "status.json.tmp-", 16) == 0 || strncmp(name, "run.conf.tmp-", 13) == 0)
-        unlinkat(run->folder_fd, name, 0);
-}
-
-static void find_checkpoint(struct run *run, const char *name, void *found)
-{
-    size_t n = strlen(name);
-    (void)run;
-    if (n > 5 && strcmp(name + n - 5, ".ckpt") == 0) *(bool *)found = true;
+    DIR *dir = opendir(run->folder);
+    for (const char *name; (name = next_name(dir, "*.tmp-*"));)
+        if (fnmatch("status.json.tmp-*", name, 0) == 0 || fnmatch("run.conf.tmp-*", name, 0) == 0)
+            unlinkat(run->folder_fd, name, 0);
+    if (dir) closedir(dir);
 }
 
 int run_begin(struct run *run, struct error *error)
@@ -174,7 +172,7 @@ int run_begin(struct run *run, struct error *error)
     if (!write_owner(run, ""))
         return fail(error, EXIT_IO, "%s/lock: cannot be written: %s", run->folder, strerror(errno));
     run->begun = true;
-    each_file(run, sweep, NULL);
+    sweep(run);
     if (run->held.size) run_append(run, "log.txt", run->held.data, run->held.size);
     bytes_free(&run->held);
     return 0;
@@ -196,9 +194,7 @@ int run_open(struct run **out, const char *folder, const char *program, struct e
     run->folder_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int status = run->folder_fd < 0 ? fail(error, EXIT_IO, "%s: cannot be opened: %s", folder, strerror(errno))
                                     : take_lock(run, error);
-    bool holds_run = false;
-    if (status == 0) each_file(run, find_checkpoint, &holds_run);
-    if (status == 0 && !holds_run) status = run_begin(run, error);
+    if (status == 0 && !holds_checkpoint(run)) status = run_begin(run, error);
     if (status) {
         run_close(run);
         return -1;
@@ -368,14 +364,11 @@ int run_write_conf(struct run *run, const struct option *table, struct error *er
  * has no end or no closing brace. */
 static int rewind_file(struct run *run, const char *file, int64_t step, struct error *error)
 {
-    int fd = openat(run->folder_fd, file, O_RDWR | O_CLOEXEC);
-    if (fd < 0 && errno == ENOENT) return 0;
-    FILE *f = fd >= 0 ? fdopen(fd, "r") : NULL;
-    if (!f) {
-        int why = errno;
-        if (fd >= 0) close(fd);
-        return fail(error, EXIT_IO, "%s/%s: cannot be read: %s", run->folder, file, strerror(why));
-    }
+    char *path = host_text("%s/%s", run->folder, file);
+    FILE *f = fopen(path, "r+e");
+    free(path);
+    if (!f && errno == ENOENT) return 0;
+    if (!f) return fail(error, EXIT_IO, "%s/%s: cannot be read: %s", run->folder, file, strerror(errno));
     char *line = NULL;
     size_t capacity = 0;
     off_t keep = 0, end = 0;
@@ -388,29 +381,22 @@ static int rewind_file(struct run *run, const char *file, int64_t step, struct e
         if (n >= 2 && line[n - 1] == '\n' && line[n - 2] == '}') keep = end;
     }
     free(line);
-    bool ok = !records || (!ferror(f) && ftruncate(fd, keep) == 0 && fsync(fd) == 0);
+    bool ok = !records || (!ferror(f) && ftruncate(fileno(f), keep) == 0 && fsync(fileno(f)) == 0);
     int why = errno;
     fclose(f);
-    return ok ? 0
-              : fail(error, EXIT_IO, "%s/%s: cannot be cut back to step %lld: %s", run->folder, file, (long long)step,
-                     strerror(why));
-}
-
-struct rewinding { int64_t step; struct error *error; int status; };
-
-static void rewind_one(struct run *run, const char *name, void *context)
-{
-    struct rewinding *r = context;
-    size_t n = strlen(name);
-    if (n > 6 && strcmp(name + n - 6, ".jsonl") == 0 && r->status == 0)
-        r->status = rewind_file(run, name, r->step, r->error);
+    if (ok) return 0;
+    return fail(error, EXIT_IO, "%s/%s: cannot be cut back to step %lld: %s", run->folder, file, (long long)step,
+                strerror(why));
 }
 
 int run_rewind_metrics(struct run *run, int64_t step, struct error *error)
 {
-    struct rewinding r = {step, error, 0};
-    each_file(run, rewind_one, &r);
-    return r.status;
+    DIR *dir = opendir(run->folder);
+    int status = 0;
+    for (const char *name; status == 0 && (name = next_name(dir, "?*.jsonl"));)
+        status = rewind_file(run, name, step, error);
+    if (dir) closedir(dir);
+    return status;
 }
 
 void run_sync(struct run *run)

@@ -161,78 +161,55 @@ static int save_or_warn(struct train_state *s, struct clock *clock, struct error
     s->failed_saves++;
     if (s->failed_saves == SAVES_TRIED)
         return fail_in(error, "%d checkpoints in a row could not be saved", SAVES_TRIED);
-    run_log(s->run,
-            "warning: step %lld: the checkpoint could not be saved: %s (training continues; older checkpoints are "
-            "as they were)",
-            (long long)s->step, error->text);
+    run_log(s->run, "warning: step %lld: the checkpoint could not be saved: %s (training continues; older checkpoints "
+            "are as they were)", (long long)s->step, error->text);
     return 0;
 }
 
 /* ---- start ---- */
 
-/* The step of the newest valid checkpoint in the folder, or -1; *path to free(). */
-static int newest(int64_t *step, char **path, const struct train_state *s, struct error *error)
+/* Opens the checkpoint to start from, NULL for a fresh start, and notes the step of the folder's newest. */
+static int choose_start(struct ckpt **out, struct train_state *s, struct error *error)
 {
-    struct ckpt *c;
-    *step = -1;
-    int found = run_newest(path, run_folder(s->run), error);
+    const char *resume = s->o->resume ? s->o->resume : "auto", *folder = run_folder(s->run);
+    bool automatic = strcmp(resume, "auto") == 0, never = strcmp(resume, "never") == 0;
+    struct ckpt *newest = NULL;
+    char *path = NULL;
+    *out = NULL;
+    int found = run_newest(&path, folder, error), status = found > 0 ? ckpt_open(&newest, path, error) : 0;
+    free(path);
     if (found < 0)
-        return fail_in(error, "%s holds checkpoints, but none that can be read; move them away to start anew",
-                       run_folder(s->run));
-    if (found == 0) return 0;
-    if (ckpt_open(&c, *path, error)) return -1;
-    *step = (int64_t)ckpt_meta_of(c)->step;
-    ckpt_close(c);
-    return 0;
-}
-
-/* Which file to start from: *path to free(), or NULL for a fresh start. */
-static int choose_start(char **path, struct train_state *s, struct error *error)
-{
-    const char *resume = s->o->resume ? s->o->resume : "auto";
-    char *own = NULL;
-    int64_t step;
-    bool given = strcmp(resume, "auto") != 0 && strcmp(resume, "never") != 0;
-    *path = NULL;
-    if (newest(&step, &own, s, error) && !given) return -1;
-    s->saved_step = step;
-    if (strcmp(resume, "auto") == 0) {
-        *path = own;
-        return 0;
+        status = fail_in(error, "%s holds checkpoints, but none that can be read; move them away to start anew", folder);
+    if (newest) s->saved_step = (int64_t)ckpt_meta_of(newest)->step;
+    if (automatic) {
+        *out = newest;
+        return status;
     }
-    int status = 0;
-    if (given) *path = host_text("%s", resume);
-    else if (own)
-        status = fail(error, EXIT_MISMATCH,
-                      "--resume never: %s already holds %s: give another --out, move the checkpoints away, or "
-                      "leave the option out to resume",
-                      run_folder(s->run), own);
-    free(own);
-    return status;
+    if (never && newest)
+        status = fail(error, EXIT_MISMATCH, "--resume never: %s already holds %s: give another --out, move the "
+                      "checkpoints away, or leave the option out to resume", folder, ckpt_path(newest));
+    ckpt_close(newest);
+    return never ? status : ckpt_open(out, resume, error);
 }
 
-static int resume(struct train_state *s, const char *path, struct error *error)
+static int resume(struct train_state *s, struct ckpt *c, struct error *error)
 {
-    struct ckpt *c;
-    if (ckpt_open(&c, path, error)) return -1;
-    int status = train_load(s, c, error);
-    if (status == 0 && s->saved_step > s->step)
-        status = fail(error, EXIT_MISMATCH,
-                      "--resume: %s is at step %lld, but %s already holds step %lld: give another --out, or move "
-                      "the later checkpoints away",
-                      ckpt_path(c), (long long)s->step, run_folder(s->run), (long long)s->saved_step);
-    if (status == 0) run_log(s->run, "resumes from step %lld (%s)", (long long)s->step, ckpt_path(c));
-    ckpt_close(c);
-    return status;
+    if (train_load(s, c, error)) return -1;
+    if (s->saved_step > s->step)
+        return fail(error, EXIT_MISMATCH, "--resume: %s is at step %lld, but %s already holds step %lld: give another "
+                    "--out, or move the later checkpoints away", ckpt_path(c), (long long)s->step,
+                    run_folder(s->run), (long long)s->saved_step);
+    run_log(s->run, "resumes from step %lld (%s)", (long long)s->step, ckpt_path(c));
+    return 0;
 }
 
 static int start(struct train_state *s, struct error *error)
 {
-    char *path;
-    if (choose_start(&path, s, error)) return -1;
-    if (path) {
-        int status = resume(s, path, error);
-        free(path);
+    struct ckpt *c;
+    if (choose_start(&c, s, error)) return -1;
+    if (c) {
+        int status = resume(s, c, error);
+        ckpt_close(c);
         if (status) return -1;
     } else {
         random_bytes(s->run_uuid, sizeof s->run_uuid);
@@ -243,7 +220,7 @@ static int start(struct train_state *s, struct error *error)
         }
     }
     if (run_begin(s->run, error)) return -1;
-    if (run_rewind_metrics(s->run, path ? s->step : -1, error)) return -1;
+    if (run_rewind_metrics(s->run, s->resumed ? s->step : -1, error)) return -1;
     struct error warning;
     if (run_write_conf(s->run, s->table, &warning)) run_log(s->run, "warning: %s", warning.text);
     return 0;
@@ -260,8 +237,7 @@ static bool evaluation_due(const struct train_state *s, int64_t step)
 static const char *stop_reason(const struct train_state *s, const struct clock *clock)
 {
     const char *why = signals_stop();
-    double need = save_reserve(s, clock), slowest = 0;
-    double wish = why != NULL;
+    double need = save_reserve(s, clock), slowest = 0, wish = why != NULL;
     comm_add(s->o->comm, GROUP_WORLD, &wish, 0, 1);
     if (wish > 0) return why ? why : "a signal to another rank";
     for (int i = 0; i < RECENT && i < clock->steps; i++) slowest = fmax(slowest, clock->step[i]);
@@ -330,7 +306,7 @@ static int already_done(struct train_state *s, struct clock *clock, struct error
     struct ckpt *c = NULL;
     char *path = host_text("%s/final.ckpt", run_folder(s->run));
     bool there = ckpt_open(&c, path, &none) == 0 && (int64_t)ckpt_meta_of(c)->step >= s->step;
-    if (c) ckpt_close(c);
+    ckpt_close(c);
     free(path);
     run_log(s->run, "all %lld steps are done already%s; a larger --steps continues", (long long)s->o->steps,
             there ? "" : ", final.ckpt is written");

@@ -1,8 +1,8 @@
 /* train_save.c - the state of a run as tensors and key-values, and back.  Parameters, moments and averages share one
  * layout (params.h), so all of them are one walk; data moves between device and file in the writer's and reader's own
  * blocks. */
-#include "common/train/train_options.h"
 #include "common/train/train_state.h"
+#include "common/train/train_options.h"
 #include "common/model/device.h"
 
 #include <jansson.h>
@@ -25,13 +25,8 @@ static void add_source(void *context, const struct param *p)
     struct sources *all = context;
     all->source = host_grow(all->source, all->count + 1, sizeof *all->source);
     struct ckpt_source *s = &all->source[all->count++];
-    *s = (struct ckpt_source){.role = all->role,
-                              .dtype = DTYPE_F32,
-                              .ndim = p->ndim,
-                              .trainable = p->trainable,
-                              .decay = p->decay,
-                              .self = *p->data,
-                              .fetch = fetch};
+    *s = (struct ckpt_source){.role = all->role, .dtype = DTYPE_F32, .ndim = p->ndim, .trainable = p->trainable,
+                              .decay = p->decay, .self = *p->data, .fetch = fetch};
     snprintf(s->name, sizeof s->name, "%s%s", all->prefix, p->name);
     for (int i = 0; i < p->ndim; i++) s->shape[i] = (uint64_t)p->shape[i];
 }
