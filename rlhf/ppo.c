@@ -67,15 +67,13 @@ static int check_on_policy(struct ppo *p, int64_t step, struct error *error)
         for (int i = r->first[e]; i < r->first[e + 1]; i++) {
             float sampled = r->sampled_logprobs[(size_t)e * (size_t)r->max_new + (size_t)(i - r->first[e])];
             if ((p->exact && sampled != r->old_logprobs[i]) || !(r->old_logprobs[i] <= 0))
-                return fail(error, EXIT_INTERNAL,
-                            "token %d of answer %d was sampled with log-probability %.9g, but the training "
-                            "forward gives %.9g: the kernels are not row-invariant",
-                            i - r->first[e], e, (double)sampled, (double)r->old_logprobs[i]);
+                return fail(error, EXIT_INTERNAL, "token %d of answer %d was sampled with log-probability %.9g, but "
+                            "the training forward gives %.9g: the kernels are not row-invariant", i - r->first[e], e,
+                            (double)sampled, (double)r->old_logprobs[i]);
             if (step == 0 && r->old_logprobs[i] != r->ref_logprobs[i])
-                return fail(error, EXIT_INTERNAL,
-                            "token %d of answer %d has log-probability %.9g under the policy and %.9g under the "
-                            "reference, which should be its equal",
-                            i - r->first[e], e, (double)r->old_logprobs[i], (double)r->ref_logprobs[i]);
+                return fail(error, EXIT_INTERNAL, "token %d of answer %d has log-probability %.9g under the policy and "
+                            "%.9g under the reference, which should be its equal", i - r->first[e], e,
+                            (double)r->old_logprobs[i], (double)r->ref_logprobs[i]);
         }
     p->on_policy = true;
     if (!p->exact) return 0;
@@ -90,15 +88,6 @@ static int check_on_policy(struct ppo *p, int64_t step, struct error *error)
                     "the first ratio is %.9g, not 1: a log-probability is %.9g in one packing and %.9g in another",
                     exp((double)p->logprobs[at] - (double)p->old[at]), (double)p->old[at], (double)p->logprobs[at]);
     return 0;
-}
-
-static void estimate(struct ppo *p)
-{
-    struct rollouts *r = &p->rollouts;
-    int E = r->episodes;
-    advantage_rewards(r->rewards, r->old_logprobs, r->ref_logprobs, r->reward, r->first, E, p->kl.beta);
-    advantage_estimate(r->advantages, r->returns, r->rewards, r->values, r->first, E, p->o.gamma, p->o.lambda);
-    p->advantage_mean = advantage_whiten(r->advantages, r->first[E]);
 }
 
 int ppo_answer(struct ppo *p, struct prompts *prompts, enum rng_stream stream, int64_t iteration, uint64_t first_index,
@@ -124,27 +113,24 @@ int ppo_answer(struct ppo *p, struct prompts *prompts, enum rng_stream stream, i
     return status;
 }
 
-static int make_rollouts(struct ppo *p, int64_t step, struct error *error)
+int ppo_begin(void *self, int64_t step, struct error *error)
 {
+    struct ppo *p = self;
     struct rollouts *r = &p->rollouts;
+    int E = r->episodes;
+    p->updates = (struct ppo_updates){0};
+    p->learner[0].frozen = step < p->o.critic_warmup;
     if (ppo_answer(p, p->prompts, RNG_ROLLOUT, step, p->cursor, error) != 0) return -1;
     if (!p->on_policy && check_on_policy(p, step, error) != 0) return -1;
     double start = seconds_now();
     rollout_values(r, p->critic);
     p->seconds_score += seconds_now() - start;
-    memcpy(r->reward, r->raw_reward, (size_t)r->episodes * sizeof *r->reward);
-    p->rewards_clipped = reward_shape(r->reward, r->ended, r->episodes, &p->o.shaping, &p->seen);
-    p->cursor += (uint64_t)r->episodes;
-    return 0;
-}
-
-int ppo_begin(void *self, int64_t step, struct error *error)
-{
-    struct ppo *p = self;
-    p->updates = (struct ppo_updates){0};
-    p->learner[0].frozen = step < p->o.critic_warmup;
-    if (make_rollouts(p, step, error) != 0) return -1;
-    estimate(p);
+    memcpy(r->reward, r->raw_reward, (size_t)E * sizeof *r->reward);
+    p->rewards_clipped = reward_shape(r->reward, r->ended, E, &p->o.shaping, &p->seen);
+    p->cursor += (uint64_t)E;
+    advantage_rewards(r->rewards, r->old_logprobs, r->ref_logprobs, r->reward, r->first, E, p->kl.beta);
+    advantage_estimate(r->advantages, r->returns, r->rewards, r->values, r->first, E, p->o.gamma, p->o.lambda);
+    p->advantage_mean = advantage_whiten(r->advantages, r->first[E]);
     return (int)(p->o.epochs * p->o.minibatches);
 }
 
@@ -220,10 +206,8 @@ static double critic_loss(struct ppo *p, const uint32_t *order, int n_episodes, 
 {
     struct rollouts *r = &p->rollouts;
     gather(p->old_values, r->values, r, order, n_episodes);
-    int n = gather(p->returns, r->returns, r, order, n_episodes), at = 0, clipped = 0;
-    for (int i = 0; i < r->batch.N; i++)
-        if (r->batch.mask[i]) r->rows[at++] = i;
-    assert(at == n);
+    int n = gather(p->returns, r->returns, r, order, n_episodes), rows = rollout_counted_rows(r), clipped = 0;
+    assert(rows == n);
     model_values(p->critic, p->values, r->rows, n);
     double sum = value_loss(p->dvalues, &clipped, p->values, p->old_values, p->returns, p->o.value_clip, scale, n);
     model_values_backward(p->critic, p->dvalues, r->rows, n);
@@ -278,11 +262,11 @@ void ppo_save(const struct ppo *p, struct ckpt_meta *meta)
 
 int ppo_load(struct ppo *p, const struct ckpt_meta *meta, struct error *error)
 {
-    const struct { const struct kv *kv; const char *key; double *value; } number[] = {
-        {&meta->trns, "kl.coef", &p->kl.beta}, {&meta->trns, "reward.count", &p->seen.count},
-        {&meta->trns, "reward.mean", &p->seen.mean}, {&meta->trns, "reward.squares", &p->seen.squares}};
+    const struct { const char *key; double *value; } number[] = {
+        {"kl.coef", &p->kl.beta}, {"reward.count", &p->seen.count},
+        {"reward.mean", &p->seen.mean}, {"reward.squares", &p->seen.squares}};
     for (size_t i = 0; i < sizeof number / sizeof *number; i++)
-        if (kv_get_f64(number[i].kv, number[i].key, number[i].value) != 1)
+        if (kv_get_f64(&meta->trns, number[i].key, number[i].value) != 1)
             return fail(error, EXIT_DATA, "TRNS: the key %s is missing or not a number", number[i].key);
     if (kv_get_u64(&meta->dcur, "episodes", &p->cursor) != 1)
         return fail(error, EXIT_DATA, "DCUR: the key episodes is missing or not a count");

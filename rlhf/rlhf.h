@@ -5,7 +5,7 @@
 
 #include "common/train/program.h"
 #include "rlhf/ppo.h"
-#include "rlhf/reward_source.h"
+#include "rlhf/reward.h"
 
 struct rlhf {
     struct ppo ppo;                          /* first: the loop calls ppo.h's functions with this struct, too */

@@ -100,8 +100,7 @@ int rollout_pack_ended(struct rollouts *r, int from, int end)
     return e - from;
 }
 
-/* The rows of r->batch that count, ascending, into r->rows; returns how many. */
-static int counted_rows(struct rollouts *r)
+int rollout_counted_rows(struct rollouts *r)
 {
     int n = 0;
     for (int i = 0; i < r->batch.N; i++)
@@ -125,7 +124,7 @@ void rollout_values(struct rollouts *r, struct model *critic)
     for (int e = 0, n; e < r->episodes; e += n) {
         n = rollout_pack(r, NULL, e, r->episodes);
         model_forward(critic, &r->batch, false);
-        model_values(critic, r->values + r->first[e], r->rows, counted_rows(r));
+        model_values(critic, r->values + r->first[e], r->rows, rollout_counted_rows(r));
     }
 }
 

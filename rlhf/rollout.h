@@ -55,6 +55,9 @@ int rollout_pack(struct rollouts *r, const uint32_t *order, int from, int to);
  * rm/data.h. */
 int rollout_pack_ended(struct rollouts *r, int from, int end);
 
+/* The rows of r->batch that count, ascending, into r->rows; returns how many. */
+int rollout_counted_rows(struct rollouts *r);
+
 /* For all answer tokens: log-probability (and entropy, may be NULL) under m at the temperature; and the critic's
  * values. */
 void rollout_logprobs(struct rollouts *r, struct model *m, float temperature, float *logprobs, float *entropy);

@@ -34,11 +34,9 @@ static int open_reward(struct rlhf *p, struct error *error)
     if (parent_same_tokenizer(a, b, error) != 0) return -1;
     if (chat_read(&chat, &b->meta->chat, b->tokenizer, error) != 0) return fail_in(error, "%s", ckpt_path(b->ckpt));
     if (chat.template != p->chat.template)
-        return fail(error, EXIT_MISMATCH,
-                    "the policy %s speaks in the chat template %s, the reward model %s in %s: train the reward "
-                    "model from this policy's sft run",
-                    ckpt_path(a->ckpt), chat_template_name(p->chat.template), ckpt_path(b->ckpt),
-                    chat_template_name(chat.template));
+        return fail(error, EXIT_MISMATCH, "the policy %s speaks in the chat template %s, the reward model %s in %s: "
+                    "train the reward model from this policy's sft run", ckpt_path(a->ckpt),
+                    chat_template_name(p->chat.template), ckpt_path(b->ckpt), chat_template_name(chat.template));
     if (b->config.head != HEAD_SCALAR) return fail(error, EXIT_MISMATCH, "%s has no scalar head", ckpt_path(b->ckpt));
     lineage_add(&p->line, b->meta, "reward", path_name(name, p->reward_path));
     p->reward_config = p->critic_config = b->config;

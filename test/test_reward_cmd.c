@@ -1,5 +1,5 @@
 /* test_reward_cmd.c - reward programs that behave, and those that do not.  They are one-line shell programs. */
-#include "rlhf/reward_cmd.h"
+#include "rlhf/reward.h"
 #include "test/test.h"
 
 #include <signal.h>

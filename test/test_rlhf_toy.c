@@ -8,7 +8,7 @@
 #include "common/train/program.h"
 #include "common/train/train_state.h"
 #include "rlhf/ppo.h"
-#include "rlhf/reward_source.h"
+#include "rlhf/reward.h"
 #include "test/test.h"
 
 #include "test/on_device.h"

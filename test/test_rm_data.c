@@ -2,7 +2,7 @@
 #include "rm/data.h"
 #include "rm/ranking.h"
 #include "rm/score.h"
-#include "rlhf/reward_source.h"
+#include "rlhf/reward.h"
 #include "test/tiny.h"
 #include "test/words.h"
 

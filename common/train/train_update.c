@@ -156,18 +156,16 @@ int train_update(struct train_state *s, struct step_result *result, int update, 
     if (what) {
         skip(s, update, what, bad);
         if (++s->bad_row < s->o->skip_limit) return 1;
-        return fail(error, EXIT_DATA,
-                    "step %lld: %s was not finite in %lld updates in a row: the run cannot heal from this; the last "
-                    "checkpoint is as it was; try a lower --lr, a longer --warmup or a smaller --clip",
+        return fail(error, EXIT_DATA, "step %lld: %s was not finite in %lld updates in a row: the run cannot heal from "
+                    "this; the last checkpoint is as it was; try a lower --lr, a longer --warmup or a smaller --clip",
                     (long long)s->step + 1, what, (long long)s->bad_row);
     }
     s->bad_row = 0;
     result->loss += loss;
     result->losses++;
     for (int i = 0; i < task->n_learners; i++) {
-        if (task->learner[i].frozen) continue;
-        result->norm[i] += norm[i];
-        result->norms[i]++;
+        result->norm[i] += norm[i];                             /* 0 of a frozen learner */
+        result->norms[i] += !task->learner[i].frozen;
     }
     if (!is_spike(s, update, norm)) apply(s, norm);
     return 1;

@@ -2,7 +2,7 @@
  * sample_run keeps the model's cache full within a round. */
 #include "common/data/prompts.h"
 #include "rlhf/chat/session.h"
-#include "rlhf/reward_source.h"
+#include "rlhf/reward.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -56,8 +56,7 @@ static void build(void *self, struct memory *memory)
     const struct config *c = &s->parent.config;
     int slots = s->settings->prompts.count ? 32 : 1;
     struct model_use use = {.max_tokens = int_max(slots, int_min(c->context, 256)), .max_sequences = 1,
-                            .cache_slots = slots,
-                            .cache_capacity = c->context, .logits_rows = slots};
+                            .cache_slots = slots, .cache_capacity = c->context, .logits_rows = slots};
     ops_open(memory);
     model_open(&s->model, c, &use, memory);
 }

@@ -52,8 +52,7 @@ static bool read_dialogue(struct session *s)
                 before - s->dialogue.count);
     if (s->ids.count < (size_t)context) return true;
     fprintf(stderr, "%s: the message is %zu tokens long with its template, and the context of this model is %d\n",
-            program_name(),
-            s->ids.count, context);
+            program_name(), s->ids.count, context);
     return false;
 }
 
@@ -151,20 +150,11 @@ static void answer(struct session *s, struct bytes *text)
 bool session_turn(struct session *s, const char *line, size_t length)
 {
     struct bytes text = {0};
-    bool ok;
-    if (s->raw) {
-        ok = read_text(s, line, length);
-        if (ok) answer(s, &text);
-    } else {
-        dialogue_add(&s->dialogue, ROLE_USER, line, length);
-        ok = read_dialogue(s);
-        if (ok) {
-            answer(s, &text);
-            dialogue_add(&s->dialogue, ROLE_ASSISTANT, text.data, text.size);
-        } else {
-            dialogue_pop(&s->dialogue);
-        }
-    }
+    if (!s->raw) dialogue_add(&s->dialogue, ROLE_USER, line, length);
+    bool ok = s->raw ? read_text(s, line, length) : read_dialogue(s);
+    if (ok) answer(s, &text);
+    if (!s->raw && ok) dialogue_add(&s->dialogue, ROLE_ASSISTANT, text.data, text.size);
+    else if (!s->raw) dialogue_pop(&s->dialogue);
     bytes_free(&text);
     return ok;
 }
@@ -183,26 +173,21 @@ static void greet(const struct session *s)
     char line[300];
     const struct ckpt_meta *meta = s->parent.meta;
     fprintf(stderr, "%s: %s, step %llu, %s\n%s  (/help)\n", ckpt_path(s->parent.ckpt),
-            stage_name((enum stage)meta->stage),
-            (unsigned long long)meta->step, config_line(line, sizeof line, &s->parent.config),
+            stage_name((enum stage)meta->stage), (unsigned long long)meta->step, config_line(line, sizeof line, &s->parent.config),
             s->raw ? "It continues what you write." : "It answers what you write.");
 }
 
-/* Handles a command; false ends the talk. */
-static bool command(struct session *s, const char *line, bool *was_command)
+/* Handles "/reset" and "/help"; false for a line that is neither. */
+static bool command(struct session *s, const char *line)
 {
-    *was_command = true;
-    if (strcmp(line, "/quit") == 0) return false;
     if (strcmp(line, "/reset") == 0) {
         session_reset(s);
         if (s->input_tty) fprintf(stderr, "(a new dialogue)\n");
-    } else if (strcmp(line, "/help") == 0) {
-        fprintf(stderr,
-                "/reset  forget the dialogue\n/quit   end (also Ctrl-D)\n"
-                "Ctrl-C  stop an answer; while waiting for you: end\n");
-    } else {
-        *was_command = false;
+        return true;
     }
+    if (strcmp(line, "/help") != 0) return false;
+    fprintf(stderr, "/reset  forget the dialogue\n/quit   end (also Ctrl-D)\n"
+            "Ctrl-C  stop an answer; while waiting for you: end\n");
     return true;
 }
 
@@ -210,15 +195,14 @@ void session_talk(struct session *s)
 {
     char *line = NULL;
     size_t room = 0;
-    bool was_command;
     if (s->input_tty) greet(s);
     for (;;) {
         if (s->input_tty && s->output_tty) show(s, "> ", 2);
         ssize_t n = getline(&line, &room, stdin);
         if (n < 0) break;
         while (n > 0 && (line[n - 1] == '\n' || line[n - 1] == '\r')) line[--n] = 0;
-        if (!command(s, line, &was_command)) break;
-        if (was_command || n == 0) continue;
+        if (strcmp(line, "/quit") == 0) break;
+        if (n == 0 || command(s, line)) continue;
         session_turn(s, line, (size_t)n);
         if (interrupted && !s->input_tty) break;
     }
