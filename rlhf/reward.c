@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include "rlhf/reward.h"
 #include "common/base/signals.h"
+#include "common/text/show.h"
 #include "rm/score.h"
 
 #include <errno.h>
@@ -221,25 +222,10 @@ static void score_by_model(const struct reward_source *w, struct rollouts *r, fl
     }
 }
 
-void answer_quoted(struct bytes *out, const int *ids, int n, const struct tokenizer *t)
-{
-    struct bytes text = {0};
-    struct utf8_held held = {0};
-    tokenizer_stream(&text, &held, t, ids, (size_t)n);
-    tokenizer_stream(&text, &held, t, NULL, 0);
-    json_t *string = json_stringn(text.size ? text.data : "", text.size);
-    char *quoted = string ? json_dumps(string, JSON_ENCODE_ANY) : NULL;
-    if (!quoted) die("an answer is not valid UTF-8");
-    bytes_text(out, "%s", quoted);
-    free(quoted);
-    json_decref(string);
-    bytes_free(&text);
-}
-
 void answer_json(struct bytes *out, const struct rollouts *r, int e, const struct tokenizer *t)
 {
     bytes_text(out, "%s,\"row\":%s,\"response\":", r->prompt[e]->dialogue, r->prompt[e]->row);
-    answer_quoted(out, rollout_answer(r, e), r->spoken[e], t);
+    show_json(out, t, rollout_answer(r, e), (size_t)r->spoken[e]);
     bytes_text(out, ",\"stopped\":%s", r->ended[e] ? "true" : "false");
 }
 

@@ -32,9 +32,6 @@ struct reward_source {
 /* Fills reward (episodes), as ppo.h wants it; self is a struct reward_source. */
 int reward_source_get(void *self, struct rollouts *r, float *reward, struct error *error);
 
-/* Appends n tokens of an answer as a JSON string; invalid UTF-8 becomes U+FFFD. */
-void answer_quoted(struct bytes *out, const int *ids, int n, const struct tokenizer *t);
-
 /* Appends members of a JSON object: "prompt", "messages", "row" as the prompt has them, then "response" (the answer
  * without its stop token) and "stopped". */
 void answer_json(struct bytes *out, const struct rollouts *r, int e, const struct tokenizer *t);

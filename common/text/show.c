@@ -2,6 +2,9 @@
  * between tokens shows as the bytes it is. */
 #include "common/text/show.h"
 
+#include <jansson.h>
+#include <stdlib.h>
+
 void show_tokens(struct bytes *out, const struct tokenizer *t, const int *id, const uint8_t *trained, size_t n,
                  bool colour)
 {
@@ -27,4 +30,19 @@ void show_line(struct bytes *out, const char *text, size_t length)
         if (line.data[i] == '\n') line.data[i] = ' ';
     bytes_text(out, "%s", text_escape(shown, sizeof shown, line.data, length));
     bytes_free(&line);
+}
+
+void show_json(struct bytes *out, const struct tokenizer *t, const int *id, size_t n)
+{
+    struct bytes text = {0};
+    struct utf8_held held = {0};
+    tokenizer_stream(&text, &held, t, id, n);
+    tokenizer_stream(&text, &held, t, NULL, 0);
+    json_t *string = json_stringn(text.size ? text.data : "", text.size);
+    char *quoted = string ? json_dumps(string, JSON_ENCODE_ANY) : NULL;
+    if (!quoted) die("a text is not valid UTF-8");
+    bytes_text(out, "%s", quoted);
+    free(quoted);
+    json_decref(string);
+    bytes_free(&text);
 }

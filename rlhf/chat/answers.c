@@ -1,8 +1,8 @@
 /* answers.c - requests are made for a round of prompts at a time, so that memory does not grow with the file;
  * sample_run keeps the model's cache full within a round. */
 #include "common/data/prompts.h"
+#include "common/text/show.h"
 #include "rlhf/chat/session.h"
-#include "rlhf/reward.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -14,7 +14,7 @@ static void write_answer(const struct prompt *p, const struct tokenizer *t, cons
 {
     struct bytes line = {0};
     bytes_text(&line, "{%s,\"sample\":%d,\"response\":", p->dialogue, sample);
-    answer_quoted(&line, r->tokens, r->n - r->stopped, t);
+    show_json(&line, t, r->tokens, (size_t)(r->n - r->stopped));
     bytes_text(&line, ",\"tokens\":%d,\"stopped\":%s}\n", r->n, r->stopped ? "true" : "false");
     if (fwrite(line.data, 1, line.size, stdout) != line.size)
         quit(EXIT_IO, "the answers cannot be written: %s", strerror(errno));
