@@ -43,24 +43,20 @@ static char *coordinates(char out[200], const struct ckpt_tensor *t, uint64_t i)
 
 static char *explain_data(const struct ckpt *c, uint64_t at)
 {
-    size_t low = 0, high = c->index.count;
-    while (high - low > 1) {                                  /* the last tensor that starts at or before `at` */
-        size_t middle = low + (high - low) / 2;
-        if (c->index.tensor[middle].offset <= at) low = middle;
-        else high = middle;
-    }
-    if (c->index.count == 0) return host_text("tensor data (the index is damaged)");
-    const struct tensor *t = &c->index.tensor[low];
+    size_t i = c->index.count;
+    while (i > 0 && c->index.tensor[i - 1].offset > at) i--;
+    if (i == 0) return host_text("tensor data (the index is damaged)");
+    const struct tensor *t = &c->index.tensor[--i];
     const char *name = t->public.name, *role = role_name(t->public.role);
     if (at - t->offset >= t->stored) return host_text("padding after tensor %s (%s)", name, role);
     uint32_t size = dtype_size(t->public.dtype);
-    uint64_t i = (at - t->offset) / size;
+    uint64_t element = (at - t->offset) / size;
     uint8_t bytes[8];
     char place[200];
     double value = 0;
-    if (tensor_read(c, low, bytes, i * size, size, NULL) == 0) dtype_to_f64(&value, bytes, 1, t->public.dtype);
+    if (tensor_read(c, i, bytes, element * size, size, NULL) == 0) dtype_to_f64(&value, bytes, 1, t->public.dtype);
     return host_text("tensor %s (%s, %s), element %s = %.9g, chunk %" PRIu64, name, role, dtype_name(t->public.dtype),
-                     coordinates(place, &t->public, i), value, (at - t->offset) / CKPT_CHUNK);
+                     coordinates(place, &t->public, element), value, (at - t->offset) / CKPT_CHUNK);
 }
 
 /* Which key of the encoded key-values; the sizes are those of SPEC.md. */

@@ -71,26 +71,23 @@ static int check(const char *path, bool whole, struct error *error)
 int run_newest(char **path, const char *folder, struct error *error)
 {
     struct run_list list;
-    struct bytes skipped = {0};
+    struct bytes lines = {0}, reasons = {0};
     *path = NULL;
     if (folder_list(&list, folder, error) != 0) return -1;
     for (size_t i = 0; i < list.count && !*path; i++) {
         struct error why;
         if (check(list.file[i].path, true, &why) == 0) *path = host_text("%s", list.file[i].path);
-        else bytes_text(&skipped, "%s%s", skipped.size ? "\n" : "", why.text);
+        else {
+            bytes_text(&lines, "%s: skipped %s\n", program_name(), why.text);
+            bytes_text(&reasons, "%s%s", reasons.size ? ";" : "", why.text);
+        }
     }
     int found = *path ? 1 : list.count ? -1 : 0;
-    if (found == 1 && skipped.size) {
-        for (char *save, *line = strtok_r(skipped.data, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
-            fprintf(stderr, "%s: skipped %s\n", program_name(), line);
-        fprintf(stderr, "%s: using %s instead\n", program_name(), *path);
-    }
-    if (found == -1) {
-        for (size_t i = 0; i < skipped.size; i++)
-            if (skipped.data[i] == '\n') skipped.data[i] = ';';
-        fail(error, EXIT_DATA, "%s: none of its %zu checkpoints is valid: %s", folder, list.count, skipped.data);
-    }
-    bytes_free(&skipped);
+    if (found == 1 && lines.size) fprintf(stderr, "%s%s: using %s instead\n", lines.data, program_name(), *path);
+    if (found == -1)
+        fail(error, EXIT_DATA, "%s: none of its %zu checkpoints is valid: %s", folder, list.count, reasons.data);
+    bytes_free(&lines);
+    bytes_free(&reasons);
     folder_list_free(&list);
     return found;
 }

@@ -168,32 +168,20 @@ static int check_section(const struct section *s, const uint8_t *p, uint64_t end
     return 0;
 }
 
-static int by_type(const void *a, const void *b)
-{
-    const struct section *x = a, *y = b;
-    int order = memcmp(x->type, y->type, 4);
-    return order ? order : (x->instance > y->instance) - (x->instance < y->instance);
-}
-
 /* Unique (S5); all that must be there, there (S10). */
 static int check_set(const struct section *section, size_t count, struct error *error)
 {
-    struct section *sorted = host_alloc(count, sizeof *sorted);
-    memcpy(sorted, section, count * sizeof *sorted);
-    qsort(sorted, count, sizeof *sorted, by_type);
-    int status = 0;
     bool index = false, data = false;
-    for (size_t i = 0; i < count && status == 0; i++) {
-        index |= strcmp(sorted[i].type, "TIDX") == 0;
-        data |= strcmp(sorted[i].type, "TDAT") == 0;
-        if (i && by_type(&sorted[i - 1], &sorted[i]) == 0)
-            status = corrupt(error, "there are two sections %s of instance %u [S5]", sorted[i].type,
-                             sorted[i].instance);
+    for (size_t i = 0; i < count; i++) {
+        const struct section *s = &section[i];
+        index |= section_is(s, "TIDX");
+        data |= section_is(s, "TDAT");
+        for (size_t k = 0; k < i; k++)
+            if (section_is(s, section[k].type) && s->instance == section[k].instance)
+                return corrupt(error, "there are two sections %s of instance %u [S5]", s->type, s->instance);
     }
-    free(sorted);
-    if (status == 0 && !(index && data))
-        return corrupt(error, "the section %s is missing [S10]", index ? "TDAT" : "TIDX");
-    return status;
+    if (index && data) return 0;
+    return corrupt(error, "the section %s is missing [S10]", index ? "TDAT" : "TIDX");
 }
 
 int table_decode(struct section **out, const uint8_t *table, const struct header *h, struct error *error)

@@ -123,8 +123,7 @@ int chunks_decode(uint32_t **out, const void *data, size_t size, const struct in
 
 /* min, max, mean, std, absmax over the finite values (all 0 when there are none); count is not stored. */
 struct stats { double min, max, mean, std, absmax; uint64_t nan, inf, zero; };
-/* stats_encode appends; stats_decode: *out one per tensor, to free() (ST1, ST2). */
-void stats_encode(struct bytes *out, const struct stats *stats, size_t count);
+/* *out: one per tensor, to free() (ST1, ST2). */
 int stats_decode(struct stats **out, const void *data, size_t size, const struct index *index, struct error *error);
 
 /* Statistics in the making.  m2: sum of squares about the mean.  Adding chunks in file order gives the same bits for
@@ -134,5 +133,6 @@ void moments_of(struct moments *m, const void *data, uint64_t bytes, uint32_t dt
 /* Chan, Golub, LeVeque 1979: the pairwise update of mean and m2. */
 void moments_add(struct moments *to, const struct moments *m);
 struct stats moments_stats(const struct moments *m);
+void stats_encode(struct bytes *out, const struct moments *moments, size_t count);
 
 #endif

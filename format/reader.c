@@ -48,7 +48,7 @@ void problems_free(struct problems *p)
     *p = (struct problems){0};
 }
 
-/* Returns 0 when opening may go on, -1 when the first problem ends it. */
+/* 0 when opening may continue, -1 when the first problem ends it. */
 static int problem(struct problems *problems, const struct error *error)
 {
     if (!problems) return -1;
@@ -77,14 +77,11 @@ static int inflate_section(struct bytes *out, const struct bytes *in, const stru
 
 int section_read(struct bytes *out, const struct ckpt *c, const struct section *s, struct error *error)
 {
-    struct bytes stored = {0}, raw = {0};
-    stored = (struct bytes){host_alloc((size_t)s->stored + 1, 1), (size_t)s->stored, (size_t)s->stored + 1};
+    struct bytes stored = {host_alloc(s->stored + 1, 1), s->stored, s->stored + 1}, raw = {0};
     int status = input_read(&c->input, stored.data, s->offset, stored.size, error);
-    if (status == 0) {
-        uint32_t crc = crc32_of(0, stored.data, stored.size);
-        if (crc != s->crc)
-            status = corrupt(error, "section %s is corrupt (CRC %08x, expected %08x) [S9]", s->type, crc, s->crc);
-    }
+    uint32_t crc = crc32_of(0, stored.data, stored.size);
+    if (status == 0 && crc != s->crc)
+        status = corrupt(error, "section %s is corrupt (CRC %08x, expected %08x) [S9]", s->type, crc, s->crc);
     if (status == 0 && s->codec == CODEC_ZLIB) {
         status = inflate_section(&raw, &stored, s, error);
         bytes_free(&stored);

@@ -118,14 +118,15 @@ struct stats moments_stats(const struct moments *m)
 
 /* ---- STAT: u32 count, u32 entry size, u64 0, then an entry per tensor ---- */
 
-void stats_encode(struct bytes *out, const struct stats *stats, size_t count)
+void stats_encode(struct bytes *out, const struct moments *moments, size_t count)
 {
     add32(out, (uint32_t)count);
     add32(out, CKPT_STAT_ENTRY);
     add64(out, 0);
     for (size_t i = 0; i < count; i++) {
+        const struct stats stats = moments_stats(&moments[i]);
         uint8_t entry[CKPT_STAT_ENTRY];
-        fields_encode(entry, stat_fields, &stats[i]);
+        fields_encode(entry, stat_fields, &stats);
         bytes_add(out, entry, sizeof entry);
     }
 }

@@ -93,14 +93,6 @@ static void squeeze(struct piece *p)
     free(out);
 }
 
-static void encode_stats(struct bytes *out, const struct writer *w)
-{
-    struct stats *stats = host_alloc(w->index.count, sizeof *stats);
-    for (size_t i = 0; i < w->index.count; i++) stats[i] = moments_stats(&w->moments[i]);
-    stats_encode(out, stats, w->index.count);
-    free(stats);
-}
-
 static void encode_piece(const struct writer *w, struct piece *p)
 {
     const struct ckpt_meta *m = w->save->meta;
@@ -110,7 +102,7 @@ static void encode_piece(const struct writer *w, struct piece *p)
     if (section_is(&p->section, "TOKN")) bytes_add(&p->data, m->tokn.data, m->tokn.size);
     if (section_is(&p->section, "TIDX")) index_encode(&p->data, &w->index);
     if (section_is(&p->section, "CCRC")) chunks_encode(&p->data, w->chunk_crc, (size_t)index_chunks(&w->index));
-    if (section_is(&p->section, "STAT")) encode_stats(&p->data, w);
+    if (section_is(&p->section, "STAT")) stats_encode(&p->data, w->moments, w->index.count);
     p->section.raw = p->data.size;
     if (section_is(&p->section, "TOKN") && p->data.size >= SQUEEZE) squeeze(p);
     p->section.stored = p->data.size;
@@ -273,8 +265,7 @@ static int create(struct writer *w, struct error *error)
     w->temporary = host_text("%s.tmp-%08x", w->save->name, load32(random));
     w->fd = openat(w->folder, w->temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
     if (w->fd < 0) return broken(w, error, "creating a temporary file beside it");
-    /* a file system without locks will do */
-    if (flock(w->fd, LOCK_EX | LOCK_NB) != 0 && errno != EWOULDBLOCK) errno = 0;
+    flock(w->fd, LOCK_EX | LOCK_NB);                /* a file system without locks will do */
     int status;
     do status = fallocate(w->fd, 0, 0, (off_t)w->header.file_size); while (status != 0 && errno == EINTR);
     if (status == 0 || errno == EOPNOTSUPP || errno == ENOSYS) return 0;
@@ -353,8 +344,6 @@ static void clean_up(struct writer *w)
 
 int checkpoint_write(const struct save *save, struct error *error)
 {
-    struct error local;
-    if (!error) error = &local;
     struct writer w = {.save = save, .path = host_text("%s/%s", save->folder, save->name), .folder = -1, .fd = -1};
     folder_sweep(save->folder, save->name);
     plan_index(&w);
