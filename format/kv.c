@@ -1,7 +1,6 @@
 /* kv.c - key-values in memory and as bytes (SPEC.md, "KV").  In memory they are one sorted array, so that writing is
- * canonical, looking up is a bisection, and a file of hostile keys costs no quadratic time.  The decoder never reads
- * past `size`, never takes more memory than a small multiple of what is there, and leaves the caller's kv alone until
- * all is checked. */
+ * canonical, lookup is a bisection, and hostile keys cost no quadratic time.  The decoder takes no more memory than a
+ * small multiple of what is there. */
 #include "format/kv.h"
 
 #include "format/layout.h"
@@ -106,8 +105,7 @@ void kv_set_texts(struct kv *kv, const char *key, char *const *value, size_t cou
     set(kv, key, KV_TEXTS, count, list);
 }
 
-/* 1 with the place and number of its elements, 0 absent, -1 another type. */
-static int get(void *place, size_t *count, const struct kv *kv, const char *key, enum kv_type type)
+int kv_get_array(const struct kv *kv, const char *key, enum kv_type type, void *place, size_t *count)
 {
     const struct kv_entry *e = kv_find(kv, key);
     if (!e) return 0;
@@ -122,7 +120,7 @@ static int get_number(void *value, size_t size, const struct kv *kv, const char 
 {
     const void *place;
     size_t count;
-    int got = get(&place, &count, kv, key, type);
+    int got = kv_get_array(kv, key, type, &place, &count);
     if (got == 1) memcpy(value, place, size);
     return got;
 }
@@ -135,30 +133,8 @@ int kv_get_f64(const struct kv *kv, const char *key, double *v) { return get_num
 int kv_get_text(const struct kv *kv, const char *key, const char **value)
 {
     size_t length;
-    return get(value, &length, kv, key, KV_TEXT);
+    return kv_get_array(kv, key, KV_TEXT, value, &length);
 }
-
-int kv_get_bytes(const struct kv *kv, const char *key, const void **v, size_t *n)
-{
-    return get(v, n, kv, key, KV_BYTES);
-}
-
-int kv_get_i64s(const struct kv *kv, const char *key, const int64_t **v, size_t *n)
-{
-    return get(v, n, kv, key, KV_I64S);
-}
-
-int kv_get_u64s(const struct kv *kv, const char *key, const uint64_t **v, size_t *n)
-{
-    return get(v, n, kv, key, KV_U64S);
-}
-
-int kv_get_f64s(const struct kv *kv, const char *key, const double **v, size_t *n)
-{
-    return get(v, n, kv, key, KV_F64S);
-}
-
-int kv_get_texts(const struct kv *kv, const char *key, char ***v, size_t *n) { return get(v, n, kv, key, KV_TEXTS); }
 
 void kv_free(struct kv *kv)
 {

@@ -29,17 +29,14 @@ int kv_get_i64(const struct kv *kv, const char *key, int64_t *value);
 int kv_get_u64(const struct kv *kv, const char *key, uint64_t *value);
 int kv_get_f64(const struct kv *kv, const char *key, double *value);
 int kv_get_text(const struct kv *kv, const char *key, const char **value);
-int kv_get_bytes(const struct kv *kv, const char *key, const void **value, size_t *size);
-int kv_get_i64s(const struct kv *kv, const char *key, const int64_t **value, size_t *count);
-int kv_get_u64s(const struct kv *kv, const char *key, const uint64_t **value, size_t *count);
-int kv_get_f64s(const struct kv *kv, const char *key, const double **value, size_t *count);
-int kv_get_texts(const struct kv *kv, const char *key, char ***value, size_t *count);
+/* place: of a const void * (KV_BYTES), const int64_t * (KV_I64S), ... or char ** (KV_TEXTS). */
+int kv_get_array(const struct kv *kv, const char *key, enum kv_type type, void *place, size_t *count);
 const struct kv_entry *kv_find(const struct kv *kv, const char *key);
 
 void kv_copy(struct kv *to, const struct kv *from);      /* *to is freed first */
 void kv_free(struct kv *kv);                             /* leaves {0} */
 
-/* The section's bytes (out: empty); decode checks everything (K1..K13) and returns 0, or -1 (EXIT_DATA) with *kv untouched. */
+/* The section's bytes (out: empty).  decode checks all (K1..K13); returns 0, or -1 (EXIT_DATA) with *kv untouched. */
 void kv_encode(struct bytes *out, const struct kv *kv);
 int kv_decode(struct kv *kv, const void *data, size_t size, struct error *error);
 

@@ -1,7 +1,6 @@
-/* layout.h - the bytes of a checkpoint as structs, and back: header page, section table, tensor index, chunk CRCs and
- * statistics.  Pure functions of (bytes, size), shared by writer, reader, `ckpt` and the fuzzers; SPEC.md has the
- * tables.  Decoders check everything SPEC.md says about the bytes they get, name the check in brackets, and return 0 or
- * -1 (EXIT_DATA) with nothing allocated. */
+/* layout.h - the bytes of a checkpoint as structs, and back: pure functions of (bytes, size), for writer, reader,
+ * `ckpt` and the fuzzers.  Decoders check everything that SPEC.md says of the bytes they get, name the check in
+ * brackets, and return 0, or -1 (EXIT_DATA) with nothing allocated. */
 #ifndef QUARTET_LAYOUT_H
 #define QUARTET_LAYOUT_H
 
@@ -106,8 +105,7 @@ bool tensor_name_valid(const char *name, size_t length);
 static inline uint64_t tensor_chunks(uint64_t stored) { return (stored + CKPT_CHUNK - 1) / CKPT_CHUNK; }
 uint64_t index_chunks(const struct index *index);
 
-/* Fills index->order from the tensors' names and roles; the number of the first of two equal ones, or -1 when all
- * differ. */
+/* Fills index->order.  Returns the number of a tensor whose name and role another has, or -1. */
 int64_t index_sort(struct index *index);
 void index_encode(struct bytes *out, const struct index *index);
 /* out: empty.  tdat: length of section TDAT (T1..T9, D1..D4). */

@@ -84,7 +84,7 @@ size_t lineage_chain(char ***chain, const struct kv *line, uint64_t parent)
 {
     char key[64];
     size_t count;
-    return kv_get_texts(line, key_of(key, parent, "chain"), chain, &count) == 1 ? count : 0;
+    return kv_get_array(line, key_of(key, parent, "chain"), KV_TEXTS, chain, &count) == 1 ? count : 0;
 }
 
 const char *lineage_role(const struct kv *line, uint64_t parent)

@@ -1,5 +1,5 @@
-/* reader.h - what the reader shows to its neighbours in format/ (`ckpt`, the run folder, the writer's self-check)
- * beyond checkpoint.h: the parts of an open file, opening from memory, and going on after a problem. */
+/* reader.h - reading beyond checkpoint.h, for the rest of format/: the parts of an open file, opening from memory, and
+ * continuing after a problem. */
 #ifndef QUARTET_READER_H
 #define QUARTET_READER_H
 
@@ -28,9 +28,8 @@ struct problems { char *text[PROBLEMS_KEPT]; int kept, exit_code; uint64_t count
 void problems_add(struct problems *p, const struct error *error);
 void problems_free(struct problems *p);
 
-/* Opens in->size bytes.  path: how messages call the file.  in->fd stays the caller's.  problems NULL: the first one
- * ends it.  Otherwise each is added and opening goes on unless header or table make that impossible.  Returns 0 or
- * -1. */
+/* Opens in->size bytes.  path: the name in messages.  in->fd stays the caller's.  problems NULL: the first one ends it;
+ * otherwise each is added, and opening continues unless header or table make that impossible.  Returns 0 or -1. */
 int reader_open(struct ckpt **out, const struct input *in, const char *path, struct problems *problems,
                 struct error *error);
 /* Opens a file (not a folder) by path, as reader_open. */
@@ -41,7 +40,7 @@ int reader_header(struct header *h, const char *path, struct error *error);
 /* The section's raw bytes, CRC checked and inflated (S9, S12). */
 int section_read(struct bytes *out, const struct ckpt *c, const struct section *s, struct error *error);
 
-/* Verifies all tensors in parallel (T8, T10, T11); with `problems` goes on after each.  Returns 0 or -1. */
+/* Verifies all tensors in parallel (T8, T10, T11); with `problems` continues after each.  Returns 0 or -1. */
 int reader_verify(struct ckpt *c, struct problems *problems, struct error *error);
 
 /* Reads bytes of one tensor without checking its CRC (the caller did, or shows that it did not). */

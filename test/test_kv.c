@@ -42,13 +42,14 @@ static void check_values(const struct kv *kv)
     CHECK(kv_get_f64(kv, "f", &f) == 1 && f == 0.1);
     CHECK(kv_get_text(kv, "z.text", &text) == 1 && strcmp(text, "caf\xC3\xA9") == 0);
     CHECK(kv_get_text(kv, "empty", &text) == 1 && strcmp(text, "") == 0);
-    CHECK(kv_get_bytes(kv, "bytes", &bytes, &n) == 1 && n == 3 && memcmp(bytes, "\0\1\2", 3) == 0);
-    CHECK(kv_get_i64s(kv, "is", &is, &n) == 1 && n == 4 && is[0] == INT64_MIN && is[3] == INT64_MAX);
-    CHECK(kv_get_u64s(kv, "us", &us, &n) == 1 && n == 2 && us[1] == UINT64_MAX);
-    CHECK(kv_get_f64s(kv, "fs", &fs, &n) == 1 && n == 3 && signbit(fs[0]) && fs[1] == 1e308 && fs[2] == 5e-324);
-    CHECK(kv_get_texts(kv, "ts", &ts, &n) == 1 && n == 4);
+    CHECK(kv_get_array(kv, "bytes", KV_BYTES, &bytes, &n) == 1 && n == 3 && memcmp(bytes, "\0\1\2", 3) == 0);
+    CHECK(kv_get_array(kv, "is", KV_I64S, &is, &n) == 1 && n == 4 && is[0] == INT64_MIN && is[3] == INT64_MAX);
+    CHECK(kv_get_array(kv, "us", KV_U64S, &us, &n) == 1 && n == 2 && us[1] == UINT64_MAX);
+    CHECK(kv_get_array(kv, "fs", KV_F64S, &fs, &n) == 1 && n == 3 && signbit(fs[0]) &&
+          fs[1] == 1e308 && fs[2] == 5e-324);
+    CHECK(kv_get_array(kv, "ts", KV_TEXTS, &ts, &n) == 1 && n == 4);
     CHECK(strcmp(ts[0], "") == 0 && strcmp(ts[3], "longer than eight") == 0);
-    CHECK(kv_get_texts(kv, "ts0", &ts, &n) == 1 && n == 0);
+    CHECK(kv_get_array(kv, "ts0", KV_TEXTS, &ts, &n) == 1 && n == 0);
 }
 
 static void test_getters(void)

@@ -125,7 +125,7 @@ static void test_window(void)
     CHECK(live_and_close(toy_open(false, 1), "window", "--steps 140") == EXIT_DONE);
     char *path = in_folder("window", "final.ckpt");
     CHECK(ckpt_open(&c, path, &error) == 0);
-    CHECK(kv_get_f64s(&ckpt_meta_of(c)->trns, "optim.norms", &norms, &count) == 1 && count == 128);
+    CHECK(kv_get_array(&ckpt_meta_of(c)->trns, "optim.norms", KV_F64S, &norms, &count) == 1 && count == 128);
     CHECK(norms[127] == metric("window", 140, "grad_norm") && norms[0] == metric("window", 13, "grad_norm"));
     ckpt_close(c);
     free(path);

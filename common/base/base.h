@@ -1,8 +1,7 @@
 /* base.h - what every file may use: errors, exit codes, checked sizes, host memory, growing byte strings.
  *
- * One rule of errors: bytes that come from outside can be wrong, and functions that read them return 0 or -1 and
- * put one sentence into the caller's struct error.  Everything else is ours: it works, or the process dies saying
- * what it was doing.  No macro here contains control flow, and nothing here is a global but the program's name. */
+ * One rule of errors: bytes from outside can be wrong, so functions that read them return 0, or -1 with one sentence in
+ * the caller's struct error.  Everything else is ours: it works, or the process dies saying what it was doing. */
 #ifndef QUARTET_BASE_H
 #define QUARTET_BASE_H
 
@@ -48,9 +47,8 @@ _Noreturn void die(const char *format, ...) __attribute__((format(printf, 1, 2))
 /* Has quit and die tell `leave` before they exit: ranks that train together end together. */
 void program_at_quit(void (*leave)(void *self, int exit_code, const char *sentence), void *self);
 
-/* First in every main, with the name that starts every message on stderr (default "quartet").
- * Standard streams that are closed get a placeholder, so that no file opened later takes their numbers and is written
- * to by messages; output that cannot be written is reported at exit, with EXIT_IO. */
+/* First in every main, with the name that starts every message on stderr (default "quartet").  Closed standard streams
+ * get a placeholder, so that no file opened later receives messages; a failed write to stdout ends with EXIT_IO. */
 void program_begin(const char *name);
 const char *program_name(void);
 bool program_input_closed(void);        /* stdin was closed at program_begin */
@@ -73,14 +71,12 @@ void bytes_free(struct bytes *b);
 /* CRC-32 (zlib's polynomial) of `size` bytes, continued from `start`, which is 0 for the first ones. */
 uint32_t crc32_of(uint32_t start, const void *data, size_t size);
 
-/* Writes `text` for a terminal into out (always NUL-terminated, at most size bytes): control bytes, ESC, DEL, bidi
- * controls and invalid UTF-8 become \xNN, and a cut is shown by "...".  Returns out. */
+/* Writes `text` for a terminal into out (at most size bytes with the NUL): control characters, bidi controls and
+ * invalid UTF-8 become \xNN, and a cut is shown by "...".  Returns out. */
 char *text_escape(char *out, size_t size, const char *text, size_t length);
 
-/* Length of the valid UTF-8 character at text (1..4), or 0 if the bytes there are not valid UTF-8 (overlong,
- * surrogate, above U+10FFFF, cut short by `length`). */
+/* Bytes of the valid UTF-8 character at text (1..4), or 0 without one; and of all valid UTF-8 that text starts with. */
 int utf8_length(const char *text, size_t length);
-/* Length of the valid UTF-8 that text starts with. */
 size_t utf8_prefix(const char *text, size_t length);
 
 /* "12.3M", "1.20 GiB", "1h 02m", written into out; return out. */
@@ -101,9 +97,9 @@ int64_t nanoseconds_utc(void);
 /* n (at most 256) bytes from the kernel's random source, for names that must be unique; never for computing. */
 void random_bytes(void *out, size_t n);
 
-/* Bytes of host memory that can still be taken: the least of what the machine has free, what every control group above
- * the process leaves, and what RLIMIT_AS and RLIMIT_DATA do.  The second is the groups' part, with /proc and /sys under
- * root ("" but in tests); UINT64_MAX without a limit. */
+/* Bytes of host memory that can still be taken: the least of what the machine, every control group above the process,
+ * RLIMIT_AS and RLIMIT_DATA leave.  cgroup_memory_left: the groups' part, with /proc and /sys under root ("" but in
+ * tests); UINT64_MAX without a limit. */
 uint64_t host_memory_available(void);
 uint64_t cgroup_memory_left(const char *root);
 
@@ -111,9 +107,8 @@ uint64_t cgroup_memory_left(const char *root);
  * limit: EXIT_DATA) and *out untouched. */
 int file_read(struct bytes *out, const char *path, size_t limit, struct error *error);
 
-/* Writes `path` so that a reader sees the old or the new content whole, also after power loss: temporary file in the
- * same folder, fsync, rename, fsync of the folder.  Returns 0, or -1 (EXIT_IO) with the old content in place (or the
- * new, when only the folder's fsync failed). */
+/* Writes `path` so that a reader sees the old or the new content whole, also after power loss.  Returns 0, or -1
+ * (EXIT_IO) with the old content in place (or the new, when only the folder's fsync failed). */
 int file_replace(const char *path, const void *data, size_t size, struct error *error);
 
 /* Writes all of it at `offset`.  Returns 0, or -1 with errno. */
@@ -122,9 +117,8 @@ int file_write_at(int fd, const void *data, uint64_t offset, size_t size);
 /* mkdir -p: creates a folder and those above it.  Returns 0, or -1 (EXIT_IO). */
 int folder_make(const char *folder, struct error *error);
 
-/* sqrt(squares / count) of numbers with this mean, squares being their summed squared deviations from it; 0 where that
- * is within the rounding of float32 numbers of that size (a millionth of |mean|), or count is not above 0: a spread that
- * data may be divided by, or none. */
+/* sqrt(squares / count), squares being the summed squared deviations from this mean; 0 where that is within the
+ * rounding of float32 (a millionth of |mean|), or count is not above 0: one that data may be divided by, or none. */
 double standard_deviation(double squares, double count, double mean);
 
 static inline int int_min(int a, int b) { return a < b ? a : b; }

@@ -1,6 +1,5 @@
-/* host_memory.c - how much memory this process may still take: a batch job has less than the machine has.  Control
- * groups are nested, and each one above the process has a limit of its own; what they count as used includes cached
- * files, which the kernel drops on demand. */
+/* host_memory.c - how much memory this process may still take.  Control groups are nested, each with its own limit;
+ * what they count as used includes cached files, which the kernel drops on demand. */
 #include "common/base/base.h"
 
 #include <stdlib.h>

@@ -85,12 +85,14 @@ static int find_row(const struct option *table, const char *name, bool flags_onl
 
 /* ---- the config file ---- */
 
-struct reader { const char *at, *end; int line; };
+struct reader { const char *at, *end; int line; };      /* *end is 0 */
+
+static void skip_blanks(struct reader *r) { r->at += strspn(r->at, " \t\r"); }
 
 /* The next word before the end of the line, as a shell would cut it.  Returns 1, 0 when there is none, or -1. */
 static int next_word(struct bytes *word, struct reader *r, struct error *error)
 {
-    while (r->at < r->end && (*r->at == ' ' || *r->at == '\t' || *r->at == '\r')) r->at++;
+    skip_blanks(r);
     if (r->at == r->end || *r->at == '\n' || *r->at == '#') return 0;
     word->size = 0;
     bytes_add(word, "", 0);
@@ -109,8 +111,8 @@ static int next_word(struct bytes *word, struct reader *r, struct error *error)
 
 static void skip_line(struct reader *r)
 {
-    while (r->at < r->end && *r->at != '\n') r->at++;
-    if (r->at < r->end) r->at++;
+    const char *end = memchr(r->at, '\n', (size_t)(r->end - r->at));
+    r->at = end ? end + 1 : r->end;
     r->line++;
 }
 
@@ -119,15 +121,11 @@ static int config_line(const struct option *table, struct reader *r, bool *seen,
                        struct error *error)
 {
     char name[64];
-    const char *start = r->at;
-    size_t n = 0;
-    while (r->at < r->end && !strchr(" \t\r\n=", *r->at)) r->at++;
-    n = (size_t)(r->at - start);
-    while (r->at < r->end && (*r->at == ' ' || *r->at == '\t')) r->at++;
-    if (n == 0 || n >= sizeof name || r->at == r->end || *r->at != '=')
-        return fail(error, EXIT_USAGE, "expected \"name = value\"");
-    r->at++;
-    snprintf(name, sizeof name, "%.*s", (int)n, start);
+    size_t n = strcspn(r->at, " \t\r\n=");
+    const char *equals = r->at + n + strspn(r->at + n, " \t");
+    if (n == 0 || n >= sizeof name || *equals != '=') return fail(error, EXIT_USAGE, "expected \"name = value\"");
+    snprintf(name, sizeof name, "%.*s", (int)n, r->at);
+    r->at = equals + 1;
     int row = find_row(table, name, false, error);
     if (row < 0) return -1;
     const struct option *o = &table[row];
@@ -154,7 +152,7 @@ static int read_config(const struct option *table, const char *path, struct erro
     struct reader r = {file.data, file.data + file.size, 1};
     int status = 0;
     while (status == 0 && r.at < r.end) {
-        while (r.at < r.end && (*r.at == ' ' || *r.at == '\t' || *r.at == '\r')) r.at++;
+        skip_blanks(&r);
         int line = r.line;
         if (r.at < r.end && *r.at != '\n' && *r.at != '#') status = config_line(table, &r, seen, &word, error);
         if (status) fail_in(error, "%s:%d", path, line);

@@ -1,4 +1,4 @@
-/* options_value.h - the value of one row.  Only options.c, options_value.c and train/options_saved.c include it. */
+/* options_value.h - the value of one row, for options.c and train/options_saved.c. */
 #ifndef QUARTET_OPTIONS_VALUE_H
 #define QUARTET_OPTIONS_VALUE_H
 
@@ -10,7 +10,7 @@ int option_set(const struct option *o, const char *word, struct error *error);
 /* 0, false, NULL or no items. */
 void option_clear(const struct option *o);
 
-/* The value, or the default, as the user would write it, in valid UTF-8 (which a path need not be).  The caller frees. */
+/* The value, or the default, as the user would write it, in valid UTF-8 (which a path need not be); to free(). */
 char *option_text(const struct option *o);
 char *option_default_text(const struct option *o);
 

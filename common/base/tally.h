@@ -1,5 +1,4 @@
-/* tally.h - counts of what happened to the rows of a data set and why, in the order in which it first happened, for one
- * table a person reads ("3 dropped: an empty answer"). */
+/* tally.h - counts of what happened to the rows of a data set and why, in the order of first occurrence. */
 #ifndef QUARTET_TALLY_H
 #define QUARTET_TALLY_H
 
@@ -13,8 +12,7 @@ void tally_add(struct tally *t, const char *what, uint64_t n);
 /* The count of that line, 0 without one. */
 uint64_t tally_get(const struct tally *t, const char *what);
 
-/* All counts of one data set.  Starts as {0}, or with `skip`: how many rows that are not understood may be skipped,
- * below 1 as a share of all rows. */
+/* All counts of one data set.  Starts as {0}, or with `skip`: how many bad rows may be skipped, below 1 as a share. */
 struct ledger {
     struct tally read, dropped, changed, unused;     /* unused: keys of rows that nothing was made of */
     double skip;

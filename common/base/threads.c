@@ -1,7 +1,6 @@
 /* threads.c - helpers take numbered tasks from one counter that runs down.  A caller waits for tasks, never for
- * helpers: one that the kernel has not scheduled holds up nobody, which matters on shared machines.  Between calls a
- * helper spins for a moment (a step of training is thousands of calls, microseconds apart), less after spins that were
- * in vain, then sleeps in the kernel on a futex. */
+ * helpers: one that the kernel has not scheduled delays nobody.  Between calls, which are microseconds apart in
+ * training, a helper spins for a moment, shorter after futile spins, then sleeps on a futex. */
 #define _GNU_SOURCE
 #include "common/base/threads.h"
 #include "common/base/base.h"

@@ -98,6 +98,18 @@ INLINE void transpose2(float *to, size_t ldt, const float *from, size_t ldf)
     *(v2 *)(to + 3 * ldt) = __builtin_shufflevector(high, high, 2, 3);
 }
 
+/* Lanes of a, then of b, by number. */
+INLINE vf shuffle(vf a, vf b, vi from)
+{
+#ifdef __clang__
+    vf result;
+    for (int i = 0; i < VW; i++) result[i] = from[i] < VW ? a[from[i]] : b[from[i] - VW];
+    return result;
+#else
+    return __builtin_shuffle(a, b, from);
+#endif
+}
+
 /* The same for VW x VW, in registers: blocks of half the size change places, then those of a quarter, ... */
 INLINE void transpose_square(float *to, size_t ldt, const float *from, size_t ldf)
 {
@@ -111,8 +123,8 @@ INLINE void transpose_square(float *to, size_t ldt, const float *from, size_t ld
         for (int i = 0; i < VW; i++) {
             if (i & d) continue;
             vf a = row[i], b = row[i + d];
-            row[i] = __builtin_shuffle(a, b, low);
-            row[i + d] = __builtin_shuffle(a, b, high);
+            row[i] = shuffle(a, b, low);
+            row[i + d] = shuffle(a, b, high);
         }
     }
 #pragma GCC unroll 16

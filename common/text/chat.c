@@ -88,7 +88,7 @@ int chat_read(struct chat *c, const struct kv *kv, const struct tokenizer *t, st
                     CHAT_TEMPLATES);
     struct chat new;
     if (chat_bind(&new, (enum chat_template)template, t, error) != 0) return -1;
-    if (kv_get_i64s(kv, "stop", &stop, &n) != 1 || n == 0 || stop[0] != new.end)
+    if (kv_get_array(kv, "stop", KV_I64S, &stop, &n) != 1 || n == 0 || stop[0] != new.end)
         return fail(error, EXIT_DATA, "CHAT: the key stop should begin with %d, the id of the template's end token",
                     new.end);
     *c = new;

@@ -167,8 +167,8 @@ int parents_unchanged(const struct kv *then, const struct kv *now, const char *c
         const void *a = NULL, *b = NULL;
         size_t size_a = 0, size_b = 0;
         snprintf(key, sizeof key, "parent.%d.weights_id", i);
-        kv_get_bytes(then, key, &a, &size_a);
-        kv_get_bytes(now, key, &b, &size_b);
+        kv_get_array(then, key, KV_BYTES, &a, &size_a);
+        kv_get_array(now, key, KV_BYTES, &b, &size_b);
         if (size_a != size_b || (size_a && memcmp(a, b, size_a) != 0))
             return fail(error, EXIT_MISMATCH, "%s holds other weights than those this run began with: give the same "
                         "checkpoint (a file rather than the folder of a run that continues), or another --out",

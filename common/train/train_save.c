@@ -240,7 +240,7 @@ static int load_learner(struct train_state *s, int i, const struct ckpt_meta *me
     char key[64];
     if (kv_get_i64(&meta->trns, key_of(key, l, "optim.t"), &s->t[i]) != 1 || s->t[i] < 0)
         return fail(error, EXIT_DATA, "%s: %s is missing or wrong", ckpt_path(c), key);
-    if (kv_get_f64s(&meta->trns, key_of(key, l, "optim.norms"), &norms, &count) != 1 || count > NORMS_MAX)
+    if (kv_get_array(&meta->trns, key_of(key, l, "optim.norms"), KV_F64S, &norms, &count) != 1 || count > NORMS_MAX)
         return fail(error, EXIT_DATA, "%s: %s is missing or wrong", ckpt_path(c), key);
     for (size_t k = 0; k < count; k++) {
         if (!isfinite(norms[k]))
