@@ -115,23 +115,15 @@ const char *ranking_tokens(struct ids *ids, struct ids *ends, int *prompt, struc
 
 /* ---- all of them ---- */
 
-static void *grown(void *old, uint64_t need, uint64_t *room, size_t size, bool last)
+static void make_room(struct rankings *k, size_t tokens, size_t answers)
 {
-    if (need <= *room) return old;
-    uint64_t more = need * 3 / 2 + 1024;
-    if (last) *room = more;
-    return host_grow(old, more, size);
-}
-
-static void make_room(struct rankings *k, uint64_t tokens, uint64_t answers)
-{
-    k->id = grown(k->id, k->tokens + tokens, &k->room[0], sizeof *k->id, true);
-    k->start = grown(k->start, k->answers + answers, &k->room[1], sizeof *k->start, false);
-    k->length = grown(k->length, k->answers + answers, &k->room[1], sizeof *k->length, false);
-    k->spoken = grown(k->spoken, k->answers + answers, &k->room[1], sizeof *k->spoken, false);
-    k->quality = grown(k->quality, k->answers + answers, &k->room[1], sizeof *k->quality, true);
-    k->group_tokens = grown(k->group_tokens, k->groups + 2, &k->room[2], sizeof *k->group_tokens, false);
-    k->first = grown(k->first, k->groups + 2, &k->room[2], sizeof *k->first, true);
+    k->id = host_append(k->id, k->tokens, tokens, sizeof *k->id);
+    k->start = host_append(k->start, k->answers, answers, sizeof *k->start);
+    k->length = host_append(k->length, k->answers, answers, sizeof *k->length);
+    k->spoken = host_append(k->spoken, k->answers, answers, sizeof *k->spoken);
+    k->quality = host_append(k->quality, k->answers, answers, sizeof *k->quality);
+    k->group_tokens = host_append(k->group_tokens, k->groups, 1, sizeof *k->group_tokens);
+    k->first = host_append(k->first, k->groups + 1u, 1, sizeof *k->first);
 }
 
 static void add_group(struct rankings *k, const struct ids *ids, const struct ids *ends, int prompt,
@@ -223,7 +215,7 @@ static void rankings_settle(struct rankings *k, struct memory *m)
     k->quality = memory_settle(m, k->quality, k->answers, sizeof *k->quality);
     k->group_tokens = memory_settle(m, k->group_tokens, k->groups, sizeof *k->group_tokens);
     k->first = memory_settle(m, k->first, k->groups ? k->groups + 1u : 0, sizeof *k->first);
-    if (m->state != MEASURING) k->room[0] = 0;
+    k->settled = m->state != MEASURING;
 }
 
 void rm_data_settle(struct rm_data *d, struct memory *m)
@@ -235,7 +227,7 @@ void rm_data_settle(struct rm_data *d, struct memory *m)
 static void rankings_free(struct rankings *k)
 {
     void *each[] = {k->id, k->start, k->length, k->spoken, k->quality, k->group_tokens, k->first};
-    for (int i = 0; k->room[0] > 0 && i < 7; i++) free(each[i]);     /* 0: settled, the memory owns them */
+    for (int i = 0; i < 7 && !k->settled; i++) free(each[i]);
     *k = (struct rankings){0};
 }
 

@@ -17,7 +17,7 @@ struct rankings {
     uint32_t *first, *group_tokens;  /* (groups + 1), (groups) */
     uint32_t answers, groups;
     uint64_t tokens, pairs;
-    uint64_t room[3];                /* of tokens, answers, groups, while reading: arrays grow */
+    bool settled;                    /* the memory owns the arrays */
 };
 
 struct rm_data {

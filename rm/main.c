@@ -1,7 +1,6 @@
 /* main.c - rm: ranked answers to a reward model.  docs/rm.md. */
 #include "common/text/show.h"
 #include "rm/rm.h"
-#include "rm/score_files.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -27,18 +26,16 @@ static void option_rows(struct option *row, struct rm *s)
     static const struct train_defaults defaults = {
         .lr = "auto", .schedule = "cosine", .beta2 = "0.95", .eps = "1e-8", .weight_decay = "0.01", .epochs = "1",
         .eval_every = "50", .save_every = "200", .sample_every = "0"};
-    row += start_option_rows(row, &s->start, &s->train,
-                             "Checkpoint or run folder to start from: of sft (or pretrain or imported, with a warning).",
-                             "Ranked answers: JSON arrays or lines, also .gz; files, folders, globs.",
-                             "Longest prompt with its answer, in tokens; 0: the model's context.");
-    memcpy(row, own, sizeof own);
-    row += OWN_ROWS;
-    row[train_option_rows(row, &s->train, &defaults)] = (struct option){0};
+    static const struct start_help help = {
+        .model = "Checkpoint or run folder to start from: of sft (or pretrain or imported, with a warning).",
+        .data = "Ranked answers: JSON arrays or lines, also .gz; files, folders, globs.",
+        .length = "Longest prompt with its answer, in tokens; 0: the model's context."};
+    start_options(row, &s->start, own, OWN_ROWS, &defaults, &help);
 }
 
 static void open_parent(struct rm *s, struct run *run, const struct option *table)
 {
-    start_open(&s->start, run, table, &s->train);
+    start_open(&s->start, run, table);
     if (run && s->start.parent.meta->stage != STAGE_SFT)
         run_log(run, "warning: the model was not fine-tuned on dialogues; a reward model usually starts from the sft "
                 "model whose answers it judges");
@@ -57,9 +54,9 @@ static void read_data(struct rm *s)
                      program_skip_rows(start->skip_bad_rows), &error) != 0)
         quit_error(&error);
     paths_free(&paths);
-    s->rows = (struct start_data){"prompts", "largest prompt", d->train.group_tokens, d->train.groups, d->largest,
-                                  d->identity, d->train.tokens};
-    start_batches(start, STAGE_RM, &s->rows);
+    start->data = (struct start_data){"prompts", "largest prompt", d->train.group_tokens, d->train.groups, d->largest,
+                                      d->identity, d->train.tokens};
+    start_batches(start, STAGE_RM);
     s->micro = host_alloc((size_t)start->micro_batches, sizeof *s->micro);
 }
 
@@ -90,10 +87,10 @@ static void build(void *self, struct memory *m)
 {
     struct rm *s = self;
     int tokens = s->start.micro_tokens, sequences = tokens / 2 + 1;
-    struct model_use use = {.comm = s->train.comm, .train = true, .recompute = s->train.recompute != 0,
+    struct model_use use = {.comm = s->start.train.comm, .train = true, .recompute = s->start.train.recompute != 0,
                             .max_tokens = tokens, .max_sequences = sequences};
     ops_open(m);
-    model_open(&s->model, &s->start.config, &use, m);
+    model_open(&s->start.model, &s->start.config, &use, m);
     for (int i = 0; i < s->start.micro_batches; i++) {
         batch_open(&s->micro[i].batch, m, tokens, sequences);
         s->micro[i].group = memory_take(m, MEMORY_DATA, (size_t)sequences, sizeof *s->micro[i].group);
@@ -106,26 +103,17 @@ static void build(void *self, struct memory *m)
     s->start.order.length = s->data.train.group_tokens;
 }
 
-static void say(void *self)
+static void report(struct bytes *out, const void *self)
 {
-    struct rm *s = self;
-    struct bytes report = {0};
-    rm_data_report(&report, &s->data);
-    start_log(&s->start, &report, s->data.validation.groups > 0);
-}
-
-static int load_model(void *self, struct error *error)
-{
-    struct rm *s = self;
-    return parent_load(&s->model, &s->start.parent, s->start.known_ids, (uint64_t)s->train.seed, error);
+    const struct rm *s = self;
+    rm_data_report(out, &s->data);
 }
 
 static int learn(struct rm *s)
 {
-    struct learner learner = {.name = "", .model = &s->model};
+    struct learner learner = {.name = "", .model = &s->start.model};
     struct task task = rm_task(s, &learner);
-    struct program_parts parts = {s, build, say, load_model};
-    int code = start_train(&s->start, &task, &parts);
+    int code = start_train(&s->start, &task, build, report);
     char *parents = host_text("--policy %s --reward", s->start.model_path);
     if (code == EXIT_DONE && s->start.run) program_next(s->start.run, "next", "rlhf", parents, "--prompts PROMPTS.jsonl");
     free(parents);
@@ -139,12 +127,11 @@ int main(int argc, char **argv)
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], "--score") == 0) return score_files(argc, argv);
     option_rows(table, &s);
-    open_parent(&s, program_start("rm", table, &s.train, argc, argv, usage, about), table);
+    open_parent(&s, program_start("rm", table, &s.start.train, argc, argv, usage, about), table);
     read_data(&s);
     int code = EXIT_DONE;
-    if (s.train.dry_run) show(&s);
+    if (s.start.train.dry_run) show(&s);
     else code = learn(&s);
-    model_close(&s.model);
     rm_data_free(&s.data);
     free(s.micro);
     start_close(&s.start);

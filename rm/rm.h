@@ -16,14 +16,11 @@ enum normalize { NORMALIZE_NONE, NORMALIZE_MEAN, NORMALIZE_BOTH };
 struct micro { struct batch batch; uint32_t *group; uint32_t groups; };
 
 struct rm {
-    struct train_options train;
-    struct start start;
+    struct start start;                         /* first: it has callbacks of its own */
     int normalize;
     struct ranking_options ranking;
 
     struct rm_data data;
-    struct start_data rows;                     /* what of it start.h asks for */
-    struct model model;
     struct micro *micro;                        /* (micro-batches) */
     float *scores, *dscores;                    /* (sequences of a micro-batch) */
     double *group_scores, *group_dscores;       /* (answers of a group) */
@@ -34,5 +31,8 @@ struct rm {
 /* The task; self is the program, whose learner is given.  Evaluation and validation metrics only with held-out
  * prompts. */
 struct task rm_task(struct rm *s, struct learner *learner);
+
+/* rm --score, the whole command: rewards for answers in files or on standard input.  Returns the exit code. */
+int score_files(int argc, char **argv);
 
 #endif

@@ -5,9 +5,8 @@
 #include "common/data/paths.h"
 #include "common/base/threads.h"
 #include "common/model/device.h"
-#include "rm/data.h"
+#include "rm/rm.h"
 #include "rm/score.h"
-#include "rm/score_files.h"
 
 #include <stdlib.h>
 #include <string.h>

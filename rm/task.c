@@ -68,9 +68,9 @@ static double head(void *self, int i, int learner, double scale)
     struct rm *s = self;
     const struct micro *m = &s->micro[i];
     (void)learner;
-    score_read(s->scores, &s->model, &m->batch);
+    score_read(s->scores, &s->start.model, &m->batch);
     double sum = ranking_losses(s, &s->data.train, m->group, m->groups, scale, &s->stats);
-    score_backward(&s->model, &m->batch, s->dscores);
+    score_backward(&s->start.model, &m->batch, s->dscores);
     return sum;
 }
 
@@ -115,13 +115,13 @@ static void seen_free(struct seen *e)
  * error (may be NULL), -1 when asked to stop. */
 static int see(struct seen *e, struct rm *s, struct error *error)
 {
-    int64_t tokens = 0;
+    int64_t tokens = 0, most = s->start.eval_tokens > 0 ? s->start.eval_tokens : INT64_MAX;
     const struct rankings *k = &s->data.validation;
     struct micro *m = &s->micro[0];
     *e = (struct seen){.pair = host_alloc(k->pairs, sizeof *e->pair),
                        .score = host_alloc(k->answers, sizeof *e->score),
                        .length = host_alloc(k->answers, sizeof *e->length)};
-    for (uint32_t next = 0; next < k->groups && (s->start.eval_tokens == 0 || tokens < s->start.eval_tokens); e->groups = next) {
+    for (uint32_t next = 0; next < k->groups && tokens < most; e->groups = next) {
         if (error && signals_check(error, "evaluating") != 0) {
             seen_free(e);
             return -1;
@@ -133,7 +133,7 @@ static int see(struct seen *e, struct rm *s, struct error *error)
             m->group[m->groups++] = next++;
         }
         tokens += m->batch.N;
-        score_raw(s->scores, &s->model, &m->batch);
+        score_raw(s->scores, &s->start.model, &m->batch);
         e->loss += ranking_losses(s, k, m->group, m->groups, 0, NULL);
         const float *score = s->scores;
         for (uint32_t g = 0; g < m->groups; g++) {
@@ -187,7 +187,7 @@ static void sample(void *self, struct run *run, int64_t step)
         uint32_t first = k->first[g];
         batch_clear(b);
         add_group(b, k, g);
-        score_raw(s->scores, &s->model, b);
+        score_raw(s->scores, &s->start.model, b);
         add_line(&text, s, k->id + k->start[first], k->length[first] - k->spoken[first]);
         for (uint32_t a = first; a < k->first[g + 1]; a++) {
             bytes_text(&text, "  quality %g, score %+.3f: ", k->quality[a], (double)s->scores[a - first]);
@@ -217,7 +217,7 @@ static int reference_scores(struct rm *s, double *mean, double *deviation)
             if (b->N + (int)k->length[best] > s->start.micro_tokens) break;
             batch_add(b, k->id + k->start[best], NULL, (int)k->length[best]);
         }
-        score_raw(s->scores, &s->model, b);
+        score_raw(s->scores, &s->start.model, b);
         for (int i = 0; i < b->S; i++) score[done++] = (double)s->scores[i];
     }
     *mean = 0;
@@ -246,7 +246,7 @@ static void log_calibration(struct rm *s, struct run *run)
 static void finish(void *self, struct run *run, struct record *r)
 {
     struct rm *s = self;
-    struct config *c = &s->model.config;
+    struct config *c = &s->start.model.config;
     double mean, deviation;
     if (s->data.validation.groups > 0) log_calibration(s, run);
     int n = reference_scores(s, &mean, &deviation);
@@ -258,20 +258,6 @@ static void finish(void *self, struct run *run, struct record *r)
     record_real(r, "score_std", c->score_std);
 }
 
-/* ---- what survives a restart ---- */
-
-static void save(void *self, struct ckpt_meta *meta)
-{
-    struct rm *s = self;
-    start_save(&s->start, meta, &s->model.config, &s->rows);
-}
-
-static int load(void *self, const struct ckpt_meta *meta, struct error *error)
-{
-    struct rm *s = self;
-    return start_load(&s->start, meta, &s->rows, error);
-}
-
 struct task rm_task(struct rm *s, struct learner *learner)
 {
     bool held_out = s->data.validation.groups > 0;
@@ -279,7 +265,7 @@ struct task rm_task(struct rm *s, struct learner *learner)
         .program = "rm", .stage = STAGE_RM, .self = s, .learner = learner, .n_learners = 1,
         .prepare = prepare, .batch = batch, .head = head, .sums = (double *)&s->stats,
         .n_sums = sizeof s->stats / sizeof(double), .end = end, .evaluate = held_out ? evaluate : NULL,
-        .sample = sample, .finish = finish, .save = save, .load = load,
+        .sample = sample, .finish = finish, .save = start_save, .load = start_load,
         .main_metric = held_out ? "val_accuracy" : "accuracy", .shown = {"accuracy"},
         .tokens_per_step = (double)s->data.train.tokens / s->start.order.bins * s->start.micro_batches,
         .flops_per_token = config_train_flops(&s->start.config, (double)s->data.train.tokens / s->data.train.answers)};

@@ -23,16 +23,10 @@ struct reader {
 
 static void sequences_add(struct sequences *s, const int *id, const char *trained, size_t n)
 {
-    if (s->tokens + n > s->room_tokens) {
-        s->room_tokens = (s->tokens + n) * 3 / 2 + 4096;
-        s->id = host_grow(s->id, s->room_tokens, sizeof *s->id);
-        s->trained = host_grow(s->trained, s->room_tokens, 1);
-    }
-    if (s->count == s->room) {
-        s->room = s->room * 3 / 2 + 256;
-        s->start = host_grow(s->start, s->room, sizeof *s->start);
-        s->length = host_grow(s->length, s->room, sizeof *s->length);
-    }
+    s->id = host_append(s->id, s->tokens, n, sizeof *s->id);
+    s->trained = host_append(s->trained, s->tokens, n, 1);
+    s->start = host_append(s->start, s->count, 1, sizeof *s->start);
+    s->length = host_append(s->length, s->count, 1, sizeof *s->length);
     memcpy(s->id + s->tokens, id, n * sizeof *id);
     memcpy(s->trained + s->tokens, trained, n);
     s->start[s->count] = s->tokens;
@@ -47,7 +41,7 @@ static void sequences_settle(struct sequences *s, struct memory *m)
     s->trained = memory_settle(m, s->trained, s->tokens, 1);
     s->start = memory_settle(m, s->start, s->count, sizeof *s->start);
     s->length = memory_settle(m, s->length, s->count, sizeof *s->length);
-    if (m->state != MEASURING) s->room = 0;
+    s->settled = m->state != MEASURING;
 }
 
 void sft_data_settle(struct sft_data *d, struct memory *m)
@@ -58,12 +52,8 @@ void sft_data_settle(struct sft_data *d, struct memory *m)
 
 static void sequences_free(struct sequences *s)
 {
-    if (s->room > 0) {               /* 0: settled, the memory owns them */
-        free(s->id);
-        free(s->trained);
-        free(s->start);
-        free(s->length);
-    }
+    void *each[] = {s->id, s->trained, s->start, s->length};
+    for (int i = 0; i < 4 && !s->settled; i++) free(each[i]);
     *s = (struct sequences){0};
 }
 

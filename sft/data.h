@@ -12,8 +12,7 @@ struct sequences {
     uint64_t *start;
     uint32_t *length, count;
     uint64_t tokens, targets;        /* targets: trained tokens */
-    uint64_t room_tokens;            /* while reading: arrays grow */
-    uint32_t room;
+    bool settled;                    /* the memory owns the arrays */
 };
 
 struct sft_options {

@@ -14,16 +14,13 @@
 #include <unistd.h>
 
 struct sft {
-    struct train_options train;
-    struct start start;
+    struct start start;                     /* first: it has callbacks of its own */
     int format, train_on;
     double temperature;
     int64_t samples, sample_tokens;
 
     struct sft_data data;
-    struct start_data rows;                 /* what of it start.h asks for */
     struct epochs held_out;                 /* its epoch 0, again and again */
-    struct model model;
     struct batch *batch;                    /* the micro-batches of a step */
     float *losses;                          /* (tokens of a micro-batch) */
 };
@@ -41,19 +38,17 @@ static void option_rows(struct option *row, struct sft *s)
          .help = "Held-out prompts answered now and then."},
         {NULL, "sample-tokens", OPTION_INT, &s->sample_tokens, "64", 1, 1 << 16, .flags = OPTION_MAY_CHANGE,
          .help = "Longest such answer."},
-        {NULL, "temperature", OPTION_REAL, &s->temperature, "0.7", 0.01, 100, .flags = OPTION_MAY_CHANGE | OPTION_OR_ZERO,
-         .help = "Of these answers; 0: the most likely token."},
+        {NULL, "temperature", OPTION_REAL, &s->temperature, "0.7", 0.01, 100,
+         .flags = OPTION_MAY_CHANGE | OPTION_OR_ZERO, .help = "Of these answers; 0: the most likely token."},
     };
     static const struct train_defaults defaults = {
         .lr = "auto", .schedule = "cosine", .beta2 = "0.95", .eps = "1e-8", .weight_decay = "0", .epochs = "3",
         .eval_every = "50", .save_every = "200", .sample_every = "200"};
-    row += start_option_rows(row, &s->start, &s->train,
-                             "Checkpoint or run folder to start from: of pretrain, sft, or imported.",
-                             "Dialogues: JSON arrays or lines, also .gz; files, folders, globs.",
-                             "Longest dialogue in tokens, cut at a turn border; 0: the model's context.");
-    memcpy(row, own, sizeof own);
-    row += OWN_ROWS;
-    row[train_option_rows(row, &s->train, &defaults)] = (struct option){0};
+    static const struct start_help help = {
+        .model = "Checkpoint or run folder to start from: of pretrain, sft, or imported.",
+        .data = "Dialogues: JSON arrays or lines, also .gz; files, folders, globs.",
+        .length = "Longest dialogue in tokens, cut at a turn border; 0: the model's context."};
+    start_options(row, &s->start, own, OWN_ROWS, &defaults, &help);
 }
 
 /* ---- the task ---- */
@@ -86,7 +81,7 @@ static double batch_loss(struct sft *s, const struct batch *b, double scale, boo
 {
     struct token_loss how = {.kind = LOSS_CROSS_ENTROPY, .temperature = 1, .scale = (float)scale};
     double sum = 0;
-    int n = model_token_loss(&s->model, b, &how, NULL, NULL, s->losses, backward);
+    int n = model_token_loss(&s->start.model, b, &how, NULL, NULL, s->losses, backward);
     for (int i = 0; i < n; i++) sum += (double)s->losses[i];
     return sum;
 }
@@ -123,11 +118,12 @@ static int evaluate(void *self, struct record *r, struct error *error)
     struct sft *s = self;
     double sum = 0, count = 0;
     int64_t tokens = 0;
-    for (uint32_t bin = 0; bin < s->held_out.bins && (s->start.eval_tokens == 0 || tokens < s->start.eval_tokens); bin++) {
+    int64_t most = s->start.eval_tokens > 0 ? s->start.eval_tokens : INT64_MAX;
+    for (uint32_t bin = 0; bin < s->held_out.bins && tokens < most; bin++) {
         if (signals_check(error, "evaluating") != 0) return -1;
         count += fill_batch(&s->batch[0], &s->data.validation, &s->held_out, bin);
         tokens += s->batch[0].N;
-        model_forward(&s->model, &s->batch[0], false);
+        model_forward(&s->start.model, &s->batch[0], false);
         sum += batch_loss(s, &s->batch[0], 0, false);
     }
     if (count == 0) return 0;
@@ -140,21 +136,10 @@ static void sample(void *self, struct run *run, int64_t step)
 {
     struct sft *s = self;
     struct samples how = {.tokenizer = s->start.parent.tokenizer, .prompt = s->data.prompt, .count = s->data.prompts,
-                          .tokens = (int)s->sample_tokens, .temperature = s->temperature, .seed = (uint64_t)s->train.seed};
+                          .tokens = (int)s->sample_tokens, .temperature = s->temperature,
+                          .seed = (uint64_t)s->start.train.seed};
     how.n_stop = chat_stops(how.stop, &s->start.chat);
-    samples_show(&how, &s->model, run, step);
-}
-
-static void save(void *self, struct ckpt_meta *meta)
-{
-    struct sft *s = self;
-    start_save(&s->start, meta, &s->start.config, &s->rows);
-}
-
-static int load(void *self, const struct ckpt_meta *meta, struct error *error)
-{
-    struct sft *s = self;
-    return start_load(&s->start, meta, &s->rows, error);
+    samples_show(&how, &s->start.model, run, step);
 }
 
 /* ---- starting ---- */
@@ -171,13 +156,13 @@ static void read_data(struct sft *s)
     if (sft_data_read(d, paths.path, paths.count, &start->chat, &how, (int)s->samples, &error) != 0)
         quit_error(&error);
     paths_free(&paths);
-    s->rows = (struct start_data){"dialogues", "longest dialogue", d->train.length, d->train.count, d->longest,
-                                  d->identity, d->train.tokens};
-    start_batches(start, STAGE_SFT, &s->rows);
+    start->data = (struct start_data){"dialogues", "longest dialogue", d->train.length, d->train.count, d->longest,
+                                      d->identity, d->train.tokens};
+    start_batches(start, STAGE_SFT);
     s->batch = host_alloc((size_t)start->micro_batches, sizeof *s->batch);
     if (d->validation.count > 0)
         epochs_open(&s->held_out, d->validation.length, d->validation.count, (uint32_t)start->micro_tokens,
-                    (uint64_t)s->train.seed);
+                    (uint64_t)s->start.train.seed);
 }
 
 static void show(struct sft *s)
@@ -202,12 +187,12 @@ static void build(void *self, struct memory *m)
 {
     struct sft *s = self;
     int tokens = s->start.micro_tokens, sequences = tokens / 2 + 1;
-    int prompts = s->train.sample_every > 0 ? s->data.prompts : 0;
-    struct model_use use = {.comm = s->train.comm, .train = true, .recompute = s->train.recompute != 0,
+    int prompts = s->start.train.sample_every > 0 ? s->data.prompts : 0;
+    struct model_use use = {.comm = s->start.train.comm, .train = true, .recompute = s->start.train.recompute != 0,
                             .max_tokens = tokens, .max_sequences = sequences, .cache_slots = prompts,
                             .cache_capacity = prompts ? s->start.config.context : 0, .logits_rows = prompts};
     ops_open(m);
-    model_open(&s->model, &s->start.config, &use, m);
+    model_open(&s->start.model, &s->start.config, &use, m);
     for (int i = 0; i < s->start.micro_batches; i++) batch_open(&s->batch[i], m, tokens, sequences);
     s->losses = memory_take(m, MEMORY_DATA, (size_t)tokens, sizeof *s->losses);
     sft_data_settle(&s->data, m);
@@ -215,34 +200,25 @@ static void build(void *self, struct memory *m)
     s->held_out.length = s->data.validation.length;
 }
 
-static void say(void *self)
+static void report(struct bytes *out, const void *self)
 {
-    struct sft *s = self;
-    struct bytes report = {0};
-    sft_data_report(&report, &s->data);
-    start_log(&s->start, &report, s->data.validation.count > 0);
-}
-
-static int load_model(void *self, struct error *error)
-{
-    struct sft *s = self;
-    return parent_load(&s->model, &s->start.parent, s->start.known_ids, (uint64_t)s->train.seed, error);
+    const struct sft *s = self;
+    sft_data_report(out, &s->data);
 }
 
 static int learn(struct sft *s)
 {
     const struct sequences *q = &s->data.train;
-    struct learner learner = {.name = "", .model = &s->model};
-    struct program_parts parts = {s, build, say, load_model};
+    struct learner learner = {.name = "", .model = &s->start.model};
     bool held_out = s->data.validation.count > 0;
     struct task task = {
         .program = "sft", .stage = STAGE_SFT, .self = s, .learner = &learner, .n_learners = 1,
         .prepare = prepare, .batch = batch, .head = head, .end = end, .evaluate = held_out ? evaluate : NULL,
-        .sample = sample, .save = save, .load = load,
+        .sample = sample, .save = start_save, .load = start_load,
         .main_metric = held_out ? "val_loss" : "loss",
         .tokens_per_step = (double)q->tokens / s->start.order.bins * s->start.micro_batches,
         .flops_per_token = config_train_flops(&s->start.config, (double)q->tokens / q->count)};
-    int code = start_train(&s->start, &task, &parts);
+    int code = start_train(&s->start, &task, build, report);
     if (code == EXIT_DONE && s->start.run) {
         program_next(s->start.run, "talk to it", "chat", "--model", NULL);
         program_next(s->start.run, "next", "rm", "--model", "--data RANKED.jsonl");
@@ -255,14 +231,13 @@ int main(int argc, char **argv)
     struct sft s = {0};
     struct option table[START_ROWS + OWN_ROWS + TRAIN_ROWS + 1];
     option_rows(table, &s);
-    struct run *run = program_start("sft", table, &s.train, argc, argv, "sft --model RUN --data FILES --out RUN",
+    struct run *run = program_start("sft", table, &s.start.train, argc, argv, "sft --model RUN --data FILES --out RUN",
                                     "Fine-tunes a language model on dialogues, on the tokens the assistant speaks.");
     int code = EXIT_DONE;
-    start_open(&s.start, run, table, &s.train);
+    start_open(&s.start, run, table);
     read_data(&s);
-    if (s.train.dry_run) show(&s);
+    if (s.start.train.dry_run) show(&s);
     else code = learn(&s);
-    model_close(&s.model);
     sft_data_free(&s.data);
     epochs_close(&s.held_out);
     free(s.batch);

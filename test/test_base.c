@@ -198,8 +198,22 @@ static void test_memory(void)
     CHECK(memory_fits_in(&both, 4 << 20, 3 << 20, true, &e) == -1 && strstr(e.text, "4.00 MiB of memory"));
 }
 
+static void test_append(void)
+{
+    int *list = NULL;
+    for (size_t n = 0, more; n < 3000; n += more) {
+        more = 1 + n % 7;
+        list = host_append(list, n, more, sizeof *list);
+        for (size_t i = 0; i < more; i++) list[n + i] = (int)(n + i);
+        CHECK(list[0] == 0 && list[n] == (int)n && list[n / 2] == (int)(n / 2));
+    }
+    CHECK(host_append(list, 1025, 1023, sizeof *list) == (void *)list);
+    free(list);
+}
+
 int main(void)
 {
+    test_append();
     test_errors();
     test_quit();
     test_sizes();

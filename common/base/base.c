@@ -115,6 +115,16 @@ void *host_grow(void *old, size_t count, size_t size)
     return p;
 }
 
+static size_t power_of_two(size_t n)
+{
+    return n < 2 ? n : (size_t)1 << (64 - __builtin_clzll(n - 1));
+}
+
+void *host_append(void *old, size_t count, size_t more, size_t size)
+{
+    return count + more <= power_of_two(count) ? old : host_grow(old, power_of_two(count + more), size);
+}
+
 static char *format_text(int *length, const char *format, va_list list)
 {
     char *text;

@@ -60,6 +60,9 @@ static inline bool size_add(uint64_t *result, uint64_t a, uint64_t b) { return !
 /* Host memory for bookkeeping.  count * size bytes, zeroed; dies when there is none.  The caller frees with free(). */
 void *host_alloc(size_t count, size_t size);
 void *host_grow(void *old, size_t count, size_t size);          /* realloc; new bytes are not zeroed */
+/* Room for `more` behind the `count` elements of an array that only this grows (NULL before the first): always the next
+ * power of two, so that its capacity need not be kept. */
+void *host_append(void *old, size_t count, size_t more, size_t size);
 char *host_text(const char *format, ...) __attribute__((format(printf, 1, 2)));   /* a formatted string to free() */
 
 /* A growing byte string.  Starts as {0}; add and text append, and keep an uncounted NUL behind the end. */

@@ -14,7 +14,7 @@ static struct { void **item; size_t count; } kept;
 
 static void *keep(void *memory)
 {
-    if ((kept.count & (kept.count - 1)) == 0) kept.item = host_grow(kept.item, 2 * kept.count + 1, sizeof *kept.item);
+    kept.item = host_append(kept.item, kept.count, 1, sizeof *kept.item);
     return kept.item[kept.count++] = memory;
 }
 

@@ -17,12 +17,9 @@ enum { FOLDER_DEPTH = 32, NAMED = 3 };
 
 static void paths_add(struct paths *p, const char *path, double weight, uint64_t size)
 {
-    if ((p->count & (p->count - 1)) == 0) {                  /* full at every power of two */
-        size_t room = p->count ? 2 * (size_t)p->count : 1;
-        p->path = host_grow(p->path, room, sizeof *p->path);
-        p->weight = host_grow(p->weight, room, sizeof *p->weight);
-        p->size = host_grow(p->size, room, sizeof *p->size);
-    }
+    p->path = host_append(p->path, (size_t)p->count, 1, sizeof *p->path);
+    p->weight = host_append(p->weight, (size_t)p->count, 1, sizeof *p->weight);
+    p->size = host_append(p->size, (size_t)p->count, 1, sizeof *p->size);
     p->path[p->count] = host_text("%s", path);
     p->weight[p->count] = weight;
     p->size[p->count++] = size;

@@ -12,11 +12,8 @@
 void prompts_add(struct prompts *p, const int *ids, int n, char *row, char *dialogue)
 {
     assert(n > 0);
-    if (p->count == p->capacity) {
-        if (p->capacity > UINT32_MAX / 2) die("more than %u prompts", UINT32_MAX / 2);
-        p->capacity = p->capacity ? 2 * p->capacity : 256;
-        p->prompt = host_grow(p->prompt, p->capacity, sizeof *p->prompt);
-    }
+    if (p->count > UINT32_MAX / 2) die("more than %u prompts", UINT32_MAX / 2);
+    p->prompt = host_append(p->prompt, p->count, 1, sizeof *p->prompt);
     p->prompt[p->count++] = (struct prompt){p->ids.count, n, row, dialogue};
     for (int i = 0; i < n; i++) ids_add(&p->ids, ids[i]);
     p->longest = int_max(p->longest, n);

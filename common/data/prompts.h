@@ -16,7 +16,7 @@ struct prompt {
 /* Starts as {0}, or with ledger.skip.  longest: ids of the longest prompt kept. */
 struct prompts {
     struct prompt *prompt;
-    uint32_t count, capacity;
+    uint32_t count;
     struct ids ids;
     int longest;
     struct ledger ledger;

@@ -248,8 +248,7 @@ static int read_sources(struct shard *s, uint64_t length, uint32_t crc, struct e
             status = bad(s, error, "its list of sources is cut");
             break;
         }
-        if ((s->n_sources & (s->n_sources - 1)) == 0)            /* full at every power of two */
-            s->source = host_grow(s->source, 2 * (size_t)s->n_sources + 1, sizeof *s->source);
+        s->source = host_append(s->source, (size_t)s->n_sources, 1, sizeof *s->source);
         s->source[s->n_sources++] = (struct shard_source){
             host_text("%.*s", (int)name, (char *)table + at + SOURCE), load64(table + at),
             (int64_t)load64(table + at + 8), load32(table + at + 16)};

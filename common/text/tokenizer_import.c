@@ -159,7 +159,7 @@ static int finish(struct import *im, struct error *error)
 /* GPT-2's pair: the vocabulary, and a text with one merge a line. */
 static int read_merge_lines(struct import *im, const struct bytes *text, struct error *error)
 {
-    size_t room = 0, number = 0;
+    size_t number = 0;
     for (size_t at = 0, end; at < text->size; at = end + 1, number++) {
         const char *line = text->data + at, *stop = memchr(line, '\n', text->size - at);
         end = stop ? (size_t)(stop - text->data) : text->size;
@@ -169,8 +169,7 @@ static int read_merge_lines(struct import *im, const struct bytes *text, struct 
         const char *space = memchr(line, ' ', n);
         if (!space) return fail(error, EXIT_DATA, "line %zu of its merges is not two tokens with a space between",
                                 number + 1);
-        if ((size_t)im->t->n_merges == room)
-            im->t->merge = host_grow(im->t->merge, room = room ? 2 * room : 1024, sizeof *im->t->merge);
+        im->t->merge = host_append(im->t->merge, (size_t)im->t->n_merges, 1, sizeof *im->t->merge);
         size_t n_left = (size_t)(space - line);
         if (add_merge(im, line, n_left, space + 1, n - n_left - 1, number, error)) return -1;
     }

@@ -21,7 +21,7 @@ static const uint32_t NOBODY = UINT32_MAX;
 
 /* A set of distinct byte strings, numbered in order of arrival, each with a count. */
 struct word { size_t start; uint32_t length; uint32_t hash; int64_t count; };
-struct words { struct bytes text; struct word *piece; size_t n, room; uint32_t *slot; size_t mask; };
+struct words { struct bytes text; struct word *piece; size_t n; uint32_t *slot; size_t mask; };
 
 static void words_rehash(struct words *p)
 {
@@ -48,8 +48,8 @@ static uint32_t words_add(struct words *p, const char *bytes, size_t length, int
         k->count += count;
         return p->slot[i] - 1;
     }
-    if (p->n == p->room) p->piece = host_grow(p->piece, p->room = p->room ? 2 * p->room : 1024, sizeof *p->piece);
     if (p->n == NOBODY - 1) die("more than %u different words to train a tokenizer on", NOBODY - 1);
+    p->piece = host_append(p->piece, p->n, 1, sizeof *p->piece);
     p->piece[p->n] = (struct word){p->text.size, (uint32_t)length, hash, count};
     bytes_add(&p->text, bytes, length);
     p->slot[i] = (uint32_t)++p->n;
@@ -69,9 +69,9 @@ struct counting {
     const struct splitter *splitter;
     struct bytes batch;
     struct span *span;               /* a whole document or a part of one */
-    size_t n_spans, room;
+    size_t n_spans;
     size_t *task;                    /* task i has the spans [task[i], task[i + 1]) */
-    size_t n_tasks, task_room;
+    size_t n_tasks;
     struct split *split;             /* [threads] */
     struct words *pieces;           /* [threads] */
 };
@@ -94,7 +94,7 @@ static void batch_count(struct counting *c)
     c->n_tasks = 0;
     for (size_t k = 0; k <= c->n_spans; k++) {
         if (k < c->n_spans && in_task < BLOCK) { in_task += c->span[k].length; continue; }
-        if (c->n_tasks == c->task_room) c->task = host_grow(c->task, c->task_room += 1024, sizeof *c->task);
+        c->task = host_append(c->task, c->n_tasks, 1, sizeof *c->task);
         c->task[c->n_tasks++] = k;
         in_task = k < c->n_spans ? c->span[k].length : 0;
     }
@@ -118,8 +118,7 @@ static void batch_add(struct counting *c, const char *text, size_t length)
 {
     while (length) {
         size_t n = cut_length(text, length);
-        if (c->n_spans == c->room) c->span = host_grow(c->span, c->room = c->room ? 2 * c->room : 1024,
-                                                       sizeof *c->span);
+        c->span = host_append(c->span, c->n_spans, 1, sizeof *c->span);
         c->span[c->n_spans++] = (struct span){c->batch.size, n};
         bytes_add(&c->batch, text, n);
         text += n;
@@ -160,7 +159,7 @@ struct spot { uint32_t id, left, right, piece; };          /* a token of a disti
 struct pair {
     uint32_t left, right;
     int64_t count;
-    uint32_t *at, n_at, room;          /* the spots where left stood when the pair appeared; it may be gone since */
+    uint32_t *at, n_at;                /* the spots where left stood when the pair appeared; it may be gone since */
     int touched;                       /* the last round that made it appear */
 };
 struct candidate { int64_t count; uint32_t pair; };
@@ -171,13 +170,13 @@ struct learning {
     struct spot *spot;
     size_t n_spots;
     struct pair *pair;
-    size_t n_pairs, pair_room;
+    size_t n_pairs;
     uint32_t *slot;                    /* hash table of pairs */
     size_t mask;
     struct candidate *heap;            /* every pair is in it with at least its present count */
-    size_t n_heap, heap_room;
+    size_t n_heap;
     uint32_t *touched;                 /* pairs the present merge made appear */
-    size_t n_touched, touched_room;
+    size_t n_touched;
     int round;                         /* number of the present merge, from 1 */
     struct merge *merge;
     int n_merges;
@@ -205,8 +204,7 @@ static uint32_t pair_number(struct learning *l, uint32_t left, uint32_t right)
         const struct pair *p = &l->pair[l->slot[i] - 1];
         if (p->left == left && p->right == right) return l->slot[i] - 1;
     }
-    if (l->n_pairs == l->pair_room)
-        l->pair = host_grow(l->pair, l->pair_room = l->pair_room ? 2 * l->pair_room : 1024, sizeof *l->pair);
+    l->pair = host_append(l->pair, l->n_pairs, 1, sizeof *l->pair);
     l->pair[l->n_pairs] = (struct pair){.left = left, .right = right};
     l->slot[i] = (uint32_t)++l->n_pairs;
     return l->slot[i] - 1;
@@ -218,14 +216,12 @@ static void pair_appears(struct learning *l, uint32_t at)
     const struct spot *s = &l->spot[at];
     uint32_t number = pair_number(l, s->id, l->spot[s->right].id);
     struct pair *p = &l->pair[number];
-    if (p->n_at == p->room) p->at = host_grow(p->at, p->room = p->room ? 2 * p->room : 2, sizeof *p->at);
+    p->at = host_append(p->at, p->n_at, 1, sizeof *p->at);
     p->at[p->n_at++] = at;
     p->count += l->piece[s->piece].count;
     if (p->touched == l->round) return;
     p->touched = l->round;
-    if (l->n_touched == l->touched_room)
-        l->touched = host_grow(l->touched, l->touched_room = l->touched_room ? 2 * l->touched_room : 1024,
-                               sizeof *l->touched);
+    l->touched = host_append(l->touched, l->n_touched, 1, sizeof *l->touched);
     l->touched[l->n_touched++] = number;
 }
 
@@ -254,8 +250,7 @@ static bool goes_before(const struct learning *l, struct candidate x, struct can
 
 static void heap_push(struct learning *l, uint32_t pair)
 {
-    if (l->n_heap == l->heap_room)
-        l->heap = host_grow(l->heap, l->heap_room = l->heap_room ? 2 * l->heap_room : 1024, sizeof *l->heap);
+    l->heap = host_append(l->heap, l->n_heap, 1, sizeof *l->heap);
     struct candidate new = {l->pair[pair].count, pair};
     size_t i = l->n_heap++;
     for (; i > 0 && goes_before(l, new, l->heap[(i - 1) / 2]); i = (i - 1) / 2) l->heap[i] = l->heap[(i - 1) / 2];
@@ -341,7 +336,7 @@ static void merge_pair(struct learning *l, uint32_t number)
     struct pair p = l->pair[number];
     l->pair[number].at = NULL;
     uint32_t id = joined_token(l, p.left, p.right);
-    l->merge = host_grow(l->merge, (size_t)l->n_merges + 1, sizeof *l->merge);
+    l->merge = host_append(l->merge, (size_t)l->n_merges, 1, sizeof *l->merge);
     l->merge[l->n_merges++] = (struct merge){p.left, p.right, id};
     for (uint32_t i = 0; i < p.n_at; i++) {
         const struct spot *s = &l->spot[p.at[i]];

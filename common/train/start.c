@@ -2,42 +2,45 @@
 #include "common/train/train_options.h"
 #include "common/train/start.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { LEAST_PROMPTS = 8 };        /* of a step of rm: a ranking teaches one thing, however long it is */
 
-int start_option_rows(struct option *row, struct start *s, struct train_options *o, const char *model_help,
-                      const char *data_help, const char *length_help)
+void start_options(struct option *row, struct start *s, const struct option *own, int n,
+                   const struct train_defaults *defaults, const struct start_help *help)
 {
     const int moved = OPTION_MAY_CHANGE;        /* files may have moved: what they hold is checked on resume */
     const struct option rows[START_ROWS] = {
         {"Model and data", "model", OPTION_TEXT, &s->model_path, NULL, .flags = OPTION_REQUIRED | moved,
-         .help = model_help},
-        {NULL, "data", OPTION_LIST, &s->data_paths, NULL, .flags = OPTION_REQUIRED | moved, .help = data_help},
+         .help = help->model},
+        {NULL, "data", OPTION_LIST, &s->data_paths, NULL, .flags = OPTION_REQUIRED | moved, .help = help->data},
         {NULL, "skip-bad-rows", OPTION_TEXT, &s->skip_bad_rows, "0", .flags = moved, .help = SKIP_BAD_ROWS_HELP},
         {NULL, "template", OPTION_CHOICE, &s->template, "auto", .choices = "auto|" CHAT_TEMPLATES,
          .help = "Chat template; auto: the model's own, or quartet when it has none."},
-        {NULL, "max-length", OPTION_INT, &s->max_length, "0", 0, 1 << 24, .help = length_help},
+        {NULL, "max-length", OPTION_INT, &s->max_length, "0", 0, 1 << 24, .help = help->length},
         {NULL, "validation", OPTION_REAL, &s->validation, "0.05", 0, 0.9, .help = "Share of first questions held out."},
         {NULL, "eval-tokens", OPTION_INT, &s->eval_tokens, "128k", 0, 1e15, .flags = OPTION_MAY_CHANGE,
          .help = "Most held-out tokens in an evaluation; 0: all."},
-        {NULL, "dry-run", OPTION_FLAG, &o->dry_run, NULL, .flags = OPTION_NOT_SAVED,
+        {NULL, "dry-run", OPTION_FLAG, &s->train.dry_run, NULL, .flags = OPTION_NOT_SAVED,
          .help = "Show the first rows as tokens and what was read, dropped and changed, and end."},
     };
     memcpy(row, rows, sizeof rows);
-    return START_ROWS;
+    row += START_ROWS;
+    memcpy(row, own, (size_t)n * sizeof *own);
+    row += n;
+    row[train_option_rows(row, &s->train, defaults)] = (struct option){0};
 }
 
-void start_open(struct start *s, struct run *run, const struct option *table, struct train_options *o)
+void start_open(struct start *s, struct run *run, const struct option *table)
 {
     struct error error;
     unsigned stages = 1u << STAGE_SFT | 1u << STAGE_PRETRAIN | 1u << STAGE_IMPORTED;
-    if (!run && !o->plan && !o->dry_run)
+    if (!run && !s->train.plan && !s->train.dry_run)
         quit(EXIT_USAGE, "--out is missing: the run folder to write to (or --plan, or --dry-run)");
     s->run = run;
     s->table = table;
-    s->train = o;
     if (parent_open(&s->parent, s->model_path, stages, "init", &error) != 0) quit_error(&error);
     s->config = s->parent.config;
     s->known_ids = tokenizer_vocab(s->parent.tokenizer);
@@ -66,9 +69,10 @@ struct paths start_paths(const struct start *s)
     return paths;
 }
 
-void start_batches(struct start *s, enum stage stage, const struct start_data *d)
+void start_batches(struct start *s, enum stage stage)
 {
-    struct train_options *o = s->train;
+    struct train_options *o = &s->train;
+    const struct start_data *d = &s->data;
     double tokens = (double)d->tokens, least = stage == STAGE_RM ? LEAST_PROMPTS * tokens / d->count : 0;
     defaults_fill(o, s->table, s->run, stage, s->config.channels, tokens, least);
     s->micro_tokens = int_max((int)o->micro_tokens, (int)d->longest);
@@ -78,22 +82,34 @@ void start_batches(struct start *s, enum stage stage, const struct start_data *d
     epochs_open(&s->order, d->length, d->count, (uint32_t)s->micro_tokens, (uint64_t)o->seed);
 }
 
-void start_log(struct start *s, struct bytes *report, bool validation)
+/* Where the run comes from and what it learns from, to the log. */
+static void say(void *self)
 {
+    struct start *s = self;
+    struct bytes report = {0};
+    s->report(&report, self);
     run_log(s->run, "starts from %s", ckpt_path(s->parent.ckpt));
     if (s->known_ids < tokenizer_vocab(s->parent.tokenizer))
         run_log(s->run, "%d special tokens of the template %s are new: their rows start as the mean of the others",
                 tokenizer_vocab(s->parent.tokenizer) - s->known_ids, chat_template_name(s->chat.template));
-    run_log(s->run, "data:\n%.*s", (int)report->size - 1, report->data);
-    if (!validation) run_log(s->run, "warning: nothing is held out: there will be no validation");
-    bytes_free(report);
+    run_log(s->run, "data:\n%.*s", (int)report.size - 1, report.data);
+    if (!s->held_out) run_log(s->run, "warning: nothing is held out: there will be no validation");
+    bytes_free(&report);
 }
 
-void start_save(const struct start *s, struct ckpt_meta *meta, const struct config *c, const struct start_data *d)
+static int load_model(void *self, struct error *error)
 {
+    struct start *s = self;
+    return parent_load(&s->model, &s->parent, s->known_ids, (uint64_t)s->train.seed, error);
+}
+
+void start_save(void *self, struct ckpt_meta *meta)
+{
+    struct start *s = self;
+    const struct start_data *d = &s->data;
     char key[40];
     snprintf(key, sizeof key, "data.%s", d->items);
-    program_describe(meta, c, s->parent.tokenizer);
+    program_describe(meta, &s->model.config, s->parent.tokenizer);
     chat_write(&s->chat, &meta->chat);
     kv_copy(&meta->line, &s->parent.line);
     kv_set_u64(&meta->dcur, "data.crc", d->identity);
@@ -101,8 +117,10 @@ void start_save(const struct start *s, struct ckpt_meta *meta, const struct conf
     kv_set_u64(&meta->dcur, "data.tokens", d->tokens);
 }
 
-int start_load(const struct start *s, const struct ckpt_meta *meta, const struct start_data *d, struct error *error)
+int start_load(void *self, const struct ckpt_meta *meta, struct error *error)
 {
+    struct start *s = self;
+    const struct start_data *d = &s->data;
     static const char *const parents[] = {"--model"};
     uint64_t crc = 0, count = 0;
     char key[40];
@@ -116,16 +134,22 @@ int start_load(const struct start *s, const struct ckpt_meta *meta, const struct
                 d->count, d->identity);
 }
 
-int start_train(struct start *s, struct task *task, const struct program_parts *parts)
+int start_train(struct start *s, struct task *task, void (*build)(void *self, struct memory *m),
+                void (*report)(struct bytes *out, const void *self))
 {
-    struct train_options options = *s->train;
-    options.steps = program_steps(s->train, task->tokens_per_step, (double)s->order.bins / s->micro_batches);
-    task->learner->schedule = program_schedule(s->train, options.steps, 0.03);
-    return program_run(task, s->run, &options, s->table, &s->memory, parts);
+    struct train_options options = s->train;
+    struct program_parts parts = {s, build, say, load_model};
+    assert(task->self == s);
+    s->report = report;
+    s->held_out = task->evaluate != NULL;
+    options.steps = program_steps(&s->train, task->tokens_per_step, (double)s->order.bins / s->micro_batches);
+    task->learner->schedule = program_schedule(&s->train, options.steps, 0.03);
+    return program_run(task, s->run, &options, s->table, &s->memory, &parts);
 }
 
 void start_close(struct start *s)
 {
+    model_close(&s->model);
     memory_close(&s->memory);
     epochs_close(&s->order);
     parent_close(&s->parent);
