@@ -27,8 +27,7 @@ static const char *tidy(struct ranking *r, bool compare, struct tally *changed)
     if (fault) return fault;
     if (p->message[p->count - 1].role == ROLE_ASSISTANT) return "a prompt that ends with an answer";
     for (int i = r->answers.count - 1; i >= 0; i--) {
-        if (message_cut_end_marks(&r->answers.message[i]))
-            tally_add(changed, "answers that ended in an end mark written as text, removed", 1);
+        message_cut_end_marks(&r->answers.message[i], changed);
         if (!compare || !message_blank(&r->answers.message[i])) continue;
         remove_answer(r, i);
         tally_add(changed, "empty answers left out", 1);
@@ -158,18 +157,15 @@ static void take_ranking(void *self, struct ranking *r)
 {
     struct reader *x = self;
     struct rm_data *d = x->data;
-    int prompt, merged = r->prompt.merged, skipped = r->prompt.skipped;
+    int prompt;
     bool held_out = dialogue_place(&r->prompt) < x->share;
     tally_add(&d->ledger.read, "rankings read", 1);
-    const char *why = ranking_tokens(&x->ids, &x->ends, &prompt, r, x->chat, x->limit, true,
-                                     &d->ledger.changed);
+    const char *why = ranking_tokens(&x->ids, &x->ends, &prompt, r, x->chat, x->limit, true, &d->ledger.changed);
     if (why) {
         tally_add(&d->ledger.dropped, why, 1);
         return;
     }
-    tally_add(&d->ledger.changed, "messages of one role in a row, merged", (uint64_t)merged);
-    tally_add(&d->ledger.changed, "messages left out: the assistant's before any question, or an empty system message",
-              (uint64_t)skipped);
+    dialogue_mended(&r->prompt, &d->ledger.changed);
     add_group(held_out ? &d->validation : &d->train, &x->ids, &x->ends, prompt, r->quality);
     if (x->ids.count > d->largest) d->largest = (uint32_t)x->ids.count;
     d->identity = crc32_of(d->identity, x->ids.id, x->ids.count * sizeof(int));
@@ -180,8 +176,8 @@ static int take_row(void *self, json_t *row, const char *where)
 {
     struct reader *x = self;
     tally_add(&x->data->ledger.read, "rows read", 1);
-    if (rankings_from_json(row, true, &x->data->ledger.unused, take_ranking, x, x->error) != 0) return fail_in(x->error, "%s", where);
-    return 0;
+    int bad = rankings_from_json(row, true, &x->data->ledger.unused, take_ranking, x, x->error);
+    return bad ? fail_in(x->error, "%s", where) : 0;
 }
 
 int rm_data_read(struct rm_data *d, char *const *path, int n, const struct chat *chat, double share, int limit,

@@ -4,6 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const struct { const char *better, *worse; } pair_key[] = {
+    {"chosen_messages", "rejected_messages"}, {"chosen", "rejected"}, {"response_j", "response_k"}};
+enum { PAIRS = sizeof pair_key / sizeof *pair_key };
+
 static void ranking_free(struct ranking *r)
 {
     dialogue_free(&r->prompt);
@@ -225,10 +229,9 @@ int rankings_from_json(json_t *row, bool ranked, struct tally *unused, void (*ta
         dialogue_free(&t.path);
         return bad;
     }
-    if (json_object_get(row, "chosen_messages"))
-        bad = pair_from(&r, row, "chosen_messages", "rejected_messages", error);
-    else if (json_object_get(row, "chosen")) bad = pair_from(&r, row, "chosen", "rejected", error);
-    else if (json_object_get(row, "response_j")) bad = pair_from(&r, row, "response_j", "response_k", error);
+    int k = 0;
+    while (k < PAIRS && !json_object_get(row, pair_key[k].better)) k++;
+    if (k < PAIRS) bad = pair_from(&r, row, pair_key[k].better, pair_key[k].worse, error);
     else if (json_object_get(row, "responses")) bad = responses_from(&r, row, ranked, error);
     else if (!ranked) bad = single_from(&r, row, error);
     else bad = fail(error, EXIT_DATA,

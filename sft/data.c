@@ -75,9 +75,7 @@ static const char *tidy(struct dialogue *d, struct tally *changed)
 {
     const char *fault = d->unwanted ? d->unwanted : dialogue_fault(d);
     if (fault) return fault;
-    tally_add(changed, "messages of one role in a row, merged", (uint64_t)d->merged);
-    tally_add(changed, "messages left out: the assistant's before any question, or an empty system message",
-              (uint64_t)d->skipped);
+    dialogue_mended(d, changed);
     const char *empty = "no answer";
     for (; d->count > 0 && !teaches(&d->message[d->count - 1]); dialogue_pop(d)) {
         if (d->message[d->count - 1].role == ROLE_ASSISTANT) empty = "all answers are marked as not to be trained on";
@@ -86,8 +84,7 @@ static const char *tidy(struct dialogue *d, struct tally *changed)
     if (d->count == 0) return empty;
     for (int i = 0; i < d->count; i++) {
         if (d->message[i].role != ROLE_ASSISTANT) continue;
-        if (message_cut_end_marks(&d->message[i]))
-            tally_add(changed, "answers that ended in an end mark written as text, removed", 1);
+        message_cut_end_marks(&d->message[i], changed);
         if (message_blank(&d->message[i])) return "an empty answer";
         if (d->message[i].muted)
             tally_add(changed, "answers not trained on: marked so (weight, train, loss)", 1);
@@ -107,8 +104,7 @@ static const char *fit(struct reader *r, struct dialogue *d)
     render(r, d);
     if (r->ids.count <= (size_t)r->options->limit) return NULL;
     int keep = d->count;
-    while (keep > 0 && (r->ends.id[keep - 1] > r->options->limit || !teaches(&d->message[keep - 1])))
-        keep--;
+    while (keep > 0 && (r->ends.id[keep - 1] > r->options->limit || !teaches(&d->message[keep - 1]))) keep--;
     if (keep == 0) return "too long: not one answer fits";
     while (d->count > keep) dialogue_pop(d);
     tally_add(&r->data->ledger.changed, "dialogues cut at a turn border: too long", 1);

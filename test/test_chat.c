@@ -405,8 +405,9 @@ static void test_end_marks(void)
         {"Hi \n", "Hi \n"}, {"<eos></s>", ""}};
     for (size_t i = 0; i < sizeof at / sizeof *at; i++) {
         struct dialogue d = {0};
+        struct tally changed = {0};
         say(&d, ROLE_ASSISTANT, at[i].before);
-        CHECK(message_cut_end_marks(&d.message[0]) == (strcmp(at[i].before, at[i].after) != 0));
+        CHECK(message_cut_end_marks(&d.message[0], &changed) == (strcmp(at[i].before, at[i].after) != 0));
         CHECK(strcmp(d.message[0].content, at[i].after) == 0 && d.message[0].length == strlen(at[i].after));
         dialogue_free(&d);
     }

@@ -155,7 +155,7 @@ static int read_whole(struct bytes *out, struct textfile *file, const char *path
 
 static int next_char(struct records *r)
 {
-    while (r->at < r->text.size && strchr(" \t\r\n", r->text.data[r->at]) && r->text.data[r->at]) r->at++;
+    r->at += strspn(r->text.data + r->at, " \t\r\n");
     return r->at < r->text.size ? (unsigned char)r->text.data[r->at] : -1;
 }
 

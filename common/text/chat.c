@@ -84,8 +84,7 @@ int chat_read(struct chat *c, const struct kv *kv, const struct tokenizer *t, st
     char shown[64];
     if (template == TEMPLATES)
         return fail(error, EXIT_DATA, "CHAT: unknown template '%s' (expected %s)",
-                    text_escape(shown, sizeof shown, name, strlen(name)),
-                    CHAT_TEMPLATES);
+                    text_escape(shown, sizeof shown, name, strlen(name)), CHAT_TEMPLATES);
     struct chat new;
     if (chat_bind(&new, (enum chat_template)template, t, error) != 0) return -1;
     if (kv_get_array(kv, "stop", KV_I64S, &stop, &n) != 1 || n == 0 || stop[0] != new.end)
@@ -120,32 +119,17 @@ static void put(struct render *r, const char *text)
     tokenizer_encode(r->ids, r->chat->tokenizer, text, strlen(text));
 }
 
-static const char *chatml_role(enum chat_role role)
-{
-    static const char *const name[] = {"system\n", "user\n", "assistant\n", "tool\n"};
-    return name[role];
-}
+/* By role. */
+static const char *const chatml_role[] = {"system\n", "user\n", "assistant\n", "tool\n"};
+static const char *const llama3_role[] = {"system", "user", "assistant", "ipython"};
 
-static const char *llama3_role(enum chat_role role)
-{
-    static const char *const name[] = {"system", "user", "assistant", "ipython"};
-    return name[role];
-}
-
-/* Alpaca's preamble; a system message takes its place.  `input` is the variant for a task that comes with an input. */
-static const char *alpaca_preamble(bool input)
-{
-    return input ? "Below is an instruction that describes a task, paired with an input that provides further context. "
-                   "Write a response that appropriately completes the request."
-                 : "Below is an instruction that describes a task. "
-                   "Write a response that appropriately completes the request.";
-}
-
-static const char *vicuna_preamble(void)
-{
-    return "A chat between a curious user and an artificial intelligence assistant. "
-           "The assistant gives helpful, detailed, and polite answers to the user's questions.";
-}
+/* A system message takes the place of a preamble.  Alpaca's second is for a task that comes with an input. */
+static const char *const alpaca_preamble[] = {
+    "Below is an instruction that describes a task. Write a response that appropriately completes the request.",
+    "Below is an instruction that describes a task, paired with an input that provides further context. "
+    "Write a response that appropriately completes the request."};
+static const char vicuna_preamble[] = "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions.";
 
 /* What stands before the content of a message.  m is NULL for the assistant header of a prompt. */
 static void put_before(struct render *r, enum chat_role role, const struct message *m, bool first)
@@ -160,22 +144,22 @@ static void put_before(struct render *r, enum chat_role role, const struct messa
     case TEMPLATE_CHATML:
         if (!first) put(r, "\n");
         ids_add(r->ids, c->control[0]);
-        put(r, chatml_role(role));
+        put(r, chatml_role[role]);
         break;
     case TEMPLATE_LLAMA3:
         ids_add(r->ids, c->control[0]);
-        put(r, llama3_role(role));
+        put(r, llama3_role[role]);
         ids_add(r->ids, c->control[1]);
         put(r, "\n\n");
         break;
     case TEMPLATE_ALPACA:
         if (role == ROLE_SYSTEM) break;
-        if (first) put(r, alpaca_preamble(m && m->input));
+        if (first) put(r, alpaca_preamble[m && m->input]);
         put(r, role == ROLE_ASSISTANT ? "\n\n### Response:\n" : "\n\n### Instruction:\n");
         break;
     case TEMPLATE_VICUNA:
         if (role == ROLE_SYSTEM) break;
-        if (first) put(r, vicuna_preamble());
+        if (first) put(r, vicuna_preamble);
         if (role == ROLE_ASSISTANT) put(r, " ASSISTANT: ");
         else put(r, r->ids->id[r->ids->count - 1] == c->end ? "USER: " : " USER: ");
         break;
@@ -194,15 +178,11 @@ static void put_content(struct render *r, const struct message *m)
     }
 }
 
-static bool ends_every_turn(enum chat_template template)
-{
-    return template != TEMPLATE_ALPACA && template != TEMPLATE_VICUNA;
-}
-
 void chat_render(const struct chat *c, const struct dialogue *d, enum chat_train train, bool prompt, struct ids *ids,
                  struct bytes *mask, struct ids *turn_ends)
 {
     struct render r = {c, ids, mask, train == CHAT_TRAIN_ALL, ids->count};
+    bool end_all = c->template != TEMPLATE_ALPACA && c->template != TEMPLATE_VICUNA;     /* not only the assistant's */
     int last = d->count - 1;
     while (last >= 0 && (d->message[last].role != ROLE_ASSISTANT || d->message[last].muted)) last--;
     assert(!mask || mask->size == ids->count);
@@ -214,7 +194,7 @@ void chat_render(const struct chat *c, const struct dialogue *d, enum chat_train
         put_before(&r, m->role, m, i == 0);
         mark(&r, false);
         put_content(&r, m);
-        if (m->role == ROLE_ASSISTANT || ends_every_turn(c->template)) ids_add(ids, c->end);
+        if (m->role == ROLE_ASSISTANT || end_all) ids_add(ids, c->end);
         mark(&r, m->role == ROLE_ASSISTANT && !m->muted && (train != CHAT_TRAIN_LAST || i == last));
         if (turn_ends) ids_add(turn_ends, (int)(ids->count - r.start));
     }

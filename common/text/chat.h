@@ -64,8 +64,8 @@ int chat_read(struct chat *c, const struct kv *kv, const struct tokenizer *t, st
 enum chat_train { CHAT_TRAIN_ASSISTANT, CHAT_TRAIN_ALL, CHAT_TRAIN_LAST };
 #define CHAT_TRAINS "assistant|all|last"
 
-/* Appends ids and masks (1: trained: assistant content and its end token, unless muted) of a dialogue; turn_ends (may be NULL) gets,
- * for each message, the number of this dialogue's ids up to its end.  What stands between two messages belongs to the
+/* Appends ids and masks (1: trained: assistant content and its end token, unless muted) of a dialogue; turn_ends (may be
+ * NULL) gets, for each message, the number of this dialogue's ids up to its end.  What stands between two messages belongs to the
  * later one, so an assistant's turn always ends with the end token.  prompt: also the assistant header, ready for an
  * answer (not trained).
  *   mask may be NULL.   CHAT_TRAIN_ALL: every id but the first.   CHAT_TRAIN_LAST: only the last assistant turn.
@@ -100,11 +100,13 @@ void dialogue_unused(struct dialogue *d, const char *prefix, json_t *object);
 const char *dialogue_fault(const struct dialogue *d);
 /* True when the message has nothing but white space. */
 bool message_blank(const struct message *m);
-/* Removes the end marks that a data set wrote as text behind the content ("<|endoftext|>", "</s>", ...); true when
- * there was one. */
-bool message_cut_end_marks(struct message *m);
-/* A number in [0, 1) made of the first user message alone (1 without one): where it is below the share of validation,
- * the dialogue is held out.  So the same question is on the same side in every file, stage and run. */
+/* Removes the end marks that a data set wrote as text behind the content ("<|endoftext|>", "</s>", ...); true, and
+ * counted, when there was one. */
+bool message_cut_end_marks(struct message *m, struct tally *changed);
+/* Counts what the readers merged and left out. */
+void dialogue_mended(const struct dialogue *d, struct tally *changed);
+/* A number in [0, 1) that depends only on the first user message (1 without one): below the share of validation, the
+ * dialogue is held out.  So the same question is on the same side in every file, stage and run. */
 double dialogue_place(const struct dialogue *d);
 
 #endif

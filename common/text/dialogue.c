@@ -28,9 +28,7 @@ void dialogue_free(struct dialogue *d)
 
 bool message_blank(const struct message *m)
 {
-    for (size_t i = 0; i < m->length; i++)
-        if (!strchr(" \t\n\r\v\f", m->content[i]) || !m->content[i]) return false;
-    return true;
+    return strspn(m->content, " \t\n\r\v\f") == m->length;
 }
 
 bool dialogue_forget_turn(struct dialogue *d)
@@ -46,7 +44,7 @@ bool dialogue_forget_turn(struct dialogue *d)
 
 static bool is_space(char c) { return c && strchr(" \t\r\n", c); }
 
-bool message_cut_end_marks(struct message *m)
+bool message_cut_end_marks(struct message *m, struct tally *changed)
 {
     static const char *const mark[] = {"<|endoftext|>", "</s>", "<|im_end|>", "<|eot_id|>", "<|end|>",
                                        "<|end_of_text|>", "<end_of_turn>", "<eos>"};
@@ -60,7 +58,15 @@ bool message_cut_end_marks(struct message *m)
         m->content[m->length] = 0;
         i = (size_t)-1;                      /* there may be another one before it */
     }
+    tally_add(changed, "answers that ended in an end mark written as text, removed", m->length < before);
     return m->length < before;
+}
+
+void dialogue_mended(const struct dialogue *d, struct tally *changed)
+{
+    tally_add(changed, "messages of one role in a row, merged", (uint64_t)d->merged);
+    tally_add(changed, "messages left out: the assistant's before any question, or an empty system message",
+              (uint64_t)d->skipped);
 }
 
 double dialogue_place(const struct dialogue *d)

@@ -136,11 +136,9 @@ static int read_pattern(struct tokenizer *t, const unsigned char *data, const st
     if (l->regex == 0) return 0;
     if (memchr(l->text, 0, l->regex)) return fail(error, EXIT_DATA, "tokenizer: its pattern has a zero byte");
     t->regex = host_text("%.*s", (int)l->regex, (const char *)l->text);
-    for (int p = PATTERN_GPT2; p <= PATTERN_QWEN2; p++)
-        if (strcmp(t->regex, pattern_regex((enum pattern)p)) == 0)
-            return fail(error, EXIT_DATA, "tokenizer: its pattern is %s, which has the number %d",
-                        pattern_name((enum pattern)p), p);
-    return 0;
+    enum pattern same = pattern_of(t->regex);
+    return same == PATTERN_CUSTOM ? 0 : fail(error, EXIT_DATA, "tokenizer: its pattern is %s, which has the number %d",
+                                             pattern_name(same), (int)same);
 }
 
 int tokenizer_read(struct tokenizer **out, const void *data, size_t size, struct error *error)

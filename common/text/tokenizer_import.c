@@ -220,13 +220,8 @@ static int set_regex(struct tokenizer *t, const char *regex, struct error *error
 {
     if (strlen(regex) == 0 || strlen(regex) > REGEX_MAX)
         return fail(error, EXIT_DATA, "its pattern has %zu bytes, expected 1 to %d", strlen(regex), REGEX_MAX);
-    for (int p = PATTERN_GPT2; p <= PATTERN_QWEN2; p++) {
-        if (strcmp(regex, pattern_regex((enum pattern)p)) != 0) continue;
-        t->pattern = (enum pattern)p;
-        return 0;
-    }
-    t->pattern = PATTERN_CUSTOM;
-    t->regex = host_text("%s", regex);
+    t->pattern = pattern_of(regex);
+    if (t->pattern == PATTERN_CUSTOM) t->regex = host_text("%s", regex);
     return 0;
 }
 
@@ -250,10 +245,11 @@ static int read_split(struct tokenizer *t, const json_t *split, struct error *er
 static int read_digits(struct tokenizer *t, const json_t *digits, struct error *error)
 {
     bool each = json_is_true(json_object_get(digits, "individual_digits"));
-    return set_regex(t,
-                     each ? "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+|\\s+(?![^\\s\\p{N}])|\\s+"
-                          : "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+|\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?![^\\s\\p{N}])|\\s+",
-                     error);
+    char regex[100];
+    snprintf(regex, sizeof regex,
+             "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+|\\p{N}%s| ?[^\\s\\p{L}\\p{N}]+|\\s+(?![^\\s\\p{N}])|\\s+",
+             each ? "" : "+");
+    return set_regex(t, regex, error);
 }
 
 static int read_splitting(struct tokenizer *t, const json_t *pre, struct error *error)

@@ -37,6 +37,13 @@ const char *pattern_regex(enum pattern pattern)
     return NULL;
 }
 
+enum pattern pattern_of(const char *regex)
+{
+    for (int i = 0; i < N_KNOWN; i++)
+        if (strcmp(known[i].regex, regex) == 0) return known[i].pattern;
+    return PATTERN_CUSTOM;
+}
+
 int splitter_open(struct splitter **out, enum pattern pattern, const char *regex, struct error *error)
 {
     const char *source = pattern == PATTERN_CUSTOM ? regex : pattern_regex(pattern);
