@@ -6,9 +6,137 @@
 #include "common/train/train_options.h"
 #include "rlhf/rlhf.h"
 
+#include <assert.h>
 #include <math.h>
+#include <string.h>
 
-enum { LEAST_ITERATIONS = 48, LONGEST_WARMUP = 50 };
+enum { LEAST_ITERATIONS = 48, LONGEST_WARMUP = 50, OWN_ROWS = 48 };
+
+/* ---- options: defaults are those of the literature, scaled to small models (sources in docs/rlhf.md) ---- */
+
+static int own_rows(struct option *row, struct rlhf *p)
+{
+    struct ppo_options *o = &p->ppo.o;
+    const struct option own[] = {
+        {"Models and prompts", "policy", OPTION_TEXT, &p->policy_path, NULL,
+         .flags = OPTION_REQUIRED | OPTION_MAY_CHANGE,
+         .help = "Checkpoint or run folder the policy begins as, and the reference stays: of sft or rlhf."},
+        {NULL, "reward", OPTION_TEXT, &p->reward_path, NULL, .flags = OPTION_MAY_CHANGE,
+         .help = "Reward model: a checkpoint or run folder of rm."},
+        {NULL, "prompts", OPTION_LIST, &p->prompt_paths, NULL, .flags = OPTION_REQUIRED | OPTION_MAY_CHANGE,
+         .help = "What is asked: JSON rows of strings, {prompt}, {messages} ..., or lines of text; also .gz; "
+                 "files, folders, globs."},
+        {NULL, "skip-bad-rows", OPTION_TEXT, &p->skip_bad_rows, "0", .flags = OPTION_MAY_CHANGE,
+         .help = SKIP_BAD_ROWS_HELP},
+        {NULL, "template", OPTION_CHOICE, &p->template, "auto", .choices = "auto|" CHAT_TEMPLATES,
+         .help = "Chat template; auto: the policy's own. Any other is refused."},
+        {NULL, "max-prompt-tokens", OPTION_INT, &p->max_prompt, "0", 0, 1e9,
+         .help = "Longer prompts are dropped; 0: what the context leaves beside --max-new-tokens."},
+        {NULL, "validation", OPTION_REAL, &p->validation, "0.05", 0, 0.9,
+         .help = "Share of the prompts held out and answered every --eval-every iterations, --episodes at most."},
+        {NULL, "dry-run", OPTION_FLAG, &p->train.dry_run, NULL, .flags = OPTION_NOT_SAVED,
+         .help = "Show the first prompts as tokens and what was read and dropped, and end."},
+
+        {"Rewards", "reward-cmd", OPTION_TEXT, &p->reward_command, NULL,
+         .help = "Program that gives rewards, instead of or added to --reward: one JSON object per line in, one number "
+                 "per line out."},
+        {NULL, "reward-cmd-coef", OPTION_REAL, &p->reward_coef, "1", -1e6, 1e6,
+         .help = "Weight of the program's numbers."},
+        {NULL, "reward-timeout", OPTION_SECONDS, &p->reward_timeout, "60", 0.01, 1e6, .flags = OPTION_MAY_CHANGE,
+         .help = "How long the program may stay silent."},
+        {NULL, "reward-norm", OPTION_CHOICE, &p->norm, "none", .choices = REWARD_NORMS,
+         .help = "With the statistics of all rewards so far. scale: / standard deviation; whiten: also - mean."},
+        {NULL, "reward-clip", OPTION_REAL, &o->shaping.clip, "0", 0, 1e9, .help = "Largest size of a reward; 0: any."},
+        {NULL, "missing-eos-penalty", OPTION_REAL, &o->shaping.missing_end_penalty, "1", 0, 1e9,
+         .help = "Subtracted from the reward of an answer that does not end by itself."},
+
+        {"Divergence from the reference", "kl-coef", OPTION_REAL, &p->kl_coef, "auto", 0, 1e6, .flags = OPTION_AUTO,
+         .help = "Weight of the divergence; where it starts with --kl-target; auto: 0.02."},
+        {NULL, "kl-target", OPTION_REAL, &p->kl_target, "0", 0, 1e6,
+         .help = "Nats per answer that the weight is adapted to; 0: the weight is fixed."},
+        {NULL, "kl-horizon", OPTION_REAL, &p->kl_horizon, "10000", 1, 1e12,
+         .help = "Episodes over which it adapts; more than --episodes."},
+
+        {"Sampling", "episodes", OPTION_INT, &o->episodes, "128", 1, 1e6, .help = "Answers per iteration."},
+        {NULL, "max-new-tokens", OPTION_INT, &o->max_new, "0", 0, 1e6,
+         .help = "Longest answer; 0: 128, or half the context where that is less."},
+        {NULL, "temperature", OPTION_REAL, &o->temperature, "1", 0.01, 100,
+         .help = "Of sampling and of every log-probability."},
+        {NULL, "slots", OPTION_INT, &p->slots, "64", 1, 1e5, .flags = OPTION_MAY_CHANGE,
+         .help = "Answers sampled side by side: more takes more memory. Results do not depend on it."},
+
+        {"PPO", "minibatches", OPTION_INT, &o->minibatches, "4", 1, 1e6,
+         .help = "Parts of an iteration's answers, each one update."},
+        {NULL, "ppo-epochs", OPTION_INT, &o->epochs, "1", 1, 1000, .help = "Passes over an iteration's answers."},
+        {NULL, "clip-range", OPTION_REAL, &o->clip, "0.2", 1e-6, 1e6,
+         .help = "The ratio counts from 1 - this to 1 + this."},
+        {NULL, "dual-clip", OPTION_REAL, &o->dual_clip, "0", 0, 1e6,
+         .help = "The most a token with a negative advantage may cost, in advantages (3 is usual); 0: no limit."},
+        {NULL, "value-clip", OPTION_REAL, &o->value_clip, "0.2", 0, 1e6,
+         .help = "A value may move this far per iteration, in units of reward; 0: any."},
+        {NULL, "gamma", OPTION_REAL, &o->gamma, "1", 0, 1, .help = "Discount of later rewards."},
+        {NULL, "lambda", OPTION_REAL, &o->lambda, "0.95", 0, 1, .help = "Of the generalised advantage estimate."},
+        {NULL, "entropy-coef", OPTION_REAL, &o->entropy_coef, "0", 0, 1e3,
+         .help = "Bonus for the entropy of the policy."},
+        {NULL, "target-kl", OPTION_REAL, &o->target_kl, "0.075", 0, 1e3,
+         .help = "Skip an iteration's other updates once new and old policy are this far apart, in nats per token; "
+                 "0: never."},
+        {NULL, "critic-lr", OPTION_REAL, &p->critic_lr, "0", 0, 10,
+         .help = "Highest learning rate of the critic; 0: five times --lr."},
+        {NULL, "critic-warmup", OPTION_INT, &o->critic_warmup, "auto", 0, 1e9, .flags = OPTION_AUTO,
+         .help = "First iterations, in which only the critic learns; auto: a tenth of the run, at most 50."},
+        {NULL, "ema", OPTION_REAL, &p->ema, "0", 0, 0.999999,
+         .help = "Decay of averaged weights of the policy, saved beside it (0.992 is usual); 0: none."},
+
+        {"Pretraining mix", "ptx-data", OPTION_LIST, &p->ptx_paths, NULL, .flags = OPTION_MAY_CHANGE,
+         .help = "Raw text whose cross-entropy joins each update of the policy."},
+        {NULL, "ptx-allow-invalid-utf8", OPTION_FLAG, &p->ptx_allow_invalid, .flags = OPTION_MAY_CHANGE,
+         .help = "Read text of which more than one byte in a hundred is not UTF-8; each becomes U+FFFD."},
+        {NULL, "ptx-coef", OPTION_REAL, &p->ptx_coef, "1", 0, 1e6, .help = "Weight of that text; 0: as without it."},
+        {NULL, "ptx-tokens", OPTION_INT, &p->ptx_tokens, "4096", 1, 1e9, .help = "Tokens of it per update."},
+    };
+    static_assert(sizeof own / sizeof *own <= OWN_ROWS, "OWN_ROWS is too small");
+    memcpy(row, own, sizeof own);
+    return sizeof own / sizeof *own;
+}
+
+/* Removes a shared row that means nothing here; its heading goes to the row after it. */
+static int drop_row(struct option *row, int n, const char *name)
+{
+    int i = 0;
+    while (strcmp(row[i].name, name) != 0) i++;
+    if (row[i].group && i + 1 < n && !row[i + 1].group) row[i + 1].group = row[i].group;
+    memmove(row + i, row + i + 1, (size_t)(n - i - 1) * sizeof *row);
+    return n - 1;
+}
+
+/* A shared row that means something of its own here. */
+static struct option *describe_row(struct option *row, const char *name, const char *help)
+{
+    while (strcmp(row->name, name) != 0) row++;
+    row->help = help;
+    return row;
+}
+
+static void option_rows(struct option *row, struct rlhf *p)
+{
+    static const struct train_defaults defaults = {
+        .lr = "auto", .schedule = "linear", .micro_tokens = "4096", .beta2 = "0.95", .eps = "1e-5", .weight_decay = "0",
+        .epochs = "auto", .eval_every = "20", .save_every = "20", .sample_every = "1"};
+    int n = own_rows(row, p);
+    n += train_option_rows(row + n, &p->train, &defaults);
+    n = drop_row(row, n, "tokens");
+    n = drop_row(row, n, "batch-tokens");
+    describe_row(row, "micro-tokens", "Most tokens in one forward and backward: fewer take less memory.");
+    describe_row(row, "steps", "Iterations; 0: from --epochs.");
+    describe_row(row, "epochs", "Passes over the prompts, where --steps is not given; auto: one, or as many as make 48 "
+                 "iterations.")->flags |= OPTION_AUTO;
+    row[n++] = (struct option){NULL, "rollouts", OPTION_INT, &p->rollouts, "4", 0, 1e6, .flags = OPTION_MAY_CHANGE,
+                               .help = "Answers written to rollouts.jsonl every --sample-every iterations."};
+    row[n] = (struct option){0};
+}
+
+/* ---- the run ---- */
 
 /* Replaces every "auto"; returns the number of iterations. */
 static int64_t fill_defaults(struct rlhf *p, const struct option *table)
@@ -65,8 +193,8 @@ static int learn(struct rlhf *p, const struct option *table, int64_t steps)
 int main(int argc, char **argv)
 {
     struct rlhf p = {0};
-    struct option table[RLHF_ROWS];
-    rlhf_option_rows(table, &p);
+    struct option table[OWN_ROWS + TRAIN_ROWS + 2];         /* a further row, and the end */
+    option_rows(table, &p);
     p.run =
         program_start("rlhf", table, &p.train, argc, argv, "rlhf --policy RUN --reward RUN --prompts FILES --out RUN",
                       "Trains a policy by PPO to answer prompts so that a reward model or program rates it higher.");

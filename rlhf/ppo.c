@@ -1,9 +1,7 @@
 /* ppo.c - an iteration as the one training loop sees it: begin() makes the data, prepare() deals a minibatch, head()
  * learns from one micro-batch of it.
- *
- * Everything begin() computes stays constant while the policy moves: the ratio's denominator, advantages, returns. Only
- * the order of episodes changes between epochs, and it is keyed by (seed, iteration, epoch), so nothing of it needs
- * saving. */
+ * Everything begin() computes stays constant while the policy moves.  Only the order of episodes changes between epochs,
+ * and it is keyed by (seed, iteration, epoch), so nothing of it needs saving. */
 #include "rlhf/ppo.h"
 #include "common/base/signals.h"
 
@@ -56,8 +54,8 @@ static int gather(float *to, const float *from, const struct rollouts *r, const 
     return count;
 }
 
-/* The promise of the house, held against the first batch: one forward pass serves sampling, scoring, reference and
- * training, so their log-probabilities are equal to the last bit, however the episodes are packed. */
+/* Checked on the first batch: one forward pass serves sampling, scoring, reference and training, so their
+ * log-probabilities are equal to the last bit, however the episodes are packed. */
 static int check_on_policy(struct ppo *p, int64_t step, struct error *error)
 {
     struct rollouts *r = &p->rollouts;

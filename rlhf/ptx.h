@@ -20,7 +20,7 @@ struct ptx {
 };
 
 /* Takes memory (measuring and for real) for a policy of this configuration; the arenas belong to the memory, so
- * ptx_close frees host bookkeeping alone. */
+ * ptx_close frees only host bookkeeping. */
 void ptx_open(struct ptx *x, const struct config *c, struct memory *memory);
 void ptx_close(struct ptx *x);
 

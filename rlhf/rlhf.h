@@ -1,5 +1,5 @@
-/* rlhf.h - the program rlhf as one struct, and the files it is made of: settings.c says what a user may choose, start.c
- * opens parents, prompts, text and models, task.c is what the training loop calls, main.c puts them together. */
+/* rlhf.h - the program rlhf as one struct, and the files it is made of: start.c opens parents, prompts, text and models,
+ * task.c is what the training loop calls, main.c has the options and puts all together. */
 #ifndef QUARTET_RLHF_H
 #define QUARTET_RLHF_H
 
@@ -32,10 +32,6 @@ struct rlhf {
     struct memory memory;
     struct run *run;
 };
-
-/* settings.c: the table; row has room for RLHF_ROWS rows. */
-enum { RLHF_ROWS = 90 };
-void rlhf_option_rows(struct option *row, struct rlhf *p);
 
 /* start.c.  Each quits with one sentence and its exit code when something is wrong. */
 void rlhf_open_parents(struct rlhf *p, const struct option *table);

@@ -1,6 +1,6 @@
 /* rollout.c - sampling fills the arrays, and four models read them.
  *
- * Every model reads the same packed micro-batches without padding: a row's bits depend on its own sequence alone, so
+ * Every model reads the same packed micro-batches without padding: a row's bits depend only on its own sequence, so
  * how episodes are packed changes nothing, and the log-probabilities of sampling, scoring and training are the same
  * numbers. */
 #include "rlhf/rollout.h"

@@ -126,7 +126,8 @@ static void accept(struct sampler *g, struct slot *s, int token, float logprob)
 {
     struct sample_result *r = s->job.result;
     r->tokens[r->n] = token;
-    r->logprobs[r->n++] = logprob;
+    if (r->logprobs) r->logprobs[r->n] = logprob;
+    r->n++;
     r->stopped = is_stop(s->job.request->how, token);
     bool wanted = r->stopped || !g->token || g->token(g->self, r, token);
     r->done = r->stopped || !wanted || r->n == s->limit;

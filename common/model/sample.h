@@ -22,7 +22,7 @@ struct sample_request {
     const struct sample_settings *how;
 };
 
-/* New tokens only.  tokens, logprobs (max_new), the caller's; n of them are filled.  stopped: the last is a stop token,
+/* New tokens only.  tokens, logprobs (max_new; or NULL), the caller's; n of them are filled.  stopped: the last is a stop token,
  * so that the text has n - stopped. */
 struct sample_result { int *tokens; float *logprobs; int n; bool stopped, done; };
 

@@ -1,4 +1,4 @@
-/* plan.c - what a run will take, said before it begins: to stdout for --plan, in two lines to the log otherwise. */
+/* plan.c - what a run will take: to stdout for --plan; otherwise in two lines of the log before it begins. */
 #include "common/train/train.h"
 #include "common/model/device.h"
 

@@ -1,9 +1,7 @@
-/* run.c - the run folder.  Training must not end because a log cannot be written: all but opening and rewinding only
- * warns, once until it works again.  A record is one write(), so that a killed process leaves whole lines; what a full
- * disk cuts short is taken back.  The lock file also remembers which program the folder belongs to.
- *
- * A command may still be refused after it has opened the folder, so one that holds checkpoints is not written to before
- * run_begin: until then lines of the log are only held back. */
+/* run.c - the run folder.  Training must not end because a log cannot be written: a failure only warns, once until
+ * writing works again, except when opening and rewinding.  A record is one write(), so that a killed process leaves whole
+ * lines; what a full disk cuts short is taken back.  The lock file also remembers which program the folder belongs to.
+ * A command may still be refused after it has opened the folder: until run_begin, lines of the log are held back. */
 #define _GNU_SOURCE
 #include "common/train/run.h"
 #include "common/base/signals.h"
@@ -252,12 +250,17 @@ void run_append(struct run *run, const char *file, const void *data, size_t size
     note_result(run, ok, file, why);
 }
 
+static void time_text(char out[32], const char *format, struct tm *(*split)(const time_t *, struct tm *))
+{
+    time_t now = time(NULL);
+    struct tm tm;
+    strftime(out, 32, format, split(&now, &tm));
+}
+
 static void append_log(struct run *run, const char *text)
 {
     char stamp[32];
-    time_t now = time(NULL);
-    struct tm tm;
-    strftime(stamp, sizeof stamp, "%Y-%m-%d %H:%M:%S", localtime_r(&now, &tm));
+    time_text(stamp, "%Y-%m-%d %H:%M:%S", localtime_r);
     struct bytes line = {0}, *to = run->begun ? &line : &run->held;
     bytes_text(to, "%s  %s\n", stamp, text);
     if (run->begun) run_append(run, "log.txt", line.data, line.size);
@@ -331,10 +334,8 @@ void run_status(struct run *run, const char *state, int64_t step, int64_t steps,
 {
     struct bytes line = {0};
     struct error error;
-    char stamp[40], clean[2 * sizeof error.text];
-    time_t now = time(NULL);
-    struct tm tm;
-    strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
+    char stamp[32], clean[2 * sizeof error.text];
+    time_text(stamp, "%Y-%m-%dT%H:%M:%SZ", gmtime_r);
     json_t *json = json_pack("{ss ss sI sI ss ss}", "program", run->program, "state", state, "step", (json_int_t)step,
                              "steps", (json_int_t)steps, "time", stamp, "text",
                              text_escape(clean, sizeof clean, text, strlen(text)));

@@ -33,15 +33,13 @@ void samples_show(const struct samples *s, struct model *m, struct run *run, int
     struct sample_request *request = host_alloc(n, sizeof *request);
     struct sample_result *result = host_alloc(n, sizeof *result);
     int *tokens = host_alloc(n * most, sizeof *tokens);
-    float *logprobs = host_alloc(n * most, sizeof *logprobs);
     for (size_t i = 0; i < n; i++) {
         request[i] = (struct sample_request){s->prompt[i].id, (int)s->prompt[i].count, s->seed, i, s->tokens, &how};
-        result[i] = (struct sample_result){.tokens = tokens + i * most, .logprobs = logprobs + i * most};
+        result[i] = (struct sample_result){.tokens = tokens + i * most};
     }
     if (n > 0) sample_run(m, request, result, s->count, NULL, NULL);
     for (size_t i = 0; i < n && !signals_stop(); i++) show(s, run, step, &s->prompt[i], &result[i]);
     free(request);
     free(result);
     free(tokens);
-    free(logprobs);
 }

@@ -106,7 +106,7 @@ int train_option_rows(struct option *rows, struct train_options *o, const struct
  * saved), or EXIT_DATA, EXIT_IO, EXIT_MISMATCH after saying why.
  *   table: the program's options, for run.conf and the check on resume.
  * Resume: reads the newest valid checkpoint of the folder (or --resume FILE), compares options, loads weights, moments
- * and task state into the opened models, and goes on with the very bits of an uninterrupted run. */
+ * and task state into the opened models, and continues bit for bit like an uninterrupted run. */
 int train(struct task *task, struct run *run, const struct train_options *o, const struct option *table);
 
 /* Copies the weights of an open checkpoint into a model (after memory_open), and packs them.  prefix: the learner's

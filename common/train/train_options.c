@@ -23,14 +23,14 @@ int train_option_rows(struct option *rows, struct train_options *o, const struct
         {NULL, "config", OPTION_TEXT, &o->config, NULL, .flags = OPTION_NOT_SAVED,
          .help = "File of \"name = value\" lines, such as the run.conf of another run; the command line beats it."},
         {NULL, "resume", OPTION_TEXT, &o->resume, "auto", .flags = OPTION_NOT_SAVED,
-         .help = "auto: go on from the newest valid checkpoint in the run folder, if any; never: refuse a folder that "
-                 "has one; or the checkpoint to go on from."},
+         .help = "auto: resume from the newest valid checkpoint in the run folder, if any; never: refuse a folder that "
+                 "has one; or the checkpoint to resume from."},
         {NULL, "plan", OPTION_FLAG, &o->plan, NULL, .flags = OPTION_NOT_SAVED,
          .help = "Print parameters, memory, tokens, operations and time, and end."},
         {NULL, "time-limit", OPTION_SECONDS, &o->time_limit, "0", 0, 1e9, .flags = CHANGES,
          .help = "Save and end with code 75 before this much time since the start has passed; 0: none."},
         {NULL, "threads", OPTION_INT, &o->threads, "0", 0, 4096, .flags = CHANGES,
-         .help = "Threads; 0: one a core. Results do not depend on it."},
+         .help = "Threads; 0: one per core. Results do not depend on it."},
         {NULL, "seed", OPTION_INT, &o->seed, "1", 0, 9e18, .help = "Seed of everything random."},
 
         {"Length", "steps", OPTION_INT, &o->steps, "0", 0, 4e9, .flags = CHANGES | OPTION_ONE_OF,
@@ -61,7 +61,7 @@ int train_option_rows(struct option *rows, struct train_options *o, const struct
         {NULL, "schedule", OPTION_CHOICE, &o->schedule, d->schedule, .choices = "constant|linear|cosine|wsd",
          .help = "Course of the learning rate after the warmup; wsd: constant, then linear over the last fifth."},
         {NULL, "weight-decay", OPTION_REAL, &o->weight_decay, d->weight_decay, 0, 10,
-         .help = "AdamW's decay, of matrices alone."},
+         .help = "AdamW's decay, only of matrices."},
         {NULL, "beta1", OPTION_REAL, &o->beta1, "0.9", 0, 0.999999, .help = "AdamW's first beta."},
         {NULL, "beta2", OPTION_REAL, &o->beta2, d->beta2, 0, 0.999999999, .help = "AdamW's second beta."},
         {NULL, "eps", OPTION_REAL, &o->eps, d->eps, 1e-20, 1, .help = "AdamW's epsilon."},

@@ -48,16 +48,14 @@ void session_answer_files(struct session *s)
     struct sample_request *request = host_alloc(ROUND, sizeof *request);
     struct sample_result *result = host_alloc(ROUND, sizeof *result);
     int *tokens = host_alloc((size_t)ROUND * (size_t)max_new, sizeof *tokens);
-    float *logprobs = host_alloc((size_t)ROUND * (size_t)max_new, sizeof *logprobs);
     uint64_t all = (uint64_t)prompts.count * samples;
     for (uint64_t first = 0; first < all; first += ROUND) {
         int n = all - first < ROUND ? (int)(all - first) : ROUND;
         for (int i = 0; i < n; i++) {
             const struct prompt *p = &prompts.prompt[(first + (uint64_t)i) / samples];
-            size_t at = (size_t)i * (size_t)max_new;
             request[i] = (struct sample_request){prompts.ids.id + p->first, p->count, seed, first + (uint64_t)i,
                                                  max_new, &how};
-            result[i] = (struct sample_result){.tokens = tokens + at, .logprobs = logprobs + at};
+            result[i] = (struct sample_result){.tokens = tokens + (size_t)i * (size_t)max_new};
         }
         sample_run(&s->model, request, result, n, NULL, NULL);
         for (int i = 0; i < n; i++) {
@@ -66,7 +64,6 @@ void session_answer_files(struct session *s)
         }
         if (fflush(stdout) != 0) quit(EXIT_IO, "the answers cannot be written: %s", strerror(errno));
     }
-    free(logprobs);
     free(tokens);
     free(result);
     free(request);

@@ -111,7 +111,6 @@ static void open_model(struct session *s, struct memory *memory)
         quit_error(&error);
     }
     s->tokens = host_alloc((size_t)s->parent.config.context, sizeof *s->tokens);
-    s->logprobs = host_alloc((size_t)s->parent.config.context, sizeof *s->logprobs);
 }
 
 static void close_model(struct session *s, struct memory *memory)
@@ -122,7 +121,6 @@ static void close_model(struct session *s, struct memory *memory)
     dialogue_free(&s->dialogue);
     free(s->ids.id);
     free(s->tokens);
-    free(s->logprobs);
 }
 
 /* ---- the program ---- */

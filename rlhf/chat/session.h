@@ -27,7 +27,6 @@ struct session {
     uint64_t answers;                /* since the start or /reset: the sample's index */
     struct ids ids;                  /* what the model reads */
     int *tokens;                     /* (context): what it draws */
-    float *logprobs;
 };
 
 /* Ctrl-C ends an answer, or the wait for a line. */

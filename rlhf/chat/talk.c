@@ -130,7 +130,7 @@ static void answer(struct session *s, struct bytes *text)
     struct sample_settings how = session_sampling(s);
     struct sample_request request = {.prompt = s->ids.id, .n_prompt = (int)s->ids.count, .seed = (uint64_t)o->seed,
                                      .index = s->answers++, .max_new = (int)o->max_new, .how = &how};
-    struct sample_result result = {.tokens = s->tokens, .logprobs = s->logprobs};
+    struct sample_result result = {.tokens = s->tokens};
     interrupted = 0;
     sample_run(&s->model, &request, &result, 1, take_token, &a);
     tokenizer_stream(&a.text, &a.held, s->parent.tokenizer, NULL, 0);
