@@ -138,6 +138,7 @@ int score_files(int argc, char **argv)
                               take_row, &s, &error);
     flush(&s);
     if (status != 0) quit_error(&error);
+    if (s.row == 0) fputs("warning: there is no row to score\n", stderr);
     close_all(&s, &paths);
     return EXIT_DONE;
 }

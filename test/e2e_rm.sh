@@ -132,6 +132,8 @@ check "four answers, three of them the same" [ "$(rewards "$work/piped.jsonl" | 
   cp "$work/live.jsonl" "$work/live"; } | "$BIN/rm" --score --model "$work/both" >"$work/live.jsonl" 2>>"$work/out"
 check "a row from a pipe is answered at once" grep -q '"row": 1' "$work/live"
 printf '{"prompt":"p","response":"A"}\n{"prompt":"p"\n' >"$work/bad.jsonl"
+: >"$work/none.jsonl"
+expect 0 "there is no row to score" "$BIN/rm" --score --model "$work/both" "$work/none.jsonl"
 expect 65 "bad.jsonl:2: not JSON" "$BIN/rm" --score --model "$work/both" "$work/bad.jsonl"
 check "what came before is answered" said '"row": 1'
 printf '{"prompt":"p","response":"A"}\n{"text":"p"}\n' >"$work/bad.jsonl"

@@ -114,6 +114,7 @@ printf '{"messages":[{"role":"wizard","content":"a"}]}\n' >"$work/role.jsonl"
 : >"$work/empty.jsonl"
 expect 65 "no trainable token in the data" $bad --data "$work/unanswered.jsonl"
 expect 65 "no trainable token in the data" $bad --data "$work/empty.jsonl"
+check "a report ends without an empty line" [ -n "$(tail -n 1 "$work/out")" ]
 expect 65 "text.jsonl:2: not a dialogue: expected one of the keys" $bad --data "$work/text.jsonl"
 expect 65 "broken.jsonl:2: not JSON" $bad --data "$work/broken.jsonl"
 expect 65 "role.jsonl:1: messages: unknown role 'wizard'" $bad --data "$work/role.jsonl"

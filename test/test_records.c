@@ -162,6 +162,8 @@ int main(void)
                "{\"a\":\"x\\ud83dy\\ude00\\ud83d\\ude00\",\"n\":-99999999999999999999}\n", false,
                "python.jsonl:1 {\"a\":1.7911891234567891e19,\"b\":[null,null,null],\"c\":\"NaN \\\\ud83d\"}\n"
                "python.jsonl:2 {\"a\":\"x\\uFFFDy\\uFFFD\\uD83D\\uDE00\",\"n\":-1e20}\n");
+    check_rows("large.jsonl", "{\"a\":\"1e999\",\"b\":[1e999,-1.5E+400,1e308],\"c\":NaN,\"d\":1e999}\n", false,
+               "large.jsonl:1 {\"a\":\"1e999\",\"b\":[null,null,1e308],\"c\":null,\"d\":null}\n");
     check_rows("python.json", "[{\"a\":NaN},{\"a\":\"],\\udc00\"} ,{\"a\":[1,Infinity]}]", false,
                "python.json[0] {\"a\":null}\npython.json[1] {\"a\":\"],\\uFFFD\"}\npython.json[2] {\"a\":[1,null]}\n");
     check_rows("python.txt", "NaN\n12345678901234567890123\n", true, "python.txt:1 \"NaN\"\npython.txt:2 \"12345678901234567890123\"\n");

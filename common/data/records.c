@@ -5,6 +5,7 @@
 #include "common/data/textfile.h"
 #include "common/base/signals.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -71,8 +72,8 @@ static bool is_surrogate(const char *escape, size_t length, bool low)
            strchr(low ? "cdefCDEF" : "89abAB", escape[3]);
 }
 
-/* The value with NaN and Infinity as null, integers of more than 18 digits as real numbers and lone surrogates as
- * U+FFFD.  Returns how many of the latter; an unchanged value comes out as it was. */
+/* The value with NaN, Infinity and numbers beyond a double as null, integers of more than 18 digits as real numbers and
+ * lone surrogates as U+FFFD.  Returns how many of the latter; an unchanged value comes out as it was. */
 static uint64_t repair(struct bytes *out, const char *text, size_t length)
 {
     static const char digits[] = "+-0123456789.eE", *const word[] = {"NaN", "Infinity", "-Infinity"};
@@ -90,13 +91,14 @@ static uint64_t repair(struct bytes *out, const char *text, size_t length)
             if (n == 2 && (high || is_surrogate(at, left, true))) n = 6, lone++, instead = "\\uFFFD";
         } else if (!quoted && *at && strchr(digits, *at)) {
             while (n < left && at[n] && strchr(digits, at[n])) n++;
+            if (isinf(strtod(at, NULL))) instead = "null";
         }
         for (int w = 0; w < 3 && !quoted; w++) {
             size_t k = strlen(word[w]);
             if (left >= k && memcmp(at, word[w], k) == 0) n = k, instead = "null";
         }
         bytes_add(out, instead ? instead : at, instead ? strlen(instead) : n);
-        if (!quoted && n > 18 && !memchr(at, '.', n) && !memchr(at, 'e', n) && !memchr(at, 'E', n))
+        if (!quoted && !instead && n > 18 && !memchr(at, '.', n) && !memchr(at, 'e', n) && !memchr(at, 'E', n))
             bytes_text(out, ".0");
     }
     return lone;
