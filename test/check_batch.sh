@@ -39,6 +39,7 @@ job() {
 job 0 no "a stage that is done" "" 0
 job 75 yes "a stage out of time" "" 75
 job 69 yes "a folder in use" "" 69
+SLURM_RESTART_COUNT=20 job 69 no "a folder in use for ever" "" 69
 job 78 no "a stage that is refused" "" 78
 job 137 no "a program that is killed" "" killed
 job 75 yes "the signal before the end" USR1 waits
