@@ -5,7 +5,7 @@
 
 static const char usage[] = "pretrain --data FILES --out RUN [options]";
 static const char about[] = "Trains a language model from random weights on text: tokenizer, shards, model.  The same "
-                            "command goes on where it was stopped.";
+                            "command resumes a run that was stopped.";
 
 static void check_usage(struct pretrain *p)
 {

@@ -54,7 +54,7 @@ void pretrain_options(struct option table[PRETRAIN_ROWS], struct pretrain *p)
          .help = "Print loss, bits per byte and perplexity of --model on the data (with --validation: on that share of "
                  "it) and exit."},
         {NULL, "sample-prompt", OPTION_LIST, &p->sample_prompts, .flags = OPTION_MAY_CHANGE,
-         .help = "Texts the model goes on with, now and then."},
+         .help = "Texts that the model continues every --sample-every steps."},
         {NULL, "sample-tokens", OPTION_INT, &p->sample_tokens, "64", 1, 1 << 20, .flags = OPTION_MAY_CHANGE,
          .help = "Longest such text."},
         {NULL, "temperature", OPTION_REAL, &p->temperature, "0.8", 0.01, 10, .flags = OPTION_MAY_CHANGE | OPTION_OR_ZERO,

@@ -62,8 +62,8 @@ void calibration_print(struct bytes *out, const struct calibration *c)
 {
     static const char *const confidence[] = {"0.5-0.6", "0.6-0.7", "0.7-0.8", "0.8-0.9", "0.9-1"};
     static const char *const margin[] = {"< 0.25", "< 0.5", "< 1", "< 2", ">= 2"};
-    bytes_text(out, "  confidence   pairs  said right   was right\n");
+    bytes_text(out, "  confidence   pairs   predicted   was right\n");
     for (int b = 0; b < CALIBRATION_BINS; b++) print_row(out, confidence[b], &c->bin[b]);
-    bytes_text(out, "  |margin|     pairs  said right   was right\n");
+    bytes_text(out, "  |margin|     pairs   predicted   was right\n");
     for (int b = 0; b < MARGIN_BINS; b++) print_row(out, margin[b], &c->by_margin[b]);
 }

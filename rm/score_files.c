@@ -119,7 +119,7 @@ int score_files(int argc, char **argv)
          .help = "Checkpoint or run folder of rm."},
         {NULL, "micro-tokens", OPTION_INT, &s.micro_tokens, "4096", 1, 1 << 24,
          .help = "Most tokens scored at once (at least the model's context)."},
-        {NULL, "threads", OPTION_INT, &s.threads, "0", 0, 4096, .help = "Threads; 0: one a core."},
+        {NULL, "threads", OPTION_INT, &s.threads, "0", 0, 4096, .help = "Threads; 0: one per core."},
         {0}};
     program_begin("rm");
     if (options_parse(table, argc, argv, "rm --score --model RUN [FILE ...]",

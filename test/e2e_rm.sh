@@ -92,7 +92,7 @@ for key in val_brier val_ece val_margin val_longer_wins val_length_correlation a
 done
 check "the progress line shows the accuracy" grep -qE "step [0-9]+/[0-9]+  ETA [^ ]+ ?[^ ]*  accuracy [0-9.]+  loss " "$work/run/log.txt"
 check "evaluations fit a terminal" awk "/val_/ { sub(/^[-0-9]+ [0-9:]+  /, \"\"); if (length > 80) exit 1; n++ } END { if (!n) exit 1 }" "$work/run/log.txt"
-check "the calibration table is printed" grep -q "confidence   pairs  said right   was right" "$work/run/log.txt"
+check "the calibration table is printed" grep -q "confidence   pairs   predicted   was right" "$work/run/log.txt"
 expect 0 "ok" "$BIN/ckpt" verify "$work/run"
 expect 0 "sft      sft  step 2" "$BIN/ckpt" lineage "$work/run"
 expect 0 "done already" $run

@@ -57,22 +57,22 @@ static void check_refusals(void)
     check_refused("c.jsonl", "{\"a\":1} x", "c.jsonl:1: not JSON at column 9 (end of file expected), found 'x'");
     check_refused("d.jsonl", "{\"a\":1,\"a\":2}", "d.jsonl:1: not JSON at column 8 (duplicate object key), found '\"a\":2}'");
     check_refused("e.jsonl", "\n\n{\"a\":",
-                  "e.jsonl:3: not JSON: it ends in the middle of a value (expected an array, or one whole value a line)");
+                  "e.jsonl:3: not JSON: it ends in the middle of a value (expected an array, or one whole value per line)");
     check_refused("f.json", "[1,\n2,\n 3 4]", "f.json:3: not JSON at column 4 (',' or ']' expected), found '4]'");
     check_refused("g.json", "[1] [2]", "g.json:1: not JSON at column 5 (end of file expected), found '[2]'");
     check_refused("h.json", "[1,\n2",
-                  "h.json:2: not JSON: it ends in the middle of a value (expected an array, or one whole value a line)");
+                  "h.json:2: not JSON: it ends in the middle of a value (expected an array, or one whole value per line)");
     check_refused("i.jsonl", "{\"a\": \"x\xFFy\"}",
                   "i.jsonl:1: not JSON at column 9 (unable to decode byte 0xff), found '\\xffy\"}'");
     check_refused("j.jsonl", "plain \033[31m text", "j.jsonl:1: not JSON at column 1 (invalid token), found 'plain \\x1b[31m text'");
     check_refused("k.json", "[1,]", "k.json:1: not JSON at column 4 (unexpected token), found ']'");
     check_refused("l.json", "[,1]", "l.json:1: not JSON at column 2 (unexpected token), found ',1]'");
     check_refused("m.json", "[{\"a\":1},\n {\"a\":nope}]", "m.json:2: not JSON at column 7 (invalid token), found 'nope}]'");
-    check_refused("n.json", "[", "n.json:1: not JSON: it ends in the middle of a value (expected an array, or one whole value a line)");
+    check_refused("n.json", "[", "n.json:1: not JSON: it ends in the middle of a value (expected an array, or one whole value per line)");
     /* among prompts, too: what begins like JSON is not a question */
     static const char hint[] = "; a plain text that begins with { or [ must be a JSON string";
     struct { const char *name, *content, *sentence; } like_json[] = {
-        {"cut.txt", "Tell me.\n {\"prompt\":\"Hi\n", "cut.txt:2: not JSON: it ends in the middle of a value (expected an array, or one whole value a line)"},
+        {"cut.txt", "Tell me.\n {\"prompt\":\"Hi\n", "cut.txt:2: not JSON: it ends in the middle of a value (expected an array, or one whole value per line)"},
         {"bracket.txt", "[Scene] he enters\nand goes\n", "bracket.txt:1: not JSON at column 2 (invalid token), found 'Scene] he enters\\x0aand goes\\x0a'"},
         {"numbered.txt", "[1] first\n[2] second\n", "numbered.txt:1: not JSON at column 5 (end of file expected), found 'first\\x0a[2] second\\x0a'"}};
     for (int i = 0; i < 3; i++) {

@@ -39,7 +39,7 @@ static int not_json(const struct records *r, int64_t line, const char *text, siz
         }
     if (at >= length)
         return fail(error, EXIT_DATA, "%s:%lld: not JSON: it ends in the middle of a value (expected an array, or one "
-                    "whole value a line)%s", r->path, (long long)line, plain);
+                    "whole value per line)%s", r->path, (long long)line, plain);
     for (size_t i = start; i < at; i++) column += ((unsigned char)text[i] & 0xC0) != 0x80;
     text_escape(found, sizeof found, text + at, length - at < 40 ? length - at : 40);
     return fail(error, EXIT_DATA, "%s:%lld: not JSON at column %zu (%.*s), found '%s'%s", r->path, (long long)line,
@@ -146,7 +146,7 @@ static int read_whole(struct bytes *out, struct textfile *file, const char *path
     while ((n = textfile_read(file, block, 1 << 20, error)) > 0) {
         bytes_add(out, block, (size_t)n);
         if (out->size > array_limit) {
-            n = fail(error, EXIT_DATA, "%s: a JSON array of more than 1 GiB; write it as JSON lines, one object a line",
+            n = fail(error, EXIT_DATA, "%s: a JSON array of more than 1 GiB; write it as JSON lines, one object per line",
                      path);
             break;
         }
