@@ -84,7 +84,8 @@ static int load(void *self, const struct ckpt_meta *meta, struct error *error)
     if (prompts != p->prompts.count || crc != found)
         return fail(error, EXIT_MISMATCH,
                     "the run was started on other prompts: %llu (CRC %08llx), now %u (CRC %08x); use the same files "
-                    "and the build it was started with, or another --out", (unsigned long long)prompts, (unsigned long long)crc, p->prompts.count, found);
+                    "and the build it was started with, or another --out", (unsigned long long)prompts,
+                    (unsigned long long)crc, p->prompts.count, found);
     if (identity != (p->order ? order_identity(p->order) : 0))
         return fail(error, EXIT_MISMATCH,
                     "--ptx-data holds other text than the run was started with: use the same files, or another --out");

@@ -61,8 +61,8 @@ int fail_in(struct error *error, const char *format, ...)
     va_start(list, format);
     int n = vsnprintf(error->text, sizeof error->text, format, list);
     va_end(list);
-    if (n >= 0 && (size_t)n < sizeof error->text)
-        snprintf(error->text + n, sizeof error->text - (size_t)n, ": %s", rest);
+    int left = (int)sizeof error->text - n - 3;         /* beside ": " and the end */
+    if (n >= 0 && left > 0) sprintf(error->text + n, ": %.*s", left, rest);
     return -1;
 }
 

@@ -118,6 +118,7 @@ void threads_start(int n)
     pool.spin_most = n <= available ? SPIN_MOST : 0;
     sigset_t all, old;
     sigfillset(&all);
+    sigdelset(&all, SIGSEGV);                       /* a fault belongs to the thread that makes it */
     pthread_sigmask(SIG_SETMASK, &all, &old);       /* signals are the main thread's */
     for (int i = 1; i < n; i++) {
         int code = pthread_create(&pool.helpers[i], NULL, helper, (void *)(intptr_t)i);

@@ -130,8 +130,8 @@ int start_load(void *self, const struct ckpt_meta *meta, struct error *error)
     kv_get_u64(&meta->dcur, key, &count);
     if (crc == d->identity && count == d->count) return 0;
     return fail(error, EXIT_MISMATCH, "the run was started on other data: %llu %s (CRC %08llx), now %u (CRC %08x); use "
-                "the same files and the build it was started with, or another --out", (unsigned long long)count, d->items, (unsigned long long)crc,
-                d->count, d->identity);
+                "the same files and the build it was started with, or another --out", (unsigned long long)count,
+                d->items, (unsigned long long)crc, d->count, d->identity);
 }
 
 int start_train(struct start *s, struct task *task, void (*build)(void *self, struct memory *m),
