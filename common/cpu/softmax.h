@@ -5,7 +5,7 @@
 
 struct softmax { float max; double sum, weighted; };    /* sum of e, and of e * (z - max), with e = exp(z - max) */
 
-/* z = z / temperature in place, then what is said above.   z (V)   temperature > 0, V >= 1 */
+/* z = z / temperature in place, then the maximum and sums above.   z (V)   temperature > 0, V >= 1 */
 struct softmax softmax_row(float *z, int V, float temperature);
 
 /* log p(token) = z[token] - max - log(sum), never above 0;  entropy = log(sum) - weighted / sum.  Computed in double

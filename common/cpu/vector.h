@@ -61,8 +61,7 @@ INLINE vf v_pin(vf x)
 #endif
     return x;
 }
-/* The same, made after everything that was so made before: values enter the registers one by one, as they are
- * needed. */
+/* The same, and the compiler keeps the order of these calls: values are loaded one by one, each when it is needed. */
 INLINE vf v_in_turn(vf x)
 {
 #if defined(__x86_64__)

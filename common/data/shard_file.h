@@ -26,7 +26,7 @@ struct shard_entry { uint64_t token_end; uint32_t hash; };
 
 struct shard_writer;
 /* Sources are copied; they say what the shard was made from.  Returns 0, or -1 (EXIT_IO).  Writing that fails later is
- * remembered and said by shard_commit. */
+ * remembered and reported by shard_commit. */
 int shard_create(struct shard_writer **out, const char *path, int id_bytes, const struct shard_source *source,
                  int n_sources, struct error *error);
 void shard_add(struct shard_writer *w, const int *ids, size_t n);      /* n more tokens of the document */

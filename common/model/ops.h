@@ -4,9 +4,9 @@
  * Words.  N tokens (rows), S sequences, C channels, H query heads, G key/value heads, D channels a head, F feed-forward
  *   width, V vocabulary.  All matrices row-major.  One micro-batch is N rows in one flat packed batch with S + 1
  *   offsets: sequence s owns rows offsets[s] .. offsets[s+1]-1; positions restart at 0 in each.  There is no padding.
- * Memory.  Every pointer is device memory, unless said "host".
+ * Memory.  Every pointer is device memory, unless marked "host".
  * Writing.  Activations and their gradients are overwritten (=); parameter gradients are added to (+=).  Where it
- *   differs, the contract says so.  Outputs do not overlap inputs unless said "may be".
+ *   differs, the contract says so.  Outputs do not overlap inputs unless marked "may be".
  * Bits.  A row's result depends on that row (and, in attention, its own sequence's earlier rows) alone: the same bits
  *   for one row or 4096, wherever it lies in the batch, for any number of threads.  Products contract k in fixed
  *   blocks of MATMUL_BLOCK, each one ascending chain of multiply-adds from zero, block sums added in ascending order.

@@ -1,4 +1,4 @@
-/* params.h - every parameter, said once.  Allocation, initialisation, packing, saving, loading, decay groups,
+/* params.h - every parameter, listed once.  Allocation, initialisation, packing, saving, loading, decay groups,
  * statistics and gradient checks are visitors of this one list. */
 #ifndef QUARTET_PARAMS_H
 #define QUARTET_PARAMS_H
