@@ -164,18 +164,24 @@ static void fetch_result(const struct product *p, int i, int j, int rows, bool f
 /* Fetches part number i of many of n rows of b, each at distance ld, width floats wide. */
 static void fetch_rows(const float *b, size_t ld, int width, int n, int i, int many)
 {
-    int lines = (width + 15) / 16, all = n * lines;
-    for (int x = all * i / many, end = all * (i + 1) / many; x < end; x++)
-        __builtin_prefetch(b + (size_t)(x / lines) * ld + x % lines * 16, 0, 2);
+    for (int k = n * i / many, end = n * (i + 1) / many; k < end; k++)
+        for (int c = 0; c < width; c += 16) __builtin_prefetch(b + k * ld + c, 0, 2);
 }
 
-/* The same of what pack_panels will read for the columns j.. */
+/* The same of what pack_panels will read for the columns j..  Of turned panels, n steps are squares that lie one behind the
+ * other, and what is read soon goes to the first-level cache. */
 static void fetch_unpacked(const struct product *p, int j, int width, int k, int n, int i, int many)
 {
-    if (p->form == PLAIN) fetch_rows(p->b + (size_t)k * p->N + j, (size_t)p->N, width, n, i, many);
-    else
-        fetch_rows(p->b + (size_t)k * p->N + (size_t)j * TILE_COLUMNS, (size_t)p->N * TILE_COLUMNS,
-                   width * TILE_COLUMNS, (n + TILE_COLUMNS - 1) / TILE_COLUMNS, i, many);
+    const float *b = p->b + (size_t)k * p->N;
+    if (p->form == PLAIN) {
+        fetch_rows(b + j, (size_t)p->N, width, n, i, many);
+        return;
+    }
+    for (int z = n * i / many, end = n * (i + 1) / many; z < end; z++) {
+        int within = z % TILE_COLUMNS;
+        const float *row = b + (size_t)(z - within) * p->N + (size_t)j * TILE_COLUMNS + within * width;
+        for (int c = 0; c < width; c += 16) __builtin_prefetch(row + c);
+    }
 }
 
 /* Rows i0 .. i1 - 1 of a rectangle, which fit the strips, against all its columns, for n steps from k.  pack: the first

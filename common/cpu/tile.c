@@ -98,51 +98,44 @@ INLINE void transpose2(float *to, size_t ldt, const float *from, size_t ldf)
     *(v2 *)(to + 3 * ldt) = __builtin_shufflevector(high, high, 2, 3);
 }
 
-/* Lanes of a, then of b, by number. */
-INLINE vf shuffle(vf a, vf b, vi from)
+#if defined(__AVX512F__)
+/* Row r, r + 4, r + 8 and r + 12 of four columns. */
+INLINE __m512 quarter_rows(const float *from, size_t ldf)
 {
-#ifdef __clang__
-    vf result;
-    for (int i = 0; i < VW; i++) result[i] = from[i] < VW ? a[from[i]] : b[from[i] - VW];
-    return result;
-#else
-    return __builtin_shuffle(a, b, from);
-#endif
+    __m512 x = _mm512_castps128_ps512(_mm_loadu_ps(from));
+    x = _mm512_insertf32x4(x, _mm_loadu_ps(from + 4 * ldf), 1);
+    x = _mm512_insertf32x4(x, _mm_loadu_ps(from + 8 * ldf), 2);
+    return _mm512_insertf32x4(x, _mm_loadu_ps(from + 12 * ldf), 3);
 }
 
-/* The same for VW x VW, in registers: blocks of half the size change places, then those of a quarter, ... */
-INLINE void transpose_square(float *to, size_t ldt, const float *from, size_t ldf)
+/* The same for 16 x 16: loads bring the rows of a quarter together, the rest stays within quarters. */
+INLINE void transpose16(float *to, size_t ldt, const float *from, size_t ldf)
 {
-    vf row[VW];
-#pragma GCC unroll 16
-    for (int i = 0; i < VW; i++) row[i] = v_load(from + (size_t)i * ldf);
 #pragma GCC unroll 4
-    for (int d = VW / 2; d > 0; d /= 2) {
-        vi upper = v_lanes() & d, low = v_lanes() + upper * (VW / d - 1), high = low + d;
-#pragma GCC unroll 16
-        for (int i = 0; i < VW; i++) {
-            if (i & d) continue;
-            vf a = row[i], b = row[i + d];
-            row[i] = shuffle(a, b, low);
-            row[i + d] = shuffle(a, b, high);
-        }
+    for (int k = 0; k < 16; k += 4, from += 4, to += 4 * ldt) {
+        __m512 a = quarter_rows(from, ldf), b = quarter_rows(from + ldf, ldf);
+        __m512 c = quarter_rows(from + 2 * ldf, ldf), d = quarter_rows(from + 3 * ldf, ldf);
+        __m512d ab_low = (__m512d)_mm512_unpacklo_ps(a, b), ab_high = (__m512d)_mm512_unpackhi_ps(a, b);
+        __m512d cd_low = (__m512d)_mm512_unpacklo_ps(c, d), cd_high = (__m512d)_mm512_unpackhi_ps(c, d);
+        v_store(to, (vf)_mm512_unpacklo_pd(ab_low, cd_low));
+        v_store(to + ldt, (vf)_mm512_unpackhi_pd(ab_low, cd_low));
+        v_store(to + 2 * ldt, (vf)_mm512_unpacklo_pd(ab_high, cd_high));
+        v_store(to + 3 * ldt, (vf)_mm512_unpackhi_pd(ab_high, cd_high));
     }
-#pragma GCC unroll 16
-    for (int i = 0; i < VW; i++) v_store(to + (size_t)i * ldt, row[i]);
 }
+#endif
 
 /* On the way `next` floats that follow in each row are fetched. */
 INLINE void transpose(float *to, size_t ldt, const float *from, size_t ldf, int rows, int n, int next)
 {
-    int r = 0, wide = VW > 4 ? n / VW * VW : 0;
-    for (; wide && r + VW <= rows; r += VW) {
-        for (int i = r; i < r + VW; i++)
+    int r = 0;
+#if defined(__AVX512F__)
+    for (; n % 16 == 0 && r + 16 <= rows; r += 16) {
+        for (int i = r; i < r + 16; i++)
             for (int line = 0; line < next; line += 16) __builtin_prefetch(from + (size_t)i * ldf + n + line);
-        for (int k = 0; k < wide; k += VW)
-            transpose_square(to + (size_t)k * ldt + r, ldt, from + (size_t)r * ldf + k, ldf);
-        for (int k = wide; k < n; k++)
-            for (int i = r; i < r + VW; i++) to[(size_t)k * ldt + i] = from[(size_t)i * ldf + k];
+        for (int k = 0; k < n; k += 16) transpose16(to + (size_t)k * ldt + r, ldt, from + (size_t)r * ldf + k, ldf);
     }
+#endif
     for (; r + 4 <= rows; r += 4) {
         for (int i = r; i < r + 4; i++)
             for (int line = 0; line < next; line += 16) __builtin_prefetch(from + (size_t)i * ldf + n + line);
