@@ -2,8 +2,10 @@
  *
  * Everything about the file is planned before it is created: all sizes are known, so the space is taken first (a full
  * disk says so now), tensors stream through a few buffers in one pass (fetch, CRC, statistics, write), metadata
- * follows, the header comes last, and the reader's own check runs over the result before it gets its name.  A failed
- * fsync is final: the kernel may have dropped the pages, so the file is thrown away, never synced again. */
+ * follows, the header comes last, and the reader's own checks run over the metadata before the file gets its name.
+ * Large tensors go past the page cache where the file system can: that is faster and leaves memory to others.  They are
+ * not read again here: retention reads the newest file whole before it removes another, and so does a resuming run.
+ * A failed fsync is final: the kernel may have dropped the pages, so the file is thrown away, never synced again. */
 #define _GNU_SOURCE
 #include "format/folder.h"
 
@@ -18,6 +20,7 @@
 
 enum { BUFFERS = 4,                      /* chunks under way at once: 16 MiB, whatever the size */
        STEP = 256 << 10,                 /* CRC and statistics pass over what the caches hold */
+       DIRECT = 1 << 20,                 /* smaller chunks go through the page cache: a disk takes its time for each */
        PIECES = 16,
        SQUEEZE = 64 << 10 };             /* a byte section of at least this size is deflated when that pays */
 
@@ -26,7 +29,7 @@ struct piece { struct section section; struct bytes data; };
 struct writer {
     const struct save *save;
     char *path, *temporary;              /* final path, for messages; temporary name within the folder */
-    int folder, fd;
+    int folder, fd, direct;              /* direct: the same file past the page cache, or -1 */
     struct header header;
     struct index index;
     uint32_t *chunk_crc;
@@ -160,6 +163,19 @@ static void plan_header(struct writer *w)
 struct chunk { size_t tensor; uint64_t number; size_t size; uint8_t *buffer; struct moments moments; int failure; };
 struct batch { struct writer *w; struct chunk chunk[BUFFERS]; };
 
+/* Past the page cache whole pages are written: zeros up to where the next tensor begins at the earliest. */
+static int write_chunk(const struct writer *w, uint8_t *buffer, uint64_t place, size_t size)
+{
+    if (w->direct >= 0 && size >= DIRECT) {
+        size_t pages = (size + CKPT_PAGE - 1) & ~(size_t)(CKPT_PAGE - 1);
+        memset(buffer + size, 0, pages - size);
+        ssize_t put = pwrite(w->direct, buffer, pages, (off_t)place);
+        if (put == (ssize_t)pages) return 0;
+        if (put < 0 && errno != EINVAL && errno != EINTR) return -1;
+    }
+    return file_write_at(w->fd, buffer, place, size);
+}
+
 /* A chunk's CRC, statistics and bytes on the disk, in one of the threads. */
 static void chunk_task(void *context, int i, int thread)
 {
@@ -179,7 +195,7 @@ static void chunk_task(void *context, int i, int thread)
     }
     w->chunk_crc[t->first_chunk + k->number] = crc;
     uint64_t place = w->piece[w->pieces - 1].section.offset + t->offset + k->number * CKPT_CHUNK;
-    k->failure = file_write_at(w->fd, k->buffer, place, k->size) == 0 ? 0 : errno;
+    k->failure = write_chunk(w, k->buffer, place, k->size) == 0 ? 0 : errno;
 }
 
 /* Finished chunks, in file order. */
@@ -205,7 +221,8 @@ static int write_tensors(struct writer *w)
 {
     struct batch batch = {.w = w};
     int ahead = int_min(threads_count(), BUFFERS), n = 0, status = 0;
-    for (int i = 0; i < ahead; i++) batch.chunk[i].buffer = host_alloc(CKPT_CHUNK, 1);
+    for (int i = 0; i < ahead; i++)
+        if (!(batch.chunk[i].buffer = aligned_alloc(CKPT_PAGE, CKPT_CHUNK))) die("no memory for saving");
     for (size_t i = 0; i < w->index.count && status == 0; i++) {
         const struct ckpt_source *from = &w->save->source[i];
         uint64_t stored = w->index.tensor[i].stored, chunks = tensor_chunks(stored);
@@ -266,6 +283,7 @@ static int create(struct writer *w, struct error *error)
     w->fd = openat(w->folder, w->temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
     if (w->fd < 0) return broken(w, error, "creating a temporary file beside it");
     flock(w->fd, LOCK_EX | LOCK_NB);                /* a file system without locks will do */
+    w->direct = openat(w->folder, w->temporary, O_RDWR | O_DIRECT | O_NOFOLLOW | O_CLOEXEC);
     int status;
     do status = fallocate(w->fd, 0, 0, (off_t)w->header.file_size); while (status != 0 && errno == EINTR);
     if (status == 0 || errno == EOPNOTSUPP || errno == ENOSYS) return 0;
@@ -276,9 +294,8 @@ static int create(struct writer *w, struct error *error)
     return broken(w, error, doing);
 }
 
-/* The file as it stands passes all of the reader's checks, CRCs of tensors included, and is the one that was meant.  It
- * is read from the page cache, several times faster than it was written, and may be about to replace the only other
- * one. */
+/* The metadata of the file as it stands pass all of the reader's checks, and it is the file that was meant: it may be
+ * about to replace the only other one. */
 static int check_back(const struct writer *w, struct error *error)
 {
     struct input in = {.fd = w->fd, .size = w->header.file_size};
@@ -288,15 +305,11 @@ static int check_back(const struct writer *w, struct error *error)
     if (size < 0 || (uint64_t)size != w->header.file_size)
         return fail(error, EXIT_IO, "%s: cannot be saved: %lld of %llu bytes are there after writing; nothing was "
                     "changed", w->path, (long long)size, (unsigned long long)w->header.file_size);
-    bool whole = reader_open(&c, &in, w->path, NULL, &why) == 0, same = false;
-    if (whole) {
-        same = memcmp(c->header.meta.uuid, w->header.meta.uuid, 16) == 0;
-        whole = reader_verify(c, NULL, &why) == 0;
-        ckpt_close(c);
-    }
-    if (!whole)
+    if (reader_open(&c, &in, w->path, NULL, &why) != 0)
         return fail(error, EXIT_IO, "%s: cannot be saved: reading it back failed (%s); nothing was changed", w->path,
                     why.text);
+    bool same = memcmp(c->header.meta.uuid, w->header.meta.uuid, 16) == 0;
+    ckpt_close(c);
     return same ? 0 : fail(error, EXIT_IO, "%s: cannot be saved: another file was read back; nothing was changed",
                            w->path);
 }
@@ -306,7 +319,8 @@ static int finish(struct writer *w, struct error *error)
     if (fsync(w->fd) != 0) return broken(w, error, "fsync");
     if (check_back(w, error) != 0) return -1;
     int fd = w->fd;
-    w->fd = -1;
+    if (w->direct >= 0) close(w->direct);
+    w->fd = w->direct = -1;
     if (close(fd) != 0) return broken(w, error, "closing it");
     if (renameat(w->folder, w->temporary, w->folder, w->save->name) != 0) return broken(w, error, "renaming it");
     free(w->temporary);
@@ -331,6 +345,7 @@ static void hint(const struct writer *w)
 static void clean_up(struct writer *w)
 {
     if (w->fd >= 0) close(w->fd);
+    if (w->direct >= 0) close(w->direct);
     if (w->temporary && w->folder >= 0) unlinkat(w->folder, w->temporary, 0);
     if (w->folder >= 0) close(w->folder);
     for (size_t i = 0; i < w->pieces; i++) bytes_free(&w->piece[i].data);
@@ -344,7 +359,8 @@ static void clean_up(struct writer *w)
 
 int checkpoint_write(const struct save *save, struct error *error)
 {
-    struct writer w = {.save = save, .path = host_text("%s/%s", save->folder, save->name), .folder = -1, .fd = -1};
+    struct writer w = {.save = save, .path = host_text("%s/%s", save->folder, save->name), .folder = -1, .fd = -1,
+                       .direct = -1};
     folder_sweep(save->folder, save->name);
     plan_index(&w);
     plan_pieces(&w);

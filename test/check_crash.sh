@@ -85,7 +85,8 @@ while read -r name number; do
     case $name in fsync | rename* | fallocate | unlink*) ;; *) [ -n "$FULL" ] || [ $((i % 5)) -eq 0 ] || continue ;; esac
     try "$name" "$number" signal=SIGKILL
     case $name in
-        pwrite64 | write) faults="error=ENOSPC error=EIO error=EINTR retval=1" ;;
+        # (a kernel that counts bytes it did not write is found by the next reader's checksums, not by the writer)
+        pwrite64 | write) faults="error=ENOSPC error=EIO error=EINTR" ;;
         pread64 | read) faults="error=EIO retval=1" ;;
         fsync | fallocate | close) faults="error=EIO error=ENOSPC" ;;
         openat | rename | renameat | renameat2) faults="error=EACCES error=EMFILE error=EIO" ;;
