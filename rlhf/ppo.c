@@ -93,9 +93,11 @@ int ppo_answer(struct ppo *p, struct prompts *prompts, enum rng_stream stream, i
 {
     struct rollouts *r = &p->rollouts;
     float temperature = (float)p->o.temperature;
-    struct rollout_settings settings = {p->o.seed, stream, temperature, p->o.stop, p->o.n_stop, p->o.allowed};
+    struct sample_settings how = {
+        .sampling = {.temperature = temperature, .top_p = 1, .allowed = p->o.allowed}, .stop = p->o.stop,
+        .n_stop = p->o.n_stop, .stream = stream, .seed = p->o.seed, .step = (uint64_t)iteration};
     double start = seconds_now();
-    rollout_sample(r, p->policy, prompts, &settings, iteration, first_index);
+    rollout_sample(r, p->policy, prompts, &how, first_index);
     if (signals_check(error, "sampling answers") != 0) return -1;
     double sampled = seconds_now();
     rollout_logprobs(r, p->policy, temperature, r->old_logprobs, r->entropy);

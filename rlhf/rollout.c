@@ -39,35 +39,31 @@ void rollout_open(struct rollouts *r, int episodes, int length, int max_new, int
 
 /* ---- sampling ---- */
 
-void rollout_sample(struct rollouts *r, struct model *policy, struct prompts *prompts, const struct rollout_settings *s,
-                    int64_t iteration, uint64_t first_index)
+void rollout_sample(struct rollouts *r, struct model *policy, struct prompts *prompts,
+                    const struct sample_settings *how, uint64_t first_index)
 {
-    struct sample_request *request = host_alloc((size_t)r->episodes, sizeof *request);
-    struct sample_result *result = host_alloc((size_t)r->episodes, sizeof *result);
-    struct sample_settings settings = {
-        .sampling = {.temperature = s->temperature, .top_p = 1, .allowed = s->allowed}, .stop = s->stop,
-        .n_stop = s->n_stop, .stream = s->stream, .step = (uint64_t)iteration};
+    struct sample *sample = host_alloc((size_t)r->episodes, sizeof *sample);
     for (int e = 0; e < r->episodes; e++) {
-        const struct prompt *p = prompts_at(prompts, first_index + (uint64_t)e);
+        uint64_t index = first_index + (uint64_t)e;
+        const struct prompt *p = prompts_at(prompts, index);
         int *tokens = r->tokens + (size_t)e * (size_t)r->length;
         assert(p->count + r->max_new <= r->length);
         memcpy(tokens, prompts->ids.id + p->first, (size_t)p->count * sizeof *tokens);
         r->prompt[e] = p;
         r->n_prompt[e] = p->count;
-        request[e] = (struct sample_request){tokens, p->count, s->seed, first_index + (uint64_t)e, r->max_new,
-                                             &settings};
-        result[e] = (struct sample_result){.tokens = tokens + p->count,
-                                           .logprobs = r->sampled_logprobs + (size_t)e * (size_t)r->max_new};
+        sample[e] = (struct sample){.prompt = tokens, .n_prompt = p->count, .index = index, .most = r->max_new,
+                                    .tokens = tokens + p->count,
+                                    .logprobs = r->sampled_logprobs + (size_t)e * (size_t)r->max_new};
     }
-    sample_run(policy, request, result, r->episodes, NULL, NULL);
+    sample_run(policy, sample, r->episodes, how, NULL, NULL);
     for (int e = 0; e < r->episodes; e++) {
-        assert(result[e].n > 0 || signals_stop());
-        r->first[e + 1] = r->first[e] + result[e].n;
-        r->spoken[e] = result[e].n - result[e].stopped;
-        r->ended[e] = result[e].stopped && result[e].tokens[result[e].n - 1] == s->stop[0];
+        const struct sample *s = &sample[e];
+        assert(s->n > 0 || signals_stop());
+        r->first[e + 1] = r->first[e] + s->n;
+        r->spoken[e] = s->n - s->stopped;
+        r->ended[e] = s->stopped && s->tokens[s->n - 1] == how->stop[0];
     }
-    free(request);
-    free(result);
+    free(sample);
 }
 
 /* ---- reading ---- */

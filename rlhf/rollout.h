@@ -33,17 +33,10 @@ struct rollouts {
 void rollout_open(struct rollouts *r, int episodes, int length, int max_new, int max_tokens, struct memory *memory);
 
 /* Samples an answer to each of the prompts number first_index .. first_index + episodes - 1; fills tokens, n_prompt,
- * first, spoken, ended, prompt, sampled_logprobs.  Draws are keyed by (seed, stream, iteration, global episode index).
- * stop: tokens that end an answer, the template's end token first. */
-struct rollout_settings {
-    uint64_t seed;
-    enum rng_stream stream;
-    float temperature;
-    const int *stop;
-    int n_stop, allowed;
-};
-void rollout_sample(struct rollouts *r, struct model *policy, struct prompts *prompts, const struct rollout_settings *s,
-                    int64_t iteration, uint64_t first_index);
+ * first, spoken, ended, prompt, sampled_logprobs.  A sample's index is that number; how->step is the iteration.
+ * how->stop: the template's end token first. */
+void rollout_sample(struct rollouts *r, struct model *policy, struct prompts *prompts,
+                    const struct sample_settings *how, uint64_t first_index);
 
 /* Packs the episodes order[from], order[from + 1], ... (NULL: from, from + 1, ...) into r->batch, as many as fit and at
  * most up to order[to - 1]; mask is 1 in the rows P - 1 + t of their answers.  Returns the number of episodes packed.

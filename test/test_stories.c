@@ -53,10 +53,9 @@ int main(void)
     fclose(file);
     struct story_token *token = stories_tokens(tokenizer_path);
     struct sample_settings s = {.sampling = {.temperature = 0, .top_p = 1}, .stream = RNG_SAMPLE};
-    struct sample_request request = {&begin, 1, 0, 0, TOKENS, &s};
-    struct sample_result result = {.tokens = tokens, .logprobs = logprobs};
-    sample_run(&t.m, &request, &result, 1, NULL, NULL);
-    decode(text, sizeof text, token, tokens, result.n);
+    struct sample sample = {.prompt = &begin, .n_prompt = 1, .most = TOKENS, .tokens = tokens, .logprobs = logprobs};
+    sample_run(&t.m, &sample, 1, &s, NULL, NULL);
+    decode(text, sizeof text, token, tokens, sample.n);
     free(token);
     test_check(strncmp(text, story, strlen(story)) == 0, __FILE__, __LINE__, "the story is\n%s", text);
     tiny_close(&t);

@@ -1,7 +1,7 @@
 /* sample.c - generation.  Reading a prompt and drawing the next token are the same act: a slot feeds the tokens it
  * knows and the cache does not, and when none is left it draws one.  So prompts and single tokens share every call
- * of the model, and a slot takes the next request in the step after its sample ends.  Rows do not influence each
- * other's bits: when a request comes and which slot it gets changes nothing but time. */
+ * of the model, and a slot takes the next sample in the step after its own ends.  Rows do not influence each other's
+ * bits: which slot a sample gets, and when, changes nothing but time. */
 #include "common/model/sample.h"
 #include "common/model/device.h"
 #include "common/base/signals.h"
@@ -9,17 +9,15 @@
 #include <assert.h>
 #include <stdlib.h>
 
-struct job { const struct sample_request *request; struct sample_result *result; };
-
-struct slot { struct job job; /* request NULL: free */ int fed, limit; struct rng rng; };
+struct slot { struct sample *sample; /* NULL: free */ int fed, limit; struct rng rng; };
 
 struct sampler {
     struct model *m;
-    bool (*token)(void *self, struct sample_result *r, int token);
+    const struct sample_settings *how;
+    bool (*token)(void *self, const struct sample *s, int token);
     void *self;
-    struct job *waiting;                        /* from next on; grows */
-    int next, n;
-    int slots, live;
+    struct sample *next, *end;                  /* those that wait */
+    int longest, slots, live;
     struct slot *slot;
     int *tokens, *row_slots, *positions;        /* (max_tokens): the rows of the next decode */
     int *ready, *rows;                          /* (slots): slots whose last known token is among these rows, and that
@@ -30,65 +28,18 @@ struct sampler {
     struct sampling *sampling;
 };
 
-struct sampler *sample_open(struct model *m, bool (*token)(void *self, struct sample_result *r, int token), void *self)
-{
-    assert(m->use.cache_slots > 0 && m->use.logits_rows > 0 && m->use.max_tokens > 0);
-    struct sampler *g = host_alloc(1, sizeof *g);
-    size_t rows = (size_t)m->use.max_tokens, wide = (size_t)int_min(m->use.cache_slots, m->use.max_tokens);
-    int *ints = host_alloc(3 * rows + 3 * wide, sizeof *ints);
-    *g = (struct sampler){
-        .m = m, .token = token, .self = self, .slots = (int)wide, .slot = host_alloc(wide, sizeof *g->slot),
-        .tokens = ints, .row_slots = ints + rows, .positions = ints + 2 * rows, .ready = ints + 3 * rows,
-        .rows = ints + 3 * rows + wide, .drawn = ints + 3 * rows + 2 * wide,
-        .logprobs = host_alloc(wide, sizeof *g->logprobs), .uniform = host_alloc(wide, sizeof *g->uniform),
-        .sampling = host_alloc(wide, sizeof *g->sampling)};
-    return g;
-}
-
-void sample_close(struct sampler *g)
-{
-    free(g->waiting);
-    free(g->slot);
-    free(g->tokens);
-    free(g->logprobs);
-    free(g->uniform);
-    free(g->sampling);
-    free(g);
-}
-
-void sample_add(struct sampler *g, const struct sample_request *request, struct sample_result *result)
-{
-    int most = int_min(g->m->config.context, g->m->use.cache_capacity);
-    if (request->n_prompt < 1 || request->n_prompt > most)
-        die("a prompt of %d tokens does not fit the context of %d", request->n_prompt, most);
-    assert(request->how->sampling.allowed <= g->m->config.vocab);
-    result->n = 0;
-    result->stopped = false;
-    result->done = int_min(request->max_new, most - request->n_prompt) < 1;
-    if (result->done) return;
-    if (g->next == g->n) g->next = g->n = 0;
-    g->waiting = host_grow(g->waiting, (size_t)g->n + 1, sizeof *g->waiting);
-    g->waiting[g->n++] = (struct job){request, result};
-}
-
-/* Gives waiting requests to free slots. */
+/* Gives waiting samples to free slots. */
 static void refill(struct sampler *g)
 {
-    int most = int_min(g->m->config.context, g->m->use.cache_capacity);
-    for (int i = 0; i < g->slots && g->next < g->n; i++) {
-        if (g->slot[i].job.request) continue;
-        struct job job = g->waiting[g->next++];
-        const struct sample_request *r = job.request;
-        g->slot[i] = (struct slot){job, 0, int_min(r->max_new, most - r->n_prompt),
-                                   rng_at(r->seed, r->how->stream, r->how->step, r->index)};
-        g->live++;
+    for (int i = 0; i < g->slots; i++) {
+        while (!g->slot[i].sample && g->next < g->end) {
+            struct sample *s = g->next++;
+            int limit = int_min(s->most, g->longest - s->n_prompt);
+            if (limit < 1) continue;
+            g->slot[i] = (struct slot){s, 0, limit, rng_at(g->how->seed, g->how->stream, g->how->step, s->index)};
+            g->live++;
+        }
     }
-}
-
-static int token_at(const struct job *job, int position)
-{
-    int n_prompt = job->request->n_prompt;
-    return position < n_prompt ? job->request->prompt[position] : job->result->tokens[position - n_prompt];
 }
 
 /* Lays out one decode: a row for each live slot, and what is left of max_tokens for the longer prompts, first slots
@@ -99,13 +50,15 @@ static int lay_rows(struct sampler *g, int *ready_count)
     *ready_count = 0;
     for (int i = 0; i < g->slots; i++) {
         struct slot *slot = &g->slot[i];
-        if (!slot->job.request) continue;
-        int known = slot->job.request->n_prompt + slot->job.result->n, more = int_min(known - slot->fed - 1, spare);
+        const struct sample *s = slot->sample;
+        if (!s) continue;
+        int known = s->n_prompt + s->n, more = int_min(known - slot->fed - 1, spare);
         spare -= more;
         for (int k = 0; k <= more; k++, n++) {
-            g->tokens[n] = token_at(&slot->job, slot->fed);
+            int at = slot->fed++;
+            g->tokens[n] = at < s->n_prompt ? s->prompt[at] : s->tokens[at - s->n_prompt];
             g->row_slots[n] = i;
-            g->positions[n] = slot->fed++;
+            g->positions[n] = at;
         }
         if (slot->fed < known) continue;
         g->ready[*ready_count] = i;
@@ -122,17 +75,16 @@ static bool is_stop(const struct sample_settings *s, int token)
 }
 
 /* Takes a drawn token into its sample; the slot is free again when that was the last. */
-static void accept(struct sampler *g, struct slot *s, int token, float logprob)
+static void accept(struct sampler *g, struct slot *slot, int token, float logprob)
 {
-    struct sample_result *r = s->job.result;
-    r->tokens[r->n] = token;
-    if (r->logprobs) r->logprobs[r->n] = logprob;
-    r->n++;
-    r->stopped = is_stop(s->job.request->how, token);
-    bool wanted = r->stopped || !g->token || g->token(g->self, r, token);
-    r->done = r->stopped || !wanted || r->n == s->limit;
-    if (!r->done) return;
-    s->job.request = NULL;
+    struct sample *s = slot->sample;
+    s->tokens[s->n] = token;
+    if (s->logprobs) s->logprobs[s->n] = logprob;
+    s->n++;
+    s->stopped = is_stop(g->how, token);
+    bool wanted = s->stopped || !g->token || g->token(g->self, s, token);
+    if (!s->stopped && wanted && s->n < slot->limit) return;
+    slot->sample = NULL;
     g->live--;
 }
 
@@ -140,17 +92,15 @@ static void draw(struct sampler *g, int ready)
 {
     for (int first = 0; first < ready; first += g->m->use.logits_rows) {
         int n = int_min(g->m->use.logits_rows, ready - first);
-        for (int i = 0; i < n; i++) {
-            struct slot *s = &g->slot[g->ready[first + i]];
-            g->uniform[i] = rng_uniform(&s->rng);
-            g->sampling[i] = s->job.request->how->sampling;
-        }
+        for (int i = 0; i < n; i++) g->uniform[i] = rng_uniform(&g->slot[g->ready[first + i]].rng);
         model_sample(g->m, g->drawn, g->logprobs, g->rows + first, g->uniform, g->sampling, n);
         for (int i = 0; i < n; i++) accept(g, &g->slot[g->ready[first + i]], g->drawn[i], g->logprobs[i]);
     }
 }
 
-bool sample_step(struct sampler *g)
+/* One decode: up to max_tokens rows of prompts, and a new token for every sample whose prompt is read.  False when no
+ * sample is left. */
+static bool step(struct sampler *g)
 {
     int ready;
     refill(g);
@@ -161,11 +111,31 @@ bool sample_step(struct sampler *g)
     return true;
 }
 
-void sample_run(struct model *m, const struct sample_request *request, struct sample_result *result, int n,
-                bool (*token)(void *self, struct sample_result *r, int token), void *self)
+void sample_run(struct model *m, struct sample *samples, int n, const struct sample_settings *how,
+                bool (*token)(void *self, const struct sample *s, int token), void *self)
 {
-    struct sampler *g = sample_open(m, token, self);
-    for (int i = 0; i < n; i++) sample_add(g, &request[i], &result[i]);
-    while (!signals_stop() && sample_step(g)) {}
-    sample_close(g);
+    assert(m->use.cache_slots > 0 && m->use.logits_rows > 0 && m->use.max_tokens > 0);
+    assert(how->sampling.allowed <= m->config.vocab);
+    size_t rows = (size_t)m->use.max_tokens, wide = (size_t)int_min(m->use.cache_slots, m->use.max_tokens);
+    int *ints = host_alloc(3 * rows + 3 * wide, sizeof *ints);
+    struct sampler g = {
+        .m = m, .how = how, .token = token, .self = self, .next = samples, .end = samples + n,
+        .longest = int_min(m->config.context, m->use.cache_capacity), .slots = (int)wide,
+        .slot = host_alloc(wide, sizeof *g.slot), .tokens = ints, .row_slots = ints + rows,
+        .positions = ints + 2 * rows, .ready = ints + 3 * rows, .rows = ints + 3 * rows + wide,
+        .drawn = ints + 3 * rows + 2 * wide, .logprobs = host_alloc(wide, sizeof *g.logprobs),
+        .uniform = host_alloc(wide, sizeof *g.uniform), .sampling = host_alloc(wide, sizeof *g.sampling)};
+    for (int i = 0; i < n; i++) {
+        if (samples[i].n_prompt < 1 || samples[i].n_prompt > g.longest)
+            die("a prompt of %d tokens does not fit the context of %d", samples[i].n_prompt, g.longest);
+        samples[i].n = 0;
+        samples[i].stopped = false;
+    }
+    for (size_t i = 0; i < wide; i++) g.sampling[i] = how->sampling;
+    while (!signals_stop() && step(&g)) {}
+    free(g.slot);
+    free(ints);
+    free(g.logprobs);
+    free(g.uniform);
+    free(g.sampling);
 }

@@ -6,14 +6,13 @@
 
 #include <stdlib.h>
 
-static void show(const struct samples *s, struct run *run, int64_t step, const struct ids *prompt,
-                 const struct sample_result *a)
+static void show(const struct samples *s, struct run *run, int64_t step, const struct sample *a)
 {
     struct bytes text = {0}, line = {0};
     struct utf8_held held = {0};
     bytes_text(&text, "--- step %lld\n", (long long)step);
     size_t head = text.size;
-    tokenizer_stream(&text, &held, s->tokenizer, prompt->id + s->bare, prompt->count - s->bare);
+    tokenizer_stream(&text, &held, s->tokenizer, a->prompt + s->bare, (size_t)a->n_prompt - s->bare);
     tokenizer_stream(&text, &held, s->tokenizer, a->tokens, (size_t)(a->n - (s->bare && a->stopped)));
     tokenizer_stream(&text, &held, s->tokenizer, NULL, 0);
     bytes_add(&text, "\n", 1);
@@ -29,17 +28,14 @@ void samples_show(const struct samples *s, struct model *m, struct run *run, int
     size_t n = (size_t)s->count, most = (size_t)s->tokens;
     struct sample_settings how = {
         .sampling = {.temperature = (float)s->temperature, .top_p = 1, .allowed = tokenizer_vocab(s->tokenizer)},
-        .stop = s->stop, .n_stop = s->n_stop, .stream = RNG_SAMPLE, .step = (uint64_t)step};
-    struct sample_request *request = host_alloc(n, sizeof *request);
-    struct sample_result *result = host_alloc(n, sizeof *result);
+        .stop = s->stop, .n_stop = s->n_stop, .stream = RNG_SAMPLE, .seed = s->seed, .step = (uint64_t)step};
+    struct sample *sample = host_alloc(n, sizeof *sample);
     int *tokens = host_alloc(n * most, sizeof *tokens);
-    for (size_t i = 0; i < n; i++) {
-        request[i] = (struct sample_request){s->prompt[i].id, (int)s->prompt[i].count, s->seed, i, s->tokens, &how};
-        result[i] = (struct sample_result){.tokens = tokens + i * most};
-    }
-    if (n > 0) sample_run(m, request, result, s->count, NULL, NULL);
-    for (size_t i = 0; i < n && !signals_stop(); i++) show(s, run, step, &s->prompt[i], &result[i]);
-    free(request);
-    free(result);
+    for (size_t i = 0; i < n; i++)
+        sample[i] = (struct sample){.prompt = s->prompt[i].id, .n_prompt = (int)s->prompt[i].count, .index = i,
+                                    .most = s->tokens, .tokens = tokens + i * most};
+    if (n > 0) sample_run(m, sample, s->count, &how, NULL, NULL);
+    for (size_t i = 0; i < n && !signals_stop(); i++) show(s, run, step, &sample[i]);
+    free(sample);
     free(tokens);
 }

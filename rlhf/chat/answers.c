@@ -10,12 +10,12 @@
 
 enum { ROUND = 512 };        /* answers sampled before they are written */
 
-static void write_answer(const struct prompt *p, const struct tokenizer *t, const struct sample_result *r, int sample)
+static void write_answer(const struct prompt *p, const struct tokenizer *t, const struct sample *s, int sample)
 {
     struct bytes line = {0};
     bytes_text(&line, "{%s,\"sample\":%d,\"response\":", p->dialogue, sample);
-    show_json(&line, t, r->tokens, (size_t)(r->n - r->stopped));
-    bytes_text(&line, ",\"tokens\":%d,\"stopped\":%s}\n", r->n, r->stopped ? "true" : "false");
+    show_json(&line, t, s->tokens, (size_t)(s->n - s->stopped));
+    bytes_text(&line, ",\"tokens\":%d,\"stopped\":%s}\n", s->n, s->stopped ? "true" : "false");
     if (fwrite(line.data, 1, line.size, stdout) != line.size)
         quit(EXIT_IO, "the answers cannot be written: %s", strerror(errno));
     bytes_free(&line);
@@ -43,29 +43,26 @@ void session_answer_files(struct session *s)
     struct prompts prompts = {0};
     struct sample_settings how = session_sampling(s);
     int max_new = int_min((int)s->settings->max_new, s->parent.config.context);
-    uint64_t samples = (uint64_t)s->settings->samples, seed = (uint64_t)s->settings->seed;
+    uint64_t samples = (uint64_t)s->settings->samples;
     read_prompts(&prompts, s, max_new);
-    struct sample_request *request = host_alloc(ROUND, sizeof *request);
-    struct sample_result *result = host_alloc(ROUND, sizeof *result);
+    struct sample *sample = host_alloc(ROUND, sizeof *sample);
     int *tokens = host_alloc((size_t)ROUND * (size_t)max_new, sizeof *tokens);
     uint64_t all = (uint64_t)prompts.count * samples;
     for (uint64_t first = 0; first < all; first += ROUND) {
         int n = all - first < ROUND ? (int)(all - first) : ROUND;
         for (int i = 0; i < n; i++) {
-            const struct prompt *p = &prompts.prompt[(first + (uint64_t)i) / samples];
-            request[i] = (struct sample_request){prompts.ids.id + p->first, p->count, seed, first + (uint64_t)i,
-                                                 max_new, &how};
-            result[i] = (struct sample_result){.tokens = tokens + (size_t)i * (size_t)max_new};
+            uint64_t index = first + (uint64_t)i;
+            const struct prompt *p = &prompts.prompt[index / samples];
+            sample[i] = (struct sample){.prompt = prompts.ids.id + p->first, .n_prompt = p->count, .index = index,
+                                        .most = max_new, .tokens = tokens + (size_t)i * (size_t)max_new};
         }
-        sample_run(&s->model, request, result, n, NULL, NULL);
-        for (int i = 0; i < n; i++) {
-            uint64_t number = first + (uint64_t)i;
-            write_answer(&prompts.prompt[number / samples], s->parent.tokenizer, &result[i], (int)(number % samples));
-        }
+        sample_run(&s->model, sample, n, &how, NULL, NULL);
+        for (int i = 0; i < n; i++)
+            write_answer(&prompts.prompt[sample[i].index / samples], s->parent.tokenizer, &sample[i],
+                         (int)(sample[i].index % samples));
         if (fflush(stdout) != 0) quit(EXIT_IO, "the answers cannot be written: %s", strerror(errno));
     }
     free(tokens);
-    free(result);
-    free(request);
+    free(sample);
     prompts_free(&prompts);
 }

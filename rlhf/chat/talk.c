@@ -102,11 +102,11 @@ static void show_new(struct answer *a)
     a->shown = a->text.size;
 }
 
-static bool take_token(void *self, struct sample_result *r, int token)
+static bool take_token(void *self, const struct sample *sample, int token)
 {
     struct answer *a = self;
     const struct session *s = a->session;
-    (void)r;
+    (void)sample;
     tokenizer_stream(&a->text, &a->held, s->parent.tokenizer, &token, 1);
     if (a->text.size > a->shown) show_new(a);
     return !interrupted;
@@ -118,31 +118,29 @@ struct sample_settings session_sampling(const struct session *s)
     return (struct sample_settings){
         .sampling = {.temperature = (float)o->temperature, .top_k = (int)o->top_k, .top_p = (float)o->top_p,
                      .min_p = (float)o->min_p, .allowed = tokenizer_vocab(s->parent.tokenizer)},
-        .stop = s->stop, .n_stop = s->n_stop, .stream = RNG_SAMPLE,
+        .stop = s->stop, .n_stop = s->n_stop, .stream = RNG_SAMPLE, .seed = (uint64_t)o->seed,
     };
 }
 
 /* Draws an answer to what s->ids holds, shows it and appends it to *text. */
 static void answer(struct session *s, struct bytes *text)
 {
-    const struct settings *o = s->settings;
     struct answer a = {.session = s};
     struct sample_settings how = session_sampling(s);
-    struct sample_request request = {.prompt = s->ids.id, .n_prompt = (int)s->ids.count, .seed = (uint64_t)o->seed,
-                                     .index = s->answers++, .max_new = (int)o->max_new, .how = &how};
-    struct sample_result result = {.tokens = s->tokens};
+    struct sample sample = {.prompt = s->ids.id, .n_prompt = (int)s->ids.count, .index = s->answers++,
+                            .most = (int)s->settings->max_new, .tokens = s->tokens};
     interrupted = 0;
-    sample_run(&s->model, &request, &result, 1, take_token, &a);
+    sample_run(&s->model, &sample, 1, &how, take_token, &a);
     tokenizer_stream(&a.text, &a.held, s->parent.tokenizer, NULL, 0);
     if (a.text.size > a.shown) show_new(&a);
     show(s, "\n", 1);
-    bool full = request.n_prompt + result.n == s->parent.config.context;
+    bool full = sample.n_prompt + sample.n == s->parent.config.context;
     if (interrupted) fprintf(stderr, "(stopped)\n");
-    else if (!result.stopped && full)
-        fprintf(stderr, "(the answer was cut after %d tokens: the context of %d tokens is full)\n", result.n,
+    else if (!sample.stopped && full)
+        fprintf(stderr, "(the answer was cut after %d tokens: the context of %d tokens is full)\n", sample.n,
                 s->parent.config.context);
-    else if (!result.stopped && s->input_tty)
-        fprintf(stderr, "(the answer was cut after %d tokens: --max-new-tokens)\n", result.n);
+    else if (!sample.stopped && s->input_tty)
+        fprintf(stderr, "(the answer was cut after %d tokens: --max-new-tokens)\n", sample.n);
     bytes_add(text, a.text.data, a.text.size);
     bytes_free(&a.text);
 }

@@ -239,16 +239,14 @@ static double decode_seconds(struct model *m, int n, int length)
     enum { LONGEST = 64 };
     static int tokens[SLOTS][LONGEST];
     static float logprobs[SLOTS][LONGEST];
-    struct sample_request request[SLOTS];
-    struct sample_result result[SLOTS];
-    struct sample_settings settings = {.sampling = {.temperature = 1, .top_p = 1}, .stream = RNG_SAMPLE};
+    struct sample sample[SLOTS];
+    struct sample_settings settings = {.sampling = {.temperature = 1, .top_p = 1}, .stream = RNG_SAMPLE, .seed = 1};
     int prompt = 11;
-    for (int i = 0; i < n; i++) {
-        request[i] = (struct sample_request){&prompt, 1, 1, (uint64_t)i, length, &settings};
-        result[i] = (struct sample_result){.tokens = tokens[i], .logprobs = logprobs[i]};
-    }
+    for (int i = 0; i < n; i++)
+        sample[i] = (struct sample){.prompt = &prompt, .n_prompt = 1, .index = (uint64_t)i, .most = length,
+                                    .tokens = tokens[i], .logprobs = logprobs[i]};
     double start = bench_clock();
-    sample_run(m, request, result, n, NULL, NULL);
+    sample_run(m, sample, n, &settings, NULL, NULL);
     return (bench_clock() - start) / length;
 }
 
