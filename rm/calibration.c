@@ -13,26 +13,26 @@ static void bet(struct calibration_bin *b, double correct, double confidence)
     b->confidence += confidence;
 }
 
-void calibrate(struct calibration *c, const struct judged *pair, size_t n)
+void calibration_add(struct calibration *c, double d, int longer)
 {
-    *c = (struct calibration){.pairs = (int64_t)n};
-    for (size_t i = 0; i < n; i++) {
-        double d = pair[i].d, correct = d > 0 ? 1 : d < 0 ? 0 : 0.5;
-        double confidence = sigmoid(fabs(d)), surprise = 1 - sigmoid(d);
-        int bin = (int)((confidence - 0.5) * 2 * CALIBRATION_BINS), margin = 0;
-        int longer = pair[i].better_length - pair[i].worse_length;
-        while (fabs(d) >= margin_edge[margin] && margin < MARGIN_BINS - 1) margin++;
-        bet(&c->bin[int_min(bin, CALIBRATION_BINS - 1)], correct, confidence);
-        bet(&c->by_margin[margin], correct, confidence);
-        c->accuracy += correct;
-        c->log_loss += softplus(-d);
-        c->brier += surprise * surprise;
-        c->margin += d;
-        c->longer_wins += longer > 0 ? 1 : longer < 0 ? 0 : 0.5;
-    }
-    double *mean[] = {&c->accuracy, &c->log_loss, &c->brier, &c->margin, &c->longer_wins};
-    for (int k = 0; k < 5; k++) *mean[k] /= (double)n;
-    for (int b = 0; b < CALIBRATION_BINS; b++) c->ece += fabs(c->bin[b].correct - c->bin[b].confidence) / (double)n;
+    double correct = d > 0 ? 1 : d < 0 ? 0 : 0.5, confidence = sigmoid(fabs(d)), surprise = 1 - sigmoid(d);
+    int bin = (int)((confidence - 0.5) * 2 * CALIBRATION_BINS), margin = 0;
+    while (fabs(d) >= margin_edge[margin] && margin < MARGIN_BINS - 1) margin++;
+    bet(&c->bin[int_min(bin, CALIBRATION_BINS - 1)], correct, confidence);
+    bet(&c->by_margin[margin], correct, confidence);
+    c->pairs++;
+    c->accuracy += correct;
+    c->log_loss += softplus(-d);
+    c->brier += surprise * surprise;
+    c->margin += d;
+    c->longer_wins += longer > 0 ? 1 : longer < 0 ? 0 : 0.5;
+}
+
+void calibration_end(struct calibration *c)
+{
+    double n = (double)c->pairs, *mean[] = {&c->accuracy, &c->log_loss, &c->brier, &c->margin, &c->longer_wins};
+    for (int k = 0; k < 5; k++) *mean[k] /= n;
+    for (int b = 0; b < CALIBRATION_BINS; b++) c->ece += fabs(c->bin[b].correct - c->bin[b].confidence) / n;
 }
 
 double correlation(const double *x, const double *y, size_t n)

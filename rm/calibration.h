@@ -4,9 +4,6 @@
 
 #include "common/base/base.h"
 
-/* One pair: d = score of the better answer - score of the worse; and their lengths in tokens. */
-struct judged { double d; int better_length, worse_length; };
-
 struct calibration_bin { int64_t n; double correct, confidence; };     /* sums */
 enum { CALIBRATION_BINS = 5, MARGIN_BINS = 5 };
 
@@ -21,8 +18,10 @@ struct calibration {
     struct calibration_bin by_margin[MARGIN_BINS];       /* |d| below 0.25, 0.5, 1, 2, and above */
 };
 
-/* All of it from n >= 1 pairs. */
-void calibrate(struct calibration *c, const struct judged *pair, size_t n);
+/* From {0}: each pair, d = score of the better answer - score of the worse, longer by how many tokens; then the end,
+ * which makes means of the sums.  At least one pair. */
+void calibration_add(struct calibration *c, double d, int longer);
+void calibration_end(struct calibration *c);
 
 /* Pearson's correlation of x and y (n): sum (x - mean x)(y - mean y) / sqrt(sum (x - mean x)^2 sum (y - mean y)^2); NaN
  * when one of them is constant up to rounding. */

@@ -54,14 +54,15 @@ static void read_data(struct rm *s)
                      program_skip_rows(start->skip_bad_rows), &error) != 0)
         quit_error(&error);
     paths_free(&paths);
+    rm_data_report(&start->report, d);
     start->data = (struct start_data){"prompts", "largest prompt", d->train.group_tokens, d->train.groups, d->largest,
-                                      d->identity, d->train.tokens};
+                                      d->identity, d->train.answers, d->train.tokens, d->validation.groups > 0};
     start_batches(start, STAGE_RM);
     s->micro = host_alloc((size_t)start->micro_batches, sizeof *s->micro);
 }
 
 /* The spoken tokens and the end token are what the answers differ in: they are shown as the trained ones. */
-static void show(struct rm *s)
+static void show(const struct rm *s)
 {
     const struct rankings *k = &s->data.train;
     struct bytes out = {0};
@@ -76,25 +77,16 @@ static void show(struct rm *s)
             free(spoken);
         }
     }
-    bytes_text(&out, "----\n");
-    rm_data_report(&out, &s->data);
-    bytes_text(&out, "%8u  micro-batches of up to %d tokens an epoch\n", s->start.order.bins, s->start.micro_tokens);
-    fwrite(out.data, 1, out.size, stdout);
-    bytes_free(&out);
+    start_show(&s->start, &out);
 }
 
 static void build(void *self, struct memory *m)
 {
     struct rm *s = self;
-    int tokens = s->start.micro_tokens, sequences = tokens / 2 + 1;
-    struct model_use use = {.comm = s->start.train.comm, .train = true, .recompute = s->start.train.recompute != 0,
-                            .max_tokens = tokens, .max_sequences = sequences};
-    ops_open(m);
-    model_open(&s->start.model, &s->start.config, &use, m);
-    for (int i = 0; i < s->start.micro_batches; i++) {
-        batch_open(&s->micro[i].batch, m, tokens, sequences);
+    int sequences = s->start.micro_tokens / 2 + 1;
+    start_build(&s->start, m, 0);
+    for (int i = 0; i < s->start.micro_batches; i++)
         s->micro[i].group = memory_take(m, MEMORY_DATA, (size_t)sequences, sizeof *s->micro[i].group);
-    }
     s->scores = memory_take(m, MEMORY_DATA, (size_t)sequences, sizeof *s->scores);
     s->dscores = memory_take(m, MEMORY_DATA, (size_t)sequences, sizeof *s->dscores);
     s->group_scores = memory_take(m, MEMORY_DATA, RANKING_MOST, sizeof *s->group_scores);
@@ -103,19 +95,13 @@ static void build(void *self, struct memory *m)
     s->start.order.length = s->data.train.group_tokens;
 }
 
-static void report(struct bytes *out, const void *self)
-{
-    const struct rm *s = self;
-    rm_data_report(out, &s->data);
-}
-
 static int learn(struct rm *s)
 {
-    struct learner learner = {.name = "", .model = &s->start.model};
-    struct task task = rm_task(s, &learner);
-    int code = start_train(&s->start, &task, build, report);
+    struct task task = rm_task(s);
+    int code = start_train(&s->start, &task, build);
     char *parents = host_text("--policy %s --reward", s->start.model_path);
-    if (code == EXIT_DONE && s->start.run) program_next(s->start.run, "next", "rlhf", parents, "--prompts PROMPTS.jsonl");
+    if (code == EXIT_DONE && s->start.run)
+        program_next(s->start.run, "next", "rlhf", parents, "--prompts PROMPTS.jsonl");
     free(parents);
     return code;
 }

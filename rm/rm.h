@@ -12,8 +12,8 @@
 
 enum normalize { NORMALIZE_NONE, NORMALIZE_MEAN, NORMALIZE_BOTH };
 
-/* A micro-batch of a step: all answers of its groups, in order. */
-struct micro { struct batch batch; uint32_t *group; uint32_t groups; };
+/* The groups whose answers are in a micro-batch of a step, in order. */
+struct micro { uint32_t *group, groups; };
 
 struct rm {
     struct start start;                         /* first: it has callbacks of its own */
@@ -28,9 +28,7 @@ struct rm {
     double prompts;                             /* of the step */
 };
 
-/* The task; self is the program, whose learner is given.  Evaluation and validation metrics only with held-out
- * prompts. */
-struct task rm_task(struct rm *s, struct learner *learner);
+struct task rm_task(struct rm *s);          /* for start_train */
 
 /* rm --score, the whole command: rewards for answers in files or on standard input.  Returns the exit code. */
 int score_files(int argc, char **argv);

@@ -28,11 +28,12 @@ static int prepare(void *self, int64_t step, int update, double *count, struct e
     s->prompts = 0;
     for (int i = 0; i < s->start.micro_batches; i++) {
         struct micro *m = &s->micro[i];
+        struct batch *b = &s->start.batch[i];
         const uint32_t *item;
         m->groups = epochs_bin(&s->start.order, &item, (uint64_t)step * (uint64_t)s->start.micro_batches + (uint64_t)i);
         memcpy(m->group, item, m->groups * sizeof *item);
-        batch_clear(&m->batch);
-        for (uint32_t g = 0; g < m->groups; g++) add_group(&m->batch, &s->data.train, item[g]);
+        batch_clear(b);
+        for (uint32_t g = 0; g < m->groups; g++) add_group(b, &s->data.train, item[g]);
         s->prompts += m->groups;
     }
     *count = s->prompts;
@@ -57,20 +58,15 @@ static double ranking_losses(struct rm *s, const struct rankings *k, const uint3
     return sum;
 }
 
-static const struct batch *batch(void *self, int i, int learner)
-{
-    (void)learner;
-    return &((struct rm *)self)->micro[i].batch;
-}
-
 static double head(void *self, int i, int learner, double scale)
 {
     struct rm *s = self;
     const struct micro *m = &s->micro[i];
+    const struct batch *b = &s->start.batch[i];
     (void)learner;
-    score_read(s->scores, &s->start.model, &m->batch);
+    score_read(s->scores, &s->start.model, b);
     double sum = ranking_losses(s, &s->data.train, m->group, m->groups, scale, &s->stats);
-    score_backward(&s->start.model, &m->batch, s->dscores);
+    score_backward(&s->start.model, b, s->dscores);
     return sum;
 }
 
@@ -87,8 +83,8 @@ static void end(void *self, int64_t step, struct record *r)
 
 /* ---- evaluation ---- */
 
-/* What is seen on the held-out prompts: every pair, every answer's raw score and length. */
-struct seen { struct judged *pair; size_t pairs; double *score, *length; size_t answers; double loss; uint32_t groups; };
+/* What is seen on the held-out prompts: the pairs, and every answer's raw score and length. */
+struct seen { struct calibration pairs; double *score, *length; size_t answers; double loss; uint32_t groups; };
 
 static void see_group(struct seen *e, const struct rankings *k, uint32_t group, const float *score)
 {
@@ -97,16 +93,14 @@ static void see_group(struct seen *e, const struct rankings *k, uint32_t group, 
     for (uint32_t i = 0; i < K; i++) {
         e->score[e->answers] = (double)score[i];
         e->length[e->answers++] = spoken[i];
-        for (uint32_t j = 0; j < K; j++) {
-            if (!(quality[i] > quality[j])) continue;
-            e->pair[e->pairs++] = (struct judged){(double)score[i] - (double)score[j], (int)spoken[i], (int)spoken[j]};
-        }
+        for (uint32_t j = 0; j < K; j++)
+            if (quality[i] > quality[j])
+                calibration_add(&e->pairs, (double)score[i] - (double)score[j], (int)spoken[i] - (int)spoken[j]);
     }
 }
 
 static void seen_free(struct seen *e)
 {
-    free(e->pair);
     free(e->score);
     free(e->length);
 }
@@ -117,9 +111,9 @@ static int see(struct seen *e, struct rm *s, struct error *error)
 {
     int64_t tokens = 0, most = s->start.eval_tokens > 0 ? s->start.eval_tokens : INT64_MAX;
     const struct rankings *k = &s->data.validation;
-    struct micro *m = &s->micro[0];
-    *e = (struct seen){.pair = host_alloc(k->pairs, sizeof *e->pair),
-                       .score = host_alloc(k->answers, sizeof *e->score),
+    struct micro *m = s->micro;
+    struct batch *b = s->start.batch;
+    *e = (struct seen){.score = host_alloc(k->answers, sizeof *e->score),
                        .length = host_alloc(k->answers, sizeof *e->length)};
     for (uint32_t next = 0; next < k->groups && tokens < most; e->groups = next) {
         if (error && signals_check(error, "evaluating") != 0) {
@@ -127,13 +121,13 @@ static int see(struct seen *e, struct rm *s, struct error *error)
             return -1;
         }
         m->groups = 0;
-        batch_clear(&m->batch);
-        while (next < k->groups && m->batch.N + (int)k->group_tokens[next] <= s->start.micro_tokens) {
-            add_group(&m->batch, k, next);
+        batch_clear(b);
+        while (next < k->groups && b->N + (int)k->group_tokens[next] <= s->start.micro_tokens) {
+            add_group(b, k, next);
             m->group[m->groups++] = next++;
         }
-        tokens += m->batch.N;
-        score_raw(s->scores, &s->start.model, &m->batch);
+        tokens += b->N;
+        score_raw(s->scores, &s->start.model, b);
         e->loss += ranking_losses(s, k, m->group, m->groups, 0, NULL);
         const float *score = s->scores;
         for (uint32_t g = 0; g < m->groups; g++) {
@@ -141,6 +135,7 @@ static int see(struct seen *e, struct rm *s, struct error *error)
             score += k->first[m->group[g] + 1] - k->first[m->group[g]];
         }
     }
+    calibration_end(&e->pairs);
     return 0;
 }
 
@@ -148,16 +143,15 @@ static int evaluate(void *self, struct record *r, struct error *error)
 {
     struct rm *s = self;
     struct seen e;
-    struct calibration c;
+    const struct calibration *c = &e.pairs;
     if (see(&e, s, error) != 0) return -1;
-    calibrate(&c, e.pair, e.pairs);
     record_real(r, "val_loss", e.loss / e.groups);
-    record_real(r, "val_accuracy", c.accuracy);
-    record_real(r, "val_log_loss", c.log_loss);
-    record_real(r, "val_brier", c.brier);
-    record_real(r, "val_ece", c.ece);
-    record_real(r, "val_margin", c.margin);
-    record_real(r, "val_longer_wins", c.longer_wins);
+    record_real(r, "val_accuracy", c->accuracy);
+    record_real(r, "val_log_loss", c->log_loss);
+    record_real(r, "val_brier", c->brier);
+    record_real(r, "val_ece", c->ece);
+    record_real(r, "val_margin", c->margin);
+    record_real(r, "val_longer_wins", c->longer_wins);
     record_real(r, "val_length_correlation", correlation(e.score, e.length, e.answers));
     seen_free(&e);
     return 0;
@@ -180,7 +174,7 @@ static void sample(void *self, struct run *run, int64_t step)
 {
     struct rm *s = self;
     const struct rankings *k = &s->data.validation;
-    struct batch *b = &s->micro[0].batch;
+    struct batch *b = s->start.batch;
     struct bytes text = {0};
     bytes_text(&text, "--- step %lld\n", (long long)step);
     for (uint32_t g = 0; g < k->groups && g < SAMPLES; g++) {
@@ -205,7 +199,7 @@ static void sample(void *self, struct run *run, int64_t step)
 static int reference_scores(struct rm *s, double *mean, double *deviation)
 {
     const struct rankings *k = &s->data.train;
-    struct batch *b = &s->micro[0].batch;
+    struct batch *b = s->start.batch;
     int n = int_min((int)k->groups, REFERENCES), done = 0;
     double *score = host_alloc((size_t)n, sizeof *score), squares = 0;
     for (int next = 0; next < n;) {
@@ -231,13 +225,12 @@ static int reference_scores(struct rm *s, double *mean, double *deviation)
 static void log_calibration(struct rm *s, struct run *run)
 {
     struct seen e;
-    struct calibration c;
+    const struct calibration *c = &e.pairs;
     struct bytes text = {0};
     see(&e, s, NULL);
-    calibrate(&c, e.pair, e.pairs);
-    bytes_text(&text, "on %u held-out prompts, %zu pairs: accuracy %.3f (the longer answer: %.3f), log loss %.4f, "
-               "ECE %.3f\n", e.groups, e.pairs, c.accuracy, c.longer_wins, c.log_loss, c.ece);
-    calibration_print(&text, &c);
+    bytes_text(&text, "on %u held-out prompts, %lld pairs: accuracy %.3f (the longer answer: %.3f), log loss %.4f, "
+               "ECE %.3f\n", e.groups, (long long)c->pairs, c->accuracy, c->longer_wins, c->log_loss, c->ece);
+    calibration_print(&text, c);
     run_log(run, "%.*s", (int)text.size - 1, text.data);
     bytes_free(&text);
     seen_free(&e);
@@ -258,15 +251,10 @@ static void finish(void *self, struct run *run, struct record *r)
     record_real(r, "score_std", c->score_std);
 }
 
-struct task rm_task(struct rm *s, struct learner *learner)
+struct task rm_task(struct rm *s)
 {
-    bool held_out = s->data.validation.groups > 0;
     return (struct task){
-        .program = "rm", .stage = STAGE_RM, .self = s, .learner = learner, .n_learners = 1,
-        .prepare = prepare, .batch = batch, .head = head, .sums = (double *)&s->stats,
-        .n_sums = sizeof s->stats / sizeof(double), .end = end, .evaluate = held_out ? evaluate : NULL,
-        .sample = sample, .finish = finish, .save = start_save, .load = start_load,
-        .main_metric = held_out ? "val_accuracy" : "accuracy", .shown = {"accuracy"},
-        .tokens_per_step = (double)s->data.train.tokens / s->start.order.bins * s->start.micro_batches,
-        .flops_per_token = config_train_flops(&s->start.config, (double)s->data.train.tokens / s->data.train.answers)};
+        .program = "rm", .stage = STAGE_RM, .prepare = prepare, .head = head, .sums = (double *)&s->stats,
+        .n_sums = sizeof s->stats / sizeof(double), .end = end, .evaluate = evaluate, .sample = sample,
+        .finish = finish, .main_metric = s->start.data.held_out ? "val_accuracy" : "accuracy", .shown = {"accuracy"}};
 }

@@ -9,8 +9,6 @@
 #include "sft/data.h"
 
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 struct sft {
@@ -21,7 +19,6 @@ struct sft {
 
     struct sft_data data;
     struct epochs held_out;                 /* its epoch 0, again and again */
-    struct batch *batch;                    /* the micro-batches of a step */
     float *losses;                          /* (tokens of a micro-batch) */
 };
 
@@ -72,7 +69,7 @@ static int prepare(void *self, int64_t step, int update, double *count, struct e
     (void)update, (void)error;
     *count = 0;
     for (int i = 0; i < s->start.micro_batches; i++)
-        *count += fill_batch(&s->batch[i], &s->data.train, &s->start.order, first + (uint64_t)i);
+        *count += fill_batch(&s->start.batch[i], &s->data.train, &s->start.order, first + (uint64_t)i);
     return s->start.micro_batches;
 }
 
@@ -86,17 +83,11 @@ static double batch_loss(struct sft *s, const struct batch *b, double scale, boo
     return sum;
 }
 
-static const struct batch *batch(void *self, int i, int learner)
-{
-    (void)learner;
-    return &((struct sft *)self)->batch[i];
-}
-
 static double head(void *self, int i, int learner, double scale)
 {
     struct sft *s = self;
     (void)learner;
-    return batch_loss(s, &s->batch[i], scale, true);
+    return batch_loss(s, &s->start.batch[i], scale, true);
 }
 
 static void end(void *self, int64_t step, struct record *r)
@@ -105,8 +96,8 @@ static void end(void *self, int64_t step, struct record *r)
     double tokens = 0, sequences = 0;
     (void)step;
     for (int i = 0; i < s->start.micro_batches; i++) {
-        tokens += s->batch[i].N;
-        sequences += s->batch[i].S;
+        tokens += s->start.batch[i].N;
+        sequences += s->start.batch[i].S;
     }
     record_real(r, "packing", tokens / ((double)s->start.micro_batches * s->start.micro_tokens));
     record_count(r, "dialogues", (int64_t)sequences);
@@ -117,14 +108,14 @@ static int evaluate(void *self, struct record *r, struct error *error)
 {
     struct sft *s = self;
     double sum = 0, count = 0;
-    int64_t tokens = 0;
-    int64_t most = s->start.eval_tokens > 0 ? s->start.eval_tokens : INT64_MAX;
+    struct batch *b = s->start.batch;
+    int64_t tokens = 0, most = s->start.eval_tokens > 0 ? s->start.eval_tokens : INT64_MAX;
     for (uint32_t bin = 0; bin < s->held_out.bins && tokens < most; bin++) {
         if (signals_check(error, "evaluating") != 0) return -1;
-        count += fill_batch(&s->batch[0], &s->data.validation, &s->held_out, bin);
-        tokens += s->batch[0].N;
-        model_forward(&s->start.model, &s->batch[0], false);
-        sum += batch_loss(s, &s->batch[0], 0, false);
+        count += fill_batch(b, &s->data.validation, &s->held_out, bin);
+        tokens += b->N;
+        model_forward(&s->start.model, b, false);
+        sum += batch_loss(s, b, 0, false);
     }
     if (count == 0) return 0;
     record_real(r, "val_loss", sum / count);
@@ -156,69 +147,43 @@ static void read_data(struct sft *s)
     if (sft_data_read(d, paths.path, paths.count, &start->chat, &how, (int)s->samples, &error) != 0)
         quit_error(&error);
     paths_free(&paths);
+    sft_data_report(&start->report, d);
     start->data = (struct start_data){"dialogues", "longest dialogue", d->train.length, d->train.count, d->longest,
-                                      d->identity, d->train.tokens};
+                                      d->identity, d->train.count, d->train.tokens, d->validation.count > 0};
     start_batches(start, STAGE_SFT);
-    s->batch = host_alloc((size_t)start->micro_batches, sizeof *s->batch);
-    if (d->validation.count > 0)
+    if (start->data.held_out)
         epochs_open(&s->held_out, d->validation.length, d->validation.count, (uint32_t)start->micro_tokens,
                     (uint64_t)s->start.train.seed);
 }
 
-static void show(struct sft *s)
+static void show(const struct sft *s)
 {
     struct bytes out = {0};
-    const struct start *start = &s->start;
     const struct sequences *q = &s->data.train;
     for (uint32_t i = 0; i < q->count && i < SHOWN; i++) {
         bytes_text(&out, "---- dialogue %u: %u tokens\n", i + 1, q->length[i]);
-        show_tokens(&out, start->parent.tokenizer, q->id + q->start[i], q->trained + q->start[i], q->length[i],
+        show_tokens(&out, s->start.parent.tokenizer, q->id + q->start[i], q->trained + q->start[i], q->length[i],
                     isatty(STDOUT_FILENO));
     }
-    bytes_text(&out, "----\n");
-    sft_data_report(&out, &s->data);
-    bytes_text(&out, "%8u  micro-batches of up to %d tokens an epoch, %.1f %% full\n", start->order.bins,
-               start->micro_tokens, 100.0 * (double)q->tokens / ((double)start->order.bins * start->micro_tokens));
-    fwrite(out.data, 1, out.size, stdout);
-    bytes_free(&out);
+    start_show(&s->start, &out);
 }
 
 static void build(void *self, struct memory *m)
 {
     struct sft *s = self;
-    int tokens = s->start.micro_tokens, sequences = tokens / 2 + 1;
-    int prompts = s->start.train.sample_every > 0 ? s->data.prompts : 0;
-    struct model_use use = {.comm = s->start.train.comm, .train = true, .recompute = s->start.train.recompute != 0,
-                            .max_tokens = tokens, .max_sequences = sequences, .cache_slots = prompts,
-                            .cache_capacity = prompts ? s->start.config.context : 0, .logits_rows = prompts};
-    ops_open(m);
-    model_open(&s->start.model, &s->start.config, &use, m);
-    for (int i = 0; i < s->start.micro_batches; i++) batch_open(&s->batch[i], m, tokens, sequences);
-    s->losses = memory_take(m, MEMORY_DATA, (size_t)tokens, sizeof *s->losses);
+    start_build(&s->start, m, s->start.train.sample_every > 0 ? s->data.prompts : 0);
+    s->losses = memory_take(m, MEMORY_DATA, (size_t)s->start.micro_tokens, sizeof *s->losses);
     sft_data_settle(&s->data, m);
     s->start.order.length = s->data.train.length;
     s->held_out.length = s->data.validation.length;
 }
 
-static void report(struct bytes *out, const void *self)
-{
-    const struct sft *s = self;
-    sft_data_report(out, &s->data);
-}
-
 static int learn(struct sft *s)
 {
-    const struct sequences *q = &s->data.train;
-    struct learner learner = {.name = "", .model = &s->start.model};
-    bool held_out = s->data.validation.count > 0;
-    struct task task = {
-        .program = "sft", .stage = STAGE_SFT, .self = s, .learner = &learner, .n_learners = 1,
-        .prepare = prepare, .batch = batch, .head = head, .end = end, .evaluate = held_out ? evaluate : NULL,
-        .sample = sample, .save = start_save, .load = start_load,
-        .main_metric = held_out ? "val_loss" : "loss",
-        .tokens_per_step = (double)q->tokens / s->start.order.bins * s->start.micro_batches,
-        .flops_per_token = config_train_flops(&s->start.config, (double)q->tokens / q->count)};
-    int code = start_train(&s->start, &task, build, report);
+    struct task task = {.program = "sft", .stage = STAGE_SFT, .prepare = prepare, .head = head, .end = end,
+                        .evaluate = evaluate, .sample = sample,
+                        .main_metric = s->start.data.held_out ? "val_loss" : "loss"};
+    int code = start_train(&s->start, &task, build);
     if (code == EXIT_DONE && s->start.run) {
         program_next(s->start.run, "talk to it", "chat", "--model", NULL);
         program_next(s->start.run, "next", "rm", "--model", "--data RANKED.jsonl");
@@ -240,7 +205,6 @@ int main(int argc, char **argv)
     else code = learn(&s);
     sft_data_free(&s.data);
     epochs_close(&s.held_out);
-    free(s.batch);
     start_close(&s.start);
     return code;
 }

@@ -99,20 +99,21 @@ static void test_ties(void)
 
 static void test_calibration(void)
 {
-    struct calibration c;
+    struct calibration c = {0};
     double D[] = {2.0, 1.0, 0.5, 0.2, -0.3, -1.5, 0.1, 3.0};
-    struct judged p[8];
-    for (int i = 0; i < 8; i++) p[i] = (struct judged){D[i], i < 5 ? 10 : 3, i == 4 ? 10 : 5};
-    calibrate(&c, p, 8);
+    for (int i = 0; i < 8; i++) calibration_add(&c, D[i], (i < 5 ? 10 : 3) - (i == 4 ? 10 : 5));
+    calibration_end(&c);
     CHECK(close_to(c.log_loss, 0.595144761, 0, 1e-9) && close_to(c.brier, 0.207253928, 0, 1e-9));
     CHECK(close_to(c.accuracy, 0.75, 0, 0) && close_to(c.ece, 0.217877977, 0, 1e-9));
     CHECK(close_to(c.longer_wins, 4.5 / 8, 0, 0) && close_to(c.margin, 5.0 / 8, 1e-15, 0));
     CHECK(c.by_margin[0].n == 2 && c.by_margin[1].n == 1 && c.by_margin[2].n == 1 && c.by_margin[3].n == 2 && c.by_margin[4].n == 2);
-    p[0].d = 0;
-    calibrate(&c, p, 1);
+    c = (struct calibration){0};
+    calibration_add(&c, 0, 5);
+    calibration_end(&c);
     CHECK(c.accuracy == 0.5);
-    p[0].d = 1e4;
-    calibrate(&c, p, 1);
+    c = (struct calibration){0};
+    calibration_add(&c, 1e4, 5);
+    calibration_end(&c);
     CHECK(c.bin[CALIBRATION_BINS - 1].n == 1 && c.brier == 0);
     CHECK(close_to(correlation((double[]){1, 2, 3}, (double[]){2, 4, 6}, 3), 1, 1e-12, 0));
     CHECK(close_to(correlation((double[]){1, 2, 3, 4}, (double[]){1, -1, -1, 1}, 4), 0, 0, 1e-12));

@@ -2,7 +2,6 @@
 #include "common/train/train_options.h"
 #include "common/train/start.h"
 
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -79,22 +78,46 @@ void start_batches(struct start *s, enum stage stage)
     if (s->run && s->micro_tokens > o->micro_tokens && option_given(s->table, "micro-tokens"))
         run_log(s->run, "micro-batches hold %d tokens: the %s needs that many", s->micro_tokens, d->longest_item);
     s->micro_batches = program_micro_batches(o, s->micro_tokens);
+    s->batch = host_alloc((size_t)s->micro_batches, sizeof *s->batch);
     epochs_open(&s->order, d->length, d->count, (uint32_t)s->micro_tokens, (uint64_t)o->seed);
+}
+
+void start_show(const struct start *s, struct bytes *examples)
+{
+    bytes_text(examples, "----\n%s%8u  micro-batches of up to %d tokens per epoch, %.1f %% full\n", s->report.data,
+               s->order.bins, s->micro_tokens,
+               100.0 * (double)s->data.tokens / ((double)s->order.bins * s->micro_tokens));
+    fwrite(examples->data, 1, examples->size, stdout);
+    bytes_free(examples);
+}
+
+void start_build(struct start *s, struct memory *m, int samples)
+{
+    int tokens = s->micro_tokens, sequences = tokens / 2 + 1;
+    struct model_use use = {.comm = s->train.comm, .train = true, .recompute = s->train.recompute != 0,
+                            .max_tokens = tokens, .max_sequences = sequences, .cache_slots = samples,
+                            .cache_capacity = samples ? s->config.context : 0, .logits_rows = samples};
+    ops_open(m);
+    model_open(&s->model, &s->config, &use, m);
+    for (int i = 0; i < s->micro_batches; i++) batch_open(&s->batch[i], m, tokens, sequences);
+}
+
+static const struct batch *batch(void *self, int i, int learner)
+{
+    (void)learner;
+    return &((struct start *)self)->batch[i];
 }
 
 /* Where the run comes from and what it learns from, to the log. */
 static void say(void *self)
 {
     struct start *s = self;
-    struct bytes report = {0};
-    s->report(&report, self);
     run_log(s->run, "starts from %s", ckpt_path(s->parent.ckpt));
     if (s->known_ids < tokenizer_vocab(s->parent.tokenizer))
         run_log(s->run, "%d special tokens of the template %s are new: their rows start as the mean of the others",
                 tokenizer_vocab(s->parent.tokenizer) - s->known_ids, chat_template_name(s->chat.template));
-    run_log(s->run, "data:\n%.*s", (int)report.size - 1, report.data);
-    if (!s->held_out) run_log(s->run, "warning: nothing is held out: there will be no validation");
-    bytes_free(&report);
+    run_log(s->run, "data:\n%.*s", (int)s->report.size - 1, s->report.data);
+    if (!s->data.held_out) run_log(s->run, "warning: nothing is held out: there will be no validation");
 }
 
 static int load_model(void *self, struct error *error)
@@ -103,7 +126,7 @@ static int load_model(void *self, struct error *error)
     return parent_load(&s->model, &s->parent, s->known_ids, (uint64_t)s->train.seed, error);
 }
 
-void start_save(void *self, struct ckpt_meta *meta)
+static void save(void *self, struct ckpt_meta *meta)
 {
     struct start *s = self;
     const struct start_data *d = &s->data;
@@ -117,7 +140,7 @@ void start_save(void *self, struct ckpt_meta *meta)
     kv_set_u64(&meta->dcur, "data.tokens", d->tokens);
 }
 
-int start_load(void *self, const struct ckpt_meta *meta, struct error *error)
+static int load(void *self, const struct ckpt_meta *meta, struct error *error)
 {
     struct start *s = self;
     const struct start_data *d = &s->data;
@@ -134,16 +157,23 @@ int start_load(void *self, const struct ckpt_meta *meta, struct error *error)
                 d->items, (unsigned long long)crc, d->count, d->identity);
 }
 
-int start_train(struct start *s, struct task *task, void (*build)(void *self, struct memory *m),
-                void (*report)(struct bytes *out, const void *self))
+int start_train(struct start *s, struct task *task, void (*build)(void *self, struct memory *m))
 {
+    const struct start_data *d = &s->data;
     struct train_options options = s->train;
     struct program_parts parts = {s, build, say, load_model};
-    assert(task->self == s);
-    s->report = report;
-    s->held_out = task->evaluate != NULL;
+    task->self = s;
+    task->learner = &s->learner;
+    task->n_learners = 1;
+    task->batch = batch;
+    task->save = save;
+    task->load = load;
+    if (!d->held_out) task->evaluate = NULL;
+    task->tokens_per_step = (double)d->tokens / s->order.bins * s->micro_batches;
+    task->flops_per_token = config_train_flops(&s->config, (double)d->tokens / (double)d->sequences);
     options.steps = program_steps(&s->train, task->tokens_per_step, (double)s->order.bins / s->micro_batches);
-    task->learner->schedule = program_schedule(&s->train, options.steps, 0.03);
+    s->learner = (struct learner){.name = "", .model = &s->model,
+                                  .schedule = program_schedule(&s->train, options.steps, 0.03)};
     return program_run(task, s->run, &options, s->table, &s->memory, &parts);
 }
 
@@ -153,5 +183,7 @@ void start_close(struct start *s)
     memory_close(&s->memory);
     epochs_close(&s->order);
     parent_close(&s->parent);
-    if (s->run) run_close(s->run);
+    bytes_free(&s->report);
+    free(s->batch);
+    run_close(s->run);
 }

@@ -8,13 +8,14 @@
 #include "common/text/chat.h"
 #include "common/train/program.h"
 
-/* What was read: items (dialogues, prompts) and their tokens, for training; the longest of them or of those held out,
- * and its name in the log. */
+/* What was read to train on: items (dialogues, prompts with their answers), the sequences they are made of, and their
+ * tokens; the longest item, of those held out too, and its name in the log. */
 struct start_data {
     const char *items, *longest_item;
-    const uint32_t *length;
+    const uint32_t *length;         /* (count) */
     uint32_t count, longest, identity;
-    uint64_t tokens;
+    uint64_t sequences, tokens;
+    bool held_out;                  /* there is something to validate on */
 };
 
 /* The first member of a program's struct, whose address is task.self. */
@@ -33,12 +34,13 @@ struct start {
     struct config config;           /* the parent's, with room for the template's tokens */
     int known_ids;                  /* of the tokenizer before the template's tokens were added */
     struct start_data data;
+    struct bytes report;            /* what was read, for a person */
     int micro_batches, micro_tokens;
+    struct batch *batch;            /* (micro_batches): what task.prepare fills */
     struct epochs order;
     struct memory memory;
     struct model model;
-    void (*report)(struct bytes *out, const void *self);     /* of start_train */
-    bool held_out;                  /* of start_train: there is something to validate on */
+    struct learner learner;
 };
 
 /* The whole table: START_ROWS, the program's own n rows, TRAIN_ROWS and the end. */
@@ -56,14 +58,15 @@ struct paths start_paths(const struct start *s);
 /* Learning rate and batches from s->data, micro-batches at least as long as the longest item, and their order. */
 void start_batches(struct start *s, enum stage stage);
 
-/* task.save and task.load. */
-void start_save(void *self, struct ckpt_meta *meta);
-int start_load(void *self, const struct ckpt_meta *meta, struct error *error);
+/* --dry-run: prints the examples (freed), what was read, and how well it packs. */
+void start_show(const struct start *s, struct bytes *examples);
 
-/* Steps and schedule from the options and the data, then program_run.  build: as in program_take; report: what was
- * read, for the log. */
-int start_train(struct start *s, struct task *task, void (*build)(void *self, struct memory *m),
-                void (*report)(struct bytes *out, const void *self));
+/* The model, with a cache for `samples` answers, and the batches: the first part of a program's build (program_take). */
+void start_build(struct start *s, struct memory *m, int samples);
+
+/* Completes the task (it comes with program, stage, prepare, head, end, main_metric and what else is the program's own),
+ * sets steps and schedule from the options and the data, and calls program_run. */
+int start_train(struct start *s, struct task *task, void (*build)(void *self, struct memory *m));
 void start_close(struct start *s);
 
 #endif
