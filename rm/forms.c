@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct { const char *better, *worse; } pair_key[] = {
+static const char *const pair_key[][2] = {
     {"chosen_messages", "rejected_messages"}, {"chosen", "rejected"}, {"response_j", "response_k"}};
 enum { PAIRS = sizeof pair_key / sizeof *pair_key };
 
@@ -23,13 +23,6 @@ static void add_answer(struct ranking *r, const struct message *m, double qualit
     r->quality[r->answers.count - 1] = quality;
 }
 
-static bool has_role(const struct dialogue *d, int from, enum chat_role role)
-{
-    for (int i = from; i < d->count; i++)
-        if (d->message[i].role == role) return true;
-    return false;
-}
-
 static bool same_messages(const struct dialogue *a, const struct dialogue *b)
 {
     if (a->count != b->count) return false;
@@ -43,10 +36,15 @@ static bool same_messages(const struct dialogue *a, const struct dialogue *b)
 
 /* ---- whole dialogues ---- */
 
+static bool ends_with_answer(const struct dialogue *d)
+{
+    return d->count > 0 && d->message[d->count - 1].role == ROLE_ASSISTANT;
+}
+
 /* The last message of a whole dialogue is an answer, the rest its prompt, which must be that of the answers before. */
 static void add_whole(struct ranking *r, struct dialogue *d, double quality)
 {
-    if (d->count == 0 || d->message[d->count - 1].role != ROLE_ASSISTANT) {
+    if (!ends_with_answer(d)) {
         r->fault = "a dialogue that does not end with an answer";
         return;
     }
@@ -74,6 +72,13 @@ static int whole_from(struct ranking *r, json_t *value, double quality, struct e
 
 /* ---- answers beside a prompt ---- */
 
+static bool repeats_question(const struct dialogue *d)
+{
+    for (int i = 1; i < d->count; i++)
+        if (d->message[i].role == ROLE_USER) return true;
+    return false;
+}
+
 /* Readers of messages skip an assistant nobody has asked, so that an answer alone is read behind a question. */
 static int answer_from(struct ranking *r, json_t *value, double quality, struct error *error)
 {
@@ -81,7 +86,7 @@ static int answer_from(struct ranking *r, json_t *value, double quality, struct 
     json_t *again = json_is_array(value) ? json_deep_copy(value) : NULL;       /* reading uses it up */
     dialogue_add(&d, ROLE_USER, "?", 1);
     int bad = dialogue_add_messages(&d, value, ROLE_ASSISTANT, error);
-    if (!bad && again && has_role(&d, 1, ROLE_USER)) {
+    if (!bad && again && repeats_question(&d)) {
         bad = whole_from(r, again, quality, error);      /* messages that repeat the prompt */
     } else if (!bad && (d.count != 2 || d.message[1].role != ROLE_ASSISTANT)) {
         bad = fail(error, EXIT_DATA, "an answer should be a string or one message of the assistant");
@@ -101,50 +106,50 @@ static json_t *take_key(json_t *row, const char *key)
     return value;
 }
 
-static int pair_from(struct ranking *r, json_t *row, const char *better, const char *worse, struct error *error)
+/* The answers, of the quality sign * order[i] (NULL: none), behind the prompt in the row's other keys, or as whole
+ * dialogues where a pair has no prompt.  name: of each answer of a pair, NULL for responses[i]. */
+static int answers_from(struct ranking *r, json_t *row, json_t *answers, json_t *order, double sign,
+                        const char *const *name, struct error *error)
 {
-    const char *name[2] = {better, worse};
-    bool prompt = dialogue_asked(row);
-    int bad = 0;
-    json_t *value[2];
-    for (int i = 0; i < 2; i++) value[i] = take_key(row, name[i]);
-    if (prompt) bad = dialogue_from_json(&r->prompt, row, FORMAT_QUESTION, error);
-    else dialogue_unused(&r->prompt, "", row);
-    for (int i = 0; i < 2 && !bad; i++) {
-        if (!value[i]) bad = fail(error, EXIT_DATA, "expected the key \"%s\" beside \"%s\"", name[i], name[1 - i]);
-        else bad = prompt ? answer_from(r, value[i], 1 - i, error) : whole_from(r, value[i], 1 - i, error);
-        if (bad && value[i]) fail_in(error, "%s", name[i]);
+    bool asked = !name || dialogue_asked(row);
+    int bad = asked ? dialogue_from_json(&r->prompt, row, FORMAT_QUESTION, error) : 0;
+    if (!asked) dialogue_unused(&r->prompt, "", row);
+    for (size_t i = 0; i < json_array_size(answers) && !bad; i++) {
+        json_t *number = json_array_get(order, i);
+        if (order && !json_is_number(number))
+            return fail(error, EXIT_DATA, "%s[%zu] is not a number", sign < 0 ? "ranks" : "scores", i);
+        bad = (asked ? answer_from : whole_from)(r, json_array_get(answers, i), sign * json_number_value(number), error);
+        if (bad && name) fail_in(error, "%s", name[i]);
+        else if (bad) fail_in(error, "responses[%zu]", i);
     }
-    for (int i = 0; i < 2; i++) json_decref(value[i]);
+    return bad;
+}
+
+static int pair_from(struct ranking *r, json_t *row, const char *const name[2], struct error *error)
+{
+    if (!json_object_get(row, name[1]))
+        return fail(error, EXIT_DATA, "expected the key \"%s\" beside \"%s\"", name[1], name[0]);
+    json_t *answers = json_pack("[o,o]", take_key(row, name[0]), take_key(row, name[1]));
+    json_t *order = json_pack("[i,i]", 1, 0);
+    int bad = answers_from(r, row, answers, order, 1, name, error);
+    json_decref(answers);
+    json_decref(order);
     return bad;
 }
 
 /* Responses with ranks (the lower, the better) or scores (the higher, the better). */
-static int listed_from(struct ranking *r, json_t *responses, json_t *order, double sign, struct error *error)
-{
-    for (size_t i = 0; i < json_array_size(responses); i++) {
-        json_t *number = json_array_get(order, i);
-        if (order && !json_is_number(number))
-            return fail(error, EXIT_DATA, "%s[%zu] is not a number", sign < 0 ? "ranks" : "scores", i);
-        if (answer_from(r, json_array_get(responses, i), sign * json_number_value(number), error) != 0)
-            return fail_in(error, "responses[%zu]", i);
-    }
-    return 0;
-}
-
 static int responses_from(struct ranking *r, json_t *row, bool ranked, struct error *error)
 {
     const char *key = json_object_get(row, "ranks") ? "ranks" : "scores";
     json_t *responses = take_key(row, "responses"), *order = take_key(row, key);
     size_t K = json_array_size(responses);
-    int bad = 0;
+    int bad;
     if (!json_is_array(responses)) bad = fail(error, EXIT_DATA, "expected the key \"responses\" to be a list");
     else if (!order && ranked)
         bad = fail(error, EXIT_DATA, "expected the key \"ranks\" or \"scores\" beside \"responses\"");
     else if (order && json_array_size(order) != K)
         bad = fail(error, EXIT_DATA, "%zu responses, but %zu %s", K, json_array_size(order), key);
-    if (!bad) bad = dialogue_from_json(&r->prompt, row, FORMAT_QUESTION, error);
-    if (!bad) bad = listed_from(r, responses, order, *key == 'r' ? -1 : 1, error);
+    else bad = answers_from(r, row, responses, order, *key == 'r' ? -1 : 1, NULL, error);
     json_decref(responses);
     json_decref(order);
     return bad;
@@ -204,14 +209,18 @@ static int walk(struct tree *t, json_t *node, struct error *error)
 
 /* ---- any row ---- */
 
-/* One answer: the last message of a dialogue. */
+/* One answer: the last message of a dialogue, or the response beside its messages, as in what rlhf and chat write. */
 static int single_from(struct ranking *r, json_t *row, struct error *error)
 {
     struct dialogue d = {.unused = r->prompt.unused};
-    if (dialogue_from_json(&d, row, FORMAT_AUTO, error) != 0) return -1;
-    add_whole(r, &d, 0);
+    json_t *response = json_object_get(row, "messages") ? take_key(row, "response") : NULL;
+    int bad = dialogue_from_json(&d, row, FORMAT_AUTO, error);
+    if (!bad && json_is_string(response) && !ends_with_answer(&d))
+        dialogue_add(&d, ROLE_ASSISTANT, json_string_value(response), json_string_length(response));
+    if (!bad) add_whole(r, &d, 0);
+    json_decref(response);
     dialogue_free(&d);
-    return 0;
+    return bad;
 }
 
 int rankings_from_json(json_t *row, bool ranked, struct tally *unused, void (*take)(void *self, struct ranking *r),
@@ -230,8 +239,8 @@ int rankings_from_json(json_t *row, bool ranked, struct tally *unused, void (*ta
         return bad;
     }
     int k = 0;
-    while (k < PAIRS && !json_object_get(row, pair_key[k].better)) k++;
-    if (k < PAIRS) bad = pair_from(&r, row, pair_key[k].better, pair_key[k].worse, error);
+    while (k < PAIRS && !json_object_get(row, pair_key[k][0])) k++;
+    if (k < PAIRS) bad = pair_from(&r, row, pair_key[k], error);
     else if (json_object_get(row, "responses")) bad = responses_from(&r, row, ranked, error);
     else if (!ranked) bad = single_from(&r, row, error);
     else bad = fail(error, EXIT_DATA,

@@ -16,7 +16,8 @@ struct ranking { struct dialogue prompt, answers; double *quality; const char *f
  *   chosen, rejected alone: whole dialogues, as messages or as "\n\nHuman: ...\n\nAssistant: ..." text
  *   chosen_messages, rejected_messages: whole dialogues
  *   a message tree (oasst): every message with at least two ranked replies of the assistant is the end of a prompt
- * ranked false (scoring): also rows of one answer (any dialogue that ends with one), and responses without ranks.
+ * ranked false (scoring): also rows of one answer (any dialogue that ends with one, or messages with a response, as
+ *     rlhf and chat write them), and responses without ranks.
  * unused (may be NULL): where the keys are counted that nothing was made of.
  * Returns 0, or -1 (EXIT_DATA) saying what was expected; rankings before the error have been taken. */
 int rankings_from_json(json_t *row, bool ranked, struct tally *unused, void (*take)(void *self, struct ranking *r),

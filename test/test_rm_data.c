@@ -90,6 +90,12 @@ static void test_shapes(void)
     expect(__LINE__, "{\"prompt\":\"p\",\"response\":\"a\"}", false, "u:p| 0=a;");
     expect(__LINE__, "{\"messages\":[" MESSAGE("user", "p") "," MESSAGE("assistant", "a") "]}", false, "u:p| 0=a;");
     expect(__LINE__, "{\"prompt\":\"p\",\"responses\":[\"a\",\"b\"]}", false, "u:p| 0=a 0=b;");
+    expect(__LINE__, "{\"prompt\":\"q\",\"messages\":[" MESSAGE("system", "s") "," MESSAGE("user", "q") "],\"row\":{\"prompt\":\"q\"},"
+                     "\"response\":\"a\",\"stopped\":true,\"reward\":1}", false, "s:s|u:q| 0=a;");
+    expect(__LINE__, "{\"messages\":[" MESSAGE("user", "p") "],\"response\":\"\"}", false, "u:p| 0=;");
+    expect(__LINE__, "{\"messages\":[" MESSAGE("user", "p") "],\"response\":null}", false,
+           " !a dialogue that does not end with an answer;");
+    expect(__LINE__, "{\"messages\":[" MESSAGE("user", "p") "," MESSAGE("assistant", "a") "],\"response\":\"b\"}", false, "u:p| 0=a;");
     expect(__LINE__, "{\"prompt\":\"p\"}", false, " !a dialogue that does not end with an answer;");
 
     /* a prompt that is one text with markers is turns; so is what follows it */
