@@ -21,6 +21,19 @@ struct model_use {
 
 struct layer_acts;          /* model.c */
 
+/* What heads.c works with: the rows it reads, on the device but for `counted`. */
+struct head_acts {
+    act_t *hidden, *dhidden;                                        /* (N,C) those rows, gathered */
+    int *rows, *targets;                                            /* (N) */
+    float *logprobs, *entropy, *losses, *old_logprobs, *advantages; /* (N) vocabulary head */
+    float *values, *dvalues;                                        /* (N) scalar head */
+    int *counted;                                                   /* (2N) host: rows that count and their targets */
+    int *tokens;                                                    /* (logits_rows) and so are the others: draws */
+    float *drawn_logprobs;
+    double *uniform;
+    struct sampling *sampling;
+};
+
 struct model {
     struct config config;
     struct model_use use;
@@ -28,10 +41,10 @@ struct model {
     act_t *hidden;          /* (N,C) after the final norm: what the heads read; until the next forward of any model */
     act_t *dhidden;         /* (N,C) the caller writes the loss's gradient here before model_backward */
     float *work;            /* scratch for token_loss and attention_backward */
-    int *tokens, *positions, *offsets, *targets, *slots;     /* on the device: the batch, or the rows to decode */
+    int *tokens, *positions, *offsets, *slots;     /* on the device: the batch, or the rows to decode */
     float *logits;          /* (logits_rows, V) */
-    struct { int *tokens; float *logprobs; double *uniform; struct sampling *sampling; } draw;     /* (logits_rows) */
     struct layer_acts *acts;
+    struct head_acts head;
     act_t **cache;          /* L pointers on the host: one layer's key/value cache each */
     float *slopes;          /* (H) alibi slopes, or NULL */
     int N, S;               /* of the last forward */
@@ -72,5 +85,9 @@ void model_logits(struct model *m, const int *rows, int n);
 /* Draws a token for each of these rows.  All (n), on the host. */
 void model_sample(struct model *m, int *tokens, float *logprobs, const int *rows, const double *uniform,
                   const struct sampling *sampling, int n);
+
+/* For model.c and heads.c: the heads' part of model_open; and dies when a token is outside the vocabulary. */
+void heads_open(struct model *m, struct memory *memory);
+void model_check_tokens(const struct model *m, const int *tokens, int N);
 
 #endif

@@ -1,0 +1,138 @@
+/* heads.c - what is read off the hidden rows: losses and samples of the next token, or one number.  Only the rows that
+ * count go through a head. */
+#include "common/model/model.h"
+#include "common/model/device.h"
+
+#include <assert.h>
+
+void heads_open(struct model *m, struct memory *memory)
+{
+    struct head_acts *h = &m->head;
+    size_t N = (size_t)m->use.max_tokens, NC = N * (size_t)m->config.channels, n = (size_t)m->use.logits_rows;
+    float **vocabulary[] = {&h->logprobs, &h->entropy, &h->losses, &h->old_logprobs, &h->advantages},
+          **scalar[] = {&h->values, &h->dvalues};
+    if (!h->counted) h->counted = host_alloc(2 * N, sizeof *h->counted);
+    h->hidden = memory_take(memory, MEMORY_ACTS, NC, sizeof *h->hidden);
+    if (m->use.train) h->dhidden = memory_take(memory, MEMORY_ACTS, NC, sizeof *h->dhidden);
+    h->rows = memory_take(memory, MEMORY_ACTS, N, sizeof *h->rows);
+    h->targets = memory_take(memory, MEMORY_ACTS, N, sizeof *h->targets);
+    for (int i = 0; i < (m->config.head == HEAD_SCALAR ? 2 : 5); i++)
+        *(m->config.head == HEAD_SCALAR ? scalar : vocabulary)[i] = memory_take(memory, MEMORY_ACTS, N, sizeof(float));
+    if (n == 0) return;
+    m->logits = memory_take(memory, MEMORY_CACHE, n * (size_t)m->config.vocab, sizeof *m->logits);
+    h->tokens = memory_take(memory, MEMORY_CACHE, n, sizeof *h->tokens);
+    h->drawn_logprobs = memory_take(memory, MEMORY_CACHE, n, sizeof *h->drawn_logprobs);
+    h->uniform = memory_take(memory, MEMORY_CACHE, n, sizeof *h->uniform);
+    h->sampling = memory_take(memory, MEMORY_CACHE, n, sizeof *h->sampling);
+}
+
+/* Rows of the last forward as the head's input: the hidden rows themselves when all are wanted, else a gathered
+ * copy. */
+static const act_t *head_rows(struct model *m, const int *rows, int n)
+{
+    if (n == m->N) return m->hidden;
+    device_put(m->head.rows, rows, (size_t)n * sizeof(int));
+    rows_gather(m->head.hidden, m->hidden, m->head.rows, n, m->config.channels);
+    return m->head.hidden;
+}
+
+/* Brings the gradient of those rows to dhidden: 0 in all other rows. */
+static void head_scatter(struct model *m, int n)
+{
+    if (n == m->N) return;
+    device_clear(m->dhidden, (size_t)m->N * (size_t)m->config.channels * sizeof(act_t));
+    if (n > 0) rows_scatter(m->dhidden, m->head.dhidden, m->head.rows, n, m->config.channels);
+}
+
+static act_t *head_gradient(struct model *m, int n) { return n == m->N ? m->dhidden : m->head.dhidden; }
+
+/* Numbers of the counted rows into rows, and their targets onto the device; returns how many. */
+static int counted_rows(struct model *m, const struct batch *b, int *rows, int *targets)
+{
+    int n = 0;
+    for (int i = 0; i < b->N; i++) {
+        if (!b->mask[i]) continue;
+        rows[n] = i;
+        targets[n++] = b->targets[i];
+    }
+    model_check_tokens(m, targets, n);
+    device_put(m->head.targets, targets, (size_t)n * sizeof(int));
+    return n;
+}
+
+int model_token_loss(struct model *m, const struct batch *b, const struct token_loss *loss, float *logprobs,
+                     float *entropy, float *losses, bool backward)
+{
+    struct head_acts *a = &m->head;
+    const struct config *c = &m->config;
+    float *dweight = c->tied ? m->grads.embed : m->grads.head.weight;
+    assert(b->N == m->N && c->head == HEAD_VOCABULARY && (!backward || m->use.train));
+    int *rows = a->counted, n = counted_rows(m, b, rows, rows + b->N);
+    size_t bytes = (size_t)n * sizeof(float);
+    if (n > 0) {
+        struct token_loss l = *loss;
+        if (l.kind == LOSS_POLICY) {
+            device_put(a->old_logprobs, loss->old_logprobs, bytes);
+            device_put(a->advantages, loss->advantages, bytes);
+            l.old_logprobs = a->old_logprobs;
+            l.advantages = a->advantages;
+        }
+        const act_t *h = head_rows(m, rows, n);
+        token_loss(a->logprobs, entropy ? a->entropy : NULL, losses ? a->losses : NULL,
+                   backward ? head_gradient(m, n) : NULL, backward ? dweight : NULL, h, a->targets,
+                   m->params.head.packed, &l, m->work, n, c->channels, c->vocab);
+        if (logprobs) device_get(logprobs, a->logprobs, bytes);
+        if (entropy) device_get(entropy, a->entropy, bytes);
+        if (losses) device_get(losses, a->losses, bytes);
+    }
+    device_wait();
+    if (backward) head_scatter(m, n);
+    return n;
+}
+
+void model_values(struct model *m, float *values, const int *rows, int n)
+{
+    assert(m->config.head == HEAD_SCALAR && n <= m->N);
+    if (n > 0) {
+        const act_t *h = head_rows(m, rows, n);
+        value_forward(m->head.values, h, m->params.score, m->params.score_bias, n, m->config.channels);
+        device_get(values, m->head.values, (size_t)n * sizeof(float));
+    }
+    device_wait();
+}
+
+void model_values_backward(struct model *m, const float *dvalues, const int *rows, int n)
+{
+    assert(m->config.head == HEAD_SCALAR && m->use.train && n <= m->N);
+    if (n > 0) {
+        const act_t *h = head_rows(m, rows, n);
+        device_put(m->head.dvalues, dvalues, (size_t)n * sizeof(float));
+        value_backward(head_gradient(m, n), m->grads.score, m->grads.score_bias, m->head.dvalues, h, m->params.score, n,
+                       m->config.channels);
+    }
+    head_scatter(m, n);
+    device_wait();
+}
+
+void model_logits(struct model *m, const int *rows, int n)
+{
+    assert(n <= m->use.logits_rows && n <= m->N && m->config.head == HEAD_VOCABULARY);
+    if (n == 0) return;
+    logits_forward(m->logits, head_rows(m, rows, n), m->params.head.packed, n, m->config.vocab, m->config.channels);
+}
+
+void model_sample(struct model *m, int *tokens, float *logprobs, const int *rows, const double *uniform,
+                  const struct sampling *sampling, int n)
+{
+    struct head_acts *h = &m->head;
+    size_t count = (size_t)n;
+    model_logits(m, rows, n);
+    device_put(h->uniform, uniform, count * sizeof *uniform);
+    device_put(h->sampling, sampling, count * sizeof *sampling);
+    sample_rows(h->tokens, h->drawn_logprobs, m->logits, h->uniform, h->sampling, n, m->config.vocab);
+    comm_share(m->use.comm, GROUP_TENSOR, h->tokens, count * sizeof *tokens, 0);     /* they go on alike */
+    comm_wait(m->use.comm);
+    device_get(tokens, h->tokens, count * sizeof *tokens);
+    device_get(logprobs, h->drawn_logprobs, count * sizeof *logprobs);
+    device_wait();
+}
