@@ -126,8 +126,8 @@ int ppo_begin(void *self, int64_t step, struct error *error)
     rollout_values(r, p->critic);
     p->seconds_score += seconds_now() - start;
     memcpy(r->reward, r->raw_reward, (size_t)E * sizeof *r->reward);
-    p->rewards_clipped = reward_shape(r->reward, r->ended, E, &p->o.shaping, &p->seen);
-    p->cursor += (uint64_t)E;
+    p->seen_next = p->seen;
+    p->rewards_clipped = reward_shape(r->reward, r->ended, E, &p->o.shaping, &p->seen_next);
     advantage_rewards(r->rewards, r->old_logprobs, r->ref_logprobs, r->reward, r->first, E, p->kl.beta);
     advantage_estimate(r->advantages, r->returns, r->rewards, r->values, r->first, E, p->o.gamma, p->o.lambda);
     p->advantage_mean = advantage_whiten(r->advantages, r->first[E]);

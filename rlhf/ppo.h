@@ -49,8 +49,8 @@ struct ppo {
     struct learner learner[2];                      /* policy, critic: schedules and ema_decay are the caller's */
 
     struct kl_controller kl;                        /* beta is set by the caller */
-    struct running seen;                            /* of all rewards so far */
-    uint64_t cursor;                                /* global index of the next episode */
+    struct running seen, seen_next;                 /* of all rewards before this iteration; and with its own */
+    uint64_t cursor;                                /* global index of the iteration's first episode */
     bool exact;                                     /* sampling_is_exact(): set by ppo_open */
     bool on_policy;                                 /* the checks of the first batch have passed */
 
@@ -79,7 +79,7 @@ int ppo_prepare(void *self, int64_t step, int update, double *count, struct erro
 const struct batch *ppo_batch(void *self, int i, int learner);
 double ppo_head(void *self, int i, int learner, double scale);
 void ppo_mix(void *self);                           /* the pretraining mix */
-/* Adds the iteration's metrics (docs/rlhf.md) and moves beta. */
+/* Adds the iteration's metrics (docs/rlhf.md) and moves beta, seen and cursor: before that it may be given up. */
 void ppo_end(void *self, int64_t step, struct record *r);
 
 /* Samples answers to the prompts from number first_index on, with their log-probabilities under policy and reference,

@@ -94,4 +94,6 @@ void ppo_end(void *self, int64_t step, struct record *r)
     record_real(r, "seconds_update",
                 record_get(r, "seconds") - p->seconds_sample - p->seconds_score - p->seconds_reward);
     kl_controller_update(&p->kl, kl, p->rollouts.episodes);
+    p->seen = p->seen_next;
+    p->cursor += (uint64_t)p->rollouts.episodes;
 }

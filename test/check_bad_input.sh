@@ -158,7 +158,7 @@ expect 66 "there is no file" $BIN/sft --model "$work/base" --data "$work/none.js
 expect 0 "done: 2 steps" $BIN/rm --model "$work/sft" --data "$work/ranked.jsonl" $few --out "$work/mine"
 expect 0 "done: 3 steps" $BIN/pretrain --config "$work/conf" --data "$work/text.txt" --tokens 700 --threads 1 --out "$work/tokens"
 expect 0 "done: 3 steps" $BIN/pretrain --config "$work/tokens/run.conf" --out "$work/again"
-expect 0 "done: 1 steps" $BIN/pretrain --config "$work/tokens/run.conf" --tokens 200 --out "$work/fewer"
+expect 0 "done: 1 step," $BIN/pretrain --config "$work/tokens/run.conf" --tokens 200 --out "$work/fewer"
 expect 0 "done: 2 steps" $BIN/pretrain --data "$work/text.txt" --model "$work/base" --batch-tokens 96 --steps 2 --threads 1 --out "$work/on"
 expect 0 "done: 2 steps" $BIN/pretrain --config "$work/on/run.conf" --out "$work/on2"
 

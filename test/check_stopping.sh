@@ -37,14 +37,14 @@ awk 'BEGIN { for (i = 0; i < 4000; i++) printf "{\"prompt\":\"Who sees %d?\",\"r
 awk 'BEGIN { for (i = 0; i < 4000; i++) printf "{\"prompt\":\"Who sees %d?\",\"chosen\":\"The cat.\",\"rejected\":\"A dog %d.\"}\n", i, i }' >"$work/pairs.jsonl"
 for i in 1 2 3 4 5; do cat "$work/text.txt"; done >"$work/long.txt"
 wide="--layers 4 --channels 256 --heads 4 --context 64 --vocab-size 300 --threads 1"
-expect 0 "done: 1 steps" "$BIN/pretrain" --data "$work/text.txt" $wide --batch-tokens 64 --micro-tokens 64 --steps 1 --eval-tokens 64 --out "$work/wide"
+expect 0 "done: 1 step," "$BIN/pretrain" --data "$work/text.txt" $wide --batch-tokens 64 --micro-tokens 64 --steps 1 --eval-tokens 64 --out "$work/wide"
 some="--micro-tokens 256 --threads 1"
 stopped "--eval-only" 0.5 TERM "$BIN/pretrain" --model "$work/wide" --eval-only --data "$work/long.txt" $some
 stopped "an evaluation of pretrain" 1.5 USR1 "$BIN/pretrain" --data "$work/long.txt" $wide --micro-tokens 256 --validation 0.5 --eval-tokens 0 --out "$work/d"
 stopped "an evaluation of sft" 0.7 TERM "$BIN/sft" --model "$work/wide" --data "$work/many.jsonl" --validation 0.9 --eval-tokens 0 $some --out "$work/e"
 stopped "an evaluation of rm" 0.7 TERM "$BIN/rm" --model "$work/wide" --data "$work/pairs.jsonl" --validation 0.9 --eval-tokens 0 $some --out "$work/f"
 stopped "a time limit while evaluating" 2 none "$BIN/sft" --model "$work/wide" --data "$work/many.jsonl" --validation 0.9 --eval-tokens 0 $some --time-limit 2 --out "$work/g"
-expect 0 "done: 1 steps" "$BIN/sft" --model "$work/wide" --data "$work/chats.jsonl" --steps 1 --eval-tokens 128 --batch-tokens 128 --micro-tokens 128 --threads 1 --out "$work/chatty"
+expect 0 "done: 1 step," "$BIN/sft" --model "$work/wide" --data "$work/chats.jsonl" --steps 1 --eval-tokens 128 --batch-tokens 128 --micro-tokens 128 --threads 1 --out "$work/chatty"
 stopped "the sampling of rlhf" 0.7 TERM "$BIN/rlhf" --policy "$work/chatty" --reward-cmd "cat" --prompts "$work/many.jsonl" --episodes 2000 --minibatches 2 \
     --max-new-tokens 40 $some --out "$work/h"
 stopped "a reward program that is slow" 1.5 TERM "$BIN/rlhf" --policy "$work/chatty" --reward-cmd "sleep 60" --prompts "$work/many.jsonl" --episodes 4 --minibatches 2 \

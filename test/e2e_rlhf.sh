@@ -200,7 +200,7 @@ done
 wait="$rlhf --reward $work/rm --critic-warmup 2 --schedule constant"
 expect 0 "done: 2 steps" $wait --steps 2 --out "$work/waits"
 check "a run of nothing but warm-up is warned of" said "the policy learns nothing: --critic-warmup 2 covers all 2 iterations"
-expect 0 "done: 1 steps" $wait --steps 1 --out "$work/halts"
+expect 0 "done: 1 step," $wait --steps 1 --out "$work/halts"
 expect 0 "done: 2 steps" $wait --steps 2 --out "$work/halts"
 check "the same tokens" [ "$(number "$work/waits" tokens last)" = "$(number "$work/halts" tokens last)" ]
 

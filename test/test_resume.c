@@ -40,35 +40,53 @@ static void test_resume(void)
     free(b);
 }
 
-/* A step that is given up, and evaluations that are: of step 0, of a step, of the last one.  Each start goes on with the
- * same bits and records as if nobody had stopped it. */
-static void test_given_up(void)
+static struct toy *toy_of(int updates)
+{
+    struct toy *toy = toy_open(false, 1);
+    toy->updates = updates;
+    return toy;
+}
+
+/* A step that is given up before its first update, and evaluations that are: of step 0, of a step, of the last one.
+ * After all the starts the bits and records are those of a run that nobody stopped. */
+static void test_given_up(int updates)
 {
     static const char words[] = "--steps 8 --save-every 100 --eval-every 4";
+    char whole[32], parts[32], final_whole[48], final_parts[48];
     size_t tensors;
-    CHECK(live_and_close(toy_open(false, 1), "unstopped", words) == EXIT_DONE);
-    struct toy *toy = toy_open(false, 1);
+    snprintf(whole, sizeof whole, "unstopped%d", updates);
+    snprintf(parts, sizeof parts, "stopped%d", updates);
+    snprintf(final_whole, sizeof final_whole, "%s/final.ckpt", whole);
+    snprintf(final_parts, sizeof final_parts, "%s/final.ckpt", parts);
+    CHECK(live_and_close(toy_of(updates), whole, words) == EXIT_DONE);
+    struct toy *toy = toy_of(updates);
     toy->stop_evaluating = true;
-    CHECK(live_and_close(toy, "stopped", words) == EXIT_STOPPED);
-    CHECK(contains("stopped", "log.txt", "stopped at step 0 by SIGTERM") && isnan(metric("stopped", 0, "step")));
-    toy = toy_open(false, 1);
+    CHECK(live_and_close(toy, parts, words) == EXIT_STOPPED);
+    CHECK(contains(parts, "log.txt", "stopped at step 0 by SIGTERM") && isnan(metric(parts, 0, "step")));
+    toy = toy_of(updates);
     toy->give_up_at = 3;
-    CHECK(live_and_close(toy, "stopped", words) == EXIT_STOPPED);
-    CHECK(contains("stopped", "log.txt", "stopped at step 2 by SIGTERM") && metric("stopped", 2, "updates") == 2);
+    CHECK(live_and_close(toy, parts, words) == EXIT_STOPPED);
+    CHECK(contains(parts, "log.txt", "stopped at step 2 by SIGTERM") && metric(parts, 2, "updates") == 2 * updates);
     for (int step = 4; step <= 8; step += 4) {
-        toy = toy_open(false, 1);
+        toy = toy_of(updates);
         toy->stop_at = step;
-        CHECK(live_and_close(toy, "stopped", words) == EXIT_STOPPED);
-        CHECK(isnan(metric("stopped", step, "updates")));
+        CHECK(live_and_close(toy, parts, words) == EXIT_STOPPED);
+        CHECK(isnan(metric(parts, step, "updates")));
+        if (step == 8) break;
+        toy = toy_of(updates);
+        toy->give_up_at = 6;
+        toy->give_up_in = updates - 1;              /* after an update the step is finished */
+        CHECK(live_and_close(toy, parts, words) == EXIT_STOPPED);
+        CHECK(contains(parts, "log.txt", updates == 1 ? "stopped at step 5 by" : "stopped at step 6 by"));
     }
-    CHECK(!exists("stopped", "final.ckpt"));
-    toy = toy_open(false, 1);
+    CHECK(!exists(parts, "final.ckpt"));
+    toy = toy_of(updates);
     toy->stop_evaluating = true;
-    CHECK(live_and_close(toy, "stopped", words) == EXIT_STOPPED);      /* again, with nothing new to save */
-    CHECK(live_and_close(toy_open(false, 1), "stopped", words) == EXIT_DONE);
-    CHECK(!contains("stopped", "log.txt", "all 8 steps are done already"));
-    CHECK(differing("unstopped/final.ckpt", "stopped/final.ckpt", &tensors) == 0);
-    char *a = timeless("unstopped"), *b = timeless("stopped");
+    CHECK(live_and_close(toy, parts, words) == EXIT_STOPPED);      /* again, with nothing new to save */
+    CHECK(live_and_close(toy_of(updates), parts, words) == EXIT_DONE);
+    CHECK(!contains(parts, "log.txt", "all 8 steps are done already"));
+    CHECK(differing(final_whole, final_parts, &tensors) == 0);
+    char *a = timeless(whole), *b = timeless(parts);
     CHECK(strcmp(a, b) == 0 && strstr(a, "{\"step\":0,\"val_loss\""));
     free(a);
     free(b);
@@ -241,6 +259,23 @@ static void test_stopping(void)
     waitpid(child, &status, 0);
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == EXIT_STOPPED);
     CHECK(contains("limited", "log.txt", "time limit"));
+
+    child = fork();                  /* a limit that no step fits into */
+    if (child == 0) {
+        struct toy *toy = toy_open(false, 1);
+        toy->head_wait_us = 300000;
+        set_options("--steps 1000");
+        toy->task.evaluate = NULL;
+        signals_install(0.6);
+        struct run *run;
+        char *path = in_folder("hopeless", "");
+        if (run_open(&run, path, "pretrain", &error)) _exit(99);
+        _exit(train(&toy->task, run, &options, table));
+    }
+    waitpid(child, &status, 0);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == EXIT_STOPPED);
+    CHECK(contains("hopeless", "log.txt", "no step was finished: with this --time-limit"));
+
     struct ckpt *c;
     char *path = host_text("%s/limited", base);
     CHECK(ckpt_open(&c, path, &error) == 0 && ckpt_meta_of(c)->step > 2);
@@ -254,7 +289,8 @@ int main(void)
     if (!getenv("LOUD") && !freopen("/dev/null", "w", stderr)) return 1;
     threads_start(2);
     test_resume();
-    test_given_up();
+    test_given_up(1);
+    test_given_up(3);
     test_window();
     test_end_and_on();
     test_mismatch();

@@ -310,6 +310,7 @@ static void test_ratios(void)
     struct rollouts *r = &t.ppo.rollouts;
     const struct ppo_sums *s = &t.ppo.sums;
     CHECK(ppo_begin(&t.ppo, 0, &error) == 2 && ppo_prepare(&t.ppo, 0, 0, &count, &error) == 1 && count == N);
+    CHECK(t.ppo.cursor == 0 && t.ppo.seen.count == 0);          /* given up here, it would leave nothing behind */
     free(gradients(&t, count));
     for (int i = 0; i < N; i++) whitened -= (double)r->advantages[i];
     CHECK(s->ratio == N && s->ratio_max == 1 && s->k1 == 0 && s->k3 == 0 && s->clipped == 0 && s->value_clipped == 0);
@@ -328,6 +329,7 @@ static void test_ratios(void)
     }
     free(gradients(&t, count));
     ppo_end(&t.ppo, 0, &record);
+    CHECK(t.ppo.cursor == (uint64_t)r->episodes && t.ppo.seen.count == r->episodes);
     CHECK(clipped > 50 && most > 1.2);
     CHECK(close_to(record_get(&record, "policy_loss"), (whitened + want_loss) / (2 * N), 1e-5, 1e-6));
     CHECK(close_to(record_get(&record, "approx_kl_k1"), k1 / (2 * N), 1e-9, 0));

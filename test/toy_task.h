@@ -28,10 +28,11 @@ struct toy {
     int64_t spike_from, spike_to;      /* steps whose gradient is a thousand times too large */
     int64_t grad_nan_at;               /* step whose gradient alone is not finite */
     int64_t empty_at, stop_at, raise_limit_at, cut_at, frozen_until;
-    int wait_us, ready_fd;
+    int wait_us, head_wait_us, ready_fd;
     bool evaluation_fails;
     bool stop_evaluating;              /* SIGTERM as the first evaluation begins */
-    int64_t give_up_at;                /* SIGTERM after the first micro-batch of this step (from 1) */
+    int64_t give_up_at;                /* SIGTERM in the first micro-batch of this step (from 1), update give_up_in (from 0) */
+    int update, give_up_in;
     int64_t finished;
 };
 
@@ -85,6 +86,7 @@ static int toy_prepare(void *self, int64_t step, int update, double *count, stru
 {
     struct toy *toy = self;
     (void)error;
+    toy->update = update;
     if (toy->cut_at == step && update == 1) return 0;
     int n = SEQUENCES / toy->per_micro;
     *count = 0;
@@ -120,7 +122,8 @@ static double toy_head(void *self, int i, int learner, double scale)
         model_values_backward(&toy->critic, dvalues, rows, 2);
         return 0;
     }
-    if (i == 0 && step + 1 == toy->give_up_at) raise(SIGTERM);
+    if (i == 0 && step + 1 == toy->give_up_at && toy->update == toy->give_up_in) raise(SIGTERM);
+    if (toy->head_wait_us) usleep((useconds_t)toy->head_wait_us);
     int n = model_token_loss(&toy->model, &toy->batch, &loss, toy->logprobs, NULL, toy->losses, true);
     for (int k = 0; k < n; k++) sum += (double)toy->losses[k];
     if (step == toy->grad_nan_at) fill(toy->model.grads.embed, NAN, 1);

@@ -126,5 +126,6 @@ double standard_deviation(double squares, double count, double mean);
 
 static inline int int_min(int a, int b) { return a < b ? a : b; }
 static inline int int_max(int a, int b) { return a > b ? a : b; }
+static inline const char *plural(int64_t n) { return n == 1 ? "" : "s"; }       /* "%d step%s" */
 
 #endif

@@ -12,16 +12,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
-enum { SAVES_TRIED = 3, RECENT = 16, TERMINAL_WIDTH = 79 };
-
-/* How long things took: only for people, and for stopping before a time limit. */
-struct clock {
-    double step[RECENT];                 /* the last steps, a ring */
-    int steps;                           /* made by this process */
-    double begun, evaluation, save;      /* when the first step began; how long the last evaluation and save took */
-    double status;                       /* when status.json was written */
-    char line[200];                      /* the last line of progress */
-};
+enum { SAVES_TRIED = 3, TERMINAL_WIDTH = 79 };
 
 static bool due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
 
@@ -74,7 +65,7 @@ static void keep_results(struct train_state *s, const struct record *r)
     }
 }
 
-static int evaluate(struct train_state *s, struct clock *clock, struct record *r, struct error *error)
+static int evaluate(struct train_state *s, struct record *r, struct error *error)
 {
     double start = seconds_now();
     struct bytes line = {0};
@@ -94,14 +85,14 @@ static int evaluate(struct train_state *s, struct clock *clock, struct record *r
     }
     run_log(s->run, "%s", line.data);
     bytes_free(&line);
-    clock->evaluation = seconds_now() - start;
+    s->clock.evaluation = seconds_now() - start;
     return 0;
 }
 
 /* ---- what people see ---- */
 
 /* A frozen model has nothing to report: then the line is about the one beside it. */
-static void show_progress(struct train_state *s, struct clock *clock, const struct record *r)
+static void show_progress(struct train_state *s, const struct record *r)
 {
     const struct train_options *o = s->o;
     const struct learner *l = s->task->learner;
@@ -111,43 +102,43 @@ static void show_progress(struct train_state *s, struct clock *clock, const stru
     snprintf(lr, sizeof lr, "%slr", l->name);
     snprintf(norm, sizeof norm, "%sgrad_norm", l->name);
     double share = record_get(r, "peak_share"),
-           left = (seconds_now() - clock->begun) / clock->steps * (double)(o->steps - s->step);
+           left = (seconds_now() - s->clock.begun) / s->clock.steps * (double)(o->steps - s->step);
     bytes_text(&line, "step %lld/%lld  ETA %s", (long long)s->step, (long long)o->steps, text_duration(c, left));
     for (const char *const *key = s->task->shown; *key; key++) bytes_text(&line, "  %s %.4g", *key, record_get(r, *key));
     bytes_text(&line, "  loss %.4f  %s %.2e  %snorm %.3g  %s tok/s  %s", record_get(r, "loss"), lr, record_get(r, lr),
                l->name, record_get(r, norm), text_count(a, record_get(r, "tokens_per_second")),
                text_bytes(b, fmax(record_get(r, "host_bytes"), record_get(r, "device_bytes"))));
     if (!isnan(share)) bytes_text(&line, "  %.0f %% of peak", 100 * share);
-    snprintf(clock->line, sizeof clock->line, "%s", line.data);
+    snprintf(s->clock.line, sizeof s->clock.line, "%s", line.data);
     if (s->step == o->steps || due(s->step, o->log_every)) run_log(s->run, "%s", line.data);
     else if (o->log_every == 0) run_progress(s->run, line.data);
     bytes_free(&line);
 }
 
-static void show_status(struct train_state *s, struct clock *clock, const char *state, const char *text)
+static void show_status(struct train_state *s, const char *state, const char *text)
 {
-    clock->status = seconds_now();
+    s->clock.status = seconds_now();
     run_status(s->run, state, s->step, s->o->steps, text);
 }
 
 /* ---- checkpoints ---- */
 
 /* Seconds to set aside for a save: twice the last one, or, before the first, weights and moments at 100 MB/s. */
-static double save_reserve(const struct train_state *s, const struct clock *clock)
+static double save_reserve(const struct train_state *s)
 {
     double bytes = 0;
     for (int i = 0; i < s->task->n_learners; i++) bytes += 12.0 * (double)s->task->learner[i].model->params.count;
-    return 0.2 + (clock->save > 0 ? 2 * clock->save : bytes / 1e8);
+    return 0.2 + (s->clock.save > 0 ? 2 * s->clock.save : bytes / 1e8);
 }
 
-static int save(struct train_state *s, struct clock *clock, uint32_t flags, struct error *error)
+static int save(struct train_state *s, uint32_t flags, struct error *error)
 {
     char name[64];
     double start = seconds_now();
     snprintf(name, sizeof name, flags & CKPT_FINAL ? "final.ckpt" : "step-%08lld.ckpt", (long long)s->step);
     if (train_save(s, name, flags, error)) return -1;
-    clock->save = seconds_now() - start;
-    signals_reserve(save_reserve(s, clock));
+    s->clock.save = seconds_now() - start;
+    signals_reserve(save_reserve(s));
     s->saved_step = s->step;
     s->failed_saves = 0;
     run_retain(run_folder(s->run), (int)s->o->keep, (uint64_t)s->o->keep_every);
@@ -155,9 +146,9 @@ static int save(struct train_state *s, struct clock *clock, uint32_t flags, stru
 }
 
 /* A save between steps may fail a few times: the disk may become free, and training is worth more. */
-static int save_or_warn(struct train_state *s, struct clock *clock, struct error *error)
+static int save_or_warn(struct train_state *s, struct error *error)
 {
-    if (save(s, clock, 0, error) == 0) return 0;
+    if (save(s, 0, error) == 0) return 0;
     s->failed_saves++;
     if (s->failed_saves == SAVES_TRIED)
         return fail_in(error, "%d checkpoints in a row could not be saved", SAVES_TRIED);
@@ -234,19 +225,19 @@ static bool evaluation_due(const struct train_state *s, int64_t step)
 }
 
 /* Why to stop now: asked to, or the next step would not end within the time limit. */
-static const char *stop_reason(const struct train_state *s, const struct clock *clock)
+static const char *stop_reason(const struct train_state *s)
 {
     const char *why = signals_stop();
-    double need = save_reserve(s, clock), slowest = 0, wish = why != NULL;
+    double need = save_reserve(s), slowest = 0, wish = why != NULL;
     comm_add(s->o->comm, GROUP_WORLD, &wish, 0, 1);
     if (wish > 0) return why ? why : "a signal to another rank";
-    for (int i = 0; i < RECENT && i < clock->steps; i++) slowest = fmax(slowest, clock->step[i]);
-    need += slowest + (evaluation_due(s, s->step + 1) ? clock->evaluation : 0);
-    return clock->steps > 0 && signals_time_left() < need ? "the time limit, which the next step would pass" : NULL;
+    for (int i = 0; i < RECENT && i < s->clock.steps; i++) slowest = fmax(slowest, s->clock.step[i]);
+    need += slowest + (evaluation_due(s, s->step + 1) ? s->clock.evaluation : 0);
+    return s->clock.steps > 0 && signals_time_left() < need ? "the time limit, which the next step would pass" : NULL;
 }
 
-/* All updates of one step, its record begun.  A step of one update may be given up: -1 with EXIT_STOPPED. */
-static int make_updates(struct train_state *s, struct clock *clock, struct error *error)
+/* All updates of one step, its record begun.  Until the first is made the step may be given up: -1 with EXIT_STOPPED. */
+static int make_updates(struct train_state *s, struct error *error)
 {
     struct step_result result = {0};
     struct record *r = &s->record;
@@ -255,52 +246,53 @@ static int make_updates(struct train_state *s, struct clock *clock, struct error
     for (int i = 0; i < s->task->n_sums + s->task->n_maxima; i++) s->task->sums[i] = 0;
     int updates = s->task->begin ? s->task->begin(s->task->self, s->step, error) : 1;
     if (updates < 0) return -1;
-    s->may_give_up = updates == 1;
+    s->may_give_up = true;
     for (int u = 0; u < updates; u++) {
         int more = train_update(s, &result, u, error);
         if (more < 0) {
             s->tokens = tokens;
             return -1;
         }
+        s->may_give_up = false;
         if (more == 0) break;
     }
     s->step++;
     fill_record(r, s, &result);
     fill_times(r, s, fmax(seconds_now() - begun, 1e-9), (double)(s->tokens - tokens));
     s->task->end(s->task->self, s->step - 1, r);
-    if (clock->steps == 0) clock->begun = begun;
-    clock->step[clock->steps++ % RECENT] = seconds_now() - begun;
+    if (s->clock.steps == 0) s->clock.begun = begun;
+    s->clock.step[s->clock.steps++ % RECENT] = seconds_now() - begun;
     return 0;
 }
 
 /* What follows the updates: evaluation, the record, samples.  Until the evaluation is whole the record is kept. */
-static int report_step(struct train_state *s, struct clock *clock, struct error *error)
+static int report_step(struct train_state *s, struct error *error)
 {
     const struct train_options *o = s->o;
     struct task *task = s->task;
     struct record *r = &s->record;
     bool last = s->step == o->steps;
-    if (evaluation_due(s, s->step) && evaluate(s, clock, r, error)) return -1;
+    if (evaluation_due(s, s->step) && evaluate(s, r, error)) return -1;
     if (last && task->finish) task->finish(task->self, s->run, r);
     keep_results(s, r);
     run_metrics(s->run, r);
     r->count = 0;
     if (task->sample && s->step > 0 && (due(s->step, o->sample_every) || (last && o->sample_every > 0)))
         task->sample(task->self, s->run, s->step);
-    if (seconds_now() - clock->status > 10) show_status(s, clock, "running", clock->line);
+    if (seconds_now() - s->clock.status > 10) show_status(s, "running", s->clock.line);
     return 0;
 }
 
-static int one_step(struct train_state *s, struct clock *clock, struct error *error)
+static int one_step(struct train_state *s, struct error *error)
 {
-    if (make_updates(s, clock, error)) return -1;
-    show_progress(s, clock, &s->record);
-    if (report_step(s, clock, error)) return -1;
-    return s->step < s->o->steps && due(s->step, s->o->save_every) ? save_or_warn(s, clock, error) : 0;
+    if (make_updates(s, error)) return -1;
+    show_progress(s, &s->record);
+    if (report_step(s, error)) return -1;
+    return s->step < s->o->steps && due(s->step, s->o->save_every) ? save_or_warn(s, error) : 0;
 }
 
 /* The checkpoint stands at the last step already: only final.ckpt may be missing. */
-static int already_done(struct train_state *s, struct clock *clock, struct error *error)
+static int already_done(struct train_state *s, struct error *error)
 {
     struct error none;
     struct ckpt *c = NULL;
@@ -315,62 +307,63 @@ static int already_done(struct train_state *s, struct clock *clock, struct error
     record_count(&r, "step", s->step);
     if (s->task->finish) s->task->finish(s->task->self, s->run, &r);
     keep_results(s, &r);
-    return save(s, clock, CKPT_FINAL, error);
+    return save(s, CKPT_FINAL, error);
 }
 
-static int stop(struct train_state *s, struct clock *clock, const char *why, struct error *error)
+static int stop(struct train_state *s, const char *why, struct error *error)
 {
     run_ending(s->run);
-    if (s->saved_step != s->step && save(s, clock, 0, error))
+    if (s->saved_step != s->step && save(s, 0, error))
         return fail_in(error, "stopping by %s: the checkpoint could not be saved", why);
-    run_log(s->run, "stopped at step %lld by %s: the same command resumes from here%s", (long long)s->step, why,
-            clock->steps > 0 || s->record.count ? "" : " (no step was finished)");
-    show_status(s, clock, "stopped", why);
+    const char *note = s->clock.steps > 0 || s->record.count ? ""
+        : strstr(why, "time limit") ? " (no step was finished: with this --time-limit no start may get any further)"
+        : " (no step was finished)";
+    run_log(s->run, "stopped at step %lld by %s: the same command resumes from here%s", (long long)s->step, why, note);
+    show_status(s, "stopped", why);
     return EXIT_STOPPED;
 }
 
 /* The code of a run whose step or evaluation ended with *error: EXIT_STOPPED when that was a wish to stop, or -1. */
-static int ended(struct train_state *s, struct clock *clock, struct error *error)
+static int ended(struct train_state *s, struct error *error)
 {
     const char *why = signals_stop();
-    return error->exit_code == EXIT_STOPPED && why ? stop(s, clock, why, error) : -1;
+    return error->exit_code == EXIT_STOPPED && why ? stop(s, why, error) : -1;
 }
 
 /* From where the state stands to the end.  Returns EXIT_DONE, EXIT_STOPPED, or -1 with *error. */
-static int run_steps(struct train_state *s, struct clock *clock, struct error *error)
+static int run_steps(struct train_state *s, struct error *error)
 {
-    show_status(s, clock, "running", "");
-    signals_reserve(save_reserve(s, clock));
+    show_status(s, "running", "");
+    signals_reserve(save_reserve(s));
     if (!s->resumed && s->task->evaluate) record_count(&s->record, "step", 0);     /* before the first update */
     if (s->resumed && s->step >= s->o->steps && s->record.count == 0) {
-        if (already_done(s, clock, error)) return -1;
+        if (already_done(s, error)) return -1;
     } else {
-        if (s->record.count > 0 && report_step(s, clock, error)) return ended(s, clock, error);
+        if (s->record.count > 0 && report_step(s, error)) return ended(s, error);
         while (s->step < s->o->steps) {
-            const char *why = stop_reason(s, clock);
-            if (why) return stop(s, clock, why, error);
-            if (one_step(s, clock, error)) return ended(s, clock, error);
+            const char *why = stop_reason(s);
+            if (why) return stop(s, why, error);
+            if (one_step(s, error)) return ended(s, error);
         }
-        if (save(s, clock, CKPT_FINAL, error)) return fail_in(error, "the last checkpoint could not be saved");
+        if (save(s, CKPT_FINAL, error)) return fail_in(error, "the last checkpoint could not be saved");
         char text[16];
-        run_log(s->run, "done: %lld steps, %s tokens, %s/final.ckpt", (long long)s->step,
+        run_log(s->run, "done: %lld step%s, %s tokens, %s/final.ckpt", (long long)s->step, plural(s->step),
                 text_count(text, (double)s->tokens), run_folder(s->run));
     }
-    show_status(s, clock, "done", clock->line);
+    show_status(s, "done", s->clock.line);
     return EXIT_DONE;
 }
 
 int train(struct task *task, struct run *run, const struct train_options *o, const struct option *table)
 {
     struct train_state s = {.task = task, .run = run, .o = o, .table = table, .saved_step = -1};
-    struct clock clock = {0};
     struct error error;
     if (task->n_learners < 1 || task->n_learners > LEARNERS_MAX)
         die("%d learners, expected 1 to %d", task->n_learners, LEARNERS_MAX);
-    int code = start(&s, &error) ? -1 : run_steps(&s, &clock, &error);
+    int code = start(&s, &error) ? -1 : run_steps(&s, &error);
     if (code < 0) {
         run_log(run, "%s: %s", task->program, error.text);
-        if (run_begun(run)) show_status(&s, &clock, "failed", error.text);
+        if (run_begun(run)) show_status(&s, "failed", error.text);
         code = error.exit_code;
     }
     kv_free(&s.eval);

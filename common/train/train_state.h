@@ -5,10 +5,19 @@
 
 #include "common/train/train.h"
 
-enum { LEARNERS_MAX = 4, NORMS_MAX = 128 };
+enum { LEARNERS_MAX = 4, NORMS_MAX = 128, RECENT = 16 };
 
 /* The last accepted gradient norms of a learner, a ring; `next` is the place of the next one. */
 struct norms { double norm[NORMS_MAX]; int count, next; };
+
+/* How long things took: only for people, and for stopping before a time limit. */
+struct clock {
+    double step[RECENT];                 /* the last steps, a ring */
+    int steps;                           /* made by this process */
+    double begun, evaluation, save;      /* when the first step began; how long the last evaluation and save took */
+    double status;                       /* when status.json was written */
+    char line[200];                      /* the last line of progress */
+};
 
 struct train_state {
     struct task *task;
@@ -32,6 +41,7 @@ struct train_state {
     bool resumed;
     int64_t saved_step;                  /* of the newest checkpoint in the folder, or -1 */
     int failed_saves;                    /* in a row */
+    struct clock clock;
 };
 
 /* What one step's updates did. */

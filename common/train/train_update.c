@@ -137,7 +137,7 @@ int train_update(struct train_state *s, struct step_result *result, int update, 
     if (n <= 0) return n;
     if (!(count > 0)) return 1;
     for (int i = 0; i < n; i++) {
-        if (s->may_give_up && i > 0 && signals_check(error, "making step %lld", (long long)s->step + 1)) return -1;
+        if (s->may_give_up && signals_check(error, "making step %lld", (long long)s->step + 1)) return -1;
         sum += train_micro_batch(task, i, 1 / count, &rows);
         s->tokens += rows;
     }
