@@ -1,7 +1,6 @@
 /* task.c - what pretraining says to the loop: which rows a step shows, and that the loss is cross-entropy.  A step's
  * rows follow from its number alone, so there is no cursor that could be lost; the checkpoint keeps it for people
  * and as a check. */
-#include "common/train/train_options.h"
 #include "pretrain/pretrain.h"
 
 #include <stdlib.h>

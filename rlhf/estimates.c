@@ -7,6 +7,20 @@
 #include <math.h>
 #include <stdbool.h>
 
+double mean_of(const float *x, int n)
+{
+    double sum = 0;
+    for (int i = 0; i < n; i++) sum += (double)x[i];
+    return n > 0 ? sum / n : 0;
+}
+
+double squares_of(const float *x, int n, double mean)
+{
+    double sum = 0;
+    for (int i = 0; i < n; i++) sum += ((double)x[i] - mean) * ((double)x[i] - mean);
+    return sum;
+}
+
 void advantage_rewards(float *rewards, const float *logprobs, const float *ref_logprobs, const float *reward,
                        const int *offsets, int S, double beta)
 {
@@ -37,11 +51,8 @@ void advantage_estimate(float *advantages, float *returns, const float *rewards,
 
 double advantage_whiten(float *x, int n)
 {
-    double sum = 0, squares = 0;                        /* two passes: the entries nearly cancel */
-    for (int i = 0; i < n; i++) sum += (double)x[i];
-    double mean = n > 0 ? sum / n : 0;
+    double mean = mean_of(x, n), squares = squares_of(x, n, mean);
     if (n < 2) return mean;
-    for (int i = 0; i < n; i++) squares += ((double)x[i] - mean) * ((double)x[i] - mean);
     bool spread = standard_deviation(squares, n, mean) > 0;      /* else what is left is rounding */
     double factor = spread ? 1 / sqrt(squares / n + 1e-8) : 0;
     for (int i = 0; i < n; i++) x[i] = (float)(((double)x[i] - mean) * factor);
@@ -93,9 +104,9 @@ void kl_controller_update(struct kl_controller *c, double kl, int episodes)
 void running_add(struct running *m, const float *x, int n)
 {
     if (n <= 0) return;
-    double mean = 0, squares = 0;
+    double mean = 0;
     for (int i = 0; i < n; i++) mean += (double)x[i] / n;
-    for (int i = 0; i < n; i++) squares += ((double)x[i] - mean) * ((double)x[i] - mean);
+    double squares = squares_of(x, n, mean);
     double total = m->count + n, apart = mean - m->mean;
     m->mean += apart * n / total;
     m->squares += squares + apart * apart * m->count * n / total;

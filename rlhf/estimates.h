@@ -6,6 +6,10 @@
 #ifndef QUARTET_ESTIMATES_H
 #define QUARTET_ESTIMATES_H
 
+/* The mean (0 of nothing), and the summed squared deviations from it. */
+double mean_of(const float *x, int n);
+double squares_of(const float *x, int n, double mean);
+
 /* rewards[t] = -beta * (logprobs[t] - ref_logprobs[t]),  + reward[s] on the last token of answer s.
  *   rewards (N) overwritten   logprobs, ref_logprobs (N)   reward (S)
  * Source: Ziegler et al. 2019, eq. 2; the end token is an action like any other. */

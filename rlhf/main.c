@@ -3,7 +3,6 @@
  *
  * Four models: the policy and its frozen copy, the reference; the reward model, and the critic, which begins as its
  * copy.  The algorithm is ppo.c and knows no files. */
-#include "common/train/train_options.h"
 #include "rlhf/rlhf.h"
 
 #include <assert.h>

@@ -76,7 +76,7 @@ static int check_on_policy(struct ppo *p, int64_t step, struct error *error)
     p->on_policy = true;
     if (!p->exact) return 0;
     for (int e = 0; e < E; e++) p->order[e] = (uint32_t)(E - 1 - e);          /* another layout: back to front */
-    int n = rollout_pack(r, p->order, 0, E);
+    int n = rollout_pack(r, p->order, 0, E, -1);
     model_forward(p->policy, &r->batch, true);
     int count = model_token_loss(p->policy, &r->batch, &loss, p->logprobs, NULL, NULL, false);
     gather(p->old, r->old_logprobs, r, p->order, n);
@@ -161,7 +161,7 @@ int ppo_prepare(void *self, int64_t step, int update, double *count, struct erro
     for (int i = from; i < to; i++) *count += rollout_answer_length(r, (int)p->order[i]);
     p->cut[0] = from;
     for (p->n_micro = 0; p->cut[p->n_micro] < to; p->n_micro++)
-        p->cut[p->n_micro + 1] = p->cut[p->n_micro] + rollout_pack(r, p->order, p->cut[p->n_micro], to);
+        p->cut[p->n_micro + 1] = p->cut[p->n_micro] + rollout_pack(r, p->order, p->cut[p->n_micro], to, -1);
     s->minibatch_k3 = s->minibatch_tokens = 0;
     p->updates.begun++;
     return p->n_micro;
@@ -221,7 +221,7 @@ const struct batch *ppo_batch(void *self, int i, int learner)
 {
     struct ppo *p = self;
     (void)learner;                          /* both read the same rows */
-    int n = rollout_pack(&p->rollouts, p->order, p->cut[i], p->cut[i + 1]);
+    int n = rollout_pack(&p->rollouts, p->order, p->cut[i], p->cut[i + 1], -1);
     assert(n == p->cut[i + 1] - p->cut[i]);
     return &p->rollouts.batch;
 }

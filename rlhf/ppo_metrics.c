@@ -6,31 +6,18 @@
 
 #include <math.h>
 
-static double mean(const float *x, int n)
-{
-    double sum = 0;
-    for (int i = 0; i < n; i++) sum += (double)x[i];
-    return sum / n;
-}
-
-static double deviation(const float *x, int n)
-{
-    double m = mean(x, n), squares = 0;
-    for (int i = 0; i < n; i++) squares += ((double)x[i] - m) * ((double)x[i] - m);
-    return sqrt(squares / n);
-}
-
 static void record_rewards(const struct ppo *p, struct record *r, double kl)
 {
     const struct rollouts *x = &p->rollouts;
     int E = x->episodes;
-    double low = INFINITY, high = -INFINITY, reward = mean(x->reward, E);
+    double low = INFINITY, high = -INFINITY, raw = mean_of(x->raw_reward, E),
+           reward = mean_of(x->reward, E);
     for (int e = 0; e < E; e++) {
         low = fmin(low, (double)x->raw_reward[e]);
         high = fmax(high, (double)x->raw_reward[e]);
     }
-    record_real(r, "reward", mean(x->raw_reward, E));
-    record_real(r, "reward_std", deviation(x->raw_reward, E));
+    record_real(r, "reward", raw);
+    record_real(r, "reward_std", sqrt(squares_of(x->raw_reward, E, raw) / E));
     record_real(r, "reward_min", low);
     record_real(r, "reward_max", high);
     record_real(r, "reward_shaped", reward);
@@ -50,11 +37,11 @@ static void record_answers(struct ppo *p, struct record *r)
     record_count(r, "answer_tokens", n);
     record_real(r, "length", (double)n / E);
     record_real(r, "eos_rate", (double)ended / E);
-    record_real(r, "entropy", mean(x->entropy, n));
-    record_real(r, "neg_logprob", -mean(x->old_logprobs, n));
+    record_real(r, "entropy", mean_of(x->entropy, n));
+    record_real(r, "neg_logprob", -mean_of(x->old_logprobs, n));
     record_real(r, "distinct_2", rollout_distinct_2(x));
     record_real(r, "identical", rollout_identical(x));
-    record_real(r, "value", mean(x->values, n));
+    record_real(r, "value", mean_of(x->values, n));
     record_real(r, "explained_variance", explained_variance(x->values, x->returns, n));
     record_real(r, "advantage", p->advantage_mean);
 }

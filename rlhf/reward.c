@@ -217,7 +217,7 @@ int reward_cmd_ask(struct reward_cmd *c, float *reward, int n, const char *reque
 static void score_by_model(const struct reward_source *w, struct rollouts *r, float *reward)
 {
     for (int e = 0, n; e < r->episodes; e += n) {
-        n = rollout_pack_ended(r, e, w->end);
+        n = rollout_pack(r, NULL, e, r->episodes, w->end);
         score_rewards(reward + e, w->model, &r->batch);
     }
 }

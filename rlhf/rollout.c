@@ -68,32 +68,20 @@ void rollout_sample(struct rollouts *r, struct model *policy, struct prompts *pr
 
 /* ---- reading ---- */
 
-int rollout_pack(struct rollouts *r, const uint32_t *order, int from, int to)
+int rollout_pack(struct rollouts *r, const uint32_t *order, int from, int to, int end)
 {
     struct batch *b = &r->batch;
     int i = from;
     batch_clear(b);
     for (; i < to; i++) {
-        int e = order ? (int)order[i] : i, P = r->n_prompt[e], T = rollout_answer_length(r, e), start = b->N;
-        if (start + P + T > r->max_tokens) break;
-        batch_add(b, r->tokens + (size_t)e * (size_t)r->length, NULL, P + T);
+        int e = order ? (int)order[i] : i, P = r->n_prompt[e], start = b->N;
+        int n = end < 0 ? P + rollout_answer_length(r, e) : int_min(P + r->spoken[e] + 1, r->length);
+        if (start + n > r->max_tokens) break;
+        batch_add(b, r->tokens + (size_t)e * (size_t)r->length, NULL, n);
         memset(b->mask + start, 0, (size_t)P - 1);
+        if (end >= 0) b->tokens[b->N - 1] = end;
     }
     return i - from;
-}
-
-int rollout_pack_ended(struct rollouts *r, int from, int end)
-{
-    struct batch *b = &r->batch;
-    int e = from;
-    batch_clear(b);
-    for (; e < r->episodes; e++) {
-        int n = int_min(r->n_prompt[e] + r->spoken[e] + 1, r->length);
-        if (b->N + n > r->max_tokens) break;
-        batch_add(b, r->tokens + (size_t)e * (size_t)r->length, NULL, n);
-        b->tokens[b->N - 1] = end;
-    }
-    return e - from;
 }
 
 int rollout_counted_rows(struct rollouts *r)
@@ -108,7 +96,7 @@ void rollout_logprobs(struct rollouts *r, struct model *m, float temperature, fl
 {
     struct token_loss loss = {.kind = LOSS_LOGPROBS, .temperature = temperature};
     for (int e = 0, n; e < r->episodes && !signals_stop(); e += n) {
-        n = rollout_pack(r, NULL, e, r->episodes);
+        n = rollout_pack(r, NULL, e, r->episodes, -1);
         model_forward(m, &r->batch, false);
         model_token_loss(m, &r->batch, &loss, logprobs + r->first[e], entropy ? entropy + r->first[e] : NULL, NULL,
                          false);
@@ -118,7 +106,7 @@ void rollout_logprobs(struct rollouts *r, struct model *m, float temperature, fl
 void rollout_values(struct rollouts *r, struct model *critic)
 {
     for (int e = 0, n; e < r->episodes; e += n) {
-        n = rollout_pack(r, NULL, e, r->episodes);
+        n = rollout_pack(r, NULL, e, r->episodes, -1);
         model_forward(critic, &r->batch, false);
         model_values(critic, r->values + r->first[e], r->rows, rollout_counted_rows(r));
     }

@@ -40,13 +40,9 @@ void rollout_sample(struct rollouts *r, struct model *policy, struct prompts *pr
 
 /* Packs the episodes order[from], order[from + 1], ... (NULL: from, from + 1, ...) into r->batch, as many as fit and at
  * most up to order[to - 1]; mask is 1 in the rows P - 1 + t of their answers.  Returns the number of episodes packed.
- */
-int rollout_pack(struct rollouts *r, const uint32_t *order, int from, int to);
-
-/* The same of the episodes from, from + 1, ... as a reward model reads them, whose score is that of the end token: an
- * answer that was cut is followed by `end`, which takes the place of its last token where the context is full, as in
- * rm/data.h. */
-int rollout_pack_ended(struct rollouts *r, int from, int end);
+ * end >= 0: as a reward model reads them, whose score is that of the end token: an answer that was cut is followed by
+ * `end`, which takes the place of its last token where the context is full, as in rm/data.h. */
+int rollout_pack(struct rollouts *r, const uint32_t *order, int from, int to, int end);
 
 /* The rows of r->batch that count, ascending, into r->rows; returns how many. */
 int rollout_counted_rows(struct rollouts *r);

@@ -125,12 +125,6 @@ void rlhf_show_prompts(const struct rlhf *p)
     bytes_free(&out);
 }
 
-static void say_line(void *self, const char *line)
-{
-    struct rlhf *p = self;
-    if (p->run) run_log(p->run, "%s", line);
-}
-
 void rlhf_open_text(struct rlhf *p)
 {
     struct error error;
@@ -146,7 +140,7 @@ void rlhf_open_text(struct rlhf *p)
     if (resumed) kv_get_u64(&ckpt_meta_of(resumed)->dcur, "ptx.identity", &identity);
     how.expected = (uint32_t)identity;
     ckpt_close(resumed);
-    if (order_open(&p->order, p->policy_parent.tokenizer, &how, say_line, p, &error) != 0) quit_error(&error);
+    if (order_open(&p->order, p->policy_parent.tokenizer, &how, program_say, p->run, &error) != 0) quit_error(&error);
     free(folder);
     p->ptx = (struct ptx){.order = p->order, .coef = p->ptx_coef, .row_tokens = row,
                           .rows = (int)((p->ptx_tokens + row - 1) / row),

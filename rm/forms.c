@@ -1,5 +1,5 @@
 /* forms.c - one function a shape; recognition is by keys alone, from the most telling one down. */
-#include "rm/forms.h"
+#include "rm/data.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -3,7 +3,6 @@
 #include "common/text/show.h"
 #include "rm/rm.h"
 #include "common/base/signals.h"
-#include "rm/calibration.h"
 #include "rm/score.h"
 
 #include <math.h>

@@ -1,5 +1,5 @@
 /* The learning rate and the batch that follow from a model's width and the tokens of a run, and the options they fill. */
-#include "common/train/train_options.h"
+#include "common/train/train.h"
 #include "test/test.h"
 
 /* Six rates of Brown et al. 2020, table 2.1, lie within a quarter of ours; below 112 channels the cap holds. */

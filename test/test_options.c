@@ -1,5 +1,5 @@
 /* test_options.c - the options table: words, units, ranges, typos, files, and back again. */
-#include "common/train/train_options.h"
+#include "common/train/train.h"
 #include "format/kv.h"
 #include "test/test.h"
 

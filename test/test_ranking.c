@@ -1,6 +1,5 @@
 /* test_ranking.c - the ranking loss and the calibration of its scores against worked numbers, closed forms and differences. */
 #include "common/base/rng.h"
-#include "rm/calibration.h"
 #include "rm/ranking.h"
 #include "test/test.h"
 

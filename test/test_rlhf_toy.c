@@ -167,7 +167,7 @@ static void probability_of_zero(struct toy *t, double p[8])
     for (int i = 0; i < 8; i++) p[i] = 0;
     rollout_sample(r, &t->policy, &t->prompts, &s, 0);
     for (int e = 0, n; e < r->episodes; e += n) {
-        n = rollout_pack(r, NULL, e, r->episodes);
+        n = rollout_pack(r, NULL, e, r->episodes, -1);
         for (int i = 0; i < r->batch.N; i++) r->batch.targets[i] = 0;
         model_forward(&t->policy, &r->batch, false);
         int rows =

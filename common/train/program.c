@@ -2,7 +2,6 @@
  * signals before the run folder, so that a folder is only touched by a process that can be stopped cleanly. */
 #define _GNU_SOURCE
 #include "common/train/program.h"
-#include "common/train/train_options.h"
 #include "common/base/signals.h"
 #include "common/base/threads.h"
 #include "common/model/device.h"

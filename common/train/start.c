@@ -1,5 +1,4 @@
 /* start.c - a program that learns from rows reads them before it knows its batches: both follow from what was read. */
-#include "common/train/train_options.h"
 #include "common/train/start.h"
 
 #include <stdlib.h>

@@ -2,7 +2,6 @@
  * layout (params.h), so all of them are one walk; data moves between device and file in the writer's and reader's own
  * blocks. */
 #include "common/train/train_state.h"
-#include "common/train/train_options.h"
 #include "common/model/device.h"
 
 #include <jansson.h>

@@ -61,13 +61,6 @@ static void build(void *self, struct memory *memory)
     model_open(&s->model, c, &use, memory);
 }
 
-static bool has_role(const struct ckpt *c, enum role role)
-{
-    for (size_t i = 0; i < ckpt_tensor_count(c); i++)
-        if (ckpt_tensor_at(c, i)->role == role) return true;
-    return false;
-}
-
 static void add_stop(struct session *s, int id)
 {
     if (id >= 0 && (s->n_stop == 0 || s->stop[0] != id)) s->stop[s->n_stop++] = id;
@@ -93,7 +86,7 @@ static void read_template(struct session *s)
         add_stop(s, s->chat.end);
     }
     add_stop(s, tokenizer_special(s->parent.tokenizer, "<|endoftext|>"));
-    if (s->settings->ema && !has_role(s->parent.ckpt, ROLE_EMA))
+    if (s->settings->ema && ckpt_find(s->parent.ckpt, "tok_embd.weight", ROLE_EMA) < 0)
         quit(EXIT_MISMATCH, "%s holds no averaged weights: leave --ema out", path);
 }
 
