@@ -32,7 +32,6 @@ struct pretrain {
     struct learner learner;
     int row_tokens, rows_per_micro, rows_per_step, n_micro;
     struct batch *micro;                /* (n_micro) the step's rows; the first one also serves evaluation */
-    float *logprobs;                    /* (tokens of a micro-batch) */
     int *token_bytes;                   /* (V) text bytes of every token; 0: special */
     struct ids *prompt; int n_prompts;  /* of samples, each beginning with <|endoftext|> */
 };

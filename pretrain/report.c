@@ -16,7 +16,6 @@ static int measure(struct evaluation *out, struct pretrain *p, bool validation, 
 {
     struct evaluation e = {0};
     struct batch *b = &p->micro[0];
-    struct token_loss how = {.kind = LOSS_LOGPROBS, .temperature = 1};
     uint64_t T = (uint64_t)p->row_tokens, rows = order_rows(p->order, validation);
     if (max_tokens > 0 && rows > (max_tokens + T - 1) / T) rows = (max_tokens + T - 1) / T;
     double sum = 0;
@@ -25,10 +24,11 @@ static int measure(struct evaluation *out, struct pretrain *p, bool validation, 
         batch_clear(b);
         for (int k = 0; k < p->rows_per_micro && row < rows; k++) order_row(p->order, validation, row++, b);
         model_forward(&p->model, b, false);
-        int n = model_token_loss(&p->model, b, &how, p->logprobs, NULL, NULL, false);
-        for (int k = 0; k < n; k++) sum -= p->logprobs[k];
-        for (int t = 0; t < b->N; t++) e.bytes += b->mask[t] ? (uint64_t)p->token_bytes[b->targets[t]] : 0;
-        e.targets += (uint64_t)n;
+        sum += model_cross_entropy(&p->model, b, 0, false);
+        for (int t = 0; t < b->N; t++) {
+            e.bytes += b->mask[t] ? (uint64_t)p->token_bytes[b->targets[t]] : 0;
+            e.targets += b->mask[t];
+        }
     }
     e.loss = e.targets ? sum / (double)e.targets : NAN;
     e.bits_per_byte = e.bytes ? sum / log(2) / (double)e.bytes : NAN;

@@ -46,7 +46,6 @@ void pretrain_build(void *self, struct memory *memory)
     model_open(&p->model, &p->config, &use, memory);
     if (!p->micro) p->micro = host_alloc((size_t)p->n_micro, sizeof *p->micro);
     for (int i = 0; i < p->n_micro; i++) batch_open(&p->micro[i], memory, tokens, tokens);
-    p->logprobs = memory_take(memory, MEMORY_DATA, (size_t)tokens, sizeof *p->logprobs);
     p->token_bytes = memory_take(memory, MEMORY_DATA, (size_t)p->config.vocab, sizeof *p->token_bytes);
     for (int id = 0; p->token_bytes && id < tokenizer_vocab(p->tokenizer); id++) {
         size_t length;
@@ -81,12 +80,8 @@ static const struct batch *batch(void *self, int i, int learner)
 static double head(void *self, int i, int learner, double scale)
 {
     struct pretrain *p = self;
-    struct token_loss how = {.kind = LOSS_CROSS_ENTROPY, .temperature = 1, .scale = (float)scale};
-    double sum = 0;
     (void)learner;
-    int n = model_token_loss(&p->model, &p->micro[i], &how, p->logprobs, NULL, NULL, true);
-    for (int k = 0; k < n; k++) sum -= p->logprobs[k];
-    return sum;
+    return model_cross_entropy(&p->model, &p->micro[i], scale, true);
 }
 
 static void end(void *self, int64_t step, struct record *r)

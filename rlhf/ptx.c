@@ -9,7 +9,6 @@ void ptx_open(struct ptx *x, const struct config *c, struct memory *memory)
 {
     params_open(&x->grads, c, memory, MEMORY_GRADS, false);
     batch_open(&x->batch, memory, x->max_tokens, x->max_tokens);
-    x->logprobs = memory_take(memory, MEMORY_DATA, (size_t)x->max_tokens, sizeof *x->logprobs);
 }
 
 void ptx_close(struct ptx *x) { params_close(&x->grads); }
@@ -36,15 +35,13 @@ static int64_t count_targets(struct ptx *x)
 double ptx_add(struct ptx *x, struct model *policy, double *norm)
 {
     int64_t count = count_targets(x);
-    struct token_loss loss = {.kind = LOSS_CROSS_ENTROPY, .temperature = 1, .scale = (float)(x->coef / (double)count)};
     struct params own = policy->grads;
     double sum = 0;
     policy->grads = x->grads;
     for (int row = 0; count > 0 && row < x->rows;) {
         row = fill_batch(x, row, x->rows);
         model_forward(policy, &x->batch, true);
-        int n = model_token_loss(policy, &x->batch, &loss, x->logprobs, NULL, NULL, true);
-        for (int i = 0; i < n; i++) sum -= (double)x->logprobs[i];
+        sum += model_cross_entropy(policy, &x->batch, x->coef / (double)count, true);
         model_backward(policy);
     }
     gradient_sum(policy);

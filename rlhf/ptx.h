@@ -15,7 +15,6 @@ struct ptx {
     uint64_t cursor;             /* global index of the next row */
     struct params grads;         /* apart from the model's own, so that both norms can be known */
     struct batch batch;
-    float *logprobs;             /* (max_tokens) */
     int max_tokens;              /* of a micro-batch, >= row_tokens */
 };
 

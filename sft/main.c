@@ -19,7 +19,6 @@ struct sft {
 
     struct sft_data data;
     struct epochs held_out;                 /* its epoch 0, again and again */
-    float *losses;                          /* (tokens of a micro-batch) */
 };
 
 enum { OWN_ROWS = 5, SHOWN = 4 };
@@ -73,21 +72,11 @@ static int prepare(void *self, int64_t step, int update, double *count, struct e
     return s->start.micro_batches;
 }
 
-/* Sum of the losses of the last forward's counted rows. */
-static double batch_loss(struct sft *s, const struct batch *b, double scale, bool backward)
-{
-    struct token_loss how = {.kind = LOSS_CROSS_ENTROPY, .temperature = 1, .scale = (float)scale};
-    double sum = 0;
-    int n = model_token_loss(&s->start.model, b, &how, NULL, NULL, s->losses, backward);
-    for (int i = 0; i < n; i++) sum += (double)s->losses[i];
-    return sum;
-}
-
 static double head(void *self, int i, int learner, double scale)
 {
     struct sft *s = self;
     (void)learner;
-    return batch_loss(s, &s->start.batch[i], scale, true);
+    return model_cross_entropy(&s->start.model, &s->start.batch[i], scale, true);
 }
 
 static void end(void *self, int64_t step, struct record *r)
@@ -115,7 +104,7 @@ static int evaluate(void *self, struct record *r, struct error *error)
         count += fill_batch(b, &s->data.validation, &s->held_out, bin);
         tokens += b->N;
         model_forward(&s->start.model, b, false);
-        sum += batch_loss(s, b, 0, false);
+        sum += model_cross_entropy(&s->start.model, b, 0, false);
     }
     if (count == 0) return 0;
     record_real(r, "val_loss", sum / count);
@@ -172,7 +161,6 @@ static void build(void *self, struct memory *m)
 {
     struct sft *s = self;
     start_build(&s->start, m, s->start.train.sample_every > 0 ? s->data.prompts : 0);
-    s->losses = memory_take(m, MEMORY_DATA, (size_t)s->start.micro_tokens, sizeof *s->losses);
     sft_data_settle(&s->data, m);
     s->start.order.length = s->data.train.length;
     s->held_out.length = s->data.validation.length;

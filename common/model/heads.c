@@ -12,6 +12,7 @@ void heads_open(struct model *m, struct memory *memory)
     float **vocabulary[] = {&h->logprobs, &h->entropy, &h->losses, &h->old_logprobs, &h->advantages},
           **scalar[] = {&h->values, &h->dvalues};
     if (!h->counted) h->counted = host_alloc(2 * N, sizeof *h->counted);
+    if (!h->host_logprobs) h->host_logprobs = host_alloc(N, sizeof *h->host_logprobs);
     h->hidden = memory_take(memory, MEMORY_ACTS, NC, sizeof *h->hidden);
     if (m->use.train) h->dhidden = memory_take(memory, MEMORY_ACTS, NC, sizeof *h->dhidden);
     h->rows = memory_take(memory, MEMORY_ACTS, N, sizeof *h->rows);
@@ -88,6 +89,15 @@ int model_token_loss(struct model *m, const struct batch *b, const struct token_
     device_wait();
     if (backward) head_scatter(m, n);
     return n;
+}
+
+double model_cross_entropy(struct model *m, const struct batch *b, double scale, bool backward)
+{
+    struct token_loss how = {.kind = LOSS_CROSS_ENTROPY, .temperature = 1, .scale = (float)scale};
+    double sum = 0;
+    int n = model_token_loss(m, b, &how, m->head.host_logprobs, NULL, NULL, backward);
+    for (int i = 0; i < n; i++) sum -= (double)m->head.host_logprobs[i];
+    return sum;
 }
 
 void model_values(struct model *m, float *values, const int *rows, int n)

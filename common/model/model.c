@@ -170,6 +170,7 @@ void model_close(struct model *m)
     struct params *each[] = {&m->params, &m->grads, &m->m, &m->v, &m->ema};
     for (int i = 0; i < 5; i++) params_close(each[i]);
     free(m->head.counted);
+    free(m->head.host_logprobs);
     *m = (struct model){0};
 }
 

@@ -21,13 +21,14 @@ struct model_use {
 
 struct layer_acts;          /* model.c */
 
-/* What heads.c works with: the rows it reads, on the device but for `counted`. */
+/* What heads.c works with: the rows it reads, on the device but where it says host. */
 struct head_acts {
     act_t *hidden, *dhidden;                                        /* (N,C) those rows, gathered */
     int *rows, *targets;                                            /* (N) */
     float *logprobs, *entropy, *losses, *old_logprobs, *advantages; /* (N) vocabulary head */
     float *values, *dvalues;                                        /* (N) scalar head */
     int *counted;                                                   /* (2N) host: rows that count and their targets */
+    float *host_logprobs;                                           /* (N) host */
     int *tokens;                                                    /* (logits_rows) and so are the others: draws */
     float *drawn_logprobs;
     double *uniform;
@@ -72,6 +73,9 @@ void model_backward(struct model *m);
  * Returns the number of counted rows. */
 int model_token_loss(struct model *m, const struct batch *b, const struct token_loss *loss, float *logprobs,
                      float *entropy, float *losses, bool backward);
+
+/* The sum of the cross-entropies of those rows.  backward: the gradient of scale * sum. */
+double model_cross_entropy(struct model *m, const struct batch *b, double scale, bool backward);
 
 /* Scalar head at the given rows of the last forward (ascending; host).  values (n) on the host: raw, not normalised. */
 void model_values(struct model *m, float *values, const int *rows, int n);
