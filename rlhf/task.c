@@ -92,14 +92,6 @@ static int load(void *self, const struct ckpt_meta *meta, struct error *error)
     return ppo_load(&p->ppo, meta, error);
 }
 
-/* Tokens of a prompt that is trained on. */
-static double mean_prompt(const struct prompts *p)
-{
-    double sum = 0;
-    for (uint32_t i = 0; i < p->count; i++) sum += p->prompt[i].count;
-    return sum / p->count;
-}
-
 /* Operations of one trained position: all forwards and backwards of an iteration / positions its updates visit. */
 static double flops(const struct rlhf *p, double length)
 {
@@ -112,7 +104,7 @@ static double flops(const struct rlhf *p, double length)
 void rlhf_task(struct task *task, struct rlhf *p)
 {
     const struct ppo_options *o = &p->ppo.o;
-    double length = mean_prompt(&p->prompts) + (double)o->max_new;
+    double length = (double)p->prompts.ids.count / p->prompts.count + (double)o->max_new;
     *task = (struct task){
         .program = "rlhf", .stage = STAGE_RLHF, .self = p, .learner = p->ppo.learner, .n_learners = 2,
         .begin = begin, .prepare = ppo_prepare, .batch = ppo_batch, .head = ppo_head, .mix = ppo_mix,

@@ -1,21 +1,16 @@
 /* score.c - the end token of an answer has seen all of it, and is always there. */
 #include "rm/score.h"
 
-#include <stdlib.h>
-
-/* Row of the last token of each sequence; to free(). */
-static int *last_rows(const struct batch *b)
+/* Row of the last token of each sequence. */
+static const int *last_rows(struct model *m, const struct batch *b)
 {
-    int *rows = host_alloc((size_t)b->S, sizeof *rows);
-    for (int s = 0; s < b->S; s++) rows[s] = b->offsets[s + 1] - 1;
-    return rows;
+    for (int s = 0; s < b->S; s++) m->head.counted[s] = b->offsets[s + 1] - 1;
+    return m->head.counted;
 }
 
 void score_read(float *scores, struct model *m, const struct batch *b)
 {
-    int *rows = last_rows(b);
-    model_values(m, scores, rows, b->S);
-    free(rows);
+    model_values(m, scores, last_rows(m, b), b->S);
 }
 
 void score_raw(float *scores, struct model *m, const struct batch *b)
@@ -33,7 +28,5 @@ void score_rewards(float *rewards, struct model *m, const struct batch *b)
 
 void score_backward(struct model *m, const struct batch *b, const float *dscores)
 {
-    int *rows = last_rows(b);
-    model_values_backward(m, dscores, rows, b->S);
-    free(rows);
+    model_values_backward(m, dscores, last_rows(m, b), b->S);
 }

@@ -16,13 +16,6 @@ enum { SAVES_TRIED = 3, TERMINAL_WIDTH = 79 };
 
 static bool due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
 
-static double resident_peak(void)
-{
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    return 1024.0 * (double)usage.ru_maxrss;
-}
-
 /* ---- records ---- */
 
 static void fill_record(struct record *r, const struct train_state *s, const struct step_result *result)
@@ -44,12 +37,14 @@ static void fill_record(struct record *r, const struct train_state *s, const str
 
 static void fill_times(struct record *r, const struct train_state *s, double seconds, double tokens)
 {
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
     record_real(r, "seconds", round(1e6 * seconds) / 1e6);
     record_real(r, "tokens_per_second", round(10 * tokens / seconds) / 10);
     if (s->task->flops_per_token > 0)
         record_real(r, "peak_share",
                     round(1e4 * tokens / seconds * s->task->flops_per_token / device_peak_flops()) / 1e4);
-    record_count(r, "host_bytes", (int64_t)resident_peak());
+    record_count(r, "host_bytes", 1024 * (int64_t)usage.ru_maxrss);
     record_count(r, "device_bytes", (int64_t)device_memory_peak());
 }
 

@@ -30,7 +30,7 @@ static void read_prompts(struct prompts *prompts, const struct session *s, int m
     if (s->raw)
         chat = (struct chat){.template = TEMPLATE_NONE, .tokenizer = s->parent.tokenizer,
                              .bos = tokenizer_special(s->parent.tokenizer, "<|endoftext|>")};
-    if (prompts_read(prompts, NULL, 0, &s->settings->prompts, &chat, most, (uint64_t)s->settings->seed, &error) != 0)
+    if (prompts_read(prompts, NULL, 0, &s->prompts, &chat, most, (uint64_t)s->seed, &error) != 0)
         quit_error(&error);
     if (prompts->too_long + prompts->unusable > 0)
         fprintf(stderr, "%s: of %llu prompts, %llu longer than %d tokens and %llu without a question are left out\n",
@@ -42,8 +42,8 @@ void session_answer_files(struct session *s)
 {
     struct prompts prompts = {0};
     struct sample_settings how = session_sampling(s);
-    int max_new = int_min((int)s->settings->max_new, s->parent.config.context);
-    uint64_t samples = (uint64_t)s->settings->samples;
+    int max_new = int_min((int)s->max_new, s->parent.config.context);
+    uint64_t samples = (uint64_t)s->samples;
     read_prompts(&prompts, s, max_new);
     struct sample *sample = host_alloc(ROUND, sizeof *sample);
     int *tokens = host_alloc((size_t)ROUND * (size_t)max_new, sizeof *tokens);

@@ -8,10 +8,10 @@
 #include <string.h>
 #include <unistd.h>
 
-static void parse(struct settings *s, int argc, char **argv)
+static void parse(struct session *s, int argc, char **argv)
 {
     const struct option table[] = {
-        {"Model", "model", OPTION_TEXT, &s->model, .flags = OPTION_REQUIRED,
+        {"Model", "model", OPTION_TEXT, &s->model_path, .flags = OPTION_REQUIRED,
          .help = "Run folder or checkpoint of pretrain, sft or rlhf."},
         {NULL, "ema", OPTION_FLAG, &s->ema, .help = "Use the averaged weights of the checkpoint."},
         {NULL, "config", OPTION_TEXT, &s->config, .help = "File of \"name = value\" lines; the command line beats it."},
@@ -54,7 +54,7 @@ static void build(void *self, struct memory *memory)
 {
     struct session *s = self;
     const struct config *c = &s->parent.config;
-    int slots = s->settings->prompts.count ? 32 : 1;
+    int slots = s->prompts.count ? 32 : 1;
     struct model_use use = {.max_tokens = int_max(slots, int_min(c->context, 256)), .max_sequences = 1,
                             .cache_slots = slots, .cache_capacity = c->context, .logits_rows = slots};
     ops_open(memory);
@@ -71,13 +71,14 @@ static void read_template(struct session *s)
 {
     struct error error;
     const char *path = ckpt_path(s->parent.ckpt);
-    s->raw = s->settings->raw || s->parent.meta->chat.count == 0;
+    bool asked = s->raw;
+    s->raw = asked || s->parent.meta->chat.count == 0;
     if (s->parent.config.head != HEAD_VOCABULARY)
         quit(EXIT_MISMATCH,
              "%s: a model with a scalar head gives rewards, not text: chat needs one of pretrain, sft or rlhf", path);
-    if (s->raw && s->settings->system)
+    if (s->raw && s->system)
         quit(EXIT_USAGE, "--system needs a model with a chat template, and %s %s", path,
-             s->settings->raw ? "is used without its own (--raw)" : "has none: it was not fine-tuned with sft");
+             asked ? "is used without its own (--raw)" : "has none: it was not fine-tuned with sft");
     if (s->parent.meta->chat.count) {
         if (chat_read(&s->chat, &s->parent.meta->chat, s->parent.tokenizer, &error)) {
             fail_in(&error, "%s", path);
@@ -86,7 +87,7 @@ static void read_template(struct session *s)
         add_stop(s, s->chat.end);
     }
     add_stop(s, tokenizer_special(s->parent.tokenizer, "<|endoftext|>"));
-    if (s->settings->ema && ckpt_find(s->parent.ckpt, "tok_embd.weight", ROLE_EMA) < 0)
+    if (s->ema && ckpt_find(s->parent.ckpt, "tok_embd.weight", ROLE_EMA) < 0)
         quit(EXIT_MISMATCH, "%s holds no averaged weights: leave --ema out", path);
 }
 
@@ -95,11 +96,11 @@ static void open_model(struct session *s, struct memory *memory)
     struct error error;
     const unsigned stages = 1u << STAGE_PRETRAIN | 1u << STAGE_SFT | 1u << STAGE_RLHF | 1u << STAGE_IMPORTED;
     if (device_open(0, &error) != 0) quit_error(&error);
-    if (parent_open(&s->parent, s->settings->model, stages, "policy", &error)) quit_error(&error);
+    if (parent_open(&s->parent, s->model_path, stages, "policy", &error)) quit_error(&error);
     read_template(s);
     build(s, memory);
     program_take(memory, build, s);
-    if (model_load(&s->model, s->parent.ckpt, "", s->settings->ema ? ROLE_EMA : ROLE_WEIGHT, false, 0, &error)) {
+    if (model_load(&s->model, s->parent.ckpt, "", s->ema ? ROLE_EMA : ROLE_WEIGHT, false, 0, &error)) {
         fail_in(&error, "%s", ckpt_path(s->parent.ckpt));
         quit_error(&error);
     }
@@ -120,24 +121,23 @@ static void close_model(struct session *s, struct memory *memory)
 
 int main(int argc, char **argv)
 {
-    struct settings settings = {0};
-    struct session s = {.settings = &settings};
+    struct session s = {0};
     struct memory memory = {0};
     int code = EXIT_DONE;
     program_begin("chat");
-    parse(&settings, argc, argv);
-    threads_start((int)settings.threads);
-    bool files = settings.prompts.count > 0;
-    s.input_tty = isatty(STDIN_FILENO) && !settings.prompt && !files;
+    parse(&s, argc, argv);
+    threads_start((int)s.threads);
+    bool files = s.prompts.count > 0;
+    s.input_tty = isatty(STDIN_FILENO) && !s.prompt && !files;
     s.output_tty = isatty(STDOUT_FILENO);
-    bool reads_input = !settings.prompt && !files;
+    bool reads_input = !s.prompt && !files;
     if (reads_input && program_input_closed()) quit(EXIT_IO, "the input cannot be read: stdin is closed");
     open_model(&s, &memory);
     if (!files) session_catch_interrupt();
     session_reset(&s);
     if (files) session_answer_files(&s);
-    else if (!settings.prompt) session_talk(&s);
-    else if (!session_turn(&s, settings.prompt, strlen(settings.prompt))) code = EXIT_DATA;
+    else if (!s.prompt) session_talk(&s);
+    else if (!session_turn(&s, s.prompt, strlen(s.prompt))) code = EXIT_DATA;
     close_model(&s, &memory);
     threads_stop();
     return code;

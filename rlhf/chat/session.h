@@ -7,20 +7,17 @@
 #include "common/text/chat.h"
 #include "common/train/program.h"
 
-struct settings {
-    const char *model, *prompt, *system, *config;
+struct session {
+    const char *model_path, *prompt, *system, *config;
     double temperature, top_p, min_p;
     int64_t top_k, max_new, seed, threads, samples;
     struct option_list prompts;
-    bool raw, ema;
-};
+    bool raw;                        /* no template: continue the text */
+    bool ema;
 
-struct session {
-    const struct settings *settings;
     struct parent parent;
     struct model model;
     struct chat chat;
-    bool raw;                        /* no template: continue the text */
     bool input_tty, output_tty;
     int stop[2], n_stop;             /* tokens that end an answer */
     struct dialogue dialogue;

@@ -34,7 +34,7 @@ void session_catch_interrupt(void)
 static int answer_room(const struct session *s)
 {
     int quarter = int_max(1, s->parent.config.context / 4);
-    return s->settings->max_new < quarter ? (int)s->settings->max_new : quarter;
+    return s->max_new < quarter ? (int)s->max_new : quarter;
 }
 
 /* Fills s->ids with the dialogue, less its oldest turns where the context would not hold it.  False when even the
@@ -114,11 +114,10 @@ static bool take_token(void *self, const struct sample *sample, int token)
 
 struct sample_settings session_sampling(const struct session *s)
 {
-    const struct settings *o = s->settings;
     return (struct sample_settings){
-        .sampling = {.temperature = (float)o->temperature, .top_k = (int)o->top_k, .top_p = (float)o->top_p,
-                     .min_p = (float)o->min_p, .allowed = tokenizer_vocab(s->parent.tokenizer)},
-        .stop = s->stop, .n_stop = s->n_stop, .stream = RNG_SAMPLE, .seed = (uint64_t)o->seed,
+        .sampling = {.temperature = (float)s->temperature, .top_k = (int)s->top_k, .top_p = (float)s->top_p,
+                     .min_p = (float)s->min_p, .allowed = tokenizer_vocab(s->parent.tokenizer)},
+        .stop = s->stop, .n_stop = s->n_stop, .stream = RNG_SAMPLE, .seed = (uint64_t)s->seed,
     };
 }
 
@@ -128,7 +127,7 @@ static void answer(struct session *s, struct bytes *text)
     struct answer a = {.session = s};
     struct sample_settings how = session_sampling(s);
     struct sample sample = {.prompt = s->ids.id, .n_prompt = (int)s->ids.count, .index = s->answers++,
-                            .most = (int)s->settings->max_new, .tokens = s->tokens};
+                            .most = (int)s->max_new, .tokens = s->tokens};
     interrupted = 0;
     sample_run(&s->model, &sample, 1, &how, take_token, &a);
     tokenizer_stream(&a.text, &a.held, s->parent.tokenizer, NULL, 0);
@@ -163,7 +162,7 @@ void session_reset(struct session *s)
 {
     dialogue_free(&s->dialogue);
     s->answers = 0;
-    if (s->settings->system) dialogue_add(&s->dialogue, ROLE_SYSTEM, s->settings->system, strlen(s->settings->system));
+    if (s->system) dialogue_add(&s->dialogue, ROLE_SYSTEM, s->system, strlen(s->system));
 }
 
 static void greet(const struct session *s)
