@@ -1,5 +1,5 @@
-/* estimates.h - the arithmetic of PPO between its models: from one reward per answer to one advantage per token, what the
- * critic minimises, and the few numbers that steer a run from iteration to iteration (part of the checkpoint).
+/* estimates.h - the arithmetic of PPO between its models: from one reward per answer to one advantage per token, what
+ * the critic minimises, and the few numbers that steer a run from iteration to iteration (part of the checkpoint).
  *
  * Tokens of all answers lie in one flat row: answer s owns offsets[s] .. offsets[s+1]-1, offsets (S+1), at least one.
  * All arrays are on the host; sums are in double; nothing can fail. */

@@ -13,10 +13,16 @@ enum { LEAST_ITERATIONS = 48, LONGEST_WARMUP = 50, OWN_ROWS = 48 };
 
 /* ---- options: defaults are those of the literature, scaled to small models (sources in docs/rlhf.md) ---- */
 
-static int own_rows(struct option *row, struct rlhf *p)
+static int copy_rows(struct option *row, const struct option *rows, size_t bytes)
+{
+    memcpy(row, rows, bytes);
+    return (int)(bytes / sizeof *rows);
+}
+
+static int data_rows(struct option *row, struct rlhf *p)
 {
     struct ppo_options *o = &p->ppo.o;
-    const struct option own[] = {
+    const struct option rows[] = {
         {"Models and prompts", "policy", OPTION_TEXT, &p->policy_path, NULL,
          .flags = OPTION_REQUIRED | OPTION_MAY_CHANGE,
          .help = "Checkpoint or run folder the policy begins as, and the reference stays: of sft or rlhf."},
@@ -48,7 +54,14 @@ static int own_rows(struct option *row, struct rlhf *p)
         {NULL, "reward-clip", OPTION_REAL, &o->shaping.clip, "0", 0, 1e9, .help = "Largest size of a reward; 0: any."},
         {NULL, "missing-eos-penalty", OPTION_REAL, &o->shaping.missing_end_penalty, "1", 0, 1e9,
          .help = "Subtracted from the reward of an answer that does not end by itself."},
+    };
+    return copy_rows(row, rows, sizeof rows);
+}
 
+static int ppo_rows(struct option *row, struct rlhf *p)
+{
+    struct ppo_options *o = &p->ppo.o;
+    const struct option rows[] = {
         {"Divergence from the reference", "kl-coef", OPTION_REAL, &p->kl_coef, "auto", 0, 1e6, .flags = OPTION_AUTO,
          .help = "Weight of the divergence; where it starts with --kl-target; auto: 0.02."},
         {NULL, "kl-target", OPTION_REAL, &p->kl_target, "0", 0, 1e6,
@@ -94,9 +107,7 @@ static int own_rows(struct option *row, struct rlhf *p)
         {NULL, "ptx-coef", OPTION_REAL, &p->ptx_coef, "1", 0, 1e6, .help = "Weight of that text; 0: as without it."},
         {NULL, "ptx-tokens", OPTION_INT, &p->ptx_tokens, "4096", 1, 1e9, .help = "Tokens of it per update."},
     };
-    static_assert(sizeof own / sizeof *own <= OWN_ROWS, "OWN_ROWS is too small");
-    memcpy(row, own, sizeof own);
-    return sizeof own / sizeof *own;
+    return copy_rows(row, rows, sizeof rows);
 }
 
 /* Removes a shared row that means nothing here; its heading goes to the row after it. */
@@ -122,7 +133,9 @@ static void option_rows(struct option *row, struct rlhf *p)
     static const struct train_defaults defaults = {
         .lr = "auto", .schedule = "linear", .micro_tokens = "4096", .beta2 = "0.95", .eps = "1e-5", .weight_decay = "0",
         .epochs = "auto", .eval_every = "20", .save_every = "20", .sample_every = "1"};
-    int n = own_rows(row, p);
+    int n = data_rows(row, p);
+    n += ppo_rows(row + n, p);
+    assert(n <= OWN_ROWS);
     n += train_option_rows(row + n, &p->train, &defaults);
     n = drop_row(row, n, "tokens");
     n = drop_row(row, n, "batch-tokens");

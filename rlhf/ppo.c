@@ -1,7 +1,6 @@
 /* ppo.c - an iteration as the one training loop sees it: begin() makes the data, prepare() deals a minibatch, head()
- * learns from one micro-batch of it.
- * Everything begin() computes stays constant while the policy moves.  Only the order of episodes changes between epochs,
- * and it is keyed by (seed, iteration, epoch), so nothing of it needs saving. */
+ * learns from one micro-batch of it.  What begin() computes stays constant while the policy moves; only the order of
+ * episodes changes between epochs, keyed by (seed, iteration, epoch), so nothing of it needs saving. */
 #include "rlhf/ppo.h"
 #include "common/base/signals.h"
 

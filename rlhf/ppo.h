@@ -68,12 +68,12 @@ struct ppo {
 };
 
 /* Takes the memory of everything but the models, after p->o, models, prompts and ptx are set; measuring and for real.
- * length: of the longest episode.  ppo_start afterwards sets the learners' models. */
+ * length: of the longest episode. */
 void ppo_open(struct ppo *p, int length, struct memory *memory);
 
-/* The callbacks of struct task; self is the struct ppo.  old_logprobs are those of the training forward.  Where sampling
- * is exact, the first iteration of a run asserts that sampled, scored and trained log-probabilities are the same bits
- * (ratio 1); the very first asserts that the reference agrees (KL 0): else -1, EXIT_INTERNAL. */
+/* The callbacks of struct task; self is the struct ppo.  old_logprobs are those of the training forward.  Where
+ * sampling is exact, the first iteration of a process checks that sampled, scored and trained log-probabilities are the
+ * same bits (ratio 1); that of a run, that the reference agrees (KL 0): else -1, EXIT_INTERNAL. */
 int ppo_begin(void *self, int64_t step, struct error *error);
 int ppo_prepare(void *self, int64_t step, int update, double *count, struct error *error);
 const struct batch *ppo_batch(void *self, int i, int learner);

@@ -4,9 +4,9 @@
 
 #include "rlhf/rollout.h"
 
-/* An external program: one JSON object per line into its standard input, one number per line out of its standard output,
- * in the same order.  Its standard error is ours.  It is started once, through /bin/sh -c, in a process group of its
- * own, so that Ctrl-C ends an iteration cleanly. */
+/* An external program: one JSON object per line into its standard input, one number per line out of its standard
+ * output, in the same order.  Its standard error is ours.  It is started once, through /bin/sh -c, in a process group
+ * of its own, so that Ctrl-C ends an iteration cleanly. */
 struct reward_cmd;
 
 /* timeout: seconds that may pass without a byte moving, > 0.  Returns 0, or -1 (EXIT_INTERNAL: no process). */

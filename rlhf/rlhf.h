@@ -1,5 +1,5 @@
-/* rlhf.h - the program rlhf as one struct, and the files it is made of: start.c opens parents, prompts, text and models,
- * task.c is what the training loop calls, main.c has the options and puts all together. */
+/* rlhf.h - the program rlhf: start.c opens parents, prompts, text and models, task.c is what the training loop calls,
+ * main.c has the options and puts all together. */
 #ifndef QUARTET_RLHF_H
 #define QUARTET_RLHF_H
 

@@ -118,7 +118,8 @@ static int answers_from(struct ranking *r, json_t *row, json_t *answers, json_t 
         json_t *number = json_array_get(order, i);
         if (order && !json_is_number(number))
             return fail(error, EXIT_DATA, "%s[%zu] is not a number", sign < 0 ? "ranks" : "scores", i);
-        bad = (asked ? answer_from : whole_from)(r, json_array_get(answers, i), sign * json_number_value(number), error);
+        double quality = sign * json_number_value(number);
+        bad = (asked ? answer_from : whole_from)(r, json_array_get(answers, i), quality, error);
         if (bad && name) fail_in(error, "%s", name[i]);
         else if (bad) fail_in(error, "responses[%zu]", i);
     }

@@ -23,14 +23,12 @@ static void option_rows(struct option *row, struct rm *s)
         {NULL, "normalize", OPTION_CHOICE, &s->normalize, "both", .choices = "none|mean|both",
          .help = "Shift (and scale) the trained reward to mean 0 (and deviation 1) on the best answers of the data."},
     };
-    static const struct train_defaults defaults = {
-        .lr = "auto", .schedule = "cosine", .beta2 = "0.95", .eps = "1e-8", .weight_decay = "0.01", .epochs = "1",
-        .eval_every = "50", .save_every = "200", .sample_every = "0"};
-    static const struct start_help help = {
+    static const struct start_text text = {
         .model = "Checkpoint or run folder to start from: of sft (or pretrain or imported, with a warning).",
         .data = "Ranked answers: JSON arrays or lines, also .gz; files, folders, globs.",
-        .length = "Longest prompt with its answer, in tokens; 0: the model's context."};
-    start_options(row, &s->start, own, OWN_ROWS, &defaults, &help);
+        .length = "Longest prompt with its answer, in tokens; 0: the model's context.",
+        .epochs = "1", .weight_decay = "0.01", .sample_every = "0"};
+    start_options(row, &s->start, own, OWN_ROWS, &text);
 }
 
 static void open_parent(struct rm *s, struct run *run, const struct option *table)

@@ -104,8 +104,8 @@ static void seen_free(struct seen *e)
     free(e->length);
 }
 
-/* Scores held-out groups, as many at a time as a micro-batch holds, until --eval-tokens are read.  Returns 0, or, with an
- * error (may be NULL), -1 when asked to stop. */
+/* Scores held-out groups, as many at a time as a micro-batch holds, until --eval-tokens are read.  Returns 0, or, with
+ * an error (may be NULL), -1 when asked to stop. */
 static int see(struct seen *e, struct rm *s, struct error *error)
 {
     int64_t tokens = 0, most = s->start.eval_tokens > 0 ? s->start.eval_tokens : INT64_MAX;
@@ -194,7 +194,7 @@ static void sample(void *self, struct run *run, int64_t step)
 
 /* ---- the end: tables, and constants ---- */
 
-/* Mean and standard deviation of the raw scores of the best answers of up to REFERENCES training prompts, evenly chosen. */
+/* Mean and standard deviation of the raw scores of the best answers of up to REFERENCES evenly chosen prompts. */
 static int reference_scores(struct rm *s, double *mean, double *deviation)
 {
     const struct rankings *k = &s->data.train;

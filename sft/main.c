@@ -37,14 +37,12 @@ static void option_rows(struct option *row, struct sft *s)
         {NULL, "temperature", OPTION_REAL, &s->temperature, "0.7", 0.01, 100,
          .flags = OPTION_MAY_CHANGE | OPTION_OR_ZERO, .help = "Of these answers; 0: the most likely token."},
     };
-    static const struct train_defaults defaults = {
-        .lr = "auto", .schedule = "cosine", .beta2 = "0.95", .eps = "1e-8", .weight_decay = "0", .epochs = "3",
-        .eval_every = "50", .save_every = "200", .sample_every = "200"};
-    static const struct start_help help = {
+    static const struct start_text text = {
         .model = "Checkpoint or run folder to start from: of pretrain, sft, or imported.",
         .data = "Dialogues: JSON arrays or lines, also .gz; files, folders, globs.",
-        .length = "Longest dialogue in tokens, cut at a turn border; 0: the model's context."};
-    start_options(row, &s->start, own, OWN_ROWS, &defaults, &help);
+        .length = "Longest dialogue in tokens, cut at a turn border; 0: the model's context.",
+        .epochs = "3", .weight_decay = "0", .sample_every = "200"};
+    start_options(row, &s->start, own, OWN_ROWS, &text);
 }
 
 /* ---- the task ---- */

@@ -24,7 +24,7 @@ struct sample {
     int n; bool stopped;
 };
 
-/* Draws the n samples, up to m->use.cache_slots side by side, until all have ended or somebody wants to stop (signals.h).
+/* Draws the n samples, up to m->use.cache_slots side by side, until all have ended or a stop is wanted (signals.h).
  * token (may be NULL) is called for each new token but a stop as it comes, and may return false to end that sample. */
 void sample_run(struct model *m, struct sample *samples, int n, const struct sample_settings *how,
                 bool (*token)(void *self, const struct sample *s, int token), void *self);

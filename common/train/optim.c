@@ -20,7 +20,7 @@ double schedule_lr(const struct schedule_options *s, int64_t step)
 {
     if (step < s->warmup) return s->lr * (double)(step + 1) / (double)s->warmup;
     double p = progress(step, s->warmup, s->total - 1);
-    int64_t decay_from = s->total - (int64_t)fmax(s->decay_share * (double)s->total + 0.5, 2);    /* its lr is still the full one */
+    int64_t decay_from = s->total - (int64_t)fmax(s->decay_share * (double)s->total + 0.5, 2);    /* still at full lr */
     switch (s->kind) {
     case SCHEDULE_CONSTANT: break;
     case SCHEDULE_LINEAR: return line(s->lr, s->min_lr, p);

@@ -69,7 +69,8 @@ void train_log_plan(struct run *run, const struct task *task, const struct memor
                 text_count(a, (double)config_parameters(&l->model->config)));
     }
     run_log(run, "plan: %lld step%s of %s tokens, %s in all, about %s; learning rate %g; memory %s",
-            (long long)o->steps, plural(o->steps), text_count(a, task->tokens_per_step), text_count(b, tokens), text_duration(c, seconds), o->lr,
+            (long long)o->steps, plural(o->steps), text_count(a, task->tokens_per_step), text_count(b, tokens),
+            text_duration(c, seconds), o->lr,
             text_bytes(d, (double)(memory_total(memory, SIDE_DEVICE) + memory_total(memory, SIDE_HOST))));
     if (seconds > 86400)
         run_log(run, "warning: that is long for this machine: fewer tokens or a smaller model take less time (--plan "

@@ -140,8 +140,8 @@ static void fill_rows(float *table, int known, int rows, int C)
     free(sum);
 }
 
-/* New rows lie behind the old ones, so the parent's tensors fit the front of the grown ones: the parent is loaded through
- * a view of the model that has the parent's vocabulary, and the rows behind are filled. */
+/* New rows lie behind the old ones: the parent is loaded through a view of the model that has the parent's vocabulary,
+ * and the rows behind are filled. */
 int parent_load(struct model *m, struct parent *p, int known_ids, uint64_t seed, struct error *error)
 {
     struct model view = *m;

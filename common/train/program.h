@@ -11,7 +11,7 @@
 struct run *program_start(const char *name, const struct option *table, struct train_options *o,
                           int argc, char **argv, const char *usage, const char *about);
 
-/* The checkpoint that train() will resume this run from, open; NULL when it starts a new one (run NULL: there is none). */
+/* The checkpoint that train() will resume this run from, open; NULL when it starts a new one (or run is NULL). */
 struct ckpt *program_resumed(const struct run *run, const char *resume);
 
 /* ---- parents ---- */

@@ -1,5 +1,5 @@
 /* run.c - the run folder.  Training must not end because a log cannot be written: a failure only warns, once until
- * writing works again, except when opening and rewinding.  A record is one write(), so that a killed process leaves whole
+ * writing works again, except when opening and rewinding.  A record is one write(), so a killed process leaves whole
  * lines; what a full disk cuts short is taken back.  The lock file also remembers which program the folder belongs to.
  * A command may still be refused after it has opened the folder: until run_begin, lines of the log are held back. */
 #define _GNU_SOURCE
@@ -110,8 +110,8 @@ static int wait_for_lock(struct run *run, struct error *error)
         struct owner owner = read_owner(run);
         double waited = seconds_now() - start;
         if (waited > (*owner.ending ? WAIT_ENDING : WAIT_OTHER))
-            return fail(error, EXIT_UNAVAILABLE, "%s is in use by %s (process %d): wait for it, stop it, or give another "
-                        "--out", run->folder, owner.program, owner.pid);
+            return fail(error, EXIT_UNAVAILABLE, "%s is in use by %s (process %d): wait for it, stop it, or give "
+                        "another --out", run->folder, owner.program, owner.pid);
         if (!told && *owner.ending) {
             fprintf(stderr, "%s: waiting for %s (process %d) to end\n", run->folder, owner.program, owner.pid);
             told = true;
@@ -176,8 +176,6 @@ int run_begin(struct run *run, struct error *error)
     return 0;
 }
 
-bool run_begun(const struct run *run) { return run->begun; }
-
 int run_open(struct run **out, const char *folder, const char *program, struct error *error)
 {
     *out = NULL;
@@ -228,7 +226,8 @@ static void note_result(struct run *run, bool ok, const char *file, int why)
 {
     if (!ok && !run->warned) {
         clear_line(run);
-        fprintf(stderr, "warning: %s/%s: cannot be written: %s (the run continues)\n", run->folder, file, strerror(why));
+        fprintf(stderr, "warning: %s/%s: cannot be written: %s (the run continues)\n", run->folder, file,
+                strerror(why));
     }
     run->warned = !ok;
 }
@@ -334,6 +333,7 @@ void run_status(struct run *run, const char *state, int64_t step, int64_t steps,
 {
     struct bytes line = {0};
     struct error error;
+    if (!run->begun) return;
     char stamp[32], clean[2 * sizeof error.text];
     time_text(stamp, "%Y-%m-%dT%H:%M:%SZ", gmtime_r);
     json_t *json = json_pack("{ss ss sI sI ss ss}", "program", run->program, "state", state, "step", (json_int_t)step,

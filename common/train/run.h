@@ -28,10 +28,9 @@ void run_close(struct run *run);                       /* NULL is allowed */
 void run_ending(struct run *run);                      /* tells a process that waits for the folder to keep waiting */
 const char *run_folder(const struct run *run);
 
-/* A folder that holds checkpoints is written to only from run_begin on, when nothing can be refused any more; one without
- * has begun when it is opened.  Returns 0, or -1 (EXIT_IO). */
+/* A folder that holds checkpoints is written to only from run_begin on, when nothing can be refused any more; one
+ * without has begun when it is opened.  Returns 0, or -1 (EXIT_IO). */
 int run_begin(struct run *run, struct error *error);
-bool run_begun(const struct run *run);
 
 /* Writes run.conf from the table (called after a successful start or resume). */
 int run_write_conf(struct run *run, const struct option *table, struct error *error);

@@ -7,17 +7,20 @@
 enum { LEAST_PROMPTS = 8 };        /* of a step of rm: a ranking teaches one thing, however long it is */
 
 void start_options(struct option *row, struct start *s, const struct option *own, int n,
-                   const struct train_defaults *defaults, const struct start_help *help)
+                   const struct start_text *text)
 {
+    const struct train_defaults defaults = {
+        .lr = "auto", .schedule = "cosine", .beta2 = "0.95", .eps = "1e-8", .weight_decay = text->weight_decay,
+        .epochs = text->epochs, .eval_every = "50", .save_every = "200", .sample_every = text->sample_every};
     const int moved = OPTION_MAY_CHANGE;        /* files may have moved: what they hold is checked on resume */
     const struct option rows[START_ROWS] = {
         {"Model and data", "model", OPTION_TEXT, &s->model_path, NULL, .flags = OPTION_REQUIRED | moved,
-         .help = help->model},
-        {NULL, "data", OPTION_LIST, &s->data_paths, NULL, .flags = OPTION_REQUIRED | moved, .help = help->data},
+         .help = text->model},
+        {NULL, "data", OPTION_LIST, &s->data_paths, NULL, .flags = OPTION_REQUIRED | moved, .help = text->data},
         {NULL, "skip-bad-rows", OPTION_TEXT, &s->skip_bad_rows, "0", .flags = moved, .help = SKIP_BAD_ROWS_HELP},
         {NULL, "template", OPTION_CHOICE, &s->template, "auto", .choices = "auto|" CHAT_TEMPLATES,
          .help = "Chat template; auto: the model's own, or quartet when it has none."},
-        {NULL, "max-length", OPTION_INT, &s->max_length, "0", 0, 1 << 24, .help = help->length},
+        {NULL, "max-length", OPTION_INT, &s->max_length, "0", 0, 1 << 24, .help = text->length},
         {NULL, "validation", OPTION_REAL, &s->validation, "0.05", 0, 0.9, .help = "Share of first questions held out."},
         {NULL, "eval-tokens", OPTION_INT, &s->eval_tokens, "128k", 0, 1e15, .flags = OPTION_MAY_CHANGE,
          .help = "Most held-out tokens in an evaluation; 0: all."},
@@ -28,7 +31,7 @@ void start_options(struct option *row, struct start *s, const struct option *own
     row += START_ROWS;
     memcpy(row, own, (size_t)n * sizeof *own);
     row += n;
-    row[train_option_rows(row, &s->train, defaults)] = (struct option){0};
+    row[train_option_rows(row, &s->train, &defaults)] = (struct option){0};
 }
 
 void start_open(struct start *s, struct run *run, const struct option *table)

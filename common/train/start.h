@@ -43,11 +43,11 @@ struct start {
     struct learner learner;
 };
 
-/* The whole table: START_ROWS, the program's own n rows, TRAIN_ROWS and the end. */
+/* The whole table: START_ROWS, the program's own n rows, TRAIN_ROWS and the end.  What differs: helps and defaults. */
+struct start_text { const char *model, *data, *length, *epochs, *weight_decay, *sample_every; };
 enum { START_ROWS = 8 };
-struct start_help { const char *model, *data, *length; };
 void start_options(struct option *row, struct start *s, const struct option *own, int n,
-                   const struct train_defaults *defaults, const struct start_help *help);
+                   const struct start_text *text);
 
 /* After program_start: parent and template.  Quits when one fails. */
 void start_open(struct start *s, struct run *run, const struct option *table);
@@ -61,11 +61,11 @@ void start_batches(struct start *s, enum stage stage);
 /* --dry-run: prints the examples (freed), what was read, and how well it packs. */
 void start_show(const struct start *s, struct bytes *examples);
 
-/* The model, with a cache for `samples` answers, and the batches: the first part of a program's build (program_take). */
+/* The model, with a cache for `samples` answers, and the batches: the first part of a build (program_take). */
 void start_build(struct start *s, struct memory *m, int samples);
 
-/* Completes the task (it comes with program, stage, prepare, head, end, main_metric and what else is the program's own),
- * sets steps and schedule from the options and the data, and calls program_run. */
+/* Completes the task, which comes with what is the program's own, sets steps and schedule from the options and the data,
+ * and calls program_run. */
 int start_train(struct start *s, struct task *task, void (*build)(void *self, struct memory *m));
 void start_close(struct start *s);
 

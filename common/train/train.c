@@ -99,7 +99,8 @@ static void show_progress(struct train_state *s, const struct record *r)
     double share = record_get(r, "peak_share"),
            left = (seconds_now() - s->clock.begun) / s->clock.steps * (double)(o->steps - s->step);
     bytes_text(&line, "step %lld/%lld  ETA %s", (long long)s->step, (long long)o->steps, text_duration(c, left));
-    for (const char *const *key = s->task->shown; *key; key++) bytes_text(&line, "  %s %.4g", *key, record_get(r, *key));
+    for (const char *const *key = s->task->shown; *key; key++)
+        bytes_text(&line, "  %s %.4g", *key, record_get(r, *key));
     bytes_text(&line, "  loss %.4f  %s %.2e  %snorm %.3g  %s tok/s  %s", record_get(r, "loss"), lr, record_get(r, lr),
                l->name, record_get(r, norm), text_count(a, record_get(r, "tokens_per_second")),
                text_bytes(b, fmax(record_get(r, "host_bytes"), record_get(r, "device_bytes"))));
@@ -165,7 +166,8 @@ static int choose_start(struct ckpt **out, struct train_state *s, struct error *
     int found = run_newest(&path, folder, error), status = found > 0 ? ckpt_open(&newest, path, error) : 0;
     free(path);
     if (found < 0)
-        status = fail_in(error, "%s holds checkpoints, but none that can be read; move them away to start anew", folder);
+        status = fail_in(error, "%s holds checkpoints, but none that can be read; move them away to start anew",
+                         folder);
     if (newest) s->saved_step = (int64_t)ckpt_meta_of(newest)->step;
     if (automatic) {
         *out = newest;
@@ -231,7 +233,7 @@ static const char *stop_reason(const struct train_state *s)
     return s->clock.steps > 0 && signals_time_left() < need ? "the time limit, which the next step would pass" : NULL;
 }
 
-/* All updates of one step, its record begun.  Until the first is made the step may be given up: -1 with EXIT_STOPPED. */
+/* All updates of one step, its record begun.  Until the first is made the step may be given up: -1, EXIT_STOPPED. */
 static int make_updates(struct train_state *s, struct error *error)
 {
     struct step_result result = {0};
@@ -358,7 +360,7 @@ int train(struct task *task, struct run *run, const struct train_options *o, con
     int code = start(&s, &error) ? -1 : run_steps(&s, &error);
     if (code < 0) {
         run_log(run, "%s: %s", task->program, error.text);
-        if (run_begun(run)) show_status(&s, "failed", error.text);
+        show_status(&s, "failed", error.text);
         code = error.exit_code;
     }
     kv_free(&s.eval);

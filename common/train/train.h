@@ -96,7 +96,8 @@ struct train_options {
 
 /* A program's own defaults, as text; micro_tokens may be NULL: auto. */
 struct train_defaults {
-    const char *lr, *schedule, *micro_tokens, *beta2, *eps, *weight_decay, *epochs, *eval_every, *save_every, *sample_every;
+    const char *lr, *schedule, *micro_tokens, *beta2, *eps, *weight_decay, *epochs, *eval_every, *save_every,
+               *sample_every;
 };
 /* Fills rows with the shared options and returns their number (<= TRAIN_ROWS). */
 enum { TRAIN_ROWS = 40 };

@@ -35,8 +35,8 @@ struct sample_settings session_sampling(const struct session *s);
 bool session_turn(struct session *s, const char *line, size_t length);
 /* Reads messages and commands from standard input to its end. */
 void session_talk(struct session *s);
-/* Answers the files of --prompts: for each prompt --samples lines {"prompt", "messages", "sample", "response", "tokens",
- * "stopped"} on stdout, in the order of the files.  An answer depends only on its prompt, its number and the seed. */
+/* Answers the files of --prompts: for each prompt --samples lines {"prompt", "messages", "sample", "response",
+ * "tokens", "stopped"} on stdout, in order.  An answer depends only on its prompt, its number and the seed. */
 void session_answer_files(struct session *s);
 
 #endif

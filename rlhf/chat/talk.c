@@ -170,7 +170,8 @@ static void greet(const struct session *s)
     char line[300];
     const struct ckpt_meta *meta = s->parent.meta;
     fprintf(stderr, "%s: %s, step %llu, %s\n%s  (/help)\n", ckpt_path(s->parent.ckpt),
-            stage_name((enum stage)meta->stage), (unsigned long long)meta->step, config_line(line, sizeof line, &s->parent.config),
+            stage_name((enum stage)meta->stage), (unsigned long long)meta->step,
+            config_line(line, sizeof line, &s->parent.config),
             s->raw ? "It continues what you write." : "It answers what you write.");
 }
 
