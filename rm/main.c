@@ -1,12 +1,38 @@
-/* main.c - rm: ranked answers to a reward model.  docs/rm.md. */
+/* main.c - rm: ranked answers to a reward model.  docs/rm.md.
+ *
+ * The trunk is a fine-tuned model, the head one number at the end token of an answer.  A step's loss is the mean over
+ * its prompts of the mean over each prompt's pairs (ranking.h); all answers of a prompt lie in one micro-batch, each
+ * read once. */
+#include "common/base/signals.h"
 #include "common/text/show.h"
-#include "rm/rm.h"
+#include "common/train/start.h"
+#include "rm/data.h"
+#include "rm/ranking.h"
+#include "rm/score.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { OWN_ROWS = 4, SHOWN = 3 };
+enum { OWN_ROWS = 4, SHOWN = 3, REFERENCES = 512, SAMPLES = 3 };
+
+enum normalize { NORMALIZE_NONE, NORMALIZE_MEAN, NORMALIZE_BOTH };
+
+/* The groups whose answers are in a micro-batch of a step, in order. */
+struct micro { uint32_t *group, groups; };
+
+struct rm {
+    struct start start;                         /* first: it has callbacks of its own */
+    int normalize;
+    struct ranking_options ranking;
+
+    struct rm_data data;
+    struct micro *micro;                        /* (micro-batches) */
+    float *scores, *dscores;                    /* (sequences of a micro-batch) */
+    double *group_scores, *group_dscores;       /* (answers of a group) */
+    struct ranking_stats stats;                 /* of the step */
+    double prompts;                             /* of the step */
+};
 
 static const char usage[] = "rm --model RUN --data FILES --out RUN\n       rm --score --model RUN [FILE ...]";
 static const char about[] = "Trains a reward model on ranked answers, or scores answers with one (rm --score --help).";
@@ -30,6 +56,247 @@ static void option_rows(struct option *row, struct rm *s)
         .epochs = "1", .weight_decay = "0.01", .sample_every = "0"};
     start_options(row, &s->start, own, OWN_ROWS, &text);
 }
+
+/* ---- steps ---- */
+
+/* Appends all answers of a group. */
+static void add_group(struct batch *b, const struct rankings *k, uint32_t group)
+{
+    for (uint32_t a = k->first[group]; a < k->first[group + 1]; a++)
+        batch_add(b, k->id + k->start[a], NULL, (int)k->length[a]);
+}
+
+static int prepare(void *self, int64_t step, int update, double *count, struct error *error)
+{
+    struct rm *s = self;
+    (void)update, (void)error;
+    s->prompts = 0;
+    for (int i = 0; i < s->start.micro_batches; i++) {
+        struct micro *m = &s->micro[i];
+        struct batch *b = &s->start.batch[i];
+        const uint32_t *item;
+        m->groups = epochs_bin(&s->start.order, &item, (uint64_t)step * (uint64_t)s->start.micro_batches + (uint64_t)i);
+        memcpy(m->group, item, m->groups * sizeof *item);
+        batch_clear(b);
+        for (uint32_t g = 0; g < m->groups; g++) add_group(b, &s->data.train, item[g]);
+        s->prompts += m->groups;
+    }
+    *count = s->prompts;
+    return s->start.micro_batches;
+}
+
+/* Losses of the groups whose answers' scores follow one another in s->scores; scale times the gradients into
+ * s->dscores. */
+static double ranking_losses(struct rm *s, const struct rankings *k, const uint32_t *group, uint32_t groups,
+                             double scale, struct ranking_stats *stats)
+{
+    double sum = 0;
+    int at = 0;
+    for (uint32_t g = 0; g < groups; g++) {
+        uint32_t first = k->first[group[g]];
+        int K = (int)(k->first[group[g] + 1] - first);
+        for (int i = 0; i < K; i++) s->group_scores[i] = (double)s->scores[at + i];
+        sum += ranking_loss(s->group_dscores, s->group_scores, k->quality + first, K, &s->ranking, stats);
+        for (int i = 0; i < K; i++) s->dscores[at + i] = (float)(scale * s->group_dscores[i]);
+        at += K;
+    }
+    return sum;
+}
+
+static double head(void *self, int i, int learner, double scale)
+{
+    struct rm *s = self;
+    const struct micro *m = &s->micro[i];
+    const struct batch *b = &s->start.batch[i];
+    (void)learner;
+    score_read(s->scores, &s->start.model, b);
+    double sum = ranking_losses(s, &s->data.train, m->group, m->groups, scale, &s->stats);
+    score_backward(&s->start.model, b, s->dscores);
+    return sum;
+}
+
+static void end(void *self, int64_t step, struct record *r)
+{
+    struct rm *s = self;
+    (void)step;
+    record_real(r, "accuracy", s->stats.correct / s->stats.pairs);
+    record_real(r, "margin", s->stats.margin / s->stats.pairs);
+    record_count(r, "prompts", (int64_t)s->prompts);
+    record_count(r, "pairs", (int64_t)s->stats.pairs);
+    record_count(r, "epoch", (int64_t)s->start.order.epoch);
+}
+
+/* ---- evaluation ---- */
+
+/* What is seen on the held-out prompts: the pairs, and every answer's raw score and length. */
+struct seen { struct calibration pairs; double *score, *length; size_t answers; double loss; uint32_t groups; };
+
+static void see_group(struct seen *e, const struct rankings *k, uint32_t group, const float *score)
+{
+    uint32_t K = k->first[group + 1] - k->first[group], *spoken = k->spoken + k->first[group];
+    const double *quality = k->quality + k->first[group];
+    for (uint32_t i = 0; i < K; i++) {
+        e->score[e->answers] = (double)score[i];
+        e->length[e->answers++] = spoken[i];
+        for (uint32_t j = 0; j < K; j++)
+            if (quality[i] > quality[j])
+                calibration_add(&e->pairs, (double)score[i] - (double)score[j], (int)spoken[i] - (int)spoken[j]);
+    }
+}
+
+static void seen_free(struct seen *e)
+{
+    free(e->score);
+    free(e->length);
+}
+
+/* Scores held-out groups, as many at a time as a micro-batch holds, until --eval-tokens are read.  Returns 0, or, with
+ * an error (may be NULL), -1 when asked to stop. */
+static int see(struct seen *e, struct rm *s, struct error *error)
+{
+    int64_t tokens = 0, most = s->start.eval_tokens > 0 ? s->start.eval_tokens : INT64_MAX;
+    const struct rankings *k = &s->data.validation;
+    struct micro *m = s->micro;
+    struct batch *b = s->start.batch;
+    *e = (struct seen){.score = host_alloc(k->answers, sizeof *e->score),
+                       .length = host_alloc(k->answers, sizeof *e->length)};
+    for (uint32_t next = 0; next < k->groups && tokens < most; e->groups = next) {
+        if (error && signals_check(error, "evaluating") != 0) {
+            seen_free(e);
+            return -1;
+        }
+        m->groups = 0;
+        batch_clear(b);
+        while (next < k->groups && b->N + (int)k->group_tokens[next] <= s->start.micro_tokens) {
+            add_group(b, k, next);
+            m->group[m->groups++] = next++;
+        }
+        tokens += b->N;
+        score_raw(s->scores, &s->start.model, b);
+        e->loss += ranking_losses(s, k, m->group, m->groups, 0, NULL);
+        const float *score = s->scores;
+        for (uint32_t g = 0; g < m->groups; g++) {
+            see_group(e, k, m->group[g], score);
+            score += k->first[m->group[g] + 1] - k->first[m->group[g]];
+        }
+    }
+    calibration_end(&e->pairs);
+    return 0;
+}
+
+static int evaluate(void *self, struct record *r, struct error *error)
+{
+    struct rm *s = self;
+    struct seen e;
+    const struct calibration *c = &e.pairs;
+    if (see(&e, s, error) != 0) return -1;
+    record_real(r, "val_loss", e.loss / e.groups);
+    record_real(r, "val_accuracy", c->accuracy);
+    record_real(r, "val_log_loss", c->log_loss);
+    record_real(r, "val_brier", c->brier);
+    record_real(r, "val_ece", c->ece);
+    record_real(r, "val_margin", c->margin);
+    record_real(r, "val_longer_wins", c->longer_wins);
+    record_real(r, "val_length_correlation", correlation(e.score, e.length, e.answers));
+    seen_free(&e);
+    return 0;
+}
+
+/* The tokens of an answer, or of the prompt before it, as one line for a person. */
+static void add_line(struct bytes *out, const struct rm *s, const int *id, size_t n)
+{
+    struct bytes text = {0};
+    struct utf8_held held = {0};
+    tokenizer_stream(&text, &held, s->start.parent.tokenizer, id, n);
+    tokenizer_stream(&text, &held, s->start.parent.tokenizer, NULL, 0);
+    show_line(out, text.data, text.size);
+    bytes_add(out, "\n", 1);
+    bytes_free(&text);
+}
+
+/* Held-out prompts with their answers, in the order of the data, and raw scores: to samples.txt and the log. */
+static void sample(void *self, struct run *run, int64_t step)
+{
+    struct rm *s = self;
+    const struct rankings *k = &s->data.validation;
+    struct batch *b = s->start.batch;
+    struct bytes text = {0};
+    bytes_text(&text, "--- step %lld\n", (long long)step);
+    for (uint32_t g = 0; g < k->groups && g < SAMPLES; g++) {
+        uint32_t first = k->first[g];
+        batch_clear(b);
+        add_group(b, k, g);
+        score_raw(s->scores, &s->start.model, b);
+        add_line(&text, s, k->id + k->start[first], k->length[first] - k->spoken[first]);
+        for (uint32_t a = first; a < k->first[g + 1]; a++) {
+            bytes_text(&text, "  quality %g, score %+.3f: ", k->quality[a], (double)s->scores[a - first]);
+            add_line(&text, s, k->id + k->start[a] + k->length[a] - k->spoken[a], k->spoken[a]);
+        }
+    }
+    run_append(run, "samples.txt", text.data, text.size);
+    if (k->groups > 0) run_log(run, "samples:\n%.*s", (int)text.size - 1, text.data);
+    bytes_free(&text);
+}
+
+/* ---- the end: tables, and constants ---- */
+
+/* Mean and standard deviation of the raw scores of the best answers of up to REFERENCES evenly chosen prompts. */
+static int reference_scores(struct rm *s, double *mean, double *deviation)
+{
+    const struct rankings *k = &s->data.train;
+    struct batch *b = s->start.batch;
+    int n = int_min((int)k->groups, REFERENCES), done = 0;
+    double *score = host_alloc((size_t)n, sizeof *score), squares = 0;
+    for (int next = 0; next < n;) {
+        batch_clear(b);
+        for (; next < n; next++) {
+            uint32_t group = (uint32_t)((uint64_t)next * k->groups / (uint64_t)n), best = k->first[group];
+            for (uint32_t a = best; a < k->first[group + 1]; a++)
+                if (k->quality[a] > k->quality[best]) best = a;
+            if (b->N + (int)k->length[best] > s->start.micro_tokens) break;
+            batch_add(b, k->id + k->start[best], NULL, (int)k->length[best]);
+        }
+        score_raw(s->scores, &s->start.model, b);
+        for (int i = 0; i < b->S; i++) score[done++] = (double)s->scores[i];
+    }
+    *mean = 0;
+    for (int i = 0; i < n; i++) *mean += score[i] / n;
+    for (int i = 0; i < n; i++) squares += (score[i] - *mean) * (score[i] - *mean);
+    *deviation = standard_deviation(squares, n, *mean);
+    free(score);
+    return n;
+}
+
+static void log_calibration(struct rm *s, struct run *run)
+{
+    struct seen e;
+    const struct calibration *c = &e.pairs;
+    struct bytes text = {0};
+    see(&e, s, NULL);
+    bytes_text(&text, "on %u held-out prompts, %lld pairs: accuracy %.3f (the longer answer: %.3f), log loss %.4f, "
+               "ECE %.3f\n", e.groups, (long long)c->pairs, c->accuracy, c->longer_wins, c->log_loss, c->ece);
+    calibration_print(&text, c);
+    run_log(run, "%.*s", (int)text.size - 1, text.data);
+    bytes_free(&text);
+    seen_free(&e);
+}
+
+static void finish(void *self, struct run *run, struct record *r)
+{
+    struct rm *s = self;
+    struct config *c = &s->start.model.config;
+    double mean, deviation;
+    if (s->data.validation.groups > 0) log_calibration(s, run);
+    int n = reference_scores(s, &mean, &deviation);
+    c->score_mean = s->normalize == NORMALIZE_NONE ? 0 : mean;
+    c->score_std = s->normalize == NORMALIZE_BOTH && deviation > 0 ? deviation : 1;
+    run_log(run, "the best answers of %d training prompts score %.4f on average, standard deviation %.4f; "
+            "rewards are (score - %.4f) / %.4f", n, mean, deviation, c->score_mean, c->score_std);
+    record_real(r, "score_mean", c->score_mean);
+    record_real(r, "score_std", c->score_std);
+}
+
+/* ---- starting ---- */
 
 static void open_parent(struct rm *s, struct run *run, const struct option *table)
 {
@@ -95,7 +362,10 @@ static void build(void *self, struct memory *m)
 
 static int learn(struct rm *s)
 {
-    struct task task = rm_task(s);
+    struct task task = {
+        .program = "rm", .stage = STAGE_RM, .prepare = prepare, .head = head, .sums = (double *)&s->stats,
+        .n_sums = sizeof s->stats / sizeof(double), .end = end, .evaluate = evaluate, .sample = sample,
+        .finish = finish, .main_metric = s->start.data.held_out ? "val_accuracy" : "accuracy", .shown = {"accuracy"}};
     int code = start_train(&s->start, &task, build);
     char *parents = host_text("--policy %s --reward", s->start.model_path);
     if (code == EXIT_DONE && s->start.run)

@@ -15,4 +15,7 @@ void score_rewards(float *rewards, struct model *m, const struct batch *b);
 /* The head's backward before model_backward: dscores (S) is d(loss)/d(scores). */
 void score_backward(struct model *m, const struct batch *b, const float *dscores);
 
+/* rm --score, the whole command: rewards for answers in files or on standard input.  Returns the exit code. */
+int score_files(int argc, char **argv);
+
 #endif

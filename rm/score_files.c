@@ -5,7 +5,7 @@
 #include "common/data/paths.h"
 #include "common/base/threads.h"
 #include "common/model/device.h"
-#include "rm/rm.h"
+#include "rm/data.h"
 #include "rm/score.h"
 
 #include <stdlib.h>

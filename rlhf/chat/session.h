@@ -1,5 +1,4 @@
-/* session.h - what chat holds: main.c reads options and opens the model, talk.c takes messages and answers
- * them, answers.c answers files of prompts. */
+/* session.h - what chat holds: main.c opens the model and talks, answers.c answers files of prompts. */
 #ifndef QUARTET_SESSION_H
 #define QUARTET_SESSION_H
 
@@ -26,15 +25,7 @@ struct session {
     int *tokens;                     /* (context): what it draws */
 };
 
-/* Ctrl-C ends an answer, or the wait for a line. */
-void session_catch_interrupt(void);
-void session_reset(struct session *s);          /* an empty dialogue, or one that begins with --system */
 struct sample_settings session_sampling(const struct session *s);
-
-/* Takes one message and answers it on stdout.  False, after saying why on stderr, when it does not fit the context. */
-bool session_turn(struct session *s, const char *line, size_t length);
-/* Reads messages and commands from standard input to its end. */
-void session_talk(struct session *s);
 /* Answers the files of --prompts: for each prompt --samples lines {"prompt", "messages", "sample", "response",
  * "tokens", "stopped"} on stdout, in order.  An answer depends only on its prompt, its number and the seed. */
 void session_answer_files(struct session *s);
