@@ -43,9 +43,9 @@ SAY    := $(if $(V)$(findstring s,$(firstword -$(MAKEFLAGS))),@:,@echo)      # V
 QUIET  := $(if $(V),,@)
 
 # Every program has one file with main(); all other files go into one archive and the linker takes what it needs.
-MAINS    := pretrain/main.c sft/main.c rm/main.c rlhf/main.c rlhf/chat/main.c format/ckpt.c
+MAINS    := pretrain/main.c sft/main.c rm/main.c rlhf/main.c rlhf/chat/main.c format/ckpt/main.c
 PROGRAMS := $(addprefix $(BIN)/,pretrain sft rm rlhf chat ckpt)
-SOURCES  := $(filter-out $(MAINS),$(wildcard common/*/*.c format/*.c pretrain/*.c sft/*.c rm/*.c rlhf/*.c rlhf/chat/*.c))
+SOURCES  := $(filter-out $(MAINS),$(wildcard common/*/*.c format/*.c format/ckpt/*.c pretrain/*.c sft/*.c rm/*.c rlhf/*.c rlhf/chat/*.c))
 OBJECTS  := $(SOURCES:%.c=$(BUILD)/%.o)
 LIB      := $(BUILD)/libquartet.a
 UNITS    := $(patsubst %.c,$(BUILD)/%,$(wildcard test/test_*.c))
@@ -64,7 +64,7 @@ $(BIN)/sft:      $(BUILD)/sft/main.o
 $(BIN)/rm:       $(BUILD)/rm/main.o
 $(BIN)/rlhf:     $(BUILD)/rlhf/main.o
 $(BIN)/chat:     $(BUILD)/rlhf/chat/main.o
-$(BIN)/ckpt:     $(BUILD)/format/ckpt.o
+$(BIN)/ckpt:     $(BUILD)/format/ckpt/main.o
 
 $(PROGRAMS): $(LIB) $(SEAM_OBJECT)
 	@mkdir -p $(@D)

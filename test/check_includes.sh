@@ -21,17 +21,19 @@ h='[a-z0-9_]+\.h'
 wings='base|text|model|data|train'
 check common/base "common/base/$h"
 check format "common/base/$h|format/$h"
+check format/ckpt "common/(base|text|model|interop)/$h|format/$h|format/ckpt/$h"
 check common/text "common/(base|text)/$h|format/$h"
 check common/model "common/(base|model)/$h|act\.h|format/$h"
 check common/cpu "common/(base|model|cpu)/$h"
 check common/comm "common/(base|model|comm)/$h"
 check common/data "common/(base|text|model|data)/$h|format/$h"
+check common/interop "common/(base|text|model|interop)/$h|format/$h"
 check common/train "common/($wings)/$h|format/$h"
 for program in pretrain sft rm; do check $program "common/($wings)/$h|format/$h|$program/$h"; done
 check rlhf "common/($wings)/$h|format/$h|rlhf/$h|rm/$h"
 check rlhf/chat "common/($wings)/$h|format/$h|rlhf/chat/$h"
 for part in test test/bench test/fuzz test/demo; do
-    check $part "(common/($wings|cpu)|format|pretrain|sft|rm|rlhf|rlhf/chat|test|test/bench|test/fuzz|test/demo)/$h"
+    check $part "(common/($wings|cpu|interop)|format|format/ckpt|pretrain|sft|rm|rlhf|rlhf/chat|test|test/bench|test/fuzz|test/demo)/$h"
 done
 check test/seam "common/(base|model)/$h|wrap\.h"
 

@@ -22,11 +22,11 @@ if ${CC:-cc} -I. "$dir/limits.c" -o "$dir/limits" && "$dir/limits" | sed 1d >"$d
 else bad "limits.h does not compile by itself"; fi
 
 # check ids in messages are those of the table
-grep -oh '\[[A-Z][A-Z]*[0-9][0-9]*\]"' format/*.c | tr -d '[]"' | sort -u >"$dir/used"
+grep -oh '\[[A-Z][A-Z]*[0-9][0-9]*\]"' format/*.c format/ckpt/*.c | tr -d '[]"' | sort -u >"$dir/used"
 sed -n 's/^| \([A-Z]*[0-9]*\) | \(file\|code\) |.*/\1/p' format/SPEC.md | sort -u >"$dir/listed"
 for id in $(cat "$dir/used"); do grep -qx "$id" "$dir/listed" && ok || bad "check $id is not in SPEC.md"; done
 for id in $(sed -n 's/^| \([A-Z]*[0-9]*\) | file |.*/\1/p' format/SPEC.md); do
-    grep -q "\[$id\]" format/*.c && ok || bad "no code for check $id"
+    grep -q "\[$id\]" format/*.c format/ckpt/*.c && ok || bad "no code for check $id"
 done
 
 # format/ knows common/base, nothing else

@@ -1,6 +1,6 @@
 /* dump_verify.c - `ckpt verify`: every check of SPEC.md, and with --deep what the values must satisfy.  It does not
  * stop at the first problem: whoever has a damaged file wants to know how much is damaged. */
-#include "format/dump.h"
+#include "format/ckpt/dump.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

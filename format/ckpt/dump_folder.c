@@ -1,5 +1,5 @@
 /* dump_folder.c - `ckpt ls` and `ckpt latest`: what a run folder holds and which file a run resumes from. */
-#include "format/dump.h"
+#include "format/ckpt/dump.h"
 
 #include <dirent.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* dump_lineage.c - `ckpt lineage`: the chains of all parents, grown together by weights_id into one tree.  One file
  * is enough; --dir only marks which ancestors are still at hand. */
-#include "format/dump.h"
+#include "format/ckpt/dump.h"
 
 #include <dirent.h>
 #include <inttypes.h>

@@ -1,5 +1,5 @@
 /* dump_explain.c - `ckpt explain FILE OFFSET`: which field, key or element a byte belongs to. */
-#include "format/dump.h"
+#include "format/ckpt/dump.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -1,6 +1,6 @@
 /* dump_strip.c - `ckpt strip`: a copy that can be used but not trained on.  The weights keep their weights_id, so that
  * the copy is recognised as the same model; a section this version does not know goes along only if its flags allow. */
-#include "format/dump.h"
+#include "format/ckpt/dump.h"
 
 #include <stdlib.h>
 #include <unistd.h>

@@ -1,6 +1,6 @@
 /* dump_diff.c - `ckpt diff`: what changed between two checkpoints, settings by key and tensors by value.  Identities
  * that differ in every save (uuids, times, weights_id) do not count.  Tensors with equal CRCs are not read. */
-#include "format/dump.h"
+#include "format/ckpt/dump.h"
 
 #include "common/base/threads.h"
 

@@ -1,5 +1,5 @@
 /* dump_stats.c - `ckpt stats` and `ckpt print`: the numbers themselves. */
-#include "format/dump.h"
+#include "format/ckpt/dump.h"
 
 #include "common/base/threads.h"
 

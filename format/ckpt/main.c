@@ -1,7 +1,7 @@
-/* ckpt.c - the checkpoint tool: one command, its arguments, its output.  This file knows the command line only; what a
+/* main.c - the checkpoint tool: one command, its arguments, its output.  This file knows the command line only; what a
  * command does is in dump_*.c.  It reads only what it needs and trusts nothing it reads: people point it at files they
  * know nothing about. */
-#include "format/dump.h"
+#include "format/ckpt/dump.h"
 
 #include "common/base/options.h"
 #include "common/base/threads.h"
@@ -53,6 +53,8 @@ static const struct command commands[] = {
      "The path of the newest whole checkpoint of a run folder."},
     {"explain", "FILE|RUN OFFSET", "", 2, 2, dump_explain, ANYHOW, "",
      "Which field, key or tensor element lies at this byte of the file."},
+    {"import", "FOLDER", "out ", 1, 1, dump_import, NOTHING, "",
+     "A Hugging Face folder (config.json, safetensors, tokenizer.json) as a checkpoint."},
     {"limits", "", "", 0, 0, dump_limits, NOTHING, NULL, "The fixed sizes and limits of the format."},
     {NULL},
 };
@@ -85,6 +87,7 @@ static void options_of(struct option table[8], const struct command *c, struct d
         {NULL, "tol", OPTION_REAL, &d->tol, "0", 0, 1e300, .help = "Ignore differences up to this in every element."},
         {NULL, "top", OPTION_INT, &d->top, "20", 0, 1e9, .help = "Show at most this many tensors; 0 shows all."},
         {NULL, "tensors", OPTION_FLAG, &d->tensors_only, .help = "Compare tensors only, not the metadata."},
+        {NULL, "out", OPTION_TEXT, &d->out, .flags = OPTION_REQUIRED, .help = "The file to write."},
         {NULL, "force", OPTION_FLAG, &d->force, .help = "Replace NEW if it exists."},
         {NULL, "jobs", OPTION_INT, &d->jobs, "0", 0, 1e9, .help = "Number of threads; 0 is one per core."}};
     for (size_t i = 0, n = 0; i < sizeof all / sizeof *all; i++)

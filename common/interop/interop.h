@@ -1,0 +1,12 @@
+/* interop.h - models of other systems as checkpoints, and back.  docs/interop.md. */
+#ifndef QUARTET_INTEROP_H
+#define QUARTET_INTEROP_H
+
+#include "common/base/base.h"
+
+/* Writes the model in a Hugging Face folder (config.json, safetensors, tokenizer.json, chat template) to the checkpoint
+ * `to`, which is replaced.  Numbers stay as they are: float32, float16 and bfloat16.  say (may be NULL) is told what was
+ * found.  Memory: two tensors.  Returns 0, or -1 (EXIT_NOINPUT, EXIT_IO, EXIT_DATA) with nothing written. */
+int interop_import(const char *folder, const char *to, void (*say)(const char *line), struct error *error);
+
+#endif

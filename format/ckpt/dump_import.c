@@ -1,0 +1,22 @@
+/* dump_import.c - `ckpt import`: other people's models as checkpoints. */
+#include "format/ckpt/dump.h"
+
+#include "common/interop/interop.h"
+
+#include <sys/stat.h>
+
+static void say(const char *line) { fprintf(stderr, "%s: %s\n", program_name(), line); }
+
+int dump_import(struct dump *d, struct ckpt *c, json_t *facts)
+{
+    struct error error;
+    struct header h;
+    char size[16];
+    (void)c;
+    if (interop_import(d->argument[0], d->out, say, &error) != 0 || reader_header(&h, d->out, &error) != 0)
+        quit_error(&error);
+    fact_members(facts, json_pack("{s:o, s:o, s:o}", "file", fact_text(d->out), "bytes", fact_u64(h.file_size), "weights_id",
+                                  fact_hex(h.meta.weights_id, 16)));
+    d->note = host_text("%s: %s, imported from %s", d->out, text_bytes(size, (double)h.file_size), d->argument[0]);
+    return 0;
+}

@@ -1,0 +1,60 @@
+#!/bin/sh
+# check_import.sh - `ckpt import` refuses what it cannot import exactly: one sentence, its exit code, and no file.
+cd "$(dirname "$0")/.." || exit 1
+: "${BIN:=bin}"
+passed=0 failed=0
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+
+fresh() { rm -rf "$dir/m"; mkdir "$dir/m"; cp test/golden/llama/config.json test/golden/llama/model.safetensors "$dir/m"; }
+config() { sed "$1" test/golden/llama/config.json >"$dir/m/config.json"; }
+weights() { LC_ALL=C sed "$1" test/golden/llama/model.safetensors >"$dir/m/model.safetensors"; }
+
+# refused NAME CODE WORDS: the folder as it is now
+refused() {
+    rm -f "$dir/out.ckpt"
+    "$BIN/ckpt" import "$dir/m" --out "$dir/out.ckpt" >/dev/null 2>"$dir/said"
+    code=$?
+    if [ $code -eq "$2" ] && [ "$(wc -l <"$dir/said")" -eq 1 ] && grep -q "$3" "$dir/said" && [ -z "$(ls "$dir" | grep '^out')" ]; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        echo "$1: exit code $code (expected $2), a sentence with '$3', no file; said: $(cat "$dir/said")"
+    fi
+}
+
+fresh
+"$BIN/ckpt" import "$dir/m" --out "$dir/good.ckpt" >/dev/null 2>&1 && "$BIN/ckpt" verify --deep "$dir/good.ckpt" >/dev/null &&
+    passed=$((passed + 1)) || { failed=$((failed + 1)); echo "a good folder is refused"; }
+[ "$("$BIN/ckpt" config "$dir/good.ckpt" arch)" = llama ] && passed=$((passed + 1)) || { failed=$((failed + 1)); echo "not a llama"; }
+
+fresh; config 's/"hidden_act"/"frobnicate": 3, "hidden_act"/';                       refused "an unknown key" 65 "key frobnicate is not known"
+fresh; config 's/"hidden_act": "silu"/"hidden_act": "relu"/';                        refused "another activation" 65 'hidden_act is "relu"'
+fresh; config 's/"hidden_act"/"rope_scaling": {"type": "linear", "factor": 2}, "hidden_act"/'; refused "rope scaling" 65 "rope_scaling is"
+fresh; config 's/"rope_theta": [0-9.]*/"rope_theta": 10000.0, "rope_type_x": 1/; s/"hidden_act"/"rope_theta": 5, "hidden_act"/'; refused "two rope_theta" 65 "rope_theta is 5"
+fresh; config 's/"model_type": "llama"/"model_type": "walrus"/';                     refused "another type" 65 "model_type walrus"
+fresh; config 's/"hidden_act"/"vocab_size": 113, "hidden_act"/';                     refused "a key twice" 65 "not a JSON object"
+fresh; config 's/"hidden_size": [0-9]*/"hidden_size": -1/';                          refused "a negative size" 65 "hidden_size is -1"
+fresh; config 's/"intermediate_size": [0-9]*/"intermediate_size": 71/';              refused "another shape" 65 "expected 71 x"
+fresh; config 's/"num_hidden_layers": 2/"num_hidden_layers": 1/';                    refused "a layer too many" 65 "has no place"
+fresh; config 's/"num_hidden_layers": 2/"num_hidden_layers": 3/';                    refused "a layer too few" 65 "layers.2.*is missing"
+fresh; echo '{' >"$dir/m/config.json";                                               refused "a cut config.json" 65 "not a JSON object"
+fresh; rm "$dir/m/config.json";                                                      refused "no config.json" 66 "config.json"
+fresh; rm "$dir/m/model.safetensors";                                                refused "no weights" 66 "model.safetensors"
+fresh; head -c 60000 test/golden/llama/model.safetensors >"$dir/m/model.safetensors"; refused "a truncated file" 65 "model.safetensors: tensor"
+fresh; echo >>"$dir/m/model.safetensors";                                            refused "a byte too many" 65 "belong to no tensor"
+fresh; head -c 5 test/golden/llama/model.safetensors >"$dir/m/model.safetensors";    refused "five bytes" 65 "too short"
+fresh; weights 's/"model.norm.weight"/"model.norm.weighs"/';                         refused "a renamed tensor" 65 "model.norm.weight is missing"
+fresh; weights 's/"BF16"/"XF16"/';                                                   refused "another dtype" 65 "dtype XF16"
+fresh; weights 's/"data_offsets":\[0,/"data_offsets":[2,/';                          refused "a moved tensor" 65 "data_offsets"
+fresh; weights 's/"model.norm.weight":/"model.norm.weight" /';                       refused "a header that is no JSON" 65 "header is not a JSON"
+fresh; rm "$dir/m/model.safetensors"
+echo '{"weight_map":{"model.norm.weight":"../secret.safetensors"}}' >"$dir/m/model.safetensors.index.json"; refused "a shard outside" 65 "in the same folder"
+echo '{"weight_map":{"model.norm.weight":"no.safetensors"}}' >"$dir/m/model.safetensors.index.json"; refused "a shard that is missing" 66 "no.safetensors"
+cp test/golden/llama/model.safetensors "$dir/m/a.safetensors"
+echo '{"weight_map":{"model.nose.weight":"a.safetensors"}}' >"$dir/m/model.safetensors.index.json"; refused "an index that lies" 65 "not in the shard"
+echo '{}' >"$dir/m/model.safetensors.index.json";                                    refused "an index without a map" 65 "weight_map"
+rm -rf "$dir/m";                                                                     refused "no folder" 66 "config.json"
+
+echo "check_import: $passed passed, $failed failed, 0 skipped"
+[ "$failed" -eq 0 ]

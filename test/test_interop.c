@@ -1,0 +1,238 @@
+/* test_interop.c - imported models compute what their own software computed: logits, losses, the most likely tokens,
+ * gradients and scores, from the golden values beside the project and from the small one in test/golden. */
+#include "common/interop/families.h"
+#include "common/interop/interop.h"
+#include "common/train/train.h"
+#include "test/numbers.h"
+#include "test/on_device.h"
+#include "test/test.h"
+
+#include <jansson.h>
+#include <sys/stat.h>
+
+enum { MOST = 32 };
+
+struct imported { struct ckpt *ckpt; struct memory memory; struct model m; struct config config; };
+
+/* Imports a folder and opens the model; false, with a failed check, when that fails. */
+static bool imported_open(struct imported *x, const char *folder, const char *work, bool train)
+{
+    struct error error = {0};
+    char *file = host_text("%s/model.ckpt", work);
+    memset(x, 0, sizeof *x);
+    bool ok = interop_import(folder, file, NULL, &error) == 0 && ckpt_open(&x->ckpt, file, &error) == 0 &&
+              config_read(&x->config, &ckpt_meta_of(x->ckpt)->conf, &error) == 0;
+    free(file);
+    if (!test_check(ok, __FILE__, __LINE__, "%s: %s", folder, error.text)) return false;
+    struct model_use use = {.train = train, .max_tokens = MOST, .max_sequences = 1, .logits_rows = MOST};
+    for (int pass = 0; pass < 2; pass++) {
+        ops_open(&x->memory);
+        model_open(&x->m, &x->config, &use, &x->memory);
+        if (pass == 0 && memory_open(&x->memory, &error) != 0) quit_error(&error);
+    }
+    return test_check(model_load(&x->m, x->ckpt, "", ROLE_WEIGHT, false, 0, &error) == 0, __FILE__, __LINE__, "%s",
+                      error.text);
+}
+
+static void imported_close(struct imported *x)
+{
+    if (x->m.params.all) model_close(&x->m);
+    memory_close(&x->memory);
+    ckpt_close(x->ckpt);
+}
+
+static struct batch batch_of(int *tokens, int *targets, uint8_t *mask, int *offsets, int n)
+{
+    offsets[0] = 0;
+    offsets[1] = n;
+    for (int i = 0; i < n; i++) {
+        targets[i] = i + 1 < n ? tokens[i + 1] : tokens[i];
+        mask[i] = i + 1 < n;
+    }
+    return (struct batch){n, 1, tokens, targets, mask, offsets};
+}
+
+static int ids_of(int *out, const json_t *list)
+{
+    for (size_t i = 0; i < json_array_size(list); i++) out[i] = (int)json_integer_value(json_array_get(list, i));
+    return (int)json_array_size(list);
+}
+
+/* The most likely token after a text, from a forward over all of it. */
+static int next_token(struct model *m, int *tokens, int n)
+{
+    int targets[MOST], offsets[2], row = n - 1, best = 0, V = m->config.vocab;
+    uint8_t mask[MOST];
+    struct batch b = batch_of(tokens, targets, mask, offsets, n);
+    model_forward(m, &b, false);
+    model_logits(m, &row, 1);
+    float *z = host_copy(m->logits, (size_t)V);
+    for (int v = 1; v < V; v++)
+        if (z[v] > z[best]) best = v;
+    free(z);
+    return best;
+}
+
+static void check_sequence(struct imported *x, const char *name, const json_t *s, double largest, double apart)
+{
+    int tokens[MOST], targets[MOST], offsets[2], rows[MOST], greedy[8], V = x->config.vocab;
+    uint8_t mask[MOST];
+    float logprobs[MOST];
+    int n = ids_of(tokens, json_object_get(s, "ids")), steps = ids_of(greedy, json_object_get(s, "greedy"));
+    const json_t *logits = json_object_get(s, "logits");
+    struct batch b = batch_of(tokens, targets, mask, offsets, n);
+    for (int i = 0; i < n; i++) rows[i] = i;
+    if (n > x->config.context) return;                          /* a window: only shorter texts are ours */
+    model_forward(&x->m, &b, false);
+    model_logits(&x->m, rows, n);
+    float *z = host_copy(x->m.logits, (size_t)(n * V));
+    double worst = 0, nll = 0;
+    for (int i = 0; i < n; i++)
+        for (int v = 0; v < V; v++) {
+            double want = json_number_value(json_array_get(json_array_get(logits, (size_t)i), (size_t)v));
+            double off = fabs((double)z[i * V + v] - want);
+            if (!(off <= worst)) worst = off;
+        }
+    free(z);
+    test_check(worst <= fmax(1e-5 * largest, 10 * apart), __FILE__, __LINE__, "%s: logits of %d tokens off by %g (largest %g)",
+               name, n, worst, largest);
+    if (n > 1) {
+        struct token_loss how = {.kind = LOSS_LOGPROBS, .temperature = 1};
+        model_forward(&x->m, &b, false);
+        model_token_loss(&x->m, &b, &how, logprobs, NULL, NULL, false);
+        for (int i = 0; i + 1 < n; i++) nll -= (double)logprobs[i] / (n - 1);
+        double want = json_number_value(json_object_get(s, "nll"));
+        test_check(close_to(nll, want, 1e-5, 0), __FILE__, __LINE__, "%s: nll %.9g, expected %.9g", name, nll, want);
+    }
+    for (int k = 0; k < steps && n < MOST && n < x->config.context; k++) {
+        tokens[n] = next_token(&x->m, tokens, n);
+        if (!test_check(tokens[n] == greedy[k], __FILE__, __LINE__, "%s: token %d after %d is %d, expected %d", name, k, n,
+                        tokens[n], greedy[k])) return;
+        n++;
+    }
+}
+
+/* Gradients have the names and layout of the weights: imported in their place, they lie where ours do. */
+static void check_gradients(struct imported *x, const char *name, const char *folder, const char *work, const json_t *golden)
+{
+    char *other = host_text("%s/grads", work), *link, *target;
+    struct imported g;
+    mkdir(other, 0777);
+    const char *const files[][2] = {{"config.json", "config.json"}, {"grads.safetensors", "model.safetensors"}};
+    for (int i = 0; i < 2; i++) {
+        target = realpath(folder, NULL);
+        char *from = host_text("%s/%s", target, files[i][0]);
+        link = host_text("%s/%s", other, files[i][1]);
+        unlink(link);
+        if (symlink(from, link) != 0) die("no link");
+        free(from); free(link); free(target);
+    }
+    device_clear(x->m.grads.all, x->m.grads.count * sizeof(float));
+    for (int s = 0; s < 2; s++) {
+        int tokens[MOST], targets[MOST], offsets[2];
+        uint8_t mask[MOST];
+        float logprobs[MOST];
+        struct token_loss how = {.kind = LOSS_CROSS_ENTROPY, .temperature = 1, .scale = 1 / 18.0f};
+        int n = ids_of(tokens, json_object_get(json_array_get(json_object_get(golden, "sequences"), (size_t)s), "ids"));
+        struct batch b = batch_of(tokens, targets, mask, offsets, n);
+        model_forward(&x->m, &b, true);
+        model_token_loss(&x->m, &b, &how, logprobs, NULL, NULL, true);
+        model_backward(&x->m);
+    }
+    if (imported_open(&g, other, work, false)) {
+        float *ours = host_copy(x->m.grads.all, x->m.grads.count), *theirs = host_copy(g.m.params.all, g.m.params.count);
+        double worst = 0;
+        for (size_t i = 0; i < x->m.grads.count; i++) {
+            double off = fabs((double)ours[i] - (double)theirs[i]);
+            if (!(off <= worst)) worst = off;
+        }
+        double largest = json_number_value(json_object_get(json_object_get(golden, "gradients"), "max_abs"));
+        test_check(worst <= 2e-5 * largest, __FILE__, __LINE__, "%s: gradients off by %g (largest %g)", name, worst, largest);
+        free(ours);
+        free(theirs);
+    }
+    imported_close(&g);
+    free(other);
+}
+
+static void check_scores(struct imported *x, const char *name, const json_t *golden)
+{
+    const json_t *rows = json_object_get(golden, "rows"), *at = json_object_get(golden, "read_at");
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        int tokens[MOST], targets[MOST], offsets[2], row = (int)json_integer_value(json_array_get(at, i));
+        uint8_t mask[MOST];
+        float score;
+        int n = ids_of(tokens, json_array_get(rows, i));
+        struct batch b = batch_of(tokens, targets, mask, offsets, n);
+        model_forward(&x->m, &b, false);
+        model_values(&x->m, &score, &row, 1);
+        double want = json_number_value(json_array_get(json_object_get(golden, "scores_alone"), i));
+        test_check(close_to((double)score, want, 1e-5, 1e-5), __FILE__, __LINE__, "%s: score %zu is %.9g, expected %.9g", name, i,
+                   (double)score, want);
+    }
+}
+
+/* The keys that versions before 5 wrote describe the same model. */
+static void check_old_keys(const struct config *c, const char *folder, const char *name)
+{
+    const struct family *family;
+    struct config old;
+    struct error error = {0};
+    char *path = host_text("%s/config-v4.json", folder);
+    json_t *json = access(path, R_OK) == 0 ? json_load_file(path, 0, NULL) : NULL;
+    if (json)
+        test_check(family_config(&family, &old, json, &error) == 0 && old.head == c->head && old.context == c->context &&
+                       old.rope_theta == c->rope_theta && old.rope_fraction == c->rope_fraction && old.ffn == c->ffn &&
+                       old.kv_heads == c->kv_heads && old.head_dim == c->head_dim && old.norm_eps == c->norm_eps &&
+                       old.activation == c->activation && old.qkv_bias == c->qkv_bias, __FILE__, __LINE__,
+                   "%s: config-v4.json: %s", name, error.text);
+    json_decref(json);
+    free(path);
+}
+
+static void check_case(const char *folder, const char *name, const char *work)
+{
+    struct imported x;
+    char *path = host_text("%s/golden.json", folder), *grads = host_text("%s/grads.safetensors", folder);
+    json_t *golden = json_load_file(path, 0, NULL), *sequences = json_object_get(golden, "sequences");
+    bool gradients = access(grads, R_OK) == 0;
+    CHECK(golden != NULL);
+    if (imported_open(&x, folder, work, gradients)) {
+        double largest = json_number_value(json_object_get(golden, "logits_max_abs"));
+        double apart = json_number_value(json_object_get(golden, "logits_max_abs_diff_float64"));
+        for (size_t i = 0; i < json_array_size(sequences); i++)
+            check_sequence(&x, name, json_array_get(sequences, i), largest, apart);
+        if (gradients) check_gradients(&x, name, folder, work, golden);
+        if (json_object_get(golden, "rows")) check_scores(&x, name, golden);
+        check_old_keys(&x.config, folder, name);
+    }
+    imported_close(&x);
+    json_decref(golden);
+    free(grads);
+    free(path);
+}
+
+int main(void)
+{
+    static const char *const cases[] = {
+        "gpt2", "gpt2-inner", "opt", "bloom", "llama", "llama-tied", "llama-tied-sharded", "llama-tied-bfloat16",
+        "llama-tied-float16", "llama-headdim", "llama-bias", "smollm", "mistral", "qwen2", "qwen3", "falcon-7b", "falcon-11b",
+        "glm", "baichuan-7b", "baichuan-13b", "gguf-quantised", "reward-gpt2", "reward-llama", "reward-qwen3"};
+    char work[] = "/tmp/test_interop.XXXXXX", path[600], file[100];
+    threads_start(2);
+    if (!mkdtemp(work)) die("no temporary folder");
+    check_case("test/golden/llama", "test/golden/llama", work);
+    bool skipped = false;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        snprintf(file, sizeof file, "golden/%s/golden.json", cases[i]);
+        if (!test_shared(path, sizeof path, file)) { skipped = true; continue; }
+        *strrchr(path, '/') = 0;
+        check_case(path, cases[i], work);
+    }
+    if (skipped) test_skip("golden values of other systems (../shared/golden is not there)");
+    char *clean = host_text("rm -rf %s", work);
+    CHECK(system(clean) == 0);
+    free(clean);
+    threads_stop();
+    return test_end("test_interop");
+}
