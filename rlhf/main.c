@@ -178,10 +178,7 @@ static void set_schedules(struct rlhf *p, int64_t steps)
 static void say(void *self)
 {
     struct rlhf *p = self;
-    struct bytes report = {0};
-    rlhf_report_prompts(&report, p);
-    run_log(p->run, "prompts:\n%.*s", (int)report.size - 1, report.data);
-    bytes_free(&report);
+    run_log(p->run, "prompts:\n%.*s", (int)p->report.size - 1, p->report.data);
     long long warmup = p->ppo.o.critic_warmup, steps = p->ppo.learner[0].schedule.total;
     if (warmup >= steps)
         run_log(p->run, "warning: the policy learns nothing: --critic-warmup %lld covers all %lld iterations", warmup,

@@ -26,6 +26,7 @@ struct rlhf {
     struct config policy_config, reward_config, critic_config;
     struct model policy, reference, reward, critic;
     struct prompts prompts, held_out;
+    struct bytes report;                     /* what was read, for a person */
     struct order *order;
     struct ptx ptx;
     struct reward_source source;
@@ -36,7 +37,6 @@ struct rlhf {
 /* start.c.  Each quits with one sentence and its exit code when something is wrong. */
 void rlhf_open_parents(struct rlhf *p, const struct option *table);
 void rlhf_read_prompts(struct rlhf *p);
-void rlhf_report_prompts(struct bytes *out, const struct rlhf *p);
 void rlhf_show_prompts(const struct rlhf *p);             /* --dry-run */
 void rlhf_open_text(struct rlhf *p);                      /* the pretraining mix, if any */
 void rlhf_start_ppo(struct rlhf *p);                      /* p->ppo, and the reward program */

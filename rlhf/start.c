@@ -92,6 +92,9 @@ void rlhf_read_prompts(struct rlhf *p)
     if (prompts_read(&p->prompts, &p->held_out, p->validation, &p->prompt_paths, &p->chat, (int)most,
                      (uint64_t)p->train.seed, &error) != 0)
         quit_error(&error);
+    ledger_report(&p->report, &p->prompts.ledger);
+    bytes_text(&p->report, "%8u  to train on, of up to %d tokens\n%8u  held out\n", p->prompts.count,
+               p->prompts.longest, p->held_out.count);
     int longest = int_max(p->prompts.longest, p->held_out.longest);
     p->longest = int_min(longest + (int)o->max_new + 1, p->critic_config.context);
     if (p->longest > p->train.micro_tokens)
@@ -103,13 +106,6 @@ void rlhf_read_prompts(struct rlhf *p)
              (long long)o->episodes);
 }
 
-void rlhf_report_prompts(struct bytes *out, const struct rlhf *p)
-{
-    ledger_report(out, &p->prompts.ledger);
-    bytes_text(out, "%8u  to train on, of up to %d tokens\n%8u  held out\n", p->prompts.count, p->prompts.longest,
-               p->held_out.count);
-}
-
 void rlhf_show_prompts(const struct rlhf *p)
 {
     struct bytes out = {0};
@@ -119,8 +115,7 @@ void rlhf_show_prompts(const struct rlhf *p)
         show_tokens(&out, p->policy_parent.tokenizer, p->prompts.ids.id + q->first, NULL, (size_t)q->count,
                     isatty(STDOUT_FILENO));
     }
-    bytes_text(&out, "----\n");
-    rlhf_report_prompts(&out, p);
+    bytes_text(&out, "----\n%s", p->report.data);
     fwrite(out.data, 1, out.size, stdout);
     bytes_free(&out);
 }
@@ -239,5 +234,6 @@ void rlhf_close(struct rlhf *p)
     parent_close(&p->policy_parent);
     parent_close(&p->reward_parent);
     kv_free(&p->line);
+    bytes_free(&p->report);
     run_close(p->run);
 }

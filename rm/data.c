@@ -188,14 +188,8 @@ int rm_data_read(struct rm_data *d, char *const *path, int n, const struct chat 
     int status = records_read(path, n, false, &d->ledger, take_row, &x, error);
     free(x.ids.id);
     free(x.ends.id);
-    if (status == 0 && d->train.groups == 0) {
-        struct bytes report = {0};
-        rm_data_report(&report, d);
-        fail(error, EXIT_DATA, "no ranking to train on%s:\n%.1700s", d->validation.groups == 0 ? ""
-             : ": --validation holds out all prompts", report.data);
-        bytes_free(&report);
-        status = -1;
-    }
+    if (status == 0 && d->train.groups == 0)
+        status = ledger_nothing(&d->ledger, "no ranking to train on", d->validation.groups > 0, error);
     if (status != 0) rm_data_free(d);
     return status;
 }

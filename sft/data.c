@@ -164,14 +164,8 @@ int sft_data_read(struct sft_data *d, char *const *path, int n, const struct cha
     free(r.ends.id);
     bytes_free(&r.mask);
     dialogue_free(&r.first);
-    if (status == 0 && d->train.targets == 0) {
-        struct bytes report = {0};
-        sft_data_report(&report, d);
-        fail(error, EXIT_DATA, "no trainable token in the data%s:\n%.1700s", d->validation.count == 0 ? ""
-             : ": --validation holds out all dialogues", report.data);
-        bytes_free(&report);
-        status = -1;
-    }
+    if (status == 0 && d->train.targets == 0)
+        status = ledger_nothing(&d->ledger, "no trainable token in the data", d->validation.count > 0, error);
     if (status != 0) sft_data_free(d);
     return status;
 }

@@ -58,7 +58,7 @@ verdict "a refused command line leaves no folder" $got
 expect 74 "cannot be created" $pretrain --out /proc/quartet --steps 1
 expect 74 "cannot be created" $pretrain --out "$work/text.txt/run" --steps 1
 expect 0 "done: 4 steps" $pretrain --out "$work/run" --steps 4 --save-every 2
-expect 0 "all 4 steps are done already" $pretrain --out "$work/run" --steps 4 --save-every 2
+expect 0 "step 4 was reached already" $pretrain --out "$work/run" --steps 4 --save-every 2
 expect 78 "--lr is 0.002 now, but the run was started with 0.004" $pretrain --out "$work/run" --steps 6 --lr 0.002
 expect 78 "--resume never" $pretrain --out "$work/run" --steps 6 --resume never
 expect 0 "resumes from step 4" $pretrain --out "$work/run" --steps 6 --save-every 5

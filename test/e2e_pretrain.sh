@@ -34,7 +34,7 @@ check "the loss falls" below "$(number "$metrics" loss last)" "$(awk -v x="$(num
 check "the validation loss falls" below "$(number "$metrics" val_loss last)" 2.5
 check "the sample goes on with the prompt" grep -q "^The red cat" "$work/run/samples.txt"
 expect 0 "ok" "$BIN/ckpt" verify "$work/run"
-expect 0 "done already" $run --sample-prompt "The red cat"
+expect 0 "reached already" $run --sample-prompt "The red cat"
 expect 78 "lr" $run --lr 1e-4
 expect 0 "done: 45 steps" $run --steps 45
 check "a finished run goes on" [ "$(wc -l <"$metrics")" -eq 46 ]
@@ -137,7 +137,7 @@ expect 65 "not finite" "$BIN/pretrain" --data "$work/corpus.txt" $small --lr 10 
     --schedule constant --weight-decay 10 --out "$work/diverged"
 # files may move, as long as they hold the same text
 mkdir "$work/elsewhere" && cp "$work/corpus.txt" "$work/elsewhere/"
-expect 0 "done already" "$BIN/pretrain" --data "$work/elsewhere/corpus.txt" $small --steps 45 --out "$work/run"
+expect 0 "reached already" "$BIN/pretrain" --data "$work/elsewhere/corpus.txt" $small --steps 45 --out "$work/run"
 
 # a damaged shard is noticed and made again
 for shard in "$work"/run/shards/*.shard; do printf 'XXXX' | dd of="$shard" bs=1 seek=300 conv=notrunc 2>/dev/null; done
@@ -170,7 +170,7 @@ for steps in 2 3; do
     check "a run inside its own data, $steps steps" [ "$(cat "$work/inside.failed")" -eq "$failed" ]
 done
 check "what is left out of a folder is in the log" [ "$(grep -c 'left out of .: 1' "$work/inside/run/log.txt")" -eq 6 ]
-check "the run is named" grep -q "1 folders of a run, a tokenizer or shards: ./run" "$work/inside/run/log.txt"
+check "the run is named" grep -q "1 folder of a run, a tokenizer or shards: ./run" "$work/inside/run/log.txt"
 
 # a tokenizer replaced in place counts by its content, and that of the checkpoint serves when it is gone
 for n in 300 310; do

@@ -95,7 +95,7 @@ check "evaluations fit a terminal" awk "/val_/ { sub(/^[-0-9]+ [0-9:]+  /, \"\")
 check "the calibration table is printed" grep -q "confidence   pairs   predicted   was right" "$work/run/log.txt"
 expect 0 "ok" "$BIN/ckpt" verify "$work/run"
 expect 0 "sft      sft  step 2" "$BIN/ckpt" lineage "$work/run"
-expect 0 "done already" $run
+expect 0 "reached already" $run
 expect 78 "margin" $run --margin 1
 expect 0 "resumes from" $run --epochs 4.2
 

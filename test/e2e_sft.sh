@@ -60,7 +60,7 @@ expect 0 "ok" "$BIN/ckpt" verify "$work/run"
 expect 0 "init" "$BIN/ckpt" lineage "$work/run"
 check "the lineage names the base" said "base"
 expect 0 "quartet" "$BIN/ckpt" chat "$work/run"
-expect 0 "done already" $run --validation 0.2
+expect 0 "reached already" $run --validation 0.2
 expect 78 "lr" $run --validation 0.2 --lr 1e-4
 expect 0 "resumes from" $run --validation 0.2 --epochs 7
 

@@ -114,8 +114,8 @@ static void check_left_out(void)
     struct error error;
     CHECK(paths_expand(&p, &list, false, &error) == 0 && p.count == 2 && p.size[1] == 1);
     CHECK(strstr(p.left_out.data, "4 folders of a run, a tokenizer or shards: ") && strstr(p.left_out.data, "/data/cache, ") &&
-          strstr(p.left_out.data, ", ...\n") && strstr(p.left_out.data, "1 files that are no text by their names: ") &&
-          strstr(p.left_out.data, "/data/c.pdf\n") && strstr(p.left_out.data, "1 links that lead nowhere: "));
+          strstr(p.left_out.data, ", ...\n") && strstr(p.left_out.data, "1 file not named as text: ") &&
+          strstr(p.left_out.data, "/data/c.pdf\n") && strstr(p.left_out.data, "1 link leading nowhere: "));
     paths_free(&p);
     list.count = 2;                                          /* the run named too: its own files are still no data */
     CHECK(paths_expand(&p, &list, false, &error) == 0 && p.count == 2);

@@ -28,6 +28,8 @@ int ledger_skip(struct ledger *l, struct error *error);
 int ledger_check(const struct ledger *l, struct error *error);
 /* The rows that were skipped, if any, as lines. */
 void ledger_skipped(struct bytes *out, const struct ledger *l);
+/* -1 (EXIT_DATA): nothing is left to use; what ("no ranking to train on") and why, with everything counted. */
+int ledger_nothing(const struct ledger *l, const char *what, bool held_out, struct error *error);
 /* Everything counted, a line "    1234  an empty answer" each, and "kept:" for what the caller appends. */
 void ledger_report(struct bytes *out, const struct ledger *l);
 

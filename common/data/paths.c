@@ -59,11 +59,12 @@ static void leave(struct left *l, const char *path)
         bytes_text(&l->names, "%s%s", l->count > 1 ? ", " : "", text_escape(shown, sizeof shown, path, strlen(path)));
 }
 
-static void note_left(struct paths *p, struct left *l, const char *folder, const char *what)
+static void note_left(struct paths *p, struct left *l, const char *folder, const char *what,
+                      const char *how)
 {
     if (l->count > 0)
-        bytes_text(&p->left_out, "left out of %s: %d %s: %s%s\n", folder, l->count, what, l->names.data,
-                   l->count > NAMED ? ", ..." : "");
+        bytes_text(&p->left_out, "left out of %s: %d %s%s %s: %s%s\n", folder, l->count, what, plural(l->count), how,
+                   l->names.data, l->count > NAMED ? ", ..." : "");
     bytes_free(&l->names);
 }
 
@@ -165,9 +166,9 @@ static int add_path(struct paths *p, const char *path, double weight, struct err
     struct walk w = {p, weight, {0}, {0}, {0}};
     int before = p->count;
     int status = add_folder(&w, path, 1, error);
-    note_left(p, &w.folders, path, "folders of a run, a tokenizer or shards");
-    note_left(p, &w.files, path, "files that are no text by their names");
-    note_left(p, &w.links, path, "links that lead nowhere");
+    note_left(p, &w.folders, path, "folder", "of a run, a tokenizer or shards");
+    note_left(p, &w.files, path, "file", "not named as text");
+    note_left(p, &w.links, path, "link", "leading nowhere");
     if (status != 0 || p->count > before || is_run(path)) return status;
     return fail(error, EXIT_NOINPUT, "the folder %s holds no .txt, .jsonl, .json, .gz or .zst file%s%s", path,
                 p->left_out.size ? "; " : "", p->left_out.size ? p->left_out.data : "");

@@ -113,12 +113,10 @@ int prompts_read(struct prompts *p, struct prompts *held_out, double share, cons
     paths_free(&paths);
     if (bad) return -1;
     if (p->count > 0) return 0;
-    struct bytes report = {0};
-    ledger_report(&report, &p->ledger);
-    fail(error, EXIT_DATA, "%s: no prompt is left (of at most %d tokens%s):\n%.1700s", files->item[0], most,
-         held_out && held_out->count > 0 ? "; --validation holds out all" : "", report.data);
-    bytes_free(&report);
-    return -1;
+    char what[80];
+    snprintf(what, sizeof what, "no prompt is left (of at most %d tokens)", most);
+    ledger_nothing(&p->ledger, what, held_out && held_out->count > 0, error);
+    return fail_in(error, "%s", files->item[0]);
 }
 
 uint32_t prompts_identity(const struct prompts *p)

@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include "common/train/run.h"
 #include "common/base/signals.h"
+#include "format/reader.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -154,23 +155,13 @@ static bool holds_checkpoint(const struct run *run)
     return holds;
 }
 
-/* Removes what a killed process left half-written; nobody else writes here while we hold the lock. */
-static void sweep(struct run *run)
-{
-    DIR *dir = opendir(run->folder);
-    for (const char *name; (name = next_name(dir, "*.tmp-*"));)
-        if (fnmatch("status.json.tmp-*", name, 0) == 0 || fnmatch("run.conf.tmp-*", name, 0) == 0)
-            unlinkat(run->folder_fd, name, 0);
-    if (dir) closedir(dir);
-}
-
 int run_begin(struct run *run, struct error *error)
 {
     if (run->begun) return 0;
     if (!write_owner(run, ""))
         return fail(error, EXIT_IO, "%s/lock: cannot be written: %s", run->folder, strerror(errno));
     run->begun = true;
-    sweep(run);
+    folder_sweep(run->folder, "");               /* what a killed process left half-written */
     if (run->held.size) run_append(run, "log.txt", run->held.data, run->held.size);
     bytes_free(&run->held);
     return 0;

@@ -295,7 +295,7 @@ static int already_done(struct train_state *s, struct error *error)
     bool there = ckpt_open(&c, path, &none) == 0 && (int64_t)ckpt_meta_of(c)->step >= s->step;
     ckpt_close(c);
     free(path);
-    run_log(s->run, "all %lld steps are done already%s; a larger --steps continues", (long long)s->o->steps,
+    run_log(s->run, "step %lld was reached already%s; a larger --steps continues", (long long)s->o->steps,
             there ? "" : ", final.ckpt is written");
     if (there) return 0;
     struct record r = {0};
