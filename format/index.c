@@ -1,5 +1,6 @@
-/* index.c - the tensor index (SPEC.md, "TIDX"), and the chunk CRCs beside it.  One pass in data order proves places and
- * sizes; one in name order proves that it is a permutation and that no (name, role) occurs twice. */
+/* index.c - the tensor index (SPEC.md, "TIDX"), and the chunk CRCs beside it.  One pass over entries in data order
+ * proves places and sizes; one pass over the name order proves that no (name, role) occurs twice and that it is a
+ * permutation. */
 #define _GNU_SOURCE
 #include "format/layout.h"
 

@@ -1,5 +1,6 @@
 /* families.c - one row per architecture, and one table for the keys of all their config.json. */
 #include "common/interop/families.h"
+#include "format/kv.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -17,6 +18,9 @@
 #define GPT2 \
     .rope_theta = 10000, .rope_fraction = 1, .norm = NORM_LAYERNORM, .norm_bias = true, .norm_eps = 1e-5, .tied = true
 #define BIASES .qkv_bias = true, .out_bias = true, .mlp_bias = true
+#define LLAMA_KEYS \
+    "num_hidden_layers hidden_size num_attention_heads num_key_value_heads head_dim intermediate_size " \
+    "max_position_embeddings vocab_size rms_norm_eps rope_theta hidden_act"
 #define FUSED_NAMES \
     [SLOT_EMBED] = "word_embeddings", [SLOT_NORM1] = "h.%d.input_layernorm", \
     [SLOT_QKV] = "h.%d.self_attention.query_key_value", [SLOT_OUT] = "h.%d.self_attention.dense", \
@@ -28,71 +32,83 @@ const struct family families[] = {
      {[SLOT_EMBED] = "wte", [SLOT_POSITION] = "wpe", [SLOT_NORM1] = "h.%d.ln_1", [SLOT_QKV] = "h.%d.attn.c_attn",
       [SLOT_OUT] = "h.%d.attn.c_proj", [SLOT_NORM2] = "h.%d.ln_2", [SLOT_UP] = "h.%d.mlp.c_fc",
       [SLOT_DOWN] = "h.%d.mlp.c_proj", [SLOT_FINAL_NORM] = "ln_f", [SLOT_HEAD] = "lm_head", [SLOT_SCORE] = "score"},
-     .transposed = true, .config = {GPT2, BIASES, .position = POSITION_LEARNED, .activation = ACTIVATION_GELU_TANH}},
+     .transposed = true, .config = {GPT2, BIASES, .position = POSITION_LEARNED, .activation = ACTIVATION_GELU_TANH},
+     .keys = "n_layer n_embd n_head n_inner n_positions n_ctx vocab_size layer_norm_epsilon activation_function"},
     {"opt", "OPT", "model.decoder.",
      {[SLOT_EMBED] = "embed_tokens", [SLOT_POSITION] = "embed_positions", [SLOT_NORM1] = "layers.%d.self_attn_layer_norm",
       [SLOT_QKV] = "layers.%d.self_attn.{q,k,v}_proj", [SLOT_OUT] = "layers.%d.self_attn.out_proj",
       [SLOT_NORM2] = "layers.%d.final_layer_norm", [SLOT_UP] = "layers.%d.fc1", [SLOT_DOWN] = "layers.%d.fc2",
       [SLOT_FINAL_NORM] = "final_layer_norm", [SLOT_HEAD] = "lm_head", [SLOT_SCORE] = "score"},
-     .position_rows = 2, .config = {GPT2, BIASES, .position = POSITION_LEARNED, .activation = ACTIVATION_RELU}},
+     .position_rows = 2, .config = {GPT2, BIASES, .position = POSITION_LEARNED, .activation = ACTIVATION_RELU},
+     .keys = "num_hidden_layers hidden_size num_attention_heads ffn_dim max_position_embeddings vocab_size "
+             "activation_function"},
     {"bloom", "Bloom", "transformer.", {FUSED_NAMES, [SLOT_EMBED_NORM] = "word_embeddings_layernorm"},
      .grouped = true,
      .config = {GPT2, BIASES, .position = POSITION_ALIBI, .activation = ACTIVATION_GELU_TANH, .embed_norm = true,
-                .context = 2048}},
+                .context = 2048},
+     .keys = "n_layer hidden_size n_head vocab_size seq_length layer_norm_epsilon"},
     {"falcon", "Falcon", "transformer.", {FUSED_NAMES}, .grouped = true,
-     .config = {GPT2, .position = POSITION_ROPE, .activation = ACTIVATION_GELU, .kv_heads = 1, .parallel = true, .context = 2048}},
-    {"llama", "Llama", "model.", {LLAMA_NAMES, Q_K_V, GATE_UP}, .config = {LLAMA, .rope_fraction = 1}},
-    {"mistral", "Mistral", "model.", {LLAMA_NAMES, Q_K_V, GATE_UP}, .config = {LLAMA, .rope_fraction = 1}},
-    {"qwen2", "Qwen2", "model.", {LLAMA_NAMES, Q_K_V, GATE_UP}, .config = {LLAMA, .rope_fraction = 1, .qkv_bias = true}},
+     .config = {GPT2, .position = POSITION_ROPE, .activation = ACTIVATION_GELU, .kv_heads = 1, .parallel = true, .context = 2048},
+     .keys = "num_hidden_layers hidden_size num_attention_heads ffn_hidden_size max_position_embeddings vocab_size "
+             "layer_norm_epsilon rope_theta activation"},
+    {"llama", "Llama", "model.", {LLAMA_NAMES, Q_K_V, GATE_UP}, .config = {LLAMA, .rope_fraction = 1},
+     .keys = LLAMA_KEYS " attention_bias mlp_bias"},
+    {"mistral", "Mistral", "model.", {LLAMA_NAMES, Q_K_V, GATE_UP}, .config = {LLAMA, .rope_fraction = 1},
+     .keys = LLAMA_KEYS},
+    {"qwen2", "Qwen2", "model.", {LLAMA_NAMES, Q_K_V, GATE_UP}, .config = {LLAMA, .rope_fraction = 1, .qkv_bias = true},
+     .keys = LLAMA_KEYS},
     {"qwen3", "Qwen3", "model.",
      {LLAMA_NAMES, Q_K_V, GATE_UP, [SLOT_Q_NORM] = "layers.%d.self_attn.q_norm", [SLOT_K_NORM] = "layers.%d.self_attn.k_norm"},
-     .config = {LLAMA, .rope_fraction = 1, .qk_norm = true, .head_dim = 128}},
+     .config = {LLAMA, .rope_fraction = 1, .qk_norm = true, .head_dim = 128}, .keys = LLAMA_KEYS},
     {"glm", "Glm", "model.", {LLAMA_NAMES, Q_K_V, [SLOT_UP] = "layers.%d.mlp.gate_up_proj"},
-     .config = {LLAMA, .qkv_bias = true, .rope_layout = ROPE_PAIRS, .rope_fraction = 0.5, .head_dim = 128}},
+     .config = {LLAMA, .qkv_bias = true, .rope_layout = ROPE_PAIRS, .rope_fraction = 0.5, .head_dim = 128},
+     .keys = LLAMA_KEYS " partial_rotary_factor attention_bias"},
     {"baichuan", "BaiChuan", "model.", {LLAMA_NAMES, GATE_UP, [SLOT_QKV] = "layers.%d.self_attn.W_pack"},
      .config = {LLAMA, .rope_fraction = 1}},
     {NULL}};
 
 /* ---- config.json ---- */
 
-/* A key and its other spellings; where its value goes, or (NOWHERE) what it must be: a JSON value, or one of several with
- * '|' between; NULL: any, because it does not change what the model computes. */
+/* A key and its other spellings; where its value goes, or (MUST) what it must be: a JSON value, or one of several with '|'
+ * between; NULL: any, because it does not change what the model computes. */
 enum kind { NUMBER, REAL, TRUTH, WORD, MUST };
-struct key { const char *names, *type; enum kind kind; size_t at; const char *must; };
+struct key { const char *names; enum kind kind; size_t at; const char *must; };
 #define AT(field) offsetof(struct config, field)
 static const struct key keys[] = {
-    {"num_hidden_layers|n_layer", NULL, NUMBER, AT(layers)},
-    {"hidden_size|n_embd", NULL, NUMBER, AT(channels)},
-    {"num_attention_heads|n_head", NULL, NUMBER, AT(heads)},
-    {"num_key_value_heads", NULL, NUMBER, AT(kv_heads)},
-    {"head_dim", NULL, NUMBER, AT(head_dim)},
-    {"intermediate_size|n_inner|ffn_dim|ffn_hidden_size", NULL, NUMBER, AT(ffn)},
-    {"vocab_size", NULL, NUMBER, AT(vocab)},
-    {"max_position_embeddings|n_positions|n_ctx|model_max_length|seq_length", NULL, NUMBER, AT(context)},
-    {"rms_norm_eps|layer_norm_epsilon|layer_norm_eps", NULL, REAL, AT(norm_eps)},
-    {"rope_theta", NULL, REAL, AT(rope_theta)},
-    {"partial_rotary_factor", NULL, REAL, AT(rope_fraction)},
-    {"initializer_range|init_std", NULL, REAL, AT(init_std)},
-    {"activation_function|hidden_act|activation", NULL, WORD, AT(activation)},
-    {"tie_word_embeddings", NULL, TRUTH, AT(tied)},
-    {"attention_bias", NULL, TRUTH, AT(qkv_bias)},
-    {"mlp_bias", NULL, TRUTH, AT(mlp_bias)},
+    {"num_hidden_layers|n_layer", NUMBER, AT(layers)},
+    {"hidden_size|n_embd", NUMBER, AT(channels)},
+    {"num_attention_heads|n_head", NUMBER, AT(heads)},
+    {"num_key_value_heads", NUMBER, AT(kv_heads)},
+    {"head_dim", NUMBER, AT(head_dim)},
+    {"intermediate_size|n_inner|ffn_dim|ffn_hidden_size", NUMBER, AT(ffn)},
+    {"vocab_size", NUMBER, AT(vocab)},
+    {"max_position_embeddings|n_positions|n_ctx|model_max_length|seq_length", NUMBER, AT(context)},
+    {"rms_norm_eps|layer_norm_epsilon|layer_norm_eps", REAL, AT(norm_eps)},
+    {"rope_theta", REAL, AT(rope_theta)},
+    {"partial_rotary_factor", REAL, AT(rope_fraction)},
+    {"initializer_range|init_std", REAL, AT(init_std)},
+    {"activation_function|hidden_act|activation", WORD, AT(activation)},
+    {"tie_word_embeddings", TRUTH, AT(tied)},
+    {"attention_bias", TRUTH, AT(qkv_bias)},
+    {"mlp_bias", TRUTH, AT(mlp_bias)},
+    {"mean", REAL, AT(score_mean)},
+    {"std", REAL, AT(score_std)},
     /* what a family may have and the transformer here does not */
-    {"scale_attn_by_inverse_layer_idx", NULL, MUST, 0, "false"},
-    {"scale_attn_weights", NULL, MUST, 0, "true"},
-    {"add_cross_attention", NULL, MUST, 0, "false"},
-    {"is_encoder_decoder", NULL, MUST, 0, "false"},
-    {"do_layer_norm_before", NULL, MUST, 0, "true"},
-    {"_remove_final_layer_norm", NULL, MUST, 0, "false"},
-    {"enable_bias", NULL, MUST, 0, "true"},
-    {"layer_norm_elementwise_affine", NULL, MUST, 0, "true"},
-    {"apply_residual_connection_post_layernorm", NULL, MUST, 0, "false"},
-    {"rope_scaling", NULL, MUST, 0, "null"},
-    {"use_sliding_window", NULL, MUST, 0, "false"},
-    {"alibi", NULL, MUST, 0, "false"},
-    {"parallel_attn", NULL, MUST, 0, "true"},
-    {"num_ln_in_parallel_attn", NULL, MUST, 0, "null|1"},
-    {"quantization_config", NULL, MUST, 0, "null"},
+    {"scale_attn_by_inverse_layer_idx", MUST, 0, "false"},
+    {"scale_attn_weights", MUST, 0, "true"},
+    {"add_cross_attention", MUST, 0, "false"},
+    {"is_encoder_decoder", MUST, 0, "false"},
+    {"do_layer_norm_before", MUST, 0, "true"},
+    {"_remove_final_layer_norm", MUST, 0, "false"},
+    {"enable_bias", MUST, 0, "true"},
+    {"layer_norm_elementwise_affine", MUST, 0, "true"},
+    {"apply_residual_connection_post_layernorm", MUST, 0, "false"},
+    {"rope_scaling", MUST, 0, "null"},
+    {"use_sliding_window", MUST, 0, "false"},
+    {"alibi", MUST, 0, "false"},
+    {"parallel_attn", MUST, 0, "true"},
+    {"num_ln_in_parallel_attn", MUST, 0, "null|1"},
+    {"quantization_config", MUST, 0, "null"},
     /* what does not change the result */
     {"architectures|model_type|_name_or_path|name_or_path|transformers_version|dtype|torch_dtype|use_cache|bos_token_id|"
      "eos_token_id|pad_token_id|sep_token_id|unk_token_id|decoder_start_token_id|attn_pdrop|embd_pdrop|resid_pdrop|"
@@ -101,7 +117,7 @@ static const struct key keys[] = {
      "slow_but_exact|task_specific_params|max_window_layers|id2label|label2id|problem_type|output_past|_num_labels|"
      "attn_implementation|_attn_implementation|use_return_dict|return_dict|output_attentions|output_hidden_states|"
      "gradient_checkpointing|auto_map|is_decoder|skip_bias_add|attention_softmax_in_fp32|masked_softmax_fusion|"
-     "bias_dropout_fusion|unk_index|offset_alibi|generation_config", NULL, MUST, 0, NULL},
+     "bias_dropout_fusion|unk_index|offset_alibi|normalize_reward", MUST, 0, NULL},
 };
 
 /* Is `name` one of "a|b|c"? */
@@ -121,13 +137,15 @@ static int refuse(struct error *error, const char *key, const json_t *value, con
                 shown, expected);
 }
 
+static const struct { const char *names; enum activation kind; } words[] = {
+    {"gelu_new|gelu_fast|gelu_pytorch_tanh", ACTIVATION_GELU_TANH}, {"gelu", ACTIVATION_GELU},
+    {"relu", ACTIVATION_RELU}, {"silu|swish", ACTIVATION_SWIGLU}};
+enum { WORDS = sizeof words / sizeof *words };
+
 static int take_word(struct config *c, const char *key, const json_t *value, struct error *error)
 {
-    static const struct { const char *names; enum activation kind; } words[] = {
-        {"gelu_new|gelu_fast|gelu_pytorch_tanh", ACTIVATION_GELU_TANH}, {"gelu", ACTIVATION_GELU},
-        {"relu", ACTIVATION_RELU}, {"silu|swish", ACTIVATION_SWIGLU}};
     bool gated = c->activation == ACTIVATION_SWIGLU;            /* the family's: silu is that of a gate */
-    for (size_t i = 0; json_is_string(value) && i < sizeof words / sizeof *words; i++)
+    for (int i = 0; json_is_string(value) && i < WORDS; i++)
         if (among(words[i].names, json_string_value(value)) && gated == (words[i].kind == ACTIVATION_SWIGLU)) {
             c->activation = words[i].kind;
             return 0;
@@ -260,6 +278,109 @@ int family_config(const struct family **family, struct config *c, json_t *json, 
     *family = f;
     *c = new;
     return 0;
+}
+
+/* ---- and back ---- */
+
+static json_t *value_of(const struct config *c, const struct key *k)
+{
+    const void *field = (const char *)c + k->at;
+    if (k->kind == NUMBER) return json_integer(*(const int *)field);
+    if (k->kind == REAL) return json_real(*(const double *)field);
+    if (k->kind == TRUTH) return json_boolean(*(const bool *)field);
+    for (int i = 0; i < WORDS; i++)
+        if (words[i].kind == c->activation) return json_sprintf("%.*s", (int)strcspn(words[i].names, "|"), words[i].names);
+    return json_null();
+}
+
+static void put_key(json_t *json, const struct config *c, const char *name)
+{
+    for (size_t k = 0; k < sizeof keys / sizeof *keys; k++)
+        if (among(keys[k].names, name)) json_object_set_new(json, name, value_of(c, &keys[k]));
+}
+
+static json_t *json_by(const struct family *f, const struct config *c)
+{
+    bool scalar = c->head == HEAD_SCALAR;
+    json_t *json = json_pack("{s:s, s:[o]}", "model_type", f->type, "architectures",
+                             json_sprintf("%s%s", f->class, scalar ? "ForSequenceClassification" :
+                                          strcmp(f->type, "gpt2") == 0 ? "LMHeadModel" : "ForCausalLM"));
+    char name[40];
+    for (const char *at = f->keys; *at; at += strspn(at, " ")) {
+        size_t n = strcspn(at, " ");
+        snprintf(name, sizeof name, "%.*s", (int)n, at);
+        put_key(json, c, name);
+        at += n;
+    }
+    put_key(json, c, strcmp(f->type, "opt") == 0 ? "init_std" : "initializer_range");
+    if (!scalar) put_key(json, c, "tie_word_embeddings");
+    if (f->config.position == POSITION_ROPE) {                  /* versions from 5 on read this, those before the key */
+        json_object_set_new(json, "rope_parameters", json_pack("{s:s, s:f}", "rope_type", "default", "rope_theta",
+                                                               c->rope_theta));
+        if (strstr(f->keys, "partial_rotary_factor"))
+            json_object_set_new(json_object_get(json, "rope_parameters"), "partial_rotary_factor", json_real(c->rope_fraction));
+    }
+    if (strcmp(f->type, "opt") == 0) {
+        json_object_set_new(json, "do_layer_norm_before", json_true());
+        put_key(json, c, "hidden_size");
+        json_object_set_new(json, "word_embed_proj_dim", json_integer(c->channels));
+    }
+    if (strcmp(f->type, "falcon") == 0) {
+        static const char form[] = "{s:b, s:b, s:b, s:b, s:b, s:i, s:o}";
+        bool decoder = c->kv_heads != 1;
+        json_t *more = json_pack(form, "alibi", 0, "parallel_attn", 1, "bias", c->mlp_bias, "multi_query", 1,
+                                 "new_decoder_architecture", decoder, "num_kv_heads", c->kv_heads, "num_ln_in_parallel_attn",
+                                 decoder ? json_integer(1) : json_null());
+        json_object_update_new(json, more);
+    }
+    return json;
+}
+
+/* The first setting in which two configurations differ, to free(); NULL: none. */
+static char *difference(const struct config *a, const struct config *b)
+{
+    struct kv x = {0}, y = {0};
+    char *found = NULL;
+    config_write(a, &x);
+    config_write(b, &y);
+    for (size_t i = 0; i < x.count && !found; i++) {
+        const struct kv_entry *p = &x.entry[i], *q = &y.entry[i];
+        size_t size = p->type == KV_TEXT ? (size_t)p->count : p->type == KV_BOOL ? sizeof(bool) : 8;
+        static const char no_matter[] = "arch score.mean score.std rope.theta rope.fraction rope.layout";
+        bool rope = a->position == POSITION_ROPE;
+        if (a->head == HEAD_SCALAR && strcmp(p->key, "tie_embeddings") == 0) continue;
+        if (strstr(no_matter, p->key) && !(rope && strncmp(p->key, "rope.", 5) == 0)) continue;
+        if (p->count != q->count || memcmp(p->value, q->value, size) != 0) found = host_text("%s", p->key);
+    }
+    kv_free(&x);
+    kv_free(&y);
+    return found;
+}
+
+json_t *family_json(const struct family **family, const struct config *c, struct error *why)
+{
+    char *own = NULL;
+    for (int pass = 0; pass < 2; pass++)
+        for (const struct family *f = families; f->type; f++) {
+            struct config again;
+            bool named = strcmp(f->type, c->family) == 0;
+            if (!f->keys || named != (pass == 0)) continue;
+            json_t *json = json_by(f, c), *copy = json_deep_copy(json);
+            char *key = family_config(family, &again, copy, why) == 0 ? difference(c, &again) : host_text("%s", why->text);
+            json_decref(copy);
+            if (!key) {
+                free(own);
+                *family = f;
+                return json;
+            }
+            json_decref(json);
+            if (named) own = key;
+            else free(key);
+        }
+    fail(why, EXIT_MISMATCH, "no family of the Hugging Face world computes this model (as %s: %s)", c->family,
+         own ? own : "not a type that can be written");
+    free(own);
+    return NULL;
 }
 
 /* ---- names ---- */

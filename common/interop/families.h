@@ -19,12 +19,17 @@ struct family {
     bool grouped;                           /* rows of qkv: for each key head its query heads, its key, its value */
     int position_rows;                      /* rows of the position table before that of position 0 */
     struct config config;                   /* what no key of config.json says */
+    const char *keys;                       /* those that it writes, with blanks between; NULL: it is only read */
 };
 extern const struct family families[];      /* type NULL ends */
 
 /* The family and the configuration that config.json describes.  Every key is understood, or known not to matter;
  * any other is refused by name.  json is used up.  Returns 0, or -1 (EXIT_DATA). */
 int family_config(const struct family **family, struct config *c, json_t *json, struct error *error);
+
+/* The other way round: a config.json (to json_decref), from which family_config makes this configuration again, by the
+ * family it came from or another one; NULL, and *why (EXIT_MISMATCH) names what none can say. */
+json_t *family_json(const struct family **family, const struct config *c, struct error *why);
 
 /* The slot of one of our parameters ("blk.3.attn_qkv.weight"), its layer (-1: none), and what its name ends in
  * ("weight", "bias"); false for one that has none. */

@@ -5,7 +5,7 @@
 #include "common/interop/safetensors.h"
 #include "common/model/params.h"
 #include "common/text/chat.h"
-#include "format/reader.h"
+#include "format/folder.h"
 
 #include <stdlib.h>
 #include <string.h>

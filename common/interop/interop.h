@@ -9,4 +9,10 @@
  * found.  Memory: two tensors.  Returns 0, or -1 (EXIT_NOINPUT, EXIT_IO, EXIT_DATA) with nothing written. */
 int interop_import(const char *folder, const char *to, void (*say)(const char *line), struct error *error);
 
+/* Writes a checkpoint as a Hugging Face folder that transformers loads: config.json, safetensors in files of at most
+ * `shard` bytes, tokenizer.json, chat template, model card.  The folder must not exist, or be empty.  Returns 0, or -1
+ * (EXIT_USAGE, EXIT_MISMATCH: no family computes this model, EXIT_DATA, EXIT_IO) with nothing written. */
+struct ckpt;
+int interop_export(struct ckpt *c, const char *folder, uint64_t shard, void (*say)(const char *line), struct error *error);
+
 #endif

@@ -33,6 +33,9 @@ int tokenizer_read(struct tokenizer **out, const void *data, size_t size, struct
  * Returns 0, or -1 (EXIT_NOINPUT, EXIT_IO, EXIT_DATA). */
 int tokenizer_import(struct tokenizer **out, const char *path, struct error *error);
 
+/* The same as the text of a tokenizer.json, appended: importing it gives a tokenizer with the same ids. */
+void tokenizer_json(struct bytes *out, const struct tokenizer *t);
+
 void tokenizer_free(struct tokenizer *t);
 
 int tokenizer_vocab(const struct tokenizer *t);                       /* ids are below this */

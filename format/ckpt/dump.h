@@ -4,7 +4,8 @@
 #ifndef QUARTET_DUMP_H
 #define QUARTET_DUMP_H
 
-#include "format/reader.h"
+#include "format/folder.h"
+#include "format/lineage.h"
 
 #include <jansson.h>
 
@@ -16,7 +17,7 @@ struct dump {
     char **argument;                    /* positional */
     int arguments, role, sort;          /* the words of --role and --sort by number, 0 the default */
     bool json, hist, recompute, quick, deep, hex, group, tensors_only, force;
-    int64_t jobs, top;
+    int64_t jobs, top, shard;
     double tol;
     const char *dir, *match, *out;
     const char *show;                   /* as text: the member that is the table; NULL all as facts; "" only the note */
@@ -28,7 +29,7 @@ enum { SORT_OFFSET, SORT_NAME, SORT_SIZE };
 /* A command: the open file (NULL where it opens none), and where its facts go.  Returns the exit code. */
 int dump_info(struct dump *d, struct ckpt *c, json_t *facts);
 __typeof__(dump_info) dump_sections, dump_tensors, dump_hash, dump_limits, dump_keys, dump_tokenizer, dump_lineage,
-    dump_stats, dump_print, dump_verify, dump_diff, dump_strip, dump_ls, dump_latest, dump_explain, dump_import;
+    dump_stats, dump_print, dump_verify, dump_diff, dump_strip, dump_ls, dump_latest, dump_explain, dump_import, dump_export;
 
 /* Opens d->argument[i], a file or a run folder (then its newest file that passes the quick checks).  With problems,
  * opening goes on past them.  Quits when it cannot be opened. */

@@ -1,7 +1,9 @@
-/* dump_import.c - `ckpt import`: other people's models as checkpoints. */
+/* dump_import.c - `ckpt import` and `ckpt export`: models of other systems as checkpoints, and back. */
 #include "format/ckpt/dump.h"
 
 #include "common/interop/interop.h"
+
+#include <sys/stat.h>
 
 static void say(const char *line) { fprintf(stderr, "%s: %s\n", program_name(), line); }
 
@@ -16,5 +18,15 @@ int dump_import(struct dump *d, struct ckpt *c, json_t *facts)
     fact_members(facts, json_pack("{s:o, s:o, s:o}", "file", fact_text(d->out), "bytes", fact_u64(h.file_size), "weights_id",
                                   fact_hex(h.meta.weights_id, 16)));
     d->note = host_text("%s: %s, imported from %s", d->out, text_bytes(size, (double)h.file_size), d->argument[0]);
+    return 0;
+}
+
+int dump_export(struct dump *d, struct ckpt *c, json_t *facts)
+{
+    struct error error;
+    if (interop_export(c, d->out, (uint64_t)d->shard, say, &error) != 0) quit_error(&error);
+    fact(facts, "folder", fact_text(d->out));
+    d->note = host_text("%s: AutoModelFor%s.from_pretrained loads it", d->out,
+                        ckpt_find(c, "score.weight", ROLE_WEIGHT) < 0 ? "CausalLM" : "SequenceClassification");
     return 0;
 }

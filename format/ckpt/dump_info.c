@@ -1,5 +1,6 @@
 /* dump_info.c - `ckpt info`, sections, tensors, hash, limits and the metadata sections: what a file holds.  No tensor
- * is read, so 10 GB answer at once.  A damaged file is shown as far as it can be understood. */
+ * is read, so that 10 GB answer at once.  A damaged file is shown as far as it can be understood, with every problem,
+ * and ends with 65. */
 #include "format/ckpt/dump.h"
 
 #include <inttypes.h>
@@ -193,7 +194,7 @@ int dump_tensors(struct dump *d, struct ckpt *c, json_t *facts)
         fact(facts, "blocks", group_rows(list, n, total));
         d->show = "blocks";
     }
-    d->note = host_text("%zu tensor%s, %s", n, plural((int64_t)n), text_bytes(size, (double)total));
+    d->note = host_text("%zu tensor%s, %s", n, n == 1 ? "" : "s", text_bytes(size, (double)total));
     free(list);
     return 0;
 }

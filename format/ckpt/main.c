@@ -1,12 +1,15 @@
-/* main.c - the command line of the checkpoint tool; what a command does is in dump_*.c.  It reads only what it needs
- * and trusts nothing it reads: people point it at files they know nothing about. */
+/* main.c - the checkpoint tool: one command, its arguments, its output.  This file knows the command line only; what a
+ * command does is in dump_*.c.  It reads only what it needs and trusts nothing it reads: people point it at files they
+ * know nothing about. */
 #include "format/ckpt/dump.h"
 
 #include "common/base/options.h"
 #include "common/base/threads.h"
 
+#include <errno.h>
 #include <fnmatch.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 struct command {
     const char *name, *arguments, *options;         /* options beside json: names, each followed by a space */
@@ -52,16 +55,18 @@ static const struct command commands[] = {
      "Which field, key or tensor element lies at this byte of the file."},
     {"import", "FOLDER", "out ", 1, 1, dump_import, NOTHING, "",
      "A Hugging Face folder (config.json, safetensors, tokenizer.json) as a checkpoint."},
+    {"export", "FILE|RUN", "hf shard ", 1, 1, dump_export, WHOLE, "",
+     "The model as a Hugging Face folder that transformers loads."},
     {"limits", "", "", 0, 0, dump_limits, NOTHING, NULL, "The fixed sizes and limits of the format."},
     {NULL},
 };
 
 static bool takes(const struct command *c, const char *option)
 {
-    char list[100], word[32];
-    snprintf(list, sizeof list, " %s", c->options);
-    snprintf(word, sizeof word, " %s ", option);
-    return strstr(list, word) != NULL;
+    size_t n = strlen(option);
+    for (const char *p = c->options; (p = strstr(p, option)); p += n)
+        if ((p == c->options || p[-1] == ' ') && p[n] == ' ') return true;
+    return false;
 }
 
 /* The command's own table of options, ended by the zeros that *table has. */
@@ -85,6 +90,8 @@ static void options_of(struct option table[8], const struct command *c, struct d
         {NULL, "top", OPTION_INT, &d->top, "20", 0, 1e9, .help = "Show at most this many tensors; 0 shows all."},
         {NULL, "tensors", OPTION_FLAG, &d->tensors_only, .help = "Compare tensors only, not the metadata."},
         {NULL, "out", OPTION_TEXT, &d->out, .flags = OPTION_REQUIRED, .help = "The file to write."},
+        {NULL, "hf", OPTION_TEXT, &d->out, .flags = OPTION_REQUIRED, .help = "The folder to write; it must be new or empty."},
+        {NULL, "shard", OPTION_SIZE, &d->shard, "5G", 1, 1e15, .help = "Most bytes of a file of tensors."},
         {NULL, "force", OPTION_FLAG, &d->force, .help = "Replace NEW if it exists."},
         {NULL, "jobs", OPTION_INT, &d->jobs, "0", 0, 1e9, .help = "Number of threads; 0 is one per core."}};
     for (size_t i = 0, n = 0; i < sizeof all / sizeof *all; i++)
@@ -122,12 +129,20 @@ bool dump_wants(const struct dump *d, const struct ckpt_tensor *t, const char *p
 
 struct ckpt *dump_open(const struct dump *d, int i, struct problems *problems)
 {
-    struct ckpt *c;
+    struct ckpt *c = NULL;
     struct error error;
+    struct stat st;
+    struct run_list list = {0};
     const char *path = d->argument[i];
-    int status = folder_is(path) ? run_newest(&c, path, false, &error) - 1
-                                 : reader_open_file(&c, path, problems, &error);
-    if (status != 0) quit_error(&error);
+    bool folder = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+    fail(&error, EXIT_NOINPUT, "%s: there is no checkpoint in this folder", path);
+    if (!folder) reader_open_file(&c, path, problems, &error);
+    else if (folder_list(&list, path, &error) != 0) quit_error(&error);
+    for (size_t k = 0; k < list.count && !c; k++)
+        if (reader_open_file(&c, list.file[k].path, NULL, &error) != 0)
+            fprintf(stderr, "%s: skipped %s\n", program_name(), error.text);
+    folder_list_free(&list);
+    if (!c) quit_error(&error);
     return c;
 }
 

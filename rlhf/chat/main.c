@@ -26,6 +26,8 @@ static void parse(struct session *s, int argc, char **argv)
          .help = "Answer this and end; without it, every line of the input is a message."},
         {NULL, "prompts", OPTION_LIST, &s->prompts,
          .help = "Answer these files of prompts (as rlhf takes them), one JSON line per answer."},
+        {NULL, "logprobs", OPTION_LIST, &s->logprobs,
+         .help = "Score these files of JSON lines with a \"text\" or \"tokens\" and end: the log-probability of each token."},
         {NULL, "samples", OPTION_INT, &s->samples, "1", 1, 1e6, .help = "Answers to each prompt of --prompts."},
         {NULL, "system", OPTION_TEXT, &s->system, .help = "System message that the dialogue begins with."},
         {NULL, "raw", OPTION_FLAG, &s->raw,
@@ -51,6 +53,9 @@ static void parse(struct session *s, int argc, char **argv)
     if (s->prompts.count && (s->prompt || s->system))
         quit(EXIT_USAGE, "--%s cannot be given with --prompts, whose files say all that is asked",
              s->prompt ? "prompt" : "system");
+    if (s->logprobs.count && (s->prompt || s->system || s->prompts.count))
+        quit(EXIT_USAGE, "--%s cannot be given with --logprobs, which answers nothing",
+             s->prompt ? "prompt" : s->system ? "system" : "prompts");
 }
 
 /* ---- the model ---- */
@@ -59,9 +64,11 @@ static void build(void *self, struct memory *memory)
 {
     struct session *s = self;
     const struct config *c = &s->parent.config;
-    int slots = s->prompts.count ? 32 : 1;
+    int slots = s->prompts.count || s->logprobs.count ? 32 : 1;
     struct model_use use = {.max_tokens = int_max(slots, int_min(c->context, 256)), .max_sequences = 1,
                             .cache_slots = slots, .cache_capacity = c->context, .logits_rows = slots};
+    if (s->logprobs.count)
+        use = (struct model_use){.max_tokens = c->context, .max_sequences = 1, .logits_rows = slots};
     ops_open(memory);
     model_open(&s->model, c, &use, memory);
 }
@@ -332,7 +339,7 @@ int main(int argc, char **argv)
     program_begin("chat");
     parse(&s, argc, argv);
     threads_start((int)s.threads);
-    bool files = s.prompts.count > 0;
+    bool scores = s.logprobs.count > 0, files = s.prompts.count > 0 || scores;
     s.input_tty = isatty(STDIN_FILENO) && !s.prompt && !files;
     s.output_tty = isatty(STDOUT_FILENO);
     bool reads_input = !s.prompt && !files;
@@ -340,7 +347,8 @@ int main(int argc, char **argv)
     open_model(&s, &memory);
     if (!files) catch_interrupt();
     reset(&s);
-    if (files) session_answer_files(&s);
+    if (scores) session_logprobs(&s);
+    else if (files) session_answer_files(&s);
     else if (!s.prompt) talk(&s);
     else if (!take_message(&s, s.prompt, strlen(s.prompt))) code = EXIT_DATA;
     close_model(&s, &memory);

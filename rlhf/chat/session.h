@@ -1,4 +1,5 @@
-/* session.h - what chat holds: main.c opens the model and talks, answers.c answers files of prompts. */
+/* session.h - what chat holds: main.c opens the model and talks, answers.c answers files of prompts, logprobs.c
+ * scores given texts. */
 #ifndef QUARTET_SESSION_H
 #define QUARTET_SESSION_H
 
@@ -10,7 +11,7 @@ struct session {
     const char *model_path, *prompt, *system, *config;
     double temperature, top_p, min_p;
     int64_t top_k, max_new, seed, threads, samples;
-    struct option_list prompts;
+    struct option_list prompts, logprobs;
     bool raw;                        /* no template: continue the text */
     bool ema;
 
@@ -29,5 +30,8 @@ struct sample_settings session_sampling(const struct session *s);
 /* Answers the files of --prompts: for each prompt --samples lines {"prompt", "messages", "sample", "response",
  * "tokens", "stopped"} on stdout, in order.  An answer depends only on its prompt, its number and the seed. */
 void session_answer_files(struct session *s);
+/* For each row of the files of --logprobs, {"text"} or {"tokens"}, a line {"tokens", "logprobs", "argmax"} on stdout: the
+ * ids, the log-probability of each (null for the first), and the most likely id after each. */
+void session_logprobs(struct session *s);
 
 #endif

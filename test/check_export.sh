@@ -1,0 +1,56 @@
+#!/bin/sh
+# check_export.sh - what `ckpt export --hf` writes: the very bytes that were imported, shards, and nothing on an error.
+cd "$(dirname "$0")/.." || exit 1
+: "${BIN:=bin}"
+passed=0 failed=0
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+ckpt=$BIN/ckpt
+ok() { passed=$((passed + 1)); }
+bad() { failed=$((failed + 1)); echo "$@"; }
+check() { what=$1; shift; if "$@" >"$dir/out" 2>"$dir/said"; then ok; else bad "$what: $(cat "$dir/said")"; fi; }
+
+# the file comes back byte for byte, and in shards value for value
+check "import" $ckpt import test/golden/llama --out "$dir/a.ckpt"
+check "export" $ckpt export "$dir/a.ckpt" --hf "$dir/hf"
+check "the same bytes" cmp "$dir/hf/model.safetensors" test/golden/llama/model.safetensors
+check "export in shards" $ckpt export "$dir/a.ckpt" --hf "$dir/shards" --shard 20K
+[ "$(ls "$dir/shards" | grep -c '^model-.*-of-.*\.safetensors$')" -gt 2 ] && ok || bad "no shards: $(ls "$dir/shards")"
+check "import of shards" $ckpt import "$dir/shards" --out "$dir/b.ckpt"
+check "the same tensors" $ckpt diff --tensors "$dir/a.ckpt" "$dir/b.ckpt"
+check "the same settings" sh -c "[ \"\$($ckpt config $dir/a.ckpt)\" = \"\$($ckpt config $dir/b.ckpt)\" ]"
+[ -z "$(ls -A "$dir" | grep part)" ] && ok || bad "left behind: $(ls -A "$dir")"
+
+# a chain of our own: tokenizer, template and reward model
+sh test/small_data.sh "$dir"
+tiny="--layers 2 --channels 32 --context 64 --vocab-size 300 --steps 4 --batch-tokens 256 --micro-tokens 256 --validation 0"
+for family in llama gpt2; do
+    check "pretrain" "$BIN/pretrain" --data "$dir/text.txt" --preset $family $tiny --out "$dir/$family-base"
+    check "sft" "$BIN/sft" --model "$dir/$family-base" --data "$dir/chats.jsonl" --steps 3 --validation 0 --out "$dir/$family-sft"
+    check "rm" "$BIN/rm" --model "$dir/$family-sft" --data "$dir/ranked.jsonl" --steps 3 --validation 0 --out "$dir/$family-rm"
+    for stage in base sft rm; do
+        check "export of $family $stage" $ckpt export "$dir/$family-$stage" --hf "$dir/x-$family-$stage"
+        check "import of $family $stage" $ckpt import "$dir/x-$family-$stage" --out "$dir/again.ckpt"
+        $ckpt strip "$dir/$family-$stage" "$dir/plain.ckpt" --force >/dev/null
+        if [ $stage = rm ]; then $ckpt diff --tensors "$dir/plain.ckpt" "$dir/again.ckpt" >"$dir/out"; grep -q "[01] of [0-9]* tensors differ" "$dir/out" && ok || bad "$family rm: more than score.bias differs: $(tail -n 1 "$dir/out")"
+        else check "the tensors of $family $stage" $ckpt diff --tensors "$dir/plain.ckpt" "$dir/again.ckpt"; fi
+    done
+    # the tokenizer has the same ids, special ones too
+    printf '{"text":"The cat number 7 sees\\na <|end|> \\u00e9 12345 river."}\n' >"$dir/rows.jsonl"
+    check "ids" "$BIN/chat" --model "$dir/$family-sft" --logprobs "$dir/rows.jsonl"
+    mv "$dir/out" "$dir/ours"
+    $ckpt import "$dir/x-$family-sft" --out "$dir/again.ckpt" >/dev/null 2>&1
+    check "ids again" "$BIN/chat" --model "$dir/again.ckpt" --logprobs "$dir/rows.jsonl"
+    mv "$dir/out" "$dir/theirs"
+    check "the same ids and log-probabilities" cmp "$dir/theirs" "$dir/ours"
+    grep -q '<|assistant|>' "$dir/x-$family-sft/chat_template.jinja" && ok || bad "no chat template"
+done
+
+# refused
+"$ckpt" export "$dir/a.ckpt" --hf "$dir/hf" >/dev/null 2>"$dir/said"
+[ $? -eq 64 ] && grep -q 'exists already' "$dir/said" && ok || bad "a folder that is there: $(cat "$dir/said")"
+"$ckpt" export "$dir/a.ckpt" --hf "$dir/no/where" >/dev/null 2>"$dir/said"
+[ $? -eq 74 ] && ok || bad "no folder above: $(cat "$dir/said")"
+
+echo "check_export: $passed passed, $failed failed, 0 skipped"
+[ "$failed" -eq 0 ]
