@@ -2,6 +2,7 @@
 # make demo        install what is missing, build, and raise a small model through all four stages (minutes)
 # make test        the default tests (under ten minutes);  make test-full: all of them
 # make SAN=1 test  under AddressSanitizer and UBSan;  SAN=tsan: ThreadSanitizer
+# make PRECISION=bf16 activations and packed weights in bfloat16: programs in bin-bf16/ (docs/precision.md)
 # make SEAM=1 test with device memory that host code cannot touch (test/seam/seam.c)
 # make bench       speed of every part as a ratio to the machine's limits, measured in the same run
 # make fuzz        every fuzz target for FUZZ_SECONDS (60) each (needs clang)
@@ -12,20 +13,26 @@
 ARCH   ?= native
 SAN    ?=
 SEAM   ?=
+PRECISION ?= f32
 ifeq ($(origin CC),default)
 CC     := gcc
 endif
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 60
 
-BUILD  := build/cpu$(if $(SAN),-$(if $(filter tsan,$(SAN)),tsan,asan))$(if $(SEAM),-seam)
-BIN    := $(if $(SAN)$(SEAM),$(BUILD)/bin,bin)
+BF16   := $(if $(filter bf16,$(PRECISION)),-bf16)
+BUILD  := build/cpu$(BF16)$(if $(SAN),-$(if $(filter tsan,$(SAN)),tsan,asan))$(if $(SEAM),-seam)
+BIN    := $(if $(SAN)$(SEAM),$(BUILD)/bin,bin$(BF16))
+
+ifeq ($(filter f32 bf16,$(PRECISION)),)
+$(error PRECISION is '$(PRECISION)', expected f32 or bf16)
+endif
 
 WARN   := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
           -Wno-missing-field-initializers -Werror
 CFLAGS ?= -O3 -g
 ALL_CFLAGS = -std=gnu11 $(CFLAGS) $(if $(ARCH),-march=$(ARCH)) -ffp-contract=fast -fno-math-errno -fno-trapping-math \
-             $(WARN) -I. -Icommon/cpu -MMD -MP -pthread
+             $(WARN) $(if $(BF16),-DACT_BF16) -I. -Icommon/cpu -MMD -MP -pthread
 LDLIBS := -ljansson -lpcre2-8 -lz -lm -pthread
 comma  := ,
 # .zst files are read where libzstd is there
@@ -119,7 +126,7 @@ install: all
 	for p in $(PROGRAMS); do install -m 755 "$$p" "$(DESTDIR)$(PREFIX)/bin/quartet-$$(basename "$$p")" || exit 1; done
 
 clean:
-	rm -rf build bin
+	rm -rf build bin bin-bf16
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 

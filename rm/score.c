@@ -156,6 +156,7 @@ int score_files(int argc, char **argv)
         {NULL, "threads", OPTION_INT, &s.threads, "0", 0, 4096, .help = "Threads; 0: one per core."},
         {0}};
     program_begin("rm");
+    program_set_build(device_build());
     if (options_parse(table, argc, argv, "rm --score --model RUN [FILE ...]",
                       "Writes one JSON line with \"reward\" for each answer of JSON rows from files or standard input.",
                       &files, &error) != 0)

@@ -4,35 +4,60 @@
 #define QUARTET_TEST_HOST_OPS_H
 
 #include "common/model/ops.h"
+#include "test/act_host.h"
 #include "test/on_device.h"
 
-struct copies { struct { const void *host; void *device, *result; size_t bytes; } copy[12]; int n; };
+/* An array of n numbers on the host and its device copy; acts: floats here, activations there. */
+struct copies { struct { const void *host; void *device, *result; size_t n, size; bool acts; } copy[16]; int n; };
 
-/* The device copy of an array of `count` numbers of 4 bytes; NULL stays NULL.  given: only read;  made: got back by
- * copies_end, and put before that, because some are added to. */
-static void *copy_made(struct copies *c, void *host, const void *array, size_t count)
+static void copy_put(void *device, const void *host, size_t n, size_t size, bool acts)
+{
+    act_t *a = acts ? host_alloc(n + 1, sizeof *a) : NULL;
+    for (size_t i = 0; acts && i < n; i++) a[i] = act_of(((const float *)host)[i]);
+    to_device(device, acts ? a : host, n * size);
+    free(a);
+}
+
+static void copy_get(void *host, const void *device, size_t n, size_t size, bool acts)
+{
+    act_t *a = acts ? host_alloc(n + 1, sizeof *a) : NULL;
+    from_device(acts ? (void *)a : host, device, n * size);
+    for (size_t i = 0; acts && i < n; i++) ((float *)host)[i] = act_value(a[i]);
+    free(a);
+}
+
+/* The device copy of an array; NULL stays NULL.  given: only read;  made: got back by copies_end, and put before that,
+ * because some are added to. */
+static void *copy_made(struct copies *c, void *host, const void *array, size_t n, size_t size, bool acts)
 {
     int i = 0;
     if (!array) return NULL;
     while (i < c->n && c->copy[i].host != array) i++;
     if (i == c->n) {
-        c->copy[i].host = array;
-        c->copy[i].bytes = count * 4;
-        c->copy[i].device = device_copy_of(array, count, 4);
-        c->n++;
+        c->copy[c->n++] = (__typeof__(*c->copy)){.host = array, .device = device_alloc(n * size), .n = n, .size = size,
+                                                 .acts = acts};
+        copy_put(c->copy[i].device, array, n, size, acts);
     }
     if (host) c->copy[i].result = host;
     return c->copy[i].device;
 }
 
-static void *given(struct copies *c, const void *host, size_t count) { return copy_made(c, NULL, host, count); }
-static void *made(struct copies *c, void *host, size_t count) { return copy_made(c, host, host, count); }
+/* Numbers of 4 bytes; activations; packed weights, which stay as they are. */
+static void *given(struct copies *c, const void *host, size_t n) { return copy_made(c, NULL, host, n, 4, false); }
+static void *made(struct copies *c, void *host, size_t n) { return copy_made(c, host, host, n, 4, false); }
+static void *given_act(struct copies *c, const float *host, size_t n) { return copy_made(c, NULL, host, n, sizeof(act_t), true); }
+static void *made_act(struct copies *c, float *host, size_t n) { return copy_made(c, host, host, n, sizeof(act_t), true); }
+__attribute__((unused))
+static void *given_packed(struct copies *c, const act_t *host, size_t n) { return copy_made(c, NULL, host, n, sizeof *host, false); }
+__attribute__((unused))
+static void *made_packed(struct copies *c, act_t *host, size_t n) { return copy_made(c, host, host, n, sizeof *host, false); }
 
 static void copies_end(struct copies *c)
 {
     for (int i = 0; i < c->n; i++) {
-        if (c->copy[i].result) from_device(c->copy[i].result, c->copy[i].device, c->copy[i].bytes);
-        device_free(c->copy[i].device, c->copy[i].bytes);
+        if (c->copy[i].result)
+            copy_get(c->copy[i].result, c->copy[i].device, c->copy[i].n, c->copy[i].size, c->copy[i].acts);
+        device_free(c->copy[i].device, c->copy[i].n * c->copy[i].size);
     }
 }
 
@@ -42,7 +67,7 @@ HOST_OP host_activation_forward(float *y, const float *x, enum activation kind, 
 {
     struct copies c = {0};
     size_t n = (size_t)N * (size_t)F;
-    activation_forward(made(&c, y, n), given(&c, x, kind == ACTIVATION_SWIGLU ? 2 * n : n), kind, N, F);
+    activation_forward(made_act(&c, y, n), given_act(&c, x, kind == ACTIVATION_SWIGLU ? 2 * n : n), kind, N, F);
     copies_end(&c);
 }
 
@@ -50,7 +75,7 @@ HOST_OP host_activation_backward(float *dx, const float *dy, const float *x, enu
 {
     struct copies c = {0};
     size_t n = (size_t)N * (size_t)F, nx = kind == ACTIVATION_SWIGLU ? 2 * n : n;
-    activation_backward(made(&c, dx, nx), given(&c, dy, n), given(&c, x, nx), kind, N, F);
+    activation_backward(made_act(&c, dx, nx), given_act(&c, dy, n), given_act(&c, x, nx), kind, N, F);
     copies_end(&c);
 }
 
@@ -58,7 +83,7 @@ HOST_OP host_rope(bool back, float *qkv, const int *positions, int N, int H, int
                   enum rope_layout layout)
 {
     struct copies c = {0};
-    (back ? rope_backward : rope_forward)(made(&c, qkv, (size_t)N * (size_t)((H + 2 * G) * D)),
+    (back ? rope_backward : rope_forward)(made_act(&c, qkv, (size_t)N * (size_t)((H + 2 * G) * D)),
                                           given(&c, positions, (size_t)N), N, H, G, D, R, theta, layout);
     copies_end(&c);
 }
@@ -68,7 +93,7 @@ HOST_OP host_layernorm_forward(float *y, float *mean, float *rstd, const float *
 {
     struct copies c = {0};
     size_t n = (size_t)N, k = (size_t)C;
-    layernorm_forward(made(&c, y, n * k), made(&c, mean, n), made(&c, rstd, n), given(&c, x, n * k), given(&c, weight, k),
+    layernorm_forward(made_act(&c, y, n * k), made(&c, mean, n), made(&c, rstd, n), given_act(&c, x, n * k), given(&c, weight, k),
                       given(&c, bias, k), eps, N, C);
     copies_end(&c);
 }
@@ -78,8 +103,8 @@ HOST_OP host_layernorm_backward(float *dx, float *dweight, float *dbias, const f
 {
     struct copies c = {0};
     size_t n = (size_t)N, k = (size_t)C;
-    layernorm_backward(made(&c, dx, n * k), made(&c, dweight, k), made(&c, dbias, k), given(&c, dy, n * k),
-                       given(&c, x, n * k), given(&c, weight, k), given(&c, mean, n), given(&c, rstd, n), add, N, C);
+    layernorm_backward(made_act(&c, dx, n * k), made(&c, dweight, k), made(&c, dbias, k), given_act(&c, dy, n * k),
+                       given_act(&c, x, n * k), given(&c, weight, k), given(&c, mean, n), given(&c, rstd, n), add, N, C);
     copies_end(&c);
 }
 
@@ -87,7 +112,7 @@ HOST_OP host_rmsnorm_forward(float *y, float *rstd, const float *x, const float 
 {
     struct copies c = {0};
     size_t n = (size_t)N, k = (size_t)C;
-    rmsnorm_forward(made(&c, y, n * k), made(&c, rstd, n), given(&c, x, n * k), given(&c, weight, k), eps, N, C);
+    rmsnorm_forward(made_act(&c, y, n * k), made(&c, rstd, n), given_act(&c, x, n * k), given(&c, weight, k), eps, N, C);
     copies_end(&c);
 }
 
@@ -96,7 +121,7 @@ HOST_OP host_rmsnorm_backward(float *dx, float *dweight, const float *dy, const 
 {
     struct copies c = {0};
     size_t n = (size_t)N, k = (size_t)C;
-    rmsnorm_backward(made(&c, dx, n * k), made(&c, dweight, k), given(&c, dy, n * k), given(&c, x, n * k),
+    rmsnorm_backward(made_act(&c, dx, n * k), made(&c, dweight, k), given_act(&c, dy, n * k), given_act(&c, x, n * k),
                      given(&c, weight, k), given(&c, rstd, n), add, N, C);
     copies_end(&c);
 }
@@ -106,7 +131,7 @@ HOST_OP host_qk_norm_forward(float *y, float *rstd, const float *x, const float 
 {
     struct copies c = {0};
     size_t n = (size_t)N * (size_t)((H + 2 * G) * D), heads = (size_t)N * (size_t)(H + G), d = (size_t)D;
-    qk_norm_forward(made(&c, y, n), made(&c, rstd, heads), given(&c, x, n), given(&c, weight_q, d),
+    qk_norm_forward(made_act(&c, y, n), made(&c, rstd, heads), given_act(&c, x, n), given(&c, weight_q, d),
                     given(&c, weight_k, d), eps, N, H, G, D);
     copies_end(&c);
 }
@@ -116,7 +141,7 @@ HOST_OP host_qk_norm_backward(float *dx, float *dweight_q, float *dweight_k, con
 {
     struct copies c = {0};
     size_t n = (size_t)N * (size_t)((H + 2 * G) * D), heads = (size_t)N * (size_t)(H + G), d = (size_t)D;
-    qk_norm_backward(made(&c, dx, n), made(&c, dweight_q, d), made(&c, dweight_k, d), given(&c, dy, n), given(&c, x, n),
+    qk_norm_backward(made_act(&c, dx, n), made(&c, dweight_q, d), made(&c, dweight_k, d), given_act(&c, dy, n), given_act(&c, x, n),
                      given(&c, weight_q, d), given(&c, weight_k, d), given(&c, rstd, heads), N, H, G, D);
     copies_end(&c);
 }
@@ -134,7 +159,7 @@ HOST_OP host_embed_forward(float *x, const int *tokens, const int *positions, co
 {
     struct copies c = {0};
     size_t n = (size_t)N, k = (size_t)C;
-    embed_forward(made(&c, x, n * k), given(&c, tokens, n), given(&c, positions, n),
+    embed_forward(made_act(&c, x, n * k), given(&c, tokens, n), given(&c, positions, n),
                   given(&c, table, rows_named(tokens, N) * k),
                   given(&c, position_table, rows_named(positions, N) * k), N, C);
     copies_end(&c);
@@ -146,7 +171,7 @@ HOST_OP host_embed_backward(float *dtable, float *dposition_table, const float *
     struct copies c = {0};
     size_t n = (size_t)N, k = (size_t)C;
     embed_backward(made(&c, dtable, rows_named(tokens, N) * k), made(&c, dposition_table, rows_named(positions, N) * k),
-                   given(&c, dx, n * k), given(&c, tokens, n), given(&c, positions, n), N, C);
+                   given_act(&c, dx, n * k), given(&c, tokens, n), given(&c, positions, n), N, C);
     copies_end(&c);
 }
 
@@ -154,7 +179,7 @@ HOST_OP host_rows_gather(float *to, const float *from, const int *rows, int n, i
 {
     struct copies c = {0};
     size_t k = (size_t)C;
-    rows_gather(made(&c, to, (size_t)n * k), given(&c, from, rows_named(rows, n) * k), given(&c, rows, (size_t)n), n, C);
+    rows_gather(made_act(&c, to, (size_t)n * k), given_act(&c, from, rows_named(rows, n) * k), given(&c, rows, (size_t)n), n, C);
     copies_end(&c);
 }
 
@@ -162,7 +187,7 @@ HOST_OP host_rows_scatter(float *to, const float *from, const int *rows, int n, 
 {
     struct copies c = {0};
     size_t k = (size_t)C;
-    rows_scatter(made(&c, to, rows_named(rows, n) * k), given(&c, from, (size_t)n * k), given(&c, rows, (size_t)n), n, C);
+    rows_scatter(made_act(&c, to, rows_named(rows, n) * k), given_act(&c, from, (size_t)n * k), given(&c, rows, (size_t)n), n, C);
     copies_end(&c);
 }
 
@@ -177,7 +202,7 @@ HOST_OP host_value_forward(float *values, const float *h, const float *weight, c
 {
     struct copies c = {0};
     size_t k = (size_t)C;
-    value_forward(made(&c, values, (size_t)n), given(&c, h, (size_t)n * k), given(&c, weight, k), given(&c, bias, 1), n, C);
+    value_forward(made(&c, values, (size_t)n), given_act(&c, h, (size_t)n * k), given(&c, weight, k), given(&c, bias, 1), n, C);
     copies_end(&c);
 }
 
@@ -186,34 +211,34 @@ HOST_OP host_value_backward(float *dh, float *dweight, float *dbias, const float
 {
     struct copies c = {0};
     size_t k = (size_t)C, nk = (size_t)n * k;
-    value_backward(made(&c, dh, nk), made(&c, dweight, k), made(&c, dbias, 1), given(&c, dvalues, (size_t)n),
-                   given(&c, h, nk), given(&c, weight, k), n, C);
+    value_backward(made_act(&c, dh, nk), made(&c, dweight, k), made(&c, dbias, 1), given(&c, dvalues, (size_t)n),
+                   given_act(&c, h, nk), given(&c, weight, k), n, C);
     copies_end(&c);
 }
 
-HOST_OP host_matmul_pack(float *packed, const float *weight, int out, int in)
+HOST_OP host_matmul_pack(act_t *packed, const float *weight, int out, int in)
 {
     struct copies c = {0};
-    matmul_pack(made(&c, packed, matmul_packed_elements(out, in)), given(&c, weight, (size_t)out * (size_t)in), out, in);
+    matmul_pack(made_packed(&c, packed, matmul_packed_elements(out, in)), given(&c, weight, (size_t)out * (size_t)in), out, in);
     copies_end(&c);
 }
 
-HOST_OP host_matmul_forward(float *y, const float *x, const float *packed, const float *bias, const float *residual, int N,
+HOST_OP host_matmul_forward(float *y, const float *x, const act_t *packed, const float *bias, const float *residual, int N,
                             int out, int in)
 {
     struct copies c = {0};
     size_t n = (size_t)N, o = (size_t)out;
-    matmul_forward(made(&c, y, n * o), given(&c, x, n * (size_t)in), given(&c, packed, matmul_packed_elements(out, in)),
-                   given(&c, bias, o), given(&c, residual, n * o), N, out, in);
+    matmul_forward(made_act(&c, y, n * o), given_act(&c, x, n * (size_t)in), given_packed(&c, packed, matmul_packed_elements(out, in)),
+                   given(&c, bias, o), given_act(&c, residual, n * o), N, out, in);
     copies_end(&c);
 }
 
-HOST_OP host_matmul_backward_input(float *dx, const float *dy, const float *packed, bool add, int N, int out, int in)
+HOST_OP host_matmul_backward_input(float *dx, const float *dy, const act_t *packed, bool add, int N, int out, int in)
 {
     struct copies c = {0};
     size_t n = (size_t)N;
-    matmul_backward_input(made(&c, dx, n * (size_t)in), given(&c, dy, n * (size_t)out),
-                          given(&c, packed, matmul_packed_elements(out, in)), add, N, out, in);
+    matmul_backward_input(made_act(&c, dx, n * (size_t)in), given_act(&c, dy, n * (size_t)out),
+                          given_packed(&c, packed, matmul_packed_elements(out, in)), add, N, out, in);
     copies_end(&c);
 }
 
@@ -221,8 +246,73 @@ HOST_OP host_matmul_backward_weight(float *dweight, float *dbias, const float *d
 {
     struct copies c = {0};
     size_t n = (size_t)N, o = (size_t)out, i = (size_t)in;
-    matmul_backward_weight(made(&c, dweight, o * i), made(&c, dbias, o), given(&c, dy, n * o), given(&c, x, n * i), N, out,
+    matmul_backward_weight(made(&c, dweight, o * i), made(&c, dbias, o), given_act(&c, dy, n * o), given_act(&c, x, n * i), N, out,
                            in);
+    copies_end(&c);
+}
+
+HOST_OP host_logits_forward(float *logits, const float *h, const act_t *packed, int n, int V, int C)
+{
+    struct copies c = {0};
+    size_t rows = (size_t)n;
+    logits_forward(made(&c, logits, rows * (size_t)V), given_act(&c, h, rows * (size_t)C),
+                   given_packed(&c, packed, matmul_packed_elements(V, C)), n, V, C);
+    copies_end(&c);
+}
+
+/* l->old_logprobs and l->advantages are arrays of the host too. */
+HOST_OP host_token_loss(float *logprobs, float *entropy, float *losses, float *dh, float *dweight, const float *h,
+                        const int *targets, const act_t *packed, const struct token_loss *l, int n, int C, int V)
+{
+    struct copies c = {0};
+    struct token_loss how = *l;
+    size_t rows = (size_t)n, hidden = rows * (size_t)C, work = token_loss_work(n, C, V) * sizeof(float);
+    float *on_work = device_alloc(work);
+    if (l->kind == LOSS_POLICY) {
+        how.old_logprobs = given(&c, l->old_logprobs, rows);
+        how.advantages = given(&c, l->advantages, rows);
+    }
+    token_loss(made(&c, logprobs, rows), made(&c, entropy, rows), made(&c, losses, rows), made_act(&c, dh, hidden),
+               made(&c, dweight, (size_t)V * (size_t)C), given_act(&c, h, hidden), given(&c, targets, rows),
+               given_packed(&c, packed, matmul_packed_elements(V, C)), &how, on_work, n, C, V);
+    device_free(on_work, work);
+    copies_end(&c);
+}
+
+HOST_OP host_attention_forward(float *y, float *lse, const float *qkv, const int *offsets, const float *slopes, int S, int N,
+                               int H, int G, int D)
+{
+    struct copies c = {0};
+    size_t n = (size_t)N;
+    attention_forward(made_act(&c, y, n * (size_t)(H * D)), made(&c, lse, n * (size_t)H),
+                      given_act(&c, qkv, n * (size_t)((H + 2 * G) * D)), given(&c, offsets, (size_t)S + 1),
+                      given(&c, slopes, (size_t)H), S, N, H, G, D);
+    copies_end(&c);
+}
+
+HOST_OP host_attention_backward(float *dqkv, const float *dy, const float *y, const float *lse, const float *qkv,
+                                const int *offsets, const float *slopes, int S, int N, int H, int G, int D)
+{
+    struct copies c = {0};
+    size_t n = (size_t)N, narrow = n * (size_t)(H * D), wide = n * (size_t)((H + 2 * G) * D);
+    size_t work = attention_backward_work(N, H, G, D) * sizeof(float);
+    float *on_work = device_alloc(work);
+    attention_backward(made_act(&c, dqkv, wide), given_act(&c, dy, narrow), given_act(&c, y, narrow),
+                       given(&c, lse, n * (size_t)H), given_act(&c, qkv, wide), given(&c, offsets, (size_t)S + 1),
+                       given(&c, slopes, (size_t)H), on_work, S, N, H, G, D);
+    device_free(on_work, work);
+    copies_end(&c);
+}
+
+/* cache is device memory. */
+HOST_OP host_attention_cached(float *y, act_t *cache, const float *qkv, const int *slots, const int *positions,
+                              const float *slopes, int N, int H, int G, int D, int n_slots, int capacity)
+{
+    struct copies c = {0};
+    size_t n = (size_t)N;
+    attention_cached(made_act(&c, y, n * (size_t)(H * D)), cache, given_act(&c, qkv, n * (size_t)((H + 2 * G) * D)),
+                     given(&c, slots, n), given(&c, positions, n), given(&c, slopes, (size_t)H), N, H, G, D, n_slots,
+                     capacity);
     copies_end(&c);
 }
 

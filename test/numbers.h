@@ -5,12 +5,13 @@
 #include "common/base/base.h"
 #include "common/base/rng.h"
 #include "common/base/threads.h"
+#include "test/act_host.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* n normal numbers times `size`, the same for the same seed; free() them. */
+/* n normal numbers times `size` that an activation can hold, the same for the same seed; free() them. */
 __attribute__((unused))
 static float *numbers(size_t n, uint64_t seed, double size)
 {
@@ -19,8 +20,8 @@ static float *numbers(size_t n, uint64_t seed, double size)
     for (size_t i = 0; i < n; i += 2) {
         double pair[2];
         rng_normal_pair(&r, pair);
-        x[i] = (float)(size * pair[0]);
-        if (i + 1 < n) x[i + 1] = (float)(size * pair[1]);
+        x[i] = act_rounded((float)(size * pair[0]));
+        if (i + 1 < n) x[i + 1] = act_rounded((float)(size * pair[1]));
     }
     return x;
 }

@@ -2,6 +2,7 @@
 #ifndef QUARTET_TEST_ON_DEVICE_H
 #define QUARTET_TEST_ON_DEVICE_H
 
+#include "test/act_host.h"
 #include "common/model/device.h"
 
 #include <stdlib.h>
@@ -42,6 +43,26 @@ static inline float *host_copy(const float *device, size_t n)
 static inline bool same_there(const float *host, const float *device, size_t n)
 {
     float *copy = host_copy(device, n);
+    bool same = memcmp(host, copy, n * sizeof *copy) == 0;
+    free(copy);
+    return same;
+}
+
+/* A copy of n activations of a device array as floats, to free(). */
+static inline float *host_acts(const act_t *device, size_t n)
+{
+    act_t *copy = host_alloc(n + 1, sizeof *copy);
+    float *x = host_alloc(n + 1, sizeof *x);
+    from_device(copy, device, n * sizeof *copy);
+    for (size_t i = 0; i < n; i++) x[i] = act_value(copy[i]);
+    free(copy);
+    return x;
+}
+
+/* Whether n activations of a device array are these. */
+static inline bool same_acts(const float *host, const act_t *device, size_t n)
+{
+    float *copy = host_acts(device, n);
     bool same = memcmp(host, copy, n * sizeof *copy) == 0;
     free(copy);
     return same;

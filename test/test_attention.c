@@ -1,10 +1,8 @@
 /* test_attention.c - attention against its definition in double, its gradients against the analytic ones in double, and
  * bits: alone, packed, through the cache, for any number of threads. */
-#include "common/model/device.h"
-#include "common/model/ops.h"
 #include "common/base/rng.h"
 #include "common/base/threads.h"
-#include "test/on_device.h"
+#include "test/host_ops.h"
 #include "test/test.h"
 
 struct shape { int H, G, D; bool alibi; const int *lengths; int S; };
@@ -21,14 +19,14 @@ enum { SHAPES = sizeof shapes / sizeof shapes[0], MOST_SEQUENCES = 8 };
 struct problem {
     struct shape s;
     int N, offsets[MOST_SEQUENCES + 1], width;
-    float slopes[16], *qkv, *y, *lse, *dy, *dqkv, *work;
+    float slopes[16], *qkv, *y, *lse, *dy, *dqkv;
 };
 
 static float *array(size_t n, uint64_t index)
 {
     float *p = host_alloc(n + 1, sizeof *p);
     struct rng r = rng_at(5, RNG_TEST, 0, index);
-    for (size_t i = 0; i < n; i++) p[i] = (float)(2 * rng_uniform(&r) - 1);
+    for (size_t i = 0; i < n; i++) p[i] = act_rounded((float)(2 * rng_uniform(&r) - 1));
     return p;
 }
 
@@ -46,25 +44,24 @@ static void problem_open(struct problem *p, const struct shape *s)
     p->y = array((size_t)p->N * s->H * s->D, 3);
     p->lse = array((size_t)p->N * s->H, 3);
     p->dqkv = array((size_t)p->N * p->width, 3);
-    p->work = array(attention_backward_work(p->N, s->H, s->G, s->D), 3);
 }
 
 static void problem_close(struct problem *p)
 {
-    free(p->qkv); free(p->dy); free(p->y); free(p->lse); free(p->dqkv); free(p->work);
+    free(p->qkv); free(p->dy); free(p->y); free(p->lse); free(p->dqkv);
 }
 
 static void forward(struct problem *p)
 {
     const struct shape *s = &p->s;
-    attention_forward(p->y, p->lse, p->qkv, p->offsets, s->alibi ? p->slopes : NULL, s->S, p->N, s->H, s->G, s->D);
+    host_attention_forward(p->y, p->lse, p->qkv, p->offsets, s->alibi ? p->slopes : NULL, s->S, p->N, s->H, s->G, s->D);
 }
 
 static void backward(struct problem *p)
 {
     const struct shape *s = &p->s;
-    attention_backward(p->dqkv, p->dy, p->y, p->lse, p->qkv, p->offsets, s->alibi ? p->slopes : NULL, p->work, s->S,
-                       p->N, s->H, s->G, s->D);
+    host_attention_backward(p->dqkv, p->dy, p->y, p->lse, p->qkv, p->offsets, s->alibi ? p->slopes : NULL, s->S, p->N, s->H,
+                            s->G, s->D);
 }
 
 /* The definition, one row and head: y, lse, and what the row adds to the gradients. */
@@ -125,7 +122,7 @@ static void check_reference(struct problem *p)
         worst[2] = fmax(worst[2], fabs((double)p->dqkv[i] - dqkv[i]) / (1 + fabs(dqkv[i])));
     }
     for (size_t i = 0; i < ny; i++) finite &= isfinite(p->y[i]) != 0;
-    test_check(finite && worst[0] < 5e-6 && worst[1] < 2e-6 && worst[2] < 2e-5, __FILE__, __LINE__,
+    test_check(finite && worst[0] < stored(5e-6) && worst[1] < 2e-6 && worst[2] < 4 * stored(5e-6), __FILE__, __LINE__,
                "H %d G %d D %d N %d: y off by %g, lse %g, gradient %g", s->H, s->G, s->D, p->N, worst[0], worst[1],
                    worst[2]);
     free(y); free(lse); free(dqkv);
@@ -170,7 +167,7 @@ static void check_causal(struct problem *p)
     memcpy(y, p->y, (size_t)p->N * narrow * sizeof *y);
     int changed = p->offsets[s->S - 1] + s->lengths[s->S - 1] / 2;
     for (int i = changed; i < p->N; i++)
-        for (int c = 0; c < p->width; c++) p->qkv[(size_t)i * p->width + c] *= -1.5f;
+        for (int c = 0; c < p->width; c++) p->qkv[(size_t)i * p->width + c] *= -2;
     forward(p);
     CHECK(same(y, p->y, (size_t)changed * narrow));
     CHECK(!same(y, p->y, (size_t)p->N * narrow));
@@ -185,8 +182,10 @@ static void check_cached(struct problem *p, int chunk)
     size_t narrow = (size_t)s->H * s->D, wide = (size_t)p->width;
     for (int q = 0; q < s->S; q++) capacity = int_max(capacity, s->lengths[q]);
     size_t elements = attention_cache_elements(s->S + 1, capacity, s->G, s->D);
-    float *cache = device_alloc(elements * sizeof *cache);
-    fill(cache, NAN, elements);                                 /* nothing unwritten may be used */
+    act_t *cache = device_alloc(elements * sizeof *cache), *nothing = host_alloc(elements, sizeof *nothing);
+    for (size_t i = 0; i < elements; i++) nothing[i] = act_of(NAN);         /* nothing unwritten may be used */
+    to_device(cache, nothing, elements * sizeof *cache);
+    free(nothing);
     float *qkv = host_alloc((size_t)s->S * chunk * wide, sizeof *qkv),
         *y = host_alloc((size_t)s->S * chunk * narrow, sizeof *y);
     bool ok = true;
@@ -200,12 +199,8 @@ static void check_cached(struct problem *p, int chunk)
                 from[n] = p->offsets[q] + i;
                 memcpy(qkv + (size_t)n * wide, p->qkv + (size_t)from[n] * wide, wide * sizeof *qkv);
             }
-        int *on_slots = device_copy_of(slots, (size_t)n, sizeof *slots);
-        int *on_positions = device_copy_of(positions, (size_t)n, sizeof *positions);
-        attention_cached(y, cache, qkv, on_slots, on_positions, s->alibi ? p->slopes : NULL, n, s->H, s->G, s->D, s->S + 1,
-                         capacity);
-        device_free(on_slots, (size_t)n * sizeof *slots);
-        device_free(on_positions, (size_t)n * sizeof *positions);
+        host_attention_cached(y, cache, qkv, slots, positions, s->alibi ? p->slopes : NULL, n, s->H, s->G, s->D, s->S + 1,
+                              capacity);
         for (int i = 0; i < n; i++) ok &= same(y + (size_t)i * narrow, p->y + (size_t)from[i] * narrow, narrow);
     }
     test_check(ok, __FILE__, __LINE__, "H %d G %d D %d: cached by %d differs", s->H, s->G, s->D, chunk);
@@ -275,7 +270,7 @@ int main(void)
             }
             problem_close(&p);
         }
-        if (threads == 2) check_differences();
+        if (threads == 2 && ACT_IS_FLOAT) check_differences();
         memory_close(&memory);
     }
     for (int i = 0; i < SHAPES; i++) { free(y[i]); free(dqkv[i]); }

@@ -53,9 +53,42 @@ static void test_lanes(void)
     for (int i = 0; i < VW; i++) CHECK(y[i] == (i < 2 ? x[i] : 0.5f));
 }
 
+/* A stored activation is one that is nearest to the number, an even one of two; NaN stays NaN, in each lane alike. */
+static bool rounds_well(uint32_t bits)
+{
+    float x, stored, sides[2], y[VW];
+    act_t acts[VW];
+    memcpy(&x, &bits, sizeof x);
+    act_store(acts, v_set(x), VW);
+    for (int i = 0; i < VW; i++) y[i] = act_get(acts[i]);
+    act_t one = act_put(x);
+    stored = act_get(one);
+    bool same = memcmp(&acts[0], &one, sizeof one) == 0 && memcmp(&acts[VW - 1], &one, sizeof one) == 0;
+    if (isnan(x)) return same && isnan(stored) && isnan(y[0]);
+    if (sizeof(act_t) == sizeof(float) || isinf(x)) return same && memcmp(&x, &stored, sizeof x) == 0;
+    for (uint32_t i = 0; i < 2; i++) {              /* the two bfloat16 around it, or it and the next */
+        uint32_t side = (bits & 0xffff0000u) + (i << 16);
+        memcpy(&sides[i], &side, sizeof side);
+    }
+    double wide[2] = {(double)sides[0], isinf(sides[1]) ? copysign(0x1p128, (double)x) : (double)sides[1]};
+    double low = fabs((double)x - wide[0]), high = fabs((double)x - wide[1]);
+    int want = low < high ? 0 : high < low ? 1 : bits >> 16 & 1;
+    return same && memcmp(&stored, &sides[want], sizeof stored) == 0;
+}
+
+static void test_rounding(void)
+{
+    static const uint32_t low[] = {0, 1, 0x7fff, 0x8000, 0x8001, 0xffff, 0x1234, 0xc001};
+    bool all = true;
+    for (uint32_t high = 0; high < 65536; high++)
+        for (size_t i = 0; i < sizeof low / sizeof *low; i++) all = all && rounds_well(high << 16 | low[i]);
+    CHECK(all);
+}
+
 int main(void)
 {
     test_exp();
     test_lanes();
+    test_rounding();
     return test_end("test_vector");
 }

@@ -13,9 +13,11 @@
 #include <unistd.h>
 #include <zlib.h>
 
-static const char *name_of_program = "quartet";
+static const char *name_of_program = "quartet", *build = "";
 
 const char *program_name(void) { return name_of_program; }
+void program_set_build(const char *text) { build = text; }
+const char *program_build(void) { return build; }
 
 static bool input_closed, message_said;
 

@@ -51,6 +51,9 @@ void program_at_quit(void (*leave)(void *self, int exit_code, const char *senten
  * get a placeholder, so that no file opened later receives messages; a failed write to stdout ends with EXIT_IO. */
 void program_begin(const char *name);
 const char *program_name(void);
+/* What --version tells of the build, "cpu, float32"; "" until it is set.  The text is not copied. */
+void program_set_build(const char *text);
+const char *program_build(void);
 bool program_input_closed(void);        /* stdin was closed at program_begin */
 
 /* *result = a * b, or a + b.  Return false when it does not fit; *result is then of no use. */

@@ -325,7 +325,9 @@ static void answer_and_exit(const struct option *table, int argc, char **argv, c
     for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
         bool help = strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0;
         if (help) print_help(table, usage, about);
-        else if (strcmp(argv[i], "--version") == 0) printf("%s (quartet) %s\n", program_name(), QUARTET_VERSION);
+        else if (strcmp(argv[i], "--version") == 0)
+            printf("%s (quartet) %s%s%s\n", program_name(), QUARTET_VERSION, *program_build() ? ", " : "",
+                   program_build());
         else continue;
         exit(EXIT_DONE);
     }

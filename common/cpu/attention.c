@@ -29,7 +29,7 @@ struct block {                                  /* keys and values from position
 struct strip {
     int rows, D;
     const float *q; size_t ldq;
-    float *y; size_t ldy;                       /* the weighted sum so far */
+    float *y;                                   /* the weighted sum so far (rows,D) */
     int position, position_step;                /* of row r: position + r * position_step */
     const float *slopes; int slope_step;        /* of row r: slopes[r * slope_step]; NULL: none */
     float *max, *sum;                           /* of row r, so far */
@@ -67,7 +67,7 @@ static void add_values(const struct strip *t, const float *sums, const float *fa
 {
     int n = int_min(TILE_COLUMNS, t->D - d);
     for (int r = 0; r < t->rows; r++, sums += TILE_COLUMNS) {
-        float *y = t->y + r * t->ldy + d;
+        float *y = t->y + r * t->D + d;
         for (int c = 0; c < n; c += VW) {
             int part = int_min(VW, n - c);
             vf x = v_load(sums + c);
@@ -98,47 +98,66 @@ static void attend(const struct strip *t, const struct block *b, int keys)
     }
 }
 
-/* Divides by the softmax's denominator.   lse: of row r at r * ld, or NULL */
-static void finish(const struct strip *t, float *lse, size_t ld)
+/* Divides by the softmax's denominator.   y: row r at r * ldy   lse: of row r at r * ld, or NULL */
+static void finish(const struct strip *t, act_t *y, size_t ldy, float *lse, size_t ld)
 {
     for (int r = 0; r < t->rows; r++) {
-        float *y = t->y + r * t->ldy, factor = 1 / t->sum[r];
-        for (int d = 0; d < t->D; d++) y[d] *= factor;
+        float *sums = t->y + r * t->D, factor = 1 / t->sum[r];
+        for (int d = 0; d < t->D; d += VW)
+            act_store(y + r * ldy + d, v_load_upto(sums + d, t->D - d) * factor, t->D - d);
         if (lse) lse[r * ld] = (float)((double)t->max[r] + log((double)t->sum[r]));
     }
 }
 
 struct forward {
-    float *y, *lse;
-    const float *qkv, *slopes;
+    act_t *y;
+    float *lse;
+    const act_t *qkv;
+    const float *slopes;
     const int *offsets;
     int S, N, H, G, D, keys;
 };
 
+/* Where things lie in a thread's scratch. */
+struct room { float *k_panels, *v_panels, *floats, *q, *y; };
+
+static struct room room_of(int thread, int keys, int D)
+{
+    struct room m = {.k_panels = scratch_of(thread).attention};
+    m.v_panels = m.k_panels + tile_round((size_t)keys, TILE_COLUMNS) * D;
+    m.floats = m.v_panels + tile_round((size_t)D, TILE_COLUMNS) * keys;
+    m.q = m.floats + (size_t)keys * D;
+    m.y = m.q + TILE_ROWS * D;
+    assert(m.y + ROWS * D <= m.k_panels + SCRATCH_FLOATS);
+    return m;
+}
+
 /* Rows from .. to - 1 of a sequence that starts at row `start`, for query head h. */
-static void attend_rows(const struct forward *f, int start, int from, int to, int h, float *scratch)
+static void attend_rows(const struct forward *f, int start, int from, int to, int h, const struct room *m)
 {
     int D = f->D, g = h / (f->H / f->G), end = to - start;          /* positions below end are seen */
     size_t ld = (size_t)(f->H + 2 * f->G) * D, panel = (size_t)f->keys * TILE_COLUMNS;
     float max[ROWS], sum[ROWS];
-    const float *k = f->qkv + start * ld + (size_t)(f->H + g) * D, *v = k + (size_t)f->G * D;
-    float *k_panels = scratch, *v_panels = scratch + tile_round((size_t)f->keys, TILE_COLUMNS) * D;
+    const act_t *k = f->qkv + start * ld + (size_t)(f->H + g) * D, *v = k + (size_t)f->G * D;
     for (int j = 0; j < end; j += f->keys) {
         int n = int_min(f->keys, end - j);
-        struct block block = {k_panels, v_panels, panel, j};
-        attention_pack_columns(k_panels, k + j * ld, ld, n, D);
-        attention_pack_rows(v_panels, panel, v + j * ld, ld, n, D);
+        struct block block = {m->k_panels, m->v_panels, panel, j};
+        size_t ldk = ld, ldv = ld;
+        const float *floats = attention_floats(m->floats, k + j * ld, &ldk, n, D);
+        attention_pack_columns(m->k_panels, floats, ldk, n, D);
+        floats = attention_floats(m->floats, v + j * ld, &ldv, n, D);
+        attention_pack_rows(m->v_panels, panel, floats, ldv, n, D);
         for (int i = int_max(from - start, j), rows; i < end; i += rows) {
-            int edge = (i / f->keys + 1) * f->keys;                 /* a strip lies in one block */
+            int edge = (i / f->keys + 1) * f->keys, at = start + i - from;      /* a strip lies in one block */
             rows = int_min(int_min(TILE_ROWS, end - i), edge - i);
             size_t row = (size_t)(start + i);
-            struct strip t = {.rows = rows, .D = D, .q = f->qkv + row * ld + (size_t)h * D, .ldq = ld,
-                              .y = f->y + (row * f->H + h) * D, .ldy = (size_t)f->H * D,
+            struct strip t = {.rows = rows, .D = D, .ldq = ld, .y = m->y + at * D,
                               .position = i, .position_step = 1,
-                              .slopes = f->slopes ? f->slopes + h : NULL,
-                              .max = max + (start + i - from), .sum = sum + (start + i - from)};
+                              .slopes = f->slopes ? f->slopes + h : NULL, .max = max + at, .sum = sum + at};
+            t.q = attention_floats(m->q, f->qkv + row * ld + (size_t)h * D, &t.ldq, rows, D);
             attend(&t, &block, n);
-            if (edge == j + f->keys) finish(&t, f->lse + row * f->H + h, (size_t)f->H);
+            if (edge == j + f->keys)
+                finish(&t, f->y + (row * f->H + h) * D, (size_t)f->H * D, f->lse + row * f->H + h, (size_t)f->H);
         }
     }
 }
@@ -161,9 +180,10 @@ static void forward_task(void *context, int i, int thread)
     const struct forward *f = context;
     int chunks = (f->N + ROWS - 1) / ROWS, h = i % f->H;
     int from = (chunks - 1 - i / f->H) * ROWS, end = int_min(from + ROWS, f->N);
+    struct room room = room_of(thread, f->keys, f->D);
     for (int s = owner(f->offsets, f->S, from); from < end; s++) {
         int to = int_min(end, f->offsets[s + 1]);
-        if (to > from) attend_rows(f, f->offsets[s], from, to, h, scratch_of(thread).attention);
+        if (to > from) attend_rows(f, f->offsets[s], from, to, h, &room);
         from = int_max(to, from);
     }
 }
@@ -179,15 +199,16 @@ void attention_forward(act_t *y, float *lse, const act_t *qkv, const int *offset
 /* ---- the cache: slots x key heads, each (capacity / panel) panels of keys, then panels of values ---- */
 
 struct cached {
-    float *y, *cache;
-    const float *qkv, *slopes;
+    act_t *y, *cache;
+    const act_t *qkv;
+    const float *slopes;
     const int *slots, *positions;
     int N, H, G, D, keys, capacity;
 };
 
 static size_t padded(int D) { return tile_round((size_t)D, TILE_COLUMNS); }
 
-static float *cache_at(const struct cached *c, int slot, int g)
+static act_t *cache_at(const struct cached *c, int slot, int g)
 {
     return c->cache + ((size_t)slot * c->G + g) * c->capacity * (c->D + padded(c->D));
 }
@@ -205,28 +226,37 @@ static void write_task(void *context, int i, int thread)
     for (int row = i * DECODE_ROWS; row < int_min((i + 1) * DECODE_ROWS, c->N); row++)
         for (int g = 0; g < c->G; g++) {
             int position = c->positions[row];
-            float *keys = cache_at(c, c->slots[row], g), *values = keys + (size_t)c->capacity * D;
-            const float *k = c->qkv + (size_t)row * (c->H + 2 * c->G) * D + (size_t)(c->H + g) * D;
-            const float *v = k + (size_t)c->G * D;
-            float *to = keys + (size_t)(position / TC) * TC * D + position % TC;
+            act_t *keys = cache_at(c, c->slots[row], g), *values = keys + (size_t)c->capacity * D;
+            const act_t *k = c->qkv + (size_t)row * (c->H + 2 * c->G) * D + (size_t)(c->H + g) * D;
+            const act_t *v = k + (size_t)c->G * D;
+            act_t *to = keys + (size_t)(position / TC) * TC * D + position % TC;
             for (int d = 0; d < D; d++) to[(size_t)d * TC] = k[d];
             for (int d = 0; d < D; d++) values[((size_t)(d / TC) * c->capacity + position) * TC + d % TC] = v[d];
         }
 }
 
-static void attend_cached(const struct cached *c, struct strip *t, int slot, int g)
+/* n keys and values of the cache from position j on, as floats. */
+static struct block cached_block(const struct cached *c, const act_t *keys, int j, int n, const struct room *m)
 {
-    float max[TILE_ROWS], sum[TILE_ROWS];
-    const float *keys = cache_at(c, slot, g), *values = keys + (size_t)c->capacity * c->D;
-    t->max = max;
-    t->sum = sum;
+    int TC = TILE_COLUMNS, D = c->D, width = (int)tile_round((size_t)n, TILE_COLUMNS);
+    size_t ldk = (size_t)TC, ldv = (size_t)TC, from = (size_t)c->capacity * TC;
+    const act_t *k = keys + (size_t)j * D, *v = keys + (size_t)c->capacity * D + (size_t)j * TC;
+    struct block b = {act_floats(k), act_floats(v), from, j};
+    if (b.k) return b;
+    b = (struct block){attention_floats(m->k_panels, k, &ldk, width / TC * D, TC), m->v_panels, (size_t)n * TC, j};
+    for (size_t d = 0; d < padded(D); d += TILE_COLUMNS, v += from)
+        attention_floats(m->v_panels + d * n, v, &ldv, n, TC);
+    return b;
+}
+
+static void attend_cached(const struct cached *c, const struct strip *t, const act_t *keys, const struct room *m)
+{
     int end = t->position + (t->rows - 1) * t->position_step + 1;
     for (int j = 0; j < end; j += c->keys) {
-        struct block block = {keys + (size_t)j * c->D, values + (size_t)j * TILE_COLUMNS,
-                              (size_t)c->capacity * TILE_COLUMNS, j};
-        attend(t, &block, int_min(c->keys, end - j));
+        int n = int_min(c->keys, end - j);
+        struct block block = cached_block(c, keys, j, n, m);
+        attend(t, &block, n);
     }
-    finish(t, NULL, 0);
 }
 
 /* Rows that follow one another in one slot and one block of keys: how many from `row` on, below end. */
@@ -246,19 +276,21 @@ static void cached_task(void *context, int i, int thread)
     int D = c->D, g = i % c->G, group = c->H / c->G;
     int row = i / c->G * DECODE_ROWS, end = int_min(row + DECODE_ROWS, c->N);
     size_t ld = (size_t)(c->H + 2 * c->G) * D, ldy = (size_t)c->H * D;
-    (void)thread;
+    struct room room = room_of(thread, c->keys, D);
+    float max[TILE_ROWS], sum[TILE_ROWS];
     for (int n; row < end; row += n) {
         n = run_length(c, row, end);
         bool down = n >= group;
         if (!down) n = 1;
         for (int h = g * group, rows; h < (g + 1) * group; h += down ? 1 : rows) {
             rows = down ? n : int_min(TILE_ROWS, (g + 1) * group - h);
-            struct strip t = {.rows = rows, .D = D, .q = c->qkv + row * ld + (size_t)h * D,
-                              .ldq = down ? ld : (size_t)D,
-                              .y = c->y + row * ldy + (size_t)h * D, .ldy = down ? ldy : (size_t)D,
+            struct strip t = {.rows = rows, .D = D, .ldq = down ? ld : (size_t)D, .y = room.y,
                               .position = c->positions[row], .position_step = down,
-                              .slopes = c->slopes ? c->slopes + h : NULL, .slope_step = !down};
-            attend_cached(c, &t, c->slots[row], g);
+                              .slopes = c->slopes ? c->slopes + h : NULL, .slope_step = !down,
+                              .max = max, .sum = sum};
+            t.q = attention_floats(room.q, c->qkv + row * ld + (size_t)h * D, &t.ldq, rows, D);
+            attend_cached(c, &t, cache_at(c, c->slots[row], g), &room);
+            finish(&t, c->y + row * ldy + (size_t)h * D, down ? ldy : (size_t)D, NULL, 0);
         }
     }
 }

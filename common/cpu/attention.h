@@ -18,6 +18,22 @@ static inline int attention_block(int D, int most, int least, int floats)
 
 static inline float attention_scale(int D) { return (float)(1 / sqrt((double)D)); }      /* 1 / sqrt(D) */
 
+/* n rows of D activations at distance *ld as floats: the array itself, or a copy in `to` with *ld = D. */
+static inline const float *attention_floats(float *to, const act_t *from, size_t *ld, int n, int D)
+{
+    if (act_floats(from)) return act_floats(from);
+    for (int r = 0; r < n; r++, from += *ld)
+        for (int d = 0; d < D; d += VW) v_store_upto(to + (size_t)r * D + d, act_load(from + d, D - d), D - d);
+    *ld = (size_t)D;
+    return to;
+}
+
+/* One row of D floats as activations. */
+static inline void attention_store(act_t *to, const float *from, int D)
+{
+    for (int d = 0; d < D; d += VW) act_store(to + d, v_load_upto(from + d, D - d), D - d);
+}
+
 /* Panels (tile.h) of n vectors of D floats at distance ld, as the b of products that contract over D (columns: D rows a
  * panel, vector j in column j mod TILE_COLUMNS), or over the vectors (rows: n rows a panel, channel d in column d mod
  * TILE_COLUMNS). */

@@ -13,20 +13,26 @@ enum { KEYS_MOST = 128, KEYS_LEAST = 32, QUERIES_MOST = 64, QUERIES_LEAST = 16, 
 
 struct backward {
     /* shared: (N,H,2D), dk and dv of each query head, where H > G; else NULL */
-    float *dqkv, *delta, *shared;
-    const float *dy, *y, *lse, *qkv, *slopes;
+    act_t *dqkv;
+    float *delta, *shared, *dq;                 /* dq: (N,H,D), where dqkv does not hold floats; else NULL */
+    const act_t *dy, *y, *qkv;
+    const float *lse, *slopes;
     const int *offsets;
     int N, H, G, D, keys, queries;
 };
 
 struct query_head {                                   /* one head of one sequence; all at its first row */
     const struct backward *b;
-    const float *q, *k, *v, *dy, *y, *lse;
-    float *dq, *dk, *dv, *delta;
-    size_t ld, ldy, ldk;                        /* between rows of q, k, v, dq; of y, dy; of dk, dv */
+    const act_t *q, *k, *v, *dy, *y;
+    const float *lse;
+    float *dq, *delta;
+    act_t *dq_act, *dk_act, *dv_act;
+    float *dk_shared, *dv_shared;               /* dk and dv go here, or (NULL) to the act_t above */
+    size_t ld, ldy, lddq, ldk;                  /* between rows of q, k, v; of y, dy; of dq; of dk_shared, dv_shared */
     float slope, scale;
     int T;
-    float *k_columns, *v_columns, *k_rows, *q_rows, *dy_rows, *dk_sum, *dv_sum, *p, *ds;    /* scratch */
+    float *k_columns, *v_columns, *k_rows, *q_rows, *dy_rows, *dk_sum, *dv_sum, *p, *ds,    /* scratch */
+          *floats, *q_floats, *dy_floats;
 };
 
 /* Lays the blocks out in scratch.  Returns their floats. */
@@ -45,6 +51,9 @@ static size_t lay_out(struct query_head *t, float *at)
     t->dy_rows = at; at += queries;
     t->p = at; at += b->queries * LD;
     t->ds = at; at += b->queries * LD;
+    t->floats = at; at += keys;
+    t->q_floats = at; at += queries;
+    t->dy_floats = at; at += queries;
     return (size_t)(at - start);
 }
 
@@ -78,7 +87,8 @@ static void probabilities(const struct query_head *t, float *p, float *ds, int i
 }
 
 /* Queries i0..i0+m-1 against the packed keys j0..j0+n-1: p and ds, and dq. */
-static void query_rows(const struct query_head *t, int i0, int m, int j0, int n)
+static void query_rows(const struct query_head *t, const float *q, size_t ldq, const float *dy, size_t ldy, int i0,
+                       int m, int j0, int n)
 {
     int D = t->b->D;
     float sums[TILE_ROWS * TILE_COLUMNS];
@@ -88,8 +98,8 @@ static void query_rows(const struct query_head *t, int i0, int m, int j0, int n)
         int all = (int)tile_round((size_t)n, TILE_COLUMNS);
         float *p = t->p + r * LD, *ds = t->ds + r * LD;
         for (int c = 0; c < width; c += TILE_COLUMNS) {
-            tile_rows(p + c, LD, NULL, 0, t->q + i * t->ld, t->ld, t->k_columns + (size_t)c * D, rows, D);
-            tile_rows(ds + c, LD, NULL, 0, t->dy + i * t->ldy, t->ldy, t->v_columns + (size_t)c * D, rows, D);
+            tile_rows(p + c, LD, NULL, 0, q + r * ldq, ldq, t->k_columns + (size_t)c * D, rows, D);
+            tile_rows(ds + c, LD, NULL, 0, dy + r * ldy, ldy, t->v_columns + (size_t)c * D, rows, D);
         }
         for (int a = 0; a < rows; a++) {
             probabilities(t, p + a * LD, ds + a * LD, i + a, j0, width);
@@ -98,7 +108,7 @@ static void query_rows(const struct query_head *t, int i0, int m, int j0, int n)
         }
         for (int d = 0; d < D; d += TILE_COLUMNS) {
             tile_rows(sums, TILE_COLUMNS, NULL, 0, ds, LD, t->k_rows + (size_t)d * n, rows, most);
-            put(t->dq + i * t->ld + d, t->ld, sums, rows, int_min(TILE_COLUMNS, D - d), j0 > 0);
+            put(t->dq + i * t->lddq + d, t->lddq, sums, rows, int_min(TILE_COLUMNS, D - d), j0 > 0);
         }
     }
 }
@@ -124,22 +134,34 @@ static void key_rows(const struct query_head *t, int m, int n, int late)
 static void key_block(const struct query_head *t, int j, int n)
 {
     int D = t->b->D;
-    size_t width = tile_round((size_t)D, TILE_COLUMNS);
-    attention_pack_columns(t->k_columns, t->k + j * t->ld, t->ld, n, D);
-    attention_pack_columns(t->v_columns, t->v + j * t->ld, t->ld, n, D);
-    attention_pack_rows(t->k_rows, (size_t)n * TILE_COLUMNS, t->k + j * t->ld, t->ld, n, D);
+    size_t width = tile_round((size_t)D, TILE_COLUMNS), ldk = t->ld, ldv = t->ld;
+    const float *floats = attention_floats(t->floats, t->v + j * t->ld, &ldv, n, D);
+    attention_pack_columns(t->v_columns, floats, ldv, n, D);
+    floats = attention_floats(t->floats, t->k + j * t->ld, &ldk, n, D);
+    attention_pack_columns(t->k_columns, floats, ldk, n, D);
+    attention_pack_rows(t->k_rows, (size_t)n * TILE_COLUMNS, floats, ldk, n, D);
     memset(t->dk_sum, 0, n * width * sizeof *t->dk_sum);
     memset(t->dv_sum, 0, n * width * sizeof *t->dv_sum);
     for (int i = j; i < t->T; i += t->b->queries) {
         int m = int_min(t->b->queries, t->T - i);
-        attention_pack_rows(t->q_rows, (size_t)m * TILE_COLUMNS, t->q + i * t->ld, t->ld, m, D);
-        attention_pack_rows(t->dy_rows, (size_t)m * TILE_COLUMNS, t->dy + i * t->ldy, t->ldy, m, D);
-        query_rows(t, i, m, j, n);
+        size_t ldq = t->ld, ldy = t->ldy;
+        const float *q = attention_floats(t->q_floats, t->q + i * t->ld, &ldq, m, D);
+        const float *dy = attention_floats(t->dy_floats, t->dy + i * t->ldy, &ldy, m, D);
+        attention_pack_rows(t->q_rows, (size_t)m * TILE_COLUMNS, q, ldq, m, D);
+        attention_pack_rows(t->dy_rows, (size_t)m * TILE_COLUMNS, dy, ldy, m, D);
+        query_rows(t, q, ldq, dy, ldy, i, m, j, n);
         key_rows(t, m, n, i - j);
     }
-    for (int r = 0; r < n; r++) {
-        memcpy(t->dk + (j + r) * t->ldk, t->dk_sum + r * width, (size_t)D * sizeof *t->dk);
-        memcpy(t->dv + (j + r) * t->ldk, t->dv_sum + r * width, (size_t)D * sizeof *t->dv);
+    for (size_t r = 0; r < (size_t)n; r++) {
+        const float *dk = t->dk_sum + r * width, *dv = t->dv_sum + r * width;
+        size_t row = (size_t)j + r;
+        if (t->dk_shared) {
+            memcpy(t->dk_shared + row * t->ldk, dk, (size_t)D * sizeof *dk);
+            memcpy(t->dv_shared + row * t->ldk, dv, (size_t)D * sizeof *dv);
+        } else {
+            attention_store(t->dk_act + row * t->ld, dk, D);
+            attention_store(t->dv_act + row * t->ld, dv, D);
+        }
     }
 }
 
@@ -148,11 +170,9 @@ static void deltas(const struct query_head *t)
 {
     int D = t->b->D;
     for (int i = 0; i < t->T; i++) {
-        const float *dy = t->dy + i * t->ldy, *y = t->y + i * t->ldy;
+        const act_t *dy = t->dy + i * t->ldy, *y = t->y + i * t->ldy;
         vf sum = v_set(0);
-        int d = 0;
-        for (; d + VW <= D; d += VW) sum += v_load(dy + d) * v_load(y + d);
-        if (d < D) sum += v_load_part(dy + d, D - d) * v_load_part(y + d, D - d);
+        for (int d = 0; d < D; d += VW) sum += act_load(dy + d, D - d) * act_load(y + d, D - d);
         t->delta[(size_t)i * t->b->H] = v_sum(sum);
     }
 }
@@ -162,19 +182,25 @@ static void head_task(void *context, int number, int thread)
     const struct backward *b = context;
     int H = b->H, D = b->D, h = number % H, g = h / (H / b->G);
     size_t start = (size_t)b->offsets[number / H], ld = (size_t)(H + 2 * b->G) * D, ldy = (size_t)H * D;
+    act_t *dk = b->dqkv + start * ld + (size_t)(H + g) * D;
     struct query_head t = {.b = b, .ld = ld, .ldy = ldy, .T = b->offsets[number / H + 1] - (int)start,
                      .scale = attention_scale(D), .slope = b->slopes ? b->slopes[h] : 0,
                      .q = b->qkv + start * ld + (size_t)h * D, .k = b->qkv + start * ld + (size_t)(H + g) * D,
-                     .v = b->qkv + start * ld + (size_t)(H + b->G + g) * D, .dq = b->dqkv + start * ld + (size_t)h * D,
+                     .v = b->qkv + start * ld + (size_t)(H + b->G + g) * D,
+                     .dq_act = b->dqkv + start * ld + (size_t)h * D, .dk_act = dk, .dv_act = dk + (size_t)b->G * D,
                      .dy = b->dy + start * ldy + (size_t)h * D, .y = b->y + start * ldy + (size_t)h * D,
-                     .lse = b->lse + start * H + h, .delta = b->delta + start * H + h};
-    t.ldk = b->shared ? 2 * ldy : ld;
-    t.dk = b->shared ? b->shared + start * t.ldk + (size_t)h * 2 * D : b->dqkv + start * ld + (size_t)(H + g) * D;
-    t.dv = b->shared ? t.dk + D : b->dqkv + start * ld + (size_t)(H + b->G + g) * D;
+                     .lse = b->lse + start * H + h, .delta = b->delta + start * H + h, .ldk = 2 * ldy};
+    t.dq = b->dq ? b->dq + start * ldy + (size_t)h * D : act_floats(t.dq_act);
+    t.lddq = b->dq ? ldy : ld;
+    if (b->shared) {
+        t.dk_shared = b->shared + start * t.ldk + (size_t)h * 2 * D;
+        t.dv_shared = t.dk_shared + D;
+    }
     size_t floats = lay_out(&t, scratch_of(thread).attention);
     assert(floats <= SCRATCH_FLOATS);
     deltas(&t);
     for (int j = 0; j < t.T; j += b->keys) key_block(&t, j, int_min(b->keys, t.T - j));
+    for (int i = 0; i < t.T && b->dq; i++) attention_store(t.dq_act + i * ld, t.dq + i * t.lddq, D);
 }
 
 static void share_task(void *context, int row, int thread)
@@ -184,24 +210,28 @@ static void share_task(void *context, int row, int thread)
     (void)thread;
     for (int g = 0; g < G; g++)
         for (int part = 0; part < 2; part++) {              /* keys, values */
-            float *to = b->dqkv + (size_t)row * (H + 2 * G) * D + (size_t)(H + part * G + g) * D;
+            act_t *to = b->dqkv + (size_t)row * (H + 2 * G) * D + (size_t)(H + part * G + g) * D;
             const float *from = b->shared + ((size_t)row * H + (size_t)g * group) * 2 * D + (size_t)part * D;
-            memcpy(to, from, (size_t)D * sizeof *to);
-            for (int h = 1; h < group; h++)
-                for (int d = 0; d < D; d++) to[d] += from[(size_t)h * 2 * D + d];
+            for (int d = 0; d < D; d += VW) {
+                vf sum = v_load_upto(from + d, D - d);
+                for (int h = 1; h < group; h++) sum += v_load_upto(from + (size_t)h * 2 * D + d, D - d);
+                act_store(to + d, sum, D - d);
+            }
         }
 }
 
 size_t attention_backward_work(int max_N, int H, int G, int D)
 {
-    return (size_t)max_N * H * (H > G ? 2 * (size_t)D + 1 : 1);
+    bool copies = sizeof(act_t) < sizeof(float);        /* of dq */
+    return (size_t)max_N * H * (1 + (H > G ? 2 * (size_t)D : 0) + (copies ? (size_t)D : 0));
 }
 
 void attention_backward(act_t *dqkv, const act_t *dy, const act_t *y, const float *lse, const act_t *qkv,
                         const int *offsets, const float *slopes, float *work, int S, int N, int H, int G, int D)
 {
     assert(D >= 1 && D <= HEAD_MOST && H % G == 0);
-    struct backward b = {dqkv, work, H > G ? work + (size_t)N * H : NULL, dy, y, lse, qkv, slopes, offsets, N, H, G, D,
+    float *rest = work + (size_t)N * H, *dq = act_floats(dqkv) ? NULL : rest + (H > G ? 2 * (size_t)N * H * D : 0);
+    struct backward b = {dqkv, work, H > G ? rest : NULL, dq, dy, y, qkv, lse, slopes, offsets, N, H, G, D,
                          attention_block(D, KEYS_MOST, KEYS_LEAST, BLOCK_FLOATS),
                          attention_block(D, QUERIES_MOST, QUERIES_LEAST, BLOCK_FLOATS)};
     threads_for(S * H, head_task, &b);

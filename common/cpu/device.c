@@ -2,6 +2,7 @@
  * zero without being touched. */
 #define _GNU_SOURCE
 #include "common/model/device.h"
+#include "common/cpu/product_tile.h"
 #include "common/base/base.h"
 #include "common/base/threads.h"
 
@@ -55,9 +56,20 @@ uint64_t device_memory_available(void) { return host_memory_available(); }
 uint64_t device_memory_peak(void) { return taken.peak; }
 bool device_shares_host(void) { return true; }
 
+const char *device_build(void)
+{
+    static char build[64];
+#ifdef ACT_BF16
+    snprintf(build, sizeof build, "cpu, bfloat16 (%s)", product_tile_name());
+#else
+    snprintf(build, sizeof build, "cpu, float32");
+#endif
+    return build;
+}
+
 const char *device_name(void)
 {
-    static char name[64];
+    static char name[128];
 #if defined(__AVX512F__)
     const char *isa = "AVX-512";
 #elif defined(__AVX2__)
@@ -68,5 +80,9 @@ const char *device_name(void)
     const char *isa = "generic";
 #endif
     snprintf(name, sizeof name, "%d thread%s, %s", threads_count(), threads_count() == 1 ? "" : "s", isa);
+#ifdef ACT_BF16
+    size_t at = strlen(name);
+    snprintf(name + at, sizeof name - at, ", bfloat16 (%s)", product_tile_name());
+#endif
     return name;
 }

@@ -15,9 +15,9 @@ struct scratch scratch_of(int thread)
     if (!all.base || thread >= all.threads)
         die("thread %d works, but ops_open took scratch for %d", thread, all.threads);
     struct scratch s = {.attention = all.base + (size_t)thread * SCRATCH_FLOATS};
-    s.strips = s.attention;
-    s.panels = s.strips + SCRATCH_STRIPS;
-    s.tile = s.panels + SCRATCH_PANELS;
+    s.strips = (act_t *)(void *)s.attention;
+    s.panels = (act_t *)(void *)(s.attention + SCRATCH_STRIPS);
+    s.tile = s.attention + SCRATCH_STRIPS + SCRATCH_PANELS;
     s.between = s.tile + SCRATCH_TILE;
     return s;
 }

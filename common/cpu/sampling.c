@@ -225,9 +225,4 @@ void sample_rows(int *tokens, float *logprobs, float *logits, const double *unif
     threads_for(n, sample_row, &c);
 }
 
-void logits_forward(float *logits, const act_t *h, const act_t *packed, int n, int V, int C)
-{
-    matmul_forward(logits, h, packed, NULL, NULL, n, V, C);
-}
-
 bool sampling_is_exact(void) { return true; }

@@ -2,27 +2,27 @@
 #ifndef QUARTET_SCRATCH_H
 #define QUARTET_SCRATCH_H
 
-#include "common/cpu/tile.h"
+#include "common/cpu/product_tile.h"
 #include "common/model/ops.h"
 
 enum {
-    PRODUCT_STRIPS = 384 / TILE_ROWS,               /* of A at a time: with MATMUL_BLOCK steps a part of the L2 cache */
-    PRODUCT_ROWS = 2 * PRODUCT_STRIPS * TILE_ROWS,  /* of the rectangle of a task */
+    PRODUCT_STRIPS = 384 / STRIP,               /* of A at a time: with MATMUL_BLOCK steps a part of the L2 cache */
+    PRODUCT_ROWS = 2 * PRODUCT_STRIPS * STRIP,  /* of the rectangle of a task */
     PRODUCT_COLUMNS = 768,
 };
 
 struct scratch {
-    float *strips;      /* PRODUCT_STRIPS strips of MATMUL_BLOCK steps */
-    float *panels;      /* of B, for PRODUCT_COLUMNS columns and MATMUL_BLOCK steps */
-    float *tile;        /* TILE_ROWS x TILE_COLUMNS */
+    act_t *strips;      /* PRODUCT_STRIPS strips of MATMUL_BLOCK steps */
+    act_t *panels;      /* of B, for PRODUCT_COLUMNS columns and MATMUL_BLOCK steps */
+    float *tile;        /* STRIP x PANEL */
     float *between;     /* PRODUCT_ROWS x PRODUCT_COLUMNS, tile after tile */
     float *attention;   /* SCRATCH_FLOATS, the same memory */
 };
 
 enum {
-    SCRATCH_STRIPS = PRODUCT_STRIPS * TILE_ROWS * MATMUL_BLOCK,
+    SCRATCH_STRIPS = PRODUCT_STRIPS * STRIP * MATMUL_BLOCK,
     SCRATCH_PANELS = MATMUL_BLOCK * PRODUCT_COLUMNS,
-    SCRATCH_TILE = TILE_ROWS * TILE_COLUMNS,
+    SCRATCH_TILE = STRIP * PANEL,
     SCRATCH_BETWEEN = PRODUCT_ROWS * PRODUCT_COLUMNS,
     SCRATCH_FLOATS = SCRATCH_STRIPS + SCRATCH_PANELS + SCRATCH_TILE + SCRATCH_BETWEEN,
 };

@@ -1,8 +1,9 @@
 /* token_loss.c (CPU) - the vocabulary head by chunks of rows: product, softmax and loss, gradient in place of the
  * logits, two products back.  A chunk is a multiple of MATMUL_BLOCK rows, so that the bits of dweight are those of one
  * product over all rows; and as large as memory bandwidth asks (dweight is read and written once a chunk). */
+#include "common/cpu/product.h"
 #include "common/cpu/softmax.h"
-#include "common/model/ops.h"
+#include "common/cpu/vector.h"
 #include "common/base/threads.h"
 
 #include <assert.h>
@@ -71,6 +72,9 @@ static void row_task(void *context, int i, int thread)
     if (c->gradient) {
         double scale = (double)l->scale / (double)l->temperature;
         softmax_gradient(z, &s, target, slope * scale, entropy_coef * scale, c->V);
+        if (!act_floats((act_t *)(void *)z))                /* as activations, in place */
+            for (int k = 0; k < c->V; k += VW)
+                act_store((act_t *)(void *)z + k, v_load_upto(z + k, c->V - k), c->V - k);
     }
 }
 
@@ -82,14 +86,16 @@ void token_loss(float *logprobs, float *entropy, float *losses, act_t *dh, float
     int rows = chunk_rows(V);
     for (int i = 0; i < n; i += rows) {
         int m = int_min(rows, n - i);
-        matmul_forward(work, h + (size_t)i * C, packed, NULL, NULL, m, V, C);
+        logits_forward(work, h + (size_t)i * C, packed, m, V, C);
         struct chunk c = {logprobs + i, entropy ? entropy + i : NULL, losses ? losses + i : NULL, work, targets + i,
                           loss->old_logprobs ? loss->old_logprobs + i : NULL,
                           loss->advantages ? loss->advantages + i : NULL,
                           loss, dh != NULL, V};
         threads_for(m, row_task, &c);
         if (!dh) continue;
-        matmul_backward_input(dh + (size_t)i * C, work, packed, false, m, V, C);
-        matmul_backward_weight(dweight, NULL, work, h + (size_t)i * C, m, V, C);
+        const act_t *dz = (act_t *)(void *)work;
+        size_t ld = (size_t)V * sizeof *work / sizeof *dz;
+        product_backward_input(dh + (size_t)i * C, dz, ld, packed, false, m, V, C);
+        product_backward_weight(dweight, dz, ld, h + (size_t)i * C, m, V, C);
     }
 }

@@ -97,11 +97,48 @@ INLINE void v_store_upto(float *p, vf x, int n)
     if (n >= VW) v_store(p, x);
     else v_store_part(p, x, n);
 }
-/* Activations as floats: up to a vector, and one alone.  Only these know how act_t is stored. */
+/* Activations as floats: up to a vector, and one alone.  Only these know how act_t is stored.  bfloat16 is rounded to
+ * nearest, ties to even; a NaN stays one. */
+#ifdef ACT_BF16
+typedef uint16_t vh __attribute__((vector_size(2 * VW), aligned(2), may_alias));
+typedef uint32_t vu __attribute__((vector_size(4 * VW), aligned(4), may_alias));
+INLINE vu v_round_act(vf x)                /* as bfloat16, in the lower halves */
+{
+    vu u = (vu)x, rounded = (u + 0x7fff + (u >> 16 & 1)) >> 16;
+    return (vu)v_select(x == x, (vf)rounded, (vf)(u >> 16 | 0x40));
+}
+INLINE vf act_load(const act_t *p, int n)
+{
+    vh h = {0};
+    if (n >= VW) h = *(const vh *)p;
+    else memcpy(&h, p, (size_t)n * sizeof *p);
+    return (vf)(__builtin_convertvector(h, vu) << 16);
+}
+INLINE void act_store(act_t *p, vf x, int n)
+{
+    vh h = __builtin_convertvector(v_round_act(x), vh);
+    if (n >= VW) *(vh *)p = h;
+    else memcpy(p, &h, (size_t)n * sizeof *p);
+}
+INLINE float act_get(act_t x)
+{
+    uint32_t u = (uint32_t)x.bits << 16;
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+INLINE act_t act_put(float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    return (act_t){(uint16_t)(x == x ? (u + 0x7fff + (u >> 16 & 1)) >> 16 : u >> 16 | 0x40)};
+}
+#else
 INLINE vf act_load(const act_t *p, int n) { return v_load_upto(p, n); }
 INLINE void act_store(act_t *p, vf x, int n) { v_store_upto(p, x, n); }
 INLINE float act_get(act_t x) { return x; }
 INLINE act_t act_put(float x) { return x; }
+#endif
 /* 0, 1, 2, ...: a lane's own number. */
 INLINE vi v_lanes(void)
 {

@@ -33,8 +33,11 @@ bool device_shares_host(void);
 /* A short description for the log: "2 threads, AVX-512". */
 const char *device_name(void);
 
-/* float32 multiply-adds a second that all threads together reach from registers, in flop/s (2 a multiply-add);
- * measured once, in about 50 ms, at the first call. */
+/* For --version: the backend and the type of its activations, "cpu, float32". */
+const char *device_build(void);
+
+/* Multiply-adds a second, as the products make them, that all threads together reach from registers, in flop/s (2 a
+ * multiply-add); measured once, in about 50 ms, at the first call. */
 double device_peak_flops(void);
 
 #endif

@@ -29,6 +29,7 @@ struct run *program_start(const char *name, const struct option *table, struct t
     struct error error;
     struct run *run = NULL;
     program_begin(name);
+    program_set_build(device_build());
     if (options_parse(table, argc, argv, usage, about, NULL, &error) != 0 || comm_open(&o->comm, &error) != 0)
         quit_error(&error);
     program_at_quit(comm_leave, o->comm);

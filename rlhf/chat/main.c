@@ -337,6 +337,7 @@ int main(int argc, char **argv)
     struct memory memory = {0};
     int code = EXIT_DONE;
     program_begin("chat");
+    program_set_build(device_build());
     parse(&s, argc, argv);
     threads_start((int)s.threads);
     bool scores = s.logprobs.count > 0, files = s.prompts.count > 0 || scores;

@@ -72,6 +72,16 @@ UNUSED static float *bench_numbers(size_t n)
     return p;
 }
 
+/* Activations instead of floats. */
+UNUSED static act_t *bench_acts(size_t n)
+{
+    act_t *p = device_alloc(n * sizeof *p);
+    float *x = bench_numbers(n);
+    for (size_t i = 0; i < n; i++) p[i] = act_put(x[i]);
+    device_free(x, n * sizeof *x);
+    return p;
+}
+
 /* ---- memory ---- */
 
 enum bench_stream { BENCH_READ, BENCH_WRITE, BENCH_COPY, BENCH_TRIAD, BENCH_UPDATE, BENCH_STREAMS };

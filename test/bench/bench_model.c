@@ -198,7 +198,7 @@ static void bench_passes(const struct bench_limits *limits)
     /* each beside the plain loop that moves memory in the same way */
     static const struct { const char *name; void (*run)(void *); double bytes; enum bench_stream like; } pass[] = {
         {"AdamW", update_pass, 32, BENCH_UPDATE}, {"gradient norm", norm_pass, 4, BENCH_READ},
-        {"packing", pack_pass, 8, BENCH_COPY}, {"average (EMA)", ema_pass, 12, BENCH_UPDATE},
+        {"packing", pack_pass, 4 + sizeof(act_t), BENCH_COPY}, {"average (EMA)", ema_pass, 12, BENCH_UPDATE},
         {"filling", clear_pass, 4, BENCH_WRITE}};
     struct subject s;
     struct config c = gpt2(12, 768, 12);
@@ -269,7 +269,7 @@ static void bench_generation(const struct bench_limits *limits, int rounds)
     for (int i = 0; i < 3; i++) {
         char text[100];
         double token = bench_median(time[i], rounds), weights = (double)config_matmul_parameters(&c);
-        double bytes = 4 * weights / limits->rate[BENCH_READ], work = 2 * weights * batch[i] / limits->peak;
+        double bytes = sizeof(act_t) * weights / limits->rate[BENCH_READ], work = 2 * weights * batch[i] / limits->peak;
         snprintf(text, sizeof text, "decoding %d at once, tokens/s", batch[i]);
         bench_result(text, batch[i] / token, "", goal[i]);
         snprintf(text, sizeof text, "decoding %d at once", batch[i]);

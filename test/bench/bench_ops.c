@@ -39,7 +39,9 @@ static void open_libraries(void)
 struct product {
     enum { FORWARD, INPUT, WEIGHT } kind;
     int N, out, in;
-    float *x, *w, *packed, *y, *dw;
+    act_t *x, *y, *packed;
+    float *w, *dw;
+    float *float_x, *float_y;       /* of the libraries */
     int library;
 };
 
@@ -65,9 +67,9 @@ static void library_run(void *context)
 {
     struct product *p = context;
     int N = p->N, O = p->out, I = p->in;
-    if (p->kind == FORWARD) sgemm(p->library, false, true, N, O, I, p->x, I, p->w, I, 0, p->y);
-    else if (p->kind == INPUT) sgemm(p->library, false, false, N, I, O, p->y, O, p->w, I, 0, p->x);
-    else sgemm(p->library, true, false, O, I, N, p->y, O, p->x, I, 1, p->dw);
+    if (p->kind == FORWARD) sgemm(p->library, false, true, N, O, I, p->float_x, I, p->w, I, 0, p->float_y);
+    else if (p->kind == INPUT) sgemm(p->library, false, false, N, I, O, p->float_y, O, p->w, I, 0, p->float_x);
+    else sgemm(p->library, true, false, O, I, N, p->float_y, O, p->float_x, I, 1, p->dw);
 }
 
 /* out, in: GPT-2 124M */
@@ -77,9 +79,11 @@ enum { SHAPES = sizeof shapes / sizeof shapes[0] };
 static struct product product_open(int N, int out, int in)
 {
     size_t n = (size_t)N, o = (size_t)out, i = (size_t)in;
-    struct product p = {.N = N, .out = out, .in = in, .x = bench_numbers(n * i), .w = bench_numbers(o * i),
-                        .packed = device_alloc(matmul_packed_elements(out, in) * 4),
-                        .y = bench_numbers(n * o), .dw = bench_numbers(o * i)};
+    struct product p = {.N = N, .out = out, .in = in, .x = bench_acts(n * i), .y = bench_acts(n * o),
+                        .packed = device_alloc(matmul_packed_elements(out, in) * sizeof(act_t)),
+                        .w = bench_numbers(o * i), .dw = bench_numbers(o * i)};
+    p.float_x = act_floats(p.x) ? act_floats(p.x) : bench_numbers(n * i);
+    p.float_y = act_floats(p.y) ? act_floats(p.y) : bench_numbers(n * o);
     matmul_pack(p.packed, p.w, out, in);
     return p;
 }
@@ -87,9 +91,10 @@ static struct product product_open(int N, int out, int in)
 static void product_close(struct product *p)
 {
     size_t n = (size_t)p->N, o = (size_t)p->out, i = (size_t)p->in;
-    device_free(p->x, n * i * 4), device_free(p->w, o * i * 4), device_free(p->y, n * o * 4),
-        device_free(p->dw, o * i * 4);
-    device_free(p->packed, matmul_packed_elements(p->out, p->in) * 4);
+    if (!act_floats(p->x)) device_free(p->float_x, n * i * 4), device_free(p->float_y, n * o * 4);
+    device_free(p->x, n * i * sizeof *p->x), device_free(p->y, n * o * sizeof *p->y);
+    device_free(p->w, o * i * 4), device_free(p->dw, o * i * 4);
+    device_free(p->packed, matmul_packed_elements(p->out, p->in) * sizeof *p->packed);
 }
 
 /* seconds[0]: ours, seconds[1 + l]: library l's, 0 where it is not installed */
@@ -170,8 +175,8 @@ static void bench_decode(double peak, double read)
                 seconds[THEIRS + d.library] = bench_seconds(decode_run, &d, budget);
                 if (d.library >= 0) usleep(60000);
             }
-        double bytes = 4 * weights / read, work = 2 * weights * rows[r] / peak;
-        printf("  %2d rows: %5.1f GB/s %6.1f GF %4.0f rows/s, %3.0f %% of %s", rows[r], 4e-9 * weights / seconds[OURS],
+        double bytes = sizeof(act_t) * weights / read, work = 2 * weights * rows[r] / peak;
+        printf("  %2d rows: %5.1f GB/s %6.1f GF %4.0f rows/s, %3.0f %% of %s", rows[r], 1e-9 * sizeof(act_t) * weights / seconds[OURS],
                2e-9 * weights * rows[r] / seconds[OURS], rows[r] / seconds[OURS],
                100 * (bytes > work ? bytes : work) / seconds[OURS], bytes > work ? "bandwidth" : "peak");
         print_rivals(seconds);
@@ -191,14 +196,14 @@ static void pack_run(void *context)
 static void bench_pack(double copy)
 {
     struct product p = product_open(1, 50257, 768);
-    double rate = 8.0 * p.out * p.in / bench_seconds(pack_run, &p, budget);
+    double rate = (double)(4 + sizeof(act_t)) * p.out * p.in / bench_seconds(pack_run, &p, budget);
     printf("\npacking 50257 x 768: %.1f GB/s, %.0f %% of copying past the caches\n", 1e-9 * rate, 100 * rate / copy);
     product_close(&p);
 }
 
 /* ---- attention ---- */
 
-struct attention { float *y, *lse, *qkv, *dy, *dqkv, *work; int *offsets; int S, N, H, G, D; bool backward; };
+struct attention { act_t *y, *qkv, *dy, *dqkv; float *lse, *work; int *offsets; int S, N, H, G, D; bool backward; };
 
 static void attention_run(void *context)
 {
@@ -212,7 +217,8 @@ static void attention_line(int T, int S, int H, int G, int D, double peak)
 {
     size_t N = (size_t)T * (size_t)S, wide = N * (size_t)(H + 2 * G) * D, narrow = N * (size_t)H * D;
     size_t work = attention_backward_work((int)N, H, G, D);
-    struct attention a = {bench_numbers(narrow), bench_numbers(N * H), bench_numbers(wide), bench_numbers(narrow), bench_numbers(wide), bench_numbers(work),
+    struct attention a = {bench_acts(narrow), bench_acts(wide), bench_acts(narrow), bench_acts(wide),
+                          bench_numbers(N * H), bench_numbers(work),
                           host_alloc((size_t)S + 1, sizeof(int)), S, (int)N, H, G, D, false};
     for (int s = 0; s <= S; s++) a.offsets[s] = s * T;
     /* two products over the pairs that are not masked */
@@ -224,9 +230,9 @@ static void attention_line(int T, int S, int H, int G, int D, double peak)
            100 * flops / forward / peak);
     printf("backward %6.1f GF %3.0f %%, %.2f x forward\n", 2.5e-9 * flops / backward,
            250 * flops / backward / peak, backward / forward);
-    device_free(a.y, narrow * 4), device_free(a.lse, N * H * 4), device_free(a.qkv, wide * 4),
-        device_free(a.dy, narrow * 4);
-    device_free(a.dqkv, wide * 4), device_free(a.work, work * 4), free(a.offsets);
+    size_t act = sizeof(act_t);
+    device_free(a.y, narrow * act), device_free(a.dy, narrow * act), device_free(a.qkv, wide * act);
+    device_free(a.dqkv, wide * act), device_free(a.lse, N * H * 4), device_free(a.work, work * 4), free(a.offsets);
 }
 
 static void bench_attention(double peak)
@@ -241,7 +247,7 @@ static void bench_attention(double peak)
 
 /* ---- the loss head ---- */
 
-struct loss { float *logprobs, *dh, *dweight, *h, *weight, *packed, *work; int *targets; int n, C, V; };
+struct loss { float *logprobs, *dweight, *weight, *work; act_t *dh, *h, *packed; int *targets; int n, C, V; };
 
 static void loss_run(void *context)
 {
@@ -255,16 +261,16 @@ static void bench_loss(double peak)
 {
     int n = 1024, C = 768, V = 50257;
     size_t work = token_loss_work(n, C, V), matrix = (size_t)V * C, rows = (size_t)n * C;
-    struct loss t = {bench_numbers((size_t)n), bench_numbers(rows), bench_numbers(matrix), bench_numbers(rows), bench_numbers(matrix),
-                     device_alloc(matmul_packed_elements(V, C) * 4), bench_numbers(work), host_alloc((size_t)n, sizeof(int)),
-                         n, C, V};
+    size_t packed = matmul_packed_elements(V, C) * sizeof(act_t);
+    struct loss t = {bench_numbers((size_t)n), bench_numbers(matrix), bench_numbers(matrix), bench_numbers(work),
+                     bench_acts(rows), bench_acts(rows), device_alloc(packed), host_alloc((size_t)n, sizeof(int)),
+                     n, C, V};
     matmul_pack(t.packed, t.weight, V, C);
     double flops = 6.0 * n * C * V, seconds = bench_seconds(loss_run, &t, budget);
     printf("\nloss head, %d rows of %d: %.1f GF, %.0f %% of peak\n", n, V, 1e-9 * flops / seconds,
            100 * flops / seconds / peak);
-    device_free(t.logprobs, (size_t)n * 4), device_free(t.dh, rows * 4), device_free(t.dweight, matrix * 4);
-    device_free(t.h, rows * 4), device_free(t.weight, matrix * 4),
-        device_free(t.packed, matmul_packed_elements(V, C) * 4);
+    device_free(t.logprobs, (size_t)n * 4), device_free(t.dweight, matrix * 4), device_free(t.weight, matrix * 4);
+    device_free(t.dh, rows * sizeof *t.dh), device_free(t.h, rows * sizeof *t.h), device_free(t.packed, packed);
     device_free(t.work, work * 4), free(t.targets);
 }
 

@@ -1,0 +1,80 @@
+/* product_tile.h - the inner loop of the products and the packed forms of what it reads, on operands of act_t.
+ *
+ *     out[r][c] = before[r][c] + sum over k < n of a(r, k) * b(k, c),   r < rows <= STRIP,  c < PANEL
+ *
+ * STEP contraction steps lie side by side, as the processor multiplies them: 1 for float32, 2 for bfloat16, of whose
+ * last two the second is 0 where n is odd.  A strip of a is [n / STEP][rows][STEP], a panel of b
+ * [n / STEP][PANEL][STEP].  The sums are float32.  With float32 operands each is one ascending chain of multiply-adds
+ * from zero; with bfloat16 see tile_bf16.c.  Either way its bits do not depend on rows, nor on where the row lies. */
+#ifndef QUARTET_PRODUCT_TILE_H
+#define QUARTET_PRODUCT_TILE_H
+
+#include "common/cpu/tile.h"
+
+#ifdef ACT_BF16
+enum { STEP = 2, PANEL = 32, STRIP = 8 };
+
+/* out, before: rows at distance ldo, ldb; before may be out, or NULL.   a: a strip (packed), or rows at distance lda */
+void product_tile(float *out, size_t ldo, const float *before, size_t ldb, const act_t *a, size_t lda, bool packed,
+                  const act_t *b, int rows, int n);
+/* A strip from `rows` rows of a matrix. */
+void product_pack_strip(act_t *to, const act_t *from, size_t ld, int rows, int n);
+/* A panel of n steps from columns <= PANEL rows of a float matrix; the rest is 0.  next: as in tile.h. */
+void product_pack_weights(act_t *to, const float *from, size_t ld, int columns, int n, int next);
+/* A panel of n <= PANEL steps from the part of a panel, whose columns become steps and whose first `columns` steps
+ * become columns. */
+void product_pack_turned(act_t *to, const act_t *from, int columns, int n);
+/* Which inner loop this processor has: "AVX512-BF16", or "widened to float32". */
+const char *product_tile_name(void);
+/* Makes the multiply-adds of `steps` steps from registers as the products do.  Returns how many a step has; 0: the
+ * products use the vectors of vector.h.   sink: seems to be written */
+int product_chains(volatile float *sink, int steps);
+
+/* STEP steps of width <= PANEL neighbours, at distance ld; left: how many steps there are. */
+INLINE void steps_copy(act_t *to, const act_t *from, size_t ld, int width, int left)
+{
+    typedef uint16_t v8 __attribute__((vector_size(16), aligned(2), may_alias));
+    typedef uint16_t v16 __attribute__((vector_size(32), aligned(2), may_alias));
+    int c = 0;
+    for (; left > 1 && c + 8 <= width; c += 8) {
+        v8 x = *(const v8 *)(from + c), y = *(const v8 *)(from + ld + c);
+        *(v16 *)(to + 2 * c) = __builtin_shufflevector(x, y, 0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15);
+    }
+    for (; c < width; c++) {
+        to[2 * c] = from[c];
+        to[2 * c + 1] = left > 1 ? from[ld + c] : (act_t){0};
+    }
+}
+
+#else
+enum { STEP = 1, PANEL = TILE_COLUMNS, STRIP = TILE_ROWS };
+
+INLINE void product_tile(float *out, size_t ldo, const float *before, size_t ldb, const act_t *a, size_t lda,
+                         bool packed, const act_t *b, int rows, int n)
+{
+    if (packed) tile_columns(out, ldo, before, ldb, a, (size_t)rows, b, rows, n);
+    else tile_rows(out, ldo, before, ldb, a, lda, b, rows, n);
+}
+INLINE void product_pack_strip(act_t *to, const act_t *from, size_t ld, int rows, int n)
+{
+    tile_pack_strip(to, from, ld, rows, n);
+}
+INLINE void product_pack_weights(act_t *to, const float *from, size_t ld, int columns, int n, int next)
+{
+    tile_pack_transposed(to, from, ld, columns, n, next);
+}
+INLINE void product_pack_turned(act_t *to, const act_t *from, int columns, int n)
+{
+    tile_pack_transposed(to, from, TILE_COLUMNS, columns, n, 0);
+}
+INLINE int product_chains(volatile float *sink, int steps) { (void)sink, (void)steps; return 0; }
+INLINE void steps_copy(act_t *to, const act_t *from, size_t ld, int width, int left)
+{
+    (void)ld, (void)left;
+    if (width == PANEL) memcpy(to, from, PANEL * sizeof *to);
+    else if (width == STRIP) memcpy(to, from, STRIP * sizeof *to);
+    else memcpy(to, from, (size_t)width * sizeof *to);
+}
+#endif
+
+#endif
