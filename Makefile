@@ -4,6 +4,9 @@
 # make SAN=1 test  under AddressSanitizer and UBSan;  SAN=tsan: ThreadSanitizer
 # make PRECISION=bf16 activations and packed weights in bfloat16: programs in bin-bf16/ (docs/precision.md)
 # make SEAM=1 test with device memory that host code cannot touch (test/seam/seam.c)
+# make CUDA=1      the programs on an NVIDIA GPU, into build/cuda/bin (docs/cuda.md); the toolkit is that of nvcc on the
+#                  PATH, or CUDA_HOME.  PRECISION=bf16 (default there) or f32
+# make SIM=1 test  the CUDA backend on the CPU, under the simulator (test/cudasim); SAN=1 as above
 # make bench       speed of every part as a ratio to the machine's limits, measured in the same run
 # make fuzz        every fuzz target for FUZZ_SECONDS (60) each (needs clang)
 # make install     PREFIX=/usr/local: programs with the prefix quartet-, so that none shadows rm
@@ -13,26 +16,31 @@
 ARCH   ?= native
 SAN    ?=
 SEAM   ?=
-PRECISION ?= f32
+CUDA   ?=
+SIM    ?=
 ifeq ($(origin CC),default)
 CC     := gcc
 endif
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 60
 
-BF16   := $(if $(filter bf16,$(PRECISION)),-bf16)
-BUILD  := build/cpu$(BF16)$(if $(SAN),-$(if $(filter tsan,$(SAN)),tsan,asan))$(if $(SEAM),-seam)
-BIN    := $(if $(SAN)$(SEAM),$(BUILD)/bin,bin$(BF16))
-
+# The backend: common/cpu, or common/cuda by nvcc (CUDA=1) or for the simulator (SIM=1).
+BACKEND   := $(if $(CUDA)$(SIM),cuda,cpu)
+PRECISION ?= $(if $(filter cuda,$(BACKEND)),bf16,f32)
 ifeq ($(filter f32 bf16,$(PRECISION)),)
 $(error PRECISION is '$(PRECISION)', expected f32 or bf16)
 endif
+# The name of a build tells a precision that is not its backend's usual one.
+UNUSUAL := $(if $(filter cpu-bf16 cuda-f32,$(BACKEND)-$(PRECISION)),-$(PRECISION))
+CHECKED := $(if $(SAN),-$(if $(filter tsan,$(SAN)),tsan,asan))$(if $(SEAM),-seam)
+BUILD   := build/$(if $(SIM),sim,$(BACKEND))$(UNUSUAL)$(CHECKED)
+BIN     := $(if $(SAN)$(SEAM)$(CUDA)$(SIM),$(BUILD)/bin,bin$(UNUSUAL))
 
 WARN   := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
           -Wno-missing-field-initializers -Werror
 CFLAGS ?= -O3 -g
 ALL_CFLAGS = -std=gnu11 $(CFLAGS) $(if $(ARCH),-march=$(ARCH)) -ffp-contract=fast -fno-math-errno -fno-trapping-math \
-             $(WARN) $(if $(BF16),-DACT_BF16) -I. -Icommon/cpu -MMD -MP -pthread
+             $(WARN) $(if $(filter bf16,$(PRECISION)),-DACT_BF16) -I. -Icommon/$(BACKEND) -MMD -MP -pthread
 LDLIBS := -ljansson -lpcre2-8 -lz -lm -pthread
 comma  := ,
 # .zst files are read where libzstd is there
@@ -49,14 +57,19 @@ endif
 SAY    := $(if $(V)$(findstring s,$(firstword -$(MAKEFLAGS))),@:,@echo)      # V=1 shows the whole commands instead
 QUIET  := $(if $(V),,@)
 
+.DEFAULT_GOAL := all
 # Every program has one file with main(); all other files go into one archive and the linker takes what it needs.
 MAINS    := pretrain/main.c sft/main.c rm/main.c rlhf/main.c rlhf/chat/main.c format/ckpt/main.c
 PROGRAMS := $(addprefix $(BIN)/,pretrain sft rm rlhf chat ckpt)
-SOURCES  := $(filter-out $(MAINS),$(wildcard common/*/*.c format/*.c format/ckpt/*.c pretrain/*.c sft/*.c rm/*.c rlhf/*.c rlhf/chat/*.c))
+SOURCES  := $(filter-out $(MAINS) $(if $(CUDA)$(SIM),common/cpu/%),$(wildcard common/*/*.c format/*.c format/ckpt/*.c \
+            pretrain/*.c sft/*.c rm/*.c rlhf/*.c rlhf/chat/*.c))
 OBJECTS  := $(SOURCES:%.c=$(BUILD)/%.o)
+ifneq ($(CUDA)$(SIM),)
+include common/cuda/cuda.mk
+endif
 LIB      := $(BUILD)/libquartet.a
-UNITS    := $(patsubst %.c,$(BUILD)/%,$(wildcard test/test_*.c))
-TOOLS    := $(patsubst %.c,$(BUILD)/%,$(wildcard test/demo/*.c test/tool_*.c))
+UNITS    := $(patsubst %.c,$(BUILD)/%,$(filter-out $(if $(CUDA)$(SIM),$(CPU_TESTS)),$(wildcard test/test_*.c)))
+TOOLS    := $(patsubst %.c,$(BUILD)/%,$(wildcard test/demo/*.c test/tool_*.c)) $(SIM_TOOLS)
 ifneq ($(SEAM),)
 TOOLS    += $(BUILD)/test/seam/fault
 SEAM_OBJECT := $(BUILD)/test/seam/seam.o

@@ -5,6 +5,7 @@
 #include "common/model/ops.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { ACT_IS_FLOAT = sizeof(act_t) == sizeof(float) };
@@ -28,6 +29,13 @@ static inline float act_value(act_t a)
     if (!ACT_IS_FLOAT) u <<= 16;
     memcpy(&x, &u, 4);
     return x;
+}
+
+/* Whether a row has the same bits in every batch: a promise of the backend, or a setting of the simulated cuBLASLt. */
+static inline bool rows_are_exact(void)
+{
+    const char *products = getenv("CUDASIM_PRODUCTS");
+    return sampling_is_exact() || (products && strcmp(products, "fixed") == 0);
 }
 
 static inline float act_rounded(float x) { return act_value(act_of(x)); }

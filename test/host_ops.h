@@ -260,6 +260,17 @@ HOST_OP host_logits_forward(float *logits, const float *h, const act_t *packed, 
     copies_end(&c);
 }
 
+HOST_OP host_sample_rows(int *tokens, float *logprobs, float *logits, const double *uniform, const struct sampling *s,
+                         int n, int V)
+{
+    struct copies c = {0};
+    size_t rows = (size_t)n;
+    sample_rows(made(&c, tokens, rows), made(&c, logprobs, rows), made(&c, logits, rows * (size_t)V),
+                copy_made(&c, NULL, uniform, rows, sizeof *uniform, false),
+                copy_made(&c, NULL, s, rows, sizeof *s, false), n, V);
+    copies_end(&c);
+}
+
 /* l->old_logprobs and l->advantages are arrays of the host too. */
 HOST_OP host_token_loss(float *logprobs, float *entropy, float *losses, float *dh, float *dweight, const float *h,
                         const int *targets, const act_t *packed, const struct token_loss *l, int n, int C, int V)
@@ -313,6 +324,42 @@ HOST_OP host_attention_cached(float *y, act_t *cache, const float *qkv, const in
     attention_cached(made_act(&c, y, n * (size_t)(H * D)), cache, given_act(&c, qkv, n * (size_t)((H + 2 * G) * D)),
                      given(&c, slots, n), given(&c, positions, n), given(&c, slopes, (size_t)H), N, H, G, D, n_slots,
                      capacity);
+    copies_end(&c);
+}
+
+HOST_OP host_adamw_update(float *param, float *grad, float *m, float *v, size_t n, const struct adamw *a)
+{
+    struct copies c = {0};
+    adamw_update(made(&c, param, n), made(&c, grad, n), made(&c, m, n), made(&c, v, n), n, a);
+    copies_end(&c);
+}
+
+__attribute__((unused)) static double host_sum_squares(const float *x, size_t n)
+{
+    struct copies c = {0};
+    double sum = sum_squares(given(&c, x, n), n);
+    copies_end(&c);
+    return sum;
+}
+
+HOST_OP host_ema_update(float *average, const float *x, float decay, size_t n)
+{
+    struct copies c = {0};
+    ema_update(made(&c, average, n), given(&c, x, n), decay, n);
+    copies_end(&c);
+}
+
+HOST_OP host_fill(float *x, float value, size_t n)
+{
+    struct copies c = {0};
+    fill(made(&c, x, n), value, n);
+    copies_end(&c);
+}
+
+HOST_OP host_add(float *y, const float *x, size_t n)
+{
+    struct copies c = {0};
+    add(made(&c, y, n), given(&c, x, n), n);
     copies_end(&c);
 }
 

@@ -4,6 +4,7 @@
 
 #include "test/act_host.h"
 #include "common/model/device.h"
+#include "common/model/memory.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,15 @@ static inline void from_device(void *host, const void *device, size_t bytes)
 {
     device_get(host, device, bytes);
     device_wait();
+}
+
+/* The scratch of the operations, for a test without a model; memory_close(memory) ends it. */
+static inline void ops_ready(struct memory *memory)
+{
+    struct error error;
+    ops_open(memory);
+    if (memory_open(memory, &error) != 0) quit_error(&error);
+    ops_open(memory);
 }
 
 /* One number of a device array, read or written. */

@@ -68,6 +68,15 @@ static float law(bool fuse, const float *start, const float *a, size_t step_a, c
     return sum;
 }
 
+static bool same(const float *a, const float *b, size_t n) { return memcmp(a, b, n * sizeof *a) == 0; }
+
+/* Whether a sum of K products is what the law says: its bits, where this backend keeps the law, else up to rounding. */
+static bool lawful(float got, float want, int K)
+{
+    if (sampling_is_exact()) return got == want;
+    return close_to((double)got, (double)want, by_type(1e-5, 0x1p-7), by_type(1e-6, 0x1p-8) * (1 + sqrt(K)));
+}
+
 /* Worst |y - exact| / sqrt(K) over all elements of the three products, and whether every bit is the law's. */
 static void check_shape(int N, int out, int in)
 {
@@ -82,7 +91,7 @@ static void check_shape(int N, int out, int in)
             const float *x = p.x + i * I, *w = p.w + o * I;
             double exact = 0;
             for (int k = 0; k < in; k++) exact += (double)x[k] * (double)w[k];
-            forward &= p.y[i * O + o] == act_rounded(law(fuse, NULL, x, 1, w, 1, in, NULL, NULL));
+            forward &= lawful(p.y[i * O + o], act_rounded(law(fuse, NULL, x, 1, w, 1, in, NULL, NULL)), in);
             worst = fmax(worst, (fabs((double)p.y[i * O + o] - exact) - stored(0) * fabs(exact)) / sqrt(in));
         }
     float *y = array((size_t)N * O, 5);
@@ -92,24 +101,25 @@ static void check_shape(int N, int out, int in)
         for (int o = 0; o < out; o++) {
             float want = act_rounded(law(fuse, NULL, p.x + i * I, 1, p.w + o * I, 1, in, p.bias + o,
                                          p.residual + i * O + o));
-            residual &= p.y[i * O + o] == want && y[i * O + o] == want;
+            residual &= lawful(p.y[i * O + o], want, in) && lawful(y[i * O + o], want, in);
         }
     float *dx = array((size_t)N * I, 7), *dw = array(O * I, 8), *db = array(O, 9);
     host_matmul_backward_input(p.dx, p.y, p.packed, true, N, out, in);
     host_matmul_backward_weight(p.dw, p.db, p.y, p.x, N, out, in);
     for (int i = 0; i < N; i++)
         for (int c = 0; c < in; c++)
-            input &= p.dx[i * I + c] == act_rounded(law(fuse, dx + i * I + c, p.y + i * O, 1, p.w + c, I, out, NULL, NULL));
+            input &= lawful(p.dx[i * I + c], act_rounded(law(fuse, dx + i * I + c, p.y + i * O, 1, p.w + c, I, out, NULL, NULL)),
+                            out * out);
     host_matmul_backward_input(p.dx, p.y, p.packed, false, N, out, in);
     for (int i = 0; i < N; i++)
         for (int c = 0; c < in; c++)
-            input &= p.dx[i * I + c] == act_rounded(law(fuse, NULL, p.y + i * O, 1, p.w + c, I, out, NULL, NULL));
+            input &= lawful(p.dx[i * I + c], act_rounded(law(fuse, NULL, p.y + i * O, 1, p.w + c, I, out, NULL, NULL)), out * out);
     for (int o = 0; o < out; o++) {
         double column = (double)db[o], size = 1;
         for (int i = 0; i < N; i++) { column += (double)p.y[i * O + o]; size += fabs((double)p.y[i * O + o]); }
         sums &= close_to((double)p.db[o], column, 0, 1e-6 * size);
         for (int c = 0; c < in; c++)
-            weight &= p.dw[o * I + c] == law(fuse, dw + o * I + c, p.y + o, O, p.x + c, I, N, NULL, NULL);
+            weight &= lawful(p.dw[o * I + c], law(fuse, dw + o * I + c, p.y + o, O, p.x + c, I, N, NULL, NULL), N * in);
     }
     test_check(forward && residual && input && weight && sums && worst < 1e-6, __FILE__, __LINE__,
                "N %d out %d in %d: forward %d residual %d input %d weight %d bias %d, error %g", N, out, in, forward,
@@ -117,8 +127,6 @@ static void check_shape(int N, int out, int in)
     free(y); free(dx); free(dw); free(db);
     product_close(&p);
 }
-
-static bool same(const float *a, const float *b, size_t n) { return memcmp(a, b, n * sizeof *a) == 0; }
 
 /* A row gives its bits alone, in any batch and at any place of it. */
 static void check_rows(int out, int in)
@@ -135,7 +143,7 @@ static void check_rows(int out, int in)
         host_matmul_forward(y, x, p.packed, p.bias, NULL, n, out, in);
         for (int i = 0; i < n; i++) ok &= same(y + i * O, p.y + (size_t)((i * 7 + n) % N) * O, O);
     }
-    test_check(ok, __FILE__, __LINE__, "out %d in %d: rows differ between batches", out, in);
+    test_check(ok || !rows_are_exact(), __FILE__, __LINE__, "out %d in %d: rows differ between batches", out, in);
     free(x); free(y);
     product_close(&p);
 }

@@ -160,7 +160,9 @@ static void test_qk(int N, int H, int G, int D)
 
 int main(void)
 {
+    struct memory memory = {0};
     static const int shapes[][2] = {{1, 1}, {1, 2}, {3, 7}, {2, 16}, {5, 61}, {129, 17}, {130, 64}, {257, 67}, {300, 131}, {7, 1027}};
+    ops_ready(&memory);
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
         for (int kind = 0; kind < 6; kind++)
             test_shape(shapes[s][0], shapes[s][1], kind < 4, kind < 2, kind % 2);
@@ -168,5 +170,6 @@ int main(void)
     test_qk(5, 3, 1, 7);
     test_qk(131, 4, 2, 64);
     test_qk(140, 2, 2, 33);
+    memory_close(&memory);
     return test_end("test_norm");
 }

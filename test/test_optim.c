@@ -2,7 +2,7 @@
  * threads. */
 #include "common/train/optim.h"
 #include "test/numbers.h"
-#include "test/on_device.h"
+#include "test/host_ops.h"
 #include "test/test.h"
 #include "test/tiny.h"
 
@@ -57,13 +57,13 @@ static void test_worked_steps(void)
         for (int t = 1; t <= 3; t++) {
             float param = 0, grad = (float)row[i][0];
             struct adamw a = settings(0.9, 0.999, row[i][1], 0, t);
-            adamw_update(&param, &grad, &m, &v, 1, &a);
+            host_adamw_update(&param, &grad, &m, &v, 1, &a);
             CHECK(close_to(-(double)param, want[i], 1e-4, 0) && grad == 0);      /* 1 - 0.999 in float is exact to 5e-5 */
         }
     }
     float param[2] = {0, 0}, grad[2] = {3, -1e-12f}, m[2] = {0}, v[2] = {0};
     struct adamw a = settings(0.9, 0.999, 0, 0, 1);      /* no eps: the first step is lr times the sign */
-    adamw_update(param, grad, m, v, 2, &a);
+    host_adamw_update(param, grad, m, v, 2, &a);
     CHECK(close_to((double)param[0], -1e-3, 1e-4, 0) && close_to((double)param[1], 1e-3, 1e-4, 0));
 }
 
@@ -82,7 +82,7 @@ static void test_against_double(size_t n)
             dv[i] = 0.95 * dv[i] + 0.05 * g * g;
             p[i] -= 1e-3 * (dm[i] / (1 - pow(0.9, t)) / (sqrt(dv[i] / (1 - pow(0.95, t))) + 1e-8) + 0.1 * p[i]);
         }
-        adamw_update(param, grad, m, v, n, &a);
+        host_adamw_update(param, grad, m, v, n, &a);
         bool cleared = true;
         for (size_t i = 0; i < n; i++) cleared = cleared && grad[i] == 0;
         CHECK(cleared);
@@ -96,7 +96,7 @@ static void test_against_double(size_t n)
             float *grad = numbers(n, (uint64_t)t + 50, 1);
             struct adamw a = settings(0.9, 0.95, 1e-8, 0.1, t);
             a.grad_scale = 0.5f;
-            adamw_update(param2, grad, m2, v2, n, &a);
+            host_adamw_update(param2, grad, m2, v2, n, &a);
             free(grad);
         }
         threads_start(1);
@@ -111,30 +111,30 @@ static void test_streams(size_t n)
     float *x = numbers(n, 1, 1), *average = numbers(n, 2, 1), *y = copy_of(average, n);
     double sum = 0, *want = host_alloc(n, 8);
     for (size_t i = 0; i < n; i++) sum += (double)x[i] * (double)x[i];
-    double squares = sum_squares(x, n);
+    double squares = host_sum_squares(x, n);
     CHECK(close_to(squares, sum, 1e-12, 0));
     threads_start(3);
-    CHECK(sum_squares(x, n) == squares);
+    CHECK(host_sum_squares(x, n) == squares);
     threads_start(1);
-    ema_update(y, x, 0, n);
+    host_ema_update(y, x, 0, n);
     CHECK(same_bits(y, x, n));
     memcpy(y, average, n * 4);
-    ema_update(y, x, 0.75f, n);
+    host_ema_update(y, x, 0.75f, n);
     for (size_t i = 0; i < n; i++) want[i] = 0.75 * (double)average[i] + 0.25 * (double)x[i];
     CHECK(furthest(y, want, n) < 2e-7);
     memcpy(y, x, n * 4);
-    for (int i = 0; i < 50; i++) ema_update(y, x, 0.875f, n);
+    for (int i = 0; i < 50; i++) host_ema_update(y, x, 0.875f, n);
     CHECK(same_bits(y, x, n));       /* constant weights: a fixed point */
-    add(y, average, n);
+    host_add(y, average, n);
     for (size_t i = 0; i < n; i++) want[i] = x[i] + average[i];          /* one rounding */
     CHECK(furthest(y, want, n) == 0);
-    fill(y, -3, n);
+    host_fill(y, -3, n);
     for (size_t i = 0; i < n; i++) want[i] = -3;
     CHECK(furthest(y, want, n) == 0);
     x[n / 2] = NAN;
-    CHECK(!isfinite(sum_squares(x, n)));
+    CHECK(!isfinite(host_sum_squares(x, n)));
     x[n / 2] = INFINITY;
-    CHECK(!isfinite(sum_squares(x, n)));
+    CHECK(!isfinite(host_sum_squares(x, n)));
     free(x); free(average); free(y); free(want);
 }
 
@@ -213,7 +213,9 @@ static void test_frozen(void)
 
 int main(void)
 {
+    struct memory memory = {0};
     threads_start(1);
+    ops_ready(&memory);
     test_schedules();
     test_worked_steps();
     test_against_double(1);
@@ -223,6 +225,7 @@ int main(void)
     test_streams(37);
     test_streams(100003);
     test_streams(5000011);
+    memory_close(&memory);
     test_model_step();
     test_frozen();
     return test_end("test_optim");

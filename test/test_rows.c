@@ -89,6 +89,8 @@ static void test_value(int n, int C)
 
 int main(void)
 {
+    struct memory memory = {0};
+    ops_ready(&memory);
     test_embed(1, 1, 1, 1, true);
     test_embed(37, 5, 3, 10, true);
     test_embed(300, 67, 11, 64, false);
@@ -97,5 +99,6 @@ int main(void)
     test_value(1, 1);
     test_value(5, 13);
     test_value(41, 1031);
+    memory_close(&memory);
     return test_end("test_rows");
 }

@@ -10,6 +10,8 @@
  * Bits.  A row's result depends on that row (and, in attention, its own sequence's earlier rows) alone: the same bits
  *   for one row or 4096, wherever it lies in the batch, for any number of threads.  Products contract k in fixed
  *   blocks of MATMUL_BLOCK, each one ascending chain of multiply-adds from zero, block sums added in ascending order.
+ *   Where sampling_is_exact() is false (CUDA), products keep to no such order, and a row's bits may depend on how many
+ *   rows there are.
  *   Sums over rows (parameter gradients, norms) have a fixed order that does not know the number of threads.
  * Errors.  None of these fails; sizes are the caller's duty (assert).  Tokens and targets must lie in [0, V). */
 #ifndef QUARTET_OPS_H

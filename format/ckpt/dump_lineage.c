@@ -78,33 +78,33 @@ static void mark_folder(struct tree *t, const char *folder, int depth)
 
 /* ---- output ---- */
 
-static void print_node(struct bytes *out, const struct tree *t, int i, const char *indent, bool last, bool marked)
+static void print_node(const struct tree *t, int i, const char *indent, bool last, bool marked)
 {
     const struct node *n = &t->node[i];
     char name[100], metric[170], role[40], step[32], tokens[16];
     text_escape(name, sizeof name, n->link.name, strlen(n->link.name));
     text_escape(metric, sizeof metric, n->link.metric, strlen(n->link.metric));
     text_escape(role, sizeof role, n->role ? n->role : "", n->role ? strlen(n->role) : 0);
-    bytes_text(out, "%s%s%-8s %s  step %s  tokens %s%s%s  %.8s", indent, n->parent < 0 ? "" : last ? "`- " : "|- ",
-               n->link.stage, name, with_commas(step, n->link.step), text_count(tokens, (double)n->link.tokens),
-               *metric ? "  " : "", metric, n->link.weights_id);
-    if (*role) bytes_text(out, "  (%s)", role);
-    if (n->itself) bytes_text(out, "  <- this file");
+    printf("%s%s%-8s %s  step %s  tokens %s%s%s  %.8s", indent, n->parent < 0 ? "" : last ? "`- " : "|- ",
+           n->link.stage, name, with_commas(step, n->link.step), text_count(tokens, (double)n->link.tokens),
+           *metric ? "  " : "", metric, n->link.weights_id);
+    if (*role) printf("  (%s)", role);
+    if (n->itself) printf("  <- this file");
     else if (marked)
-        bytes_text(out, n->found ? "  found: %s" : "  not found", n->found
-                   ? text_escape(name, sizeof name, n->found, strlen(n->found)) : "");
-    bytes_text(out, "\n");
+        printf(n->found ? "  found: %s" : "  not found", n->found
+               ? text_escape(name, sizeof name, n->found, strlen(n->found)) : "");
+    printf("\n");
 }
 
-static void print_below(struct bytes *out, const struct tree *t, int parent, const char *indent, bool marked)
+static void print_below(const struct tree *t, int parent, const char *indent, bool marked)
 {
     int left = 0;
     for (int i = 0; i < t->count; i++) left += t->node[i].parent == parent;
     for (int i = 0; i < t->count; i++) {
         if (t->node[i].parent != parent) continue;
-        print_node(out, t, i, indent, --left == 0, marked);
+        print_node(t, i, indent, --left == 0, marked);
         char *deeper = host_text("%s%s", indent, parent < 0 ? "" : left ? "|  " : "   ");
-        print_below(out, t, i, deeper, marked);
+        print_below(t, i, deeper, marked);
         free(deeper);
     }
 }
@@ -122,47 +122,19 @@ static json_t *node_row(const struct node *n)
     return row;
 }
 
-static void free_tree(struct tree *t)
-{
-    for (int i = 0; i < t->count; i++) {
-        free(t->node[i].text);
-        free((char *)t->node[i].found);
-    }
-    free(t->node);
-}
-
-void family_find(struct family *f, const struct ckpt *c, const char *dir)
-{
-    struct tree t = {0};
-    *f = (struct family){0};
-    grow_tree(&t, c);
-    mark_folder(&t, dir, 1);
-    print_below(&f->text, &t, -1, "", true);
-    f->path = host_alloc((size_t)t.count + 1, sizeof *f->path);
-    for (int i = 0; i < t.count; i++)
-        if (t.node[i].found && !t.node[i].itself) f->path[f->count++] = host_text("%s", t.node[i].found);
-    free_tree(&t);
-}
-
-void family_free(struct family *f)
-{
-    for (int i = 0; i < f->count; i++) free(f->path[i]);
-    free(f->path);
-    bytes_free(&f->text);
-}
-
 int dump_lineage(struct dump *d, struct ckpt *c, json_t *facts)
 {
     struct tree t = {0};
-    struct bytes text = {0};
     json_t *rows = json_array();
     grow_tree(&t, c);
     if (d->dir) mark_folder(&t, d->dir, 1);
     for (int i = 0; i < t.count; i++) fact(rows, NULL, node_row(&t.node[i]));
     fact(facts, "nodes", rows);
-    if (!d->json) print_below(&text, &t, -1, "", d->dir != NULL);
-    if (text.size) fputs(text.data, stdout);
-    bytes_free(&text);
-    free_tree(&t);
+    if (!d->json) print_below(&t, -1, "", d->dir != NULL);
+    for (int i = 0; i < t.count; i++) {
+        free(t.node[i].text);
+        free((char *)t.node[i].found);
+    }
+    free(t.node);
     return 0;
 }

@@ -1,4 +1,4 @@
-/* export.c - a checkpoint as a Hugging Face folder.  It is written under another name and renamed at the end, so that
+/* hf_export.c - a checkpoint as a Hugging Face folder.  It is written under another name and renamed at the end, so that
  * half a folder never has the name that was asked for. */
 #define _GNU_SOURCE
 #include "common/interop/chat_jinja.h"

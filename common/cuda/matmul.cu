@@ -1,0 +1,81 @@
+/* matmul.cu (CUDA) - the linear layers.  Packed weights are the weights as act_t, in the same order. */
+#include "common/cuda/columns.h"
+#include "common/cuda/products.h"
+
+static __global__ void convert(act_t *to, const float *from, size_t n)
+{
+    for (size_t i = thread_of_grid(); i < n; i += threads_of_grid()) set(to + i, from[i]);
+}
+
+size_t matmul_packed_elements(int out, int in) { return (size_t)out * (size_t)in; }
+
+void matmul_pack(act_t *packed, const float *weight, int out, int in)
+{
+    size_t n = (size_t)out * (size_t)in;
+    convert<<<cuda_blocks(n), BLOCK, 0, cuda_stream()>>>(packed, weight, n);
+    cuda_launched("convert");
+}
+
+/* A bias as the product wants it: in act_t, and aligned. */
+static const act_t *converted_bias(const float *bias, int out)
+{
+    if (!bias) return NULL;
+    if (out > BIAS_MOST) die("a bias of %d numbers, and %d are the most", out, BIAS_MOST);
+    convert<<<cuda_blocks((size_t)out), BLOCK, 0, cuda_stream()>>>(cuda_bias(), bias, (size_t)out);
+    cuda_launched("convert");
+    return cuda_bias();
+}
+
+void matmul_forward(act_t *y, const act_t *x, const act_t *packed, const float *bias, const act_t *residual,
+                    int N, int out, int in)
+{
+    struct product p = {};
+    p.to = y; p.type = ACT_TYPE; p.ld = (size_t)out;
+    p.x = {x, (size_t)in, false};
+    p.y = {packed, (size_t)in, true};
+    p.rows = N; p.columns = out; p.inner = in;
+    p.bias = converted_bias(bias, out);
+    p.from = residual;
+    cuda_product(&p);
+}
+
+void matmul_backward_input(act_t *dx, const act_t *dy, const act_t *packed, bool add, int N, int out, int in)
+{
+    struct product p = {};
+    p.to = dx; p.type = ACT_TYPE; p.ld = (size_t)in;
+    p.x = {dy, (size_t)out, false};
+    p.y = {packed, (size_t)in, false};
+    p.rows = N; p.columns = in; p.inner = out;
+    p.from = add ? dx : NULL;
+    cuda_product(&p);
+}
+
+struct matmul_bias_term {
+    typedef float sum;
+    const act_t *dy;
+    int out;
+    __device__ float operator()(int row, int c) const { return to_float(dy[(size_t)row * (size_t)out + (size_t)c]); }
+};
+
+void matmul_backward_weight(float *dweight, float *dbias, const act_t *dy, const act_t *x, int N, int out, int in)
+{
+    struct product p = {};
+    if (N == 0) return;
+    p.to = dweight; p.type = CUDA_R_32F; p.ld = (size_t)in;
+    p.x = {dy, (size_t)out, true};
+    p.y = {x, (size_t)in, false};
+    p.rows = out; p.columns = in; p.inner = N;
+    p.from = dweight;
+    cuda_product(&p);
+    if (dbias) add_columns<matmul_bias_term>(dbias, matmul_bias_term{dy, out}, N, out);
+}
+
+void logits_forward(float *logits, const act_t *h, const act_t *packed, int n, int V, int C)
+{
+    struct product p = {};
+    p.to = logits; p.type = CUDA_R_32F; p.ld = (size_t)V;
+    p.x = {h, (size_t)C, false};
+    p.y = {packed, (size_t)C, true};
+    p.rows = n; p.columns = V; p.inner = C;
+    cuda_product(&p);
+}

@@ -1,0 +1,94 @@
+/* optimizer.cu (CUDA) - what walks over all parameters: one pass that reads and writes each number once. */
+#include "common/cuda/kernel.h"
+
+static __global__ void update(float *param, float *grad, float *m, float *v, size_t n, struct adamw a)
+{
+    float m_factor = 1 / a.correction1, v_factor = 1 / a.correction2, rest1 = 1 - a.beta1, rest2 = 1 - a.beta2;
+    for (size_t i = thread_of_grid(); i < n; i += threads_of_grid()) {
+        float g = a.grad_scale * grad[i];
+        float first = a.beta1 * m[i] + rest1 * g, second = a.beta2 * v[i] + rest2 * (g * g);
+        float step = first * m_factor / (sqrtf(second * v_factor) + a.eps);
+        param[i] -= a.lr * (step + a.decay * param[i]);
+        m[i] = first;
+        v[i] = second;
+        grad[i] = 0;
+    }
+}
+
+void adamw_update(float *param, float *grad, float *m, float *v, size_t n, const struct adamw *a)
+{
+    update<<<cuda_blocks(n), BLOCK, 0, cuda_stream()>>>(param, grad, m, v, n, *a);
+    cuda_launched("update");
+}
+
+/* Pieces of a fixed size, so that the sum does not depend on the device: at most PIECES of them. */
+enum { PIECE = 1 << 16, PIECES = SCRATCH_FLOATS / 4 };
+
+static __global__ void square_pieces(double *sums, const float *x, size_t n, size_t piece)
+{
+    __shared__ double part[WARPS];
+    size_t first = (size_t)blockIdx.x * piece, end = first + piece < n ? first + piece : n;
+    double sum = 0;
+    for (size_t i = first + threadIdx.x; i < end; i += BLOCK) sum += (double)x[i] * (double)x[i];
+    sum = block_sum<double>(sum, part);
+    if (threadIdx.x == 0) sums[blockIdx.x] = sum;
+}
+
+static __global__ void add_pieces(double *total, const double *sums, unsigned n)
+{
+    __shared__ double part[WARPS];
+    double sum = 0;
+    for (unsigned i = threadIdx.x; i < n; i += BLOCK) sum += sums[i];
+    sum = block_sum<double>(sum, part);
+    if (threadIdx.x == 0) *total = sum;
+}
+
+double sum_squares(const float *x, size_t n)
+{
+    size_t piece = PIECE;
+    while ((n + piece - 1) / piece > PIECES) piece *= 2;
+    unsigned pieces = blocks_of(n, piece);
+    double *sums = (double *)cuda_scratch(), total = 0;
+    if (n == 0) return 0;
+    square_pieces<<<pieces, BLOCK, 0, cuda_stream()>>>(sums + 1, x, n, piece);
+    cuda_launched("square_pieces");
+    add_pieces<<<1, BLOCK, 0, cuda_stream()>>>(sums, sums + 1, pieces);
+    cuda_launched("add_pieces");
+    device_get(&total, sums, sizeof total);
+    device_wait();
+    return total;
+}
+
+static __global__ void average_in(float *average, const float *x, float decay, size_t n)
+{
+    float rest = 1 - decay;
+    for (size_t i = thread_of_grid(); i < n; i += threads_of_grid()) average[i] = decay * average[i] + rest * x[i];
+}
+
+void ema_update(float *average, const float *x, float decay, size_t n)
+{
+    average_in<<<cuda_blocks(n), BLOCK, 0, cuda_stream()>>>(average, x, decay, n);
+    cuda_launched("average_in");
+}
+
+static __global__ void fill_with(float *x, float value, size_t n)
+{
+    for (size_t i = thread_of_grid(); i < n; i += threads_of_grid()) x[i] = value;
+}
+
+void fill(float *x, float value, size_t n)
+{
+    fill_with<<<cuda_blocks(n), BLOCK, 0, cuda_stream()>>>(x, value, n);
+    cuda_launched("fill_with");
+}
+
+static __global__ void add_to(float *y, const float *x, size_t n)
+{
+    for (size_t i = thread_of_grid(); i < n; i += threads_of_grid()) y[i] += x[i];
+}
+
+void add(float *y, const float *x, size_t n)
+{
+    add_to<<<cuda_blocks(n), BLOCK, 0, cuda_stream()>>>(y, x, n);
+    cuda_launched("add_to");
+}

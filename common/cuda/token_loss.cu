@@ -1,0 +1,128 @@
+/* token_loss.cu (CUDA) - the vocabulary head by chunks of rows: product, softmax and loss, gradient of the logits, two
+ * products back.  Rows of logits lie at a distance that is a multiple of 16 bytes. */
+#include "common/cuda/products.h"
+#include "common/cuda/softmax.h"
+
+#include <assert.h>
+
+enum { CHUNK_STEP = 128, CHUNK_BYTES = 256 << 20, ROUND = 8 };
+
+static int row_distance(int V) { return (V + ROUND - 1) / ROUND * ROUND; }
+
+static int chunk_rows(int V)
+{
+    size_t rows = CHUNK_BYTES / ((size_t)row_distance(V) * sizeof(float)) / CHUNK_STEP * CHUNK_STEP;
+    return rows < CHUNK_STEP ? CHUNK_STEP : rows > 65536 ? 65536 : (int)rows;
+}
+
+size_t token_loss_work(int max_n, int C, int V)
+{
+    (void)C;
+    size_t logits = (size_t)int_min(max_n, chunk_rows(V)) * (size_t)row_distance(V);
+    return sizeof(act_t) == sizeof(float) ? logits : logits + logits / 2;
+}
+
+struct chunk {
+    float *logprobs, *entropy, *losses, *logits;        /* of the chunk's rows */
+    act_t *dlogits;                                     /* NULL: no gradient; where float32, in place of the logits */
+    const int *targets;
+    const float *old_logprobs, *advantages;
+    enum token_loss_kind kind;
+    float temperature, scale, clip_low, clip_high, dual_clip, entropy_coef;
+    int V, ld;
+};
+
+/* The clipped policy loss of one row; *slope = d loss / d logprob. */
+__device__ static double policy_loss(double *slope, double logprob, double old_logprob, double advantage,
+                                     const struct chunk &l)
+{
+    double difference = logprob - old_logprob, ratio = exp(fmin(fmax(difference, -20.0), 20.0));
+    double clipped = fmin(fmax(ratio, 1 - (double)l.clip_low), 1 + (double)l.clip_high);
+    double plain = -advantage * ratio, loss = fmax(plain, -advantage * clipped);
+    *slope = plain >= loss && fabs(difference) <= 20 ? plain : 0;           /* d ratio / d logprob = ratio */
+    double most = -(double)l.dual_clip * advantage;
+    if (l.dual_clip > 0 && advantage < 0 && loss > most) {
+        loss = most;
+        *slope = 0;
+    }
+    return loss;
+}
+
+/* dz = scale * gradient of (slope * logprob - entropy_coef * entropy), in place of z or beside it:
+ *   slope * ([j = token] - p[j]) + entropy_coef * p[j] * (log p[j] + entropy) */
+__device__ static void write_gradient(act_t *dz, const float *z, const struct softmax &s, int token, double slope,
+                                      double entropy_coef, int V)
+{
+    double log_sum = log(s.sum), entropy = log_sum - s.weighted / s.sum;
+    float inverse = (float)(1 / s.sum), constant = (float)(entropy_coef * (entropy - log_sum) - slope);
+    float coef = (float)entropy_coef, extra = (float)slope;
+    for (int j = (int)threadIdx.x; j < V; j += BLOCK) {
+        float d = z[j] - s.max, p = expf(d) * inverse;
+        float x = coef == 0 || p == 0 ? p * constant : p * (constant + coef * d);
+        set(dz + j, j == token ? x + extra : x);
+    }
+}
+
+static __global__ void loss_rows(struct chunk c)
+{
+    __shared__ struct softmax_parts part;
+    int row = (int)blockIdx.x, target = c.targets[row];
+    float *z = c.logits + (size_t)row * (size_t)c.ld;
+    struct softmax s = softmax_row(z, c.V, c.temperature, &part);
+    float logprob = softmax_logprob(&s, z, target), entropy = softmax_entropy(&s);
+    double loss = 0, slope = 0, entropy_coef = 0;
+    if (c.kind == LOSS_CROSS_ENTROPY) {
+        loss = -(double)logprob;
+        slope = -1;
+    } else if (c.kind == LOSS_POLICY) {
+        entropy_coef = (double)c.entropy_coef;
+        loss = policy_loss(&slope, (double)logprob, (double)c.old_logprobs[row], (double)c.advantages[row], c) -
+               entropy_coef * (double)entropy;
+    }
+    if (threadIdx.x == 0) {
+        c.logprobs[row] = logprob;
+        if (c.entropy) c.entropy[row] = entropy;
+        if (c.losses) c.losses[row] = (float)loss;
+    }
+    __syncthreads();                                    /* z[target] was read by all */
+    double scale = (double)c.scale / (double)c.temperature;
+    if (c.dlogits)
+        write_gradient(c.dlogits + (size_t)row * (size_t)c.ld, z, s, target, slope * scale, entropy_coef * scale, c.V);
+}
+
+static struct product product_of(void *to, cudaDataType type, size_t ld, struct operand x, struct operand y, int rows,
+                                 int columns, int inner, const void *from)
+{
+    return {to, type, ld, x, y, rows, columns, inner, NULL, from, NULL};
+}
+
+void token_loss(float *logprobs, float *entropy, float *losses, act_t *dh, float *dweight, const act_t *h,
+                const int *targets, const act_t *packed, const struct token_loss *loss, float *work, int n, int C,
+                int V)
+{
+    assert(loss->temperature > 0 && !dh == !dweight && (loss->kind != LOSS_LOGPROBS || !dh));
+    bool policy = loss->kind == LOSS_POLICY;
+    int rows = chunk_rows(V), ld = row_distance(V);
+    size_t width = (size_t)C, wide = (size_t)ld;
+    act_t *dlogits = (act_t *)(sizeof(act_t) == sizeof(float) ? work : work + (size_t)int_min(n, rows) * wide);
+    for (int i = 0; i < n; i += rows) {
+        int m = int_min(rows, n - i);
+        const act_t *hidden = h + (size_t)i * width;
+        struct product forward = product_of(work, CUDA_R_32F, wide, {hidden, width, false}, {packed, width, true}, m, V,
+                                            C, NULL);
+        cuda_product(&forward);
+        struct chunk c = {logprobs + i, entropy ? entropy + i : NULL, losses ? losses + i : NULL, work,
+                          dh ? dlogits : NULL, targets + i, policy ? loss->old_logprobs + i : NULL,
+                          policy ? loss->advantages + i : NULL, loss->kind, loss->temperature, loss->scale,
+                          loss->clip_low, loss->clip_high, loss->dual_clip, loss->entropy_coef, V, ld};
+        loss_rows<<<(unsigned)m, BLOCK, 0, cuda_stream()>>>(c);
+        cuda_launched("loss_rows");
+        if (!dh) continue;
+        struct product input = product_of(dh + (size_t)i * width, ACT_TYPE, width, {dlogits, wide, false},
+                                          {packed, width, false}, m, C, V, NULL);
+        struct product weight = product_of(dweight, CUDA_R_32F, width, {dlogits, wide, true}, {hidden, width, false}, V,
+                                           C, m, dweight);
+        cuda_product(&input);
+        cuda_product(&weight);
+    }
+}
