@@ -204,3 +204,13 @@ void chat_render(const struct chat *c, const struct dialogue *d, enum chat_train
         mark(&r, false);
     }
 }
+
+int chat_render_prompt(struct ids *ids, const struct chat *c, struct dialogue *d, int limit)
+{
+    int before = d->count;
+    do {
+        ids->count = 0;
+        chat_render(c, d, CHAT_TRAIN_ASSISTANT, true, ids, NULL, NULL);
+    } while ((int64_t)ids->count > limit && dialogue_forget_turn(d));
+    return before - d->count;
+}

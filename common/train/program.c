@@ -177,11 +177,14 @@ int parents_unchanged(const struct kv *then, const struct kv *now, const char *c
     return 0;
 }
 
-void program_describe(struct ckpt_meta *meta, const struct config *c, const struct tokenizer *t)
+void program_describe(struct ckpt_meta *meta, const struct config *c, const struct tokenizer *t,
+                      const struct chat *chat, const struct kv *line)
 {
     config_write(c, &meta->conf);
     meta->tokn.size = 0;
     tokenizer_write(&meta->tokn, t);
+    if (chat) chat_write(chat, &meta->chat);
+    if (line) kv_copy(&meta->line, line);
 }
 
 /* ---- memory ---- */
