@@ -36,7 +36,8 @@ int train_option_rows(struct option *rows, struct train_options *o, const struct
          .help = "Steps; 0: from --tokens or --epochs."},
         {NULL, "tokens", OPTION_INT, &o->tokens, "0", 0, most, .flags = CHANGES | OPTION_ONE_OF,
          .help = "Tokens to train on; 0: from --epochs."},
-        {NULL, "epochs", OPTION_REAL, &o->epochs, d->epochs, 1e-6, 1e6, .flags = CHANGES | OPTION_ONE_OF,
+        {NULL, "epochs", OPTION_REAL, &o->epochs, d->epochs, 1e-6, 1e6,
+         .flags = CHANGES | OPTION_ONE_OF | (strcmp(d->epochs, "auto") == 0 ? OPTION_AUTO : 0),
          .help = "Passes over the data, where none of the above is given."},
 
         {"Batches", "batch-tokens", OPTION_INT, &o->batch_tokens, "auto", 1, most, .flags = OPTION_AUTO,

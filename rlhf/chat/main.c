@@ -164,7 +164,8 @@ static bool read_dialogue(struct session *s)
     int context = s->parent.config.context;
     int forgotten = chat_render_prompt(&s->ids, &s->chat, &s->dialogue, context - answer_room(s));
     if (forgotten > 0)
-        fprintf(stderr, "(the context of %d tokens is full: the oldest %d messages are forgotten)\n", context, forgotten);
+        fprintf(stderr, "(the context of %d tokens is full: the oldest %d messages are forgotten)\n", context,
+                forgotten);
     if (s->ids.count < (size_t)context) return true;
     fprintf(stderr, "%s: the message is %zu tokens long with its template, and the context of this model is %d\n",
             program_name(), s->ids.count, context);
