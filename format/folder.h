@@ -12,6 +12,11 @@ struct run_list { struct run_file *file; size_t count; };      /* falling step *
 int folder_list(struct run_list *list, const char *folder, struct error *error);
 void folder_list_free(struct run_list *list);
 
+bool folder_is(const char *path);        /* a folder, not a file */
+
+/* Opens a file as reader_open_file; whole: every tensor's CRC must be right too. */
+int reader_open_valid(struct ckpt **out, const char *path, bool whole, struct error *error);
+
 /* What `latest` names, to free(), or NULL. */
 char *folder_hint(const char *folder);
 

@@ -3,7 +3,7 @@
  * Order: header page, section table, gaps, key-values, tensor index, chunk CRCs, statistics.  The tensors' bytes are
  * tensors.c's. */
 #define _GNU_SOURCE
-#include "format/reader.h"
+#include "format/folder.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +15,7 @@
 int input_read(const struct input *in, void *out, uint64_t offset, size_t size, struct error *error)
 {
     if (offset > in->size || size > in->size - offset)
-        return fail(error, EXIT_IO, "%zu bytes at %llu are not there", size, (unsigned long long)offset);
+        return fail(error, EXIT_IO, "%zu bytes at %" PRIu64 " are not there", size, offset);
     if (in->memory) {
         memcpy(out, in->memory + offset, size);
         return 0;
@@ -23,14 +23,24 @@ int input_read(const struct input *in, void *out, uint64_t offset, size_t size, 
     for (char *p = out; size;) {
         ssize_t got = pread(in->fd, p, size, (off_t)offset);
         if (got < 0 && errno == EINTR) continue;
-        if (got < 0)
-            return fail(error, EXIT_IO, "reading at byte %llu failed: %s", (unsigned long long)offset, strerror(errno));
+        if (got < 0) return fail(error, EXIT_IO, "reading at byte %" PRIu64 " failed: %s", offset, strerror(errno));
         if (got == 0)
             return fail(error, EXIT_IO, "the file ends at byte %" PRIu64 ", it became shorter while being read",
                         offset);
         p += got;
         offset += (uint64_t)got;
         size -= (size_t)got;
+    }
+    return 0;
+}
+
+int input_used(const struct input *in, uint64_t from, uint64_t to, struct error *error)
+{
+    uint8_t block[CKPT_PAGE];
+    for (size_t n; from < to; from += n) {
+        n = to - from < sizeof block ? (size_t)(to - from) : sizeof block;
+        if (input_read(in, block, from, n, error) != 0) return -1;
+        if (!all_zero(block, n)) return 1;
     }
     return 0;
 }
@@ -168,22 +178,16 @@ static int check_chunks(const struct ckpt *c, struct error *error)
     return 0;
 }
 
-/* Fewer than 4096 bytes lie between two sections (S4). */
-static int check_gap(const struct ckpt *c, uint64_t from, uint64_t to, const char *before, struct error *error)
-{
-    uint8_t gap[CKPT_PAGE];
-    if (input_read(&c->input, gap, from, (size_t)(to - from), error) != 0) return -1;
-    if (all_zero(gap, (size_t)(to - from))) return 0;
-    return corrupt(error, "the padding before %s, at byte %" PRIu64 ", is not zero [S4]", before, from);
-}
-
 static int check_gaps(const struct ckpt *c, struct problems *problems, struct error *error)
 {
     uint64_t end = CKPT_PAGE;
     for (uint32_t i = 0; i <= c->header.section_count; i++) {
         const struct section *s = i < c->header.section_count ? &c->section[i] : NULL;
-        if (check_gap(c, end, s ? s->offset : c->header.table_offset, s ? s->type : "the section table", error) != 0 &&
-            problem(problems, error) != 0) return -1;
+        int used = input_used(&c->input, end, s ? s->offset : c->header.table_offset, error);
+        if (used == 1)
+            corrupt(error, "the padding before %s, at byte %" PRIu64 ", is not zero [S4]",
+                    s ? s->type : "the section table", end);
+        if (used != 0 && problem(problems, error) != 0) return -1;
         if (s) end = s->offset + s->stored;
     }
     return 0;
@@ -261,19 +265,8 @@ int reader_header(struct header *h, const char *path, struct error *error)
 
 int ckpt_open(struct ckpt **out, const char *path, struct error *error)
 {
-    struct stat st;
-    *out = NULL;
-    if (stat(path, &st) != 0) return fail(error, EXIT_NOINPUT, "%s: cannot be opened: %s", path, strerror(errno));
-    if (!S_ISDIR(st.st_mode)) return reader_open_file(out, path, NULL, error);
-    char *newest;
-    int found = run_newest(&newest, path, error);
-    if (found == 0)
-        return fail(error, EXIT_NOINPUT,
-                    "%s: there is no checkpoint in this folder (expected step-NNNNNNNN.ckpt or final.ckpt)", path);
-    if (found < 0) return -1;
-    int status = reader_open_file(out, newest, NULL, error);
-    free(newest);
-    return status;
+    if (folder_is(path)) return run_newest(out, path, true, error) == 1 ? 0 : -1;
+    return reader_open_file(out, path, NULL, error);
 }
 
 void ckpt_meta_free(struct ckpt_meta *m)

@@ -9,6 +9,8 @@
 struct input { int fd; const uint8_t *memory; uint64_t size; };
 /* Exactly `size` bytes at `offset`: 0, or -1 (EXIT_IO). */
 int input_read(const struct input *in, void *out, uint64_t offset, size_t size, struct error *error);
+/* 1 when a byte from `from` up to `to` is not zero, else 0, or -1 (EXIT_IO). */
+int input_used(const struct input *in, uint64_t from, uint64_t to, struct error *error);
 
 struct ckpt {
     struct input input;

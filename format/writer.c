@@ -284,13 +284,11 @@ static int create(struct writer *w, struct error *error)
     if (w->fd < 0) return broken(w, error, "creating a temporary file beside it");
     flock(w->fd, LOCK_EX | LOCK_NB);                /* a file system without locks will do */
     w->direct = openat(w->folder, w->temporary, O_RDWR | O_DIRECT | O_NOFOLLOW | O_CLOEXEC);
+    char size[16], doing[64];
     int status;
+    snprintf(doing, sizeof doing, "taking %s of disk", text_bytes(size, (double)w->header.file_size));
     do status = fallocate(w->fd, 0, 0, (off_t)w->header.file_size); while (status != 0 && errno == EINTR);
     if (status == 0 || errno == EOPNOTSUPP || errno == ENOSYS) return 0;
-    char size[16], doing[64];
-    int why = errno;
-    snprintf(doing, sizeof doing, "taking %s of disk", text_bytes(size, (double)w->header.file_size));
-    errno = why;
     return broken(w, error, doing);
 }
 

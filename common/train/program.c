@@ -45,12 +45,9 @@ struct ckpt *program_resumed(const struct run *run, const char *resume)
 {
     struct error none;
     struct ckpt *c = NULL;
-    char *path = NULL;
     if (!run) return NULL;
-    if (strcmp(resume, "auto") == 0) run_newest(&path, run_folder(run), &none);
-    else if (strcmp(resume, "never") != 0) path = host_text("%s", resume);
-    if (!path || ckpt_open(&c, path, &none) != 0) c = NULL;
-    free(path);
+    if (strcmp(resume, "auto") == 0) run_newest(&c, run_folder(run), true, &none);
+    else if (strcmp(resume, "never") != 0) ckpt_open(&c, resume, &none);
     return c;
 }
 

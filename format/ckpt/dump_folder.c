@@ -48,10 +48,7 @@ int dump_ls(struct dump *d, struct ckpt *c, json_t *facts)
     for (size_t i = 0; i < list.count; i++) {
         const struct run_file *file = &list.file[i];
         error.text[0] = 0;
-        if (reader_open_file(&c, file->path, NULL, &error) == 0 && d->deep && ckpt_verify(c, &error) != 0) {
-            ckpt_close(c);
-            c = NULL;
-        }
+        reader_open_valid(&c, file->path, d->deep, &error);
         fact(rows, NULL, file_row(file, c, c && !valid, latest && strcmp(latest, file->name) == 0, error.text));
         valid |= c != NULL;
         ckpt_close(c);
@@ -70,10 +67,9 @@ int dump_ls(struct dump *d, struct ckpt *c, json_t *facts)
 int dump_latest(struct dump *d, struct ckpt *c, json_t *facts)
 {
     struct error error;
-    int found = run_newest(&d->note, d->argument[0], &error);
-    (void)c;
-    if (found == 0) quit(EXIT_NOINPUT, "%s: there is no checkpoint in this folder", d->argument[0]);
-    if (found != 1) quit_error(&error);
-    fact(facts, "file", fact_text(d->note));
+    if (run_newest(&c, d->argument[0], true, &error) != 1) quit_error(&error);
+    d->note = host_text("%s", c->path);
+    fact(facts, "file", fact_text(c->path));
+    ckpt_close(c);
     return 0;
 }

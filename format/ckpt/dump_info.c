@@ -194,7 +194,7 @@ int dump_tensors(struct dump *d, struct ckpt *c, json_t *facts)
         fact(facts, "blocks", group_rows(list, n, total));
         d->show = "blocks";
     }
-    d->note = host_text("%zu tensor%s, %s", n, n == 1 ? "" : "s", text_bytes(size, (double)total));
+    d->note = host_text("%zu tensor%s, %s", n, plural((int64_t)n), text_bytes(size, (double)total));
     free(list);
     return 0;
 }

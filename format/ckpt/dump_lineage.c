@@ -5,45 +5,41 @@
 #include <dirent.h>
 #include <inttypes.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
-struct node { struct link link; char *text; const char *role, *found; int parent; bool itself; };
-struct tree { struct node *node; int count; };
+/* The links' texts belong to the file's LINE, and self. */
+struct node { struct link link; const char *role; char *found; int parent; bool itself; };
+struct tree { struct node *node; int count; char *self; };
 
-/* The node of this link below `parent`, made when it is new.  Takes over text. */
-static int grow(struct tree *t, int parent, char *text, const char *role)
+/* The node of this link below `parent`, made when it is new. */
+static int grow(struct tree *t, int parent, const char *text, const char *role)
 {
     struct link link;
-    if (!lineage_parse(&link, text)) {
-        free(text);
-        return parent;
-    }
+    if (!lineage_parse(&link, text)) return parent;
     for (int i = 0; i < t->count; i++)
         if (t->node[i].parent == parent && strcmp(t->node[i].link.weights_id, link.weights_id) == 0) {
-            free(text);
             if (role) t->node[i].role = role;
             return i;
         }
     t->node = host_grow(t->node, (size_t)t->count + 1, sizeof *t->node);
-    t->node[t->count] = (struct node){.link = link, .text = text, .role = role, .parent = parent};
+    t->node[t->count] = (struct node){.link = link, .role = role, .parent = parent};
     return t->count++;
 }
 
 static void grow_tree(struct tree *t, const struct ckpt *c)
 {
-    uint64_t parents = lineage_parents(&c->header.meta.line);
+    const struct kv *line = &c->header.meta.line;
     int below = -1;
-    for (uint64_t p = 0; p < parents; p++) {
+    for (uint64_t p = 0; p < lineage_parents(line); p++) {
         char **chain;
         int at = -1;
-        size_t n = lineage_chain(&chain, &c->header.meta.line, p);
-        for (size_t k = 0; k < n; k++)
-            at = grow(t, at, host_text("%s", chain[k]), k + 1 == n ? lineage_role(&c->header.meta.line, p) : NULL);
+        size_t n = lineage_chain(&chain, line, p);
+        for (size_t k = 0; k < n; k++) at = grow(t, at, chain[k], k + 1 == n ? lineage_role(line, p) : NULL);
         if (p == 0) below = at;
     }
     const char *name = c->path + strlen(c->path);             /* the run's folder and the file */
     for (int slashes = 0; name > c->path && (name[-1] != '/' || ++slashes < 2);) name--;
-    int self = grow(t, below, lineage_link(&c->header.meta, name), NULL);
+    t->self = lineage_link(&c->header.meta, name);
+    int self = grow(t, below, t->self, NULL);
     if (self >= 0) t->node[self].itself = true;
 }
 
@@ -65,12 +61,11 @@ static void mark_folder(struct tree *t, const char *folder, int depth)
     DIR *directory = opendir(folder);
     if (!directory) return;
     for (struct dirent *e; (e = readdir(directory));) {
-        struct stat st;
         size_t n = strlen(e->d_name);
         if (e->d_name[0] == '.') continue;
         char *path = host_text("%s/%s", folder, e->d_name);
         if (n > 5 && strcmp(e->d_name + n - 5, ".ckpt") == 0) mark(t, path);
-        else if (depth > 0 && stat(path, &st) == 0 && S_ISDIR(st.st_mode)) mark_folder(t, path, depth - 1);
+        else if (depth > 0 && folder_is(path)) mark_folder(t, path, depth - 1);
         free(path);
     }
     closedir(directory);
@@ -124,11 +119,9 @@ static json_t *node_row(const struct node *n)
 
 static void free_tree(struct tree *t)
 {
-    for (int i = 0; i < t->count; i++) {
-        free(t->node[i].text);
-        free((char *)t->node[i].found);
-    }
+    for (int i = 0; i < t->count; i++) free(t->node[i].found);
     free(t->node);
+    free(t->self);
 }
 
 void family_find(struct family *f, const struct ckpt *c, const char *dir)

@@ -4,7 +4,6 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
 __attribute__((format(printf, 3, 4)))
 static void report(struct problems *problems, const struct scan *scan, const char *format, ...)
@@ -56,7 +55,7 @@ static void print_file(const char *path, const struct problems *p, uint64_t byte
 {
     char size[16], *prefix = host_text("%s: ", path);
     if (p->count == 0)
-        printf("%sok (%zu tensor%s, %s, %.2f GB/s)\n", prefix, tensors, tensors == 1 ? "" : "s",
+        printf("%sok (%zu tensor%s, %s, %.2f GB/s)\n", prefix, tensors, plural((int64_t)tensors),
                text_bytes(size, (double)bytes), (double)bytes / 1e9 / (seconds + 1e-9));
     for (int i = 0; i < p->kept; i++) {
         bool named = strncmp(p->text[i], prefix, strlen(prefix)) == 0;
@@ -64,7 +63,7 @@ static void print_file(const char *path, const struct problems *p, uint64_t byte
     }
     if (p->count)
         printf("%s%s, %" PRIu64 " problem%s\n", prefix, p->exit_code == EXIT_DATA ? "corrupt (65)" : "not verified",
-               p->count, p->count == 1 ? "" : "s");
+               p->count, plural((int64_t)p->count));
     free(prefix);
 }
 
@@ -97,10 +96,9 @@ static int verify_file(struct dump *d, json_t *rows, const char *path)
 
 static int verify_path(struct dump *d, json_t *rows, const char *path)
 {
-    struct stat st;
     struct run_list list = {0};
     struct error error;
-    if (stat(path, &st) != 0 || !S_ISDIR(st.st_mode)) return verify_file(d, rows, path);
+    if (!folder_is(path)) return verify_file(d, rows, path);
     int worst = folder_list(&list, path, &error) == 0 ? 0 : error.exit_code;
     if (worst == 0 && list.count == 0) {
         fail(&error, EXIT_NOINPUT, "%s: there is no checkpoint in this folder", path);
