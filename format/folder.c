@@ -1,7 +1,7 @@
 /* folder.c - a run folder's checkpoints: which one to go on from, which ones to keep.  What counts is what the files
  * say when read; the file `latest` is a hint for people and protects the file it names. */
 #define _GNU_SOURCE
-#include "format/folder.h"
+#include "format/reader.h"
 
 #include <dirent.h>
 #include <fcntl.h>

@@ -1,9 +1,7 @@
 /* reader.c - opens a checkpoint and believes nothing: every number is held against the file's real size and the limits
- * before it is used, metadata is copied to private memory, checked there and used from there only.
- * Order: header page, section table, gaps, key-values, tensor index, chunk CRCs, statistics.  The tensors' bytes are
- * tensors.c's. */
+ * before it is used, metadata is copied to private memory, checked there and used from there only. */
 #define _GNU_SOURCE
-#include "format/folder.h"
+#include "format/reader.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -165,12 +163,11 @@ static int check_chunks(const struct ckpt *c, struct error *error)
     for (size_t i = 0; i < c->index.count; i++) {
         const struct tensor *t = &c->index.tensor[i];
         uint64_t chunks = tensor_chunks(t->stored);
-        const uint32_t *chunk = c->chunk_crc + t->first_chunk;
-        uint32_t crc = chunk[0];
-        z_crc_t whole = chunks > 2 ? crc32_combine_gen((z_off_t)CKPT_CHUNK) : 0;
-        for (uint64_t k = 1; k + 1 < chunks; k++) crc = (uint32_t)crc32_combine_op(crc, chunk[k], whole);
-        if (chunks > 1)
-            crc = (uint32_t)crc32_combine(crc, chunk[chunks - 1], (z_off_t)(t->stored - (chunks - 1) * CKPT_CHUNK));
+        uint32_t crc = 0;
+        for (uint64_t k = 0; k < chunks; k++) {
+            uint64_t size = k + 1 < chunks ? CKPT_CHUNK : t->stored - k * CKPT_CHUNK;
+            crc = (uint32_t)crc32_combine(crc, c->chunk_crc[t->first_chunk + k], (z_off_t)size);
+        }
         if (crc != t->public.crc)
             return corrupt(error, "tensor %s: its CRC %08x does not follow from those of its chunks (%08x) [CC3]",
                            t->public.name, t->public.crc, crc);

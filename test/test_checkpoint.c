@@ -2,8 +2,6 @@
 #include "format/checkpoint.h"
 
 #include "common/base/threads.h"
-#include "format/folder.h"
-#include "format/lineage.h"
 #include "format/reader.h"
 #include "test/test.h"
 

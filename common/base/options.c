@@ -1,7 +1,6 @@
-/* options.c - defaults, then the file, then the command line, all through option_set.
- *
- * The command line is walked twice: once to find --config, whose values must lie below it, and once to set. */
-#include "common/base/options_value.h"
+/* options.c - defaults, then the file, then the command line, all through option_set.  The command line is walked
+ * twice: to find --config, whose values must lie below it, and to set. */
+#include "common/base/options.h"
 
 #include <assert.h>
 #include <stdlib.h>

@@ -1,8 +1,6 @@
-/* options_value.c - one value of the options table: from a word, back to a word, and into a checkpoint.
- *
- * What is written is always what would be read: run.conf, the checkpoint's copy and the check on resume use the same
- * words. */
-#include "common/base/options_value.h"
+/* options_value.c - one value of the options table, from a word and back.  What is written is what would be read:
+ * run.conf, the checkpoint's copy and the check on resume use the same words. */
+#include "common/base/options.h"
 
 #include <errno.h>
 #include <math.h>
@@ -49,8 +47,7 @@ static bool decimal(double *value, const char *text, const char **rest)
     return end != text && isfinite(*value);
 }
 
-/* Whole numbers are read as such, so that none is rounded; fractions and exponents count only where the result is
- * whole. */
+/* Whole numbers are read as such, so none is rounded; fractions and exponents must give a whole number. */
 static bool whole_number(int64_t *value, const char *text, const struct unit *units)
 {
     char *end;

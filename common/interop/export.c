@@ -5,7 +5,6 @@
 #include "common/interop/families.h"
 #include "common/interop/interop.h"
 #include "common/model/params.h"
-#include "format/lineage.h"
 #include "format/reader.h"
 
 #include <dirent.h>

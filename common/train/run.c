@@ -5,7 +5,7 @@
 #define _GNU_SOURCE
 #include "common/train/run.h"
 #include "common/base/signals.h"
-#include "format/folder.h"
+#include "format/reader.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -4,7 +4,7 @@
  * Options are saved and compared as text, so that a type or unit may change without a new format.  A resumed run keeps
  * what it began with, even when a longer --tokens would now give another batch: its values are read from the checkpoint
  * before anything is computed. */
-#include "common/base/options_value.h"
+#include "common/base/options.h"
 #include "common/train/program.h"
 
 #include <assert.h>

@@ -4,8 +4,7 @@
 #ifndef QUARTET_DUMP_H
 #define QUARTET_DUMP_H
 
-#include "format/folder.h"
-#include "format/lineage.h"
+#include "format/reader.h"
 
 #include <jansson.h>
 

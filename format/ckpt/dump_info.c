@@ -1,6 +1,5 @@
 /* dump_info.c - `ckpt info`, sections, tensors, hash, limits and the metadata sections: what a file holds.  No tensor
- * is read, so that 10 GB answer at once.  A damaged file is shown as far as it can be understood, with every problem,
- * and ends with 65. */
+ * is read, so 10 GB answer at once.  A damaged file is shown as far as it can be understood. */
 #include "format/ckpt/dump.h"
 
 #include <inttypes.h>

@@ -1,6 +1,5 @@
-/* main.c - the checkpoint tool: one command, its arguments, its output.  This file knows the command line only; what a
- * command does is in dump_*.c.  It reads only what it needs and trusts nothing it reads: people point it at files they
- * know nothing about. */
+/* main.c - the command line of the checkpoint tool; what a command does is in dump_*.c.  It reads only what it needs
+ * and trusts nothing it reads: people point it at files they know nothing about. */
 #include "format/ckpt/dump.h"
 
 #include "common/base/options.h"
