@@ -4,7 +4,7 @@
 #include "common/interop/interop.h"
 #include "common/model/params.h"
 #include "common/text/chat.h"
-#include "format/folder.h"
+#include "format/reader.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 
 struct command {
-    const char *name, *arguments, *options;         /* options beside json: names, spaces around each */
+    const char *name, *arguments, *options;         /* options beside json: names, each followed by a space */
     int least, most;                                /* positional arguments */
     int (*run)(struct dump *d, struct ckpt *c, json_t *facts);
     enum { NOTHING, WHOLE, DAMAGED, ANYHOW } open;  /* argument 0; past problems: they are facts too, or passed over */
@@ -20,7 +20,7 @@ static const struct command commands[] = {
     {"info", "FILE|RUN", "", 1, 1, dump_info, DAMAGED, NULL, "The file on one screen, from its metadata only."},
     {"sections", "FILE|RUN", "", 1, 1, dump_sections, DAMAGED, "sections",
      "The section table: where each part lies, its size and checksum."},
-    {"tensors", "FILE|RUN", " role match sort group ", 1, 1, dump_tensors, DAMAGED, "tensors",
+    {"tensors", "FILE|RUN", "role match sort group ", 1, 1, dump_tensors, DAMAGED, "tensors",
      "Every tensor: name, role, dtype, shape, bytes, offset, checksum."},
     {"config", "FILE|RUN [KEY]", "", 1, 2, dump_keys, WHOLE, "values", "Settings of the model (CONF).", "CONF"},
     {"train", "FILE|RUN [KEY]", "", 1, 2, dump_keys, WHOLE, "values", "State of the trainer (TRNS).", "TRNS"},
@@ -30,23 +30,23 @@ static const struct command commands[] = {
     {"meta", "FILE|RUN [KEY]", "", 1, 2, dump_keys, WHOLE, "values", "Free text (META).", "META"},
     {"eval", "FILE|RUN [KEY]", "", 1, 2, dump_keys, WHOLE, "values", "Metrics when saved (EVAL).", "EVAL"},
     {"tokenizer", "FILE|RUN", "", 1, 1, dump_tokenizer, WHOLE, NULL, "Size and identity of the tokenizer (TOKN)."},
-    {"lineage", "FILE|RUN", " dir ", 1, 1, dump_lineage, WHOLE, "",
+    {"lineage", "FILE|RUN", "dir ", 1, 1, dump_lineage, WHOLE, "",
      "The models this one came from, as a tree, from this file only."},
-    {"stats", "FILE|RUN [PATTERN]", " hist recompute role jobs ", 1, 2, dump_stats, WHOLE, "tensors",
+    {"stats", "FILE|RUN [PATTERN]", "hist recompute role jobs ", 1, 2, dump_stats, WHOLE, "tensors",
      "Smallest, largest, mean, standard deviation ... of each tensor."},
-    {"print", "FILE|RUN TENSOR [SLICE]", " hex role ", 2, 3, dump_print, WHOLE, "",
+    {"print", "FILE|RUN TENSOR [SLICE]", "hex role ", 2, 3, dump_print, WHOLE, "",
      "Values of a tensor; SLICE as 0:4,7 (one item per dimension)."},
-    {"verify", "FILE|RUN...", " quick deep jobs ", 1, 1000, dump_verify, NOTHING, "",
+    {"verify", "FILE|RUN...", "quick deep jobs ", 1, 1000, dump_verify, NOTHING, "",
      "Checks every byte; of a run folder every checkpoint. Reports all problems."},
-    {"diff", "A B", " tol top tensors jobs ", 2, 2, dump_diff, NOTHING, "",
+    {"diff", "A B", "tol top tensors jobs ", 2, 2, dump_diff, NOTHING, "",
      "What differs: settings and tensors, largest relative change first. Exits with 1 if anything does."},
     {"hash", "FILE|RUN", "", 1, 1, dump_hash, WHOLE, "tensors",
      "Identity and checksum of the weights and of each tensor."},
-    {"strip", "FILE|RUN NEW", " force ", 2, 2, dump_strip, WHOLE, "",
+    {"strip", "FILE|RUN NEW", "force ", 2, 2, dump_strip, WHOLE, "",
      "Copies without training state (moments, master weights, cursors); the weights keep their identity."},
-    {"ls", "RUN", " deep jobs ", 1, 1, dump_ls, NOTHING, "files",
+    {"ls", "RUN", "deep jobs ", 1, 1, dump_ls, NOTHING, "files",
      "The checkpoints of a run folder: which are valid, and which one a run resumes from."},
-    {"latest", "RUN", " jobs ", 1, 1, dump_latest, NOTHING, "",
+    {"latest", "RUN", "jobs ", 1, 1, dump_latest, NOTHING, "",
      "The path of the newest whole checkpoint of a run folder."},
     {"explain", "FILE|RUN OFFSET", "", 2, 2, dump_explain, ANYHOW, "",
      "Which field, key or tensor element lies at this byte of the file."},
@@ -62,9 +62,10 @@ static const struct command commands[] = {
 
 static bool takes(const struct command *c, const char *option)
 {
-    char word[32];
+    char list[100], word[32];
+    snprintf(list, sizeof list, " %s", c->options);
     snprintf(word, sizeof word, " %s ", option);
-    return strstr(c->options, word) != NULL;
+    return strstr(list, word) != NULL;
 }
 
 /* The command's own table of options, ended by the zeros that *table has. */
