@@ -91,7 +91,7 @@ int run_newest(struct ckpt **out, const char *folder, bool whole, struct error *
         fail(error, EXIT_NOINPUT,
              "%s: there is no checkpoint in this folder (expected step-NNNNNNNN.ckpt or final.ckpt)", folder);
     else if (!*out)
-        fail(error, EXIT_DATA, "%s: none of its %zu checkpoints is valid: %s", folder, list.count, reasons.data);
+        fail(error, EXIT_DATA, "%s: none of its checkpoints (%zu) is valid: %s", folder, list.count, reasons.data);
     int found = *out ? 1 : list.count ? -1 : 0;
     bytes_free(&lines);
     bytes_free(&reasons);

@@ -18,18 +18,9 @@ int input_read(const struct input *in, void *out, uint64_t offset, size_t size, 
         memcpy(out, in->memory + offset, size);
         return 0;
     }
-    for (char *p = out; size;) {
-        ssize_t got = pread(in->fd, p, size, (off_t)offset);
-        if (got < 0 && errno == EINTR) continue;
-        if (got < 0) return fail(error, EXIT_IO, "reading at byte %" PRIu64 " failed: %s", offset, strerror(errno));
-        if (got == 0)
-            return fail(error, EXIT_IO, "the file ends at byte %" PRIu64 ", it became shorter while being read",
-                        offset);
-        p += got;
-        offset += (uint64_t)got;
-        size -= (size_t)got;
-    }
-    return 0;
+    if (file_read_at(in->fd, out, offset, size) == 0) return 0;
+    return fail(error, EXIT_IO, "reading %zu bytes at byte %" PRIu64 " failed: %s", size, offset,
+                errno ? strerror(errno) : "the file became shorter while being read");
 }
 
 int input_used(const struct input *in, uint64_t from, uint64_t to, struct error *error)
@@ -64,23 +55,14 @@ static int problem(struct problems *problems, const struct error *error)
     return 0;
 }
 
-/* Inflates into what grows with what really comes out, never into what was promised. */
+/* Pages of the promised size are touched only as bytes come out. */
 static int inflate_section(struct bytes *out, const struct bytes *in, const struct section *s, struct error *error)
 {
-    z_stream z = {.next_in = (unsigned char *)in->data, .avail_in = (unsigned)in->size};
-    unsigned char block[65536];
-    int status = Z_OK;
-    if (inflateInit(&z) != Z_OK) die("zlib cannot start");
-    while (status == Z_OK && out->size <= s->raw) {
-        z.next_out = block;
-        z.avail_out = sizeof block;
-        status = inflate(&z, Z_NO_FLUSH);
-        bytes_add(out, block, sizeof block - z.avail_out);
-        if (status == Z_OK && z.avail_out == sizeof block) break;        /* no progress: cut short */
-    }
-    bool whole = status == Z_STREAM_END && z.avail_in == 0 && out->size == s->raw;
-    inflateEnd(&z);
-    return whole ? 0 : corrupt(error, "section %s does not inflate to its %" PRIu64 " bytes [S12]", s->type, s->raw);
+    uLong raw = (uLong)s->raw, stored = (uLong)in->size;
+    *out = (struct bytes){host_alloc(s->raw + 1, 1), s->raw, s->raw + 1};
+    if (uncompress2((Bytef *)out->data, &raw, (const Bytef *)in->data, &stored) == Z_OK && raw == s->raw &&
+        stored == in->size) return 0;
+    return corrupt(error, "section %s does not inflate to its %" PRIu64 " bytes [S12]", s->type, s->raw);
 }
 
 int section_read(struct bytes *out, const struct ckpt *c, const struct section *s, struct error *error)

@@ -345,6 +345,20 @@ int folder_make(const char *folder, struct error *error)
     return status;
 }
 
+int file_read_at(int fd, void *data, uint64_t offset, size_t size)
+{
+    for (char *p = data; size;) {
+        ssize_t got = pread(fd, p, size, (off_t)offset);
+        if (got < 0 && errno == EINTR) continue;
+        if (got == 0) errno = 0;
+        if (got <= 0) return -1;
+        p += got;
+        offset += (uint64_t)got;
+        size -= (size_t)got;
+    }
+    return 0;
+}
+
 int file_write_at(int fd, const void *data, uint64_t offset, size_t size)
 {
     for (const char *p = data; size;) {

@@ -117,7 +117,8 @@ int file_read(struct bytes *out, const char *path, size_t limit, struct error *e
  * (EXIT_IO) with the old content in place (or the new, when only the folder's fsync failed). */
 int file_replace(const char *path, const void *data, size_t size, struct error *error);
 
-/* Writes all of it at `offset`.  Returns 0, or -1 with errno. */
+/* Exactly `size` bytes at `offset`.  Return 0, or -1 with errno (reading: 0 when the file ends before). */
+int file_read_at(int fd, void *data, uint64_t offset, size_t size);
 int file_write_at(int fd, const void *data, uint64_t offset, size_t size);
 
 /* mkdir -p: creates a folder and those above it.  Returns 0, or -1 (EXIT_IO). */

@@ -173,19 +173,12 @@ struct walk {
     struct option_list *positional;
 };
 
-static void set_default(const struct option *o)
-{
-    struct error error;
-    option_clear(o);
-    if (o->standard && option_set(o, o->standard, &error)) die("default of --%s: %s", o->name, error.text);
-}
-
 /* Rows that mean the same as the one given now, and that this command line has not given, go back to their defaults. */
 static void withdraw_others(const struct walk *w, int row)
 {
     for (int i = 0; w->table[i].name; i++) {
         if (i == row || w->seen[i] || !(w->table[i].flags & OPTION_ONE_OF)) continue;
-        set_default(&w->table[i]);
+        option_reset(&w->table[i]);
         given.row[i] = false;
     }
 }
@@ -342,7 +335,7 @@ int options_parse(const struct option *table, int argc, char **argv, const char 
     if (positional) *positional = (struct option_list){0};
     for (; table[rows].name; rows++) {
         assert(rows < MAX_ROWS - 1);
-        set_default(&table[rows]);
+        option_reset(&table[rows]);
         if (strcmp(table[rows].name, "config") == 0) config = rows;
     }
     struct walk first = {table, argc, 1, argv, true, .positional = positional}, second = first;

@@ -70,8 +70,9 @@ int option_needs(const struct option *table, const char *name, const char *other
 /* Sets the value from a word; a list grows by it.  Returns 0, or -1 (EXIT_USAGE) with the value untouched. */
 int option_set(const struct option *o, const char *word, struct error *error);
 
-/* 0, false, NULL or no items. */
+/* 0, false, NULL or no items; the default. */
 void option_clear(const struct option *o);
+void option_reset(const struct option *o);
 
 /* The value, or the default, as the user would write it, in valid UTF-8 (which a path need not be); to free(). */
 char *option_text(const struct option *o);

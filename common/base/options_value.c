@@ -197,6 +197,13 @@ void option_clear(const struct option *o)
     memset(o->value, 0, bytes[o->type]);
 }
 
+void option_reset(const struct option *o)
+{
+    struct error error;
+    option_clear(o);
+    if (o->standard && option_set(o, o->standard, &error)) die("default of --%s: %s", o->name, error.text);
+}
+
 /* ---- values to words ---- */
 
 /* The word as a shell, and the reader of config files, would take it back. */
@@ -294,10 +301,8 @@ char *option_default_text(const struct option *o)
 {
     union { bool flag; int64_t whole; double real; int choice; const char *text; struct option_list list; } value;
     struct option copy = *o;
-    struct error error;
     copy.value = &value;
-    option_clear(&copy);
-    if (o->standard && option_set(&copy, o->standard, &error)) die("default of --%s: %s", o->name, error.text);
+    option_reset(&copy);
     return option_text(&copy);
 }
 

@@ -120,7 +120,8 @@ void options_adopt(const struct option *table, const struct kv *saved)
         struct error none;
         const char *old = NULL;
         key_of(key, o);
-        if (option_auto(o) && kv_get_text(saved, key, &old) == 1) option_set(o, old, &none);
+        bool asked = o->flags & OPTION_MAY_CHANGE && option_given(table, o->name);
+        if (option_auto(o) && !asked && kv_get_text(saved, key, &old) == 1) option_set(o, old, &none);
     }
 }
 
