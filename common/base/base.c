@@ -244,6 +244,13 @@ char *text_escape(char *out, size_t size, const char *text, size_t length)
     return out;
 }
 
+struct shown_text text_shown(const char *text)
+{
+    struct shown_text shown;
+    text_escape(shown.text, sizeof shown.text, text, strlen(text));
+    return shown;
+}
+
 /* x in the largest unit that leaves at least 1, with three digits; whole in the first one. */
 static char *scaled(char out[16], double x, double step, const char *const unit[6])
 {

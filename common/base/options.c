@@ -59,10 +59,8 @@ static int unknown(const struct option *table, const char *name, struct error *e
         int d = strcmp(o->name, meant) == 0 ? -1 : option_edits(name, o->name);
         if (d < least) { least = d; best = o->name; }
     }
-    char shown[100];
-    text_escape(shown, sizeof shown, name, strlen(name));
-    if (best) return fail(error, EXIT_USAGE, "unknown option --%s: did you mean --%s?", shown, best);
-    return fail(error, EXIT_USAGE, "unknown option --%s: --help lists them all", shown);
+    if (best) return fail(error, EXIT_USAGE, "unknown option --%s: did you mean --%s?", text_shown(name).text, best);
+    return fail(error, EXIT_USAGE, "unknown option --%s: --help lists them all", text_shown(name).text);
 }
 
 /* The row whose name is `name`, or the only one that begins with it: its number, or -1. */
@@ -231,11 +229,7 @@ static int walk_all(struct walk *w, struct error *error)
         }
         if (!ended && word[0] == '-' && word[1])
             return fail(error, EXIT_USAGE, "unknown option %s: options begin with two dashes", word);
-        if (!w->positional) {
-            char shown[100];
-            return fail(error, EXIT_USAGE, "'%s' belongs to no option",
-                        text_escape(shown, sizeof shown, word, strlen(word)));
-        }
+        if (!w->positional) return fail(error, EXIT_USAGE, "'%s' belongs to no option", text_shown(word).text);
         if (!w->find_config) option_list_add(w->positional, word);
         w->at++;
     }

@@ -153,7 +153,6 @@ bool option_auto(const struct option *o)
 
 int option_set(const struct option *o, const char *word, struct error *error)
 {
-    char shown[200];
     int64_t whole;
     double real = 0;
     bool ok = true, number = true;
@@ -174,13 +173,13 @@ int option_set(const struct option *o, const char *word, struct error *error)
     case OPTION_CHOICE: {
         int n = choice_number(o->choices, word);
         if (n < 0) return fail(error, EXIT_USAGE, "--%s: '%s' is none of %s", o->name,
-                               text_escape(shown, sizeof shown, word, strlen(word)), o->choices);
+                               text_shown(word).text, o->choices);
         *(int *)o->value = n;
         return 0;
     }
     }
-    if (!ok) return fail(error, EXIT_USAGE, "--%s: '%s' is not %s", o->name,
-                         text_escape(shown, sizeof shown, word, strlen(word)), expected[o->type]);
+    if (!ok)
+        return fail(error, EXIT_USAGE, "--%s: '%s' is not %s", o->name, text_shown(word).text, expected[o->type]);
     if (!number) return 0;
     if (check_range(o, real, word, error)) return -1;
     if (o->type == OPTION_INT || o->type == OPTION_SIZE) *(int64_t *)o->value = whole;

@@ -127,7 +127,7 @@ void options_adopt(const struct option *table, const struct kv *saved)
 
 int options_compare(const struct option *table, const struct kv *saved, struct error *error)
 {
-    char key[160], a[300], b[300];
+    char key[160];
     for (const struct option *o = table; o->name; o++) {
         if (o->flags & (OPTION_NOT_SAVED | OPTION_MAY_CHANGE)) continue;
         const char *old = NULL;
@@ -138,8 +138,8 @@ int options_compare(const struct option *table, const struct kv *saved, struct e
         bool same = strcmp(old, now) == 0;
         if (!same)
             fail(error, EXIT_MISMATCH, "--%s is %s now, but the run was started with %s: give the same value, or "
-                 "another --out for a new run", o->name, *now ? text_escape(a, sizeof a, now, strlen(now)) : "not set",
-                 *old ? text_escape(b, sizeof b, old, strlen(old)) : "none");
+                 "another --out for a new run", o->name, *now ? text_shown(now).text : "not set",
+                 *old ? text_shown(old).text : "none");
         free(standard);
         free(now);
         if (!same) return -1;

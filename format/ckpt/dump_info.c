@@ -238,9 +238,7 @@ static void one_key(struct dump *d, const struct kv *kv, json_t *facts)
     const char *key = d->argument[1];
     const struct kv_entry *e = kv_find(kv, key);
     struct bytes text = {0};
-    char shown[200];
-    text_escape(shown, sizeof shown, key, strlen(key));
-    if (!e) quit(EXIT_NOINPUT, "section %s has no key '%s'", d->section, shown);
+    if (!e) quit(EXIT_NOINPUT, "section %s has no key '%s'", d->section, text_shown(key).text);
     json_t *value = fact_entry(e);
     bytes_add(&text, "", 0);
     fact_print(&text, value, false);

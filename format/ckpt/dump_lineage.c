@@ -76,18 +76,15 @@ static void mark_folder(struct tree *t, const char *folder, int depth)
 static void print_node(struct bytes *out, const struct tree *t, int i, const char *indent, bool last, bool marked)
 {
     const struct node *n = &t->node[i];
-    char name[100], metric[170], role[40], step[32], tokens[16];
-    text_escape(name, sizeof name, n->link.name, strlen(n->link.name));
-    text_escape(metric, sizeof metric, n->link.metric, strlen(n->link.metric));
-    text_escape(role, sizeof role, n->role ? n->role : "", n->role ? strlen(n->role) : 0);
+    char step[32], tokens[16];
     bytes_text(out, "%s%s%-8s %s  step %s  tokens %s%s%s  %.8s", indent, n->parent < 0 ? "" : last ? "`- " : "|- ",
-               n->link.stage, name, with_commas(step, n->link.step), text_count(tokens, (double)n->link.tokens),
-               *metric ? "  " : "", metric, n->link.weights_id);
-    if (*role) bytes_text(out, "  (%s)", role);
+               n->link.stage, text_shown(n->link.name).text, with_commas(step, n->link.step),
+               text_count(tokens, (double)n->link.tokens), *n->link.metric ? "  " : "",
+               text_shown(n->link.metric).text, n->link.weights_id);
+    if (n->role && *n->role) bytes_text(out, "  (%s)", text_shown(n->role).text);
     if (n->itself) bytes_text(out, "  <- this file");
-    else if (marked)
-        bytes_text(out, n->found ? "  found: %s" : "  not found", n->found
-                   ? text_escape(name, sizeof name, n->found, strlen(n->found)) : "");
+    else if (n->found) bytes_text(out, "  found: %s", text_shown(n->found).text);
+    else if (marked) bytes_text(out, "  not found");
     bytes_text(out, "\n");
 }
 

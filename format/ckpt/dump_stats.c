@@ -191,13 +191,12 @@ int dump_print(struct dump *d, struct ckpt *c, json_t *facts)
 {
     struct slice slice = {.c = c, .hex = d->hex};
     struct error error;
-    char shape[200], name[300];
+    char shape[200];
     const char *wanted = d->argument[1];
     int64_t found = -1;
     for (uint32_t r = 0; role_name(r) && found < 0; r++)
         if (d->role == 0 || d->role - 1 == (int)r) found = index_find(&c->index, wanted, r);
-    text_escape(name, sizeof name, wanted, strlen(wanted));
-    if (found < 0) quit(EXIT_NOINPUT, "%s: there is no tensor '%s'", c->path, name);
+    if (found < 0) quit(EXIT_NOINPUT, "%s: there is no tensor '%s'", c->path, text_shown(wanted).text);
     const struct ckpt_tensor *t = &c->index.tensor[found].public;
     slice.tensor = (size_t)found;
     if (parse_slice(slice.range, d->arguments == 3 ? d->argument[2] : NULL, t, &error) != 0) quit_error(&error);
