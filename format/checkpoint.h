@@ -93,10 +93,10 @@ void lineage_add(struct kv *line, const struct ckpt_meta *parent, const char *ro
 
 /* ---- run folders ---- */
 
-/* Newest valid checkpoint of a run folder (tensor CRCs included): *path to free().  Returns 1, after a line on stderr
- * for each newer one that was skipped; 0 when there is none at all, or -1 when there are some but none is valid (the
- * error lists them).  Looks at step-NNNNNNNN.ckpt and final.ckpt; `latest` is only a hint. */
-int run_newest(char **path, const char *folder, struct error *error);
+/* Opens the newest valid checkpoint of a run folder (whole: tensor CRCs included).  Returns 1, after a line on stderr
+ * for each newer one that was skipped; or with *error and *out NULL 0 when there is none at all, -1 when there are some
+ * but none is valid.  Looks at step-NNNNNNNN.ckpt and final.ckpt; `latest` is only a hint. */
+int run_newest(struct ckpt **out, const char *folder, bool whole, struct error *error);
 
 /* Removes all but the `keep` newest valid checkpoints, those whose step is a multiple of keep_every (0: none), the one
  * `latest` names and final.ckpt; never the last valid one, and nothing before one that stays was verified to the last

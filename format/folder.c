@@ -1,13 +1,14 @@
 /* folder.c - a run folder's checkpoints: which one to go on from, which ones to keep.  What counts is what the files
  * say when read; the file `latest` is a hint for people and protects the file it names. */
 #define _GNU_SOURCE
-#include "format/folder.h"
+#include "format/reader.h"
 
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* "step-NNNNNNNN.ckpt": the step, or false. */
@@ -51,6 +52,12 @@ int folder_list(struct run_list *list, const char *folder, struct error *error)
     return 0;
 }
 
+bool folder_is(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
 void folder_list_free(struct run_list *list)
 {
     for (size_t i = 0; i < list->count; i++) free(list->file[i].path);
@@ -58,34 +65,34 @@ void folder_list_free(struct run_list *list)
     *list = (struct run_list){0};
 }
 
-/* Is this file a valid checkpoint?  whole: the tensors' CRCs too. */
-static int check(const char *path, bool whole, struct error *error)
+int reader_open_valid(struct ckpt **out, const char *path, bool whole, struct error *error)
 {
-    struct ckpt *c;
-    if (reader_open_file(&c, path, NULL, error) != 0) return -1;
-    int status = whole ? ckpt_verify(c, error) : 0;
-    ckpt_close(c);
-    return status;
+    if (reader_open_file(out, path, NULL, error) != 0) return -1;
+    if (!whole || ckpt_verify(*out, error) == 0) return 0;
+    ckpt_close(*out);
+    *out = NULL;
+    return -1;
 }
 
-int run_newest(char **path, const char *folder, struct error *error)
+int run_newest(struct ckpt **out, const char *folder, bool whole, struct error *error)
 {
     struct run_list list;
     struct bytes lines = {0}, reasons = {0};
-    *path = NULL;
+    *out = NULL;
     if (folder_list(&list, folder, error) != 0) return -1;
-    for (size_t i = 0; i < list.count && !*path; i++) {
+    for (size_t i = 0; i < list.count && !*out; i++) {
         struct error why;
-        if (check(list.file[i].path, true, &why) == 0) *path = host_text("%s", list.file[i].path);
-        else {
-            bytes_text(&lines, "%s: skipped %s\n", program_name(), why.text);
-            bytes_text(&reasons, "%s%s", reasons.size ? ";" : "", why.text);
-        }
+        if (reader_open_valid(out, list.file[i].path, whole, &why) == 0) break;
+        bytes_text(&lines, "%s: skipped %s\n", program_name(), why.text);
+        bytes_text(&reasons, "%s%s", reasons.size ? ";" : "", why.text);
     }
-    int found = *path ? 1 : list.count ? -1 : 0;
-    if (found == 1 && lines.size) fprintf(stderr, "%s%s: using %s instead\n", lines.data, program_name(), *path);
-    if (found == -1)
-        fail(error, EXIT_DATA, "%s: none of its %zu checkpoints is valid: %s", folder, list.count, reasons.data);
+    if (*out && lines.size) fprintf(stderr, "%s%s: using %s instead\n", lines.data, program_name(), (*out)->path);
+    if (list.count == 0)
+        fail(error, EXIT_NOINPUT,
+             "%s: there is no checkpoint in this folder (expected step-NNNNNNNN.ckpt or final.ckpt)", folder);
+    else if (!*out)
+        fail(error, EXIT_DATA, "%s: none of its checkpoints (%zu) is valid: %s", folder, list.count, reasons.data);
+    int found = *out ? 1 : list.count ? -1 : 0;
     bytes_free(&lines);
     bytes_free(&reasons);
     folder_list_free(&list);
@@ -127,13 +134,21 @@ void folder_sweep(const char *folder, const char *prefix)
     closedir(directory);
 }
 
+static bool is_valid(const char *path, bool whole)
+{
+    struct ckpt *c;
+    bool valid = reader_open_valid(&c, path, whole, NULL) == 0;
+    ckpt_close(c);
+    return valid;
+}
+
 /* Marks what stays; false when nothing may be deleted. */
 static bool choose(struct run_list *list, int keep, uint64_t keep_every, const char *hinted)
 {
     int kept = 0;
     for (size_t i = 0; i < list->count; i++) {
         struct run_file *f = &list->file[i];
-        f->valid = check(f->path, false, NULL) == 0;
+        f->valid = is_valid(f->path, false);
         f->keep = f->final || (hinted && strcmp(hinted, f->name) == 0) || (f->valid && keep_every &&
                                                                            f->step % keep_every == 0);
         if (f->valid && !f->final && kept < keep) {
@@ -143,7 +158,7 @@ static bool choose(struct run_list *list, int keep, uint64_t keep_every, const c
     }
     /* One that stays must be whole to the last byte before any other goes; what is newer than it stays too. */
     for (size_t i = 0; i < list->count; i++) {
-        if (list->file[i].keep && list->file[i].valid && check(list->file[i].path, true, NULL) == 0) return true;
+        if (list->file[i].keep && list->file[i].valid && is_valid(list->file[i].path, true)) return true;
         list->file[i].keep = true;
     }
     return false;

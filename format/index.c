@@ -1,6 +1,5 @@
-/* index.c - the tensor index (SPEC.md, "TIDX"), and the chunk CRCs beside it.  One pass over entries in data order
- * proves places and sizes; one pass over the name order proves that no (name, role) occurs twice and that it is a
- * permutation. */
+/* index.c - the tensor index (SPEC.md, "TIDX"), and the chunk CRCs beside it.  One pass in data order proves places and
+ * sizes; one in name order proves that it is a permutation and that no (name, role) occurs twice. */
 #define _GNU_SOURCE
 #include "format/layout.h"
 

@@ -1,6 +1,5 @@
-/* kv.c - key-values in memory and as bytes (SPEC.md, "KV").  In memory they are one sorted array, so that writing is
- * canonical, lookup is a bisection, and hostile keys cost no quadratic time.  The decoder takes no more memory than a
- * small multiple of what is there. */
+/* kv.c - key-values in memory and as bytes (SPEC.md, "KV").  In memory they are one sorted array: writing is canonical,
+ * and hostile keys cost no quadratic time. */
 #include "format/kv.h"
 
 #include "format/layout.h"
@@ -144,20 +143,6 @@ void kv_free(struct kv *kv)
     }
     free(kv->entry);
     *kv = (struct kv){0};
-}
-
-void kv_copy(struct kv *to, const struct kv *from)
-{
-    static const size_t size[] = {[KV_BOOL] = sizeof(bool), [KV_I64] = 8, [KV_U64] = 8, [KV_F64] = 8, [KV_TEXT] = 1,
-                                  [KV_BYTES] = 1, [KV_I64S] = 8, [KV_U64S] = 8, [KV_F64S] = 8};
-    struct kv copy = {0};
-    for (size_t i = 0; i < from->count; i++) {
-        const struct kv_entry *e = &from->entry[i];
-        if (e->type == KV_TEXTS) kv_set_texts(&copy, e->key, e->value, (size_t)e->count);
-        else set_copy(&copy, e->key, e->type, e->value, (size_t)e->count, size[e->type]);
-    }
-    kv_free(to);
-    *to = copy;
 }
 
 /* ---- encoding ---- */
@@ -312,4 +297,13 @@ int kv_decode(struct kv *kv, const void *data, size_t size, struct error *error)
     kv_free(kv);
     *kv = new;
     return 0;
+}
+
+void kv_copy(struct kv *to, const struct kv *from)
+{
+    struct bytes bytes = {0};
+    struct error error;
+    kv_encode(&bytes, from);
+    if (kv_decode(to, bytes.data, bytes.size, &error) != 0) die("%s", error.text);
+    bytes_free(&bytes);
 }

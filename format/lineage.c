@@ -1,6 +1,6 @@
 /* lineage.c - section LINE: who the parents were.  Files are known by weights_id, never by path, so a run may be moved
  * or renamed; each file carries the whole chain to the root, so that it can be told with no other file at hand. */
-#include "format/lineage.h"
+#include "format/reader.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -36,34 +36,21 @@ char *lineage_link(const struct ckpt_meta *m, const char *name)
                      hex_text(id, m->weights_id, 16), metric, name);
 }
 
-/* Moves *at past the next field of `link`; false when there is none. */
-static bool field(char *out, size_t size, const char **at)
-{
-    size_t length = strcspn(*at, ":");
-    if ((*at)[length] != ':' || length >= size) return false;
-    memcpy(out, *at, length);
-    out[length] = 0;
-    *at += length + 1;
-    return true;
-}
-
-/* Decimal digits, and nothing else. */
-static bool number(uint64_t *out, const char *text)
-{
-    errno = 0;
-    *out = strtoull(text, NULL, 10);
-    return errno == 0 && *text && strspn(text, "0123456789") == strlen(text);
-}
-
 bool lineage_parse(struct link *out, const char *link)
 {
     char step[24], tokens[24];
+    int at = 0;
     *out = (struct link){.name = link};
-    return field(out->stage, sizeof out->stage, &out->name) && field(step, sizeof step, &out->name) &&
-           field(tokens, sizeof tokens, &out->name) && field(out->weights_id, sizeof out->weights_id, &out->name) &&
-           field(out->metric, sizeof out->metric, &out->name) && number(&out->step, step) &&
-           number(&out->tokens, tokens) && strlen(out->weights_id) == 32 &&
-           strspn(out->weights_id, "0123456789abcdef") == 32;
+    sscanf(link, "%15[^:]:%23[0-9]:%23[0-9]:%32[0-9a-f]:%n", out->stage, step, tokens, out->weights_id, &at);
+    size_t length = strcspn(link + at, ":");
+    if (at == 0 || strlen(out->weights_id) != 32 || link[at + (int)length] != ':' || length >= sizeof out->metric)
+        return false;
+    memcpy(out->metric, link + at, length);
+    out->name = link + at + length + 1;
+    errno = 0;
+    out->step = strtoull(step, NULL, 10);
+    out->tokens = strtoull(tokens, NULL, 10);
+    return errno == 0;
 }
 
 static const char *key_of(char out[64], uint64_t parent, const char *what)

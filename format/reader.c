@@ -1,7 +1,5 @@
 /* reader.c - opens a checkpoint and believes nothing: every number is held against the file's real size and the limits
- * before it is used, metadata is copied to private memory, checked there and used from there only.
- * Order: header page, section table, gaps, key-values, tensor index, chunk CRCs, statistics.  The tensors' bytes are
- * tensors.c's. */
+ * before it is used, metadata is copied to private memory, checked there and used from there only. */
 #define _GNU_SOURCE
 #include "format/reader.h"
 
@@ -15,22 +13,23 @@
 int input_read(const struct input *in, void *out, uint64_t offset, size_t size, struct error *error)
 {
     if (offset > in->size || size > in->size - offset)
-        return fail(error, EXIT_IO, "%zu bytes at %llu are not there", size, (unsigned long long)offset);
+        return fail(error, EXIT_IO, "%zu bytes at %" PRIu64 " are not there", size, offset);
     if (in->memory) {
         memcpy(out, in->memory + offset, size);
         return 0;
     }
-    for (char *p = out; size;) {
-        ssize_t got = pread(in->fd, p, size, (off_t)offset);
-        if (got < 0 && errno == EINTR) continue;
-        if (got < 0)
-            return fail(error, EXIT_IO, "reading at byte %llu failed: %s", (unsigned long long)offset, strerror(errno));
-        if (got == 0)
-            return fail(error, EXIT_IO, "the file ends at byte %" PRIu64 ", it became shorter while being read",
-                        offset);
-        p += got;
-        offset += (uint64_t)got;
-        size -= (size_t)got;
+    if (file_read_at(in->fd, out, offset, size) == 0) return 0;
+    return fail(error, EXIT_IO, "reading %zu bytes at byte %" PRIu64 " failed: %s", size, offset,
+                errno ? strerror(errno) : "the file became shorter while being read");
+}
+
+int input_used(const struct input *in, uint64_t from, uint64_t to, struct error *error)
+{
+    uint8_t block[CKPT_PAGE];
+    for (size_t n; from < to; from += n) {
+        n = to - from < sizeof block ? (size_t)(to - from) : sizeof block;
+        if (input_read(in, block, from, n, error) != 0) return -1;
+        if (!all_zero(block, n)) return 1;
     }
     return 0;
 }
@@ -56,23 +55,14 @@ static int problem(struct problems *problems, const struct error *error)
     return 0;
 }
 
-/* Inflates into what grows with what really comes out, never into what was promised. */
+/* Pages of the promised size are touched only as bytes come out. */
 static int inflate_section(struct bytes *out, const struct bytes *in, const struct section *s, struct error *error)
 {
-    z_stream z = {.next_in = (unsigned char *)in->data, .avail_in = (unsigned)in->size};
-    unsigned char block[65536];
-    int status = Z_OK;
-    if (inflateInit(&z) != Z_OK) die("zlib cannot start");
-    while (status == Z_OK && out->size <= s->raw) {
-        z.next_out = block;
-        z.avail_out = sizeof block;
-        status = inflate(&z, Z_NO_FLUSH);
-        bytes_add(out, block, sizeof block - z.avail_out);
-        if (status == Z_OK && z.avail_out == sizeof block) break;        /* no progress: cut short */
-    }
-    bool whole = status == Z_STREAM_END && z.avail_in == 0 && out->size == s->raw;
-    inflateEnd(&z);
-    return whole ? 0 : corrupt(error, "section %s does not inflate to its %" PRIu64 " bytes [S12]", s->type, s->raw);
+    uLong raw = (uLong)s->raw, stored = (uLong)in->size;
+    *out = (struct bytes){host_alloc(s->raw + 1, 1), s->raw, s->raw + 1};
+    if (uncompress2((Bytef *)out->data, &raw, (const Bytef *)in->data, &stored) == Z_OK && raw == s->raw &&
+        stored == in->size) return 0;
+    return corrupt(error, "section %s does not inflate to its %" PRIu64 " bytes [S12]", s->type, s->raw);
 }
 
 int section_read(struct bytes *out, const struct ckpt *c, const struct section *s, struct error *error)
@@ -155,12 +145,11 @@ static int check_chunks(const struct ckpt *c, struct error *error)
     for (size_t i = 0; i < c->index.count; i++) {
         const struct tensor *t = &c->index.tensor[i];
         uint64_t chunks = tensor_chunks(t->stored);
-        const uint32_t *chunk = c->chunk_crc + t->first_chunk;
-        uint32_t crc = chunk[0];
-        z_crc_t whole = chunks > 2 ? crc32_combine_gen((z_off_t)CKPT_CHUNK) : 0;
-        for (uint64_t k = 1; k + 1 < chunks; k++) crc = (uint32_t)crc32_combine_op(crc, chunk[k], whole);
-        if (chunks > 1)
-            crc = (uint32_t)crc32_combine(crc, chunk[chunks - 1], (z_off_t)(t->stored - (chunks - 1) * CKPT_CHUNK));
+        uint32_t crc = 0;
+        for (uint64_t k = 0; k < chunks; k++) {
+            uint64_t size = k + 1 < chunks ? CKPT_CHUNK : t->stored - k * CKPT_CHUNK;
+            crc = (uint32_t)crc32_combine(crc, c->chunk_crc[t->first_chunk + k], (z_off_t)size);
+        }
         if (crc != t->public.crc)
             return corrupt(error, "tensor %s: its CRC %08x does not follow from those of its chunks (%08x) [CC3]",
                            t->public.name, t->public.crc, crc);
@@ -168,22 +157,16 @@ static int check_chunks(const struct ckpt *c, struct error *error)
     return 0;
 }
 
-/* Fewer than 4096 bytes lie between two sections (S4). */
-static int check_gap(const struct ckpt *c, uint64_t from, uint64_t to, const char *before, struct error *error)
-{
-    uint8_t gap[CKPT_PAGE];
-    if (input_read(&c->input, gap, from, (size_t)(to - from), error) != 0) return -1;
-    if (all_zero(gap, (size_t)(to - from))) return 0;
-    return corrupt(error, "the padding before %s, at byte %" PRIu64 ", is not zero [S4]", before, from);
-}
-
 static int check_gaps(const struct ckpt *c, struct problems *problems, struct error *error)
 {
     uint64_t end = CKPT_PAGE;
     for (uint32_t i = 0; i <= c->header.section_count; i++) {
         const struct section *s = i < c->header.section_count ? &c->section[i] : NULL;
-        if (check_gap(c, end, s ? s->offset : c->header.table_offset, s ? s->type : "the section table", error) != 0 &&
-            problem(problems, error) != 0) return -1;
+        int used = input_used(&c->input, end, s ? s->offset : c->header.table_offset, error);
+        if (used == 1)
+            corrupt(error, "the padding before %s, at byte %" PRIu64 ", is not zero [S4]",
+                    s ? s->type : "the section table", end);
+        if (used != 0 && problem(problems, error) != 0) return -1;
         if (s) end = s->offset + s->stored;
     }
     return 0;
@@ -261,19 +244,8 @@ int reader_header(struct header *h, const char *path, struct error *error)
 
 int ckpt_open(struct ckpt **out, const char *path, struct error *error)
 {
-    struct stat st;
-    *out = NULL;
-    if (stat(path, &st) != 0) return fail(error, EXIT_NOINPUT, "%s: cannot be opened: %s", path, strerror(errno));
-    if (!S_ISDIR(st.st_mode)) return reader_open_file(out, path, NULL, error);
-    char *newest;
-    int found = run_newest(&newest, path, error);
-    if (found == 0)
-        return fail(error, EXIT_NOINPUT,
-                    "%s: there is no checkpoint in this folder (expected step-NNNNNNNN.ckpt or final.ckpt)", path);
-    if (found < 0) return -1;
-    int status = reader_open_file(out, newest, NULL, error);
-    free(newest);
-    return status;
+    if (folder_is(path)) return run_newest(out, path, true, error) == 1 ? 0 : -1;
+    return reader_open_file(out, path, NULL, error);
 }
 
 void ckpt_meta_free(struct ckpt_meta *m)

@@ -1,5 +1,5 @@
-/* reader.h - reading beyond checkpoint.h, for the rest of format/: the parts of an open file, opening from memory, and
- * continuing after a problem. */
+/* reader.h - what format/ can do beyond checkpoint.h: the parts of an open file, opening from memory, continuing after
+ * a problem, the files of a run folder, lineage. */
 #ifndef QUARTET_READER_H
 #define QUARTET_READER_H
 
@@ -9,6 +9,8 @@
 struct input { int fd; const uint8_t *memory; uint64_t size; };
 /* Exactly `size` bytes at `offset`: 0, or -1 (EXIT_IO). */
 int input_read(const struct input *in, void *out, uint64_t offset, size_t size, struct error *error);
+/* 1 when a byte from `from` up to `to` is not zero, else 0, or -1 (EXIT_IO). */
+int input_used(const struct input *in, uint64_t from, uint64_t to, struct error *error);
 
 struct ckpt {
     struct input input;
@@ -45,5 +47,63 @@ int reader_verify(struct ckpt *c, struct problems *problems, struct error *error
 
 /* Reads bytes of one tensor without checking its CRC (the caller did, or shows that it did not). */
 int tensor_read(const struct ckpt *c, size_t tensor, void *out, uint64_t offset, size_t size, struct error *error);
+
+/* ---- run folders and saving, as `ckpt ls` and `ckpt strip` need them ---- */
+
+/* step: what the header says, else the name; UINT64_MAX for a final.ckpt whose header is damaged. */
+struct run_file { char *path; const char *name; uint64_t step; bool final, valid, keep; };
+struct run_list { struct run_file *file; size_t count; };      /* falling step */
+
+/* 0, or -1 (EXIT_NOINPUT).  Reads only headers. */
+int folder_list(struct run_list *list, const char *folder, struct error *error);
+void folder_list_free(struct run_list *list);
+
+bool folder_is(const char *path);        /* a folder, not a file */
+
+/* Opens a file as reader_open_file; whole: every tensor's CRC must be right too. */
+int reader_open_valid(struct ckpt **out, const char *path, bool whole, struct error *error);
+
+/* What `latest` names, to free(), or NULL. */
+char *folder_hint(const char *folder);
+
+struct piece { struct section section; struct bytes data; };         /* a section, as stored */
+
+struct save {
+    const char *folder, *name;
+    struct ckpt_meta *meta;
+    const struct ckpt_source *source;
+    size_t count;
+    const struct piece *foreign;         /* sections unknown here; their data is taken over */
+    size_t foreigns;
+    bool in_run;                         /* update the folder's `latest` */
+};
+/* As ckpt_save. */
+int checkpoint_write(const struct save *save, struct error *error);
+
+/* Removes what saves that died left in a folder: NAME.tmp-HEX that no process holds locked, for names that start with
+ * `prefix`. */
+void folder_sweep(const char *folder, const char *prefix);
+
+/* ---- section LINE (SPEC.md) ---- */
+
+enum { LINEAGE_PARENTS = 16, LINEAGE_LENGTH = 255 };
+
+/* One ancestor: "stage:step:tokens:weights_id:metric=value:name", the name last because it may hold colons. */
+struct link { char stage[16], weights_id[33], metric[160]; uint64_t step, tokens; const char *name; };
+
+/* The text of such a link, to free(); and back: false when it is not one.  name points into the text. */
+char *lineage_link(const struct ckpt_meta *m, const char *name);
+bool lineage_parse(struct link *out, const char *link);
+
+uint64_t lineage_parents(const struct kv *line);         /* how many parents LINE has */
+/* Root to parent, both included; returns their number.  Lives as long as line. */
+size_t lineage_chain(char ***chain, const struct kv *line, uint64_t parent);
+const char *lineage_role(const struct kv *line, uint64_t parent);        /* "parent" when it has none */
+
+/* The main metric of section EVAL: its name and value, or false. */
+bool lineage_metric(const struct kv *eval, const char **name, double *value);
+
+/* Writes 2 * size hexadecimal digits and a NUL; returns out. */
+char *hex_text(char *out, const uint8_t *data, size_t size);
 
 #endif

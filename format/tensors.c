@@ -42,20 +42,14 @@ static int check_bool(const struct tensor *t, const uint8_t *p, size_t n, struct
     return 0;
 }
 
-/* The bytes between this tensor and the next are zero. */
+/* The bytes between this tensor and the next are zero.  After the last one the section ends (S4). */
 static int check_gap(const struct ckpt *c, size_t tensor, struct error *error)
 {
     const struct tensor *t = &c->index.tensor[tensor];
-    if (tensor + 1 == c->index.count) return 0;               /* after the last the section ends (S4) */
-    uint8_t gap[4096];
-    for (uint64_t at = t->offset + t->stored, end = t[1].offset; at < end;) {
-        size_t n = end - at < sizeof gap ? (size_t)(end - at) : sizeof gap;
-        if (input_read(&c->input, gap, c->tdat->offset + at, n, error) != 0) return -1;
-        if (!all_zero(gap, n))
-            return corrupt(error, "the padding after tensor %s is not zero [T8]", t->public.name);
-        at += n;
-    }
-    return 0;
+    if (tensor + 1 == c->index.count) return 0;
+    uint64_t data = c->tdat->offset;
+    int used = input_used(&c->input, data + t->offset + t->stored, data + t[1].offset, error);
+    return used == 1 ? corrupt(error, "the padding after tensor %s is not zero [T8]", t->public.name) : used;
 }
 
 /* Reads and checks a chunk into buffer, whole or (keep false) over itself in steps. */
@@ -118,27 +112,39 @@ static int join_crc(struct walk *w, struct chunk *k)
                    role_name(t->public.role), w->crc, t->public.crc);
 }
 
+/* Walks to the end.  Every chunk's values go to take (may be NULL).  With problems each damaged chunk is added, and a
+ * tensor's wrong CRC only when none of its chunks is; else the first ends it. */
+static int walk_all(struct walk *w, void (*take)(void *self, const float *values, uint64_t first, size_t count),
+                    void *self, struct problems *problems, struct error *error)
+{
+    int status = 0, n;
+    bool bad = false;
+    w->chunk = host_alloc((size_t)w->room, sizeof *w->chunk);
+    while (status == 0 && (n = next_batch(w)) > 0)
+        for (int i = 0; i < n && status == 0; i++) {
+            struct chunk *k = &w->chunk[i];
+            if (k->number == 0) bad = false;
+            if (k->status == 0 && !bad) k->status = join_crc(w, k);
+            bad |= k->status != 0;
+            if (k->status != 0 && problems) problems_add(problems, &k->error);
+            else if (k->status != 0) status = fail(error, k->error.exit_code, "%s: %s", w->c->path, k->error.text);
+            else if (take) {
+                size_t count = k->size / dtype_size(w->c->index.tensor[k->tensor].public.dtype);
+                take(self, w->values + (size_t)i * w->most_values, k->number * w->most_values, count);
+            }
+        }
+    free(w->chunk);
+    free(w->bytes);
+    free(w->values);
+    return status;
+}
+
 int reader_verify(struct ckpt *c, struct problems *problems, struct error *error)
 {
     uint64_t chunks = index_chunks(&c->index);
     struct walk w = {.c = c, .end = c->index.count, .room = chunks < BATCH ? (int)chunks : BATCH};
-    int status = 0, n;
-    bool bad = false;
-    w.chunk = host_alloc((size_t)w.room, sizeof *w.chunk);
     w.bytes = host_alloc((size_t)threads_count(), STEP);
-    while (status == 0 && (n = next_batch(&w)) > 0)
-        for (int i = 0; i < n && status == 0; i++) {
-            struct chunk *k = &w.chunk[i];
-            if (k->number == 0) bad = false;
-            if (k->status == 0 && !bad) k->status = join_crc(&w, k);
-            if (k->status == 0) continue;
-            bad = true;                   /* the tensor's CRC is then wrong too: reported once */
-            if (problems) problems_add(problems, &k->error);
-            else status = fail(error, k->error.exit_code, "%s: %s", c->path, k->error.text);
-        }
-    free(w.bytes);
-    free(w.chunk);
-    return status;
+    return walk_all(&w, NULL, NULL, problems, error);
 }
 
 int ckpt_verify(struct ckpt *c, struct error *error) { return reader_verify(c, NULL, error); }
@@ -147,29 +153,15 @@ int ckpt_read_f32(struct ckpt *c, size_t tensor, void (*take)(void *self, const 
                                                               size_t count), void *self, struct error *error)
 {
     const struct tensor *t = &c->index.tensor[tensor];
-    uint32_t size = dtype_size(t->public.dtype);
     if (!dtype_is_float(t->public.dtype))
         return corrupt(error, "%s: tensor %s is %s (expected f32, f16, bf16 or f64)", c->path, t->public.name,
                        dtype_name(t->public.dtype));
-    uint64_t chunks = tensor_chunks(t->stored), first = 0;
+    uint64_t chunks = tensor_chunks(t->stored);
     struct walk w = {.c = c, .tensor = tensor, .end = tensor + 1};
     w.room = int_min(int_min(threads_count(), AHEAD), chunks < AHEAD ? (int)chunks : AHEAD);
     w.most = t->stored < CKPT_CHUNK ? (size_t)t->stored : (size_t)CKPT_CHUNK;
-    w.most_values = w.most / size;
-    w.chunk = host_alloc((size_t)w.room, sizeof *w.chunk);
+    w.most_values = w.most / dtype_size(t->public.dtype);
     w.bytes = host_alloc((size_t)w.room, w.most);
     w.values = host_alloc((size_t)w.room, w.most_values * sizeof *w.values);
-    int status = 0, n;
-    while (status == 0 && (n = next_batch(&w)) > 0)
-        for (int i = 0; i < n && status == 0; i++) {
-            struct chunk *k = &w.chunk[i];
-            if (k->status == 0) k->status = join_crc(&w, k);
-            if (k->status != 0) status = fail(error, k->error.exit_code, "%s: %s", c->path, k->error.text);
-            else take(self, w.values + (size_t)i * w.most_values, first, k->size / size);
-            first += k->size / size;
-        }
-    free(w.chunk);
-    free(w.bytes);
-    free(w.values);
-    return status;
+    return walk_all(&w, take, self, NULL, error);
 }

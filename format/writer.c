@@ -1,13 +1,10 @@
 /* writer.c - saves a checkpoint so that no moment of failure can cost anything (SPEC.md, "Writing").
- *
- * Everything about the file is planned before it is created: all sizes are known, so the space is taken first (a full
- * disk says so now), tensors stream through a few buffers in one pass (fetch, CRC, statistics, write), metadata
- * follows, the header comes last, and the reader's own checks run over the metadata before the file gets its name.
- * Large tensors go past the page cache where the file system can: that is faster and leaves memory to others.  They are
- * not read again here: retention reads the newest file whole before it removes another, and so does a resuming run.
- * A failed fsync is final: the kernel may have dropped the pages, so the file is thrown away, never synced again. */
+ * All sizes are known first, so the space is taken at once: a full disk says so now.  Tensors go through a few buffers
+ * in one pass, past the page cache where that works (faster), then metadata, and the header last; the reader's checks
+ * run over the metadata before the file gets its name.  Tensors are not read again here, but before retention removes
+ * another file and when a run resumes.  After a failed fsync the kernel may have dropped pages: the file is dropped. */
 #define _GNU_SOURCE
-#include "format/folder.h"
+#include "format/reader.h"
 
 #include "common/base/threads.h"
 
@@ -23,8 +20,6 @@ enum { BUFFERS = 4,                      /* chunks under way at once: 16 MiB, wh
        DIRECT = 1 << 20,                 /* smaller chunks go through the page cache: a disk takes its time for each */
        PIECES = 16,
        SQUEEZE = 64 << 10 };             /* a byte section of at least this size is deflated when that pays */
-
-struct piece { struct section section; struct bytes data; };
 
 struct writer {
     const struct save *save;
@@ -116,11 +111,7 @@ static void plan_pieces(struct writer *w)
 {
     const struct save *s = w->save;
     w->piece = host_alloc(PIECES + s->foreigns, sizeof *w->piece);
-    for (size_t i = 0; i < s->foreigns; i++) {
-        struct piece *p = &w->piece[w->pieces++];
-        p->section = s->foreign[i].section;
-        bytes_add(&p->data, s->foreign[i].data.data, s->foreign[i].data.size);
-    }
+    for (size_t i = 0; i < s->foreigns; i++) w->piece[w->pieces++] = s->foreign[i];
     for (const struct section_facts *f = section_table; f->type; f++) {
         struct piece *p = &w->piece[w->pieces++];
         p->section.flags = f->flags;
@@ -284,13 +275,11 @@ static int create(struct writer *w, struct error *error)
     if (w->fd < 0) return broken(w, error, "creating a temporary file beside it");
     flock(w->fd, LOCK_EX | LOCK_NB);                /* a file system without locks will do */
     w->direct = openat(w->folder, w->temporary, O_RDWR | O_DIRECT | O_NOFOLLOW | O_CLOEXEC);
+    char size[16], doing[64];
     int status;
+    snprintf(doing, sizeof doing, "taking %s of disk", text_bytes(size, (double)w->header.file_size));
     do status = fallocate(w->fd, 0, 0, (off_t)w->header.file_size); while (status != 0 && errno == EINTR);
     if (status == 0 || errno == EOPNOTSUPP || errno == ENOSYS) return 0;
-    char size[16], doing[64];
-    int why = errno;
-    snprintf(doing, sizeof doing, "taking %s of disk", text_bytes(size, (double)w->header.file_size));
-    errno = why;
     return broken(w, error, doing);
 }
 

@@ -94,8 +94,7 @@ static void save(void *self, struct ckpt_meta *meta)
 {
     struct pretrain *p = self;
     uint64_t index = meta->step * (uint64_t)p->rows_per_step;
-    program_describe(meta, &p->config, p->tokenizer);
-    if (p->parent.ckpt) kv_copy(&meta->line, &p->parent.line);
+    program_describe(meta, &p->config, p->tokenizer, NULL, &p->parent.line);
     kv_set_u64(&meta->dcur, "data.identity", order_identity(p->order));
     kv_set_u64(&meta->dcur, "data.rows", order_rows(p->order, false));
     kv_set_u64(&meta->dcur, "data.row_tokens", (uint64_t)p->row_tokens);

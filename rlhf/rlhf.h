@@ -1,5 +1,5 @@
-/* rlhf.h - the program rlhf: start.c opens parents, prompts, text and models, task.c is what the training loop calls,
- * main.c has the options and puts all together. */
+/* rlhf.h - the program rlhf: start.c opens parents, prompts, text and models, main.c has the options and what the
+ * training loop calls. */
 #ifndef QUARTET_RLHF_H
 #define QUARTET_RLHF_H
 
@@ -43,8 +43,5 @@ void rlhf_start_ppo(struct rlhf *p);                      /* p->ppo, and the rew
 void rlhf_build(void *self, struct memory *m);            /* memory.h: measuring, and for real */
 int rlhf_load_models(void *self, struct error *error);
 void rlhf_close(struct rlhf *p);                          /* whatever of it was opened */
-
-/* task.c: fills the callbacks of *task. */
-void rlhf_task(struct task *task, struct rlhf *p);
 
 #endif

@@ -38,15 +38,6 @@ static const char *tidy(struct ranking *r, bool compare, struct tally *changed)
     return NULL;
 }
 
-static int count_prompt(const struct chat *chat, const struct dialogue *prompt)
-{
-    struct ids ids = {0};
-    chat_render(chat, prompt, CHAT_TRAIN_ASSISTANT, true, &ids, NULL, NULL);
-    int n = (int)ids.count;
-    free(ids.id);
-    return n;
-}
-
 /* Prompt and answer for each answer, one after the other.  Returns how many answers are cut. */
 static int encode(struct ids *ids, struct ids *ends, struct ranking *r, const struct chat *chat, int limit)
 {
@@ -88,7 +79,8 @@ const char *ranking_tokens(struct ids *ids, struct ids *ends, int *prompt, struc
                            int limit, bool compare, struct tally *changed)
 {
     const char *why = tidy(r, compare, changed);
-    int longest = 0, cuts = 0, cut;
+    struct ids asked = {0};
+    int longest = 0, cut;
     if (why) return why;
     for (int i = 0; i < r->answers.count; i++) {
         struct ids one = {0};
@@ -96,18 +88,16 @@ const char *ranking_tokens(struct ids *ids, struct ids *ends, int *prompt, struc
         longest = int_max(longest, (int)one.count + 1);
         free(one.id);
     }
-    *prompt = count_prompt(chat, &r->prompt);
-    while (*prompt + longest > limit && dialogue_forget_turn(&r->prompt)) {
-        *prompt = count_prompt(chat, &r->prompt);
-        cuts++;
-    }
+    int forgotten = chat_render_prompt(&asked, chat, &r->prompt, limit - longest);
+    *prompt = (int)asked.count;
+    free(asked.id);
     if (*prompt + int_min(longest, limit / 4) > limit)
         return "too long: the last question leaves no room for an answer";
     do cut = encode(ids, ends, r, chat, limit);
     while (compare && remove_equal(r, ids, ends, changed));
     if (compare && r->answers.count < 2) return "fewer than two different answers";
     if (compare && ranking_pairs(r->quality, r->answers.count) == 0) return "all answers are tied";
-    tally_add(changed, "prompts that lost their earliest turns: too long", cuts > 0);
+    tally_add(changed, "prompts that lost their earliest turns: too long", forgotten > 0);
     tally_add(changed, "answers cut: too long", (uint64_t)cut);
     return NULL;
 }

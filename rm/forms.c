@@ -184,10 +184,10 @@ static int emit(struct tree *t, json_t *replies, struct error *error)
         if (!is_assistant(reply) || json_is_true(json_object_get(reply, "deleted")) ||
             (t->ranked && !json_is_number(rank)))
             continue;
-        struct dialogue one = {0};
-        bad = push(&one, reply, error);
-        if (!bad) add_answer(&r, &one.message[0], -json_number_value(rank));
-        dialogue_free(&one);
+        bad = push(&t->path, reply, error);
+        if (bad) break;
+        add_answer(&r, &t->path.message[t->path.count - 1], -json_number_value(rank));
+        dialogue_pop(&t->path);
     }
     if (!bad && r.answers.count >= (t->ranked ? 2 : 1)) {
         for (int i = 0; i < t->path.count; i++)

@@ -56,5 +56,36 @@ echo '{"weight_map":{"model.nose.weight":"a.safetensors"}}' >"$dir/m/model.safet
 echo '{}' >"$dir/m/model.safetensors.index.json";                                    refused "an index without a map" 65 "weight_map"
 rm -rf "$dir/m";                                                                     refused "no folder" 66 "config.json"
 
+# ---- GGUF: quantised matrices become the floats that gguf-py makes of them ----
+
+"$BIN/ckpt" import test/golden/gguf/model.gguf --out "$dir/good.ckpt" >/dev/null 2>&1 &&
+    [ "$("$BIN/ckpt" hash "$dir/good.ckpt" | sed -n 's/^weights_crc32 *//p')" = 3e2fea98 ] && passed=$((passed + 1)) ||
+    { failed=$((failed + 1)); echo "the GGUF file has other weights"; }
+[ "$("$BIN/ckpt" chat "$dir/good.ckpt" template)" = llama3 ] && passed=$((passed + 1)) || { failed=$((failed + 1)); echo "no template from the GGUF file"; }
+if [ -d ../shared/golden/gguf ]; then
+    for m in gpt2 llama qwen2; do
+        "$BIN/ckpt" import ../shared/golden/gguf/$m.gguf --out "$dir/a.ckpt" >/dev/null 2>&1
+        "$BIN/ckpt" import ../shared/golden/$m --out "$dir/b.ckpt" >/dev/null 2>&1
+        "$BIN/ckpt" diff --tensors "$dir/a.ckpt" "$dir/b.ckpt" >/dev/null && passed=$((passed + 1)) || { failed=$((failed + 1)); echo "$m.gguf and its folder differ"; }
+    done
+fi
+
+# gguf SED: the file with bytes replaced; patch OFFSET BYTES: at a place
+gguf() { rm -rf "$dir/m"; LC_ALL=C sed "$1" test/golden/gguf/model.gguf >"$dir/m"; }
+patch() { rm -rf "$dir/m"; cp test/golden/gguf/model.gguf "$dir/m"; printf "$2" | dd of="$dir/m" bs=1 seek="$1" conv=notrunc 2>/dev/null; }
+gguf 's/llama.block_count/llama.block_cound/';                    refused "a GGUF key that is not known" 65 "llama.block_cound is not known"
+gguf 's/general.architecture\(.\{12\}\)llama/general.architecture\1llamb/'; refused "another architecture" 65 "architecture is llamb"
+gguf 's/output_norm.weight/output_norn.weight/';                  refused "a renamed GGUF tensor" 65 "output_norm.weight is missing"
+gguf 's/blk.0.attn_k.weight/blk.0.attn_q.weight/';                refused "a GGUF tensor twice" 65 "is there twice"
+patch 0 'GGML';                                                   refused "another signature" 65 "not a GGUF file"
+patch 4 '\1';                                                     refused "version 1" 65 "version 2 or 3"
+patch 4 '\0\0\0\3';                                              refused "big-endian" 65 "big-endian"
+patch 14 '\377';                                                  refused "too many tensors" 65 "do not fit the file"
+patch 22 '\377';                                                  refused "too many keys" 65 "do not fit the file"
+patch 30 '\377';                                                  refused "a long key" 65 "does not fit the file"
+rm -rf "$dir/m"; head -c 1100 test/golden/gguf/model.gguf >"$dir/m";   refused "metadata cut short" 65 "inside its metadata"
+rm -rf "$dir/m"; head -c 33000 test/golden/gguf/model.gguf >"$dir/m"; refused "tensors cut short" 65 "lies at"
+rm -rf "$dir/m"; : >"$dir/m";                                         refused "an empty file" 65 "inside its metadata"
+
 echo "check_import: $passed passed, $failed failed, 0 skipped"
 [ "$failed" -eq 0 ]

@@ -2,8 +2,6 @@
 #include "format/checkpoint.h"
 
 #include "common/base/threads.h"
-#include "format/folder.h"
-#include "format/lineage.h"
 #include "format/reader.h"
 #include "test/test.h"
 
@@ -269,8 +267,8 @@ static void test_fallback(void)
 {
     struct error error;
     struct ckpt *c;
-    char *newest, path[256], latest[256];
-    CHECK(run_newest(&newest, folder, &error) == 0 && newest == NULL);
+    char path[256], latest[256];
+    CHECK(run_newest(&c, folder, true, &error) == 0 && c == NULL && error.exit_code == EXIT_NOINPUT);
     CHECK(ckpt_open(&c, folder, &error) == -1 && error.exit_code == EXIT_NOINPUT && c == NULL);
     for (uint64_t step = 1; step <= 3; step++) {
         char name[32];
@@ -284,8 +282,8 @@ static void test_fallback(void)
     /* only a hint: the newest is 30 all the same */
     CHECK(file_replace(latest, "step-00000010.ckpt\n", 19, NULL) == 0);
     path_of(path, "step-00000030.ckpt");
-    CHECK(run_newest(&newest, folder, &error) == 1 && strcmp(newest, path) == 0);
-    free(newest);
+    CHECK(run_newest(&c, folder, true, &error) == 1 && strcmp(ckpt_path(c), path) == 0);
+    ckpt_close(c);
     int loud = hush();
     damage("step-00000030.ckpt", -4097);                                    /* the last byte of tensor data's page */
     damage("step-00000030.ckpt", 100);
@@ -314,7 +312,7 @@ static void test_tensor_damage(void)
     struct error error;
     struct ckpt *c;
     struct taken t;
-    char *newest, path[256];
+    char path[256];
     CHECK(save_small("step-00000001.ckpt", 1, &error) == 0 && save_small("step-00000002.ckpt", 2, &error) == 0);
     path_of(path, "step-00000002.ckpt");
     CHECK(ckpt_open(&c, path, &error) == 0);
@@ -329,9 +327,9 @@ static void test_tensor_damage(void)
     ckpt_close(c);
     int loud = hush();
     path_of(path, "step-00000001.ckpt");
-    CHECK(run_newest(&newest, folder, &error) == 1 && strcmp(newest, path) == 0);
+    CHECK(run_newest(&c, folder, true, &error) == 1 && strcmp(ckpt_path(c), path) == 0);
     speak(loud);
-    free(newest);
+    ckpt_close(c);
     empty_folder();
 }
 

@@ -50,6 +50,13 @@ static void check_fill(void)
     CHECK(options_parse(table, 3, argv, "x", "x", NULL, &error) == 0);
     options_adopt(table, &kv);
     CHECK(o.lr == 0.5 && o.batch_tokens == 1024 && o.micro_tokens == 1024);
+    /* auto given by name beats the checkpoint only where an option may change; not given, it never does */
+    for (struct option *row = table; row->name; row++)
+        if (strcmp(row->name, "epochs") == 0 || strcmp(row->name, "lr") == 0) row->flags |= OPTION_AUTO;
+    char *again[] = {program, "--epochs=auto", "--lr=auto"};
+    CHECK(options_parse(table, 3, again, "x", "x", NULL, &error) == 0 && o.epochs < 0 && o.lr < 0);
+    options_adopt(table, &kv);
+    CHECK(o.epochs < 0 && o.lr == default_lr(STAGE_SFT, 256));
     CHECK(options_parse(table, 1, argv, "x", "x", NULL, &error) == 0);
     defaults_fill(&o, table, NULL, STAGE_RM, 256, 2e5, 3000);
     CHECK(o.batch_tokens == 4096 && o.micro_tokens == 4096);

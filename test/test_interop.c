@@ -1,11 +1,13 @@
 /* test_interop.c - imported models compute what their own software computed: logits, losses, the most likely tokens,
  * gradients and scores, from the golden values beside the project and from the small one in test/golden. */
-#include "common/interop/families.h"
+#include "common/interop/gguf.h"
 #include "common/interop/interop.h"
 #include "common/train/train.h"
 #include "test/numbers.h"
 #include "test/on_device.h"
 #include "test/test.h"
+
+#include "format/layout.h"
 
 #include <jansson.h>
 #include <sys/stat.h>
@@ -212,6 +214,33 @@ static void check_case(const char *folder, const char *name, const char *work)
     free(path);
 }
 
+/* Blocks of every type, with scales of both signs, zeros and subnormals: the bits of ggml's own code. */
+static void check_blocks(const char *blocks, const char *floats)
+{
+    struct safetensors q, f;
+    json_t *facts;
+    struct error error = {0};
+    if (!test_check(gguf_open(&q, &facts, blocks, &error) == 0 && safetensors_open(&f, floats, &error) == 0, __FILE__, __LINE__,
+                    "%s", error.text)) return;
+    CHECK(q.count == f.count && q.count >= 13);
+    for (size_t i = 0; i < q.count; i++) {
+        const struct st_tensor *t = &q.tensor[i], *want = safetensors_find(&f, t->name);
+        size_t n = (size_t)(t->shape[0] * t->shape[1]);
+        if (!test_check(want && want->bytes == n * sizeof(float), __FILE__, __LINE__, "no %s", t->name)) continue;
+        uint8_t *raw = host_alloc((size_t)t->bytes, 1);
+        float *ours = host_alloc(n, sizeof *ours), *theirs = host_alloc(n, sizeof *theirs);
+        CHECK(safetensors_read(&q, t, raw, 0, (size_t)t->bytes, &error) == 0);
+        CHECK(safetensors_read(&f, want, theirs, 0, n * sizeof *theirs, &error) == 0);
+        if (t->dtype >= GGUF_QUANTISED) gguf_dequantise(ours, raw, n, t->dtype);
+        else dtype_to_f32(ours, raw, n, t->dtype);
+        test_check(same_bits(ours, theirs, n), __FILE__, __LINE__, "%s: other values", t->name);
+        free(raw); free(ours); free(theirs);
+    }
+    json_decref(facts);
+    safetensors_close(&q);
+    safetensors_close(&f);
+}
+
 int main(void)
 {
     static const char *const cases[] = {
@@ -229,6 +258,9 @@ int main(void)
         *strrchr(path, '/') = 0;
         check_case(path, cases[i], work);
     }
+    char floats[600];
+    if (test_shared(path, sizeof path, "golden/gguf/quants.gguf") &&
+        test_shared(floats, sizeof floats, "golden/gguf/quants-float32.safetensors")) check_blocks(path, floats);
     if (skipped) test_skip("golden values of other systems (../shared/golden is not there)");
     char *clean = host_text("rm -rf %s", work);
     CHECK(system(clean) == 0);

@@ -244,6 +244,13 @@ char *text_escape(char *out, size_t size, const char *text, size_t length)
     return out;
 }
 
+struct shown_text text_shown(const char *text)
+{
+    struct shown_text shown;
+    text_escape(shown.text, sizeof shown.text, text, strlen(text));
+    return shown;
+}
+
 /* x in the largest unit that leaves at least 1, with three digits; whole in the first one. */
 static char *scaled(char out[16], double x, double step, const char *const unit[6])
 {
@@ -343,6 +350,20 @@ int folder_make(const char *folder, struct error *error)
     }
     free(path);
     return status;
+}
+
+int file_read_at(int fd, void *data, uint64_t offset, size_t size)
+{
+    for (char *p = data; size;) {
+        ssize_t got = pread(fd, p, size, (off_t)offset);
+        if (got < 0 && errno == EINTR) continue;
+        if (got == 0) errno = 0;
+        if (got <= 0) return -1;
+        p += got;
+        offset += (uint64_t)got;
+        size -= (size_t)got;
+    }
+    return 0;
 }
 
 int file_write_at(int fd, const void *data, uint64_t offset, size_t size)

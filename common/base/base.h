@@ -81,6 +81,10 @@ uint32_t crc32_of(uint32_t start, const void *data, size_t size);
  * invalid UTF-8 become \xNN, and a cut is shown by "...".  Returns out. */
 char *text_escape(char *out, size_t size, const char *text, size_t length);
 
+/* The same as a value for a message: text_shown(name).text is good until its statement ends. */
+struct shown_text { char text[300]; };
+struct shown_text text_shown(const char *text);
+
 /* Bytes of the valid UTF-8 character at text (1..4), or 0 without one; and of all valid UTF-8 that text starts with. */
 int utf8_length(const char *text, size_t length);
 size_t utf8_prefix(const char *text, size_t length);
@@ -117,7 +121,8 @@ int file_read(struct bytes *out, const char *path, size_t limit, struct error *e
  * (EXIT_IO) with the old content in place (or the new, when only the folder's fsync failed). */
 int file_replace(const char *path, const void *data, size_t size, struct error *error);
 
-/* Writes all of it at `offset`.  Returns 0, or -1 with errno. */
+/* Exactly `size` bytes at `offset`.  Return 0, or -1 with errno (reading: 0 when the file ends before). */
+int file_read_at(int fd, void *data, uint64_t offset, size_t size);
 int file_write_at(int fd, const void *data, uint64_t offset, size_t size);
 
 /* mkdir -p: creates a folder and those above it.  Returns 0, or -1 (EXIT_IO). */

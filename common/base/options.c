@@ -1,7 +1,6 @@
-/* options.c - defaults, then the file, then the command line, all through option_set.
- *
- * The command line is walked twice: once to find --config, whose values must lie below it, and once to set. */
-#include "common/base/options_value.h"
+/* options.c - defaults, then the file, then the command line, all through option_set.  The command line is walked
+ * twice: to find --config, whose values must lie below it, and to set. */
+#include "common/base/options.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -60,10 +59,8 @@ static int unknown(const struct option *table, const char *name, struct error *e
         int d = strcmp(o->name, meant) == 0 ? -1 : option_edits(name, o->name);
         if (d < least) { least = d; best = o->name; }
     }
-    char shown[100];
-    text_escape(shown, sizeof shown, name, strlen(name));
-    if (best) return fail(error, EXIT_USAGE, "unknown option --%s: did you mean --%s?", shown, best);
-    return fail(error, EXIT_USAGE, "unknown option --%s: --help lists them all", shown);
+    if (best) return fail(error, EXIT_USAGE, "unknown option --%s: did you mean --%s?", text_shown(name).text, best);
+    return fail(error, EXIT_USAGE, "unknown option --%s: --help lists them all", text_shown(name).text);
 }
 
 /* The row whose name is `name`, or the only one that begins with it: its number, or -1. */
@@ -174,19 +171,12 @@ struct walk {
     struct option_list *positional;
 };
 
-static void set_default(const struct option *o)
-{
-    struct error error;
-    option_clear(o);
-    if (o->standard && option_set(o, o->standard, &error)) die("default of --%s: %s", o->name, error.text);
-}
-
 /* Rows that mean the same as the one given now, and that this command line has not given, go back to their defaults. */
 static void withdraw_others(const struct walk *w, int row)
 {
     for (int i = 0; w->table[i].name; i++) {
         if (i == row || w->seen[i] || !(w->table[i].flags & OPTION_ONE_OF)) continue;
-        set_default(&w->table[i]);
+        option_reset(&w->table[i]);
         given.row[i] = false;
     }
 }
@@ -239,11 +229,7 @@ static int walk_all(struct walk *w, struct error *error)
         }
         if (!ended && word[0] == '-' && word[1])
             return fail(error, EXIT_USAGE, "unknown option %s: options begin with two dashes", word);
-        if (!w->positional) {
-            char shown[100];
-            return fail(error, EXIT_USAGE, "'%s' belongs to no option",
-                        text_escape(shown, sizeof shown, word, strlen(word)));
-        }
+        if (!w->positional) return fail(error, EXIT_USAGE, "'%s' belongs to no option", text_shown(word).text);
         if (!w->find_config) option_list_add(w->positional, word);
         w->at++;
     }
@@ -343,7 +329,7 @@ int options_parse(const struct option *table, int argc, char **argv, const char 
     if (positional) *positional = (struct option_list){0};
     for (; table[rows].name; rows++) {
         assert(rows < MAX_ROWS - 1);
-        set_default(&table[rows]);
+        option_reset(&table[rows]);
         if (strcmp(table[rows].name, "config") == 0) config = rows;
     }
     struct walk first = {table, argc, 1, argv, true, .positional = positional}, second = first;

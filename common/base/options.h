@@ -65,4 +65,26 @@ bool option_changed(const struct option *table, const char *name);
 /* 0, or -1 (EXIT_USAGE) when `name` was changed while `other`, without which it means nothing, has its default. */
 int option_needs(const struct option *table, const char *name, const char *other, struct error *error);
 
+/* ---- one row: for options.c and train_options.c ---- */
+
+/* Sets the value from a word; a list grows by it.  Returns 0, or -1 (EXIT_USAGE) with the value untouched. */
+int option_set(const struct option *o, const char *word, struct error *error);
+
+/* 0, false, NULL or no items; the default. */
+void option_clear(const struct option *o);
+void option_reset(const struct option *o);
+
+/* The value, or the default, as the user would write it, in valid UTF-8 (which a path need not be); to free(). */
+char *option_text(const struct option *o);
+char *option_default_text(const struct option *o);
+
+/* True for a number that is still "auto". */
+bool option_auto(const struct option *o);
+
+/* True for a text option that is not set: it is not saved. */
+bool option_unset(const struct option *o);
+
+/* Words live as long as the process, as those of argv do. */
+void option_list_add(struct option_list *list, const char *word);
+
 #endif

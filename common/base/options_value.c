@@ -1,8 +1,6 @@
-/* options_value.c - one value of the options table: from a word, back to a word, and into a checkpoint.
- *
- * What is written is always what would be read: run.conf, the checkpoint's copy and the check on resume use the same
- * words. */
-#include "common/base/options_value.h"
+/* options_value.c - one value of the options table, from a word and back.  What is written is what would be read:
+ * run.conf, the checkpoint's copy and the check on resume use the same words. */
+#include "common/base/options.h"
 
 #include <errno.h>
 #include <math.h>
@@ -49,8 +47,7 @@ static bool decimal(double *value, const char *text, const char **rest)
     return end != text && isfinite(*value);
 }
 
-/* Whole numbers are read as such, so that none is rounded; fractions and exponents count only where the result is
- * whole. */
+/* Whole numbers are read as such, so none is rounded; fractions and exponents must give a whole number. */
 static bool whole_number(int64_t *value, const char *text, const struct unit *units)
 {
     char *end;
@@ -156,7 +153,6 @@ bool option_auto(const struct option *o)
 
 int option_set(const struct option *o, const char *word, struct error *error)
 {
-    char shown[200];
     int64_t whole;
     double real = 0;
     bool ok = true, number = true;
@@ -177,13 +173,13 @@ int option_set(const struct option *o, const char *word, struct error *error)
     case OPTION_CHOICE: {
         int n = choice_number(o->choices, word);
         if (n < 0) return fail(error, EXIT_USAGE, "--%s: '%s' is none of %s", o->name,
-                               text_escape(shown, sizeof shown, word, strlen(word)), o->choices);
+                               text_shown(word).text, o->choices);
         *(int *)o->value = n;
         return 0;
     }
     }
-    if (!ok) return fail(error, EXIT_USAGE, "--%s: '%s' is not %s", o->name,
-                         text_escape(shown, sizeof shown, word, strlen(word)), expected[o->type]);
+    if (!ok)
+        return fail(error, EXIT_USAGE, "--%s: '%s' is not %s", o->name, text_shown(word).text, expected[o->type]);
     if (!number) return 0;
     if (check_range(o, real, word, error)) return -1;
     if (o->type == OPTION_INT || o->type == OPTION_SIZE) *(int64_t *)o->value = whole;
@@ -198,6 +194,13 @@ void option_clear(const struct option *o)
         [OPTION_REAL] = sizeof(double), [OPTION_SECONDS] = sizeof(double), [OPTION_TEXT] = sizeof(char *),
         [OPTION_CHOICE] = sizeof(int), [OPTION_LIST] = sizeof(struct option_list)};
     memset(o->value, 0, bytes[o->type]);
+}
+
+void option_reset(const struct option *o)
+{
+    struct error error;
+    option_clear(o);
+    if (o->standard && option_set(o, o->standard, &error)) die("default of --%s: %s", o->name, error.text);
 }
 
 /* ---- values to words ---- */
@@ -297,10 +300,8 @@ char *option_default_text(const struct option *o)
 {
     union { bool flag; int64_t whole; double real; int choice; const char *text; struct option_list list; } value;
     struct option copy = *o;
-    struct error error;
     copy.value = &value;
-    option_clear(&copy);
-    if (o->standard && option_set(&copy, o->standard, &error)) die("default of --%s: %s", o->name, error.text);
+    option_reset(&copy);
     return option_text(&copy);
 }
 

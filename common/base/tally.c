@@ -28,11 +28,8 @@ uint64_t tally_get(const struct tally *t, const char *what)
 static void tally_print(struct bytes *out, const char *heading, const struct tally *t)
 {
     if (t->count > 0) bytes_text(out, "%s", heading);
-    for (int i = 0; i < t->count; i++) {
-        char shown[sizeof t->line[0].what];
-        text_escape(shown, sizeof shown, t->line[i].what, strlen(t->line[i].what));
-        bytes_text(out, "%8" PRIu64 "  %s\n", t->line[i].n, shown);
-    }
+    for (int i = 0; i < t->count; i++)
+        bytes_text(out, "%8" PRIu64 "  %s\n", t->line[i].n, text_shown(t->line[i].what).text);
 }
 
 void ledger_free(struct ledger *l)

@@ -110,8 +110,8 @@ void threads_start(int n)
     int available = cores(), most = int_max(4 * available, 16);
     if (n <= 0) n = available;
     if (n > most) {
-        fprintf(stderr, "%s: %d threads on %d cores would only wait for each other: %d are started\n", program_name(),
-                n, available, most);
+        fprintf(stderr, "%s: %d threads on %d core%s would only wait for each other: %d are started\n",
+                program_name(), n, available, plural(available), most);
         n = most;
     }
     pool.helpers = host_alloc((size_t)n, sizeof *pool.helpers);

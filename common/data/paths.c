@@ -54,9 +54,7 @@ struct walk { struct paths *paths; double weight; struct left files, links, fold
 
 static void leave(struct left *l, const char *path)
 {
-    char shown[200];
-    if (l->count++ < NAMED)
-        bytes_text(&l->names, "%s%s", l->count > 1 ? ", " : "", text_escape(shown, sizeof shown, path, strlen(path)));
+    if (l->count++ < NAMED) bytes_text(&l->names, "%s%s", l->count > 1 ? ", " : "", text_shown(path).text);
 }
 
 static void note_left(struct paths *p, struct left *l, const char *folder, const char *what,

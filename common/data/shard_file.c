@@ -34,18 +34,7 @@ struct shard_writer {
 
 static void write_at(struct shard_writer *w, const void *data, size_t size, uint64_t at)
 {
-    const char *from = data;
-    while (size > 0 && !w->failed) {
-        ssize_t n = pwrite(w->file, from, size, (off_t)at);
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) {
-            w->failed = n < 0 ? errno : EIO;
-            return;
-        }
-        from += n;
-        at += (uint64_t)n;
-        size -= (size_t)n;
-    }
+    if (!w->failed && file_write_at(w->file, data, at, size) != 0) w->failed = errno;
 }
 
 static void flush_tokens(struct shard_writer *w)
@@ -187,22 +176,6 @@ int shard_commit(struct shard_writer *w, const struct shard_info *info, struct e
 
 /* ---- reading ---- */
 
-/* Reads exactly size bytes.  Returns 0 or -1 (errno 0: the file ends before). */
-static int read_at(int file, void *data, size_t size, uint64_t at)
-{
-    char *to = data;
-    while (size > 0) {
-        ssize_t n = pread(file, to, size, (off_t)at);
-        if (n < 0 && errno == EINTR) continue;
-        if (n == 0) errno = 0;
-        if (n <= 0) return -1;
-        to += n;
-        at += (uint64_t)n;
-        size -= (size_t)n;
-    }
-    return 0;
-}
-
 static int bad(const struct shard *s, struct error *error, const char *what)
 {
     return fail(error, EXIT_DATA, "%s is damaged: %s", s->path, what);
@@ -239,7 +212,7 @@ static int read_sources(struct shard *s, uint64_t length, uint32_t crc, struct e
 {
     size_t padded = s->tokens_at - HEADER;
     unsigned char *table = host_alloc(padded + 1, 1);
-    int status = read_at(s->file, table, padded, HEADER);
+    int status = file_read_at(s->file, table, HEADER, padded);
     if (status != 0 || crc32_of(0, table, padded) != crc)
         status = bad(s, error, "the checksum of its list of sources is wrong");
     for (uint64_t at = 0; status == 0 && at < length;) {
@@ -266,7 +239,7 @@ int shard_open(struct shard *s, const char *path, struct error *error)
     if (s->file < 0) return fail(error, EXIT_NOINPUT, "cannot open %s: %s", path, strerror(errno));
     s->path = host_text("%s", path);
     int status = 0;
-    if (fstat(s->file, &file) != 0 || file.st_size < HEADER || read_at(s->file, header, HEADER, 0) != 0)
+    if (fstat(s->file, &file) != 0 || file.st_size < HEADER || file_read_at(s->file, header, 0, HEADER) != 0)
         status = bad(s, error, "it is shorter than a header");
     if (status == 0) status = check_header(s, header, (uint64_t)file.st_size, error);
     if (status == 0) status = read_sources(s, load64(header + 56), load32(header + 80), error);
@@ -302,7 +275,7 @@ static int verify_tokens(const struct shard *s, int vocab, struct error *error)
     int status = 0;
     for (uint64_t at = s->tokens_at; at < s->index_at && status == 0;) {
         size_t n = s->index_at - at < BLOCK ? (size_t)(s->index_at - at) : BLOCK;
-        status = read_at(s->file, raw, n, at);
+        status = file_read_at(s->file, raw, at, n);
         crc = crc32_of(crc, raw, n);
         decode(ids, raw, n / width, s->info.id_bytes);
         for (size_t i = 0; i < n / width; i++) top = (uint32_t)ids[i] > top ? (uint32_t)ids[i] : top;
@@ -325,7 +298,7 @@ static int verify_index(const struct shard *s, struct error *error)
     int status = 0;
     while (left > 0 && status == 0) {
         size_t n = left < BLOCK / ENTRY ? (size_t)left : BLOCK / ENTRY;
-        status = read_at(s->file, raw, n * ENTRY, at);
+        status = file_read_at(s->file, raw, at, n * ENTRY);
         crc = crc32_of(crc, raw, n * ENTRY);
         for (size_t i = 0; i < n; i++) {
             uint64_t token_end = load64(raw + i * ENTRY), byte_end = load64(raw + i * ENTRY + 8);
@@ -350,7 +323,7 @@ int shard_verify(const struct shard *s, int vocab, struct error *error)
 
 static void read_or_die(const struct shard *s, void *data, size_t size, uint64_t at)
 {
-    if (read_at(s->file, data, size, at) != 0)
+    if (file_read_at(s->file, data, at, size) != 0)
         quit(EXIT_IO, "cannot read %s at byte %llu: %s", s->path, (unsigned long long)at,
              errno ? strerror(errno) : "it has been cut short");
 }

@@ -453,5 +453,9 @@ struct family_place family_place(const struct family *f, const struct config *c,
     }
     for (; p.piece + 1 < pieces && p.row >= family_rows(c, slot, p.piece, pieces, rows); p.piece++)
         p.row -= family_rows(c, slot, p.piece, pieces, rows);
+    if (f->turned && slot == SLOT_QKV && p.piece < 2) {
+        int64_t D = c->head_dim, at = p.row % D, pairs = D / 2;
+        p.row += 2 * (at % pairs) + at / pairs - at;
+    }
     return p;
 }

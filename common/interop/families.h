@@ -16,6 +16,7 @@ struct family {
     const char *prefix;                     /* of every name but the head's; may be missing on all */
     const char *name[SLOTS];                /* %d: layer; {a,b}: several tensors, one below the other */
     bool transposed;                        /* linear layers are stored (in,out) */
+    bool turned;                            /* rows of query and key heads: pairs i, i + D/2 lie side by side */
     bool grouped;                           /* rows of qkv: for each key head its query heads, its key, its value */
     int position_rows;                      /* rows of the position table before that of position 0 */
     struct config config;                   /* what no key of config.json says */

@@ -4,10 +4,10 @@
 
 #include "common/base/base.h"
 
-/* Writes the model in a Hugging Face folder (config.json, safetensors, tokenizer.json, chat template) to the checkpoint
- * `to`, which is replaced.  Numbers stay as they are: float32, float16 and bfloat16.  say (may be NULL) is told what was
- * found.  Memory: two tensors.  Returns 0, or -1 (EXIT_NOINPUT, EXIT_IO, EXIT_DATA) with nothing written. */
-int interop_import(const char *folder, const char *to, void (*say)(const char *line), struct error *error);
+/* Writes the model in a Hugging Face folder (config.json, safetensors, tokenizer.json, chat template) or a GGUF file to the
+ * checkpoint `to`, which is replaced.  Numbers stay as they are: float32, float16 and bfloat16; quantised ones become
+ * float32.  say (may be NULL) is told what was found.  Memory: two tensors.  Returns 0, or -1 (EXIT_NOINPUT, EXIT_IO, EXIT_DATA) with nothing written. */
+int interop_import(const char *from, const char *to, void (*say)(const char *line), struct error *error);
 
 /* Writes a checkpoint as a Hugging Face folder that transformers loads: config.json, safetensors in files of at most
  * `shard` bytes, tokenizer.json, chat template, model card.  The folder must not exist, or be empty.  Returns 0, or -1

@@ -34,17 +34,9 @@ int interop_json(json_t **out, const char *path, struct error *error)
 
 static int read_at(const struct st_file *f, void *out, uint64_t offset, size_t size, struct error *error)
 {
-    for (char *p = out; size;) {
-        ssize_t got = pread(f->fd, p, size, (off_t)offset);
-        if (got < 0 && errno == EINTR) continue;
-        if (got <= 0)
-            return fail(error, EXIT_IO, "%s: cannot be read at byte %llu: %s", f->path, (unsigned long long)offset,
-                        got ? strerror(errno) : "it has become shorter");
-        p += got;
-        offset += (uint64_t)got;
-        size -= (size_t)got;
-    }
-    return 0;
+    if (file_read_at(f->fd, out, offset, size) == 0) return 0;
+    return fail(error, EXIT_IO, "%s: %zu bytes at byte %llu cannot be read: %s", f->path, size,
+                (unsigned long long)offset, errno ? strerror(errno) : "it has become shorter");
 }
 
 /* A whole number from 0 up. */

@@ -142,9 +142,8 @@ static int read_setting(struct config *c, const struct setting *s, const struct 
     }
     if (s->kind == WORD) {
         int n = word_number(s->words, text);
-        char shown[64];
-        if (n < 0) return fail(error, EXIT_DATA, "CONF: %s is '%s' (expected %s) [C1]", s->key,
-                               text_escape(shown, sizeof shown, text, strlen(text)), s->words);
+        if (n < 0) return fail(error, EXIT_DATA, "CONF: %s is '%s' (expected %s) [C1]", s->key, text_shown(text).text,
+                               s->words);
         *(int *)field = n;
     }
     return 0;

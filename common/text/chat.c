@@ -81,10 +81,9 @@ int chat_read(struct chat *c, const struct kv *kv, const struct tokenizer *t, st
                     "this model has no chat template: it was not fine-tuned on dialogues (bin/sft does that)");
     if (got < 0) return fail(error, EXIT_DATA, "CHAT: the key template is not a text");
     while (template < TEMPLATES && strcmp(list[template].name, name) != 0) template++;
-    char shown[64];
     if (template == TEMPLATES)
-        return fail(error, EXIT_DATA, "CHAT: unknown template '%s' (expected %s)",
-                    text_escape(shown, sizeof shown, name, strlen(name)), CHAT_TEMPLATES);
+        return fail(error, EXIT_DATA, "CHAT: unknown template '%s' (expected %s)", text_shown(name).text,
+                    CHAT_TEMPLATES);
     struct chat new;
     if (chat_bind(&new, (enum chat_template)template, t, error) != 0) return -1;
     if (kv_get_array(kv, "stop", KV_I64S, &stop, &n) != 1 || n == 0 || stop[0] != new.end)
@@ -203,4 +202,14 @@ void chat_render(const struct chat *c, const struct dialogue *d, enum chat_train
         r.all = false;
         mark(&r, false);
     }
+}
+
+int chat_render_prompt(struct ids *ids, const struct chat *c, struct dialogue *d, int limit)
+{
+    int before = d->count;
+    do {
+        ids->count = 0;
+        chat_render(c, d, CHAT_TRAIN_ASSISTANT, true, ids, NULL, NULL);
+    } while ((int64_t)ids->count > limit && dialogue_forget_turn(d));
+    return before - d->count;
 }

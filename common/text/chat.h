@@ -74,6 +74,10 @@ enum chat_train { CHAT_TRAIN_ASSISTANT, CHAT_TRAIN_ALL, CHAT_TRAIN_LAST };
 void chat_render(const struct chat *c, const struct dialogue *d, enum chat_train train, bool prompt, struct ids *ids,
                  struct bytes *mask, struct ids *turn_ends);
 
+/* ids: the dialogue up to where an answer begins, less its oldest turns (which leave d) while that is more than `limit`
+ * and there is another question.  Returns how many messages were left out. */
+int chat_render_prompt(struct ids *ids, const struct chat *c, struct dialogue *d, int limit);
+
 /* One JSON row as a dialogue, recognised by its keys or by the given format (docs/data-formats.md); *d is {0} before,
  * but for `unused`.  A plain JSON string is a user message.  Rows without an answer are allowed (prompts).  Keys that
  * were used are removed from the row.  Returns 0, or -1 (EXIT_DATA, *d {0}) saying which key was expected.

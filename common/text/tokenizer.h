@@ -9,8 +9,11 @@
 
 #include "common/base/base.h"
 
+#include <jansson.h>
+
 enum pattern { PATTERN_GPT2 = 1, PATTERN_LLAMA3 = 2, PATTERN_QWEN2 = 3, PATTERN_CUSTOM = 255 };
 const char *pattern_name(enum pattern p);
+const char *pattern_regex(enum pattern p);         /* of the three known ones */
 
 struct tokenizer;      /* immutable once made, except by tokenizer_add_special; many threads may encode with one */
 
@@ -32,6 +35,8 @@ int tokenizer_read(struct tokenizer **out, const void *data, size_t size, struct
  * byte-level-BPE tokenizer.json (refused with the reason when it is not byte-level BPE, has a normalizer we lack).
  * Returns 0, or -1 (EXIT_NOINPUT, EXIT_IO, EXIT_DATA). */
 int tokenizer_import(struct tokenizer **out, const char *path, struct error *error);
+/* The same from a tokenizer.json that is read already; name: what messages call it. */
+int tokenizer_import_json(struct tokenizer **out, json_t *root, const char *name, struct error *error);
 
 /* The same as the text of a tokenizer.json, appended: importing it gives a tokenizer with the same ids. */
 void tokenizer_json(struct bytes *out, const struct tokenizer *t);

@@ -375,29 +375,42 @@ static char *file_in(const char *folder)
     return NULL;
 }
 
-static int import_file(struct tokenizer **out, const char *path, struct error *error)
+static int import_end(struct tokenizer **out, struct import *im, int status)
+{
+    if (status == 0) *out = im->t;
+    else tokenizer_free(im->t);
+    bytes_free(&im->area);
+    free(im->start);
+    return status;
+}
+
+int tokenizer_import_json(struct tokenizer **out, json_t *root, const char *name, struct error *error)
 {
     struct import im = {.t = host_alloc(1, sizeof *im.t)};
+    byte_alphabet(im.byte_of);
+    int status = import_json(&im, root, error);
+    if (status) fail_in(error, "%s", name);
+    return import_end(out, &im, status);
+}
+
+static int import_file(struct tokenizer **out, const char *path, struct error *error)
+{
     struct bytes lines = {0};
     char *vocab = NULL, *merges = NULL;
     int status = -1;
-    byte_alphabet(im.byte_of);
     bool pair = pair_paths(path, &vocab, &merges);
     json_t *root = read_json(pair ? vocab : path, error);
     if (root && pair && file_read(&lines, merges, FILE_MAX, error) == 0) {
-        im.vocab = root;
+        struct import im = {.t = host_alloc(1, sizeof *im.t), .vocab = root};
+        byte_alphabet(im.byte_of);
         status = import_pair(&im, &lines, error);
         if (status) fail_in(error, "%s with %s", vocab, merges);
+        import_end(out, &im, status);
     } else if (root && !pair) {
-        status = import_json(&im, root, error);
-        if (status) fail_in(error, "%s", path);
+        status = tokenizer_import_json(out, root, path, error);
     }
-    if (status == 0) *out = im.t;
-    else tokenizer_free(im.t);
     json_decref(root);
     bytes_free(&lines);
-    bytes_free(&im.area);
-    free(im.start);
     free(vocab);
     free(merges);
     return status;

@@ -58,7 +58,6 @@ int tokenizer_find(const struct tokenizer *t, const char *bytes, size_t length, 
 struct splitter;
 int splitter_open(struct splitter **out, enum pattern pattern, const char *regex, struct error *error);
 void splitter_close(struct splitter *s);
-const char *pattern_regex(enum pattern pattern);          /* of the three known ones */
 enum pattern pattern_of(const char *regex);               /* PATTERN_CUSTOM when it is none of these */
 
 struct split {

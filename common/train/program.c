@@ -45,12 +45,9 @@ struct ckpt *program_resumed(const struct run *run, const char *resume)
 {
     struct error none;
     struct ckpt *c = NULL;
-    char *path = NULL;
     if (!run) return NULL;
-    if (strcmp(resume, "auto") == 0) run_newest(&path, run_folder(run), &none);
-    else if (strcmp(resume, "never") != 0) path = host_text("%s", resume);
-    if (!path || ckpt_open(&c, path, &none) != 0) c = NULL;
-    free(path);
+    if (strcmp(resume, "auto") == 0) run_newest(&c, run_folder(run), true, &none);
+    else if (strcmp(resume, "never") != 0) ckpt_open(&c, resume, &none);
     return c;
 }
 
@@ -177,11 +174,14 @@ int parents_unchanged(const struct kv *then, const struct kv *now, const char *c
     return 0;
 }
 
-void program_describe(struct ckpt_meta *meta, const struct config *c, const struct tokenizer *t)
+void program_describe(struct ckpt_meta *meta, const struct config *c, const struct tokenizer *t,
+                      const struct chat *chat, const struct kv *line)
 {
     config_write(c, &meta->conf);
     meta->tokn.size = 0;
     tokenizer_write(&meta->tokn, t);
+    if (chat) chat_write(chat, &meta->chat);
+    if (line) kv_copy(&meta->line, line);
 }
 
 /* ---- memory ---- */

@@ -3,7 +3,7 @@
 #ifndef QUARTET_PROGRAM_H
 #define QUARTET_PROGRAM_H
 
-#include "common/text/tokenizer.h"
+#include "common/text/chat.h"
 #include "common/train/train.h"
 
 /* Name, options, ranks, threads, signals and run folder, in that order; quits with one sentence when one of them fails.
@@ -46,8 +46,9 @@ int parent_load(struct model *m, struct parent *p, int known_ids, uint64_t seed,
 int parents_unchanged(const struct kv *then, const struct kv *now, const char *const *option, int n,
                       struct error *error);
 
-/* Sections CONF and TOKN. */
-void program_describe(struct ckpt_meta *meta, const struct config *c, const struct tokenizer *t);
+/* Sections CONF, TOKN, CHAT and LINE (chat, line: NULL for none). */
+void program_describe(struct ckpt_meta *meta, const struct config *c, const struct tokenizer *t,
+                      const struct chat *chat, const struct kv *line);
 
 /* One line to the log of the run, or to stderr when there is none (run NULL). */
 void program_say(void *run, const char *line);

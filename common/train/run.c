@@ -5,7 +5,7 @@
 #define _GNU_SOURCE
 #include "common/train/run.h"
 #include "common/base/signals.h"
-#include "format/folder.h"
+#include "format/reader.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -283,12 +283,9 @@ void run_metrics(struct run *run, const struct record *r)
 /* Cuts `text` to what a terminal of `width` columns shows on one line. */
 static int fitting(const char *text, int width)
 {
-    int bytes = 0, columns = 0;
-    while (text[bytes] && columns < width - 1) {
-        int n = utf8_length(text + bytes, strlen(text + bytes));
-        bytes += n > 0 ? n : 1;
-        columns++;
-    }
+    int bytes = 0;
+    for (int columns = 0; text[bytes]; bytes++)
+        if ((text[bytes] & 0xC0) != 0x80 && columns++ == width - 1) break;
     return bytes;
 }
 

@@ -134,9 +134,7 @@ static void save(void *self, struct ckpt_meta *meta)
     const struct start_data *d = &s->data;
     char key[40];
     snprintf(key, sizeof key, "data.%s", d->items);
-    program_describe(meta, &s->model.config, s->parent.tokenizer);
-    chat_write(&s->chat, &meta->chat);
-    kv_copy(&meta->line, &s->parent.line);
+    program_describe(meta, &s->model.config, s->parent.tokenizer, &s->chat, &s->parent.line);
     kv_set_u64(&meta->dcur, "data.crc", d->identity);
     kv_set_u64(&meta->dcur, key, d->count);
     kv_set_u64(&meta->dcur, "data.tokens", d->tokens);

@@ -64,8 +64,8 @@ void start_show(const struct start *s, struct bytes *examples);
 /* The model, with a cache for `samples` answers, and the batches: the first part of a build (program_take). */
 void start_build(struct start *s, struct memory *m, int samples);
 
-/* Completes the task, which comes with what is the program's own, sets steps and schedule from options and data,
- * and calls program_run. */
+/* Completes the task, which comes with what is the program's own, sets steps and schedule from options and data, and
+ * calls program_run. */
 int start_train(struct start *s, struct task *task, void (*build)(void *self, struct memory *m));
 void start_close(struct start *s);
 

@@ -160,12 +160,10 @@ static int choose_start(struct ckpt **out, struct train_state *s, struct error *
 {
     const char *resume = s->o->resume ? s->o->resume : "auto", *folder = run_folder(s->run);
     bool automatic = strcmp(resume, "auto") == 0, never = strcmp(resume, "never") == 0;
-    struct ckpt *newest = NULL;
-    char *path = NULL;
+    struct ckpt *newest;
+    int status = 0;
     *out = NULL;
-    int found = run_newest(&path, folder, error), status = found > 0 ? ckpt_open(&newest, path, error) : 0;
-    free(path);
-    if (found < 0)
+    if (run_newest(&newest, folder, true, error) < 0)
         status = fail_in(error, "%s holds checkpoints, but none that can be read; move them away to start anew",
                          folder);
     if (newest) s->saved_step = (int64_t)ckpt_meta_of(newest)->step;

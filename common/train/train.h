@@ -110,7 +110,7 @@ void options_save(struct kv *kv, const struct option *table);
  * both values.  An option that kv does not know counts as having had its default: it was added since. */
 int options_compare(const struct option *table, const struct kv *saved, struct error *error);
 
-/* Gives every option that is still "auto" the value it has in kv. */
+/* Gives every option that is still "auto" the value it has in kv; not those that may change and were given as auto. */
 void options_adopt(const struct option *table, const struct kv *saved);
 
 /* 0.45 / channels, at most 0.004, times a stage's share: pretrain 1, sft 1/4, rm 1/8, rlhf 1/20.  Two digits.

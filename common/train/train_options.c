@@ -4,7 +4,7 @@
  * Options are saved and compared as text, so that a type or unit may change without a new format.  A resumed run keeps
  * what it began with, even when a longer --tokens would now give another batch: its values are read from the checkpoint
  * before anything is computed. */
-#include "common/base/options_value.h"
+#include "common/base/options.h"
 #include "common/train/program.h"
 
 #include <assert.h>
@@ -36,7 +36,8 @@ int train_option_rows(struct option *rows, struct train_options *o, const struct
          .help = "Steps; 0: from --tokens or --epochs."},
         {NULL, "tokens", OPTION_INT, &o->tokens, "0", 0, most, .flags = CHANGES | OPTION_ONE_OF,
          .help = "Tokens to train on; 0: from --epochs."},
-        {NULL, "epochs", OPTION_REAL, &o->epochs, d->epochs, 1e-6, 1e6, .flags = CHANGES | OPTION_ONE_OF,
+        {NULL, "epochs", OPTION_REAL, &o->epochs, d->epochs, 1e-6, 1e6,
+         .flags = CHANGES | OPTION_ONE_OF | (strcmp(d->epochs, "auto") == 0 ? OPTION_AUTO : 0),
          .help = "Passes over the data, where none of the above is given."},
 
         {"Batches", "batch-tokens", OPTION_INT, &o->batch_tokens, "auto", 1, most, .flags = OPTION_AUTO,
@@ -119,13 +120,14 @@ void options_adopt(const struct option *table, const struct kv *saved)
         struct error none;
         const char *old = NULL;
         key_of(key, o);
-        if (option_auto(o) && kv_get_text(saved, key, &old) == 1) option_set(o, old, &none);
+        bool asked = o->flags & OPTION_MAY_CHANGE && option_given(table, o->name);
+        if (option_auto(o) && !asked && kv_get_text(saved, key, &old) == 1) option_set(o, old, &none);
     }
 }
 
 int options_compare(const struct option *table, const struct kv *saved, struct error *error)
 {
-    char key[160], a[300], b[300];
+    char key[160];
     for (const struct option *o = table; o->name; o++) {
         if (o->flags & (OPTION_NOT_SAVED | OPTION_MAY_CHANGE)) continue;
         const char *old = NULL;
@@ -136,8 +138,8 @@ int options_compare(const struct option *table, const struct kv *saved, struct e
         bool same = strcmp(old, now) == 0;
         if (!same)
             fail(error, EXIT_MISMATCH, "--%s is %s now, but the run was started with %s: give the same value, or "
-                 "another --out for a new run", o->name, *now ? text_escape(a, sizeof a, now, strlen(now)) : "not set",
-                 *old ? text_escape(b, sizeof b, old, strlen(old)) : "none");
+                 "another --out for a new run", o->name, *now ? text_shown(now).text : "not set",
+                 *old ? text_shown(old).text : "none");
         free(standard);
         free(now);
         if (!same) return -1;

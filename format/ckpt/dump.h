@@ -4,8 +4,7 @@
 #ifndef QUARTET_DUMP_H
 #define QUARTET_DUMP_H
 
-#include "format/folder.h"
-#include "format/lineage.h"
+#include "format/reader.h"
 
 #include <jansson.h>
 
@@ -16,7 +15,7 @@ struct dump {
     const char *section;                /* what a command for key-values shows */
     char **argument;                    /* positional */
     int arguments, role, sort;          /* the words of --role and --sort by number, 0 the default */
-    bool json, hist, recompute, quick, deep, hex, group, tensors_only, force;
+    bool json, hist, recompute, quick, deep, hex, group, tensors_only, force, compare, watch;
     int64_t jobs, top, shard;
     double tol;
     const char *dir, *match, *out;
@@ -29,7 +28,8 @@ enum { SORT_OFFSET, SORT_NAME, SORT_SIZE };
 /* A command: the open file (NULL where it opens none), and where its facts go.  Returns the exit code. */
 int dump_info(struct dump *d, struct ckpt *c, json_t *facts);
 __typeof__(dump_info) dump_sections, dump_tensors, dump_hash, dump_limits, dump_keys, dump_tokenizer, dump_lineage,
-    dump_stats, dump_print, dump_verify, dump_diff, dump_strip, dump_ls, dump_latest, dump_explain, dump_import, dump_export;
+    dump_stats, dump_print, dump_verify, dump_diff, dump_strip, dump_ls, dump_latest, dump_explain, dump_import, dump_export,
+    dump_report;
 
 /* Opens d->argument[i], a file or a run folder (then its newest file that passes the quick checks).  With problems,
  * opening goes on past them.  Quits when it cannot be opened. */
@@ -43,6 +43,11 @@ enum { EXPONENTS = 2200, EXPONENT_BIAS = 1101 };                    /* of double
 struct scan { const struct ckpt *c; size_t tensor; uint64_t *exponent; struct stats stats; int status;
               struct error error; };
 void scan_all(struct scan *scan, size_t n);
+
+/* The family tree of an open file, as text, and its ancestors found in a folder or in the folders in it. */
+struct family { struct bytes text; char **path; int count; };
+void family_find(struct family *f, const struct ckpt *c, const char *dir);
+void family_free(struct family *f);
 
 /* ---- facts ---- */
 

@@ -202,11 +202,11 @@ int dump_diff(struct dump *d, struct ckpt *c, json_t *facts)
         facts_table(r.keys, 0);
         facts_table(r.tensors, 0);
         if (d->top && r.compared > (uint64_t)d->top)
-            printf("... and %" PRIu64 " tensors more (--top 0 shows all)\n", r.compared - (uint64_t)d->top);
+            printf("... and %" PRIu64 " more (--top 0 shows all)\n", r.compared - (uint64_t)d->top);
     }
-    d->note = host_text("%s: %zu keys, %" PRIu64 " of %zu tensors differ, %" PRIu64 " only in A, %" PRIu64
-                        " only in B%s", different ? "different" : "equal", keys, r.compared, a->index.count, r.lost,
-                        r.added, same_id ? "; same weights_id" : "");
+    d->note = host_text("%s: %zu key%s, %" PRIu64 " of %zu tensors differ, %" PRIu64 " only in A, %" PRIu64
+                        " only in B%s", different ? "different" : "equal", keys, plural((int64_t)keys), r.compared,
+                        a->index.count, r.lost, r.added, same_id ? "; same weights_id" : "");
     ckpt_close(a);
     ckpt_close(b);
     return different ? EXIT_DIFFERENT : 0;

@@ -1,6 +1,5 @@
 /* dump_facts.c - what all commands of `ckpt` print with: values made of what a file holds, and the one place that turns
- * them into JSON or text.  JSON is ASCII; numbers above 2^53, which most readers would round, and NaN, which is not
- * JSON, are written as texts. */
+ * them into JSON (ASCII) or text. */
 #include "format/ckpt/dump.h"
 
 #include <inttypes.h>

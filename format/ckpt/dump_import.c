@@ -3,8 +3,6 @@
 
 #include "common/interop/interop.h"
 
-#include <sys/stat.h>
-
 static void say(const char *line) { fprintf(stderr, "%s: %s\n", program_name(), line); }
 
 int dump_import(struct dump *d, struct ckpt *c, json_t *facts)

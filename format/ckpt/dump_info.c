@@ -1,6 +1,5 @@
 /* dump_info.c - `ckpt info`, sections, tensors, hash, limits and the metadata sections: what a file holds.  No tensor
- * is read, so that 10 GB answer at once.  A damaged file is shown as far as it can be understood, with every problem,
- * and ends with 65. */
+ * is read, so 10 GB answer at once.  A damaged file is shown as far as it can be understood. */
 #include "format/ckpt/dump.h"
 
 #include <inttypes.h>
@@ -194,7 +193,7 @@ int dump_tensors(struct dump *d, struct ckpt *c, json_t *facts)
         fact(facts, "blocks", group_rows(list, n, total));
         d->show = "blocks";
     }
-    d->note = host_text("%zu tensor%s, %s", n, n == 1 ? "" : "s", text_bytes(size, (double)total));
+    d->note = host_text("%zu tensor%s, %s", n, plural((int64_t)n), text_bytes(size, (double)total));
     free(list);
     return 0;
 }
@@ -239,9 +238,7 @@ static void one_key(struct dump *d, const struct kv *kv, json_t *facts)
     const char *key = d->argument[1];
     const struct kv_entry *e = kv_find(kv, key);
     struct bytes text = {0};
-    char shown[200];
-    text_escape(shown, sizeof shown, key, strlen(key));
-    if (!e) quit(EXIT_NOINPUT, "section %s has no key '%s'", d->section, shown);
+    if (!e) quit(EXIT_NOINPUT, "section %s has no key '%s'", d->section, text_shown(key).text);
     json_t *value = fact_entry(e);
     bytes_add(&text, "", 0);
     fact_print(&text, value, false);

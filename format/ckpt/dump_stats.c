@@ -109,30 +109,35 @@ enum { EDGE = 3, ALL = 1000 };
 struct range { uint64_t from, to; bool cut; };
 struct slice { const struct ckpt *c; size_t tensor; bool hex; struct range range[CKPT_MAX_DIMS]; };
 
+/* Moves *at past a number; false when there is none. */
+static bool number(uint64_t *out, const char **at)
+{
+    if (**at < '0' || **at > '9') return false;
+    *out = strtoull(*at, (char **)at, 10);
+    return true;
+}
+
 /* "2:5,:,7" against the shape; absent dimensions are whole. */
 static int parse_slice(struct range *range, const char *text, const struct ckpt_tensor *t, struct error *error)
 {
     for (int d = 0; d < t->ndim; d++) range[d] = (struct range){0, t->shape[d], false};
     for (int d = 0; text && *text; d++) {
-        char *end;
         if (d == t->ndim)
             return fail(error, EXIT_USAGE, "the slice has more than the %d dimensions of tensor %s", t->ndim, t->name);
         struct range *r = &range[d];
-        bool from = *text >= '0' && *text <= '9';
-        if (from) r->from = strtoull(text, &end, 10);
-        else end = (char *)text;
-        if (*end == ':') {
-            text = end + 1;
-            if (*text >= '0' && *text <= '9') r->to = strtoull(text, &end, 10);
-            else end = (char *)text;
+        const char *item = text;
+        bool from = number(&r->from, &text);
+        if (*text == ':') {
+            text++;
+            number(&r->to, &text);
         } else if (from) r->to = r->from + 1;
-        if (*end != ',' && *end != 0)
+        if (*text != ',' && *text != 0)
             return fail(error, EXIT_USAGE, "'%s' is not a slice (expected items like 3, 0:4 or : with commas between)",
-                        text);
+                        item);
         if (r->from >= r->to || r->to > t->shape[d])
             return fail(error, EXIT_USAGE, "%" PRIu64 ":%" PRIu64 " is outside dimension %d of tensor %s, which has %"
                         PRIu64, r->from, r->to, d, t->name, t->shape[d]);
-        text = *end ? end + 1 : end;
+        text += *text == ',';
     }
     double total = 1;
     for (int d = 0; d < t->ndim; d++) total *= (double)(range[d].to - range[d].from);
@@ -186,13 +191,12 @@ int dump_print(struct dump *d, struct ckpt *c, json_t *facts)
 {
     struct slice slice = {.c = c, .hex = d->hex};
     struct error error;
-    char shape[200], name[300];
+    char shape[200];
     const char *wanted = d->argument[1];
     int64_t found = -1;
     for (uint32_t r = 0; role_name(r) && found < 0; r++)
         if (d->role == 0 || d->role - 1 == (int)r) found = index_find(&c->index, wanted, r);
-    text_escape(name, sizeof name, wanted, strlen(wanted));
-    if (found < 0) quit(EXIT_NOINPUT, "%s: there is no tensor '%s'", c->path, name);
+    if (found < 0) quit(EXIT_NOINPUT, "%s: there is no tensor '%s'", c->path, text_shown(wanted).text);
     const struct ckpt_tensor *t = &c->index.tensor[found].public;
     slice.tensor = (size_t)found;
     if (parse_slice(slice.range, d->arguments == 3 ? d->argument[2] : NULL, t, &error) != 0) quit_error(&error);

@@ -33,9 +33,9 @@ static size_t keep_tensors(struct ckpt_source *source, struct original *original
 }
 
 /* The unknown sections that are safe to copy; the others are dropped with a message. */
-static size_t keep_foreign(struct foreign **out, const struct ckpt *c)
+static size_t keep_foreign(struct piece **out, const struct ckpt *c)
 {
-    struct foreign *foreign = host_alloc(c->header.section_count, sizeof *foreign);
+    struct piece *foreign = host_alloc(c->header.section_count, sizeof *foreign);
     size_t n = 0;
     for (uint32_t i = 0; i < c->header.section_count; i++) {
         const struct section *s = &c->section[i];
@@ -61,7 +61,7 @@ static int write_copy(struct ckpt *c, const char *path, struct error *error)
     struct ckpt_meta meta = c->header.meta;                /* borrowed, but for the three sections that are left out */
     struct ckpt_source *source = host_alloc(c->index.count, sizeof *source);
     struct original *original = host_alloc(c->index.count, sizeof *original);
-    struct foreign *foreign;
+    struct piece *foreign;
     const char *slash = strrchr(path, '/');
     char *folder = slash ? host_text("%.*s", slash == path ? 1 : (int)(slash - path), path) : host_text(".");
     meta.trns = meta.rngs = meta.dcur = (struct kv){0};
@@ -72,7 +72,6 @@ static int write_copy(struct ckpt *c, const char *path, struct error *error)
     save.foreign = foreign;
     int status = save.count ? checkpoint_write(&save, error)
                             : fail(error, EXIT_DATA, "%s: holds nothing but training state", c->path);
-    for (size_t i = 0; i < save.foreigns; i++) bytes_free(&foreign[i].data);
     free(foreign);
     free(folder);
     free(source);

@@ -1,10 +1,11 @@
-/* dump_verify.c - `ckpt verify`: every check of SPEC.md, and with --deep what the values must satisfy.  It does not
- * stop at the first problem: whoever has a damaged file wants to know how much is damaged. */
+/* dump_verify.c - `ckpt verify`: every check of SPEC.md, and with --deep what the values must satisfy, past the first
+ * problem: whoever has a damaged file wants to know how much is damaged.  `ckpt ls` and `ckpt latest`: which files of a
+ * run folder are valid, and which one a run resumes from. */
 #include "format/ckpt/dump.h"
 
+#include <dirent.h>
 #include <inttypes.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
 __attribute__((format(printf, 3, 4)))
 static void report(struct problems *problems, const struct scan *scan, const char *format, ...)
@@ -56,7 +57,7 @@ static void print_file(const char *path, const struct problems *p, uint64_t byte
 {
     char size[16], *prefix = host_text("%s: ", path);
     if (p->count == 0)
-        printf("%sok (%zu tensor%s, %s, %.2f GB/s)\n", prefix, tensors, tensors == 1 ? "" : "s",
+        printf("%sok (%zu tensor%s, %s, %.2f GB/s)\n", prefix, tensors, plural((int64_t)tensors),
                text_bytes(size, (double)bytes), (double)bytes / 1e9 / (seconds + 1e-9));
     for (int i = 0; i < p->kept; i++) {
         bool named = strncmp(p->text[i], prefix, strlen(prefix)) == 0;
@@ -64,7 +65,7 @@ static void print_file(const char *path, const struct problems *p, uint64_t byte
     }
     if (p->count)
         printf("%s%s, %" PRIu64 " problem%s\n", prefix, p->exit_code == EXIT_DATA ? "corrupt (65)" : "not verified",
-               p->count, p->count == 1 ? "" : "s");
+               p->count, plural((int64_t)p->count));
     free(prefix);
 }
 
@@ -97,10 +98,9 @@ static int verify_file(struct dump *d, json_t *rows, const char *path)
 
 static int verify_path(struct dump *d, json_t *rows, const char *path)
 {
-    struct stat st;
     struct run_list list = {0};
     struct error error;
-    if (stat(path, &st) != 0 || !S_ISDIR(st.st_mode)) return verify_file(d, rows, path);
+    if (!folder_is(path)) return verify_file(d, rows, path);
     int worst = folder_list(&list, path, &error) == 0 ? 0 : error.exit_code;
     if (worst == 0 && list.count == 0) {
         fail(&error, EXIT_NOINPUT, "%s: there is no checkpoint in this folder", path);
@@ -121,4 +121,76 @@ int dump_verify(struct dump *d, struct ckpt *c, json_t *facts)
     for (int i = 0; i < d->arguments; i++) worst = int_max(worst, verify_path(d, rows, d->argument[i]));
     fact(facts, "files", rows);
     return worst;
+}
+
+/* ---- ls and latest ---- */
+
+/* Temporary files of saves that are under way or died. */
+static json_t *temporary_files(const char *folder)
+{
+    DIR *directory = opendir(folder);
+    json_t *list = json_array();
+    for (struct dirent *e; directory && (e = readdir(directory));)
+        if (strstr(e->d_name, ".tmp-")) fact(list, NULL, fact_text(e->d_name));
+    if (directory) closedir(directory);
+    return list;
+}
+
+/* c: NULL when the file is not valid; why then says why. */
+static json_t *file_row(const struct run_file *file, const struct ckpt *c, bool resume, bool latest, const char *why)
+{
+    const char *metric, *reason = strstr(why, ": ");
+    double value;
+    json_t *row = json_pack("{s:o, s:b, s:b, s:b}", "name", fact_text(file->name), "valid", c != NULL, "resume", resume,
+                            "latest", latest);
+    if (!c) {
+        fact(row, "problem", fact_text(reason ? reason + 2 : why));
+        return row;
+    }
+    const struct ckpt_meta *m = &c->header.meta;
+    fact_members(row, json_pack("{s:s, s:o, s:o, s:o, s:o}", "stage", stage_name((enum stage)m->stage), "step",
+                                fact_u64(m->step), "tokens", fact_u64(m->tokens_seen), "bytes",
+                                fact_u64(c->header.file_size), "weights_id", fact_hex(m->weights_id, 16)));
+    if (!lineage_metric(&m->eval, &metric, &value)) return row;
+    fact(row, "metric", fact_text(metric));
+    fact(row, "value", fact_f64(value));
+    return row;
+}
+
+int dump_ls(struct dump *d, struct ckpt *c, json_t *facts)
+{
+    struct run_list list;
+    struct error error;
+    bool valid = false;
+    const char *folder = d->argument[0];
+    if (folder_list(&list, folder, &error) != 0) quit_error(&error);
+    char *latest = folder_hint(folder);
+    json_t *rows = json_array();
+    for (size_t i = 0; i < list.count; i++) {
+        const struct run_file *file = &list.file[i];
+        error.text[0] = 0;
+        reader_open_valid(&c, file->path, d->deep, &error);
+        fact(rows, NULL, file_row(file, c, c && !valid, latest && strcmp(latest, file->name) == 0, error.text));
+        valid |= c != NULL;
+        ckpt_close(c);
+    }
+    fact(facts, "folder", fact_text(folder));
+    fact(facts, "files", rows);
+    fact(facts, "temporary", temporary_files(folder));
+    if (latest) fact(facts, "latest", fact_text(latest));
+    if (!valid) d->note = host_text(list.count ? "no checkpoint in %s is valid" : "no checkpoints in %s", folder);
+    int code = list.count == 0 ? EXIT_NOINPUT : valid ? 0 : EXIT_DATA;
+    free(latest);
+    folder_list_free(&list);
+    return code;
+}
+
+int dump_latest(struct dump *d, struct ckpt *c, json_t *facts)
+{
+    struct error error;
+    if (run_newest(&c, d->argument[0], true, &error) != 1) quit_error(&error);
+    d->note = host_text("%s", c->path);
+    fact(facts, "file", fact_text(c->path));
+    ckpt_close(c);
+    return 0;
 }

@@ -1,15 +1,12 @@
-/* main.c - the checkpoint tool: one command, its arguments, its output.  This file knows the command line only; what a
- * command does is in dump_*.c.  It reads only what it needs and trusts nothing it reads: people point it at files they
- * know nothing about. */
+/* main.c - the command line of the checkpoint tool; what a command does is in dump_*.c.  It reads only what it needs
+ * and trusts nothing it reads: people point it at files they know nothing about. */
 #include "format/ckpt/dump.h"
 
 #include "common/base/options.h"
 #include "common/base/threads.h"
 
-#include <errno.h>
 #include <fnmatch.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
 struct command {
     const char *name, *arguments, *options;         /* options beside json: names, each followed by a space */
@@ -53,20 +50,22 @@ static const struct command commands[] = {
      "The path of the newest whole checkpoint of a run folder."},
     {"explain", "FILE|RUN OFFSET", "", 2, 2, dump_explain, ANYHOW, "",
      "Which field, key or tensor element lies at this byte of the file."},
-    {"import", "FOLDER", "out ", 1, 1, dump_import, NOTHING, "",
-     "A Hugging Face folder (config.json, safetensors, tokenizer.json) as a checkpoint."},
+    {"import", "FOLDER|FILE", "out ", 1, 1, dump_import, NOTHING, "",
+     "A Hugging Face folder or a GGUF file as a checkpoint."},
     {"export", "FILE|RUN", "hf shard ", 1, 1, dump_export, WHOLE, "",
      "The model as a Hugging Face folder that transformers loads."},
+    {"report", "RUN...", "dir out compare watch ", 1, 16, dump_report, NOTHING, "",
+     "One HTML page of a run and its ancestors: curves, samples, gains, settings, lineage."},
     {"limits", "", "", 0, 0, dump_limits, NOTHING, NULL, "The fixed sizes and limits of the format."},
     {NULL},
 };
 
 static bool takes(const struct command *c, const char *option)
 {
-    size_t n = strlen(option);
-    for (const char *p = c->options; (p = strstr(p, option)); p += n)
-        if ((p == c->options || p[-1] == ' ') && p[n] == ' ') return true;
-    return false;
+    char list[100], word[32];
+    snprintf(list, sizeof list, " %s", c->options);
+    snprintf(word, sizeof word, " %s ", option);
+    return strstr(list, word) != NULL;
 }
 
 /* The command's own table of options, ended by the zeros that *table has. */
@@ -78,7 +77,7 @@ static void options_of(struct option table[8], const struct command *c, struct d
         {NULL, "match", OPTION_TEXT, &d->match, .help = "Only tensors whose name matches this shell pattern."},
         {NULL, "sort", OPTION_CHOICE, &d->sort, "offset", .choices = "offset|name|size", .help = "Order of the lines."},
         {NULL, "group", OPTION_FLAG, &d->group, .help = "One line per block, with its share of the bytes."},
-        {NULL, "dir", OPTION_TEXT, &d->dir, .help = "Mark the ancestors found in this folder or the runs in it."},
+        {NULL, "dir", OPTION_TEXT, &d->dir, .help = "Look for the ancestors in this folder and the runs in it."},
         {NULL, "hist", OPTION_FLAG, &d->hist, .help = "Histogram of the binary exponents (reads the tensors)."},
         {NULL, "recompute", OPTION_FLAG, &d->recompute, .help = "Read the tensors, not the statistics in the file."},
         {NULL, "hex", OPTION_FLAG, &d->hex, .help = "The stored bits of each value."},
@@ -93,6 +92,8 @@ static void options_of(struct option table[8], const struct command *c, struct d
         {NULL, "hf", OPTION_TEXT, &d->out, .flags = OPTION_REQUIRED, .help = "The folder to write; it must be new or empty."},
         {NULL, "shard", OPTION_SIZE, &d->shard, "5G", 1, 1e15, .help = "Most bytes of a file of tensors."},
         {NULL, "force", OPTION_FLAG, &d->force, .help = "Replace NEW if it exists."},
+        {NULL, "compare", OPTION_FLAG, &d->compare, .help = "Overlay runs of the same stage, without ancestors."},
+        {NULL, "watch", OPTION_FLAG, &d->watch, .help = "Rewrite the page until the run ends."},
         {NULL, "jobs", OPTION_INT, &d->jobs, "0", 0, 1e9, .help = "Number of threads; 0 is one per core."}};
     for (size_t i = 0, n = 0; i < sizeof all / sizeof *all; i++)
         if (i == 0 || takes(c, all[i].name)) table[n++] = all[i];
@@ -104,7 +105,8 @@ static void help(void)
     for (const struct command *c = commands; c->name; c++)
         printf("  %-10s %-24s %s\n", c->name, c->arguments, c->about);
     printf("\nWith KEY only its value is printed. `ckpt COMMAND --help` lists a command's options.\n"
-           "Exit codes: 0 fine, 1 different (diff), 64 usage, 65 corrupt, 66 missing, 74 reading or writing failed.\n");
+           "Exit codes: 0 fine, 1 different (diff), 64 usage, 65 corrupt, 66 missing, 74 reading or writing failed,\n"
+           "78 different stages (report --compare).\n");
 }
 
 static const struct command *find_command(const char *name)
@@ -129,20 +131,12 @@ bool dump_wants(const struct dump *d, const struct ckpt_tensor *t, const char *p
 
 struct ckpt *dump_open(const struct dump *d, int i, struct problems *problems)
 {
-    struct ckpt *c = NULL;
+    struct ckpt *c;
     struct error error;
-    struct stat st;
-    struct run_list list = {0};
     const char *path = d->argument[i];
-    bool folder = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-    fail(&error, EXIT_NOINPUT, "%s: there is no checkpoint in this folder", path);
-    if (!folder) reader_open_file(&c, path, problems, &error);
-    else if (folder_list(&list, path, &error) != 0) quit_error(&error);
-    for (size_t k = 0; k < list.count && !c; k++)
-        if (reader_open_file(&c, list.file[k].path, NULL, &error) != 0)
-            fprintf(stderr, "%s: skipped %s\n", program_name(), error.text);
-    folder_list_free(&list);
-    if (!c) quit_error(&error);
+    int status = folder_is(path) ? run_newest(&c, path, false, &error) - 1
+                                 : reader_open_file(&c, path, problems, &error);
+    if (status != 0) quit_error(&error);
     return c;
 }
 

@@ -161,15 +161,11 @@ static int answer_room(const struct session *s)
  * newest message alone is too long. */
 static bool read_dialogue(struct session *s)
 {
-    int context = s->parent.config.context, before = s->dialogue.count;
-    for (;;) {
-        s->ids.count = 0;
-        chat_render(&s->chat, &s->dialogue, CHAT_TRAIN_ASSISTANT, true, &s->ids, NULL, NULL);
-        if (s->ids.count + (size_t)answer_room(s) <= (size_t)context || !dialogue_forget_turn(&s->dialogue)) break;
-    }
-    if (s->dialogue.count < before)
+    int context = s->parent.config.context;
+    int forgotten = chat_render_prompt(&s->ids, &s->chat, &s->dialogue, context - answer_room(s));
+    if (forgotten > 0)
         fprintf(stderr, "(the context of %d tokens is full: the oldest %d messages are forgotten)\n", context,
-                before - s->dialogue.count);
+                forgotten);
     if (s->ids.count < (size_t)context) return true;
     fprintf(stderr, "%s: the message is %zu tokens long with its template, and the context of this model is %d\n",
             program_name(), s->ids.count, context);

@@ -48,3 +48,5 @@ for stage in base sft rlhf; do
     make_once "$data/held-out-$stage.jsonl" answers "$OUT/$stage" "$data/held-out.jsonl" 1
 done
 test/demo/table.sh "$OUT" "$world" $(($(date +%s) - start))
+run "$BIN/ckpt" report "$OUT/rlhf" --out "$OUT/report.html" >/dev/null
+printf 'Curves, samples and settings of all four stages, for a browser: %s\n' "$OUT/report.html"

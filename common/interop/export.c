@@ -1,11 +1,10 @@
-/* hf_export.c - a checkpoint as a Hugging Face folder.  It is written under another name and renamed at the end, so that
+/* export.c - a checkpoint as a Hugging Face folder.  It is written under another name and renamed at the end, so that
  * half a folder never has the name that was asked for. */
 #define _GNU_SOURCE
 #include "common/interop/chat_jinja.h"
 #include "common/interop/families.h"
 #include "common/interop/interop.h"
 #include "common/model/params.h"
-#include "format/lineage.h"
 #include "format/reader.h"
 
 #include <dirent.h>

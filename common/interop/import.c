@@ -1,20 +1,22 @@
-/* hf_import.c - a Hugging Face folder as a checkpoint.  Our parameters are visited in file order; each is put together from
- * the tensors that its family names, when the writer asks for its first byte. */
-#include "common/interop/families.h"
+/* import.c - a Hugging Face folder or a GGUF file as a checkpoint.  Our parameters are visited in file order; each is put
+ * together from the tensors that its family names, when the writer asks for its first byte. */
+#include "common/interop/gguf.h"
 #include "common/interop/interop.h"
-#include "common/interop/safetensors.h"
 #include "common/model/params.h"
 #include "common/text/chat.h"
-#include "format/folder.h"
+#include "format/reader.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct import {
-    const char *folder;
-    const struct family *family;
+    const char *from;
+    const struct family *family, *names;        /* names: how its tensors are called and laid out */
     struct config config;
+    json_t *tokenizer;                  /* as a tokenizer.json, or NULL */
+    char *template;                     /* of chats, or NULL */
     struct safetensors tensors;
     struct params params;               /* walked over, never filled */
     struct target *target;
@@ -39,16 +41,16 @@ struct target {
 /* With the family's prefix or, as some files have it, without. */
 static struct st_tensor *find(const struct import *m, const char *name)
 {
-    size_t prefix = strlen(m->family->prefix);
+    size_t prefix = strlen(m->names->prefix);
     struct st_tensor *t = safetensors_find(&m->tensors, name);
-    bool prefixed = strncmp(name, m->family->prefix, prefix) == 0;
+    bool prefixed = strncmp(name, m->names->prefix, prefix) == 0;
     return t || !prefixed ? t : safetensors_find(&m->tensors, name + prefix);
 }
 
 static struct st_tensor *find_slot(const struct import *m, enum slot slot)
 {
     char *name[PIECES];
-    if (family_names(name, m->family, slot, 0, "weight") == 0) return NULL;
+    if (family_names(name, m->names, slot, 0, "weight") == 0) return NULL;
     struct st_tensor *t = find(m, name[0]);
     free(name[0]);
     return t;
@@ -60,7 +62,7 @@ static int check_piece(const struct target *t, int piece, const char *ours, stru
     const struct st_tensor *x = t->piece[piece];
     const struct config *c = &t->import->config;
     uint64_t rows = (uint64_t)family_rows(c, t->slot, piece, t->pieces, t->rows), columns = (uint64_t)t->columns;
-    if (t->slot == SLOT_POSITION) rows += (uint64_t)t->import->family->position_rows;
+    if (t->slot == SLOT_POSITION) rows += (uint64_t)t->import->names->position_rows;
     if (t->slot == SLOT_SCORE && x->ndim == 2) { columns = rows; rows = 1; }
     bool vector = t->slot != SLOT_SCORE && t->source.ndim == 1;
     uint64_t want[2] = {t->transposed ? columns : rows, t->transposed ? rows : columns};
@@ -83,14 +85,16 @@ static void build(struct target *t)
         uint8_t *from = host_alloc((size_t)x->bytes + 1, 1);
         uint64_t height = x->shape[t->transposed ? 1 : 0];
         if (safetensors_read(&m->tensors, x, from, 0, (size_t)x->bytes, &error) != 0) quit_error(&error);
-        if (x->dtype != t->dtype) {                             /* pieces of several kinds: float32 holds them all */
-            float *wide = host_alloc((size_t)(x->bytes / dtype_size(x->dtype)) + 1, sizeof *wide);
-            dtype_to_f32(wide, from, (size_t)(x->bytes / dtype_size(x->dtype)), x->dtype);
+        if (x->dtype != t->dtype) {                             /* float32 holds pieces of all kinds */
+            size_t n = (size_t)(x->shape[0] * (x->ndim > 1 ? x->shape[1] : 1));
+            float *wide = host_alloc(n + 1, sizeof *wide);
+            if (x->dtype >= GGUF_QUANTISED) gguf_dequantise(wide, from, n, x->dtype);
+            else dtype_to_f32(wide, from, n, x->dtype);
             free(from);
             from = (uint8_t *)wide;
         }
         for (int64_t r = 0; r < t->rows; r++) {
-            struct family_place at = family_place(m->family, &m->config, t->slot, t->pieces, t->rows, r);
+            struct family_place at = family_place(m->names, &m->config, t->slot, t->pieces, t->rows, r);
             uint8_t *to = t->bytes + (size_t)r * row;
             if (at.piece != p) continue;
             if (!t->transposed) memcpy(to, from + (size_t)at.row * row, row);
@@ -120,20 +124,20 @@ static int find_pieces(struct target *t, const char *ours, struct error *error)
     const char *end;
     int layer, status = 0;
     if (!family_slot(&t->slot, &layer, &end, ours)) die("no slot for %s", ours);
-    t->pieces = family_names(name, m->family, t->slot, layer, end);
+    t->pieces = family_names(name, m->names, t->slot, layer, end);
     bool matrix = t->source.ndim == 2 && t->slot != SLOT_EMBED && t->slot != SLOT_POSITION && t->slot != SLOT_HEAD;
-    t->transposed = m->family->transposed && matrix;
+    t->transposed = m->names->transposed && matrix;
     for (int p = 0; p < t->pieces; p++) {
         t->piece[p] = find(m, name[p]);
         if (!t->piece[p] && t->slot == SLOT_SCORE && strcmp(end, "bias") == 0) {
             t->pieces = 0;                                      /* theirs has none: 0 */
         } else if (!t->piece[p] && status == 0) {
-            status = fail(error, EXIT_DATA, "%s: the tensor %s is missing", m->folder, name[p]);
+            status = fail(error, EXIT_DATA, "%s: the tensor %s is missing", m->from, name[p]);
         } else if (status == 0) {
             status = check_piece(t, p, ours, error);
             t->piece[p]->used = true;
             if (p == 0) t->dtype = t->piece[p]->dtype;
-            if (t->piece[p]->dtype != t->dtype) t->dtype = DTYPE_F32;
+            if (t->piece[p]->dtype != t->dtype || t->dtype >= GGUF_QUANTISED) t->dtype = DTYPE_F32;
         }
         free(name[p]);
     }
@@ -202,7 +206,7 @@ static int list_targets(struct import *m, struct error *error)
     for (size_t i = 0; m->status == 0 && i < m->tensors.count; i++) {
         const struct st_tensor *t = &m->tensors.tensor[i];
         if (!t->used && !is_buffer(t->name))
-            m->status = fail(error, EXIT_DATA, "%s: the tensor %s has no place in a model of type %s", m->folder, t->name,
+            m->status = fail(error, EXIT_DATA, "%s: the tensor %s has no place in a model of type %s", m->from, t->name,
                              m->family->type);
     }
     return m->status;
@@ -230,6 +234,40 @@ static char *chat_text(const char *folder)
     return found;
 }
 
+static int open_folder(struct import *m, struct error *error)
+{
+    char *path = host_text("%s/config.json", m->from), *tokenizer = host_text("%s/tokenizer.json", m->from);
+    json_t *json = NULL;
+    int status = interop_json(&json, path, error);
+    if (status == 0 && family_config(&m->family, &m->config, json, error) != 0) status = fail_in(error, "%s", m->from);
+    if (status == 0) status = safetensors_open(&m->tensors, m->from, error);
+    if (status == 0 && access(tokenizer, F_OK) == 0) status = interop_json(&m->tokenizer, tokenizer, error);
+    if (status == 0) m->template = chat_text(m->from);
+    m->names = m->family;
+    json_decref(json);
+    free(tokenizer);
+    free(path);
+    return status;
+}
+
+static int open_gguf(struct import *m, void (*say)(const char *line), struct error *error)
+{
+    json_t *facts = NULL, *json = NULL;
+    struct error why;
+    if (gguf_open(&m->tensors, &facts, m->from, error) != 0) return -1;
+    m->names = gguf_names(facts, error);
+    if (m->names) json = gguf_config(facts, &m->tensors, error);
+    int status = json ? family_config(&m->family, &m->config, json, error) : -1;
+    const char *template = json_string_value(json_object_get(facts, "tokenizer.chat_template"));
+    if (status != 0) fail_in(error, "%s", m->from);
+    else m->tokenizer = gguf_tokenizer(facts, &why);
+    if (status == 0 && !m->tokenizer && say) say(why.text);
+    if (status == 0 && template) m->template = host_text("%s", template);
+    json_decref(json);
+    json_decref(facts);
+    return status;
+}
+
 /* A template is known by the marks that it writes. */
 static enum chat_template chat_known(const char *text)
 {
@@ -241,27 +279,25 @@ static enum chat_template chat_known(const char *text)
 
 static int take_tokenizer(struct import *m, struct ckpt_meta *meta, void (*say)(const char *line), struct error *error)
 {
-    char *path = host_text("%s/tokenizer.json", m->folder), *template = chat_text(m->folder), line[200];
+    char line[200];
     struct tokenizer *t = NULL;
     struct chat chat;
     struct error why;
-    int status = access(path, F_OK) == 0 ? tokenizer_import(&t, path, error) : 0;
-    enum chat_template known = template ? chat_known(template) : TEMPLATE_NONE;
+    int status = m->tokenizer ? tokenizer_import_json(&t, m->tokenizer, m->from, error) : 0;
+    enum chat_template known = m->template ? chat_known(m->template) : TEMPLATE_NONE;
     if (status == 0 && t && tokenizer_vocab(t) > m->config.vocab)
-        status = fail(error, EXIT_DATA, "%s: the tokenizer has %d ids, the embedding only %d", m->folder, tokenizer_vocab(t),
+        status = fail(error, EXIT_DATA, "%s: the tokenizer has %d ids, the embedding only %d", m->from, tokenizer_vocab(t),
                       m->config.vocab);
     if (status == 0 && t) tokenizer_write(&meta->tokn, t);
     if (status == 0 && t && known && chat_bind(&chat, known, t, &why) == 0) chat_write(&chat, &meta->chat);
-    if (status == 0 && template) {
-        kv_set_text(&meta->meta, "chat_template", template);
+    if (status == 0 && m->template) {
+        kv_set_text(&meta->meta, "chat_template", m->template);
         snprintf(line, sizeof line, "chat template: %s", meta->chat.count ? chat_template_name(known)
                  : "not one that is known here; it is kept for export");
         if (say) say(line);
     }
-    if (status == 0 && !t && say) say("there is no tokenizer.json: the model knows ids only");
+    if (status == 0 && !t && say) say("there is no tokenizer: the model knows ids only");
     tokenizer_free(t);
-    free(template);
-    free(path);
     return status;
 }
 
@@ -281,20 +317,19 @@ static int write_checkpoint(struct import *m, const char *to, struct ckpt_meta *
     return status;
 }
 
-int interop_import(const char *folder, const char *to, void (*say)(const char *line), struct error *error)
+int interop_import(const char *from, const char *to, void (*say)(const char *line), struct error *error)
 {
-    struct import m = {.folder = folder};
+    struct import m = {.from = from};
     struct ckpt_meta meta = {.stage = STAGE_IMPORTED};
-    char *path = host_text("%s/config.json", folder), shown[128], line[200];
-    json_t *json = NULL;
-    int status = interop_json(&json, path, error);
-    if (status == 0 && family_config(&m.family, &m.config, json, error) != 0) status = fail_in(error, "%s", folder);
-    if (status == 0) status = safetensors_open(&m.tensors, folder, error);
+    struct stat st;
+    char shown[128], line[200];
+    bool file = stat(from, &st) == 0 && S_ISREG(st.st_mode);
+    int status = file ? open_gguf(&m, say, error) : open_folder(&m, error);
     if (status == 0) status = list_targets(&m, error);
     if (status == 0) status = take_tokenizer(&m, &meta, say, error);
     if (status == 0) {
         config_write(&m.config, &meta.conf);
-        kv_set_text(&meta.meta, "name", path_name(shown, folder));
+        kv_set_text(&meta.meta, "name", path_name(shown, from));
         kv_set_text(&meta.meta, "program", "ckpt import");
         random_bytes(meta.weights_id, sizeof meta.weights_id);
         snprintf(meta.writer, sizeof meta.writer, "ckpt %s", QUARTET_VERSION);
@@ -303,9 +338,9 @@ int interop_import(const char *folder, const char *to, void (*say)(const char *l
     }
     ckpt_meta_free(&meta);
     safetensors_close(&m.tensors);
-    json_decref(json);
+    json_decref(m.tokenizer);
+    free(m.template);
     free(m.params.layer);
     free(m.target);
-    free(path);
     return status;
 }

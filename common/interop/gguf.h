@@ -1,0 +1,28 @@
+/* gguf.h - GGUF files of version 2 and 3, as llama.cpp writes them.   Source: ggml, docs/gguf.md; the block layouts are
+ * those of ggml-common.h, in docs/interop.md. */
+#ifndef QUARTET_GGUF_H
+#define QUARTET_GGUF_H
+
+#include "common/interop/families.h"
+#include "common/interop/safetensors.h"
+
+/* Types that are not plain numbers have the dtype GGUF_QUANTISED + ggml's number. */
+enum { GGUF_QUANTISED = 100 };
+
+/* Opens a file: its tensors, shapes outermost first, and its key-values (to json_decref).  Returns 0, or -1 (EXIT_NOINPUT,
+ * EXIT_IO, EXIT_DATA) with both empty. */
+int gguf_open(struct safetensors *tensors, json_t **facts, const char *path, struct error *error);
+
+/* The names of its tensors, as a row like those of families; NULL, and *error (EXIT_DATA), for an unknown architecture. */
+const struct family *gguf_names(const json_t *facts, struct error *error);
+/* What a config.json would say of it (to json_decref), or NULL (EXIT_DATA): a key of the architecture is not known. */
+json_t *gguf_config(const json_t *facts, const struct safetensors *tensors, struct error *error);
+/* Its tokenizer as a tokenizer.json (to json_decref); NULL where it is not byte-level BPE, and *why says so. */
+json_t *gguf_tokenizer(const json_t *facts, struct error *why);
+
+/* n values of blocks, to the bit as ggml's reference code gives them; n is a multiple of the block. */
+void gguf_dequantise(float *out, const void *in, size_t n, uint32_t dtype);
+/* Values of a block, and its bytes; 0 for an unknown type. */
+size_t gguf_block(uint32_t dtype, size_t *bytes);
+
+#endif

@@ -1,0 +1,135 @@
+/* report.c - `ckpt report`: finds the runs and their ancestors, writes the page, and with --watch writes it again. */
+#define _GNU_SOURCE
+#include "format/ckpt/report.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { WATCH_SECONDS = 5, RUNS_MOST = 64 };
+
+struct report { struct run_view *run[RUNS_MOST]; int count; struct bytes tree; };
+
+static char *folder_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    struct stat st;
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) return host_text("%s", path);
+    return slash ? host_text("%.*s", (int)(slash - path), path) : host_text(".");
+}
+
+static bool same_folder(const char *a, const char *b)
+{
+    char *x = realpath(a, NULL), *y = realpath(b, NULL);
+    bool same = x && y && strcmp(x, y) == 0;
+    free(x);
+    free(y);
+    return same;
+}
+
+/* Adds a run unless it is there. */
+static int add(struct report *r, const char *folder, struct error *error)
+{
+    struct run_view *run;
+    for (int i = 0; i < r->count; i++)
+        if (same_folder(r->run[i]->folder, folder)) return 0;
+    if (r->count == RUNS_MOST) return fail(error, EXIT_USAGE, "a report has at most %d runs", RUNS_MOST);
+    run = host_alloc(1, sizeof *run);
+    if (run_view_open(run, folder, error) != 0) { free(run); return -1; }
+    r->run[r->count++] = run;
+    stage_view_want(run);
+    metrics_read(&run->metrics, folder);
+    return 0;
+}
+
+/* The run's ancestors that are at hand, oldest first, and the tree.  A run without a checkpoint yet has none. */
+static void add_family(struct report *r, const char *folder, const char *dir)
+{
+    struct run_list list = {0};
+    struct ckpt *c = NULL;
+    struct family family;
+    if (folder_list(&list, folder, NULL) != 0) return;
+    for (size_t i = 0; i < list.count && !c; i++) reader_open_file(&c, list.file[i].path, NULL, NULL);
+    folder_list_free(&list);
+    if (!c) return;
+    char *beside = dir ? host_text("%s", dir) : host_text("%s/..", folder);
+    family_find(&family, c, beside);
+    for (int i = 0; i < family.count; i++) {
+        char *ancestor = folder_of(family.path[i]);
+        char *real = dir ? NULL : realpath(ancestor, NULL);
+        add(r, real ? real : ancestor, NULL);
+        free(real);
+        free(ancestor);
+    }
+    bytes_text(&r->tree, "%s%s", r->tree.size ? "\n" : "", family.text.data ? family.text.data : "");
+    family_free(&family);
+    free(beside);
+    ckpt_close(c);
+}
+
+static int collect(struct report *r, const struct dump *d, struct error *error)
+{
+    for (int i = 0; i < d->arguments; i++) {
+        char *folder = folder_of(d->argument[i]);
+        struct run_view first = {0};
+        int status = access(d->argument[i], F_OK) == 0 ? run_view_open(&first, folder, error) :
+                     fail(error, EXIT_NOINPUT, RUN_MISSING, d->argument[i]);
+        if (status == 0) run_view_close(&first);
+        if (status == 0 && !d->compare) add_family(r, folder, d->dir);
+        if (status == 0) status = add(r, folder, error);
+        free(folder);
+        if (status != 0) return -1;
+    }
+    for (int i = 1; i < r->count && d->compare; i++)
+        if (strcmp(r->run[i]->program, r->run[0]->program) != 0)
+            return fail(error, EXIT_MISMATCH, "%s is a run of %s and %s one of %s: --compare takes runs of one stage",
+                        r->run[0]->folder, r->run[0]->program, r->run[i]->folder, r->run[i]->program);
+    return 0;
+}
+
+static void forget(struct report *r)
+{
+    for (int i = 0; i < r->count; i++) {
+        run_view_close(r->run[i]);
+        free(r->run[i]);
+    }
+    bytes_free(&r->tree);
+    *r = (struct report){0};
+}
+
+static bool runs_on(const struct report *r)
+{
+    for (int i = 0; i < r->count; i++)
+        if (strcmp(r->run[i]->state, "running") == 0 && run_view_alive(r->run[i])) return true;
+    return false;
+}
+
+int dump_report(struct dump *d, struct ckpt *c, json_t *facts)
+{
+    struct error error;
+    bool again;
+    (void)c;
+    do {
+        double start = seconds_now();
+        struct report r = {0};
+        struct bytes page = {0};
+        if (collect(&r, d, &error) != 0) quit_error(&error);
+        again = d->watch && runs_on(&r);
+        page_write(&page, &(struct page){r.run, r.count, d->compare && r.count > 1, r.tree.data ? r.tree.data : "",
+                                         again ? WATCH_SECONDS : 0});
+        if (file_replace(d->out, page.data, page.size, &error) != 0) quit_error(&error);
+        if (!again) {
+            json_t *runs = json_array();
+            for (int i = 0; i < r.count; i++) fact(runs, NULL, fact_text(r.run[i]->folder));
+            fact(facts, "out", fact_text(d->out));
+            fact(facts, "runs", runs);
+            d->note = host_text("%s: %d run%s", d->out, r.count, plural(r.count));
+        }
+        bytes_free(&page);
+        forget(&r);
+        if (again) sleep((unsigned)fmax(WATCH_SECONDS, 10 * (seconds_now() - start)));
+    } while (again);
+    return 0;
+}
