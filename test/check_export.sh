@@ -35,6 +35,13 @@ for family in llama gpt2; do
         if [ $stage = rm ]; then $ckpt diff --tensors "$dir/plain.ckpt" "$dir/again.ckpt" >"$dir/out"; grep -q "[01] of [0-9]* tensors differ" "$dir/out" && ok || bad "$family rm: more than score.bias differs: $(tail -n 1 "$dir/out")"
         else check "the tensors of $family $stage" $ckpt diff --tensors "$dir/plain.ckpt" "$dir/again.ckpt"; fi
     done
+    # as GGUF: float32 comes back bit for bit, the others load
+    $ckpt strip "$dir/$family-sft" "$dir/plain.ckpt" --force >/dev/null
+    for type in f32 f16 bf16 q8_0; do
+        check "$family as $type" $ckpt export "$dir/$family-sft" --gguf "$dir/x.gguf" --type $type
+        check "import of $family as $type" $ckpt import "$dir/x.gguf" --out "$dir/again.ckpt"
+        [ $type != f32 ] || check "the tensors of $family as $type" $ckpt diff --tensors "$dir/plain.ckpt" "$dir/again.ckpt"
+    done
     # the tokenizer has the same ids, special ones too
     printf '{"text":"The cat number 7 sees\\na <|end|> \\u00e9 12345 river."}\n' >"$dir/rows.jsonl"
     check "ids" "$BIN/chat" --model "$dir/$family-sft" --logprobs "$dir/rows.jsonl"
@@ -47,6 +54,12 @@ for family in llama gpt2; do
 done
 
 # refused
+"$ckpt" export "$dir/llama-rm" --gguf "$dir/no.gguf" 2>"$dir/said"
+[ $? -eq 78 ] && grep -q 'reward model' "$dir/said" && [ ! -e "$dir/no.gguf" ] && ok || bad "a reward model as GGUF: $(cat "$dir/said")"
+"$ckpt" export "$dir/a.ckpt" --gguf "$dir/no.gguf" 2>"$dir/said"
+[ $? -eq 65 ] && grep -q 'needs a tokenizer' "$dir/said" && [ ! -e "$dir/no.gguf" ] && ok || bad "no tokenizer: $(cat "$dir/said")"
+"$ckpt" export "$dir/a.ckpt" 2>"$dir/said"
+[ $? -eq 64 ] && grep -q 'one of --hf' "$dir/said" && ok || bad "no format: $(cat "$dir/said")"
 "$ckpt" export "$dir/a.ckpt" --hf "$dir/hf" >/dev/null 2>"$dir/said"
 [ $? -eq 64 ] && grep -q 'exists already' "$dir/said" && ok || bad "a folder that is there: $(cat "$dir/said")"
 "$ckpt" export "$dir/a.ckpt" --hf "$dir/no/where" >/dev/null 2>"$dir/said"

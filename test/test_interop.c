@@ -241,6 +241,33 @@ static void check_blocks(const char *blocks, const char *floats)
     safetensors_close(&f);
 }
 
+/* A tensor and its forms as ggml's own code writes them: ties, zeros, both signs. */
+static void check_encoding(const char *path)
+{
+    static const struct { const char *name; enum interop_type type; } forms[] = {
+        {"F16", INTEROP_F16}, {"BF16", INTEROP_BF16}, {"Q8_0", INTEROP_Q8_0}};
+    struct safetensors s;
+    json_t *facts;
+    struct error error = {0};
+    if (!test_check(gguf_open(&s, &facts, path, &error) == 0, __FILE__, __LINE__, "%s", error.text)) return;
+    const struct st_tensor *from = safetensors_find(&s, "F32");
+    if (!test_check(from != NULL, __FILE__, __LINE__, "no F32")) return;
+    float *x = host_alloc((size_t)from->bytes, 1);
+    CHECK(safetensors_read(&s, from, x, 0, (size_t)from->bytes, &error) == 0);
+    for (int i = 0; i < 3; i++) {
+        const struct st_tensor *to = safetensors_find(&s, forms[i].name);
+        if (!test_check(to != NULL, __FILE__, __LINE__, "no %s", forms[i].name)) continue;
+        uint8_t *ours = host_alloc((size_t)to->bytes, 1), *theirs = host_alloc((size_t)to->bytes, 1);
+        CHECK(safetensors_read(&s, to, theirs, 0, (size_t)to->bytes, &error) == 0);
+        gguf_encode(ours, x, (size_t)from->bytes / 4, forms[i].type);
+        test_check(memcmp(ours, theirs, (size_t)to->bytes) == 0, __FILE__, __LINE__, "%s: other bytes", forms[i].name);
+        free(ours); free(theirs);
+    }
+    free(x);
+    json_decref(facts);
+    safetensors_close(&s);
+}
+
 int main(void)
 {
     static const char *const cases[] = {
@@ -261,6 +288,7 @@ int main(void)
     char floats[600];
     if (test_shared(path, sizeof path, "golden/gguf/quants.gguf") &&
         test_shared(floats, sizeof floats, "golden/gguf/quants-float32.safetensors")) check_blocks(path, floats);
+    if (test_shared(path, sizeof path, "golden/gguf/quantise.gguf")) check_encoding(path);
     if (skipped) test_skip("golden values of other systems (../shared/golden is not there)");
     char *clean = host_text("rm -rf %s", work);
     CHECK(system(clean) == 0);

@@ -4,6 +4,7 @@
 #define QUARTET_GGUF_H
 
 #include "common/interop/families.h"
+#include "common/interop/interop.h"
 #include "common/interop/safetensors.h"
 
 /* Types that are not plain numbers have the dtype GGUF_QUANTISED + ggml's number. */
@@ -22,6 +23,8 @@ json_t *gguf_tokenizer(const json_t *facts, struct error *why);
 
 /* n values of blocks, to the bit as ggml's reference code gives them; n is a multiple of the block. */
 void gguf_dequantise(float *out, const void *in, size_t n, uint32_t dtype);
+/* n floats in the form of a type, as ggml's reference code makes them; of Q8_0, n is a multiple of 32. */
+void gguf_encode(uint8_t *out, const float *x, size_t n, enum interop_type type);
 /* Values of a block, and its bytes; 0 for an unknown type. */
 size_t gguf_block(uint32_t dtype, size_t *bytes);
 

@@ -1,8 +1,9 @@
-/* gguf_blocks.c - quantised blocks as floats.  A value is a small integer times a scale, less a minimum in some types; the
+/* gguf_blocks.c - quantised blocks as floats, and floats as the forms that are written.  A value is a small integer times a scale, less a minimum in some types; the
  * scales are float16, in the K types times integers of 4 to 8 bits.  Low nibbles are the first half of a block. */
 #include "common/interop/gguf.h"
 #include "format/layout.h"
 
+#include <math.h>
 #include <string.h>
 
 enum type { Q4_0 = 2, Q4_1 = 3, Q5_0 = 6, Q5_1 = 7, Q8_0 = 8, Q2_K = 10, Q3_K = 11, Q4_K = 12, Q5_K = 13, Q6_K = 14,
@@ -114,5 +115,42 @@ void gguf_dequantise(float *out, const void *in, size_t n, uint32_t dtype)
         else if (type == Q4_K || type == Q5_K) block_4_5(out, p, type == Q5_K);
         else if (type == Q6_K) block_6(out, p);
         else small_block(out, p, type);
+    }
+}
+
+/* ---- and back ---- */
+
+/* To nearest, ties to even. */
+static uint16_t half_of(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    uint32_t sign = bits >> 16 & 0x8000, magnitude = bits & 0x7FFFFFFF;
+    if (magnitude > 0x7F800000) return (uint16_t)(sign | 0x7E00);
+    if (magnitude >= 0x477FF000) return (uint16_t)(sign | 0x7C00);
+    if (magnitude < 0x38800000) return (uint16_t)(sign | (uint32_t)rint(ldexp(fabs((double)x), 24)));
+    magnitude += 0xFFF + (magnitude >> 13 & 1);
+    return (uint16_t)(sign | (magnitude - 0x38000000) >> 13);
+}
+
+static uint16_t brain_of(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    if (x != x) return (uint16_t)(bits >> 16 | 0x40);
+    return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+
+void gguf_encode(uint8_t *out, const float *x, size_t n, enum interop_type type)
+{
+    if (type == INTEROP_F32) memcpy(out, x, n * 4);
+    if (type == INTEROP_F16) for (size_t i = 0; i < n; i++) store16(out + 2 * i, half_of(x[i]));
+    if (type == INTEROP_BF16) for (size_t i = 0; i < n; i++) store16(out + 2 * i, brain_of(x[i]));
+    for (size_t b = 0; type == INTEROP_Q8_0 && b + 32 <= n; b += 32, out += 34) {
+        float most = 0;
+        for (int i = 0; i < 32; i++) most = fmaxf(most, fabsf(x[b + (size_t)i]));
+        float scale = most / 127, inverse = scale != 0 ? 1 / scale : 0;
+        store16(out, half_of(scale));
+        for (int i = 0; i < 32; i++) out[2 + i] = (uint8_t)(int8_t)roundf(x[b + (size_t)i] * inverse);
     }
 }

@@ -135,6 +135,8 @@ void tokenizer_free(struct tokenizer *t)
     free(t);
 }
 
+enum pattern tokenizer_pattern(const struct tokenizer *t) { return t->pattern; }
+
 int tokenizer_vocab(const struct tokenizer *t)
 {
     return t->n_vocab;

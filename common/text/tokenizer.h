@@ -43,6 +43,7 @@ void tokenizer_json(struct bytes *out, const struct tokenizer *t);
 
 void tokenizer_free(struct tokenizer *t);
 
+enum pattern tokenizer_pattern(const struct tokenizer *t);
 int tokenizer_vocab(const struct tokenizer *t);                       /* ids are below this */
 uint32_t tokenizer_crc(const struct tokenizer *t, size_t *length);    /* identity: CRC-32 and length of its TOKN */
 

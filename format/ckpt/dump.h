@@ -14,11 +14,11 @@ enum { EXIT_DIFFERENT = 1 };            /* `ckpt diff` only */
 struct dump {
     const char *section;                /* what a command for key-values shows */
     char **argument;                    /* positional */
-    int arguments, role, sort;          /* the words of --role and --sort by number, 0 the default */
+    int arguments, role, sort, type;          /* the words of --role and --sort by number, 0 the default */
     bool json, hist, recompute, quick, deep, hex, group, tensors_only, force, compare, watch;
     int64_t jobs, top, shard;
     double tol;
-    const char *dir, *match, *out;
+    const char *dir, *match, *out, *hf, *gguf;
     const char *show;                   /* as text: the member that is the table; NULL all as facts; "" only the note */
     char *note;                         /* text after it, to free() */
 };

@@ -22,9 +22,13 @@ int dump_import(struct dump *d, struct ckpt *c, json_t *facts)
 int dump_export(struct dump *d, struct ckpt *c, json_t *facts)
 {
     struct error error;
-    if (interop_export(c, d->out, (uint64_t)d->shard, say, &error) != 0) quit_error(&error);
-    fact(facts, "folder", fact_text(d->out));
-    d->note = host_text("%s: AutoModelFor%s.from_pretrained loads it", d->out,
+    if (!d->hf == !d->gguf) quit(EXIT_USAGE, "export: one of --hf FOLDER and --gguf FILE is needed");
+    int status = d->hf ? interop_export(c, d->hf, (uint64_t)d->shard, say, &error)
+                       : interop_export_gguf(c, d->gguf, (enum interop_type)d->type, &error);
+    if (status != 0) quit_error(&error);
+    fact(facts, d->hf ? "folder" : "file", fact_text(d->hf ? d->hf : d->gguf));
+    d->note = d->gguf ? host_text("%s: written", d->gguf)
+            : host_text("%s: AutoModelFor%s.from_pretrained loads it", d->hf,
                         ckpt_find(c, "score.weight", ROLE_WEIGHT) < 0 ? "CausalLM" : "SequenceClassification");
     return 0;
 }

@@ -1,5 +1,6 @@
 /* main.c - the command line of the checkpoint tool; what a command does is in dump_*.c.  It reads only what it needs
  * and trusts nothing it reads: people point it at files they know nothing about. */
+#include "common/interop/interop.h"
 #include "format/ckpt/dump.h"
 
 #include "common/base/options.h"
@@ -52,8 +53,8 @@ static const struct command commands[] = {
      "Which field, key or tensor element lies at this byte of the file."},
     {"import", "FOLDER|FILE", "out ", 1, 1, dump_import, NOTHING, "",
      "A Hugging Face folder or a GGUF file as a checkpoint."},
-    {"export", "FILE|RUN", "hf shard ", 1, 1, dump_export, WHOLE, "",
-     "The model as a Hugging Face folder that transformers loads."},
+    {"export", "FILE|RUN", "hf shard gguf type ", 1, 1, dump_export, WHOLE, "",
+     "The model as a Hugging Face folder that transformers loads, or as a GGUF file."},
     {"report", "RUN...", "dir out compare watch ", 1, 16, dump_report, NOTHING, "",
      "One HTML page of a run and its ancestors: curves, samples, gains, settings, lineage."},
     {"limits", "", "", 0, 0, dump_limits, NOTHING, NULL, "The fixed sizes and limits of the format."},
@@ -89,7 +90,10 @@ static void options_of(struct option table[8], const struct command *c, struct d
         {NULL, "top", OPTION_INT, &d->top, "20", 0, 1e9, .help = "Show at most this many tensors; 0 shows all."},
         {NULL, "tensors", OPTION_FLAG, &d->tensors_only, .help = "Compare tensors only, not the metadata."},
         {NULL, "out", OPTION_TEXT, &d->out, .flags = OPTION_REQUIRED, .help = "The file to write."},
-        {NULL, "hf", OPTION_TEXT, &d->out, .flags = OPTION_REQUIRED, .help = "The folder to write; it must be new or empty."},
+        {NULL, "hf", OPTION_TEXT, &d->hf, .help = "The Hugging Face folder to write; it must be new or empty."},
+        {NULL, "gguf", OPTION_TEXT, &d->gguf, .help = "The GGUF file to write."},
+        {NULL, "type", OPTION_CHOICE, &d->type, "f32", .choices = INTEROP_TYPES,
+         .help = "Numbers of the matrices in a GGUF file."},
         {NULL, "shard", OPTION_SIZE, &d->shard, "5G", 1, 1e15, .help = "Most bytes of a file of tensors."},
         {NULL, "force", OPTION_FLAG, &d->force, .help = "Replace NEW if it exists."},
         {NULL, "compare", OPTION_FLAG, &d->compare, .help = "Overlay runs of the same stage, without ancestors."},

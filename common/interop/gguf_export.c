@@ -1,0 +1,301 @@
+/* gguf_export.c - a checkpoint as a GGUF file for llama.cpp and its kin.  Loaders want the tensors one behind the other at
+ * multiples of 32 bytes, vectors in float32, and key-values of exactly the types written here. */
+#include "common/interop/chat_jinja.h"
+#include "common/interop/gguf.h"
+#include "common/interop/interop.h"
+#include "common/model/params.h"
+#include "common/text/chat.h"
+#include "format/reader.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { ALIGN = 32, BLOCK = 32, BLOCK_BYTES = 34 };       /* of Q8_0 */
+enum { TYPE_U32 = 4, TYPE_I32 = 5, TYPE_F32 = 6, TYPE_BOOL = 7, TYPE_TEXT = 8, TYPE_ARRAY = 9 };
+enum { NORMAL = 1, CONTROL = 3, UNUSED = 5 };
+/* ggml's numbers, and those of general.file_type, by enum interop_type */
+static const struct { uint32_t type, file; } numbers[] = {{0, 0}, {1, 1}, {30, 32}, {8, 7}};
+
+struct matrix { char *name; enum slot slot; int piece, pieces; int64_t rows, columns; bool vector; size_t tensor;
+               enum interop_type type; };
+
+struct export {
+    struct ckpt *ckpt;
+    const struct family *names;
+    struct config config;
+    enum interop_type type;
+    struct params params;
+    struct matrix *piece;
+    size_t count;
+    uint64_t keys;
+    struct bytes head;                  /* the key-values */
+    struct error *error;
+    int status;
+};
+
+/* ---- key-values ---- */
+
+static void put_text(struct bytes *out, const char *text)
+{
+    add64(out, strlen(text));
+    bytes_add(out, text, strlen(text));
+}
+
+static struct bytes *key(struct export *x, const char *name, uint32_t type)
+{
+    bool own = *name == '.';
+    char *full = host_text("%s%s", own ? x->names->type : "", name);
+    put_text(&x->head, full);
+    add32(&x->head, type);
+    free(full);
+    x->keys++;
+    return &x->head;
+}
+
+static void put_count(struct export *x, const char *name, int n) { add32(key(x, name, TYPE_U32), (uint32_t)n); }
+static void put_word(struct export *x, const char *name, const char *text) { put_text(key(x, name, TYPE_TEXT), text); }
+
+static void put_real(struct export *x, const char *name, double value)
+{
+    float f = (float)value;
+    uint32_t bits;
+    memcpy(&bits, &f, 4);
+    add32(key(x, name, TYPE_F32), bits);
+}
+
+static void put_array(struct export *x, const char *name, uint32_t type, size_t n)
+{
+    struct bytes *out = key(x, name, TYPE_ARRAY);
+    add32(out, type);
+    add64(out, n);
+}
+
+static void put_model(struct export *x)
+{
+    const struct config *c = &x->config;
+    const char *name = "model";
+    bool rope = c->position == POSITION_ROPE;
+    kv_get_text(&ckpt_meta_of(x->ckpt)->meta, "name", &name);
+    put_word(x, "general.architecture", x->names->type);
+    put_word(x, "general.type", "model");
+    put_word(x, "general.name", name);
+    put_count(x, "general.file_type", (int)numbers[x->type].file);
+    if (x->type == INTEROP_Q8_0) put_count(x, "general.quantization_version", 2);
+    put_count(x, ".context_length", c->context);
+    put_count(x, ".embedding_length", c->channels);
+    put_count(x, ".block_count", c->layers);
+    put_count(x, ".feed_forward_length", c->ffn);
+    put_count(x, ".attention.head_count", c->heads);
+    put_count(x, ".attention.head_count_kv", c->kv_heads);
+    put_real(x, rope ? ".attention.layer_norm_rms_epsilon" : ".attention.layer_norm_epsilon", c->norm_eps);
+    if (!rope) return;
+    put_count(x, ".vocab_size", c->vocab);
+    put_count(x, ".attention.key_length", c->head_dim);
+    put_count(x, ".attention.value_length", c->head_dim);
+    put_count(x, ".rope.dimension_count", c->head_dim);
+    put_real(x, ".rope.freq_base", c->rope_theta);
+}
+
+/* Every row of the embedding has a token of its own text: those without one are padding. */
+static void put_tokens(struct export *x, const json_t *json)
+{
+    const json_t *model = json_object_get(json, "model"), *added = json_object_get(json, "added_tokens");
+    const json_t *merges = json_object_get(model, "merges");
+    size_t V = (size_t)x->config.vocab;
+    const char **text = host_alloc(V, sizeof *text), *token;
+    uint8_t *type = host_alloc(V, 1);
+    json_t *id;
+    json_object_foreach(json_object_get(model, "vocab"), token, id) {
+        text[json_integer_value(id)] = token;
+        type[json_integer_value(id)] = NORMAL;
+    }
+    for (size_t i = 0; i < json_array_size(added); i++)
+        type[json_integer_value(json_object_get(json_array_get(added, i), "id"))] = CONTROL;
+    put_array(x, "tokenizer.ggml.tokens", TYPE_TEXT, V);
+    for (size_t i = 0; i < V; i++) {
+        char *pad = text[i] ? NULL : host_text("[PAD%zu]", i);
+        put_text(&x->head, pad ? pad : text[i]);
+        free(pad);
+    }
+    put_array(x, "tokenizer.ggml.token_type", TYPE_I32, V);
+    for (size_t i = 0; i < V; i++) add32(&x->head, text[i] ? type[i] : UNUSED);
+    put_array(x, "tokenizer.ggml.merges", TYPE_TEXT, json_array_size(merges));
+    for (size_t i = 0; i < json_array_size(merges); i++) {
+        const json_t *one = json_array_get(merges, i);
+        char *line = host_text("%s %s", json_string_value(json_array_get(one, 0)), json_string_value(json_array_get(one, 1)));
+        put_text(&x->head, line);
+        free(line);
+    }
+    free(text);
+    free(type);
+}
+
+static const char *pre_of(const struct tokenizer *t)
+{
+    enum pattern p = tokenizer_pattern(t);
+    return p == PATTERN_GPT2 ? "gpt-2" : p == PATTERN_LLAMA3 ? "llama-bpe" : p == PATTERN_QWEN2 ? "qwen2" : NULL;
+}
+
+static int put_tokenizer(struct export *x, struct error *error)
+{
+    const struct ckpt_meta *m = ckpt_meta_of(x->ckpt);
+    struct tokenizer *t = NULL;
+    struct chat chat = {.bos = -1, .end = -1};
+    struct bytes text = {0};
+    const char *template = NULL;
+    if (m->tokn.size == 0) return fail(error, EXIT_DATA, "%s: a GGUF file needs a tokenizer, and there is none", ckpt_path(x->ckpt));
+    if (tokenizer_read(&t, m->tokn.data, m->tokn.size, error) != 0) return -1;
+    int status = m->chat.count ? chat_read(&chat, &m->chat, t, error) : 0, end = tokenizer_special(t, "<|endoftext|>");
+    if (status == 0 && !pre_of(t))
+        status = fail(error, EXIT_MISMATCH, "%s: its tokenizer splits text by a pattern of its own, which GGUF cannot name",
+                      ckpt_path(x->ckpt));
+    if (status == 0) {
+        json_t *json;
+        tokenizer_json(&text, t);
+        json = json_loadb(text.data, text.size, 0, NULL);
+        put_word(x, "tokenizer.ggml.model", "gpt2");
+        put_word(x, "tokenizer.ggml.pre", pre_of(t));
+        put_tokens(x, json);
+        json_decref(json);
+        int bos = chat.tokenizer ? chat.bos : end, eos = chat.tokenizer ? chat.end : end;
+        if (bos >= 0) put_count(x, "tokenizer.ggml.bos_token_id", bos);
+        if (eos >= 0) put_count(x, "tokenizer.ggml.eos_token_id", eos);
+        bytes_add(key(x, "tokenizer.ggml.add_bos_token", TYPE_BOOL), "", 1);
+        if (kv_get_text(&m->meta, "chat_template", &template) != 1 && chat.tokenizer) template = chat_jinja(chat.template);
+        if (template) put_word(x, "tokenizer.chat_template", template);
+    }
+    bytes_free(&text);
+    tokenizer_free(t);
+    return status;
+}
+
+/* ---- tensors ---- */
+
+static void add_pieces(void *context, const struct param *p)
+{
+    struct export *x = context;
+    char *name[PIECES];
+    const char *end;
+    enum slot slot;
+    int layer;
+    if (x->status != 0 || !family_slot(&slot, &layer, &end, p->name)) return;
+    int64_t found = ckpt_find(x->ckpt, p->name, ROLE_WEIGHT);
+    int pieces = family_names(name, x->names, slot, layer, end);
+    if (found < 0 || pieces == 0)
+        x->status = fail(x->error, found < 0 ? EXIT_DATA : EXIT_MISMATCH, "%s: the tensor %s %s", ckpt_path(x->ckpt), p->name,
+                         found < 0 ? "is missing" : "has no name in a GGUF file of this architecture");
+    for (int i = 0; i < pieces; i++) {
+        struct matrix o = {.name = name[i], .slot = slot, .piece = i, .pieces = pieces, .vector = p->ndim == 1,
+                          .rows = family_rows(&x->config, slot, i, pieces, p->shape[0]),
+                          .columns = p->ndim == 2 ? p->shape[1] : 1, .tensor = (size_t)(found < 0 ? 0 : found)};
+        bool whole = o.vector || slot == SLOT_POSITION;
+        o.type = whole ? INTEROP_F32 : x->type == INTEROP_Q8_0 && o.columns % BLOCK != 0 ? INTEROP_F16 : x->type;
+        x->piece = host_append(x->piece, x->count, 1, sizeof *x->piece);
+        x->piece[x->count++] = o;
+    }
+}
+
+static uint64_t bytes_of(const struct matrix *o)
+{
+    uint64_t n = (uint64_t)(o->rows * o->columns);
+    return o->type == INTEROP_F32 ? 4 * n : o->type == INTEROP_Q8_0 ? n / BLOCK * BLOCK_BYTES : 2 * n;
+}
+
+static int write_piece(const struct export *x, const struct matrix *o, int file, uint64_t at, struct error *error)
+{
+    const struct ckpt_tensor *t = ckpt_tensor_at(x->ckpt, o->tensor);
+    size_t n = (size_t)(o->rows * o->columns), all = (size_t)(t->bytes / dtype_size(t->dtype)), row = (size_t)o->columns;
+    uint8_t *raw = host_alloc((size_t)t->bytes + 1, 1), *out;
+    float *wide = host_alloc(all + 1, sizeof *wide), *values = host_alloc(n + 1, sizeof *values);
+    int status = tensor_read(x->ckpt, o->tensor, raw, 0, (size_t)t->bytes, error);
+    if (status == 0) dtype_to_f32(wide, raw, all, t->dtype);
+    free(raw);
+    for (int64_t r = 0; r < (int64_t)t->shape[0] && status == 0; r++) {
+        struct family_place to = family_place(x->names, &x->config, o->slot, o->pieces, (int64_t)t->shape[0], r);
+        if (to.piece == o->piece) memcpy(values + (size_t)to.row * row, wide + (size_t)r * row, row * sizeof *wide);
+    }
+    free(wide);
+    out = host_alloc((size_t)bytes_of(o) + 1, 1);
+    gguf_encode(out, values, n, o->type);
+    if (status == 0 && file_write_at(file, out, at, (size_t)bytes_of(o)) != 0)
+        status = fail(error, EXIT_IO, "the file cannot be written: %s", strerror(errno));
+    free(values);
+    free(out);
+    return status;
+}
+
+static int write_file(struct export *x, int file, struct error *error)
+{
+    struct bytes all = {0};
+    uint64_t at = 0;
+    bytes_add(&all, "GGUF", 4);
+    add32(&all, 3);
+    add64(&all, x->count);
+    add64(&all, x->keys);
+    bytes_add(&all, x->head.data, x->head.size);
+    for (size_t i = 0; i < x->count; i++) {
+        const struct matrix *o = &x->piece[i];
+        put_text(&all, o->name);
+        add32(&all, o->vector ? 1 : 2);
+        add64(&all, (uint64_t)(o->vector ? o->rows : o->columns));
+        if (!o->vector) add64(&all, (uint64_t)o->rows);
+        add32(&all, numbers[o->type].type);
+        add64(&all, at);
+        at += (bytes_of(o) + ALIGN - 1) / ALIGN * ALIGN;
+    }
+    while (all.size % ALIGN) bytes_add(&all, "", 1);
+    uint64_t place = all.size, size = place + at;
+    int status = file_write_at(file, all.data, 0, all.size) == 0 && ftruncate(file, (off_t)size) == 0
+               ? 0 : fail(error, EXIT_IO, "the file cannot be written: %s", strerror(errno));
+    bytes_free(&all);
+    for (size_t i = 0; i < x->count && status == 0; i++) {
+        status = write_piece(x, &x->piece[i], file, place, error);
+        place += (bytes_of(&x->piece[i]) + ALIGN - 1) / ALIGN * ALIGN;
+    }
+    if (status == 0 && fsync(file) != 0) status = fail(error, EXIT_IO, "the file cannot be written: %s", strerror(errno));
+    return status;
+}
+
+/* The architecture that computes this configuration. */
+static int choose_names(struct export *x, struct error *error)
+{
+    const struct family *family;
+    json_t *json = family_json(&family, &x->config, error), *facts;
+    json_decref(json);
+    if (!json) return -1;
+    facts = json_pack("{s:s}", "general.architecture", family->type);
+    x->names = gguf_names(facts, error);
+    json_decref(facts);
+    if (x->config.head == HEAD_SCALAR) return fail(error, EXIT_MISMATCH, "a reward model has no place in a GGUF file; --hf writes it");
+    if (x->names) return 0;
+    return fail(error, EXIT_MISMATCH, "a model of type %s is not written as a GGUF file (gpt2, llama, qwen2 and qwen3 are)", family->type);
+}
+
+int interop_export_gguf(struct ckpt *c, const char *path, enum interop_type type, struct error *error)
+{
+    struct export x = {.ckpt = c, .type = type, .error = error};
+    char *part = host_text("%s.part-%d", path, (int)getpid());
+    int file = -1, status = config_read(&x.config, &ckpt_meta_of(c)->conf, error);
+    if (status == 0) status = choose_names(&x, error);
+    x.params.layer = host_alloc(status == 0 ? (size_t)x.config.layers : 1, sizeof *x.params.layer);
+    if (status == 0) params_each(&x.params, &x.config, add_pieces, &x);
+    if (status == 0) status = x.status;
+    if (status == 0) status = ckpt_verify(c, error);
+    if (status == 0) put_model(&x);
+    if (status == 0) status = put_tokenizer(&x, error);
+    if (status == 0 && (file = open(part, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666)) < 0)
+        status = fail(error, EXIT_IO, "%s: cannot be created: %s", part, strerror(errno));
+    if (status == 0 && write_file(&x, file, error) != 0) status = fail_in(error, "%s", path);
+    if (status == 0 && rename(part, path) != 0) status = fail(error, EXIT_IO, "%s: cannot be given its name: %s", path, strerror(errno));
+    if (file >= 0) close(file);
+    if (file >= 0 && status != 0) unlink(part);
+    for (size_t i = 0; i < x.count; i++) free(x.piece[i].name);
+    free(x.piece);
+    bytes_free(&x.head);
+    free(x.params.layer);
+    free(part);
+    return status;
+}
