@@ -2,10 +2,12 @@
  *
  * The ids were printed once by Hugging Face's `tokenizers` 0.23 (added tokens removed, so that text is text); the GPT-2
  * ids of the first lines are OpenAI's published ones. */
+#define _GNU_SOURCE
 #include "common/text/tokenizer_parts.h"
 #include "test/test.h"
 
 #include <glob.h>
+#include <jansson.h>
 
 struct golden { const char *text; int n; int id[40]; };
 
@@ -145,6 +147,53 @@ static void test_collection(void)
     tokenizer_free(t);
 }
 
+/* Every text of a golden file, but those in which the text of a special token stands: the origin finds it there. */
+static void check_texts(const struct tokenizer *t, const char *file)
+{
+    char path[400];
+    json_t *golden = json_load_file(test_shared(path, sizeof path, file) ? path : "", 0, NULL), *one;
+    size_t i, compared = 0;
+    if (!t || !golden) return;
+    json_array_foreach(json_object_get(golden, "cases"), i, one) {
+        const json_t *text = json_object_get(one, "text"), *want = json_object_get(one, "ids");
+        const char *bytes = json_string_value(text);
+        struct ids ids = {0};
+        bool special = false, same;
+        for (int id = 0; id < tokenizer_vocab(t); id++) {
+            size_t n;
+            const char *token = tokenizer_bytes(t, id, &n);
+            special |= tokenizer_is_special(t, id) && memmem(bytes, json_string_length(text), token, n) != NULL;
+        }
+        if (special || strstr(bytes, "\xE1\xA0\x8E")) continue;        /* U+180E: a blank here, and not there */
+        tokenizer_encode(&ids, t, bytes, json_string_length(text));
+        same = ids.count == json_array_size(want);
+        for (size_t k = 0; same && k < ids.count; k++) same = ids.id[k] == json_integer_value(json_array_get(want, k));
+        test_check(same, __FILE__, __LINE__, "%s: text %zu \"%s\" has other ids", file, i, bytes);
+        free(ids.id);
+        compared++;
+    }
+    test_check(compared > 50, __FILE__, __LINE__, "%s: %zu texts compared", file, compared);
+    json_decref(golden);
+}
+
+/* Tokenizers made by the package itself, and what it makes of many texts. */
+static void test_made(void)
+{
+    static const char *const made[] = {"gpt2", "bloom", "codegen", "llama3", "neox", "opt", "qwen2", "smollm"};
+    char path[400], file[100];
+    for (size_t i = 0; i < sizeof made / sizeof *made; i++) {
+        snprintf(file, sizeof file, "golden/tokenizers/made-%s/tokenizer.json", made[i]);
+        if (!test_shared(path, sizeof path, file)) { test_skip("no golden tokenizers"); return; }
+        struct tokenizer *t = import(path);
+        snprintf(file, sizeof file, "golden/tokenizers/made-%s.json", made[i]);
+        check_texts(t, file);
+        tokenizer_free(t);
+    }
+    struct tokenizer *t = import(test_shared(path, sizeof path, "data/tok-minimind-zh/tokenizer.json"));
+    check_texts(t, "golden/tokenizers/minimind-zh.json");
+    tokenizer_free(t);
+}
+
 static void test_qwen3(void)
 {
     char packed[400], path[] = "/tmp/quartet-test-XXXXXX.json", command[1000];
@@ -160,6 +209,7 @@ static void test_qwen3(void)
         CHECK(t && tokenizer_vocab(t) == 151669 && tokenizer_special(t, "<|im_end|>") == 151645 && t->pattern == PATTERN_QWEN2);
         check_golden(t, qwen3);
         check_again(t, qwen3);
+        check_texts(t, "golden/tokenizers/qwen3.json");
         tokenizer_free(t);
     }
     unlink(path);
@@ -252,6 +302,80 @@ static void test_json(const char *path)
     tokenizer_free(t);
 }
 
+/* Expressions for the origin's engine, and what they are for PCRE2; NULL: refused. */
+static void test_regex(void)
+{
+    static const char *const cases[][2] = {
+        {"\\p{N}{1,3}+|\\s+(?!\\S)", "(?:\\p{N}{1,3})+|\\s+(?!\\S)"}, {"[ab]{2}+", "(?:[ab]{2})+"}, {"(?:a|(b)){2,}*c", "(?:(?:a|(b)){2,})*c"},
+        {"a++b?+c*?", "a++b?+c*?"}, {"x{1,3}?", "x{1,3}?"}, {"[\\p{L}&&[^\\p{Han}]]+", "(?:(?=[\\p{L}])[^\\p{Han}])+"},
+        {"[^(\\s|[.,!])]", "[^(\\s|.,!)]"}, {"[a-c[x]y]", "[a-cxy]"}, {"[[:alpha:]_]", NULL}, {"\\u4E2D\\x{41}", "\\x{4E2D}\\x{41}"},
+        {"\\h[\\h]", "[0-9a-fA-F][0-9a-fA-F]"}, {"a.", "a[^\\n]"}, {"(?i:'s)", "(?i:'s)"}, {"(?i)a", "(?i)a"},
+        {"\\w", NULL}, {"^a", NULL}, {"a$", NULL}, {"\\Ka", NULL}, {"(a)\\1", NULL}, {"\\bx", NULL},
+        {"(?m:a)", NULL}, {"(?<n>a)", NULL}, {"a{,3}", NULL}, {"a{2}?", NULL}, {"{2}", NULL}, {"[a[^b]]", NULL}, {"[^a&&b]", NULL},
+        {"[[a&&b]c]", NULL}, {"[]a]", NULL}, {"[a", NULL}, {"\\p{^L}", NULL}, {"\\pL", NULL}, {"\\", NULL}, {"a)", NULL}, {"*", NULL},
+        {"[\\W]", NULL}, {"a|+", NULL}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct bytes b = {0};
+        struct error error = {0};
+        int status = regex_translate(&b, cases[i][0], &error);
+        const char *want = cases[i][1];
+        test_check(want ? status == 0 && strcmp(b.data, want) == 0 : status == -1 && strstr(error.text, "not known here"), __FILE__,
+                   __LINE__, "%s becomes %s, expected %s", cases[i][0], status == 0 ? b.data : error.text, want ? want : "refused");
+        bytes_free(&b);
+    }
+}
+
+static void check_ids(const struct tokenizer *t, const char *text, int n, const int *want)
+{
+    struct ids ids = {0};
+    if (t) tokenizer_encode(&ids, t, text, strlen(text));
+    test_check(ids.count == (size_t)n && memcmp(ids.id, want, ids.count * sizeof *want) == 0, __FILE__, __LINE__,
+               "\"%s\" has %zu ids, expected %d", text, ids.count, n);
+    free(ids.id);
+}
+
+/* Added tokens that are not special are found, the longest first, until a template makes one its own; text is in NFC. */
+static void test_found(const char *path)
+{
+    enum { T = 't' - 33, H = 'h' - 33, A = 'a' - 33 };
+    write_json(path, "{\"type\": \"NFC\"}", BYTE_LEVEL, MERGES,
+               "[{\"id\": 97, \"content\": \"<a>\", \"special\": false}, {\"id\": 98, \"content\": \"<a><b>\", \"special\": false}, "
+               "{\"id\": 99, \"content\": \"<end>\", \"special\": true}]", "");
+    struct tokenizer *t = import(path), *again = NULL;
+    struct bytes b = {0};
+    struct error error = {0};
+    CHECK(t && tokenizer_special(t, "<a>") == -1 && !tokenizer_is_special(t, 97) && tokenizer_special(t, "<end>") == 99);
+    if (t) tokenizer_write(&b, t);
+    CHECK(t && tokenizer_read(&again, b.data, b.size, &error) == 0);
+    for (int i = 0; i < 2; i++) {
+        const struct tokenizer *one = i ? again : t;
+        check_ids(one, "<a>t<a><b><a>", 4, (int[]){97, T, 98, 97});
+        check_ids(one, "<a", 2, (int[]){'<' - 33, A});
+        check_ids(one, "<end>", 5, (int[]){'<' - 33, 'e' - 33, 'n' - 33, 'd' - 33, '>' - 33});
+        check_ids(one, "th t<a> t", 4, (int[]){96, 95, 97, 95});
+        int two[2] = {one ? one->byte_id[0xC3] : 0, one ? one->byte_id[0xA9] : 0};
+        check_ids(one, "\xC3\xA9", 2, two);
+        check_ids(one, "e\xCC\x81", 2, two);                              /* e and an acute accent: one letter */
+        check_ids(one, "\xCC<a>\x81", 3, (int[]){one ? one->byte_id[0xCC] : 0, 97, one ? one->byte_id[0x81] : 0});
+    }
+    CHECK(t && tokenizer_add_special(t, "<a>") == 97 && tokenizer_is_special(t, 97) && tokenizer_special(t, "<a>") == 97);
+    check_ids(t, "<a>", 3, (int[]){'<' - 33, A, '>' - 33});
+    check_ids(t, "<a><b>", 1, (int[]){98});
+    bytes_free(&b);
+    tokenizer_free(t);
+    tokenizer_free(again);
+    write_json(path, "null", BYTE_LEVEL, MERGES, "[{\"id\": 97, \"content\": \"<a>\", \"special\": false, \"lstrip\": true}]", "");
+    check_refused(path, "has the flag lstrip");
+    write_json(path, "{\"type\": \"NFC\"}", BYTE_LEVEL, MERGES,
+               "[{\"id\": 97, \"content\": \"Caf\xC3\xA9\", \"special\": false, \"normalized\": true}]", "");
+    tokenizer_free(import(path));
+    write_json(path, "{\"type\": \"NFC\"}", BYTE_LEVEL, MERGES,
+               "[{\"id\": 97, \"content\": \"\xE0\xA4\x95\", \"special\": false, \"normalized\": true}]", "");
+    check_refused(path, "compared with normalized text");
+    write_json(path, "null", SPLIT("a$", "\"behavior\": \"Isolated\", \"invert\": false"), MERGES, "[]", "");
+    check_refused(path, "its pattern has a border");
+}
+
 static void test_bad_files(const char *path)
 {
     static const char *const text[][2] = {{"", "not JSON"}, {"{\n\"a\": 1,\n", "line 3 is not JSON"}, {"[1]", "no model with"},
@@ -273,9 +397,12 @@ int main(void)
     if (file < 0) die("cannot make a file in /tmp");
     close(file);
     test_json(path);
+    test_found(path);
+    test_regex();
     test_bad_files(path);
     unlink(path);
     test_collection();
+    test_made();
     test_qwen3();
     return test_end("test_tokenizer_import");
 }

@@ -322,8 +322,10 @@ json_t *gguf_tokenizer(const json_t *facts, struct error *why)
         json_object_set_new_nocheck(vocab, text, json_integer((json_int_t)i));
         if (type == CONTROL || type == USER)
             json_array_append_new(added, json_pack("{s:I, s:O, s:b}", "id", (json_int_t)i, "content", json_array_get(tokens, i),
-                                                   "special", 1));
+                                                   "special", type == CONTROL));
     }
-    return json_pack("{s:o, s:o, s:{s:s, s:o, s:O, s:b}}", "added_tokens", added, "pre_tokenizer", splitting(pre), "model",
-                     "type", "BPE", "vocab", vocab, "merges", merges, "ignore_merges", strcmp(pre, "llama-bpe") == 0);
+    json_t *nfc = strcmp(pre, "qwen2") == 0 ? json_pack("{s:s}", "type", "NFC") : json_null();   /* as its tokenizer.json has */
+    return json_pack("{s:o, s:o, s:o, s:{s:s, s:o, s:O, s:b}}", "added_tokens", added, "normalizer", nfc, "pre_tokenizer",
+                     splitting(pre), "model", "type", "BPE", "vocab", vocab, "merges", merges, "ignore_merges",
+                     strcmp(pre, "llama-bpe") == 0);
 }

@@ -2,6 +2,7 @@
  *
  * Tokens are raw bytes; the printable spelling that GPT-2's files use exists only where files are imported.  All
  * look-ups are two open-addressed hash tables, at most half full: bytes -> id, and pair of ids -> rank. */
+#define _GNU_SOURCE
 #include "common/text/tokenizer_parts.h"
 
 #include <stdlib.h>
@@ -29,7 +30,7 @@ static size_t find_slot(const struct tokenizer *t, const char *bytes, size_t len
     size_t i = hash_word(hash_bytes(bytes, length), special) & t->slot_mask;
     for (; t->slot[i]; i = (i + 1) & t->slot_mask) {
         const struct token *k = &t->token[t->slot[i] - 1];
-        if (k->length == length && (k->type == TOKEN_SPECIAL) == special && memcmp(k->bytes, bytes, length) == 0) break;
+        if (k->length == length && (k->type != TOKEN_NORMAL) == special && memcmp(k->bytes, bytes, length) == 0) break;
     }
     return i;
 }
@@ -37,6 +38,29 @@ static size_t find_slot(const struct tokenizer *t, const char *bytes, size_t len
 int tokenizer_find(const struct tokenizer *t, const char *bytes, size_t length, bool special)
 {
     return (int)t->slot[find_slot(t, bytes, length, special)] - 1;
+}
+
+static int found_order(const void *a, const void *b, void *tokens)
+{
+    const struct token *x = (struct token *)tokens + *(const int *)a, *y = (struct token *)tokens + *(const int *)b;
+    int c = (unsigned char)x->bytes[0], d = (unsigned char)y->bytes[0];
+    return c != d ? c - d : x->length != y->length ? (x->length < y->length ? 1 : -1) : 0;
+}
+
+/* The tokens that are looked for in text. */
+static void index_found(struct tokenizer *t)
+{
+    t->n_found = 0;
+    for (int id = 0; id < t->n_vocab; id++) {
+        if (t->token[id].type != TOKEN_FOUND) continue;
+        t->found = host_append(t->found, (size_t)t->n_found, 1, sizeof *t->found);
+        t->found[t->n_found++] = id;
+    }
+    if (t->n_found) qsort_r(t->found, (size_t)t->n_found, sizeof *t->found, found_order, t->token);
+    for (int b = 0, i = 0; b <= 256; b++) {
+        t->found_from[b] = i;
+        while (i < t->n_found && (unsigned char)t->token[t->found[i]].bytes[0] == b) i++;
+    }
 }
 
 /* The index of all tokens; TK3, and the half of TK4 that says tokens are unique. */
@@ -56,11 +80,12 @@ static int index_tokens(struct tokenizer *t, struct error *error)
         if (k->length < 1 || k->length > TOKEN_BYTES_MAX)
             return fail(error, EXIT_DATA, "tokenizer: token %d has %u bytes, expected 1 to %d", id, k->length,
                         TOKEN_BYTES_MAX);
-        size_t i = find_slot(t, k->bytes, k->length, k->type == TOKEN_SPECIAL);
+        size_t i = find_slot(t, k->bytes, k->length, k->type != TOKEN_NORMAL);
         if (t->slot[i])
             return fail(error, EXIT_DATA, "tokenizer: tokens %u and %d have the same bytes", t->slot[i] - 1, id);
         t->slot[i] = (uint32_t)id + 1;
     }
+    index_found(t);
     return 0;
 }
 
@@ -131,6 +156,7 @@ void tokenizer_free(struct tokenizer *t)
     free(t->merge);
     free(t->area);
     free(t->slot);
+    free(t->found);
     free(t->pair);
     free(t);
 }
@@ -154,7 +180,8 @@ uint32_t tokenizer_crc(const struct tokenizer *t, size_t *length)
 
 int tokenizer_special(const struct tokenizer *t, const char *text)
 {
-    return tokenizer_find(t, text, strlen(text), true);
+    int id = tokenizer_find(t, text, strlen(text), true);
+    return tokenizer_is_special(t, id) ? id : -1;
 }
 
 bool tokenizer_is_special(const struct tokenizer *t, int id)
@@ -165,8 +192,12 @@ bool tokenizer_is_special(const struct tokenizer *t, int id)
 int tokenizer_add_special(struct tokenizer *t, const char *text)
 {
     size_t length = strlen(text);
-    int id = tokenizer_special(t, text);
-    if (id >= 0) return id;
+    int id = tokenizer_find(t, text, length, true);
+    if (id >= 0) {                                    /* what marks a message is not found in what a user writes */
+        t->token[id].type = TOKEN_SPECIAL;
+        index_found(t);
+        return id;
+    }
     if (length < 1 || length > TOKEN_BYTES_MAX || t->n_vocab == TOKENIZER_VOCAB_MAX)
         die("a special token of %zu bytes cannot be added to a vocabulary of %d", length, t->n_vocab);
     t->added = host_grow(t->added, (size_t)t->n_added + 1, sizeof *t->added);

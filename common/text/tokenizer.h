@@ -53,9 +53,9 @@ int tokenizer_special(const struct tokenizer *t, const char *text);
 int tokenizer_add_special(struct tokenizer *t, const char *text);
 bool tokenizer_is_special(const struct tokenizer *t, int id);
 
-/* Appends the ids of text to a growing list.  Special-token text is ordinary bytes here.  Every byte string
- * has an encoding, invalid UTF-8 too, and decoding gives the bytes back.  Quits (EXIT_DATA) when a splitting pattern that
- * is not built in gives up. */
+/* Appends the ids of text to a growing list.  Special-token text is ordinary bytes here; added tokens that are not
+ * special are found.  Every byte string has an encoding, invalid UTF-8 too, and decoding gives the bytes back (in NFC, if
+ * the tokenizer asks for it).  Quits (EXIT_DATA) when a splitting pattern that is not built in gives up. */
 struct ids { int *id; size_t count, capacity; };      /* starts as {0}; free(id) */
 void ids_add(struct ids *list, int id);
 void tokenizer_encode(struct ids *out, const struct tokenizer *t, const char *text, size_t length);

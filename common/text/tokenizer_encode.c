@@ -4,6 +4,7 @@
  * joined.  Words repeat, so each scratch remembers short pieces; what is not remembered goes to a loop over an array
  * when short, and to a heap over a linked list when long, so that no text costs more than n log n.
  * A scratch belongs to one call at a time; finished calls leave theirs in the tokenizer's pool, with all it learnt. */
+#include "common/text/nfc.h"
 #include "common/text/tokenizer_parts.h"
 
 #include <stdlib.h>
@@ -151,9 +152,9 @@ static void encode_piece(struct ids *out, const struct tokenizer *t, struct scra
     for (size_t i = 0; i < n; i++) ids_add(out, id[i]);
 }
 
-void tokenizer_encode(struct ids *out, const struct tokenizer *t, const char *text, size_t length)
+/* Text without tokens to be found in it. */
+static void encode_text(struct ids *out, const struct tokenizer *t, struct scratch *s, const char *text, size_t length)
 {
-    struct scratch *s = scratch_take(t);
     const char *piece;
     size_t n;
     split_start(&s->split, text, length);
@@ -172,5 +173,40 @@ void tokenizer_encode(struct ids *out, const struct tokenizer *t, const char *te
         memcpy(c->id, out->id + before, c->n * sizeof *c->id);
     }
     split_check(&s->split);
+}
+
+/* The first place at or after `at` where a token to be found stands, the longest there is in *id; or the end. */
+static size_t find_token(int *id, const struct tokenizer *t, const char *text, size_t length, size_t at)
+{
+    for (; t->n_found && at < length; at++) {
+        int b = (unsigned char)text[at];
+        for (int i = t->found_from[b]; i < t->found_from[b + 1]; i++) {
+            const struct token *k = &t->token[t->found[i]];
+            if (k->length > length - at || memcmp(k->bytes, text + at, k->length) != 0) continue;
+            *id = t->found[i];
+            return at;
+        }
+    }
+    return length;
+}
+
+void tokenizer_encode(struct ids *out, const struct tokenizer *t, const char *text, size_t length)
+{
+    struct scratch *s = scratch_take(t);
+    struct bytes normal = {0};
+    for (size_t at = 0, end; at < length; at = end) {
+        int id = -1;
+        end = find_token(&id, t, text, length, at);
+        if (!(t->flags & TOKENIZER_NFC) || nfc_plain(text + at, end - at)) encode_text(out, t, s, text + at, end - at);
+        else {
+            normal.size = 0;
+            nfc(&normal, text + at, end - at);
+            encode_text(out, t, s, normal.data, normal.size);
+        }
+        if (id < 0) break;
+        ids_add(out, id);
+        end += t->token[id].length;
+    }
+    bytes_free(&normal);
     scratch_give(t, s);
 }

@@ -25,7 +25,7 @@ static json_t *spelled(const char *bytes, size_t length)
 static json_t *text_of(const struct tokenizer *t, uint32_t id)
 {
     const struct token *k = &t->token[id];
-    return k->type == TOKEN_SPECIAL ? json_stringn_nocheck(k->bytes, k->length) : spelled(k->bytes, k->length);
+    return k->type != TOKEN_NORMAL ? json_stringn_nocheck(k->bytes, k->length) : spelled(k->bytes, k->length);
 }
 
 static json_t *splitting(const struct tokenizer *t)
@@ -46,9 +46,10 @@ void tokenizer_json(struct bytes *out, const struct tokenizer *t)
         if (t->token[i].type == TOKEN_UNUSED) continue;
         json_t *text = text_of(t, (uint32_t)i);
         json_object_set_new_nocheck(vocab, json_string_value(text), json_integer(i));
-        if (t->token[i].type == TOKEN_SPECIAL)
+        if (t->token[i].type != TOKEN_NORMAL)
             json_array_append_new(added, json_pack("{s:i, s:O, s:b, s:b, s:b, s:b, s:b}", "id", i, "content", text,
-                                                   "single_word", 0, "lstrip", 0, "rstrip", 0, "normalized", 0, "special", 1));
+                                                   "single_word", 0, "lstrip", 0, "rstrip", 0, "normalized", 0, "special",
+                                                   t->token[i].type == TOKEN_SPECIAL));
         json_decref(text);
     }
     for (int i = 0; i < t->n_merges; i++)

@@ -95,8 +95,8 @@ static int read_tokens(struct tokenizer *t, const struct layout *l, struct error
         if (to < from || to > l->area)
             return fail(error, EXIT_DATA, "tokenizer: token %u spans bytes %u to %u of %u", i, from, to, l->area);
         unsigned char type = l->types[i];
-        if (type != TOKEN_NORMAL && type != TOKEN_SPECIAL && type != TOKEN_UNUSED)
-            return fail(error, EXIT_DATA, "tokenizer: token %u has type %u, expected 1, 3 or 5", i, type);
+        if (type != TOKEN_NORMAL && type != TOKEN_SPECIAL && type != TOKEN_FOUND && type != TOKEN_UNUSED)
+            return fail(error, EXIT_DATA, "tokenizer: token %u has type %u, expected 1, 3, 4 or 5", i, type);
         t->token[i] = (struct token){t->area + from, to - from, type};
         from = to;
     }

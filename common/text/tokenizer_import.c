@@ -2,7 +2,9 @@
  *
  * Both spell bytes as printable characters (byte_alphabet); here they become raw bytes.  What cannot be done exactly is
  * refused with the reason: a tokenizer that is nearly right spoils everything after it.  Two things differ on purpose
- * and are said in docs/tokenizer.md: NFC is recorded, not applied, and bytes without a token get one at the end. */
+ * and are said in docs/tokenizer.md: special tokens are not found in text, and bytes without a token get one at the
+ * end. */
+#include "common/text/nfc.h"
 #include "common/text/tokenizer_parts.h"
 
 #include <jansson.h>
@@ -116,7 +118,7 @@ static int place_vocab(struct import *im, const bool *reached, struct error *err
     json_object_foreach(im->vocab, name, number) {
         int id = (int)json_integer_value(number);
         size_t start = im->area.size, length = strlen(name);
-        if (im->t->token[id].type == TOKEN_SPECIAL) {
+        if (im->t->token[id].type == TOKEN_SPECIAL || im->t->token[id].type == TOKEN_FOUND) {
             if (im->t->token[id].length == length && memcmp(im->area.data + im->start[id], name, length) == 0) continue;
             return fail(error, EXIT_DATA, "id %d is an added token and another one in the vocabulary", id);
         }
@@ -220,9 +222,16 @@ static int set_regex(struct tokenizer *t, const char *regex, struct error *error
 {
     if (strlen(regex) == 0 || strlen(regex) > REGEX_MAX)
         return fail(error, EXIT_DATA, "its pattern has %zu bytes, expected 1 to %d", strlen(regex), REGEX_MAX);
+    struct bytes own = {0};
     t->pattern = pattern_of(regex);
-    if (t->pattern == PATTERN_CUSTOM) t->regex = host_text("%s", regex);
-    return 0;
+    if (t->pattern != PATTERN_CUSTOM) return 0;
+    int status = regex_translate(&own, regex, error);
+    if (status == 0 && own.size > REGEX_MAX)
+        status = fail(error, EXIT_DATA, "its pattern has more than %d bytes", REGEX_MAX);
+    if (status == 0) t->pattern = pattern_of(own.data);
+    if (status == 0 && t->pattern == PATTERN_CUSTOM) t->regex = host_text("%s", own.data);
+    bytes_free(&own);
+    return status;
 }
 
 /* Split, then bytes.  "Removed" with invert keeps only what matches, which is the same where the pattern matches all
@@ -312,6 +321,29 @@ static int read_merge_list(struct import *im, const json_t *merges, struct error
     return 0;
 }
 
+/* An added token is found in text unless it is special.  Where blanks around it would belong to it, or only words count,
+ * it is refused, and so is one that normalizing could change. */
+static int place_added(struct import *im, const json_t *one, struct error *error)
+{
+    static const char *const flags[] = {"lstrip", "rstrip", "single_word"};
+    const char *content = json_string_value(json_object_get(one, "content"));
+    size_t start = im->area.size, length = json_string_length(json_object_get(one, "content"));
+    bool found = json_is_false(json_object_get(one, "special"));
+    char shown[100];
+    text_escape(shown, sizeof shown, content, length);
+    for (int i = 0; i < 3; i++)
+        if (found && json_is_true(json_object_get(one, flags[i])))
+            return fail(error, EXIT_DATA, "its added token \"%s\" is not special and has the flag %s, which is not "
+                        "known here", shown, flags[i]);
+    bool normalized = json_is_true(json_object_get(one, "normalized")) && !nfc_plain(content, length);
+    if (found && normalized && im->t->flags & TOKENIZER_NFC)
+        return fail(error, EXIT_DATA, "its added token \"%s\" is compared with normalized text, which is not known here",
+                    shown);
+    bytes_add(&im->area, content, length);
+    return place_token(im, (int)json_integer_value(json_object_get(one, "id")), start,
+                       found ? TOKEN_FOUND : TOKEN_SPECIAL, error);
+}
+
 static int import_json(struct import *im, const json_t *root, struct error *error)
 {
     const json_t *added = json_object_get(root, "added_tokens"), *model = json_object_get(root, "model");
@@ -322,13 +354,8 @@ static int import_json(struct import *im, const json_t *root, struct error *erro
     if (read_model(im->t, model, error) || read_normalizer(im->t, json_object_get(root, "normalizer"), error) ||
         read_splitting(im->t, json_object_get(root, "pre_tokenizer"), error) || make_room(im, added, error) ||
         read_merge_list(im, json_object_get(model, "merges"), error)) return -1;
-    for (size_t i = 0; i < json_array_size(added); i++) {
-        const json_t *one = json_array_get(added, i), *content = json_object_get(one, "content");
-        size_t start = im->area.size;
-        bytes_add(&im->area, json_string_value(content), json_string_length(content));
-        if (place_token(im, (int)json_integer_value(json_object_get(one, "id")), start, TOKEN_SPECIAL, error))
-            return -1;
-    }
+    for (size_t i = 0; i < json_array_size(added); i++)
+        if (place_added(im, json_array_get(added, i), error)) return -1;
     return place_vocab(im, NULL, error) ? -1 : finish(im, error);
 }
 

@@ -11,9 +11,10 @@
 #include <string.h>
 
 enum {
-    TOKEN_NORMAL = 1, TOKEN_SPECIAL = 3, TOKEN_UNUSED = 5,    /* type byte in TOKN; unused: a hole in the ids */
+    TOKEN_NORMAL = 1, TOKEN_SPECIAL = 3, TOKEN_FOUND = 4, TOKEN_UNUSED = 5,   /* type byte in TOKN; found: wherever its
+                                         text stands in a text it is this token; unused: a hole in the ids */
     TOKENIZER_IGNORE_MERGES = 1,      /* a piece that is a token is that token, whatever the merges say */
-    TOKENIZER_NFC = 2,                /* the tokenizer was trained on NFC text; said only, see docs/tokenizer.md */
+    TOKENIZER_NFC = 2,                /* text is brought into NFC first */
     TOKENIZER_FLAGS = 3,
     TOKEN_BYTES_MAX = 65535,
     TOKENIZER_VOCAB_MAX = 1 << 24,
@@ -37,6 +38,8 @@ struct tokenizer {
     char **added;                     /* texts of special tokens added later: theirs must not move */
     int n_added;
 
+    int *found, n_found;              /* tokens of TOKEN_FOUND by first byte, the longest first ... */
+    int found_from[257];              /* ... those that begin with byte b: from found_from[b] up to found_from[b + 1] */
     int byte_id[256];                 /* the token of every single byte */
     uint32_t *slot;                   /* hash table: a token's bytes and kind -> id + 1, 0 empty */
     size_t slot_mask;
@@ -56,6 +59,8 @@ int tokenizer_find(const struct tokenizer *t, const char *bytes, size_t length, 
  * The pieces, in order, are the text: nothing is lost.  Only whole valid UTF-8 goes through the pattern; a byte that is
  * not part of any is a piece of its own.  No piece is longer than PIECE_MAX. */
 struct splitter;
+/* An expression for Oniguruma in the words of PCRE2, appended: 0, or -1 (EXIT_DATA) where that is not known. */
+int regex_translate(struct bytes *out, const char *regex, struct error *error);
 int splitter_open(struct splitter **out, enum pattern pattern, const char *regex, struct error *error);
 void splitter_close(struct splitter *s);
 enum pattern pattern_of(const char *regex);               /* PATTERN_CUSTOM when it is none of these */

@@ -44,18 +44,37 @@ enum pattern pattern_of(const char *regex)
     return PATTERN_CUSTOM;
 }
 
+/* \p{Han} means the script; from 10.40 on PCRE2 would add characters that several scripts use. */
+static char *scripts_only(const char *regex)
+{
+    struct bytes b = {0};
+    for (const char *at = regex; *at;) {
+        size_t n = at[0] == '\\' && at[1] ? 2 : 1, name = n == 2 && (at[1] == 'p' || at[1] == 'P') && at[2] == '{'
+                 ? strspn(at + 3, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_") : 0;
+        bytes_add(&b, at, n);
+        at += n;
+        if (name < 4 && !(name == 3 && strncmp(at, "{Han}", 5) == 0)) continue;
+        if (at[1 + name] == '}' && PCRE2_MAJOR * 100 + PCRE2_MINOR >= 1040) { bytes_text(&b, "{sc:"); at++; }
+    }
+    char *text = host_text("%s", b.data ? b.data : "");
+    bytes_free(&b);
+    return text;
+}
+
 int splitter_open(struct splitter **out, enum pattern pattern, const char *regex, struct error *error)
 {
     const char *source = pattern == PATTERN_CUSTOM ? regex : pattern_regex(pattern);
     if (!source) return fail(error, EXIT_DATA, "tokenizer: pattern %d is unknown to this version", (int)pattern);
     int why;
     PCRE2_SIZE where;
-    pcre2_code *code = pcre2_compile((PCRE2_SPTR)source, PCRE2_ZERO_TERMINATED,
+    char *text = scripts_only(source);
+    pcre2_code *code = pcre2_compile((PCRE2_SPTR)text, PCRE2_ZERO_TERMINATED,
                                      PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &why, &where, NULL);
+    free(text);
     if (!code) {
-        char text[200];
-        pcre2_get_error_message(why, (PCRE2_UCHAR *)text, sizeof text);
-        return fail(error, EXIT_DATA, "tokenizer: its splitting pattern does not compile: %s at byte %zu", text, where);
+        char message[200];
+        pcre2_get_error_message(why, (PCRE2_UCHAR *)message, sizeof message);
+        return fail(error, EXIT_DATA, "tokenizer: its splitting pattern does not compile: %s at byte %zu", message, where);
     }
     pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);      /* where it is not possible matching is slower, and equal */
     struct splitter *s = host_alloc(1, sizeof *s);
