@@ -9,7 +9,8 @@
 # make SIM=1 test  the CUDA backend on the CPU, under the simulator (test/cudasim); SAN=1 as above
 # make bench       speed of every part as a ratio to the machine's limits, measured in the same run
 # make fuzz        every fuzz target for FUZZ_SECONDS (60) each (needs clang)
-# make install     PREFIX=/usr/local: programs with the prefix quartet-, so that none shadows rm
+# make install     PREFIX=/usr/local: programs with the prefix quartet-, so that none shadows rm; their manual pages
+# make man         manual pages and bash completion in build/cpu/man
 #
 # ARCH=native (default) builds for this machine; ARCH=x86-64-v3, x86-64-v4, armv8-a ... for another; ARCH= for any.
 
@@ -134,8 +135,15 @@ bench: $(PROGRAMS) $(BENCHES) $(TOOLS)
 fuzz:
 	@BUILD=build/fuzz FUZZ_SECONDS=$(FUZZ_SECONDS) test/fuzz/run.sh
 
-install: all
-	install -d "$(DESTDIR)$(PREFIX)/bin"
+man: all
+	@docs/man/build.sh $(BIN) $(BUILD)/man
+
+SHARE := $(DESTDIR)$(PREFIX)/share
+install: man
+	install -d "$(DESTDIR)$(PREFIX)/bin" "$(SHARE)/man/man1" "$(SHARE)/bash-completion/completions"
+	install -m 644 $(BUILD)/man/quartet-*.1 "$(SHARE)/man/man1"
+	for p in $(PROGRAMS); do install -m 644 $(BUILD)/man/quartet.bash \
+	    "$(SHARE)/bash-completion/completions/quartet-$$(basename "$$p")" || exit 1; done
 	for p in $(PROGRAMS); do install -m 755 "$$p" "$(DESTDIR)$(PREFIX)/bin/quartet-$$(basename "$$p")" || exit 1; done
 
 clean:
@@ -143,5 +151,5 @@ clean:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all packages test test-full tests demo bench fuzz install clean
+.PHONY: all packages test test-full tests demo bench fuzz man install clean
 .SECONDARY:

@@ -41,9 +41,9 @@ static void option_rows(struct option *row, struct rm *s)
 {
     const struct option own[OWN_ROWS] = {
         {"Loss", "margin", OPTION_REAL, &s->ranking.margin, "0", 0, 100,
-         .help = "Difference of scores that a better answer should reach."},
+         .help = "Score difference that a better answer should reach."},
         {NULL, "label-smoothing", OPTION_REAL, &s->ranking.smoothing, "0", 0, 0.5,
-         .help = "Probability that a comparison was noted the wrong way round."},
+         .help = "Probability that a comparison was recorded the wrong way round."},
         {NULL, "center", OPTION_REAL, &s->ranking.center, "0", 0, 100,
          .help = "Weight of the squared sum of a pair's scores, which keeps them around 0 (0.01)."},
         {NULL, "normalize", OPTION_CHOICE, &s->normalize, "both", .choices = "none|mean|both",

@@ -153,7 +153,7 @@ int score_files(int argc, char **argv)
          .help = "Checkpoint or run folder of rm."},
         {NULL, "micro-tokens", OPTION_INT, &s.micro_tokens, "4096", 1, 1 << 24,
          .help = "Most tokens scored at once (at least the model's context)."},
-        {NULL, "threads", OPTION_INT, &s.threads, "0", 0, 4096, .help = "Threads; 0: one per core."},
+        {NULL, "threads", OPTION_INT, &s.threads, "0", 0, 4096, .help = "Number of threads; 0: one per core."},
         {0}};
     program_begin("rm");
     program_set_build(device_build());

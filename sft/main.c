@@ -27,15 +27,17 @@ static void option_rows(struct option *row, struct sft *s)
 {
     const struct option own[OWN_ROWS] = {
         {NULL, "format", OPTION_CHOICE, &s->format, "auto", .choices = CHAT_FORMATS,
-         .help = "Shape of the rows; auto: told by their keys."},
+         .help = "Format of the rows; auto: recognised by their keys."},
         {NULL, "train-on", OPTION_CHOICE, &s->train_on, "assistant", .choices = CHAT_TRAINS,
          .help = "Tokens that count: the assistant's, all, or those of the last answer."},
         {NULL, "samples", OPTION_INT, &s->samples, "3", 0, 64, .flags = OPTION_MAY_CHANGE,
-         .help = "Held-out prompts answered now and then."},
+         .help = "Held-out prompts to answer every --sample-every steps."},
         {NULL, "sample-tokens", OPTION_INT, &s->sample_tokens, "64", 1, 1 << 16, .flags = OPTION_MAY_CHANGE,
-         .help = "Longest such answer."},
+         .help = "Longest sample answer, in tokens."},
         {NULL, "temperature", OPTION_REAL, &s->temperature, "0.7", 0.01, 100,
-         .flags = OPTION_MAY_CHANGE | OPTION_OR_ZERO, .help = "Of these answers; 0: the most likely token."},
+
+         .flags = OPTION_MAY_CHANGE | OPTION_OR_ZERO,
+         .help = "Sampling temperature of these answers; 0: the most likely token."},
     };
     static const struct start_text text = {
         .model = "Checkpoint or run folder to start from: of pretrain, sft, or imported.",

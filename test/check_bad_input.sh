@@ -146,9 +146,9 @@ TABLE
 
 # ---- help speaks of no option that is not there ----
 for program in pretrain sft rm rlhf chat; do
-    "$BIN/$program" --help >"$work/said"
+    "$BIN/$program" --help-all >"$work/said"
     for name in $(grep -oE -- '--[a-z][a-z0-9-]*[a-z0-9]' "$work/said" | sort -u); do
-        case $name in --help | --version | --score) continue ;; esac
+        case $name in --help | --help-all | --version | --score) continue ;; esac
         grep -qE -- "^  ($name|--\[no-\]${name#--})( |\$)" "$work/said" && got=yes || got=no
         verdict "$program --help: $name" $got
     done

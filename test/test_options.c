@@ -118,8 +118,8 @@ static void test_mistakes(void)
     CHECK(parse("--out", "r", "--learning-rate", "1", NULL) == -1 && says("--learning-rate: did you mean --lr?"));
     CHECK(parse("--output", "r", NULL) == -1 && says("did you mean --out?"));
     CHECK(parse("--out", "r", "--max-steps", "1", NULL) == -1 && says("did you mean --steps?"));
-    CHECK(parse("--out", "r", "--batch-size", "1", NULL) == -1 && says("--help lists them all"));      /* not in this table */
-    CHECK(parse("--out", "r", "--zzzzzzz", "4", NULL) == -1 && says("--help lists them all"));
+    CHECK(parse("--out", "r", "--batch-size", "1", NULL) == -1 && says("--help-all lists them"));      /* not in this table */
+    CHECK(parse("--out", "r", "--zzzzzzz", "4", NULL) == -1 && says("--help-all lists them"));
     CHECK(parse("--out", "r", "--se", "4", NULL) == -1 && says("--se could be --seed or --separator"));
     CHECK(parse("--out", "r", "--steps", NULL) == -1 && says("--steps needs a value"));
     CHECK(parse("--out", "r", "--steps", "--plan", NULL) == -1 && says("--steps needs a value"));

@@ -60,7 +60,7 @@ static int unknown(const struct option *table, const char *name, struct error *e
         if (d < least) { least = d; best = o->name; }
     }
     if (best) return fail(error, EXIT_USAGE, "unknown option --%s: did you mean --%s?", text_shown(name).text, best);
-    return fail(error, EXIT_USAGE, "unknown option --%s: --help lists them all", text_shown(name).text);
+    return fail(error, EXIT_USAGE, "unknown option --%s: --help-all lists them", text_shown(name).text);
 }
 
 /* The row whose name is `name`, or the only one that begins with it: its number, or -1. */
@@ -287,20 +287,30 @@ static void print_row(const struct option *o, int width)
     bytes_free(&right);
 }
 
-static void print_help(const struct option *table, const char *usage, const char *about)
+/* The common options and the required ones, or all: also where none is marked as common. */
+static void print_help(const struct option *table, const char *usage, const char *about, bool all)
 {
-    int width = terminal_width();
+    int width = terminal_width(), hidden = 0, marked = 0;
     bool config = false;
+    const char *group = NULL;
+    for (const struct option *o = table; o->name; o++) marked += (o->flags & OPTION_COMMON) != 0;
     printf("usage: ");
     print_wrapped(usage, 7, 7, width);
     putchar('\n');
     print_wrapped(about, 0, 0, width);
     for (const struct option *o = table; o->name; o++) {
-        if (o->group) printf("\n%s:\n", o->group);
+        if (o->group) group = o->group;
+        if (!all && marked && !(o->flags & (OPTION_COMMON | OPTION_REQUIRED))) {
+            hidden++;
+            continue;
+        }
+        if (group) printf("\n%s:\n", group);
+        group = NULL;
         print_row(o, width);
         config |= strcmp(o->name, "config") == 0;
     }
-    printf("\n  --help, --version       this text; the version\n\n");
+    if (hidden) printf("\n  --help-all              the other %d options too\n", hidden);
+    printf("%s  --help, --version       this text; the version\n\n", hidden ? "" : "\n");
     print_wrapped("Numbers take k, M, G (thousands; sizes: K, M, G of 1024), times s, m, h, d. Names may be cut short "
                   "where only one matches.", 0, 0, width);
     if (config) print_wrapped("Options marked (required) may also be given in the --config file.", 0, 0, width);
@@ -310,7 +320,10 @@ static void answer_and_exit(const struct option *table, int argc, char **argv, c
 {
     for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
         bool help = strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0;
-        if (help) print_help(table, usage, about);
+        bool all = strcmp(argv[i], "--help-all") == 0;
+        if (help || all) print_help(table, usage, about, all);
+        else if (strcmp(argv[i], "--help-man") == 0) options_man(table, usage, about);
+        else if (strcmp(argv[i], "--help-words") == 0) options_words(table);
         else if (strcmp(argv[i], "--version") == 0)
             printf("%s (quartet) %s%s%s\n", program_name(), QUARTET_VERSION, *program_build() ? ", " : "",
                    program_build());

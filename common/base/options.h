@@ -23,6 +23,7 @@ enum { OPTION_MAY_CHANGE = 1,     /* does not change the mathematics: may differ
        OPTION_NOT_SAVED = 4,      /* neither in run.conf nor compared on resume: --help, --config, --plan, --dry-run */
        OPTION_AUTO = 8,           /* a number of 0 or more, or the word auto: -1 until the program has computed it */
        OPTION_OR_ZERO = 32,       /* a number of 0, or within the range */
+       OPTION_COMMON = 64,        /* one of the options that --help shows; --help-all shows every one */
        OPTION_ONE_OF = 16 };      /* says the same as the others with this flag: one of them on the command line puts
                                      those of the file back to their defaults (--steps, --tokens, --epochs) */
 
@@ -39,10 +40,10 @@ struct option {
 };
 
 /* The table ends with a row whose name is NULL.  usage: "pretrain --data FILES --out RUN"; about: one or two sentences.
- * Handles --help and --version itself (prints to stdout and exits 0).  GNU syntax: --name value, --name=value, --flag,
- * --no-flag, `--` ends; unique prefixes of names are accepted.  --config FILE reads "name = value" lines first (the
- * same names; # comments; a list value one item a line or shell-quoted words); the command line beats the file; the
- * later beats the earlier; list options given on the command line replace the file's.
+ * Handles --help, --help-all and --version itself (prints to stdout and exits 0).  GNU syntax: --name value,
+ * --name=value, --flag, --no-flag, `--` ends; unique prefixes of names are accepted.  --config FILE reads
+ * "name = value" lines first (the same names; # comments; a list value one item a line or shell-quoted words); the
+ * command line beats the file; the later beats the earlier; list options given on the command line replace the file's.
  * Positional arguments go to *positional (NULL: refused).
  * Returns 0, or -1 (EXIT_USAGE) with one sentence: unknown option with a did-you-mean, bad number, range, unit, choice,
  * a missing value or required option, or in a config file the file and line. */
@@ -83,6 +84,10 @@ bool option_auto(const struct option *o);
 
 /* True for a text option that is not set: it is not saved. */
 bool option_unset(const struct option *o);
+
+/* Prints to stdout what docs/man/build.sh makes manual pages and completion of. */
+void options_man(const struct option *table, const char *usage, const char *about);
+void options_words(const struct option *table);
 
 /* Words live as long as the process, as those of argv do. */
 void option_list_add(struct option_list *list, const char *word);

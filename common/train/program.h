@@ -80,7 +80,7 @@ void program_next(struct run *run, const char *label, const char *program, const
 /* ---- data ---- */
 
 /* --skip-bad-rows: a number of rows, or a share ("0.01", "1%"), which is below 1.  Quits (EXIT_USAGE). */
-#define SKIP_BAD_ROWS_HELP "Rows that are not understood are skipped and listed: so many, or a share (0.01, 1%)."
+#define SKIP_BAD_ROWS_HELP "How many unreadable rows to skip and list: a number or a share (0.01, 1%)."
 double program_skip_rows(const char *text);
 
 /* ---- steps ---- */

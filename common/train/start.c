@@ -19,13 +19,14 @@ void start_options(struct option *row, struct start *s, const struct option *own
         {NULL, "data", OPTION_LIST, &s->data_paths, NULL, .flags = OPTION_REQUIRED | moved, .help = text->data},
         {NULL, "skip-bad-rows", OPTION_TEXT, &s->skip_bad_rows, "0", .flags = moved, .help = SKIP_BAD_ROWS_HELP},
         {NULL, "template", OPTION_CHOICE, &s->template, "auto", .choices = "auto|" CHAT_TEMPLATES,
-         .help = "Chat template; auto: the model's own, or quartet when it has none."},
+         .flags = OPTION_COMMON, .help = "Chat template; auto: the model's own, or quartet when it has none."},
         {NULL, "max-length", OPTION_INT, &s->max_length, "0", 0, 1 << 24, .help = text->length},
-        {NULL, "validation", OPTION_REAL, &s->validation, "0.05", 0, 0.9, .help = "Share of first questions held out."},
+        {NULL, "validation", OPTION_REAL, &s->validation, "0.05", 0, 0.9, .flags = OPTION_COMMON,
+         .help = "Share of first questions held out."},
         {NULL, "eval-tokens", OPTION_INT, &s->eval_tokens, "128k", 0, 1e15, .flags = OPTION_MAY_CHANGE,
-         .help = "Most held-out tokens in an evaluation; 0: all."},
-        {NULL, "dry-run", OPTION_FLAG, &s->train.dry_run, NULL, .flags = OPTION_NOT_SAVED,
-         .help = "Show the first rows as tokens and what was read, dropped and changed, and end."},
+         .help = "Most held-out tokens per evaluation; 0: all."},
+        {NULL, "dry-run", OPTION_FLAG, &s->train.dry_run, NULL, .flags = OPTION_COMMON | OPTION_NOT_SAVED,
+         .help = "Show the first rows as tokens and what was read, dropped and changed, then exit."},
     };
     memcpy(row, rows, sizeof rows);
     row += START_ROWS;
