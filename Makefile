@@ -113,10 +113,13 @@ $(BUILD)/seam/wrap.h: test/seam/wrap.sh common/model/ops.h
 $(SEAM_OBJECT): $(BUILD)/seam/wrap.h
 $(SEAM_OBJECT): ALL_CFLAGS += -I$(BUILD)/seam
 
+# The simulator runs its subset, unless TESTS names others, with sums of products in one order (CUDASIM_PRODUCTS).
+RUN_SIM = $(if $(SIM),CUDASIM_PRODUCTS=$${CUDASIM_PRODUCTS:-fixed} TESTS="$${TESTS:-$$(cat test/cudasim/subset$(if $(SAN),-asan))}")
+
 # Tests print "name: P passed, F failed[, S skipped]"; run.sh adds them up.
 test:      packages
 	@$(MAKE) tests
-	@BIN=$(BIN) BUILD=$(BUILD) test/run.sh default
+	@$(RUN_SIM) BIN=$(BIN) BUILD=$(BUILD) test/run.sh default
 test-full: packages
 	@$(MAKE) tests
 	@BIN=$(BIN) BUILD=$(BUILD) test/run.sh full

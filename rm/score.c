@@ -47,7 +47,7 @@ void score_backward(struct model *m, const struct batch *b, const float *dscores
 
 struct scorer {
     const char *model_path;
-    int64_t threads, micro_tokens;
+    int64_t threads, device, micro_tokens;
     bool score;
     struct parent parent;
     struct chat chat;
@@ -120,7 +120,7 @@ static void build(void *self, struct memory *m)
 
 static int open_model(struct scorer *s, struct error *error)
 {
-    if (device_open(0, error) != 0) return -1;
+    if (device_open((int)s->device, error) != 0) return -1;
     if (parent_open(&s->parent, s->model_path, 1u << STAGE_RM, "reward", error) != 0) return -1;
     if (chat_read(&s->chat, &s->parent.meta->chat, s->parent.tokenizer, error) != 0) return -1;
     s->max_tokens = int_max((int)s->micro_tokens, s->parent.config.context);
@@ -154,6 +154,8 @@ int score_files(int argc, char **argv)
         {NULL, "micro-tokens", OPTION_INT, &s.micro_tokens, "4096", 1, 1 << 24,
          .help = "Most tokens scored at once (at least the model's context)."},
         {NULL, "threads", OPTION_INT, &s.threads, "0", 0, 4096, .help = "Number of threads; 0: one per core."},
+        {NULL, "device", OPTION_INT, &s.device, "0", 0, 4096,
+         .help = "Number of the GPU, in a build for CUDA; the CPU is device 0."},
         {0}};
     program_begin("rm");
     program_set_build(device_build());

@@ -31,6 +31,9 @@ static inline void ops_ready(struct memory *memory)
     ops_open(memory);
 }
 
+/* Whether the device is the simulator's, which takes its time: tests that draw often may draw less. */
+static inline bool is_simulated(void) { return strstr(device_name(), "simulated") != NULL; }
+
 /* One number of a device array, read or written. */
 static inline float number_at(const float *device)
 {

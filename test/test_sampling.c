@@ -23,10 +23,10 @@ static const float five[5] = {2, 1, 0.5f, -1, -3};
 /* The share of each token over an even grid of uniforms must be `want`, to the width of the grid. */
 static void check_shares(const struct sampling *s, const double want[5])
 {
-    enum { GRID = 2000 };
+    int grid = is_simulated() ? 100 : 2000;
     int count[5] = {0};
-    for (int i = 0; i < GRID; i++) count[draw(five, 5, 5, s, (i + 0.5) / GRID, NULL)]++;
-    for (int k = 0; k < 5; k++) CHECK(close_to(count[k], want[k] * GRID, 0, 1.01));
+    for (int i = 0; i < grid; i++) count[draw(five, 5, 5, s, (i + 0.5) / grid, NULL)]++;
+    for (int k = 0; k < 5; k++) CHECK(close_to(count[k], want[k] * grid, 0, 1.01));
 }
 
 static void test_five(void)
@@ -97,16 +97,16 @@ static void test_random(int V, int allowed, double size, const struct sampling *
 {
     float *logits = numbers((size_t)V, (uint64_t)V + 7, size);
     double *cumulative = host_alloc((size_t)V, sizeof *cumulative);
-    int wrong = 0;
+    int wrong = 0, draws = is_simulated() ? 20 : 300;
     reference(cumulative, logits, s, allowed);
-    for (int i = 0; i < 300; i++) {
-        double u = (i + 0.37) / 300;
+    for (int i = 0; i < draws; i++) {
+        double u = (i + 0.37) / draws;
         int token = draw(logits, V, allowed, s, u, NULL), want = 0;
         while (want < allowed - 1 && cumulative[want] <= u) want++;
         bool near = fabs(cumulative[want] - u) < 2e-6 || (want > 0 && fabs(cumulative[want - 1] - u) < 2e-6);
         if (token != want && !near) wrong++;
     }
-    test_check(wrong == 0, __FILE__, __LINE__, "%d of 300 draws differ: V %d allowed %d T %g k %d p %g m %g", wrong, V, allowed,
+    test_check(wrong == 0, __FILE__, __LINE__, "%d of %d draws differ: V %d allowed %d T %g k %d p %g m %g", wrong, draws, V, allowed,
                (double)s->temperature, s->top_k, (double)s->top_p, (double)s->min_p);
     free(logits);
     free(cumulative);
@@ -156,13 +156,14 @@ static void test_ties(void)
 /* Pearson's statistic of 100000 draws over 50 tokens; 49 degrees of freedom pass 94.0 once in 10000 times. */
 static void test_frequencies(void)
 {
-    enum { V = 50, DRAWS = 100000, ROWS = 100 };
+    enum { V = 50, ROWS = 100 };
+    int draws = is_simulated() ? 5000 : 100000;
     float *logits = numbers(V, 21, 1.5), *z = host_alloc(ROWS * V, sizeof *z), logprobs[ROWS];
     double uniform[ROWS], sum = 0, statistic = 0, p[V];
     int count[V] = {0}, tokens[ROWS];
     struct sampling each[ROWS];
     struct rng r = rng_at(5, RNG_SAMPLE, 0, 0);
-    for (int i = 0; i < DRAWS; i += ROWS) {
+    for (int i = 0; i < draws; i += ROWS) {
         for (int k = 0; k < ROWS; k++) {
             memcpy(z + k * V, logits, V * sizeof *z);
             uniform[k] = rng_uniform(&r);
@@ -174,7 +175,7 @@ static void test_frequencies(void)
     for (int k = 0; k < V; k++) sum += exp((double)logits[k]);
     for (int k = 0; k < V; k++) {
         p[k] = exp((double)logits[k]) / sum;
-        statistic += pow(count[k] - DRAWS * p[k], 2) / (DRAWS * p[k]);
+        statistic += pow(count[k] - draws * p[k], 2) / (draws * p[k]);
     }
     CHECK(statistic > 15 && statistic < 94);
     free(logits);

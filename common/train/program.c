@@ -34,7 +34,7 @@ struct run *program_start(const char *name, const struct option *table, struct t
         quit_error(&error);
     program_at_quit(comm_leave, o->comm);
     threads_start((int)o->threads);
-    if (device_open(0, &error) != 0) quit_error(&error);
+    if (device_open((int)o->device, &error) != 0) quit_error(&error);
     signals_install(o->time_limit);
     if (o->out && !o->plan && !o->dry_run && run_open(&run, o->out, name, &error) != 0) quit_error(&error);
     if (run) log_start(run, table);

@@ -76,7 +76,7 @@ struct task {
 struct train_options {
     const char *out, *config;
     const char *resume;             /* auto | never | FILE */
-    int64_t seed, threads;
+    int64_t seed, threads, device;
     int64_t steps, tokens, batch_tokens, micro_tokens;
     double epochs;
     double lr, min_lr;              /* min_lr < 0: a tenth of lr */

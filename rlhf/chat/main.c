@@ -22,6 +22,8 @@ static void parse(struct session *s, int argc, char **argv)
         {NULL, "config", OPTION_TEXT, &s->config, .help = "File of \"name = value\" lines; the command line beats it."},
         {NULL, "threads", OPTION_INT, &s->threads, "0", 0, 4096,
          .help = "Number of threads; 0: one per core. Answers do not depend on it."},
+        {NULL, "device", OPTION_INT, &s->device, "0", 0, 4096,
+         .help = "Number of the GPU, in a build for CUDA; the CPU is device 0."},
         {"Dialogue", "prompt", OPTION_TEXT, &s->prompt,
          .help = "Answer this and exit; without it, every input line is a message."},
         {NULL, "prompts", OPTION_LIST, &s->prompts,
@@ -108,7 +110,7 @@ static void open_model(struct session *s, struct memory *memory)
 {
     struct error error;
     const unsigned stages = 1u << STAGE_PRETRAIN | 1u << STAGE_SFT | 1u << STAGE_RLHF | 1u << STAGE_IMPORTED;
-    if (device_open(0, &error) != 0) quit_error(&error);
+    if (device_open((int)s->device, &error) != 0) quit_error(&error);
     if (parent_open(&s->parent, s->model_path, stages, "policy", &error)) quit_error(&error);
     read_template(s);
     build(s, memory);

@@ -10,7 +10,7 @@
 struct session {
     const char *model_path, *prompt, *system, *config;
     double temperature, top_p, min_p;
-    int64_t top_k, max_new, seed, threads, samples;
+    int64_t top_k, max_new, seed, threads, device, samples;
     struct option_list prompts, logprobs;
     bool raw;                        /* no template: continue the text */
     bool ema;

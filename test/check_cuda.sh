@@ -1,0 +1,45 @@
+#!/bin/sh
+# check_cuda.sh - the CUDA build (make CUDA=1) as far as it can be checked without a GPU: what ptxas said of every kernel, and
+# that a program without a GPU ends with one sentence and code 69.  No kernel may spill registers to memory, and a block's
+# registers must fit the 65536 of a multiprocessor; blocks have 256 threads, those of attention 128.
+cd "$(dirname "$0")/.." || exit 1
+: "${BUILD:=build/cuda}"
+if [ "$(ls "$BUILD"/common/cuda/*.ptxas 2>/dev/null)" = "" ]; then
+    echo "skipped: $BUILD is no CUDA build (make CUDA=1)"
+    echo "check_cuda: 0 passed, 0 failed, 1 skipped"
+    exit 0
+fi
+. test/lib.sh
+
+awk '
+/Compiling entry function/ {
+    kernel = FILENAME " " $(NF - 2) " " $NF
+    threads = FILENAME ~ /attention/ ? 128 : 256
+    next
+}
+/bytes spill stores/ { spilled = $5 + $9; next }
+/Used [0-9]+ registers/ {
+    if (spilled > 0) { failed++; print kernel " spills " spilled " bytes" } else passed++
+    if ($5 * threads > 65536) { failed++; print kernel ": " $5 " registers x " threads " threads" } else passed++
+    spilled = 0
+}
+END { print passed + 0, failed + 0 }' "$BUILD"/common/cuda/*.ptxas >"$work/kernels"
+grep -v '^[0-9]* [0-9]*$' "$work/kernels"
+read -r p f <<END
+$(tail -n 1 "$work/kernels")
+END
+passed=$((passed + p)) failed=$((failed + f))
+check "there are kernels" [ "$p" -gt 0 ]
+
+expect 0 "CUDA" "$BIN/pretrain" --version
+if [ -e /dev/nvidiactl ]; then
+    echo "skipped: there is a GPU, so its absence cannot be tested"
+    skipped=$((skipped + 1))
+else
+    echo "a text" >"$work/text"
+    expect 69 "none can be used here" "$BIN/pretrain" --data "$work/text" --out "$work/run"
+    check "in one sentence" [ "$(wc -l <"$work/out")" -eq 1 ]
+    check "that leaves nothing behind" [ ! -e "$work/run/metrics.jsonl" ]
+fi
+echo "check_cuda: $passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]

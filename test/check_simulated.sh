@@ -1,0 +1,87 @@
+#!/bin/sh
+# check_simulated.sh - the four programs on the simulated GPU, beside the same programs on the CPU: equal losses over the first
+# five steps, checkpoints that go both ways, a stopped run that comes to the end of one that was not, and the answers to a
+# machine without a GPU.  float32 losses agree to 1e-5, bfloat16 to 2e-2.
+cd "$(dirname "$0")/.." || exit 1
+: "${CPU_BIN:=bin}"
+case $BUILD in
+*sim-f32*) tolerance=1e-5 ;;
+*sim*) tolerance=2e-2 ;;
+*)
+    echo "skipped: the CUDA simulator is not built here (make SIM=1 test)"
+    echo "check_simulated: 0 passed, 0 failed, 1 skipped"
+    exit 0 ;;
+esac
+if ! [ -x "$CPU_BIN/pretrain" ]; then
+    echo "skipped: the CPU build to compare with is not there (make)"
+    echo "check_simulated: 0 passed, 0 failed, 1 skipped"
+    exit 0
+fi
+. test/lib.sh
+export CUDASIM_PRODUCTS=shape
+
+# losses RUN: those of the first five updates
+losses() { grep -o '"loss":[-0-9.e+a-z]*' "$1/metrics.jsonl" | cut -d: -f2 | head -n 5; }
+
+# agree RUN RUN: five losses each, within the tolerance (of the number, or of 1 where it is smaller)
+agree() {
+    losses "$1" >"$work/a"
+    losses "$2" >"$work/b"
+    paste "$work/a" "$work/b" | awk -v t="$tolerance" '
+        { d = $1 - $2; if (d < 0) d = -d; s = $2 < 0 ? -$2 : $2; if (s < 1) s = 1; if (d <= t * s) good++; else print }
+        END { exit !(NR == 5 && good == 5) }'
+}
+
+sh test/small_data.sh "$work"
+same="--steps 5 --batch-tokens 256 --micro-tokens 128 --threads 1 --seed 5"
+base="--data $work/text.txt --vocab-size 270 --preset llama --layers 2 --channels 24 --heads 3 --kv-heads 1 --ffn 40 --context 48"
+cards="--data $work/chats.jsonl $same"
+
+# stage NAME options...: on both, from the CPU's parent; folders NAME-cpu and NAME-gpu
+stage() {
+    program=$1
+    shift
+    expect 0 "done" "$CPU_BIN/$program" "$@" --out "$work/$program-cpu"
+    expect 0 "done" "$BIN/$program" "$@" --out "$work/$program-gpu"
+    [ "$program-$tolerance" = rlhf-2e-2 ] ||             # a token drawn otherwise, and the runs part
+        check "$program: the losses are the CPU's" agree "$work/$program-gpu" "$work/$program-cpu"
+    expect 0 "ok" "$CPU_BIN/ckpt" verify "$work/$program-gpu"
+}
+stage pretrain $base $same --lr 3e-3
+stage sft --model "$work/pretrain-cpu" $cards --lr 3e-3
+stage rm --model "$work/sft-cpu" --data "$work/ranked.jsonl" $same --lr 1e-3
+stage rlhf --policy "$work/sft-cpu" --reward "$work/rm-cpu" --prompts "$work/chats.jsonl" --episodes 8 --minibatches 2 \
+    --max-new-tokens 6 --micro-tokens 128 --critic-warmup 1 --lr 1e-4 --steps 5 --threads 1 --seed 5
+check "the first divergence from the reference is 0" [ "$(number "$work/rlhf-gpu/metrics.jsonl" kl first)" = 0 ]
+
+# the GPU's checkpoint on the CPU
+expect 0 "done" "$CPU_BIN/sft" --model "$work/pretrain-gpu" $cards --lr 3e-3 --out "$work/across"
+check "sft on the CPU goes on from the GPU's weights" agree "$work/across" "$work/sft-cpu"
+
+# stopped in the middle
+again="$BIN/pretrain $base $same --lr 3e-3 --save-every 1 --out $work/stopped"
+$again >"$work/out" 2>&1 &
+pid=$!
+i=0
+while [ $i -lt 1000 ] && ! grep -q '"step":1' "$work/stopped/metrics.jsonl" 2>/dev/null; do
+    sleep 0.02
+    i=$((i + 1))
+done
+kill -TERM $pid 2>/dev/null
+wait $pid
+check "it was stopped in the middle" [ $? -eq 75 ]
+expect 0 "" $again
+same_tensors() { "$BIN/ckpt" diff --tensors "$1/final.ckpt" "$2/final.ckpt" >"$work/out"; }
+check "a stopped run comes to the same end" same_tensors "$work/pretrain-gpu" "$work/stopped"
+
+export CUDASIM_DEVICES=0
+expect 69 "none can be used here" "$BIN/pretrain" $base $same --out "$work/none"
+export CUDASIM_DEVICES=1
+
+# other orders of threads and streams, the same bits
+export CUDASIM_ORDER=random CUDASIM_STREAMS=random
+expect 0 "done" "$BIN/pretrain" $base $same --lr 3e-3 --out "$work/random"
+check "orders of threads and streams change nothing" same_tensors "$work/pretrain-gpu" "$work/random"
+
+echo "check_simulated: $passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]
