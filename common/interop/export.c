@@ -16,7 +16,8 @@
 #include <unistd.h>
 
 /* A tensor of theirs: rows x columns of one of ours, as stored (transposed) in the file. */
-struct out { char *name; enum slot slot; int piece, pieces; bool transposed, vector; int64_t rows, columns; size_t tensor; };
+struct out { char *name; enum slot slot; int piece, pieces; bool transposed, vector; int64_t rows, columns;
+    size_t tensor; };
 
 struct export {
     struct ckpt *ckpt;
@@ -30,7 +31,8 @@ struct export {
     int status;
 };
 
-static uint32_t dtype_of(const struct export *x, const struct out *o) { return ckpt_tensor_at(x->ckpt, o->tensor)->dtype; }
+static uint32_t dtype_of(const struct export *x, const struct out *o) { return ckpt_tensor_at(x->ckpt,
+                                                                                              o->tensor)->dtype; }
 
 static uint64_t bytes_of(const struct export *x, const struct out *o)
 {
@@ -51,7 +53,8 @@ static void add_outs(void *context, const struct param *p)
         x->status = fail(x->error, EXIT_DATA, "%s: there is no tensor %s", ckpt_path(x->ckpt), p->name);
         return;
     }
-    if (slot == SLOT_SCORE && strcmp(end, "bias") == 0) return;        /* theirs has none: config.json's mean takes it */
+    if (slot == SLOT_SCORE && strcmp(end, "bias") == 0) return;
+        /* theirs has none: config.json's mean takes it */
     int pieces = family_names(name, x->family, slot, layer, end);
     bool linear = p->ndim == 2 && slot != SLOT_EMBED && slot != SLOT_POSITION && slot != SLOT_HEAD;
     for (int i = 0; i < pieces; i++) {
@@ -243,7 +246,8 @@ static int put_config(const struct export *x, json_t *json, const struct roles *
     json_object_set_new(json, "torch_dtype", json_string(dtype_of(x, &x->out[0]) == DTYPE_BF16 ? "bfloat16" :
                                                          dtype_of(x, &x->out[0]) == DTYPE_F16 ? "float16" : "float32"));
     if (x->config.head == HEAD_SCALAR)                          /* reward = (score - mean) / std */
-        json_object_update_new(json, json_pack("{s:{s:s}, s:{s:i}, s:f, s:f, s:b}", "id2label", "0", "LABEL_0", "label2id",
+        json_object_update_new(json, json_pack("{s:{s:s}, s:{s:i}, s:f, s:f, s:b}", "id2label", "0", "LABEL_0",
+                                               "label2id",
                                                "LABEL_0", 0, "mean", x->config.score_mean - (double)score_bias(x->ckpt),
                                                "std", x->config.score_std, "normalize_reward", 1));
     json_object_update_new(json, ids);
@@ -257,7 +261,8 @@ static int put_tokenizer(const struct export *x, const struct tokenizer *t, cons
     tokenizer_json(&text, t);
     int status = put_file(x, "tokenizer.json", text.data, error);
     bytes_free(&text);
-    json_t *config = json_pack("{s:s, s:o, s:o, s:o, s:s, s:i, s:b}", "tokenizer_class", "PreTrainedTokenizerFast", "bos_token",
+    json_t *config = json_pack("{s:s, s:o, s:o, s:o, s:s, s:i, s:b}", "tokenizer_class", "PreTrainedTokenizerFast",
+                               "bos_token",
                                token_or_null(t, r->bos), "eos_token", token_or_null(t, r->eos), "pad_token",
                                token_or_null(t, r->pad), "padding_side", "left", "model_max_length", x->config.context,
                                "clean_up_tokenization_spaces", 0);
@@ -267,9 +272,11 @@ static int put_tokenizer(const struct export *x, const struct tokenizer *t, cons
     if (status == 0) status = put_file(x, "chat_template.jinja", template, error);
     json_t *stops = json_array();
     for (int i = 0; i < r->stops; i++) json_array_append_new(stops, json_integer(r->stop[i]));
-    json_t *generation = json_pack("{s:o, s:o, s:o, s:b, s:i}", "bos_token_id", id_or_null(r->bos), "eos_token_id", stops,
+    json_t *generation = json_pack("{s:o, s:o, s:o, s:b, s:i}", "bos_token_id", id_or_null(r->bos), "eos_token_id",
+                                   stops,
                                    "pad_token_id", id_or_null(r->pad), "do_sample", 1, "top_k", 0);
-    if (status == 0 && x->config.head == HEAD_VOCABULARY) return put_json(x, "generation_config.json", generation, error);
+    if (status == 0 && x->config.head == HEAD_VOCABULARY) return put_json(x, "generation_config.json", generation,
+                                                                          error);
     json_decref(generation);
     return status;
 }
@@ -303,7 +310,8 @@ static int put_card(const struct export *x, struct error *error)
 
 /* ---- all of it ---- */
 
-static int put_folder(struct export *x, json_t *json, uint64_t shard, void (*say)(const char *line), struct error *error)
+static int put_folder(struct export *x, json_t *json, uint64_t shard, void (*say)(const char *line),
+                      struct error *error)
 {
     const struct ckpt_meta *m = ckpt_meta_of(x->ckpt);
     struct tokenizer *t = NULL;
@@ -332,7 +340,8 @@ static void remove_part(const char *folder)
     rmdir(folder);
 }
 
-int interop_export(struct ckpt *c, const char *folder, uint64_t shard, void (*say)(const char *line), struct error *error)
+int interop_export(struct ckpt *c, const char *folder, uint64_t shard, void (*say)(const char *line),
+                   struct error *error)
 {
     struct export x = {.ckpt = c, .error = error, .folder = host_text("%s.part-%d", folder, (int)getpid())};
     json_t *json = NULL;

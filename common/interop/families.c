@@ -35,7 +35,8 @@ const struct family families[] = {
      .transposed = true, .config = {GPT2, BIASES, .position = POSITION_LEARNED, .activation = ACTIVATION_GELU_TANH},
      .keys = "n_layer n_embd n_head n_inner n_positions n_ctx vocab_size layer_norm_epsilon activation_function"},
     {"opt", "OPT", "model.decoder.",
-     {[SLOT_EMBED] = "embed_tokens", [SLOT_POSITION] = "embed_positions", [SLOT_NORM1] = "layers.%d.self_attn_layer_norm",
+     {[SLOT_EMBED] = "embed_tokens", [SLOT_POSITION] = "embed_positions",
+      [SLOT_NORM1] = "layers.%d.self_attn_layer_norm",
       [SLOT_QKV] = "layers.%d.self_attn.{q,k,v}_proj", [SLOT_OUT] = "layers.%d.self_attn.out_proj",
       [SLOT_NORM2] = "layers.%d.final_layer_norm", [SLOT_UP] = "layers.%d.fc1", [SLOT_DOWN] = "layers.%d.fc2",
       [SLOT_FINAL_NORM] = "final_layer_norm", [SLOT_HEAD] = "lm_head", [SLOT_SCORE] = "score"},
@@ -48,7 +49,8 @@ const struct family families[] = {
                 .context = 2048},
      .keys = "n_layer hidden_size n_head vocab_size seq_length layer_norm_epsilon"},
     {"falcon", "Falcon", "transformer.", {FUSED_NAMES}, .grouped = true,
-     .config = {GPT2, .position = POSITION_ROPE, .activation = ACTIVATION_GELU, .kv_heads = 1, .parallel = true, .context = 2048},
+     .config = {GPT2, .position = POSITION_ROPE, .activation = ACTIVATION_GELU, .kv_heads = 1, .parallel = true,
+                .context = 2048},
      .keys = "num_hidden_layers hidden_size num_attention_heads ffn_hidden_size max_position_embeddings vocab_size "
              "layer_norm_epsilon rope_theta activation"},
     {"llama", "Llama", "model.", {LLAMA_NAMES, Q_K_V, GATE_UP}, .config = {LLAMA, .rope_fraction = 1},
@@ -58,7 +60,8 @@ const struct family families[] = {
     {"qwen2", "Qwen2", "model.", {LLAMA_NAMES, Q_K_V, GATE_UP}, .config = {LLAMA, .rope_fraction = 1, .qkv_bias = true},
      .keys = LLAMA_KEYS},
     {"qwen3", "Qwen3", "model.",
-     {LLAMA_NAMES, Q_K_V, GATE_UP, [SLOT_Q_NORM] = "layers.%d.self_attn.q_norm", [SLOT_K_NORM] = "layers.%d.self_attn.k_norm"},
+     {LLAMA_NAMES, Q_K_V, GATE_UP, [SLOT_Q_NORM] = "layers.%d.self_attn.q_norm",
+      [SLOT_K_NORM] = "layers.%d.self_attn.k_norm"},
      .config = {LLAMA, .rope_fraction = 1, .qk_norm = true, .head_dim = 128}, .keys = LLAMA_KEYS},
     {"glm", "Glm", "model.", {LLAMA_NAMES, Q_K_V, [SLOT_UP] = "layers.%d.mlp.gate_up_proj"},
      .config = {LLAMA, .qkv_bias = true, .rope_layout = ROPE_PAIRS, .rope_fraction = 0.5, .head_dim = 128},
@@ -69,8 +72,8 @@ const struct family families[] = {
 
 /* ---- config.json ---- */
 
-/* A key and its other spellings; where its value goes, or (MUST) what it must be: a JSON value, or one of several with '|'
- * between; NULL: any, because it does not change what the model computes. */
+/* A key and its other spellings; where its value goes, or (MUST) what it must be: a JSON value, or one of several
+ * with '|' between; NULL: any, because it does not change what the model computes. */
 enum kind { NUMBER, REAL, TRUTH, WORD, MUST };
 struct key { const char *names; enum kind kind; size_t at; const char *must; };
 #define AT(field) offsetof(struct config, field)
@@ -133,7 +136,8 @@ static int refuse(struct error *error, const char *key, const json_t *value, con
     char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY), shown[100];
     text_escape(shown, sizeof shown, text ? text : "?", strlen(text ? text : "?"));
     free(text);
-    return fail(error, EXIT_DATA, "config.json: %s is %s (expected %s): the model would compute something else here", key,
+    return fail(error, EXIT_DATA, "config.json: %s is %s (expected %s): the model would compute something else here",
+                key,
                 shown, expected);
 }
 
@@ -261,14 +265,16 @@ int family_config(const struct family **family, struct config *c, json_t *json, 
     if (new.heads < 1) return fail(error, EXIT_DATA, "config.json: the number of attention heads is missing");
     if (window > 0 && window < new.context) new.context = (int)window;
     if (!new.kv_heads) new.kv_heads = new.heads;
-    if (!new.head_dim || (!json_object_get(json, "head_dim") && f->config.head_dim == 0)) new.head_dim = new.channels / new.heads;
+    if (!new.head_dim || (!json_object_get(json, "head_dim") &&
+                          f->config.head_dim == 0)) new.head_dim = new.channels / new.heads;
     if (!new.ffn) new.ffn = 4 * new.channels;
     if (strcmp(f->type, "llama") == 0) new.out_bias = new.qkv_bias;
     if (class && strstr(class, "SequenceClassification")) {
         new.head = HEAD_SCALAR;
         new.tied = false;
     } else if (class && !strstr(class, "CausalLM") && !strstr(class, "LMHead")) {
-        return fail(error, EXIT_DATA, "config.json: the architecture is %s (expected a language model, or one for sequence "
+        return fail(error, EXIT_DATA,
+                    "config.json: the architecture is %s (expected a language model, or one for sequence "
                     "classification)", class);
     }
     if (config_check(&new, error) != 0) {
@@ -289,7 +295,8 @@ static json_t *value_of(const struct config *c, const struct key *k)
     if (k->kind == REAL) return json_real(*(const double *)field);
     if (k->kind == TRUTH) return json_boolean(*(const bool *)field);
     for (int i = 0; i < WORDS; i++)
-        if (words[i].kind == c->activation) return json_sprintf("%.*s", (int)strcspn(words[i].names, "|"), words[i].names);
+        if (words[i].kind == c->activation)
+            return json_sprintf("%.*s", (int)strcspn(words[i].names, "|"), words[i].names);
     return json_null();
 }
 
@@ -318,7 +325,8 @@ static json_t *json_by(const struct family *f, const struct config *c)
         json_object_set_new(json, "rope_parameters", json_pack("{s:s, s:f}", "rope_type", "default", "rope_theta",
                                                                c->rope_theta));
         if (strstr(f->keys, "partial_rotary_factor"))
-            json_object_set_new(json_object_get(json, "rope_parameters"), "partial_rotary_factor", json_real(c->rope_fraction));
+            json_object_set_new(json_object_get(json, "rope_parameters"), "partial_rotary_factor",
+                                json_real(c->rope_fraction));
     }
     if (strcmp(f->type, "opt") == 0) {
         json_object_set_new(json, "do_layer_norm_before", json_true());
@@ -329,7 +337,8 @@ static json_t *json_by(const struct family *f, const struct config *c)
         static const char form[] = "{s:b, s:b, s:b, s:b, s:b, s:i, s:o}";
         bool decoder = c->kv_heads != 1;
         json_t *more = json_pack(form, "alibi", 0, "parallel_attn", 1, "bias", c->mlp_bias, "multi_query", 1,
-                                 "new_decoder_architecture", decoder, "num_kv_heads", c->kv_heads, "num_ln_in_parallel_attn",
+                                 "new_decoder_architecture", decoder, "num_kv_heads", c->kv_heads,
+                                     "num_ln_in_parallel_attn",
                                  decoder ? json_integer(1) : json_null());
         json_object_update_new(json, more);
     }
@@ -366,7 +375,8 @@ json_t *family_json(const struct family **family, const struct config *c, struct
             bool named = strcmp(f->type, c->family) == 0;
             if (!f->keys || named != (pass == 0)) continue;
             json_t *json = json_by(f, c), *copy = json_deep_copy(json);
-            char *key = family_config(family, &again, copy, why) == 0 ? difference(c, &again) : host_text("%s", why->text);
+            char *key = family_config(family, &again, copy, why) == 0 ? difference(c, &again)
+                                                                      : host_text("%s", why->text);
             json_decref(copy);
             if (!key) {
                 free(own);
@@ -389,7 +399,8 @@ bool family_slot(enum slot *slot, int *layer, const char **end, const char *name
 {
     static const char *const ours[SLOTS] = {
         [SLOT_EMBED] = "tok_embd", [SLOT_POSITION] = "pos_embd", [SLOT_EMBED_NORM] = "tok_embd_norm",
-        [SLOT_NORM1] = "attn_norm", [SLOT_QKV] = "attn_qkv", [SLOT_Q_NORM] = "attn_q_norm", [SLOT_K_NORM] = "attn_k_norm",
+        [SLOT_NORM1] = "attn_norm", [SLOT_QKV] = "attn_qkv", [SLOT_Q_NORM] = "attn_q_norm",
+            [SLOT_K_NORM] = "attn_k_norm",
         [SLOT_OUT] = "attn_output", [SLOT_NORM2] = "ffn_norm", [SLOT_UP] = "ffn_up", [SLOT_DOWN] = "ffn_down",
         [SLOT_FINAL_NORM] = "output_norm", [SLOT_HEAD] = "output", [SLOT_SCORE] = "score"};
     *layer = -1;
@@ -440,7 +451,8 @@ int64_t family_rows(const struct config *c, enum slot slot, int piece, int piece
     return rows / pieces;
 }
 
-struct family_place family_place(const struct family *f, const struct config *c, enum slot slot, int pieces, int64_t rows,
+struct family_place family_place(const struct family *f, const struct config *c, enum slot slot, int pieces,
+                                 int64_t rows,
                                  int64_t row)
 {
     struct family_place p = {0, row};

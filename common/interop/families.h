@@ -43,7 +43,8 @@ int family_names(char *names[PIECES], const struct family *f, enum slot slot, in
 int64_t family_rows(const struct config *c, enum slot slot, int piece, int pieces, int64_t rows);
 /* Where row `row` of our parameter lies: the piece, and the row in it. */
 struct family_place { int piece; int64_t row; };
-struct family_place family_place(const struct family *f, const struct config *c, enum slot slot, int pieces, int64_t rows,
+struct family_place family_place(const struct family *f, const struct config *c, enum slot slot, int pieces,
+                                 int64_t rows,
                                  int64_t row);
 
 #endif

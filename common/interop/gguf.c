@@ -17,7 +17,8 @@ struct cursor { FILE *file; const char *path; uint64_t at, size; struct error *e
 static int take(struct cursor *c, void *out, size_t n)
 {
     if (n > c->size - c->at || fread(out, 1, n, c->file) != n)
-        return fail(c->error, EXIT_DATA, "%s: it ends at byte %llu, inside its metadata", c->path, (unsigned long long)c->size);
+        return fail(c->error, EXIT_DATA, "%s: it ends at byte %llu, inside its metadata", c->path,
+                    (unsigned long long)c->size);
     c->at += n;
     return 0;
 }
@@ -36,7 +37,8 @@ static char *take_text(struct cursor *c, size_t *length)
     uint64_t n;
     if (take_number(c, &n, 8) != 0) return NULL;
     if (n > c->size - c->at) {
-        fail(c->error, EXIT_DATA, "%s: a text of %llu bytes at byte %llu does not fit the file", c->path, (unsigned long long)n,
+        fail(c->error, EXIT_DATA, "%s: a text of %llu bytes at byte %llu does not fit the file", c->path,
+             (unsigned long long)n,
              (unsigned long long)c->at);
         return NULL;
     }
@@ -77,7 +79,8 @@ static json_t *take_value(struct cursor *c, uint64_t type, bool nested)
         for (uint64_t i = 0; i < count; i++) {
             json_t *one = count > c->size ? NULL : take_value(c, inner, true);
             if (!one || json_array_append_new(list, one) != 0) {
-                if (count > c->size) fail(c->error, EXIT_DATA, "%s: an array of %llu values does not fit the file", c->path,
+                if (count > c->size) fail(c->error, EXIT_DATA, "%s: an array of %llu values does not fit the file",
+                                          c->path,
                                           (unsigned long long)count);
                 json_decref(list);
                 return NULL;
@@ -86,7 +89,8 @@ static json_t *take_value(struct cursor *c, uint64_t type, bool nested)
         return list;
     }
     if (type > F64 || type == ARRAY) {
-        fail(c->error, EXIT_DATA, "%s: a value of type %llu at byte %llu, which is not known", c->path, (unsigned long long)type,
+        fail(c->error, EXIT_DATA, "%s: a value of type %llu at byte %llu, which is not known", c->path,
+             (unsigned long long)type,
              (unsigned long long)c->at);
         return NULL;
     }
@@ -123,7 +127,8 @@ static int take_tensor(struct cursor *c, struct st_tensor *t)
     *t = (struct st_tensor){.name = take_text(c, &length)};
     if (!t->name || take_number(c, &n, 4) != 0) return -1;
     if (strlen(t->name) != length || n < 1 || n > 4)
-        return fail(c->error, EXIT_DATA, "%s: the tensor before byte %llu has %llu dimensions (expected 1 to 4)", c->path,
+        return fail(c->error, EXIT_DATA, "%s: the tensor before byte %llu has %llu dimensions (expected 1 to 4)",
+                    c->path,
                     (unsigned long long)c->at, (unsigned long long)n);
     t->ndim = (int)n;
     for (int d = t->ndim - 1; d >= 0; d--)
@@ -131,14 +136,16 @@ static int take_tensor(struct cursor *c, struct st_tensor *t)
     if (take_number(c, &type, 4) != 0 || take_number(c, &t->offset, 8) != 0) return -1;
     t->dtype = dtype_of(type);
     if (!t->dtype)
-        return fail(c->error, EXIT_DATA, "%s: tensor %s has the type number %llu, which is not read here", c->path, t->name,
+        return fail(c->error, EXIT_DATA, "%s: tensor %s has the type number %llu, which is not read here", c->path,
+                    t->name,
                     (unsigned long long)type);
     if (t->dtype >= GGUF_QUANTISED) block = gguf_block(t->dtype, &bytes);
     else bytes = dtype_size(t->dtype);
     for (int d = 0; d < t->ndim; d++)
         if (!size_mul(&elements, elements, t->shape[d])) elements = UINT64_MAX;
     if (t->shape[t->ndim - 1] % block != 0 || !size_mul(&t->bytes, elements / block, bytes))
-        return fail(c->error, EXIT_DATA, "%s: tensor %s has rows of %llu values, which are no whole blocks", c->path, t->name,
+        return fail(c->error, EXIT_DATA, "%s: tensor %s has rows of %llu values, which are no whole blocks", c->path,
+                    t->name,
                     (unsigned long long)t->shape[t->ndim - 1]);
     return 0;
 }
@@ -150,7 +157,8 @@ static int place_tensors(struct cursor *c, struct safetensors *s, uint64_t align
     for (size_t i = 0; i < s->count; i++) {
         struct st_tensor *t = &s->tensor[i];
         if (t->offset != at || data > c->size || at > c->size - data || t->bytes > c->size - data - at)
-            return fail(c->error, EXIT_DATA, "%s: tensor %s lies at %llu of the data (expected %llu, and an end within the "
+            return fail(c->error, EXIT_DATA,
+                        "%s: tensor %s lies at %llu of the data (expected %llu, and an end within the "
                         "file)", c->path, t->name, (unsigned long long)t->offset, (unsigned long long)at);
         t->offset += data;
         at = (at + t->bytes + align - 1) / align * align;
@@ -164,8 +172,8 @@ static int read_all(struct cursor *c, struct safetensors *s, json_t *facts)
     size_t length;
     if (take_number(c, &magic, 4) != 0 || take_number(c, &version, 4) != 0) return -1;
     if (magic != 0x46554747 || version < 2 || version > 3)
-        return fail(c->error, EXIT_DATA, version >> 24 && magic == 0x46554747 ? "%s: a big-endian GGUF file, which is not read "
-                    "here" : "%s: not a GGUF file of version 2 or 3", c->path);
+        return fail(c->error, EXIT_DATA, magic == 0x46554747 && version >> 24
+                    ? "%s: a big-endian GGUF file, which is not read here" : "%s: not a GGUF file of version 2 or 3", c->path);
     if (take_number(c, &tensors, 8) != 0 || take_number(c, &keys, 8) != 0) return -1;
     if (tensors > c->size / 24 || keys > c->size / 12)
         return fail(c->error, EXIT_DATA, "%s: %llu tensors and %llu keys do not fit the file", c->path,
@@ -231,7 +239,8 @@ int gguf_open(struct safetensors *s, json_t **facts, const char *path, struct er
 #define Q_K_V [SLOT_QKV] = "blk.%d.attn_{q,k,v}", [SLOT_UP] = "blk.%d.ffn_{gate,up}"
 
 static const struct family names[] = {
-    {"gpt2", NULL, "", {NAMES, [SLOT_POSITION] = "position_embd", [SLOT_QKV] = "blk.%d.attn_qkv", [SLOT_UP] = "blk.%d.ffn_up"}},
+    {"gpt2", NULL, "", {NAMES, [SLOT_POSITION] = "position_embd", [SLOT_QKV] = "blk.%d.attn_qkv",
+                        [SLOT_UP] = "blk.%d.ffn_up"}},
     {"llama", NULL, "", {NAMES, Q_K_V}, .turned = true},
     {"qwen2", NULL, "", {NAMES, Q_K_V}},
     {"qwen3", NULL, "", {NAMES, Q_K_V, [SLOT_Q_NORM] = "blk.%d.attn_q_norm", [SLOT_K_NORM] = "blk.%d.attn_k_norm"}},
@@ -275,8 +284,9 @@ json_t *gguf_config(const json_t *facts, const struct safetensors *tensors, stru
     if (embed) json_object_set_new(config, "vocab_size", json_integer((json_int_t)embed->shape[0]));
     json_object_set_new(config, "tie_word_embeddings", json_boolean(!safetensors_find(tensors, "output.weight")));
     if (strcmp(arch, "llama") == 0) {
-        json_object_set_new(config, "attention_bias", json_boolean(safetensors_find(tensors, "blk.0.attn_q.bias") != NULL));
-        json_object_set_new(config, "mlp_bias", json_boolean(safetensors_find(tensors, "blk.0.ffn_up.bias") != NULL));
+        bool attention = safetensors_find(tensors, "blk.0.attn_q.bias"), mlp = safetensors_find(tensors, "blk.0.ffn_up.bias");
+        json_object_set_new(config, "attention_bias", json_boolean(attention));
+        json_object_set_new(config, "mlp_bias", json_boolean(mlp));
         if (!json_object_get(config, "rope_theta")) json_object_set_new(config, "rope_theta", json_real(10000));
     }
     return config;
@@ -292,7 +302,8 @@ static json_t *splitting(const char *pre)
     json_t *last = json_pack(bytes, "type", "ByteLevel", "add_prefix_space", 0, "trim_offsets", 1, "use_regex", plain);
     if (strcmp(pre, "gpt-2") == 0) return last;
     json_t *first = plain ? json_pack("{s:s, s:b}", "type", "Digits", "individual_digits", 1)
-                          : json_pack("{s:s, s:{s:s}, s:s, s:b}", "type", "Split", "pattern", "Regex", pattern_regex(pattern),
+                          : json_pack("{s:s, s:{s:s}, s:s, s:b}", "type", "Split", "pattern", "Regex",
+                                      pattern_regex(pattern),
                                       "behavior", "Isolated", "invert", 0);
     return json_pack("{s:s, s:[o, o]}", "type", "Sequence", "pretokenizers", first, last);
 }
@@ -321,11 +332,12 @@ json_t *gguf_tokenizer(const json_t *facts, struct error *why)
         if (!text || type == UNUSED) continue;
         json_object_set_new_nocheck(vocab, text, json_integer((json_int_t)i));
         if (type == CONTROL || type == USER)
-            json_array_append_new(added, json_pack("{s:I, s:O, s:b}", "id", (json_int_t)i, "content", json_array_get(tokens, i),
-                                                   "special", type == CONTROL));
+            json_array_append_new(added, json_pack("{s:I, s:O, s:b}", "id", (json_int_t)i, "content",
+                                                   json_array_get(tokens, i), "special", type == CONTROL));
     }
-    json_t *nfc = strcmp(pre, "qwen2") == 0 ? json_pack("{s:s}", "type", "NFC") : json_null();   /* as its tokenizer.json has */
-    return json_pack("{s:o, s:o, s:o, s:{s:s, s:o, s:O, s:b}}", "added_tokens", added, "normalizer", nfc, "pre_tokenizer",
-                     splitting(pre), "model", "type", "BPE", "vocab", vocab, "merges", merges, "ignore_merges",
-                     strcmp(pre, "llama-bpe") == 0);
+    /* as the tokenizer.json of that family has */
+    json_t *nfc = strcmp(pre, "qwen2") == 0 ? json_pack("{s:s}", "type", "NFC") : json_null();
+    return json_pack("{s:o, s:o, s:o, s:{s:s, s:o, s:O, s:b}}", "added_tokens", added, "normalizer", nfc,
+                     "pre_tokenizer", splitting(pre), "model", "type", "BPE", "vocab", vocab, "merges", merges,
+                     "ignore_merges", strcmp(pre, "llama-bpe") == 0);
 }

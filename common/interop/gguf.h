@@ -10,11 +10,12 @@
 /* Types that are not plain numbers have the dtype GGUF_QUANTISED + ggml's number. */
 enum { GGUF_QUANTISED = 100 };
 
-/* Opens a file: its tensors, shapes outermost first, and its key-values (to json_decref).  Returns 0, or -1 (EXIT_NOINPUT,
- * EXIT_IO, EXIT_DATA) with both empty. */
+/* Opens a file: its tensors, shapes outermost first, and its key-values (to json_decref).  Returns 0, or -1
+ * (EXIT_NOINPUT, EXIT_IO, EXIT_DATA) with both empty. */
 int gguf_open(struct safetensors *tensors, json_t **facts, const char *path, struct error *error);
 
-/* The names of its tensors, as a row like those of families; NULL, and *error (EXIT_DATA), for an unknown architecture. */
+/* The names of its tensors, as a row like those of families; NULL, and *error (EXIT_DATA), for an unknown
+ * architecture. */
 const struct family *gguf_names(const json_t *facts, struct error *error);
 /* What a config.json would say of it (to json_decref), or NULL (EXIT_DATA): a key of the architecture is not known. */
 json_t *gguf_config(const json_t *facts, const struct safetensors *tensors, struct error *error);

@@ -1,5 +1,6 @@
-/* gguf_blocks.c - quantised blocks as floats, and floats as the forms that are written.  A value is a small integer times a scale, less a minimum in some types; the
- * scales are float16, in the K types times integers of 4 to 8 bits.  Low nibbles are the first half of a block. */
+/* gguf_blocks.c - quantised blocks as floats, and floats as the forms that are written.  A value is a small integer
+ * times a scale, less a minimum in some types; the scales are float16, in the K types times integers of 4 to 8 bits.
+ * Low nibbles are the first half of a block. */
 #include "common/interop/gguf.h"
 #include "format/layout.h"
 
@@ -88,7 +89,8 @@ static void block_3(float *y, const uint8_t *p)
     float d = half(p + 108);
     const uint8_t *s = p + 96;
     for (int i = 0; i < 256; i++) {
-        int k = i / 16, low = k < 8 ? s[k] & 15 : s[k - 8] >> 4, scale = (low | (s[8 + k % 4] >> (k / 4 * 2) & 3) << 4) - 32;
+        int k = i / 16, low = k < 8 ? s[k] & 15 : s[k - 8] >> 4,
+            scale = (low | (s[8 + k % 4] >> (k / 4 * 2) & 3) << 4) - 32;
         int n = p[32 + i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3, high = p[i % 32] >> (i / 32) & 1;
         y[i] = d * (float)scale * (float)(n - (high ? 0 : 4));
     }

@@ -1,5 +1,5 @@
-/* gguf_export.c - a checkpoint as a GGUF file for llama.cpp and its kin.  Loaders want the tensors one behind the other at
- * multiples of 32 bytes, vectors in float32, and key-values of exactly the types written here. */
+/* gguf_export.c - a checkpoint as a GGUF file for llama.cpp and its kin.  Loaders want the tensors one behind the
+ * other at multiples of 32 bytes, vectors in float32, and key-values of exactly the types written here. */
 #include "common/interop/chat_jinja.h"
 #include "common/interop/gguf.h"
 #include "common/interop/interop.h"
@@ -125,7 +125,8 @@ static void put_tokens(struct export *x, const json_t *json)
     put_array(x, "tokenizer.ggml.merges", TYPE_TEXT, json_array_size(merges));
     for (size_t i = 0; i < json_array_size(merges); i++) {
         const json_t *one = json_array_get(merges, i);
-        char *line = host_text("%s %s", json_string_value(json_array_get(one, 0)), json_string_value(json_array_get(one, 1)));
+        char *line = host_text("%s %s", json_string_value(json_array_get(one, 0)),
+                               json_string_value(json_array_get(one, 1)));
         put_text(&x->head, line);
         free(line);
     }
@@ -146,11 +147,13 @@ static int put_tokenizer(struct export *x, struct error *error)
     struct chat chat = {.bos = -1, .end = -1};
     struct bytes text = {0};
     const char *template = NULL;
-    if (m->tokn.size == 0) return fail(error, EXIT_DATA, "%s: a GGUF file needs a tokenizer, and there is none", ckpt_path(x->ckpt));
+    if (m->tokn.size == 0)
+        return fail(error, EXIT_DATA, "%s: a GGUF file needs a tokenizer, and there is none", ckpt_path(x->ckpt));
     if (tokenizer_read(&t, m->tokn.data, m->tokn.size, error) != 0) return -1;
     int status = m->chat.count ? chat_read(&chat, &m->chat, t, error) : 0, end = tokenizer_special(t, "<|endoftext|>");
     if (status == 0 && !pre_of(t))
-        status = fail(error, EXIT_MISMATCH, "%s: its tokenizer splits text by a pattern of its own, which GGUF cannot name",
+        status = fail(error, EXIT_MISMATCH,
+                      "%s: its tokenizer splits text by a pattern of its own, which GGUF cannot name",
                       ckpt_path(x->ckpt));
     if (status == 0) {
         json_t *json;
@@ -164,7 +167,8 @@ static int put_tokenizer(struct export *x, struct error *error)
         if (bos >= 0) put_count(x, "tokenizer.ggml.bos_token_id", bos);
         if (eos >= 0) put_count(x, "tokenizer.ggml.eos_token_id", eos);
         bytes_add(key(x, "tokenizer.ggml.add_bos_token", TYPE_BOOL), "", 1);
-        if (kv_get_text(&m->meta, "chat_template", &template) != 1 && chat.tokenizer) template = chat_jinja(chat.template);
+        if (kv_get_text(&m->meta, "chat_template", &template) != 1 && chat.tokenizer)
+            template = chat_jinja(chat.template);
         if (template) put_word(x, "tokenizer.chat_template", template);
     }
     bytes_free(&text);
@@ -185,7 +189,8 @@ static void add_pieces(void *context, const struct param *p)
     int64_t found = ckpt_find(x->ckpt, p->name, ROLE_WEIGHT);
     int pieces = family_names(name, x->names, slot, layer, end);
     if (found < 0 || pieces == 0)
-        x->status = fail(x->error, found < 0 ? EXIT_DATA : EXIT_MISMATCH, "%s: the tensor %s %s", ckpt_path(x->ckpt), p->name,
+        x->status = fail(x->error, found < 0 ? EXIT_DATA : EXIT_MISMATCH, "%s: the tensor %s %s", ckpt_path(x->ckpt),
+                         p->name,
                          found < 0 ? "is missing" : "has no name in a GGUF file of this architecture");
     for (int i = 0; i < pieces; i++) {
         struct matrix o = {.name = name[i], .slot = slot, .piece = i, .pieces = pieces, .vector = p->ndim == 1,
@@ -207,7 +212,8 @@ static uint64_t bytes_of(const struct matrix *o)
 static int write_piece(const struct export *x, const struct matrix *o, int file, uint64_t at, struct error *error)
 {
     const struct ckpt_tensor *t = ckpt_tensor_at(x->ckpt, o->tensor);
-    size_t n = (size_t)(o->rows * o->columns), all = (size_t)(t->bytes / dtype_size(t->dtype)), row = (size_t)o->columns;
+    size_t n = (size_t)(o->rows * o->columns), all = (size_t)(t->bytes / dtype_size(t->dtype)),
+        row = (size_t)o->columns;
     uint8_t *raw = host_alloc((size_t)t->bytes + 1, 1), *out;
     float *wide = host_alloc(all + 1, sizeof *wide), *values = host_alloc(n + 1, sizeof *values);
     int status = tensor_read(x->ckpt, o->tensor, raw, 0, (size_t)t->bytes, error);
@@ -255,7 +261,8 @@ static int write_file(struct export *x, int file, struct error *error)
         status = write_piece(x, &x->piece[i], file, place, error);
         place += (bytes_of(&x->piece[i]) + ALIGN - 1) / ALIGN * ALIGN;
     }
-    if (status == 0 && fsync(file) != 0) status = fail(error, EXIT_IO, "the file cannot be written: %s", strerror(errno));
+    if (status == 0 && fsync(file) != 0)
+        status = fail(error, EXIT_IO, "the file cannot be written: %s", strerror(errno));
     return status;
 }
 
@@ -269,9 +276,11 @@ static int choose_names(struct export *x, struct error *error)
     facts = json_pack("{s:s}", "general.architecture", family->type);
     x->names = gguf_names(facts, error);
     json_decref(facts);
-    if (x->config.head == HEAD_SCALAR) return fail(error, EXIT_MISMATCH, "a reward model has no place in a GGUF file; --hf writes it");
+    if (x->config.head == HEAD_SCALAR)
+        return fail(error, EXIT_MISMATCH, "a reward model has no place in a GGUF file; --hf writes it");
     if (x->names) return 0;
-    return fail(error, EXIT_MISMATCH, "a model of type %s is not written as a GGUF file (gpt2, llama, qwen2 and qwen3 are)", family->type);
+    return fail(error, EXIT_MISMATCH,
+                "a model of type %s is not written as a GGUF file (gpt2, llama, qwen2 and qwen3 are)", family->type);
 }
 
 int interop_export_gguf(struct ckpt *c, const char *path, enum interop_type type, struct error *error)
@@ -289,7 +298,8 @@ int interop_export_gguf(struct ckpt *c, const char *path, enum interop_type type
     if (status == 0 && (file = open(part, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666)) < 0)
         status = fail(error, EXIT_IO, "%s: cannot be created: %s", part, strerror(errno));
     if (status == 0 && write_file(&x, file, error) != 0) status = fail_in(error, "%s", path);
-    if (status == 0 && rename(part, path) != 0) status = fail(error, EXIT_IO, "%s: cannot be given its name: %s", path, strerror(errno));
+    if (status == 0 && rename(part, path) != 0)
+        status = fail(error, EXIT_IO, "%s: cannot be given its name: %s", path, strerror(errno));
     if (file >= 0) close(file);
     if (file >= 0 && status != 0) unlink(part);
     for (size_t i = 0; i < x.count; i++) free(x.piece[i].name);

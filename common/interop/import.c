@@ -1,5 +1,5 @@
-/* import.c - a Hugging Face folder or a GGUF file as a checkpoint.  Our parameters are visited in file order; each is put
- * together from the tensors that its family names, when the writer asks for its first byte. */
+/* import.c - a Hugging Face folder or a GGUF file as a checkpoint.  Our parameters are visited in file order; each is
+ * put together from the tensors that its family names, when the writer asks for its first byte. */
 #include "common/interop/gguf.h"
 #include "common/interop/interop.h"
 #include "common/model/params.h"
@@ -68,7 +68,8 @@ static int check_piece(const struct target *t, int piece, const char *ours, stru
     uint64_t want[2] = {t->transposed ? columns : rows, t->transposed ? rows : columns};
     int ndim = vector || (t->slot == SLOT_SCORE && x->ndim == 1) ? 1 : 2;
     if (x->ndim == ndim && x->shape[0] == want[0] && (ndim == 1 || x->shape[1] == want[1])) return 0;
-    return fail(error, EXIT_DATA, "tensor %s has %d dimensions, %llu x %llu (expected %llu x %llu, for %s)", x->name, x->ndim,
+    return fail(error, EXIT_DATA, "tensor %s has %d dimensions, %llu x %llu (expected %llu x %llu, for %s)", x->name,
+                x->ndim,
                 (unsigned long long)x->shape[0], (unsigned long long)(x->ndim > 1 ? x->shape[1] : 1),
                 (unsigned long long)want[0], (unsigned long long)(ndim == 1 ? 1 : want[1]), ours);
 }
@@ -150,7 +151,8 @@ static void add_target(void *context, const struct param *p)
     struct import *m = context;
     struct target *t = &m->target[m->count++];
     *t = (struct target){.import = m, .rows = p->shape[0], .columns = p->ndim == 2 ? p->shape[1] : 1};
-    t->source = (struct ckpt_source){.ndim = p->ndim, .shape = {(uint64_t)p->shape[0], p->ndim == 2 ? (uint64_t)p->shape[1] : 0},
+    t->source = (struct ckpt_source){.ndim = p->ndim, .shape = {(uint64_t)p->shape[0],
+                                                                p->ndim == 2 ? (uint64_t)p->shape[1] : 0},
                                      .trainable = true, .decay = p->decay, .fetch = fetch};
     snprintf(t->source.name, sizeof t->source.name, "%s", p->name);
     if (m->status == 0) m->status = find_pieces(t, p->name, m->error);
@@ -286,7 +288,8 @@ static int take_tokenizer(struct import *m, struct ckpt_meta *meta, void (*say)(
     int status = m->tokenizer ? tokenizer_import_json(&t, m->tokenizer, m->from, error) : 0;
     enum chat_template known = m->template ? chat_known(m->template) : TEMPLATE_NONE;
     if (status == 0 && t && tokenizer_vocab(t) > m->config.vocab)
-        status = fail(error, EXIT_DATA, "%s: the tokenizer has %d ids, the embedding only %d", m->from, tokenizer_vocab(t),
+        status = fail(error, EXIT_DATA, "%s: the tokenizer has %d ids, the embedding only %d", m->from,
+                      tokenizer_vocab(t),
                       m->config.vocab);
     if (status == 0 && t) tokenizer_write(&meta->tokn, t);
     if (status == 0 && t && known && chat_bind(&chat, known, t, &why) == 0) chat_write(&chat, &meta->chat);
@@ -310,7 +313,8 @@ static int write_checkpoint(struct import *m, const char *to, struct ckpt_meta *
         source[i] = m->target[i].source;
         source[i].self = &m->target[i];
     }
-    struct save save = {.folder = folder, .name = slash ? slash + 1 : to, .meta = meta, .source = source, .count = m->count};
+    struct save save = {.folder = folder, .name = slash ? slash + 1 : to, .meta = meta, .source = source,
+                        .count = m->count};
     int status = checkpoint_write(&save, error);
     free(folder);
     free(source);

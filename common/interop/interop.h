@@ -4,19 +4,21 @@
 
 #include "common/base/base.h"
 
-/* Writes the model in a Hugging Face folder (config.json, safetensors, tokenizer.json, chat template) or a GGUF file to the
- * checkpoint `to`, which is replaced.  Numbers stay as they are: float32, float16 and bfloat16; quantised ones become
- * float32.  say (may be NULL) is told what was found.  Memory: two tensors.  Returns 0, or -1 (EXIT_NOINPUT, EXIT_IO, EXIT_DATA) with nothing written. */
+/* Writes the model in a Hugging Face folder (config.json, safetensors, tokenizer.json, chat template) or a GGUF file
+ * to the checkpoint `to`, which is replaced.  Numbers stay as they are: float32, float16 and bfloat16; quantised ones
+ * become float32.  say (may be NULL) is told what was found.  Memory: two tensors.  Returns 0, or -1 (EXIT_NOINPUT,
+ * EXIT_IO, EXIT_DATA) with nothing written. */
 int interop_import(const char *from, const char *to, void (*say)(const char *line), struct error *error);
 
 /* Writes a checkpoint as a Hugging Face folder that transformers loads: config.json, safetensors in files of at most
  * `shard` bytes, tokenizer.json, chat template, model card.  The folder must not exist, or be empty.  Returns 0, or -1
  * (EXIT_USAGE, EXIT_MISMATCH: no family computes this model, EXIT_DATA, EXIT_IO) with nothing written. */
 struct ckpt;
-int interop_export(struct ckpt *c, const char *folder, uint64_t shard, void (*say)(const char *line), struct error *error);
+int interop_export(struct ckpt *c, const char *folder, uint64_t shard, void (*say)(const char *line),
+                   struct error *error);
 
-/* Writes a checkpoint as a GGUF file, which is replaced; matrices in the given type, everything else float32.  Returns as
- * interop_export. */
+/* Writes a checkpoint as a GGUF file, which is replaced; matrices in the given type, everything else float32.
+ * Returns as interop_export. */
 enum interop_type { INTEROP_F32, INTEROP_F16, INTEROP_BF16, INTEROP_Q8_0 };
 #define INTEROP_TYPES "f32|f16|bf16|q8_0"
 int interop_export_gguf(struct ckpt *c, const char *path, enum interop_type type, struct error *error);

@@ -68,7 +68,8 @@ static int take_tensor(struct st_tensor *t, const char *name, const json_t *entr
         if (!count_of(&t->shape[d], json_array_get(shape, (size_t)d)) || !size_mul(&elements, elements, t->shape[d]))
             return fail(error, EXIT_DATA, "%s: tensor %s has a shape that is not one", path, shown);
     if (json_array_size(place) != 2 || !count_of(&begin, json_array_get(place, 0)) ||
-        !count_of(&end, json_array_get(place, 1)) || !size_mul(&t->bytes, elements, dtype_size(t->dtype)) || end < begin ||
+        !count_of(&end, json_array_get(place, 1)) || !size_mul(&t->bytes, elements, dtype_size(t->dtype)) ||
+            end < begin ||
         end - begin != t->bytes)
         return fail(error, EXIT_DATA, "%s: tensor %s: its data_offsets do not hold its %llu values", path, shown,
                     (unsigned long long)elements);
@@ -99,13 +100,15 @@ static int check_cover(struct st_tensor *t, size_t n, uint64_t data, const struc
     if (n) qsort(t, n, sizeof *t, by_offset);
     for (size_t i = 0; i < n; i++) {
         if (t[i].offset != at || t[i].bytes > f->size - at)
-            return fail(error, EXIT_DATA, "%s: tensor %s begins at byte %llu of the file and has %llu (expected byte %llu, "
+            return fail(error, EXIT_DATA,
+                        "%s: tensor %s begins at byte %llu of the file and has %llu (expected byte %llu, "
                         "and an end within %llu)", f->path, t[i].name, (unsigned long long)t[i].offset,
                         (unsigned long long)t[i].bytes, (unsigned long long)at, (unsigned long long)f->size);
         at += t[i].bytes;
     }
     if (at != f->size)
-        return fail(error, EXIT_DATA, "%s: %llu bytes belong to no tensor", f->path, (unsigned long long)(f->size - at));
+        return fail(error, EXIT_DATA, "%s: %llu bytes belong to no tensor", f->path,
+                    (unsigned long long)(f->size - at));
     return 0;
 }
 
@@ -117,7 +120,8 @@ static int read_header(json_t **out, uint64_t *data, const struct st_file *f, st
         return fail(error, EXIT_DATA, "%s: too short for a safetensors file", f->path);
     uint64_t length = load64(head);
     if (length > HEADER_MAX || length > f->size - 8)
-        return fail(error, EXIT_DATA, "%s: its header would have %llu bytes of the %llu that are there: it is truncated, or "
+        return fail(error, EXIT_DATA,
+                    "%s: its header would have %llu bytes of the %llu that are there: it is truncated, or "
                     "no safetensors file", f->path, (unsigned long long)length, (unsigned long long)f->size);
     char *text = host_alloc((size_t)length + 1, 1);
     int status = read_at(f, text, 8, (size_t)length, error);
@@ -185,7 +189,8 @@ static int add_shards(struct safetensors *s, const char *folder, const char *ind
         json_object_foreach(map, name, file) {
             const struct st_tensor *t = safetensors_find(s, name);
             if (t && t->file == json_integer_value(json_object_get(seen, json_string_value(file)))) continue;
-            status = fail(error, EXIT_DATA, "%s: tensor %s is not in the shard %s", index, name, json_string_value(file));
+            status = fail(error, EXIT_DATA, "%s: tensor %s is not in the shard %s", index, name,
+                          json_string_value(file));
             break;
         }
     json_decref(seen);

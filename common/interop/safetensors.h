@@ -1,6 +1,6 @@
 /* safetensors.h - tensors of one .safetensors file, or of a folder: model.safetensors, or the shards that
- * model.safetensors.index.json names.  Nothing in the files is believed: every rule of docs/interop.md is checked, and the
- * sentence names file and tensor.   Source: huggingface/safetensors, README, "Format". */
+ * model.safetensors.index.json names.  Nothing in the files is believed: every rule of docs/interop.md is checked,
+ * and the sentence names file and tensor.   Source: huggingface/safetensors, README, "Format". */
 #ifndef QUARTET_SAFETENSORS_H
 #define QUARTET_SAFETENSORS_H
 

@@ -28,7 +28,8 @@ enum { SORT_OFFSET, SORT_NAME, SORT_SIZE };
 /* A command: the open file (NULL where it opens none), and where its facts go.  Returns the exit code. */
 int dump_info(struct dump *d, struct ckpt *c, json_t *facts);
 __typeof__(dump_info) dump_sections, dump_tensors, dump_hash, dump_limits, dump_keys, dump_tokenizer, dump_lineage,
-    dump_stats, dump_print, dump_verify, dump_diff, dump_strip, dump_ls, dump_latest, dump_explain, dump_import, dump_export,
+    dump_stats, dump_print, dump_verify, dump_diff, dump_strip, dump_ls, dump_latest, dump_explain, dump_import,
+        dump_export,
     dump_report;
 
 /* Opens d->argument[i], a file or a run folder (then its newest file that passes the quick checks).  With problems,

@@ -13,7 +13,8 @@ int dump_import(struct dump *d, struct ckpt *c, json_t *facts)
     (void)c;
     if (interop_import(d->argument[0], d->out, say, &error) != 0 || reader_header(&h, d->out, &error) != 0)
         quit_error(&error);
-    fact_members(facts, json_pack("{s:o, s:o, s:o}", "file", fact_text(d->out), "bytes", fact_u64(h.file_size), "weights_id",
+    fact_members(facts, json_pack("{s:o, s:o, s:o}", "file", fact_text(d->out), "bytes", fact_u64(h.file_size),
+                                  "weights_id",
                                   fact_hex(h.meta.weights_id, 16)));
     d->note = host_text("%s: %s, imported from %s", d->out, text_bytes(size, (double)h.file_size), d->argument[0]);
     return 0;

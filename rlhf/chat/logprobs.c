@@ -25,7 +25,8 @@ static int row_ids(struct ids *ids, const struct session *s, const json_t *row, 
         ids_add(ids, (int)json_integer_value(id));
     }
     if (ids->count < 1 || ids->count > (size_t)context)
-        return fail(error, EXIT_DATA, "%s: %zu tokens (expected 1 to %d, the model's context)", where, ids->count, context);
+        return fail(error, EXIT_DATA, "%s: %zu tokens (expected 1 to %d, the model's context)", where, ids->count,
+                    context);
     return 0;
 }
 

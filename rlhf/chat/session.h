@@ -30,8 +30,8 @@ struct sample_settings session_sampling(const struct session *s);
 /* Answers the files of --prompts: for each prompt --samples lines {"prompt", "messages", "sample", "response",
  * "tokens", "stopped"} on stdout, in order.  An answer depends only on its prompt, its number and the seed. */
 void session_answer_files(struct session *s);
-/* For each row of the files of --logprobs, {"text"} or {"tokens"}, a line {"tokens", "logprobs", "argmax"} on stdout: the
- * ids, the log-probability of each (null for the first), and the most likely id after each. */
+/* For each row of the files of --logprobs, {"text"} or {"tokens"}, a line {"tokens", "logprobs", "argmax"} on stdout:
+ * the ids, the log-probability of each (null for the first), and the most likely id after each. */
 void session_logprobs(struct session *s);
 
 #endif
