@@ -135,6 +135,7 @@ static WITH_DOT int dot_chains(volatile float *sink, int steps)
     enum { CHAINS = 12 };
     __m512 sum[CHAINS];
     __m512i x = _mm512_set1_epi32(0x3f800000);               /* 0 and 1 */
+#pragma GCC unroll 16                                        /* else the sums lie in memory */
     for (int c = 0; c < CHAINS; c++) sum[c] = _mm512_set1_ps((float)c);
     for (int s = 0; s < steps; s++)
 #pragma GCC unroll 16
@@ -142,6 +143,7 @@ static WITH_DOT int dot_chains(volatile float *sink, int steps)
             sum[c] = _mm512_dpbf16_ps(sum[c], (__m512bh)x, (__m512bh)x);
             __asm__("" : "+v"(sum[c]));
         }
+#pragma GCC unroll 16
     for (int c = 1; c < CHAINS; c++) sum[0] = _mm512_add_ps(sum[0], sum[c]);
     if (_mm512_reduce_add_ps(sum[0]) == 0.5f) *sink = 1;
     return 32 * CHAINS;
@@ -230,12 +232,25 @@ void product_pack_weights(act_t *to, const float *from, size_t ld, int columns, 
 
 void product_pack_turned(act_t *to, const act_t *from, int columns, int n)
 {
-    for (int z = 0; z < n; z += 2, to += 2 * PANEL)
-        for (int i = 0; i < PANEL; i++) {
-            const act_t *at = from + (i / 2 * PANEL + z) * 2 + i % 2;       /* step z of column i */
+    typedef uint16_t v8 __attribute__((vector_size(16), aligned(2), may_alias));
+    typedef uint64_t v2 __attribute__((vector_size(16)));
+    enum { LD = 2 * PANEL };
+    for (int z = 0; z < n; z += 2, to += LD) {
+        int i = 0;
+        for (; i + 4 <= columns; i += 4) {           /* two squares of 2 x 2, four neighbours each */
+            const act_t *at = from + i / 2 * LD + 2 * z;
+            uint64_t upper, lower;
+            memcpy(&upper, at, sizeof upper);
+            memcpy(&lower, at + LD, sizeof lower);
+            v8 x = (v8)(v2){upper, lower};
+            *(v8 *)(to + 2 * i) = __builtin_shufflevector(x, x, 0, 2, 1, 3, 4, 6, 5, 7);
+        }
+        for (; i < PANEL; i++) {
+            const act_t *at = from + i / 2 * LD + 2 * z + i % 2;            /* step z of column i */
             to[2 * i] = i < columns ? at[0] : (act_t){0};
             to[2 * i + 1] = i < columns ? at[2] : (act_t){0};
         }
+    }
 }
 #else
 typedef int tile_bf16_is_empty;
