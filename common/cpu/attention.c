@@ -119,14 +119,13 @@ struct forward {
 };
 
 /* Where things lie in a thread's scratch. */
-struct room { float *k_panels, *v_panels, *floats, *q, *y; };
+struct room { float *k_panels, *v_panels, *q, *y; };
 
 static struct room room_of(int thread, int keys, int D)
 {
     struct room m = {.k_panels = scratch_of(thread).attention};
     m.v_panels = m.k_panels + tile_round((size_t)keys, TILE_COLUMNS) * D;
-    m.floats = m.v_panels + tile_round((size_t)D, TILE_COLUMNS) * keys;
-    m.q = m.floats + (size_t)keys * D;
+    m.q = m.v_panels + tile_round((size_t)D, TILE_COLUMNS) * keys;
     m.y = m.q + TILE_ROWS * D;
     assert(m.y + ROWS * D <= m.k_panels + SCRATCH_FLOATS);
     return m;
@@ -142,11 +141,8 @@ static void attend_rows(const struct forward *f, int start, int from, int to, in
     for (int j = 0; j < end; j += f->keys) {
         int n = int_min(f->keys, end - j);
         struct block block = {m->k_panels, m->v_panels, panel, j};
-        size_t ldk = ld, ldv = ld;
-        const float *floats = attention_floats(m->floats, k + j * ld, &ldk, n, D);
-        attention_pack_columns(m->k_panels, floats, ldk, n, D);
-        floats = attention_floats(m->floats, v + j * ld, &ldv, n, D);
-        attention_pack_rows(m->v_panels, panel, floats, ldv, n, D);
+        attention_pack_columns(m->k_panels, k + j * ld, ld, n, D);
+        attention_pack_rows(m->v_panels, panel, v + j * ld, ld, n, D);
         for (int i = int_max(from - start, j), rows; i < end; i += rows) {
             int edge = (i / f->keys + 1) * f->keys, at = start + i - from;      /* a strip lies in one block */
             rows = int_min(int_min(TILE_ROWS, end - i), edge - i);

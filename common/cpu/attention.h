@@ -34,20 +34,20 @@ static inline void attention_store(act_t *to, const float *from, int D)
     for (int d = 0; d < D; d += VW) act_store(to + d, v_load_upto(from + d, D - d), D - d);
 }
 
-/* Panels (tile.h) of n vectors of D floats at distance ld, as the b of products that contract over D (columns: D rows a
- * panel, vector j in column j mod TILE_COLUMNS), or over the vectors (rows: n rows a panel, channel d in column d mod
- * TILE_COLUMNS). */
-static inline void attention_pack_columns(float *to, const float *from, size_t ld, int n, int D)
+/* Panels (tile.h) of n vectors of D activations at distance ld, as the b of products that contract over D (columns: D
+ * rows a panel, vector j in column j mod TILE_COLUMNS), or over the vectors (rows: n rows a panel, channel d in column
+ * d mod TILE_COLUMNS). */
+static inline void attention_pack_columns(float *to, const act_t *from, size_t ld, int n, int D)
 {
     for (int j = 0; j < n; j += TILE_COLUMNS)
-        tile_pack_transposed(to + (size_t)j * D, from + (size_t)j * ld, ld, int_min(TILE_COLUMNS, n - j), D, 0);
+        product_widen_transposed(to + (size_t)j * D, from + (size_t)j * ld, ld, int_min(TILE_COLUMNS, n - j), D);
 }
 
 /* panel: floats from one panel to the next. */
-static inline void attention_pack_rows(float *to, size_t panel, const float *from, size_t ld, int n, int D)
+static inline void attention_pack_rows(float *to, size_t panel, const act_t *from, size_t ld, int n, int D)
 {
     for (int d = 0; d < D; d += TILE_COLUMNS, to += panel)
-        tile_pack_panel(to, from + d, ld, int_min(TILE_COLUMNS, D - d), n);
+        product_widen_panel(to, from + d, ld, int_min(TILE_COLUMNS, D - d), n);
 }
 
 #endif

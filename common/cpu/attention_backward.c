@@ -32,7 +32,7 @@ struct query_head {                                   /* one head of one sequenc
     float slope, scale;
     int T;
     float *k_columns, *v_columns, *k_rows, *q_rows, *dy_rows, *dk_sum, *dv_sum, *p, *ds,    /* scratch */
-          *floats, *q_floats, *dy_floats;
+          *q_floats, *dy_floats;
 };
 
 /* Lays the blocks out in scratch.  Returns their floats. */
@@ -51,7 +51,6 @@ static size_t lay_out(struct query_head *t, float *at)
     t->dy_rows = at; at += queries;
     t->p = at; at += b->queries * LD;
     t->ds = at; at += b->queries * LD;
-    t->floats = at; at += keys;
     t->q_floats = at; at += queries;
     t->dy_floats = at; at += queries;
     return (size_t)(at - start);
@@ -134,12 +133,10 @@ static void key_rows(const struct query_head *t, int m, int n, int late)
 static void key_block(const struct query_head *t, int j, int n)
 {
     int D = t->b->D;
-    size_t width = tile_round((size_t)D, TILE_COLUMNS), ldk = t->ld, ldv = t->ld;
-    const float *floats = attention_floats(t->floats, t->v + j * t->ld, &ldv, n, D);
-    attention_pack_columns(t->v_columns, floats, ldv, n, D);
-    floats = attention_floats(t->floats, t->k + j * t->ld, &ldk, n, D);
-    attention_pack_columns(t->k_columns, floats, ldk, n, D);
-    attention_pack_rows(t->k_rows, (size_t)n * TILE_COLUMNS, floats, ldk, n, D);
+    size_t width = tile_round((size_t)D, TILE_COLUMNS);
+    attention_pack_columns(t->v_columns, t->v + j * t->ld, t->ld, n, D);
+    attention_pack_columns(t->k_columns, t->k + j * t->ld, t->ld, n, D);
+    attention_pack_rows(t->k_rows, (size_t)n * TILE_COLUMNS, t->k + j * t->ld, t->ld, n, D);
     memset(t->dk_sum, 0, n * width * sizeof *t->dk_sum);
     memset(t->dv_sum, 0, n * width * sizeof *t->dv_sum);
     for (int i = j; i < t->T; i += t->b->queries) {
@@ -147,8 +144,8 @@ static void key_block(const struct query_head *t, int j, int n)
         size_t ldq = t->ld, ldy = t->ldy;
         const float *q = attention_floats(t->q_floats, t->q + i * t->ld, &ldq, m, D);
         const float *dy = attention_floats(t->dy_floats, t->dy + i * t->ldy, &ldy, m, D);
-        attention_pack_rows(t->q_rows, (size_t)m * TILE_COLUMNS, q, ldq, m, D);
-        attention_pack_rows(t->dy_rows, (size_t)m * TILE_COLUMNS, dy, ldy, m, D);
+        attention_pack_rows(t->q_rows, (size_t)m * TILE_COLUMNS, t->q + i * t->ld, t->ld, m, D);
+        attention_pack_rows(t->dy_rows, (size_t)m * TILE_COLUMNS, t->dy + i * t->ldy, t->ldy, m, D);
         query_rows(t, q, ldq, dy, ldy, i, m, j, n);
         key_rows(t, m, n, i - j);
     }

@@ -24,6 +24,9 @@ void product_pack_weights(act_t *to, const float *from, size_t ld, int columns, 
 /* A panel of n <= PANEL steps from the part of a panel, whose columns become steps and whose first `columns` steps
  * become columns. */
 void product_pack_turned(act_t *to, const act_t *from, int columns, int n);
+/* For attention, which computes in float32: tile_pack_transposed and tile_pack_panel of activations. */
+void product_widen_transposed(float *to, const act_t *from, size_t ld, int columns, int n);
+void product_widen_panel(float *to, const act_t *from, size_t ld, int columns, int n);
 /* Which inner loop this processor has: "AVX512-BF16", or "widened to float32". */
 const char *product_tile_name(void);
 /* Makes the multiply-adds of `steps` steps from registers as the products do.  Returns how many a step has; 0: the
@@ -66,6 +69,14 @@ INLINE void product_pack_weights(act_t *to, const float *from, size_t ld, int co
 INLINE void product_pack_turned(act_t *to, const act_t *from, int columns, int n)
 {
     tile_pack_transposed(to, from, TILE_COLUMNS, columns, n, 0);
+}
+INLINE void product_widen_transposed(float *to, const act_t *from, size_t ld, int columns, int n)
+{
+    tile_pack_transposed(to, from, ld, columns, n, 0);
+}
+INLINE void product_widen_panel(float *to, const act_t *from, size_t ld, int columns, int n)
+{
+    tile_pack_panel(to, from, ld, columns, n);
 }
 INLINE int product_chains(volatile float *sink, int steps) { (void)sink, (void)steps; return 0; }
 INLINE void steps_copy(act_t *to, const act_t *from, size_t ld, int width, int left)
