@@ -85,6 +85,9 @@ patch 22 '\377';                                                  refused "too m
 patch 30 '\377';                                                  refused "a long key" 65 "does not fit the file"
 rm -rf "$dir/m"; head -c 1100 test/golden/gguf/model.gguf >"$dir/m";   refused "metadata cut short" 65 "inside its metadata"
 rm -rf "$dir/m"; head -c 33000 test/golden/gguf/model.gguf >"$dir/m"; refused "tensors cut short" 65 "lies at"
+gguf 's/rope.dimension_count\(.\{4\}\)\x08/rope.dimension_count\1\x06/';  refused "a part of each head rotated" 65 "dimension_count is 6 (expected 8)"
+gguf 's/tokenizer.ggml.pre/tokenizer.ggml.tre/; s/set loop_messages/set l\xffop_messages/'; refused "a text that is no UTF-8" 65 "tokenizer.chat_template or its value is not valid"
+patch 7042 '\001\176';                                            refused "a scale that is not a number" 65 "tensor output.weight has a scale"
 rm -rf "$dir/m"; : >"$dir/m";                                         refused "an empty file" 65 "inside its metadata"
 
 echo "check_import: $passed passed, $failed failed, 0 skipped"

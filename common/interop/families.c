@@ -126,7 +126,7 @@ static const struct key keys[] = {
 /* Is `name` one of "a|b|c"? */
 static bool among(const char *names, const char *name)
 {
-    for (size_t n = strlen(name); names; names = strchr(names, '|'), names += names != NULL)
+    for (size_t n = strlen(name); names; names = strchr(names, '|') ? strchr(names, '|') + 1 : NULL)
         if (strncmp(names, name, n) == 0 && (names[n] == '|' || names[n] == 0)) return true;
     return false;
 }

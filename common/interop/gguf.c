@@ -69,7 +69,7 @@ static json_t *take_value(struct cursor *c, uint64_t type, bool nested)
     size_t length;
     if (type == TEXT) {
         char *text = take_text(c, &length);
-        json_t *value = text ? json_stringn_nocheck(text, length) : NULL;
+        json_t *value = text ? json_stringn(text, length) : NULL;      /* only valid UTF-8 */
         free(text);
         return value;
     }
@@ -106,7 +106,7 @@ static json_t *take_value(struct cursor *c, uint64_t type, bool nested)
     if (type == I8) return json_integer((int8_t)bits);
     if (type == I16) return json_integer((int16_t)bits);
     if (type == I32) return json_integer((int32_t)bits);
-    return json_integer((json_int_t)bits);
+    return type == U64 && bits > INT64_MAX ? NULL : json_integer((json_int_t)bits);
 }
 
 static uint32_t dtype_of(uint64_t type)
@@ -179,11 +179,17 @@ static int read_all(struct cursor *c, struct safetensors *s, json_t *facts)
         return fail(c->error, EXIT_DATA, "%s: %llu tensors and %llu keys do not fit the file", c->path,
                     (unsigned long long)tensors, (unsigned long long)keys);
     for (uint64_t i = 0; i < keys; i++) {
+        *c->error = (struct error){0};
         char *key = take_text(c, &length);
         json_t *value = key && take_number(c, &type, 4) == 0 ? take_value(c, type, false) : NULL;
         bool twice = value && json_object_get(facts, key);
         int bad = !value || twice || json_object_set_new(facts, key, value) != 0;
-        if (twice) { json_decref(value); fail(c->error, EXIT_DATA, "%s: the key %s is there twice", c->path, key); }
+        char shown[100] = "";
+        if (key) text_escape(shown, sizeof shown, key, length);
+        if (key && strlen(key) != length) bad = 1;
+        if (twice) { json_decref(value); fail(c->error, EXIT_DATA, "%s: the key %s is there twice", c->path, shown); }
+        else if (bad && !*c->error->text)
+            fail(c->error, EXIT_DATA, "%s: the key %s or its value is not valid", c->path, shown);
         free(key);
         if (bad) return -1;
     }
@@ -203,6 +209,29 @@ static int by_name(const void *a, const void *b)
 {
     const struct st_tensor *x = a, *y = b;
     return strcmp(x->name, y->name);
+}
+
+int gguf_check_values(const struct safetensors *s, struct error *error)
+{
+    enum { BLOCKS = 4096 };
+    float *wide = host_alloc(256 * BLOCKS, sizeof *wide);
+    uint8_t *raw = host_alloc(256 * BLOCKS, 1);
+    int status = 0;
+    for (size_t i = 0; status == 0 && i < s->count; i++) {
+        const struct st_tensor *t = &s->tensor[i];
+        size_t bytes = 0, values = gguf_block(t->dtype, &bytes), step = bytes * BLOCKS;
+        for (uint64_t at = 0; status == 0 && values && at < t->bytes; at += step) {
+            size_t size = t->bytes - at < step ? (size_t)(t->bytes - at) : step, n = size / bytes * values;
+            status = safetensors_read(s, t, raw, at, size, error);
+            if (status == 0) gguf_dequantise(wide, raw, n, t->dtype);
+            for (size_t k = 0; status == 0 && k < n; k++)
+                if (!isfinite(wide[k]))
+                    status = fail(error, EXIT_DATA, "%s: tensor %s has a scale that is not finite", s->file->path, t->name);
+        }
+    }
+    free(wide);
+    free(raw);
+    return status;
 }
 
 int gguf_open(struct safetensors *s, json_t **facts, const char *path, struct error *error)
@@ -257,6 +286,35 @@ const struct family *gguf_names(const json_t *facts, struct error *error)
     return NULL;
 }
 
+/* A whole number of the architecture, or 0. */
+static int64_t number_of(const json_t *facts, const char *arch, const char *name)
+{
+    char *key = host_text("%s.%s", arch, name);
+    int64_t value = json_integer_value(json_object_get(facts, key));
+    free(key);
+    return value;
+}
+
+/* A key that has no setting here must have the value that it has here. */
+static int check_fixed(const char *const fixed[][2], size_t count, const char *key, const char *name, const json_t *value,
+                       int64_t head, struct error *error)
+{
+    size_t k = 0;
+    char expected[32], shown[100], what[60];
+    while (k < count && strcmp(fixed[k][0], name) != 0) k++;
+    text_escape(shown, sizeof shown, key, strlen(key));
+    if (k == count)
+        return fail(error, EXIT_DATA, "the key %s is not known and may change what the model computes", shown);
+    if (*fixed[k][1]) snprintf(expected, sizeof expected, "%s", fixed[k][1]);
+    else snprintf(expected, sizeof expected, "%lld", (long long)head);
+    char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
+    bool same = text && strcmp(text, expected) == 0;
+    text_escape(what, sizeof what, text ? text : "?", strlen(text ? text : "?"));
+    free(text);
+    return same ? 0 : fail(error, EXIT_DATA, "%s is %s (expected %s): the model would compute something else here", shown,
+                           what, expected);
+}
+
 json_t *gguf_config(const json_t *facts, const struct safetensors *tensors, struct error *error)
 {
     static const char *const known[][2] = {
@@ -265,19 +323,26 @@ json_t *gguf_config(const json_t *facts, const struct safetensors *tensors, stru
         {"attention.head_count", "num_attention_heads"}, {"attention.head_count_kv", "num_key_value_heads"},
         {"attention.key_length", "head_dim"}, {"attention.layer_norm_rms_epsilon", "rms_norm_eps"},
         {"attention.layer_norm_epsilon", "layer_norm_epsilon"}, {"rope.freq_base", "rope_theta"},
-        {"attention.value_length", NULL}, {"rope.dimension_count", NULL}, {"vocab_size", NULL}};
+        {"vocab_size", NULL}};
+    /* what must be as given, for the transformer has no setting for it; "" stands for the length of a head */
+    static const char *const fixed[][2] = {
+        {"attention.value_length", ""}, {"rope.dimension_count", ""}, {"rope.scaling.type", "\"none\""},
+        {"attention.causal", "true"}, {"expert_count", "0"}, {"expert_used_count", "0"}};
     const char *arch = json_string_value(json_object_get(facts, "general.architecture")), *key;
     json_t *config = json_pack("{s:s}", "model_type", arch), *value;
     size_t n = strlen(arch);
+    int64_t heads = number_of(facts, arch, "attention.head_count"), head = number_of(facts, arch, "attention.key_length");
+    if (!head && heads > 0) head = number_of(facts, arch, "embedding_length") / heads;
+    if (head > 0) json_object_set_new(config, "head_dim", json_integer(head));
     json_object_foreach((json_t *)(uintptr_t)facts, key, value) {
         size_t k = 0, count = sizeof known / sizeof *known;
         if (strncmp(key, arch, n) != 0 || key[n] != '.') continue;
         while (k < count && strcmp(known[k][0], key + n + 1) != 0) k++;
-        if (k == count) {
-            fail(error, EXIT_DATA, "the key %s is not known and may change what the model computes", key);
+        if (k == count && check_fixed(fixed, sizeof fixed / sizeof *fixed, key, key + n + 1, value, head, error) != 0) {
             json_decref(config);
             return NULL;
         }
+        if (k == count) continue;
         if (known[k][1]) json_object_set(config, known[k][1], value);
     }
     const struct st_tensor *embed = safetensors_find(tensors, "token_embd.weight");
@@ -296,7 +361,7 @@ json_t *gguf_config(const json_t *facts, const struct safetensors *tensors, stru
 
 static json_t *splitting(const char *pre)
 {
-    enum pattern pattern = strcmp(pre, "llama-bpe") == 0 ? PATTERN_LLAMA3 : PATTERN_QWEN2;
+    enum pattern pattern = strcmp(pre, "qwen2") == 0 ? PATTERN_QWEN2 : PATTERN_LLAMA3;
     static const char bytes[] = "{s:s, s:b, s:b, s:b}";
     bool plain = strcmp(pre, "gpt-2") == 0 || strcmp(pre, "smollm") == 0;
     json_t *last = json_pack(bytes, "type", "ByteLevel", "add_prefix_space", 0, "trim_offsets", 1, "use_regex", plain);
@@ -316,9 +381,9 @@ json_t *gguf_tokenizer(const json_t *facts, struct error *why)
     const json_t *tokens = json_object_get(facts, "tokenizer.ggml.tokens");
     const json_t *types = json_object_get(facts, "tokenizer.ggml.token_type");
     json_t *merges = json_object_get(facts, "tokenizer.ggml.merges");
-    static const char *const known[] = {"gpt-2", "llama-bpe", "qwen2", "smollm"};
+    static const char *const known[] = {"gpt-2", "llama-bpe", "smaug-bpe", "qwen2", "smollm"};
     bool found = false;
-    for (int i = 0; pre && i < 4; i++) found |= strcmp(known[i], pre) == 0;
+    for (int i = 0; pre && i < 5; i++) found |= strcmp(known[i], pre) == 0;
     if (!model || strcmp(model, "gpt2") != 0 || !found || !json_is_array(tokens) || !json_is_array(merges)) {
         char shown[60];
         fail(why, EXIT_DATA, "its tokenizer is not one that is known here (model %s, pre %s)", model ? model : "missing",
@@ -330,6 +395,14 @@ json_t *gguf_tokenizer(const json_t *facts, struct error *why)
         const char *text = json_string_value(json_array_get(tokens, i));
         json_int_t type = json_integer_value(json_array_get(types, i));
         if (!text || type == UNUSED) continue;
+        if (json_object_get(vocab, text)) {
+            char shown[60];
+            fail(why, EXIT_DATA, "its tokenizer has the token %s twice",
+                 text_escape(shown, sizeof shown, text, strlen(text)));
+            json_decref(vocab);
+            json_decref(added);
+            return NULL;
+        }
         json_object_set_new_nocheck(vocab, text, json_integer((json_int_t)i));
         if (type == CONTROL || type == USER)
             json_array_append_new(added, json_pack("{s:I, s:O, s:b}", "id", (json_int_t)i, "content",

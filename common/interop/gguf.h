@@ -14,6 +14,9 @@ enum { GGUF_QUANTISED = 100 };
  * (EXIT_NOINPUT, EXIT_IO, EXIT_DATA) with both empty. */
 int gguf_open(struct safetensors *tensors, json_t **facts, const char *path, struct error *error);
 
+/* Are all quantised values finite?  0, or -1 (EXIT_DATA, EXIT_IO). */
+int gguf_check_values(const struct safetensors *tensors, struct error *error);
+
 /* The names of its tensors, as a row like those of families; NULL, and *error (EXIT_DATA), for an unknown
  * architecture. */
 const struct family *gguf_names(const json_t *facts, struct error *error);

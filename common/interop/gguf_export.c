@@ -15,7 +15,7 @@
 
 enum { ALIGN = 32, BLOCK = 32, BLOCK_BYTES = 34 };       /* of Q8_0 */
 enum { TYPE_U32 = 4, TYPE_I32 = 5, TYPE_F32 = 6, TYPE_BOOL = 7, TYPE_TEXT = 8, TYPE_ARRAY = 9 };
-enum { NORMAL = 1, CONTROL = 3, UNUSED = 5 };
+enum { NORMAL = 1, CONTROL = 3, USER = 4, UNUSED = 5 };
 /* ggml's numbers, and those of general.file_type, by enum interop_type */
 static const struct { uint32_t type, file; } numbers[] = {{0, 0}, {1, 1}, {30, 32}, {8, 7}};
 
@@ -112,8 +112,10 @@ static void put_tokens(struct export *x, const json_t *json)
         text[json_integer_value(id)] = token;
         type[json_integer_value(id)] = NORMAL;
     }
-    for (size_t i = 0; i < json_array_size(added); i++)
-        type[json_integer_value(json_object_get(json_array_get(added, i), "id"))] = CONTROL;
+    for (size_t i = 0; i < json_array_size(added); i++) {
+        const json_t *one = json_array_get(added, i);
+        type[json_integer_value(json_object_get(one, "id"))] = json_is_true(json_object_get(one, "special")) ? CONTROL : USER;
+    }
     put_array(x, "tokenizer.ggml.tokens", TYPE_TEXT, V);
     for (size_t i = 0; i < V; i++) {
         char *pad = text[i] ? NULL : host_text("[PAD%zu]", i);
@@ -134,10 +136,18 @@ static void put_tokens(struct export *x, const json_t *json)
     free(type);
 }
 
-static const char *pre_of(const struct tokenizer *t)
+/* The name of the way in which a tokenizer.json splits text; only llama-bpe goes with ignored merges.  NULL: none. */
+static const char *pre_of(enum pattern p, const json_t *json)
 {
-    enum pattern p = tokenizer_pattern(t);
-    return p == PATTERN_GPT2 ? "gpt-2" : p == PATTERN_LLAMA3 ? "llama-bpe" : p == PATTERN_QWEN2 ? "qwen2" : NULL;
+    static const char smollm[] =                        /* what tokenizer_import.c makes of single digits before GPT-2's */
+        "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+|\\s+(?![^\\s\\p{N}])|\\s+";
+    const json_t *split = json_array_get(json_object_get(json_object_get(json, "pre_tokenizer"), "pretokenizers"), 0);
+    const char *regex = json_string_value(json_object_get(json_object_get(split, "pattern"), "Regex"));
+    bool ignore = json_is_true(json_object_get(json_object_get(json, "model"), "ignore_merges"));
+    if (p == PATTERN_LLAMA3) return ignore ? "llama-bpe" : "smaug-bpe";
+    if (ignore) return NULL;
+    if (p == PATTERN_CUSTOM) return regex && strcmp(regex, smollm) == 0 ? "smollm" : NULL;
+    return p == PATTERN_GPT2 ? "gpt-2" : "qwen2";
 }
 
 static int put_tokenizer(struct export *x, struct error *error)
@@ -147,22 +157,23 @@ static int put_tokenizer(struct export *x, struct error *error)
     struct chat chat = {.bos = -1, .end = -1};
     struct bytes text = {0};
     const char *template = NULL;
-    if (m->tokn.size == 0)
-        return fail(error, EXIT_DATA, "%s: a GGUF file needs a tokenizer, and there is none", ckpt_path(x->ckpt));
+    if (m->tokn.size == 0) {
+        put_word(x, "tokenizer.ggml.model", "none");
+        return 0;
+    }
     if (tokenizer_read(&t, m->tokn.data, m->tokn.size, error) != 0) return -1;
     int status = m->chat.count ? chat_read(&chat, &m->chat, t, error) : 0, end = tokenizer_special(t, "<|endoftext|>");
-    if (status == 0 && !pre_of(t))
+    tokenizer_json(&text, t);
+    json_t *json = json_loadb(text.data, text.size, 0, NULL);
+    const char *pre = pre_of(tokenizer_pattern(t), json);
+    if (status == 0 && !pre)
         status = fail(error, EXIT_MISMATCH,
                       "%s: its tokenizer splits text by a pattern of its own, which GGUF cannot name",
                       ckpt_path(x->ckpt));
     if (status == 0) {
-        json_t *json;
-        tokenizer_json(&text, t);
-        json = json_loadb(text.data, text.size, 0, NULL);
         put_word(x, "tokenizer.ggml.model", "gpt2");
-        put_word(x, "tokenizer.ggml.pre", pre_of(t));
+        put_word(x, "tokenizer.ggml.pre", pre);
         put_tokens(x, json);
-        json_decref(json);
         int bos = chat.tokenizer ? chat.bos : end, eos = chat.tokenizer ? chat.end : end;
         if (bos >= 0) put_count(x, "tokenizer.ggml.bos_token_id", bos);
         if (eos >= 0) put_count(x, "tokenizer.ggml.eos_token_id", eos);
@@ -171,6 +182,7 @@ static int put_tokenizer(struct export *x, struct error *error)
             template = chat_jinja(chat.template);
         if (template) put_word(x, "tokenizer.chat_template", template);
     }
+    json_decref(json);
     bytes_free(&text);
     tokenizer_free(t);
     return status;
@@ -266,13 +278,20 @@ static int write_file(struct export *x, int file, struct error *error)
     return status;
 }
 
-/* The architecture that computes this configuration. */
+/* The architecture that computes this configuration: its own, or llama where that computes the same. */
 static int choose_names(struct export *x, struct error *error)
 {
-    const struct family *family;
+    const struct family *family, *llama;
+    struct config as_llama = x->config;
+    struct error why;
     json_t *json = family_json(&family, &x->config, error), *facts;
     json_decref(json);
     if (!json) return -1;
+    snprintf(as_llama.family, sizeof as_llama.family, "llama");
+    json = family_json(&llama, &as_llama, &why);
+    json_decref(json);
+    bool listed = strncmp(family->type, "qwen", 4) == 0 || strcmp(family->type, "gpt2") == 0;
+    if (json && !listed && strcmp(llama->type, "llama") == 0) family = llama;
     facts = json_pack("{s:s}", "general.architecture", family->type);
     x->names = gguf_names(facts, error);
     json_decref(facts);

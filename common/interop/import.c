@@ -262,7 +262,8 @@ static int open_gguf(struct import *m, void (*say)(const char *line), struct err
     int status = json ? family_config(&m->family, &m->config, json, error) : -1;
     const char *template = json_string_value(json_object_get(facts, "tokenizer.chat_template"));
     if (status != 0) fail_in(error, "%s", m->from);
-    else m->tokenizer = gguf_tokenizer(facts, &why);
+    else status = gguf_check_values(&m->tensors, error);
+    if (status == 0) m->tokenizer = gguf_tokenizer(facts, &why);
     if (status == 0 && !m->tokenizer && say) say(why.text);
     if (status == 0 && template) m->template = host_text("%s", template);
     json_decref(json);
@@ -285,6 +286,9 @@ static int take_tokenizer(struct import *m, struct ckpt_meta *meta, void (*say)(
     struct tokenizer *t = NULL;
     struct chat chat;
     struct error why;
+    if (m->template && (strlen(m->template) > 1 << 20 ||
+                        utf8_prefix(m->template, strlen(m->template)) != strlen(m->template)))
+        return fail(error, EXIT_DATA, "%s: its chat template is not valid UTF-8 of at most 1 MiB", m->from);
     int status = m->tokenizer ? tokenizer_import_json(&t, m->tokenizer, m->from, error) : 0;
     enum chat_template known = m->template ? chat_known(m->template) : TEMPLATE_NONE;
     if (status == 0 && t && tokenizer_vocab(t) > m->config.vocab)

@@ -1,0 +1,57 @@
+/* test_nfc.c - one spelling for every character: known answers of Unicode Standard Annex 15, and all rows of the tables. */
+#include "common/text/nfc.h"
+#include "test/test.h"
+
+static size_t put(char out[4], uint32_t c)
+{
+    if (c < 0x80) { out[0] = (char)c; return 1; }
+    size_t n = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+    for (size_t i = n - 1; i > 0; i--, c >>= 6) out[i] = (char)(0x80 | (c & 0x3F));
+    out[0] = (char)((n == 2 ? 0xC0 : n == 3 ? 0xE0 : 0xF0) | c);
+    return n;
+}
+
+static struct bytes of(const uint32_t *c, int n)
+{
+    struct bytes b = {0};
+    char one[4];
+    for (int i = 0; i < n && c[i]; i++) bytes_add(&b, one, put(one, c[i]));
+    return b;
+}
+
+/* The NFC of some characters is `want`, and the NFC of that is itself. */
+static void check(const uint32_t *from, const uint32_t *want, int n)
+{
+    struct bytes a = of(from, n), b = of(want, n), c = {0}, d = {0};
+    nfc(&c, a.data, a.size);
+    nfc(&d, c.data, c.size);
+    test_check(c.size == b.size && memcmp(c.data, b.data, b.size) == 0, __FILE__, __LINE__, "U+%04X U+%04X ... has another NFC",
+               from[0], n > 1 ? from[1] : 0);
+    test_check(d.size == c.size && memcmp(d.data, c.data, c.size) == 0, __FILE__, __LINE__, "U+%04X ...: the NFC changes again",
+               from[0]);
+    bytes_free(&a); bytes_free(&b); bytes_free(&c); bytes_free(&d);
+}
+
+int main(void)
+{
+    static const uint32_t known[][2][5] = {
+        {{0x65, 0x301}, {0xE9}}, {{0x212B}, {0xC5}}, {{0x2126}, {0x3A9}}, {{0x958}, {0x915, 0x93C}},
+        {{0x1E9B, 0x323}, {0x1E9B, 0x323}}, {{0x64, 0x307, 0x323}, {0x1E0D, 0x307}}, {{0x1E0B, 0x323}, {0x1E0D, 0x307}},
+        {{0x1100, 0x1161, 0x11A8}, {0xAC01}}, {{0xAC00, 0x11A8}, {0xAC01}}, {{0xAC01, 0x11A8}, {0xAC01, 0x11A8}},
+        {{0x9C7, 0x9BE}, {0x9CB}}, {{0x1025, 0x102E}, {0x1026}}, {{0x41, 0x334, 0x301}, {0xC1, 0x334}},
+        {{0x2F}, {0x2F}}, {{0x301, 0x61}, {0x301, 0x61}}, {{0xF900}, {0x8C48}}, {{0x1F82}, {0x1F82}},
+        {{0x3B1, 0x313, 0x300, 0x345}, {0x1F82}}, {{0x1D15E}, {0x1D157, 0x1D165}}, {{0x61, 0x20, 0x301}, {0x61, 0x20, 0x301}}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) check(known[i][0], known[i][1], 5);
+    for (int i = 0; i < nfc_joins; i++) {
+        const struct nfc_part *k = &nfc_part[nfc_join[i]];
+        check((uint32_t[]){k->first, k->second}, (uint32_t[]){k->c, 0}, 2);
+    }
+    for (uint32_t i = 0; i < 11172; i++)
+        check((uint32_t[]){0x1100 + i / 588, 0x1161 + i % 588 / 28, i % 28 ? 0x11A7 + i % 28 : 0}, (uint32_t[]){0xAC00 + i, 0, 0}, 3);
+    struct bytes broken = {0};
+    nfc(&broken, "e\xCC\xCC\x81z\xFFo\xCC\x88\xF4\x90", 11);            /* pieces of characters stay where they are */
+    CHECK(broken.size == 10 && memcmp(broken.data, "e\xCC\xCC\x81z\xFF\xC3\xB6\xF4\x90", 10) == 0);
+    bytes_free(&broken);
+    CHECK(nfc_plain("abc \xC3\xA9", 6) && !nfc_plain("e\xCC\x81", 3));
+    return test_end("test_nfc");
+}
