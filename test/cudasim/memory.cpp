@@ -11,6 +11,7 @@
 
 namespace sim {
 
+static const uintptr_t LOWEST = (uintptr_t)1 << 45;     /* programs, heaps and stacks lie above, sanitizers' shadows below */
 static const size_t PAGE = 4096, HUGE = 2 << 20, RANGE = (size_t)256 << 30;
 
 struct Piece { size_t bytes; int number; bool freed; };
@@ -86,7 +87,8 @@ void check_word(const void *p, const char *kernel, Place place)
 {
     unsigned char there;
     auto found = piece_before(p);
-    if ((uintptr_t)p >> 47 || (uint32_t)(uintptr_t)p < 1 << 16 || is_pinned(p, 0)) return;
+    uintptr_t word = (uintptr_t)p;
+    if (word >> 47 || word < LOWEST || (uint32_t)word < 1 << 16 || is_pinned(p, 0)) return;
     if (in_range((const char *)p)) {
         if (found && found->second.freed && (const char *)p < found->first + found->second.bytes)
             check_pointer(p, kernel, place);
