@@ -165,6 +165,21 @@ static int begin(void *self, int64_t step, struct error *error)
     return updates;
 }
 
+/* Prompt, answer and reward of episode e, for TensorBoard. */
+static void show_rollout(struct rlhf *p, int64_t steps, int e)
+{
+    const struct rollouts *r = &p->ppo.rollouts;
+    const struct tokenizer *t = p->policy_parent.tokenizer;
+    struct bytes text = {0};
+    struct utf8_held held = {0};
+    tokenizer_stream(&text, &held, t, r->tokens + (size_t)e * (size_t)r->length, (size_t)r->n_prompt[e]);
+    tokenizer_stream(&text, &held, t, rollout_answer(r, e), (size_t)rollout_answer_length(r, e));
+    tokenizer_stream(&text, &held, t, NULL, 0);
+    bytes_text(&text, "\nreward %.4g, KL %.4g", (double)r->raw_reward[e], ppo_episode_kl(r, e));
+    run_event_text(p->run, steps, "rollout", e + 1, text.data, text.size);
+    bytes_free(&text);
+}
+
 /* rollouts.jsonl: the first few answers of this iteration. */
 static void write_rollouts(struct rlhf *p, int64_t steps)
 {
@@ -175,6 +190,7 @@ static void write_rollouts(struct rlhf *p, int64_t steps)
         answer_json(&out, r, e, p->policy_parent.tokenizer);
         bytes_text(&out, ",\"reward\":%.9g,\"reward_shaped\":%.9g,\"kl\":%.9g,\"tokens\":%d}\n",
                    (double)r->raw_reward[e], (double)r->reward[e], ppo_episode_kl(r, e), rollout_answer_length(r, e));
+        show_rollout(p, steps, e);
     }
     if (out.size) run_append(p->run, "rollouts.jsonl", out.data, out.size);
     bytes_free(&out);

@@ -221,7 +221,6 @@ static void sample(void *self, struct run *run, int64_t step)
     const struct rankings *k = &s->data.validation;
     struct batch *b = s->start.batch;
     struct bytes text = {0};
-    bytes_text(&text, "--- step %lld\n", (long long)step);
     for (uint32_t g = 0; g < k->groups && g < SAMPLES; g++) {
         uint32_t first = k->first[g];
         batch_clear(b);
@@ -233,8 +232,8 @@ static void sample(void *self, struct run *run, int64_t step)
             add_line(&text, s, k->id + k->start[a] + k->length[a] - k->spoken[a], k->spoken[a]);
         }
     }
-    run_append(run, "samples.txt", text.data, text.size);
-    if (k->groups > 0) run_log(run, "samples:\n%.*s", (int)text.size - 1, text.data);
+    run_sample(run, step, 1, text.data, text.size);
+    if (k->groups > 0) run_log(run, "samples:\n--- step %lld\n%.*s", (long long)step, (int)text.size - 1, text.data);
     bytes_free(&text);
 }
 

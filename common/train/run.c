@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include "common/train/run.h"
 #include "common/base/signals.h"
+#include "common/train/events.h"
 #include "format/reader.h"
 
 #include <dirent.h>
@@ -25,6 +26,7 @@ enum { WAIT_OTHER = 3, WAIT_ENDING = 300 };      /* seconds for which a folder i
 
 struct run {
     char *folder, *program;
+    char *events;                        /* the file for TensorBoard, or NULL */
     int folder_fd, lock_fd;
     bool begun;                          /* the folder may be written to */
     struct bytes held;                   /* lines for log.txt from before */
@@ -33,47 +35,6 @@ struct run {
     int plain_lines;
     double line_last, plain_last, plain_interval;
 };
-
-/* ---- records ---- */
-
-static const struct record_field *find_field(const struct record *r, const char *key)
-{
-    for (int i = 0; i < r->count; i++)
-        if (strcmp(r->field[i].key, key) == 0) return &r->field[i];
-    return NULL;
-}
-
-static void set_field(struct record *r, const char *key, double number, int kind)
-{
-    const struct record_field *found = find_field(r, key);
-    if (!found && r->count == RECORD_MAX) die("more than %d fields in a record", RECORD_MAX);
-    struct record_field *f = &r->field[found ? found - r->field : r->count++];
-    snprintf(f->key, sizeof f->key, "%s", key);
-    f->number = number;
-    f->kind = kind;
-}
-
-void record_real(struct record *r, const char *key, double value) { set_field(r, key, value, RECORD_REAL); }
-void record_count(struct record *r, const char *key, int64_t value) { set_field(r, key, (double)value, RECORD_COUNT); }
-
-double record_get(const struct record *r, const char *key)
-{
-    const struct record_field *f = find_field(r, key);
-    return f ? f->number : NAN;
-}
-
-void record_json(struct bytes *out, const struct record *r)
-{
-    char number[32];
-    bytes_text(out, "{");
-    for (int i = 0; i < r->count; i++) {
-        const struct record_field *f = &r->field[i];
-        bytes_text(out, i ? ",\"%s\":" : "\"%s\":", f->key);
-        if (f->kind == RECORD_COUNT) bytes_text(out, "%.0f", f->number);
-        else bytes_text(out, "%s", isfinite(f->number) ? text_real(number, f->number, 6) : "null");
-    }
-    bytes_text(out, "}");
-}
 
 /* ---- the folder ---- */
 
@@ -199,6 +160,7 @@ void run_close(struct run *run)
     bytes_free(&run->held);
     free(run->folder);
     free(run->program);
+    free(run->events);
     free(run);
 }
 
@@ -278,6 +240,32 @@ void run_metrics(struct run *run, const struct record *r)
     bytes_add(&line, "\n", 1);
     run_append(run, "metrics.jsonl", line.data, line.size);
     bytes_free(&line);
+    if (!run->events) return;
+    struct bytes events = {0};
+    events_numbers(&events, r);
+    run_append(run, run->events, events.data, events.size);
+    bytes_free(&events);
+}
+
+void run_event_text(struct run *run, int64_t step, const char *name, int index, const char *text, size_t size)
+{
+    struct bytes events = {0};
+    char tag[64];
+    if (!run->events) return;
+    snprintf(tag, sizeof tag, "%s/%d", name, index);
+    events_text(&events, step, tag, text, size);
+    run_append(run, run->events, events.data, events.size);
+    bytes_free(&events);
+}
+
+void run_sample(struct run *run, int64_t step, int index, const char *text, size_t size)
+{
+    struct bytes file = {0};
+    bytes_text(&file, "--- step %lld\n", (long long)step);
+    bytes_add(&file, text, size);
+    run_append(run, "samples.txt", file.data, file.size);
+    run_event_text(run, step, "sample", index, text, size);
+    bytes_free(&file);
 }
 
 /* Cuts `text` to what a terminal of `width` columns shows on one line. */
@@ -384,14 +372,42 @@ int run_rewind_metrics(struct run *run, int64_t step, struct error *error)
     int status = 0;
     for (const char *name; status == 0 && (name = next_name(dir, "?*.jsonl"));)
         status = rewind_file(run, name, step, error);
+    if (dir) rewinddir(dir);
+    for (const char *name; status == 0 && (name = next_name(dir, EVENTS_BEGIN "*" EVENTS_END));) {
+        char *path = host_text("%s/%s", run->folder, name);
+        if (events_rewind(path, step) != 0)
+            status = fail(error, EXIT_IO, "%s: cannot be cut back to step %lld: %s", path, (long long)step,
+                          strerror(errno));
+        free(path);
+    }
     if (dir) closedir(dir);
     return status;
 }
 
+void run_events(struct run *run, int64_t step)
+{
+    struct bytes events = {0};
+    DIR *dir = opendir(run->folder);
+    long long at = (long long)time(NULL), other;
+    for (const char *name; (name = next_name(dir, EVENTS_BEGIN "*" EVENTS_END));)
+        if (sscanf(name, EVENTS_BEGIN "%lld", &other) == 1 && other >= at) at = other + 1;
+    if (dir) closedir(dir);
+    run->events = host_text(EVENTS_BEGIN "%010lld" EVENTS_END, at);
+    events_start(&events, step);
+    run_append(run, run->events, events.data, events.size);
+    bytes_free(&events);
+}
+
+static void sync_file(struct run *run, const char *file)
+{
+    int fd = openat(run->folder_fd, file, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return;
+    note_result(run, fdatasync(fd) == 0, file, errno);
+    close(fd);
+}
+
 void run_sync(struct run *run)
 {
-    int fd = openat(run->folder_fd, "metrics.jsonl", O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return;
-    note_result(run, fdatasync(fd) == 0, "metrics.jsonl", errno);
-    close(fd);
+    sync_file(run, "metrics.jsonl");
+    if (run->events) sync_file(run, run->events);
 }

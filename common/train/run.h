@@ -3,20 +3,8 @@
 #define QUARTET_RUN_H
 
 #include "common/base/options.h"
+#include "common/train/record.h"
 #include "format/checkpoint.h"
-
-/* A flat record of one step: ordered keys (stable, documented in docs/metrics.md) with numbers. */
-enum { RECORD_MAX = 96 };
-struct record_field {
-    char key[40];
-    double number;
-    enum { RECORD_REAL, RECORD_COUNT } kind;
-};
-struct record { struct record_field field[RECORD_MAX]; int count; };
-void record_real(struct record *r, const char *key, double value);       /* not finite is written as null */
-void record_count(struct record *r, const char *key, int64_t value);
-double record_get(const struct record *r, const char *key);              /* NaN when absent */
-void record_json(struct bytes *out, const struct record *r);             /* one line, no newline */
 
 struct run;
 
@@ -38,12 +26,16 @@ int run_write_conf(struct run *run, const struct option *table, struct error *er
 /* One line to the log (log.txt and stderr).  On a terminal the progress line is cleared first. */
 void run_log(struct run *run, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Appends a record to metrics.jsonl.  On resume run_rewind_metrics first drops records of steps > step and a torn last
- * line, there and in every other .jsonl file of the folder whose lines begin with {"step":N (rollouts.jsonl).  run_sync
- * makes the metrics durable: before a checkpoint that comes after them. */
+/* Appends a record to metrics.jsonl, and to the file for TensorBoard where run_events was called.  On resume
+ * run_rewind_metrics first drops records of steps > step and a torn last line, there, in the files for TensorBoard, and
+ * in every other .jsonl file of the folder whose lines begin with {"step":N (rollouts.jsonl).  run_sync makes the
+ * metrics durable: before a checkpoint that comes after them. */
 void run_metrics(struct run *run, const struct record *r);
 int run_rewind_metrics(struct run *run, int64_t step, struct error *error);
 void run_sync(struct run *run);
+
+/* From now on records and samples also go to a new file for TensorBoard; the first is of this step or a later one. */
+void run_events(struct run *run, int64_t step);
 
 /* One updating line on a terminal; otherwise a plain line every few seconds (then every minute). */
 void run_progress(struct run *run, const char *line);
@@ -51,7 +43,12 @@ void run_progress(struct run *run, const char *line);
 /* status.json: {"program", "state": running|stopped|done|failed, "step", "steps", "time", "text"}, replaced whole. */
 void run_status(struct run *run, const char *state, int64_t step, int64_t steps, const char *text);
 
-/* Appends text to a further file of the run folder ("rollouts.jsonl", "samples.txt"). */
+/* A text of the model for a person, to samples.txt and TensorBoard.  index: which of those of this step, from 1.
+ * run_event_text: to TensorBoard only, as name/index. */
+void run_sample(struct run *run, int64_t step, int index, const char *text, size_t size);
+void run_event_text(struct run *run, int64_t step, const char *name, int index, const char *text, size_t size);
+
+/* Appends text to a further file of the run folder ("rollouts.jsonl"). */
 void run_append(struct run *run, const char *file, const void *data, size_t size);
 
 #endif

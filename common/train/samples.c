@@ -6,18 +6,16 @@
 
 #include <stdlib.h>
 
-static void show(const struct samples *s, struct run *run, int64_t step, const struct sample *a)
+static void show(const struct samples *s, struct run *run, int64_t step, int index, const struct sample *a)
 {
     struct bytes text = {0}, line = {0};
     struct utf8_held held = {0};
-    bytes_text(&text, "--- step %lld\n", (long long)step);
-    size_t head = text.size;
     tokenizer_stream(&text, &held, s->tokenizer, a->prompt + s->bare, (size_t)a->n_prompt - s->bare);
     tokenizer_stream(&text, &held, s->tokenizer, a->tokens, (size_t)(a->n - (s->bare && a->stopped)));
     tokenizer_stream(&text, &held, s->tokenizer, NULL, 0);
     bytes_add(&text, "\n", 1);
-    run_append(run, "samples.txt", text.data, text.size);
-    show_line(&line, text.data + head, text.size - head - 1);
+    run_sample(run, step, index, text.data, text.size);
+    show_line(&line, text.data, text.size - 1);
     run_log(run, "sample: %s", line.data);
     bytes_free(&text);
     bytes_free(&line);
@@ -35,7 +33,7 @@ void samples_show(const struct samples *s, struct model *m, struct run *run, int
         sample[i] = (struct sample){.prompt = s->prompt[i].id, .n_prompt = (int)s->prompt[i].count, .index = i,
                                     .most = s->tokens, .tokens = tokens + i * most};
     if (n > 0) sample_run(m, sample, s->count, &how, NULL, NULL);
-    for (size_t i = 0; i < n && !signals_stop(); i++) show(s, run, step, &sample[i]);
+    for (size_t i = 0; i < n && !signals_stop(); i++) show(s, run, step, (int)i + 1, &sample[i]);
     free(sample);
     free(tokens);
 }

@@ -207,6 +207,7 @@ static int start(struct train_state *s, struct error *error)
     }
     if (run_begin(s->run, error)) return -1;
     if (run_rewind_metrics(s->run, s->resumed ? s->step : -1, error)) return -1;
+    if (s->o->tensorboard) run_events(s->run, s->resumed ? s->step + 1 : 0);
     struct error warning;
     if (run_write_conf(s->run, s->table, &warning)) run_log(s->run, "warning: %s", warning.text);
     return 0;

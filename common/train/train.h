@@ -84,6 +84,7 @@ struct train_options {
     int schedule;
     double weight_decay, beta1, beta2, eps, clip;
     int64_t eval_every, save_every, keep, keep_every, sample_every, log_every;
+    bool tensorboard;
     double time_limit;
     int recompute;                  /* none | block */
     bool plan;

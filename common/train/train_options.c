@@ -82,6 +82,8 @@ int train_option_rows(struct option *rows, struct train_options *o, const struct
          .flags = CHANGES, .help = "Steps between sample texts; 0: none."},
         {NULL, "log-every", OPTION_INT, &o->log_every, "0", 0, 1e12, .flags = CHANGES,
          .help = "Steps between progress lines; 0: by time. metrics.jsonl has every step."},
+        {NULL, "tensorboard", OPTION_FLAG, &o->tensorboard, NULL, .flags = CHANGES,
+         .help = "Also write metrics and samples for TensorBoard into the run folder."},
         {NULL, "save-every", OPTION_INT, &o->save_every, d->save_every, 0, 1e12, .flags = OPTION_COMMON | CHANGES,
          .help = "Steps between checkpoints; 0: only at the end, and when stopped."},
         {NULL, "keep", OPTION_INT, &o->keep, "3", 1, 1e6, .flags = CHANGES,
