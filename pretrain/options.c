@@ -36,7 +36,8 @@ void pretrain_options(struct option table[PRETRAIN_ROWS], struct pretrain *p)
          .help = "How a trained tokenizer splits text into words."},
         {NULL, "tokenizer-bytes", OPTION_SIZE, &p->tokenizer_bytes, "100M", 1, 1e13,
          .help = "Train the tokenizer on about this much text, sampled from a larger corpus."},
-        {"Model", "preset", OPTION_TEXT, &p->preset, "llama", .flags = OPTION_COMMON, .help = "Family: gpt2 or llama."},
+        {"Model", "preset", OPTION_TEXT, &p->preset, "llama", .flags = OPTION_COMMON,
+         .help = "Family, gpt2, llama, bloom or opt, or a published size such as gpt3-125m or llama3-8b."},
         {NULL, "layers", OPTION_INT, &p->layers, "0", 0, 4096, .flags = OPTION_COMMON,
          .help = "Number of layers; 0: the preset's."},
         {NULL, "channels", OPTION_INT, &p->channels, "0", 0, 1 << 20, .flags = OPTION_COMMON,
@@ -103,7 +104,8 @@ static void preset_config(struct pretrain *p, struct config *c)
         c->ffn = c->activation == ACTIVATION_SWIGLU ? (8 * c->channels / 3 + 31) / 32 * 32 : 4 * c->channels;
     }
     if (p->heads) c->heads = (int)p->heads;
-    c->kv_heads = p->kv_heads ? (int)p->kv_heads : c->heads;
+    if (p->kv_heads) c->kv_heads = (int)p->kv_heads;
+    else if (p->heads || p->channels) c->kv_heads = c->heads;
     if (p->ffn) c->ffn = (int)p->ffn;
     if (p->context) c->context = (int)p->context;
     /* narrow models started at the 0.02 of wide ones learn to attend late (Nguyen & Salazar 2019) */

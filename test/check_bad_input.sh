@@ -92,7 +92,7 @@ done <<'TABLE'
 66|holds no .txt|pretrain --data $work/none
 66|nothing matches|pretrain --data "$work/*.none"
 64|out of range (expected 257|pretrain --vocab-size 100
-64|there is no preset 'lama' (expected gpt2 or llama)|pretrain --preset lama
+64|there is no preset 'lama' (expected gpt2, llama, |pretrain --preset lama
 64|32 channels cannot be cut into 7 heads|pretrain --channels 32 --heads 7
 64|--context must be at least 2|pretrain --context 1
 64|--context 4096 is above the model's 96|pretrain --model $work/base --context 4096

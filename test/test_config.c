@@ -21,6 +21,17 @@ static void test_presets(void)
     CHECK(config_parameters(&c) == 124439808);          /* GPT-2 small, as published */
     CHECK(config_matmul_parameters(&c) == 123532032);
     CHECK(config_preset(&c, "llama", &e) == 0 && config_check(&c, &e) == 0);
+    /* published counts; of gpt3-1.3b, whose table has heads that do not divide its width, there is none */
+    static const struct { const char *name; double parameters, error; } published[] = {
+        {"gpt3-125m", 125e6, 0.01}, {"gpt3-350m", 356e6, 0.01}, {"gpt3-760m", 760e6, 0.01}, {"gpt3-2.7b", 2.65e9, 0.01},
+        {"gpt3-6.7b", 6.66e9, 0.01}, {"gpt3-13b", 12.85e9, 0.01}, {"gpt3-175b", 174.6e9, 0.001},
+        {"llama3-8b", 8030261248, 0}, {"llama3-70b", 70553706496, 0}, {"llama3-405b", 405853388800, 0},
+        {"bloom-176b", 176247271424, 0}, {"opt-175b", 174.6e9, 0.01}};
+    for (size_t i = 0; i < sizeof published / sizeof *published; i++) {
+        CHECK(config_preset(&c, published[i].name, &e) == 0 && config_check(&c, &e) == 0);
+        CHECK(close_to((double)config_parameters(&c), published[i].parameters, published[i].error, 0));
+    }
+    CHECK(config_preset(&c, "llama", &e) == 0 && c.heads == 12);
     CHECK(config_preset(&c, "lama", &e) == -1 && e.exit_code == EXIT_USAGE && strstr(e.text, "'lama'"));
     c.kv_heads = 5;
     CHECK(config_check(&c, &e) == -1 && strstr(e.text, "12 query heads"));

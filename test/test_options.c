@@ -11,7 +11,7 @@ static struct values {
     bool plan, shuffle;
     int64_t steps, tokens, seed, block;
     double epochs, lr, limit;
-    const char *out, *config, *separator;
+    const char *out, *config, *machine, *separator;
     int schedule;
     struct option_list data;
 } v;
@@ -19,6 +19,7 @@ static struct values {
 static const struct option table[] = {
     {"Run", "out", OPTION_TEXT, &v.out, .flags = OPTION_REQUIRED | OPTION_MAY_CHANGE, .help = "The run folder."},
     {NULL, "config", OPTION_TEXT, &v.config, .flags = OPTION_NOT_SAVED, .help = "A file of options."},
+    {NULL, "machine", OPTION_TEXT, &v.machine, .flags = OPTION_NOT_SAVED | OPTION_ALONE, .help = "Only a machine."},
     {NULL, "plan", OPTION_FLAG, &v.plan, .flags = OPTION_NOT_SAVED, .help = "Say what it would take."},
     {"Training", "steps", OPTION_INT, &v.steps, "100", 1, 1e12, .flags = OPTION_MAY_CHANGE | OPTION_ONE_OF,
      .help = "Steps."},
@@ -76,8 +77,8 @@ static void test_values(void)
         const char *word;
         int64_t n;
     } whole[] = {{"12", 12},          {"1.5M", 1500000},  {"1e6", 1000000},
-                 {"200M", 200000000}, {"1G", 1000000000}, {"3K", 3000}};
-    for (int i = 0; i < 6; i++)
+                 {"200M", 200000000}, {"1G", 1000000000}, {"300B", 300000000000}, {"3K", 3000}};
+    for (int i = 0; i < 7; i++)
         CHECK(parse("--out", "r", "--steps", whole[i].word, NULL) == 0 && v.steps == whole[i].n);
     static const struct {
         const char *word;
@@ -89,6 +90,8 @@ static void test_values(void)
     CHECK(parse("--out", "r", "--sch", "constant", NULL) == 0 && v.schedule == 0);      /* a prefix that one name has */
     CHECK(parse("--out", "r", "--plan=false", NULL) == 0 && !v.plan);
     CHECK(parse("--out", "--", NULL) == -1 && says("--out needs a value"));
+    CHECK(parse("--machine", "m", NULL) == 0 && !v.out && strcmp(v.machine, "m") == 0);
+    CHECK(parse("--plan", NULL) == -1 && says("--out is missing"));
 }
 
 static void test_mistakes(void)

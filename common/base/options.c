@@ -311,7 +311,7 @@ static void print_help(const struct option *table, const char *usage, const char
     }
     if (hidden) printf("\n  --help-all              the other %d options too\n", hidden);
     printf("%s  --help, --version       this text; the version\n\n", hidden ? "" : "\n");
-    print_wrapped("Numbers take k, M, G (thousands; sizes: K, M, G of 1024), times s, m, h, d. Names may be cut short "
+    print_wrapped("Numbers take k, M, B (thousands; sizes: K, M, G of 1024), times s, m, h, d. Names may be cut short "
                   "where only one matches.", 0, 0, width);
     if (config) print_wrapped("Options marked (required) may also be given in the --config file.", 0, 0, width);
 }
@@ -351,8 +351,10 @@ int options_parse(const struct option *table, int argc, char **argv, const char 
     const char *path = config >= 0 ? *(const char **)table[config].value : NULL;
     if (path && read_config(table, path, error)) return -1;
     if (walk_all(&second, error)) return -1;
+    bool alone = false;
+    for (int i = 0; i < rows; i++) alone |= table[i].flags & OPTION_ALONE && given.row[i];
     for (int i = 0; i < rows; i++)
-        if (table[i].flags & OPTION_REQUIRED && !given.row[i])
+        if (table[i].flags & OPTION_REQUIRED && !given.row[i] && !alone)
             return fail(error, EXIT_USAGE, "--%s is missing: %s", table[i].name, table[i].help);
     return 0;
 }

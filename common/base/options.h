@@ -7,7 +7,7 @@
 
 enum option_type {
     OPTION_FLAG,        /* bool:        --plan, --no-plan */
-    OPTION_INT,         /* int64_t:     12, 400k (10^3), 200M (10^6), 1G (10^9) */
+    OPTION_INT,         /* int64_t:     12, 400k (10^3), 200M (10^6), 1G or 1B (10^9) */
     OPTION_SIZE,        /* int64_t bytes: 64K, 2M, 1G are powers of 1024 */
     OPTION_REAL,        /* double:      1e-4, 0.1 */
     OPTION_SECONDS,     /* double:      90, 30s, 15m, 2h, 1d, or 1:30:00 */
@@ -23,6 +23,7 @@ enum { OPTION_MAY_CHANGE = 1,     /* does not change the mathematics: may differ
        OPTION_NOT_SAVED = 4,      /* neither in run.conf nor compared on resume: --help, --config, --plan, --dry-run */
        OPTION_AUTO = 8,           /* a number of 0 or more, or the word auto: -1 until the program has computed it */
        OPTION_OR_ZERO = 32,       /* a number of 0, or within the range */
+       OPTION_ALONE = 128,        /* given, it takes the place of those that are required */
        OPTION_COMMON = 64,        /* one of the options that --help shows; --help-all shows every one */
        OPTION_ONE_OF = 16 };      /* says the same as the others with this flag: one of them on the command line puts
                                      those of the file back to their defaults (--steps, --tokens, --epochs) */

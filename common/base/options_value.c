@@ -19,7 +19,8 @@ static void *keep(void *memory)
 /* ---- words to values ---- */
 
 struct unit { const char *name; double factor; };
-static const struct unit int_units[] = {{"k", 1e3}, {"K", 1e3}, {"M", 1e6}, {"G", 1e9}, {"T", 1e12}, {NULL, 0}};
+static const struct unit int_units[] = {{"k", 1e3}, {"K", 1e3}, {"M", 1e6}, {"G", 1e9},
+                                       {"B", 1e9}, {"T", 1e12}, {NULL, 0}};
 static const struct unit size_units[] = {
     {"T", 1099511627776.0}, {"G", 1073741824}, {"M", 1048576}, {"K", 1024}, {"TiB", 1099511627776.0},
     {"GiB", 1073741824},    {"MiB", 1048576},  {"KiB", 1024},  {"B", 1},    {NULL, 0}};

@@ -63,24 +63,87 @@ static int word_number(const char *words, const char *text)
     }
 }
 
-int config_preset(struct config *c, const char *name, struct error *error)
+/* ---- presets ---- */
+
+/* Published sizes: Brown et al. 2020, table 2.1 (1.3B and 13B: with widths that its heads divide); Grattafiori et al.
+ * 2024, table 3; Le Scao et al. 2022, table 3; Zhang et al. 2022, table 1. */
+struct size { const char *name, *family; int layers, channels, heads, kv_heads, ffn, vocab, context; };
+static const struct size published[] = {
+    {"gpt3-125m", "gpt2", 12, 768, 12, 12, 3072, 50257, 2048},
+    {"gpt3-350m", "gpt2", 24, 1024, 16, 16, 4096, 50257, 2048},
+    {"gpt3-760m", "gpt2", 24, 1536, 16, 16, 6144, 50257, 2048},
+    {"gpt3-1.3b", "gpt2", 24, 2048, 16, 16, 8192, 50257, 2048},
+    {"gpt3-2.7b", "gpt2", 32, 2560, 32, 32, 10240, 50257, 2048},
+    {"gpt3-6.7b", "gpt2", 32, 4096, 32, 32, 16384, 50257, 2048},
+    {"gpt3-13b", "gpt2", 40, 5120, 40, 40, 20480, 50257, 2048},
+    {"gpt3-175b", "gpt2", 96, 12288, 96, 96, 49152, 50257, 2048},
+    {"llama3-8b", "llama", 32, 4096, 32, 8, 14336, 128256, 8192},
+    {"llama3-70b", "llama", 80, 8192, 64, 8, 28672, 128256, 8192},
+    {"llama3-405b", "llama", 126, 16384, 128, 8, 53248, 128256, 8192},
+    {"bloom-176b", "bloom", 70, 14336, 112, 112, 57344, 250880, 2048},
+    {"opt-175b", "opt", 96, 12288, 96, 96, 49152, 50272, 2048},
+};
+enum { SIZES = sizeof published / sizeof *published };
+
+/* Settings of a family with its default sizes: 0, or -1 for an unknown one. */
+static int preset_family(struct config *c, const char *name)
 {
     struct config gpt2 = {
         .family = "gpt2", .layers = 12, .channels = 768, .heads = 12, .kv_heads = 12, .head_dim = 64, .ffn = 3072,
         .vocab = 50257, .context = 1024, .position = POSITION_LEARNED, .rope_theta = 10000, .rope_fraction = 1,
         .norm = NORM_LAYERNORM, .norm_eps = 1e-5, .activation = ACTIVATION_GELU_TANH, .qkv_bias = true,
         .out_bias = true, .mlp_bias = true, .norm_bias = true, .tied = true, .init_std = 0.02, .score_std = 1};
-    struct config llama = gpt2;
+    struct config llama = gpt2, bloom = gpt2, opt = gpt2;
     memcpy(llama.family, "llama", sizeof "llama");
     llama.position = POSITION_ROPE;
     llama.norm = NORM_RMSNORM;
     llama.activation = ACTIVATION_SWIGLU;
     llama.ffn = 2048;
     llama.qkv_bias = llama.out_bias = llama.mlp_bias = llama.norm_bias = false;
-    if (strcmp(name, "gpt2") == 0) *c = gpt2;
-    else if (strcmp(name, "llama") == 0) *c = llama;
-    else return fail(error, EXIT_USAGE, "there is no preset '%s' (expected gpt2 or llama)", name);
-    return 0;
+    memcpy(bloom.family, "bloom", sizeof "bloom");
+    bloom.position = POSITION_ALIBI;
+    bloom.embed_norm = true;
+    memcpy(opt.family, "opt", sizeof "opt");
+    opt.activation = ACTIVATION_RELU;
+    const struct config *const family[] = {&gpt2, &llama, &bloom, &opt};
+    for (int i = 0; i < 4; i++) {
+        if (strcmp(family[i]->family, name) != 0) continue;
+        *c = *family[i];
+        return 0;
+    }
+    return -1;
+}
+
+static void preset_size(struct config *c, const struct size *s)
+{
+    preset_family(c, s->family);
+    c->layers = s->layers;
+    c->channels = s->channels;
+    c->heads = s->heads;
+    c->kv_heads = s->kv_heads;
+    c->head_dim = s->channels / s->heads;
+    c->ffn = s->ffn;
+    c->vocab = s->vocab;
+    c->context = s->context;
+    if (strncmp(s->name, "llama3", 6) != 0) return;
+    c->rope_theta = 500000;
+    c->tied = false;
+}
+
+int config_preset(struct config *c, const char *name, struct error *error)
+{
+    if (preset_family(c, name) == 0) return 0;
+    for (int i = 0; i < SIZES; i++) {
+        if (strcmp(published[i].name, name) != 0) continue;
+        preset_size(c, &published[i]);
+        return 0;
+    }
+    struct bytes known = {0};
+    for (int i = 0; i < SIZES; i++) bytes_text(&known, ", %s", published[i].name);
+    fail(error, EXIT_USAGE, "there is no preset '%s' (expected gpt2, llama, bloom, opt%s)", text_shown(name).text,
+         known.data);
+    bytes_free(&known);
+    return -1;
 }
 
 int config_check(const struct config *c, struct error *error)

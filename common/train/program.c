@@ -30,7 +30,8 @@ struct run *program_start(const char *name, const struct option *table, struct t
     struct run *run = NULL;
     program_begin(name);
     program_set_build(device_build());
-    if (options_parse(table, argc, argv, usage, about, NULL, &error) != 0 || comm_open(&o->comm, &error) != 0)
+    if (options_parse(table, argc, argv, usage, about, NULL, &error) != 0 ||
+        parallel_check(o, &error) != 0 || comm_open(&o->comm, &error) != 0)
         quit_error(&error);
     program_at_quit(comm_leave, o->comm);
     threads_start((int)o->threads);

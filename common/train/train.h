@@ -72,6 +72,9 @@ struct task {
     double flops_per_token;         /* for "% of peak" */
 };
 
+/* How ranks share a model; -1 where it is left open. */
+struct parallel_options { int64_t tensor, pipeline, data, zero; };
+
 /* The options that all four programs share; a program adds their rows to its table with TRAIN_OPTIONS. */
 struct train_options {
     const char *out, *config;
@@ -88,6 +91,7 @@ struct train_options {
     double time_limit;
     int recompute;                  /* none | block */
     bool plan;
+    struct parallel_options parallel;
     struct comm *comm;              /* not an option: set by program_start */
     bool dry_run;                   /* --dry-run, a row of the programs that have it: touches no run folder */
     int64_t skip_limit;             /* non-finite updates in a row before giving up (3) */
@@ -103,6 +107,9 @@ struct train_defaults {
 /* Fills rows with the shared options and returns their number (<= TRAIN_ROWS). */
 enum { TRAIN_ROWS = 40 };
 int train_option_rows(struct option *rows, struct train_options *o, const struct train_defaults *defaults);
+
+/* 0, or -1 (EXIT_USAGE) when ranks are asked for that a run cannot have. */
+int parallel_check(const struct train_options *o, struct error *error);
 
 /* Sets "option.<name>" (dashes as underscores) of kv to the text of every saved option. */
 void options_save(struct kv *kv, const struct option *table);

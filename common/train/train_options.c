@@ -17,6 +17,7 @@ enum { CHANGES = OPTION_MAY_CHANGE, BATCH_LEAST = 512, MICRO_MOST = 4096, UPDATE
 int train_option_rows(struct option *rows, struct train_options *o, const struct train_defaults *d)
 {
     const double most = 1e15;
+    const int ranks = OPTION_NOT_SAVED | OPTION_AUTO;
     const struct option all[] = {
         {"Run", "out", OPTION_TEXT, &o->out, NULL, .flags = OPTION_COMMON | CHANGES,
          .help = "Run folder: checkpoints, metrics, log."},
@@ -75,6 +76,16 @@ int train_option_rows(struct option *rows, struct train_options *o, const struct
          .help = "Skip an update whose gradient norm lies this many robust deviations above the median of the last "
                  "128; 0: off."},
 
+        {"Several ranks", "tensor-parallel", OPTION_INT, &o->parallel.tensor, "auto", 1, 4096, .flags = ranks,
+         .help = "Ranks that split every layer; auto: 1."},
+        {NULL, "pipeline-parallel", OPTION_INT, &o->parallel.pipeline, "auto", 1, 4096, .flags = ranks,
+         .help = "Stages that split the row of layers; auto: 1."},
+        {NULL, "data-parallel", OPTION_INT, &o->parallel.data, "auto", 1, 1 << 24, .flags = ranks,
+         .help = "Replicas of the model, each with its share of the data; auto: all ranks divided by the two above."},
+        {NULL, "zero", OPTION_INT, &o->parallel.zero, "auto", 0, 3, .flags = ranks,
+         .help = "What replicas hold only a share of: 1: moments and master weights, 2: gradients too, 3: weights "
+                 "too; auto: 1."},
+
         {"Reports and checkpoints", "eval-every", OPTION_INT, &o->eval_every, d->eval_every, 0, 1e12,
          .flags = OPTION_COMMON | CHANGES,
          .help = "Steps between evaluations; the first and last are always made."},
@@ -95,6 +106,17 @@ int train_option_rows(struct option *rows, struct train_options *o, const struct
     static_assert((int)COUNT <= (int)TRAIN_ROWS, "TRAIN_ROWS is too small");
     memcpy(rows, all, sizeof all);
     return COUNT;
+}
+
+int parallel_check(const struct train_options *o, struct error *error)
+{
+    static const char *const name[] = {"tensor-parallel", "pipeline-parallel", "data-parallel", "zero"};
+    const struct parallel_options *p = &o->parallel;
+    const int64_t value[] = {p->tensor, p->pipeline, p->data, p->zero};
+    for (int i = 0; i < 4; i++)
+        if (value[i] > (i < 3))
+            return fail(error, EXIT_USAGE, "--%s %lld: a run trains on one rank so far", name[i], (long long)value[i]);
+    return 0;
 }
 
 /* ---- in checkpoints ---- */
