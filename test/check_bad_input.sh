@@ -132,7 +132,7 @@ done <<'TABLE'
 78|of stage rm|chat --model $work/rm --prompt hi
 64|--system cannot be given with --prompts|chat --model $work/sft --prompts $work/chats.jsonl --system hi
 64|--prompt cannot be given with --prompts|chat --model $work/sft --prompts $work/chats.jsonl --prompt hi
-64|--samples means nothing without --prompts|chat --model $work/sft --samples 2 --prompt hi
+64|--samples cannot be given with --logprobs|chat --model $work/sft --samples 2 --logprobs $work/chats.jsonl
 78|no averaged weights|chat --model $work/sft --ema --prompt hi
 64|did you mean 'info'|ckpt inf $work/rm
 64|did you mean --json|ckpt info --jsn $work/rm

@@ -67,11 +67,63 @@ wait $!
 check "Ctrl-C (code)" 0 $?
 check "Ctrl-C" "(stopped)" "$(cat "$work/err")"
 
+# Commands: another answer, another system message, a file of the dialogue, several answers.
+commands() { printf '%s\n' "$@" | "$chat" --model "$work/sft.ckpt" 2>"$work/err" | tr '\n' ' '; }
+check "regenerate" "Hi! Hi! " "$(commands one /regenerate "/save $work/saved.jsonl")"
+check "save" '{"messages":[{"role":"user","content":"one"},{"role":"assistant","content":"Hi!"}]}' "$(cat "$work/saved.jsonl")"
+check "system" "Hi! Hi! " "$(commands '/system Be kind.' one /system '/system Be "brief".' two "/save $work/saved.jsonl")"
+check "saved system message" '{"messages":[{"role":"system","content":"Be \"brief\"."},{"role":"user","content":"one"}' \
+    "$(sed 's/,{"role":"assistant.*//' "$work/saved.jsonl")"
+check "system and reset" "Hi! Hi! " "$(commands '/system Be kind.' one /reset two "/save $work/saved.jsonl")"
+check "the system message stays" '{"messages":[{"role":"system","content":"Be kind."},{"role":"user","content":"two"}' \
+    "$(sed 's/,{"role":"assistant.*//' "$work/saved.jsonl")"
+check "nothing to regenerate" "" "$(commands /regenerate /save "/save $work/nowhere/x")"
+check "that is told" "no answer yet:needs the name:nowhere:" \
+    "$(grep -oE 'no answer yet|needs the name|nowhere' "$work/err" | uniq | tr '\n' ':')"
+check "a message that is no command" "Hi! " "$(commands /systematic)"
+check "samples" "Hi! Hi! Hi! " "$("$chat" --model "$work/sft.ckpt" --prompt a --samples 3 2>&1 | tr '\n' ' ')"
+draw_lines() { printf '%s\n' "$@" | "$chat" --model "$work/base.ckpt" --temperature 100 --top-p 1 --max-new-tokens 9 2>/dev/null | od -c; }
+check "an answer anew is the next sample" "$(printf 'q\nq\n' | "$chat" --model "$work/base.ckpt" --temperature 100 --top-p 1 \
+    --max-new-tokens 9 2>/dev/null | od -c)" "$(draw_lines q /regenerate)"
+check "continued text, saved" '{"text":"abc' "$(printf 'a\n/save %s\n' "$work/saved.jsonl" | "$chat" --model "$work/base.ckpt" \
+    >"$work/out" 2>&1; cut -c -12 "$work/saved.jsonl")"
+
 # A terminal: a prompt, and control characters of the model's are shown, not sent.
 if [ "$(script -qec "echo there" /dev/null </dev/null 2>/dev/null | tr -d '\r\n')" = there ]; then
     printf 'a\n/quit\n' | script -qec "'$chat' --model '$work/base.ckpt'" /dev/null >"$work/out" 2>&1
     grep -q 'bcé\\x1b\[' "$work/out" && passed=$((passed + 1)) || { failed=$((failed + 1)); echo "terminal: $(od -c "$work/out")"; }
     grep -q 'step 7, llama' "$work/out" && passed=$((passed + 1)) || { failed=$((failed + 1)); echo "no greeting"; }
+    # types MODEL {WORDS KEYS}...: on a terminal, the keys as soon as the words are there; what it shows into out
+    types() {
+        model=$1; shift
+        : >"$work/out"
+        while [ $# -gt 0 ]; do
+            i=0
+            while ! grep -qaF -- "$1" "$work/out" && [ $i -lt 200 ]; do sleep 0.05; i=$((i + 1)); done
+            printf "$2"
+            shift 2
+        done | TERM=xterm timeout 60 script -qec "'$chat' --model '$work/$model' --max-new-tokens 100000; echo code \$?" /dev/null >"$work/out" 2>&1
+    }
+    shows() {      # shows NAME WORDS
+        grep -q -- "$2" "$work/out" && passed=$((passed + 1)) || { failed=$((failed + 1)); echo "$1: no '$2' in: $(od -c "$work/out")"; }
+    }
+    types sft.ckpt '> ' '\003' 'Ctrl-C again' '\003' code ''
+    shows "Ctrl-C while waiting" 'Ctrl-C again or Ctrl-D: end'
+    shows "a second one ends (code)" 'code 0'
+    types long.ckpt '> ' 'y\r' yyyyy '\003' '(stopped)' '/help\r' 'this list' '\004' code ''
+    shows "Ctrl-C stops an answer" '(stopped)'
+    shows "and not the program" 'answer the last message anew'
+    shows "Ctrl-D (code)" 'code 0'
+    types long.ckpt '> ' 'y\r' yyyyy '\003' '(stopped)' '\003' code ''
+    shows "Ctrl-C, twice (code)" 'code 0'
+    if ldd "$chat" 2>/dev/null | grep -q libedit; then
+        types sft.ckpt '> ' 'thrx\177ee\r' Hi! '\033[A\001on\033[C\005!\r/help\r' 'this list' "/save $work/saved.jsonl\r" '(saved)' '\004' code ''
+        check "a line edited, and one from the history" \
+            '{"role":"user","content":"three"} {"role":"user","content":"onthree!"} ' \
+            "$(grep -o '{"role":"user"[^}]*}' "$work/saved.jsonl" | tr '\n' ' ')"
+    else
+        skipped=$((skipped + 1)); echo "skipped: chat was built without libedit"
+    fi
 else
     skipped=$((skipped + 1)); echo "skipped: no program 'script' here, or no pseudo-terminal for it"
 fi

@@ -234,6 +234,66 @@ static void test_limits(void)
     tiny_close(&t);
 }
 
+struct watch { int V, seen; };
+
+/* What a token of a greedy sample was drawn from has its maximum there, and its log-probability. */
+static bool look(void *self, const struct sample *s, int token)
+{
+    struct watch *w = self;
+    double sum = 0;
+    CHECK(s->watched == (s->logits != NULL));
+    if (!s->logits) return true;
+    for (int v = 0; v < w->V; v++) {
+        sum += exp((double)s->logits[v] - (double)s->logits[token]);
+        CHECK(s->logits[v] <= s->logits[token]);
+    }
+    CHECK(close_to(s->logprobs[s->n - 1], -log(sum), 1e-5, 1e-5));
+    w->seen++;
+    return true;
+}
+
+/* Samples with settings of their own join a running batch one by one, and one leaves it: the others do not notice. */
+static void test_joining(void)
+{
+    struct config c = tiny_config(1, NULL);
+    int prompt[REQUESTS][PROMPT], next = 0;
+    struct model_use use = {.max_tokens = 8, .max_sequences = 1, .cache_slots = 3, .cache_capacity = c.context, .logits_rows = 2};
+    struct sample_settings how[REQUESTS];
+    struct outcome alone, joined;
+    struct watch watch = {.V = c.vocab};
+    float *logits = host_alloc(2 * (size_t)c.vocab, sizeof *logits);
+    struct tiny t;
+    tiny_open(&t, &c, &use, 4);
+    start(&alone, prompt, &c);
+    start(&joined, prompt, &c);
+    for (int i = 0; i < REQUESTS; i++) {
+        how[i] = (struct sample_settings){.sampling = {0.3f * (float)i, 1 - 0.1f * (float)(i % 2), 0, 3 * i, c.vocab - i},
+                                          .stream = RNG_SAMPLE, .seed = (uint64_t)(40 + i)};
+        sample_run(&t.m, &alone.sample[i], 1, &how[i], NULL, NULL);
+    }
+    joined.sample[0].watched = true;
+    struct sampler *g = sampler_open(&t.m, logits, look, &watch);
+    CHECK(!sampler_step(g) && sampler_room(g) == 3);
+    for (int step = 0; next < REQUESTS || sampler_room(g) < 3; step++) {
+        if (next < REQUESTS && sampler_room(g) > 0 && (step % 2 == 0 || sampler_room(g) == 3))
+            sampler_join(g, &joined.sample[next], &how[next]), next++;
+        if (step == 3) {
+            CHECK(joined.sample[0].live);
+            sampler_leave(g, &joined.sample[0]);
+            CHECK(!joined.sample[0].live && joined.sample[0].n < alone.sample[0].n);
+        }
+        CHECK(sampler_step(g));
+    }
+    sampler_leave(g, &joined.sample[0]);                                  /* once more: nothing */
+    CHECK(sampler_room(g) == 3 && !sampler_step(g));
+    for (int i = 1; i < REQUESTS; i++) CHECK(same_result(&alone.sample[i], &joined.sample[i]));
+    CHECK(memcmp(alone.tokens[0], joined.tokens[0], (size_t)joined.sample[0].n * sizeof(int)) == 0);
+    CHECK(watch.seen == joined.sample[0].n && watch.seen > 0);
+    sampler_close(g);
+    free(logits);
+    tiny_close(&t);
+}
+
 int main(void)
 {
     threads_start(3);
@@ -245,5 +305,6 @@ int main(void)
     test_stopping();
     test_greedy();
     test_limits();
+    test_joining();
     return test_end("test_sample");
 }

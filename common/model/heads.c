@@ -131,12 +131,13 @@ void model_logits(struct model *m, const int *rows, int n)
     logits_forward(m->logits, head_rows(m, rows, n), m->params.head.packed, n, m->config.vocab, m->config.channels);
 }
 
-void model_sample(struct model *m, int *tokens, float *logprobs, const int *rows, const double *uniform,
+void model_sample(struct model *m, int *tokens, float *logprobs, float *logits, const int *rows, const double *uniform,
                   const struct sampling *sampling, int n)
 {
     struct head_acts *h = &m->head;
     size_t count = (size_t)n;
     model_logits(m, rows, n);
+    if (logits) device_get(logits, m->logits, count * (size_t)m->config.vocab * sizeof *logits);
     device_put(h->uniform, uniform, count * sizeof *uniform);
     device_put(h->sampling, sampling, count * sizeof *sampling);
     sample_rows(h->tokens, h->drawn_logprobs, m->logits, h->uniform, h->sampling, n, m->config.vocab);

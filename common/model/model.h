@@ -86,8 +86,8 @@ void model_values_backward(struct model *m, const float *dvalues, const int *row
 void model_decode(struct model *m, const int *tokens, const int *slots, const int *positions, int N);
 /* m->logits (n,V) = head of the given rows (host, n <= logits_rows) of the last forward or decode. */
 void model_logits(struct model *m, const int *rows, int n);
-/* Draws a token for each of these rows.  All (n), on the host. */
-void model_sample(struct model *m, int *tokens, float *logprobs, const int *rows, const double *uniform,
+/* Draws a token for each of these rows.  All (n), on the host; logits (n,V): what it was drawn from, may be NULL. */
+void model_sample(struct model *m, int *tokens, float *logprobs, float *logits, const int *rows, const double *uniform,
                   const struct sampling *sampling, int n);
 
 /* For model.c and heads.c: the heads' part of model_open; and dies when a token is outside the vocabulary. */

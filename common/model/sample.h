@@ -22,11 +22,29 @@ struct sample {
     int most;                             /* tokens to draw; cut so that prompt + new <= the model's context */
     int *tokens; float *logprobs;         /* (most), the caller's; logprobs may be NULL */
     int n; bool stopped;
+    bool live;                            /* has a slot: more tokens will come */
+    bool watched;                         /* while token() runs, logits (V) are what its token was drawn from */
+    const float *logits;
 };
 
 /* Draws the n samples, up to m->use.cache_slots side by side, until all have ended or a stop is wanted (signals.h).
  * token (may be NULL) is called for each new token but a stop as it comes, and may return false to end that sample. */
 void sample_run(struct model *m, struct sample *samples, int n, const struct sample_settings *how,
                 bool (*token)(void *self, const struct sample *s, int token), void *self);
+
+/* The same step by step, for samples that come and go, each with settings of its own (how and *s stay until it has
+ * ended).  What was opened for m holds as many samples at once as it has cache slots.
+ *   logits (logits_rows, V) on the host: needed for samples that are watched, else NULL.
+ *   sampler_room: how many more may join.  sampler_join: a sample that has no room for a token is not live afterwards.
+ *   sampler_leave: ends a sample as it is; nothing when it has ended.
+ *   sampler_step: reads prompts and draws a token for each sample whose prompt is read.  False when none is live. */
+struct sampler;
+struct sampler *sampler_open(struct model *m, float *logits,
+                             bool (*token)(void *self, const struct sample *s, int token), void *self);
+void sampler_close(struct sampler *g);
+int sampler_room(const struct sampler *g);
+void sampler_join(struct sampler *g, struct sample *s, const struct sample_settings *how);
+void sampler_leave(struct sampler *g, struct sample *s);
+bool sampler_step(struct sampler *g);
 
 #endif

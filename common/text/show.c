@@ -32,17 +32,30 @@ void show_line(struct bytes *out, const char *text, size_t length)
     bytes_free(&line);
 }
 
+void show_json_text(struct bytes *out, const char *text, size_t length)
+{
+    struct bytes clean = {0};
+    for (size_t at = 0; at < length;) {
+        size_t valid = utf8_prefix(text + at, length - at);
+        bytes_add(&clean, text + at, valid);
+        at += valid;
+        if (at < length) bytes_add(&clean, "\xEF\xBF\xBD", 3), at++;      /* U+FFFD */
+    }
+    json_t *string = json_stringn(clean.size ? clean.data : "", clean.size);
+    char *quoted = string ? json_dumps(string, JSON_ENCODE_ANY) : NULL;
+    if (!quoted) die("a text is not valid UTF-8");
+    bytes_text(out, "%s", quoted);
+    free(quoted);
+    json_decref(string);
+    bytes_free(&clean);
+}
+
 void show_json(struct bytes *out, const struct tokenizer *t, const int *id, size_t n)
 {
     struct bytes text = {0};
     struct utf8_held held = {0};
     tokenizer_stream(&text, &held, t, id, n);
     tokenizer_stream(&text, &held, t, NULL, 0);
-    json_t *string = json_stringn(text.size ? text.data : "", text.size);
-    char *quoted = string ? json_dumps(string, JSON_ENCODE_ANY) : NULL;
-    if (!quoted) die("a text is not valid UTF-8");
-    bytes_text(out, "%s", quoted);
-    free(quoted);
-    json_decref(string);
+    show_json_text(out, text.data, text.size);
     bytes_free(&text);
 }

@@ -12,7 +12,8 @@ void show_tokens(struct bytes *out, const struct tokenizer *t, const int *id, co
 /* Appends text as one line for a terminal, at most 1,500 bytes of it: a newline is shown as a blank. */
 void show_line(struct bytes *out, const char *text, size_t length);
 
-/* Appends the text of n tokens as a JSON string; invalid UTF-8 becomes U+FFFD. */
+/* Appends a text, or that of n tokens, as a JSON string; invalid UTF-8 becomes U+FFFD. */
+void show_json_text(struct bytes *out, const char *text, size_t length);
 void show_json(struct bytes *out, const struct tokenizer *t, const int *id, size_t n);
 
 #endif

@@ -1,4 +1,4 @@
-/* session.h - what chat holds: main.c opens the model and talks, answers.c answers files of prompts, logprobs.c
+/* session.h - what chat holds: main.c opens the model, talk.c talks, answers.c answers files of prompts, logprobs.c
  * scores given texts. */
 #ifndef QUARTET_SESSION_H
 #define QUARTET_SESSION_H
@@ -14,6 +14,7 @@ struct session {
     struct option_list prompts, logprobs;
     bool raw;                        /* no template: continue the text */
     bool ema;
+    char *own_system;                /* what /system set: system is this, then */
 
     struct parent parent;
     struct model model;
@@ -27,6 +28,8 @@ struct session {
 };
 
 struct sample_settings session_sampling(const struct session *s);
+/* Answers --prompt, or what is typed or comes through the pipe.  False when the one --prompt was too long. */
+bool session_talk(struct session *s);
 /* Answers the files of --prompts: for each prompt --samples lines {"prompt", "messages", "sample", "response",
  * "tokens", "stopped"} on stdout, in order.  An answer depends only on its prompt, its number and the seed. */
 void session_answer_files(struct session *s);
