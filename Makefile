@@ -11,6 +11,8 @@
 # make fuzz        every fuzz target for FUZZ_SECONDS (60) each (needs clang)
 # make install     PREFIX=/usr/local: programs with the prefix quartet-, so that none shadows rm; their manual pages
 # make man         manual pages and bash completion in build/cpu/man
+# make dist        build/quartet-VERSION.tar.gz of the last commit: the same commit gives the same bytes
+# make deb         a Debian package in build/, for x86-64-v3 (AVX2) or the ARCH given
 #
 # ARCH=native (default) builds for this machine; ARCH=x86-64-v3, x86-64-v4, armv8-a ... for another; ARCH= for any.
 
@@ -149,10 +151,22 @@ install: man
 	    "$(SHARE)/bash-completion/completions/quartet-$$(basename "$$p")" || exit 1; done
 	for p in $(PROGRAMS); do install -m 755 "$$p" "$(DESTDIR)$(PREFIX)/bin/quartet-$$(basename "$$p")" || exit 1; done
 
+VERSION = $(shell sed -n 's/^\#define QUARTET_VERSION "\(.*\)"/\1/p' common/base/base.h)
+dist:
+	@mkdir -p build
+	@git -c tar.umask=0022 -c tar.tar.gz.command='gzip -9n' archive --prefix=quartet-$(VERSION)/ \
+	    -o build/quartet-$(VERSION).tar.gz HEAD
+	@echo build/quartet-$(VERSION).tar.gz
+
+DEB_ARCH  := $(if $(filter file,$(origin ARCH)),$(if $(filter x86_64,$(shell uname -m)),x86-64-v3),$(ARCH))
+DEB_BUILD := build/deb$(DEB_ARCH:%=-%)
+deb:
+	@MAKE="$(MAKE)" docs/debian/build.sh build ARCH=$(DEB_ARCH) CFLAGS=-O3 BUILD=$(DEB_BUILD) BIN=$(DEB_BUILD)/bin
+
 clean:
 	rm -rf build bin bin-bf16
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all packages test test-full tests demo bench fuzz man install clean
+.PHONY: all packages test test-full tests demo bench fuzz man install dist deb clean
 .SECONDARY:

@@ -19,7 +19,7 @@ options_of() {
 
 page() {
     printf '.TH QUARTET\\-%s 1 %s "quartet %s" "Quartet"\n' "$(echo "$1" | tr a-z A-Z)" \
-        "$(date -u -r "$here/$1.man" +%F)" "$version"
+        "$(date -u -d "@${SOURCE_DATE_EPOCH:-$(stat -c %Y "$here/$1.man")}" +%F)" "$version"
     printf '.SH NAME\nquartet\\-%s \\- %s\n' "$1" "$(sed 1q "$here/$1.man")"
     if [ "$1" = ckpt ]; then
         printf '.SH SYNOPSIS\n.B quartet\\-ckpt\nCOMMAND ...\n.SH DESCRIPTION\n'
