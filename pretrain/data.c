@@ -166,11 +166,9 @@ static int take_tokenizer(struct tokenizer **t, const char *path, struct error *
     size_t n = strlen(path);
     int status;
     if (holds(path, "vocab.bpe") || holds(path, "merges.txt") || holds(path, "tokenizer.json") ||
-        (n > 5 && strcmp(path + n - 5, ".json") == 0)) {
+        holds(path, "tokenizer.model") || (n > 5 && strcmp(path + n - 5, ".json") == 0) ||
+        (n > 6 && strcmp(path + n - 6, ".model") == 0)) {
         status = tokenizer_import(t, path, error);
-    } else if (n > 6 && strcmp(path + n - 6, ".model") == 0) {
-        return fail(error, EXIT_DATA, "%s: a vocabulary of SentencePiece or tiktoken, which cannot be read (expected a "
-                    "tokenizer.json, or vocab.json with merges.txt)", path);
     } else {
         struct ckpt *c;
         if (ckpt_open(&c, path, error) != 0) return -1;

@@ -28,7 +28,7 @@ void pretrain_options(struct option table[PRETRAIN_ROWS], struct pretrain *p)
         {NULL, "shards", OPTION_TEXT, &p->shards_folder, .flags = OPTION_MAY_CHANGE,
          .help = "Folder for the tokenised data, which several runs may share; by default the run's own."},
         {"Tokenizer", "tokenizer", OPTION_TEXT, &p->tokenizer_path, .flags = OPTION_COMMON | moved,
-         .help = "Tokenizer of a checkpoint, a run, a tokenizer.json or a folder with GPT-2's two files; else one is "
+         .help = "Tokenizer of a checkpoint, a run, a tokenizer.json or .model, or a folder with GPT-2's two files; else one is "
                  "trained."},
         {NULL, "vocab-size", OPTION_INT, &p->vocab_size, "8192", 257, 1 << 24, .flags = OPTION_COMMON,
          .help = "Vocabulary size of a trained tokenizer."},

@@ -211,7 +211,7 @@ static void check_definition(const struct tokenizer *t, const char *piece, size_
         uint32_t best = UINT32_MAX;
         size_t at = 0;
         for (size_t i = 0; i + 1 < n; i++) {
-            uint32_t rank = pair_rank(t, (uint32_t)id[i], (uint32_t)id[i + 1]);
+            uint32_t rank = join_of(t, (uint32_t)id[i], (uint32_t)id[i + 1]).rank;
             if (rank < best) { best = rank; at = i; }
         }
         if (best == UINT32_MAX) break;

@@ -166,6 +166,13 @@ static void check_texts(const struct tokenizer *t, const char *file)
         }
         if (special || strstr(bytes, "\xE1\xA0\x8E")) continue;        /* U+180E: a blank here, and not there */
         tokenizer_encode(&ids, t, bytes, json_string_length(text));
+        const json_t *decoded = json_object_get(one, "decoded");
+        struct bytes back = {0};
+        tokenizer_decode(&back, t, ids.id, ids.count);
+        if (!decoded) decoded = text;
+        test_check(back.size == json_string_length(decoded) && memcmp(back.data ? back.data : "", json_string_value(decoded), back.size) == 0,
+                   __FILE__, __LINE__, "%s: text %zu \"%s\" is decoded to another one", file, i, bytes);
+        bytes_free(&back);
         same = ids.count == json_array_size(want);
         for (size_t k = 0; same && k < ids.count; k++) same = ids.id[k] == json_integer_value(json_array_get(want, k));
         test_check(same, __FILE__, __LINE__, "%s: text %zu \"%s\" has other ids", file, i, bytes);
@@ -174,6 +181,16 @@ static void check_texts(const struct tokenizer *t, const char *file)
     }
     test_check(compared > 50, __FILE__, __LINE__, "%s: %zu texts compared", file, compared);
     json_decref(golden);
+}
+
+static void check_refused(const char *path, const char *message)
+{
+    struct tokenizer *t = NULL;
+    struct error error = {0};
+    int status = tokenizer_import(&t, path, &error);
+    test_check(status == -1 && strstr(error.text, message) && strstr(error.text, path), __FILE__, __LINE__,
+               "expected \"%s\", found \"%s\"", message, status ? error.text : "no error");
+    if (status == 0) tokenizer_free(t);
 }
 
 /* Tokenizers made by the package itself, and what it makes of many texts. */
@@ -189,9 +206,26 @@ static void test_made(void)
         check_texts(t, file);
         tokenizer_free(t);
     }
-    struct tokenizer *t = import(test_shared(path, sizeof path, "data/tok-minimind-zh/tokenizer.json"));
-    check_texts(t, "golden/tokenizers/minimind-zh.json");
-    tokenizer_free(t);
+    static const char *const others[][2] = {
+        {"data/tok-minimind-zh/tokenizer.json", "golden/tokenizers/minimind-zh.json"},
+        {"golden/tokenizers/made-llama2/tokenizer.json", "golden/tokenizers/made-llama2.json"},
+        {"golden/tokenizers/made-spm/tokenizer.model", "golden/tokenizers/made-spm-sentencepiece.json"},
+        {"golden/tokenizers/made-spm-transformers/tokenizer.json", "golden/tokenizers/made-spm-transformers.json"},
+        {"data/tok-spm-mistral-v1/tokenizer.model", "golden/tokenizers/mistral-v1-sentencepiece.json"}};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        struct tokenizer *t = import(test_shared(path, sizeof path, others[i][0])), *u = NULL;
+        struct bytes b = {0};
+        struct error error = {0};
+        check_texts(t, others[i][1]);
+        if (t) tokenizer_write(&b, t);
+        if (t && CHECK(tokenizer_read(&u, b.data, b.size, &error) == 0)) check_texts(u, others[i][1]);
+        bytes_free(&b);
+        tokenizer_free(t);
+        tokenizer_free(u);
+    }
+    static const char *const unigram[] = {"data/tok-sentencepiece-tests/test_model.model", "data/tok-small-fixtures/m.model"};
+    for (int i = 0; i < 2; i++) check_refused(test_shared(path, sizeof path, unigram[i]), "its model is Unigram, expected BPE");
+    check_refused(test_shared(path, sizeof path, "data/tok-small-fixtures/tiktoken_small.model"), "not a SentencePiece model");
 }
 
 static void test_qwen3(void)
@@ -252,16 +286,6 @@ static void check_json(const char *path, enum pattern pattern, const char *norma
     tokenizer_free(t);
 }
 
-static void check_refused(const char *path, const char *message)
-{
-    struct tokenizer *t = NULL;
-    struct error error = {0};
-    int status = tokenizer_import(&t, path, &error);
-    test_check(status == -1 && strstr(error.text, message) && strstr(error.text, path), __FILE__, __LINE__,
-               "expected \"%s\", found \"%s\"", message, status ? error.text : "no error");
-    if (status == 0) tokenizer_free(t);
-}
-
 static void test_json(const char *path)
 {
     check_json(path, PATTERN_GPT2, "null", BYTE_LEVEL);
@@ -272,6 +296,12 @@ static void test_json(const char *path)
     static const struct { const char *normalizer, *pre, *merges, *added, *extra, *message; } bad[] = {
         {"{\"type\": \"Lowercase\"}", BYTE_LEVEL, MERGES, "[]", "", "normalizer Lowercase"},
         {"null", "{\"type\": \"Metaspace\"}", MERGES, "[]", "", "not byte-level BPE"},
+        {"null", "{\"type\": \"Metaspace\", \"replacement\": \"_\"}", MERGES, "[]", "\"byte_fallback\": true, ", "Metaspace"},
+        {"null", "{\"type\": \"Whitespace\"}", MERGES, "[]", "\"byte_fallback\": true, ", "Whitespace"},
+        {"{\"type\": \"Lowercase\"}", "null", MERGES, "[]", "\"byte_fallback\": true, ", "Lowercase"},
+        {"{\"type\": \"Prepend\", \"prepend\": \"x\"}", "null", MERGES, "[]", "\"byte_fallback\": true, ", "Prepend"},
+        {"{\"type\": \"Replace\", \"pattern\": {\"String\": \" \"}, \"content\": \"\xE2\x96\x81\"}", "null", "[]", "[]",
+         "\"byte_fallback\": true, ", "97 tokens, expected 256"},
         {"null", "null", MERGES, "[]", "", "not byte-level BPE"},
         {"null", "{\"type\": \"ByteLevel\", \"add_prefix_space\": true}", MERGES, "[]", "", "add_prefix_space"},
         {"null", BYTES_ONLY, MERGES, "[]", "", "nothing then ByteLevel without"},
@@ -285,7 +315,8 @@ static void test_json(const char *path)
         {"null", BYTE_LEVEL, MERGES, "[{\"id\": 5, \"content\": \"<end>\"}]", "", "id 5 is an added token and another"},
         {"null", BYTE_LEVEL, MERGES, "[{\"id\": -5, \"content\": \"<end>\"}]", "", "no id or no content"},
         {"null", BYTE_LEVEL, MERGES, "[{\"id\": 9999999, \"content\": \"<end>\"}]", "", "ids go up to 9999999"},
-        {"null", BYTE_LEVEL, MERGES, "[]", "\"byte_fallback\": true, ", "byte_fallback"},
+        {"null", BYTE_LEVEL, MERGES, "[]", "\"byte_fallback\": true, ", "pre-tokenizer is ByteLevel"},
+        {"null", "null", MERGES, "[]", "\"byte_fallback\": true, ", "nothing writes U+2581"},
         {"null", BYTE_LEVEL, MERGES, "[]", "\"end_of_word_suffix\": \"</w>\", ", "suffix"},
         {"null", BYTE_LEVEL, MERGES, "[]", "\"dropout\": 0.1, ", "dropout"},
     };
@@ -364,14 +395,11 @@ static void test_found(const char *path)
     bytes_free(&b);
     tokenizer_free(t);
     tokenizer_free(again);
-    write_json(path, "null", BYTE_LEVEL, MERGES, "[{\"id\": 97, \"content\": \"<a>\", \"special\": false, \"lstrip\": true}]", "");
-    check_refused(path, "has the flag lstrip");
     write_json(path, "{\"type\": \"NFC\"}", BYTE_LEVEL, MERGES,
                "[{\"id\": 97, \"content\": \"Caf\xC3\xA9\", \"special\": false, \"normalized\": true}]", "");
-    tokenizer_free(import(path));
-    write_json(path, "{\"type\": \"NFC\"}", BYTE_LEVEL, MERGES,
-               "[{\"id\": 97, \"content\": \"\xE0\xA4\x95\", \"special\": false, \"normalized\": true}]", "");
-    check_refused(path, "compared with normalized text");
+    t = import(path);
+    check_ids(t, "Cafe\xCC\x81!", 2, (int[]){97, '!' - 33});               /* found in the text in NFC */
+    tokenizer_free(t);
     write_json(path, "null", SPLIT("a$", "\"behavior\": \"Isolated\", \"invert\": false"), MERGES, "[]", "");
     check_refused(path, "its pattern has a border");
 }
@@ -390,6 +418,96 @@ static void test_bad_files(const char *path)
     check_refused("/proc", "expected tokenizer.json");
 }
 
+/* ---- characters ---- */
+
+/* A tokenizer of pieces: 256 bytes, <s>, a user-defined <u>, and those given, with scores that fall but for the last two. */
+static json_t *pieces_json(const char *const *piece, int n, bool escaped)
+{
+    json_t *list = json_array();
+    for (int b = 0; b < 256; b++) json_array_append_new(list, json_pack("[o, f, i]", json_sprintf("<0x%02X>", b), 0.0, 6));
+    json_array_append_new(list, json_pack("[s, f, i]", "<s>", 0.0, 3));
+    json_array_append_new(list, json_pack("[s, f, i]", "<u>", 0.0, 4));
+    for (int i = 0; i < n; i++)
+        json_array_append_new(list, json_pack("[s, f, i]", piece[i], -(double)(i < n - 1 ? i : n - 2), 1));
+    return json_pack("{s:o, s:b, s:b}", "pieces", list, "prefix", 1, "escaped", escaped);
+}
+
+static void check_decoded(const struct tokenizer *t, const char *want, int n, const int *id)
+{
+    struct bytes b = {0};
+    if (t) tokenizer_decode(&b, t, id, (size_t)n);
+    test_check(b.size == strlen(want) && memcmp(b.data ? b.data : "", want, b.size) == 0, __FILE__, __LINE__,
+               "decoded \"%.*s\", expected \"%s\"", (int)b.size, b.data ? b.data : "", want);
+    bytes_free(&b);
+}
+
+/* The best score is joined first, of equal ones the leftmost; what is no piece is bytes; a blank comes before the text. */
+static void test_pieces(void)
+{
+    enum { U = 257, BLANK, A, B, AB, BLANK_A, AAA, AA };
+    static const char *const piece[] = {"\xE2\x96\x81", "a", "b", "ab", "\xE2\x96\x81" "a", "aaa", "aa"};
+    struct error error = {0};
+    for (int escaped = 0; escaped < 2; escaped++) {
+        json_t *json = pieces_json(piece, 7, escaped);
+        struct tokenizer *t = NULL, *u = NULL, *v = NULL;
+        struct bytes b = {0}, text = {0};
+        CHECK(tokenizer_import_json(&t, json, "pieces", &error) == 0);
+        if (t) tokenizer_write(&b, t);
+        if (t) tokenizer_json(&text, t);
+        json_t *again = json_loadb(text.data ? text.data : "", text.size, 0, NULL);
+        CHECK(t && tokenizer_read(&u, b.data, b.size, &error) == 0 && tokenizer_import_json(&v, again, "again", &error) == 0);
+        for (int i = 0; i < 3; i++) {
+            const struct tokenizer *one = i == 0 ? t : i == 1 ? u : v;
+            check_ids(one, "", 0, (int[]){0});
+            check_ids(one, "b", 2, (int[]){BLANK, B});
+            check_ids(one, "a", 1, (int[]){BLANK_A});
+            check_ids(one, " ab", 3, (int[]){BLANK, BLANK, AB});         /* ab is better than a blank and a */
+            check_ids(one, "c\xC3\xA9", 4, (int[]){BLANK, 'c', 0xC3, 0xA9});
+            check_ids(one, "b\xE2\x96\x81" "b", 4, (int[]){BLANK, B, BLANK, B});
+            check_ids(one, "\xFF", 2, (int[]){BLANK, 0xFF});
+            check_decoded(one, " ab<s>", 4, (int[]){BLANK, BLANK, AB, 256});
+            struct ids ids = {0};
+            if (one) tokenizer_encode_at(&ids, one, TEXT_WITHIN, "a", 1);
+            if (one) tokenizer_encode_at(&ids, one, TEXT_SECTION, "a", 1);
+            CHECK(ids.count == 2 && ids.id[0] == A && ids.id[1] == BLANK_A);
+            free(ids.id);
+        }
+        for (int i = 0; i < 2; i++)      /* a a a a: the scores of aa and aaa are equal, so the leftmost pair; then aaa is the left one */
+            check_ids(i ? u : t, "baaaa", 4, (int[]){BLANK, B, AAA, A});
+        check_ids(t, "b<u>a", 4, (int[]){BLANK, B, U, escaped ? A : BLANK_A});
+        json_decref(json);
+        json_decref(again);
+        bytes_free(&b);
+        bytes_free(&text);
+        tokenizer_free(t);
+        tokenizer_free(u);
+        tokenizer_free(v);
+    }
+    static const char *const lone[] = {"\xE2\x96\x81", "a", "ax", "b"};
+    json_t *json = pieces_json(lone, 4, true);
+    struct tokenizer *t = NULL;
+    CHECK(tokenizer_import_json(&t, json, "lone", &error) == -1 && strstr(error.text, "\"ax\" has the character \"x\""));
+    json_decref(json);
+}
+
+/* Messages of protobuf that are no model, or one that is not known here. */
+static void test_models(void)
+{
+    static const struct { const char *bytes; size_t size; const char *message; } bad[] = {
+        {"", 0, "not a SentencePiece"}, {"\x0A\x05\x0A\x01" "a", 5, "not a SentencePiece"}, {"\x0A\x03\x0A\x01" "a\xFF", 6, "not a SentencePiece"},
+        {"\x0A\x03\x0A\x01" "a", 5, "its model is Unigram"}, {"\x0A\x03\x0A\x01\xFF", 5, "not a SentencePiece"},
+        {"\x0A\x03\x0A\x01" "a\x12\x02\x18\x02", 9, "byte_fallback"},
+        {"\x0A\x03\x0A\x01" "a\x12\x05\x18\x02\x98\x02\x01", 12, "remove_extra_whitespaces"},
+        {"\x0A\x03\x0A\x01" "a\x12\x05\x18\x02\x98\x02\x01\x1A\x0B\x0A\x04nfkc\x12\x01x\x20\x00", 25, "the normalizer nfkc"}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        json_t *json = NULL;
+        struct error error = {0};
+        int status = tokenizer_model_parse(&json, bad[i].bytes, bad[i].size, &error);
+        test_check(status == -1 && !json && strstr(error.text, bad[i].message), __FILE__, __LINE__, "model %zu: expected \"%s\", found \"%s\"",
+                   i, bad[i].message, error.text);
+    }
+}
+
 int main(void)
 {
     char path[] = "/tmp/quartet-test-XXXXXX.json";
@@ -399,6 +517,8 @@ int main(void)
     test_json(path);
     test_found(path);
     test_regex();
+    test_pieces();
+    test_models();
     test_bad_files(path);
     unlink(path);
     test_collection();

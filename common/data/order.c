@@ -277,7 +277,7 @@ static int sample_tokens(double *tokens, double *packed, const struct paths *pat
         status = documents_file(d, paths->path[i], most, error);
         while (status == 0 && (status = documents_next(d, &part, error)) == 1) {
             ids.count = 0;
-            tokenizer_encode(&ids, t, part.text, part.length);
+            tokenizer_encode_at(&ids, t, part.first ? TEXT_START : TEXT_WITHIN, part.text, part.length);
             *tokens += (double)(ids.count + part.first + part.last);
             status = 0;
         }

@@ -140,7 +140,7 @@ static void encode_part(void *context, int i, int thread)
     struct encoded *p = &b->part[i];
     (void)thread;
     p->ids.count = 0;
-    tokenizer_encode(&p->ids, b->tokenizer, b->text.data + p->at, p->length);
+    tokenizer_encode_at(&p->ids, b->tokenizer, p->first ? TEXT_START : TEXT_WITHIN, b->text.data + p->at, p->length);
 }
 
 static int begin_shard(struct builder *b, struct error *error)

@@ -373,6 +373,28 @@ static json_t *splitting(const char *pre)
     return json_pack("{s:s, s:[o, o]}", "type", "Sequence", "pretokenizers", first, last);
 }
 
+/* Pieces with scores, as llama.cpp merges them: a blank also follows every special token. */
+static json_t *pieces_of(const json_t *facts, struct error *why)
+{
+    const json_t *tokens = json_object_get(facts, "tokenizer.ggml.tokens");
+    const json_t *scores = json_object_get(facts, "tokenizer.ggml.scores"), *types = json_object_get(facts, "tokenizer.ggml.token_type");
+    const char *not_known = json_is_true(json_object_get(facts, "tokenizer.ggml.remove_extra_whitespaces"))
+                          ? "remove_extra_whitespaces" : json_object_get(facts, "tokenizer.ggml.precompiled_charsmap")
+                          ? "precompiled_charsmap" : NULL;
+    size_t n = json_array_size(tokens);
+    if (not_known || json_array_size(scores) != n || json_array_size(types) != n) {
+        fail(why, EXIT_DATA, not_known ? "its tokenizer has %s, which is not known here"
+             : "its tokenizer has not as many scores and types as tokens", not_known);
+        return NULL;
+    }
+    json_t *pieces = json_array();
+    for (size_t i = 0; i < n; i++)
+        json_array_append_new(pieces, json_pack("[O, O, O]", json_array_get(tokens, i), json_array_get(scores, i),
+                                                json_array_get(types, i)));
+    bool prefix = !json_is_false(json_object_get(facts, "tokenizer.ggml.add_space_prefix"));
+    return json_pack("{s:o, s:b}", "pieces", pieces, "prefix", prefix);
+}
+
 json_t *gguf_tokenizer(const json_t *facts, struct error *why)
 {
     enum { CONTROL = 3, USER = 4, UNUSED = 5 };
@@ -383,6 +405,7 @@ json_t *gguf_tokenizer(const json_t *facts, struct error *why)
     json_t *merges = json_object_get(facts, "tokenizer.ggml.merges");
     static const char *const known[] = {"gpt-2", "llama-bpe", "smaug-bpe", "qwen2", "smollm"};
     bool found = false;
+    if (model && strcmp(model, "llama") == 0 && json_is_array(tokens)) return pieces_of(facts, why);
     for (int i = 0; pre && i < 5; i++) found |= strcmp(known[i], pre) == 0;
     if (!model || strcmp(model, "gpt2") != 0 || !found || !json_is_array(tokens) || !json_is_array(merges)) {
         char shown[60];

@@ -22,7 +22,8 @@ int gguf_check_values(const struct safetensors *tensors, struct error *error);
 const struct family *gguf_names(const json_t *facts, struct error *error);
 /* What a config.json would say of it (to json_decref), or NULL (EXIT_DATA): a key of the architecture is not known. */
 json_t *gguf_config(const json_t *facts, const struct safetensors *tensors, struct error *error);
-/* Its tokenizer as a tokenizer.json (to json_decref); NULL where it is not byte-level BPE, and *why says so. */
+/* Its tokenizer as tokenizer_import_json reads it (to json_decref): byte-level BPE, or pieces with scores (model llama);
+ * NULL where it is another one, and *why says so. */
 json_t *gguf_tokenizer(const json_t *facts, struct error *why);
 
 /* n values of blocks, to the bit as ggml's reference code gives them; n is a multiple of the block. */

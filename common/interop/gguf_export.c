@@ -15,7 +15,6 @@
 
 enum { ALIGN = 32, BLOCK = 32, BLOCK_BYTES = 34 };       /* of Q8_0 */
 enum { TYPE_U32 = 4, TYPE_I32 = 5, TYPE_F32 = 6, TYPE_BOOL = 7, TYPE_TEXT = 8, TYPE_ARRAY = 9 };
-enum { NORMAL = 1, CONTROL = 3, USER = 4, UNUSED = 5 };
 /* ggml's numbers, and those of general.file_type, by enum interop_type */
 static const struct { uint32_t type, file; } numbers[] = {{0, 0}, {1, 1}, {30, 32}, {8, 7}};
 
@@ -100,21 +99,16 @@ static void put_model(struct export *x)
 }
 
 /* Every row of the embedding has a token of its own text: those without one are padding. */
-static void put_tokens(struct export *x, const json_t *json)
+static void put_tokens(struct export *x, const struct tokenizer *t, const json_t *json)
 {
     const json_t *model = json_object_get(json, "model"), *added = json_object_get(json, "added_tokens");
-    const json_t *merges = json_object_get(model, "merges");
     size_t V = (size_t)x->config.vocab;
     const char **text = host_alloc(V, sizeof *text), *token;
-    uint8_t *type = host_alloc(V, 1);
     json_t *id;
-    json_object_foreach(json_object_get(model, "vocab"), token, id) {
-        text[json_integer_value(id)] = token;
-        type[json_integer_value(id)] = NORMAL;
-    }
+    json_object_foreach(json_object_get(model, "vocab"), token, id) text[json_integer_value(id)] = token;
     for (size_t i = 0; i < json_array_size(added); i++) {
         const json_t *one = json_array_get(added, i);
-        type[json_integer_value(json_object_get(one, "id"))] = json_is_true(json_object_get(one, "special")) ? CONTROL : USER;
+        text[json_integer_value(json_object_get(one, "id"))] = json_string_value(json_object_get(one, "content"));
     }
     put_array(x, "tokenizer.ggml.tokens", TYPE_TEXT, V);
     for (size_t i = 0; i < V; i++) {
@@ -123,7 +117,12 @@ static void put_tokens(struct export *x, const json_t *json)
         free(pad);
     }
     put_array(x, "tokenizer.ggml.token_type", TYPE_I32, V);
-    for (size_t i = 0; i < V; i++) add32(&x->head, text[i] ? type[i] : UNUSED);
+    for (size_t i = 0; i < V; i++) add32(&x->head, (uint32_t)tokenizer_type(t, (int)i));
+    free(text);
+}
+
+static void put_merges(struct export *x, const json_t *merges)
+{
     put_array(x, "tokenizer.ggml.merges", TYPE_TEXT, json_array_size(merges));
     for (size_t i = 0; i < json_array_size(merges); i++) {
         const json_t *one = json_array_get(merges, i);
@@ -132,8 +131,6 @@ static void put_tokens(struct export *x, const json_t *json)
         put_text(&x->head, line);
         free(line);
     }
-    free(text);
-    free(type);
 }
 
 /* The name of the way in which a tokenizer.json splits text; only llama-bpe goes with ignored merges.  NULL: none. */
@@ -147,7 +144,40 @@ static const char *pre_of(enum pattern p, const json_t *json)
     if (p == PATTERN_LLAMA3) return ignore ? "llama-bpe" : "smaug-bpe";
     if (ignore) return NULL;
     if (p == PATTERN_CUSTOM) return regex && strcmp(regex, smollm) == 0 ? "smollm" : NULL;
-    return p == PATTERN_GPT2 ? "gpt-2" : "qwen2";
+    return p == PATTERN_GPT2 ? "gpt-2" : p == PATTERN_QWEN2 ? "qwen2" : NULL;
+}
+
+/* How text is split and merged, and the tokens.  False: no way that has a name. */
+static bool put_vocabulary(struct export *x, const struct tokenizer *t)
+{
+    struct bytes text = {0};
+    tokenizer_json(&text, t);
+    json_t *json = json_loadb(text.data, text.size, 0, NULL);
+    int n = tokenizer_vocab(t);
+    float *score = host_alloc((size_t)x->config.vocab, sizeof *score);
+    bool scores = tokenizer_scores(score, t);
+    const char *pre = scores ? "default" : pre_of(tokenizer_pattern(t), json);
+    if (pre) {
+        put_word(x, "tokenizer.ggml.model", scores ? "llama" : "gpt2");
+        put_word(x, "tokenizer.ggml.pre", pre);
+        put_tokens(x, t, json);
+    }
+    if (pre && !scores) put_merges(x, json_object_get(json_object_get(json, "model"), "merges"));
+    if (scores) {
+        put_array(x, "tokenizer.ggml.scores", TYPE_F32, (size_t)x->config.vocab);
+        for (int i = 0; i < x->config.vocab; i++) {
+            uint32_t bits = 0;
+            if (i < n) memcpy(&bits, &score[i], 4);
+            add32(&x->head, bits);
+        }
+        bytes_add(key(x, "tokenizer.ggml.add_space_prefix", TYPE_BOOL), tokenizer_prefixes(t) ? "\1" : "", 1);
+        int unknown = tokenizer_special(t, "<unk>");
+        if (unknown >= 0) put_count(x, "tokenizer.ggml.unknown_token_id", unknown);
+    }
+    free(score);
+    json_decref(json);
+    bytes_free(&text);
+    return pre;
 }
 
 static int put_tokenizer(struct export *x, struct error *error)
@@ -155,7 +185,6 @@ static int put_tokenizer(struct export *x, struct error *error)
     const struct ckpt_meta *m = ckpt_meta_of(x->ckpt);
     struct tokenizer *t = NULL;
     struct chat chat = {.bos = -1, .end = -1};
-    struct bytes text = {0};
     const char *template = NULL;
     if (m->tokn.size == 0) {
         put_word(x, "tokenizer.ggml.model", "none");
@@ -163,17 +192,11 @@ static int put_tokenizer(struct export *x, struct error *error)
     }
     if (tokenizer_read(&t, m->tokn.data, m->tokn.size, error) != 0) return -1;
     int status = m->chat.count ? chat_read(&chat, &m->chat, t, error) : 0, end = tokenizer_special(t, "<|endoftext|>");
-    tokenizer_json(&text, t);
-    json_t *json = json_loadb(text.data, text.size, 0, NULL);
-    const char *pre = pre_of(tokenizer_pattern(t), json);
-    if (status == 0 && !pre)
+    if (status == 0 && !put_vocabulary(x, t))
         status = fail(error, EXIT_MISMATCH,
                       "%s: its tokenizer splits text by a pattern of its own, which GGUF cannot name",
                       ckpt_path(x->ckpt));
     if (status == 0) {
-        put_word(x, "tokenizer.ggml.model", "gpt2");
-        put_word(x, "tokenizer.ggml.pre", pre);
-        put_tokens(x, json);
         int bos = chat.tokenizer ? chat.bos : end, eos = chat.tokenizer ? chat.end : end;
         if (bos >= 0) put_count(x, "tokenizer.ggml.bos_token_id", bos);
         if (eos >= 0) put_count(x, "tokenizer.ggml.eos_token_id", eos);
@@ -182,8 +205,6 @@ static int put_tokenizer(struct export *x, struct error *error)
             template = chat_jinja(chat.template);
         if (template) put_word(x, "tokenizer.chat_template", template);
     }
-    json_decref(json);
-    bytes_free(&text);
     tokenizer_free(t);
     return status;
 }

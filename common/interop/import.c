@@ -239,15 +239,18 @@ static char *chat_text(const char *folder)
 static int open_folder(struct import *m, struct error *error)
 {
     char *path = host_text("%s/config.json", m->from), *tokenizer = host_text("%s/tokenizer.json", m->from);
+    char *model = host_text("%s/tokenizer.model", m->from);
     json_t *json = NULL;
     int status = interop_json(&json, path, error);
     if (status == 0 && family_config(&m->family, &m->config, json, error) != 0) status = fail_in(error, "%s", m->from);
     if (status == 0) status = safetensors_open(&m->tensors, m->from, error);
     if (status == 0 && access(tokenizer, F_OK) == 0) status = interop_json(&m->tokenizer, tokenizer, error);
+    else if (status == 0 && access(model, F_OK) == 0) status = tokenizer_model_json(&m->tokenizer, model, error);
     if (status == 0) m->template = chat_text(m->from);
     m->names = m->family;
     json_decref(json);
     free(tokenizer);
+    free(model);
     free(path);
     return status;
 }

@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include "common/text/tokenizer_parts.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 void ids_add(struct ids *list, int id)
@@ -40,26 +41,43 @@ int tokenizer_find(const struct tokenizer *t, const char *bytes, size_t length, 
     return (int)t->slot[find_slot(t, bytes, length, special)] - 1;
 }
 
-static int found_order(const void *a, const void *b, void *tokens)
+static int found_order(const void *a, const void *b)
 {
-    const struct token *x = (struct token *)tokens + *(const int *)a, *y = (struct token *)tokens + *(const int *)b;
-    int c = (unsigned char)x->bytes[0], d = (unsigned char)y->bytes[0];
-    return c != d ? c - d : x->length != y->length ? (x->length < y->length ? 1 : -1) : 0;
+    const struct found *x = a, *y = b;
+    int c = (unsigned char)x->text[0], d = (unsigned char)y->text[0];
+    return c != d ? c - d : x->length != y->length ? (x->length < y->length ? 1 : -1) : x->id - y->id;
 }
 
-/* The tokens that are looked for in text. */
+static void free_found(struct tokenizer *t)
+{
+    for (int k = 0; k < 2; k++) {
+        for (int i = 0; i < t->finder[k].count; i++) free(t->finder[k].found[i].text);
+        free(t->finder[k].found);
+        t->finder[k] = (struct finder){0};
+    }
+}
+
+/* The tokens that are looked for in text, as they stand there: normalized ones in the form that text is brought into. */
 static void index_found(struct tokenizer *t)
 {
-    t->n_found = 0;
+    free_found(t);
     for (int id = 0; id < t->n_vocab; id++) {
-        if (t->token[id].type != TOKEN_FOUND) continue;
-        t->found = host_append(t->found, (size_t)t->n_found, 1, sizeof *t->found);
-        t->found[t->n_found++] = id;
+        const struct token *k = &t->token[id];
+        struct bytes text = {0};
+        struct finder *f = &t->finder[(k->flags & TOKEN_NORMALIZED) != 0];
+        if (k->type != TOKEN_FOUND) continue;
+        if (f == &t->finder[1] && !(t->flags & TOKENIZER_SCORES)) text_normalise(&text, t, TEXT_START, k->bytes, k->length);
+        else bytes_add(&text, k->bytes, k->length);
+        f->found = host_append(f->found, (size_t)f->count, 1, sizeof *f->found);
+        f->found[f->count++] = (struct found){text.data, text.size, id};
     }
-    if (t->n_found) qsort_r(t->found, (size_t)t->n_found, sizeof *t->found, found_order, t->token);
-    for (int b = 0, i = 0; b <= 256; b++) {
-        t->found_from[b] = i;
-        while (i < t->n_found && (unsigned char)t->token[t->found[i]].bytes[0] == b) i++;
+    for (int k = 0; k < 2; k++) {
+        struct finder *f = &t->finder[k];
+        if (f->count) qsort(f->found, (size_t)f->count, sizeof *f->found, found_order);
+        for (int b = 0, i = 0; b <= 256; b++) {
+            f->from[b] = i;
+            while (i < f->count && (unsigned char)f->found[i].text[0] == b) i++;
+        }
     }
 }
 
@@ -77,6 +95,7 @@ static int index_tokens(struct tokenizer *t, struct error *error)
                                        k->length);
             continue;
         }
+        if (k->type == TOKEN_BYTE) continue;
         if (k->length < 1 || k->length > TOKEN_BYTES_MAX)
             return fail(error, EXIT_DATA, "tokenizer: token %d has %u bytes, expected 1 to %d", id, k->length,
                         TOKEN_BYTES_MAX);
@@ -111,37 +130,101 @@ static int check_merge(const struct tokenizer *t, int rank, struct error *error)
 static int index_merges(struct tokenizer *t, struct error *error)
 {
     size_t size = table_size((size_t)t->n_merges);
+    uint32_t rank = 0;
     t->pair = host_alloc(size, sizeof *t->pair);
     t->pair_mask = size - 1;
-    for (size_t i = 0; i < size; i++) t->pair[i] = (struct pair_slot){UINT64_MAX, UINT32_MAX};
-    for (int rank = 0; rank < t->n_merges; rank++) {
-        if (check_merge(t, rank, error)) return -1;
-        const struct merge *m = &t->merge[rank];
-        uint32_t other = pair_rank(t, m->left, m->right);
+    for (size_t i = 0; i < size; i++) t->pair[i] = (struct pair_slot){UINT64_MAX, {UINT32_MAX, 0}};
+    for (int i = 0; i < t->n_merges; i++) {
+        const struct merge *m = &t->merge[i];
+        if (check_merge(t, i, error)) return -1;
+        uint32_t other = join_of(t, m->left, m->right).rank;
         if (other != UINT32_MAX)
-            return fail(error, EXIT_DATA, "tokenizer: merges %u and %d are the same pair (%u, %u)", other, rank,
+            return fail(error, EXIT_DATA, "tokenizer: merges %u and %d are the same pair (%u, %u)", other, i,
                         m->left, m->right);
+        bool equal = t->score && i > 0 && t->score[m[-1].result] == t->score[m->result];
+        if (!equal) rank = (uint32_t)i;
         uint64_t key = (uint64_t)m->left << 32 | m->right;
-        size_t i = hash_word(0, key) & t->pair_mask;
-        while (t->pair[i].rank != UINT32_MAX) i = (i + 1) & t->pair_mask;
-        t->pair[i] = (struct pair_slot){key, (uint32_t)rank};
+        size_t at = hash_word(0, key) & t->pair_mask;
+        while (t->pair[at].pair.rank != UINT32_MAX) at = (at + 1) & t->pair_mask;
+        t->pair[at] = (struct pair_slot){key, {rank, m->result}};
     }
     return 0;
 }
 
-int tokenizer_finish(struct tokenizer *t, struct error *error)
+static int merge_order(const void *a, const void *b, void *scores)
 {
-    if (t->n_vocab < 256 || t->n_vocab > TOKENIZER_VOCAB_MAX)
-        return fail(error, EXIT_DATA, "tokenizer: %d tokens, expected 256 to %d", t->n_vocab, TOKENIZER_VOCAB_MAX);
-    if (index_tokens(t, error)) return -1;
+    const struct merge *x = a, *y = b;
+    const float *score = scores;
+    if (score[x->result] != score[y->result]) return score[x->result] < score[y->result] ? 1 : -1;
+    return x->result != y->result ? (x->result < y->result ? -1 : 1) : x->left < y->left ? -1 : 1;
+}
+
+/* With scores every two tokens that make a third have a merge: the better the third, the earlier.  TK9. */
+static int merges_from_scores(struct tokenizer *t, struct error *error)
+{
+    free(t->merge);
+    t->merge = NULL;
+    t->n_merges = 0;
+    size_t room = 0;
+    for (int id = 0; id < t->n_vocab; id++) {
+        const struct token *k = &t->token[id];
+        if (!isfinite(t->score[id])) return fail(error, EXIT_DATA, "tokenizer: the score of token %d is not finite", id);
+        if (k->type != TOKEN_NORMAL) continue;
+        if (k->length > SCORED_BYTES_MAX)
+            return fail(error, EXIT_DATA, "tokenizer: token %d has %u bytes, expected at most %d where tokens have scores",
+                        id, k->length, SCORED_BYTES_MAX);
+        for (uint32_t i = 1; i < k->length; i++) {
+            if ((k->bytes[i] & 0xC0) == 0x80) continue;
+            int left = tokenizer_find(t, k->bytes, i, false), right = tokenizer_find(t, k->bytes + i, k->length - i, false);
+            if (left < 0 || right < 0) continue;
+            if (t->n_merges == INT32_MAX) return fail(error, EXIT_DATA, "tokenizer: too many merges follow from its scores");
+            if ((size_t)t->n_merges == room)
+                t->merge = host_grow(t->merge, room = room ? 2 * room : 4096, sizeof *t->merge);
+            t->merge[t->n_merges++] = (struct merge){(uint32_t)left, (uint32_t)right, (uint32_t)id};
+        }
+    }
+    if (t->n_merges) qsort_r(t->merge, (size_t)t->n_merges, sizeof *t->merge, merge_order, t->score);
+    return 0;
+}
+
+/* TK4: every byte has a token, and only one. */
+static int index_bytes(struct tokenizer *t, struct error *error)
+{
+    bool characters = by_characters(t);
     for (int i = 0; i < 256; i++) {
         char byte = (char)i;
-        t->byte_id[i] = tokenizer_find(t, &byte, 1, false);
-        if (t->byte_id[i] < 0) return fail(error, EXIT_DATA, "tokenizer: byte 0x%02X has no token of its own", i);
+        t->byte_id[i] = characters ? -1 : tokenizer_find(t, &byte, 1, false);
     }
+    for (int id = 0; id < t->n_vocab; id++) {
+        const struct token *k = &t->token[id];
+        if (k->type != TOKEN_BYTE) continue;
+        if (!characters || k->length != 1 || t->byte_id[(unsigned char)*k->bytes] >= 0)
+            return fail(error, EXIT_DATA, "tokenizer: token %d of type byte is not the only one of one byte", id);
+        t->byte_id[(unsigned char)*k->bytes] = id;
+    }
+    for (int i = 0; i < 256; i++)
+        if (t->byte_id[i] < 0) return fail(error, EXIT_DATA, "tokenizer: byte 0x%02X has no token of its own", i);
+    return 0;
+}
+
+/* What a word is made of for added tokens: \w as the package has it (Unicode's Alphabetic, marks, digits, connectors). */
+static const char word_class[] = "[\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{200C}\\x{200D}\\x{24B6}-\\x{24E9}\\x{1F130}-\\x{1F149}"
+    "\\x{1F150}-\\x{1F169}\\x{1F170}-\\x{1F189}]";
+
+int tokenizer_finish(struct tokenizer *t, struct error *error)
+{
+    bool words = false;
+    if (t->n_vocab < 256 || t->n_vocab > TOKENIZER_VOCAB_MAX)
+        return fail(error, EXIT_DATA, "tokenizer: %d tokens, expected 256 to %d", t->n_vocab, TOKENIZER_VOCAB_MAX);
+    if (index_tokens(t, error) || index_bytes(t, error)) return -1;
+    if (t->score && merges_from_scores(t, error)) return -1;
     if (index_merges(t, error)) return -1;
+    for (int i = 0; i < t->n_vocab; i++) words |= (t->token[i].flags & TOKEN_WORD) != 0;
+    if (words && splitter_open(&t->word, PATTERN_CUSTOM, word_class, error)) return -1;
     if (pthread_mutex_init(&t->pool.lock, NULL)) die("cannot make the tokenizer's lock");
-    return splitter_open(&t->splitter, t->pattern, t->regex, error);
+    if (!by_characters(t)) return splitter_open(&t->splitter, t->pattern, t->regex, error);
+    splitter_open_joints(&t->splitter, t);
+    return 0;
 }
 
 void tokenizer_free(struct tokenizer *t)
@@ -149,6 +232,8 @@ void tokenizer_free(struct tokenizer *t)
     if (!t) return;
     scratch_free(t->pool.idle);
     splitter_close(t->splitter);
+    splitter_close(t->word);
+    free_found(t);
     for (int i = 0; i < t->n_added; i++) free(t->added[i]);
     free(t->added);
     free(t->regex);
@@ -156,7 +241,7 @@ void tokenizer_free(struct tokenizer *t)
     free(t->merge);
     free(t->area);
     free(t->slot);
-    free(t->found);
+    free(t->score);
     free(t->pair);
     free(t);
 }
@@ -189,6 +274,11 @@ bool tokenizer_is_special(const struct tokenizer *t, int id)
     return id >= 0 && id < t->n_vocab && t->token[id].type == TOKEN_SPECIAL;
 }
 
+int tokenizer_type(const struct tokenizer *t, int id)
+{
+    return id >= 0 && id < t->n_vocab ? t->token[id].type : TOKEN_UNUSED;
+}
+
 int tokenizer_add_special(struct tokenizer *t, const char *text)
 {
     size_t length = strlen(text);
@@ -203,9 +293,13 @@ int tokenizer_add_special(struct tokenizer *t, const char *text)
     t->added = host_grow(t->added, (size_t)t->n_added + 1, sizeof *t->added);
     t->added[t->n_added++] = host_text("%s", text);
     t->token = host_grow(t->token, (size_t)t->n_vocab + 1, sizeof *t->token);
-    t->token[t->n_vocab] = (struct token){t->added[t->n_added - 1], (uint32_t)length, TOKEN_SPECIAL};
+    t->token[t->n_vocab] = (struct token){t->added[t->n_added - 1], (uint32_t)length, TOKEN_SPECIAL, 0};
     t->n_vocab++;
     struct error error;
+    if (t->score) {
+        t->score = host_grow(t->score, (size_t)t->n_vocab, sizeof *t->score);
+        t->score[t->n_vocab - 1] = 0;
+    }
     if (index_tokens(t, &error)) die("%s", error.text);
     return t->n_vocab - 1;
 }
@@ -217,13 +311,22 @@ const char *tokenizer_bytes(const struct tokenizer *t, int id, size_t *length)
     return t->token[id].bytes;
 }
 
-void tokenizer_decode(struct bytes *out, const struct tokenizer *t, const int *ids, size_t n)
+/* *begun: some text stands before, so that a blank is one. */
+static void decode(struct bytes *out, const struct tokenizer *t, const int *ids, size_t n, bool *begun)
 {
     for (size_t i = 0; i < n; i++) {
         size_t length;
         const char *bytes = tokenizer_bytes(t, ids[i], &length);
-        bytes_add(out, bytes, length);
+        bool prefix = t->flags & TOKENIZER_STRIP && !*begun && length && *bytes == ' ';
+        bytes_add(out, bytes + prefix, length - prefix);
+        *begun |= length > 0;
     }
+}
+
+void tokenizer_decode(struct bytes *out, const struct tokenizer *t, const int *ids, size_t n)
+{
+    bool begun = false;
+    decode(out, t, ids, n, &begun);
 }
 
 /* Can these 1 to 3 bytes become a character when more follow?  If any continuation helps, all 0x80 or all 0xBF do. */
@@ -242,7 +345,7 @@ void tokenizer_stream(struct bytes *out, struct utf8_held *held, const struct to
 {
     struct bytes b = {0};
     bytes_add(&b, held->byte, (size_t)held->count);
-    tokenizer_decode(&b, t, ids, n);
+    decode(&b, t, ids, n, &held->begun);
     size_t at = 0;
     while (at < b.size) {
         size_t left = b.size - at, whole = (size_t)utf8_length(b.data + at, left);

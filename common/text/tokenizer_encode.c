@@ -14,13 +14,14 @@ enum { CACHE_SLOTS = 8192, CACHE_BYTES = 23, CACHE_IDS = 9, SHORT_PIECE = 48 };
 struct cached { char bytes[CACHE_BYTES]; unsigned char length, n; int id[CACHE_IDS]; };
 
 /* One token of a long piece; neighbours by index, -1 at the ends; rank of the merge with the right neighbour. */
-struct node { int id, left, right; uint32_t rank; };
+struct node { int id, left, right; struct join join; };
 
 struct scratch {
     struct scratch *next;
     struct split split;
     struct cached cache[CACHE_SLOTS];
-    struct node *node;            /* [PIECE_MAX], when first needed */
+    int *first;                   /* [PIECE_MAX], when first needed, as the next two: the ids that merging begins with */
+    struct node *node;            /* [PIECE_MAX] */
     uint64_t *heap;               /* [2 * PIECE_MAX] of rank << 32 | index */
 };
 
@@ -51,6 +52,7 @@ void scratch_free(struct scratch *s)
     while (s) {
         struct scratch *next = s->next;
         split_close(&s->split);
+        free(s->first);
         free(s->node);
         free(s->heap);
         free(s);
@@ -61,19 +63,19 @@ void scratch_free(struct scratch *s)
 /* Merges id[0..n) in place, n <= SHORT_PIECE; returns how many are left. */
 static size_t merge_short(int *id, size_t n, const struct tokenizer *t)
 {
-    uint32_t rank[SHORT_PIECE];                /* of the merge of id[i] and id[i + 1] */
-    for (size_t i = 0; i + 1 < n; i++) rank[i] = pair_rank(t, (uint32_t)id[i], (uint32_t)id[i + 1]);
+    struct join pair[SHORT_PIECE];             /* of id[i] and id[i + 1] */
+    for (size_t i = 0; i + 1 < n; i++) pair[i] = join_of(t, (uint32_t)id[i], (uint32_t)id[i + 1]);
     while (n > 1) {
         size_t best = 0;
         for (size_t i = 1; i + 1 < n; i++)
-            if (rank[i] < rank[best]) best = i;
-        if (rank[best] == UINT32_MAX) break;
-        id[best] = (int)t->merge[rank[best]].result;
+            if (pair[i].rank < pair[best].rank) best = i;
+        if (pair[best].rank == UINT32_MAX) break;
+        id[best] = (int)pair[best].result;
         n--;
         memmove(id + best + 1, id + best + 2, (n - best - 1) * sizeof *id);
-        memmove(rank + best, rank + best + 1, (n - best - 1) * sizeof *rank);
-        if (best > 0) rank[best - 1] = pair_rank(t, (uint32_t)id[best - 1], (uint32_t)id[best]);
-        if (best + 1 < n) rank[best] = pair_rank(t, (uint32_t)id[best], (uint32_t)id[best + 1]);
+        memmove(pair + best, pair + best + 1, (n - best - 1) * sizeof *pair);
+        if (best > 0) pair[best - 1] = join_of(t, (uint32_t)id[best - 1], (uint32_t)id[best]);
+        if (best + 1 < n) pair[best] = join_of(t, (uint32_t)id[best], (uint32_t)id[best + 1]);
     }
     return n;
 }
@@ -102,37 +104,51 @@ static uint64_t heap_pop(uint64_t *heap, size_t *n)
 static void consider(struct scratch *s, size_t *n_heap, const struct tokenizer *t, int i)
 {
     struct node *k = &s->node[i];
-    k->rank = k->right < 0 ? UINT32_MAX : pair_rank(t, (uint32_t)k->id, (uint32_t)s->node[k->right].id);
-    if (k->rank != UINT32_MAX) heap_push(s->heap, n_heap, (uint64_t)k->rank << 32 | (uint32_t)i);
+    k->join = k->right < 0 ? (struct join){UINT32_MAX, 0} : join_of(t, (uint32_t)k->id, (uint32_t)s->node[k->right].id);
+    if (k->join.rank != UINT32_MAX) heap_push(s->heap, n_heap, (uint64_t)k->join.rank << 32 | (uint32_t)i);
 }
 
-/* As merge_short for any n <= PIECE_MAX, in n log n.  A heap entry counts only while its node still has that rank; each
- * merge takes one entry out and puts at most two in, so 2 n entries are room enough. */
-static void merge_long(struct ids *out, const struct tokenizer *t, struct scratch *s, const char *piece, size_t length)
+/* As merge_short for the n <= PIECE_MAX ids of s->first, in n log n.  A heap entry counts only while its node still has
+ * that rank; each merge takes one entry out and puts at most two in, so 2 n entries are room enough. */
+static void merge_long(struct ids *out, const struct tokenizer *t, struct scratch *s, int n)
 {
-    if (!s->node) {
-        s->node = host_alloc(PIECE_MAX, sizeof *s->node);
-        s->heap = host_alloc(2 * PIECE_MAX, sizeof *s->heap);
-    }
-    int n = (int)length;
     for (int i = 0; i < n; i++)
-        s->node[i] = (struct node){t->byte_id[(unsigned char)piece[i]], i - 1, i + 1 < n ? i + 1 : -1, UINT32_MAX};
+        s->node[i] = (struct node){s->first[i], i - 1, i + 1 < n ? i + 1 : -1, {UINT32_MAX, 0}};
     size_t n_heap = 0;
     for (int i = 0; i < n; i++) consider(s, &n_heap, t, i);
     while (n_heap) {
         uint64_t top = heap_pop(s->heap, &n_heap);
         int i = (int)(uint32_t)top;
         struct node *k = &s->node[i];
-        if (k->rank != (uint32_t)(top >> 32)) continue;
+        if (k->join.rank != (uint32_t)(top >> 32)) continue;
         struct node *gone = &s->node[k->right];
-        k->id = (int)t->merge[k->rank].result;
+        k->id = (int)k->join.result;
         k->right = gone->right;
-        gone->rank = UINT32_MAX;
+        gone->join.rank = UINT32_MAX;
         if (k->right >= 0) s->node[k->right].left = i;
         consider(s, &n_heap, t, i);
         if (k->left >= 0) consider(s, &n_heap, t, k->left);
     }
     for (int i = 0; i >= 0; i = s->node[i].right) ids_add(out, s->node[i].id);
+}
+
+/* What merging begins with: bytes, or characters, and bytes for those without a token. */
+static size_t first_ids(int *id, const struct tokenizer *t, const char *piece, size_t length)
+{
+    size_t n = 0;
+    for (size_t i = 0, size = 1; i < length; i += size) {
+        int whole = -1;
+        size = 1;
+        if (by_characters(t)) {
+            int c = utf8_length(piece + i, length - i);
+            size = c ? (size_t)c : 1;
+            whole = tokenizer_find(t, piece + i, size, false);
+        }
+        if (whole >= 0) id[n++] = whole;
+        else
+            for (size_t k = 0; k < size; k++) id[n++] = t->byte_id[(unsigned char)piece[i + k]];
+    }
+    return n;
 }
 
 static void encode_piece(struct ids *out, const struct tokenizer *t, struct scratch *s, const char *piece,
@@ -143,12 +159,16 @@ static void encode_piece(struct ids *out, const struct tokenizer *t, struct scra
         if (id >= 0) { ids_add(out, id); return; }
     }
     if (length > SHORT_PIECE) {
-        merge_long(out, t, s, piece, length);
+        if (!s->node) {
+            s->first = host_alloc(PIECE_MAX, sizeof *s->first);
+            s->node = host_alloc(PIECE_MAX, sizeof *s->node);
+            s->heap = host_alloc(2 * PIECE_MAX, sizeof *s->heap);
+        }
+        merge_long(out, t, s, (int)first_ids(s->first, t, piece, length));
         return;
     }
     int id[SHORT_PIECE];
-    for (size_t i = 0; i < length; i++) id[i] = t->byte_id[(unsigned char)piece[i]];
-    size_t n = merge_short(id, length, t);
+    size_t n = merge_short(id, first_ids(id, t, piece, length), t);
     for (size_t i = 0; i < n; i++) ids_add(out, id[i]);
 }
 
@@ -175,38 +195,131 @@ static void encode_text(struct ids *out, const struct tokenizer *t, struct scrat
     split_check(&s->split);
 }
 
-/* The first place at or after `at` where a token to be found stands, the longest there is in *id; or the end. */
-static size_t find_token(int *id, const struct tokenizer *t, const char *text, size_t length, size_t at)
+/* ---- added tokens ---- */
+
+/* White space as Unicode defines it: its bytes at the beginning (step 1) or end (step -1) of a text. */
+static size_t space_at(const char *text, size_t length, bool end)
 {
-    for (; t->n_found && at < length; at++) {
-        int b = (unsigned char)text[at];
-        for (int i = t->found_from[b]; i < t->found_from[b + 1]; i++) {
-            const struct token *k = &t->token[t->found[i]];
-            if (k->length > length - at || memcmp(k->bytes, text + at, k->length) != 0) continue;
-            *id = t->found[i];
-            return at;
-        }
+    static const char *const spaces[] = {" ", "\t", "\n", "\v", "\f", "\r", "\xC2\x85", "\xC2\xA0", "\xE1\x9A\x80",
+        "\xE2\x80\x80", "\xE2\x80\x81", "\xE2\x80\x82", "\xE2\x80\x83", "\xE2\x80\x84", "\xE2\x80\x85", "\xE2\x80\x86",
+        "\xE2\x80\x87", "\xE2\x80\x88", "\xE2\x80\x89", "\xE2\x80\x8A", "\xE2\x80\xA8", "\xE2\x80\xA9", "\xE2\x80\xAF",
+        "\xE2\x81\x9F", "\xE3\x80\x80"};
+    for (size_t i = 0; i < sizeof spaces / sizeof *spaces; i++) {
+        size_t n = strlen(spaces[i]);
+        if (n <= length && memcmp(end ? text + length - n : text, spaces[i], n) == 0) return n;
     }
-    return length;
+    return 0;
+}
+
+static bool in_word(const struct tokenizer *t, const char *text, size_t length, size_t start, size_t stop)
+{
+    size_t from = start, n = stop < length ? (size_t)utf8_length(text + stop, length - stop) : 0;
+    do from -= from > 0;
+    while (from > 0 && start - from < 4 && (text[from] & 0xC0) == 0x80);
+    return (from < start && splitter_matches(t->word, text + from, start - from)) ||
+           (n && splitter_matches(t->word, text + stop, n));
+}
+
+/* The next token that stands in text at or after *scan, the longest of the leftmost: it takes [*start, *stop), which is
+ * more than its text where it takes the blanks around it, but nothing before `done`.  Its id, or -1. */
+static int find_token(size_t *start, size_t *stop, size_t *scan, const struct tokenizer *t, const struct finder *f,
+                      const char *text, size_t length, size_t done)
+{
+    for (size_t at = *scan; f->count && at < length; at++) {
+        int b = (unsigned char)text[at], i = f->from[b];
+        while (i < f->from[b + 1] && (f->found[i].length > length - at ||
+                                      memcmp(f->found[i].text, text + at, f->found[i].length) != 0)) i++;
+        if (i == f->from[b + 1]) continue;
+        unsigned char flags = t->token[f->found[i].id].flags;
+        size_t n;
+        *start = at;
+        *scan = *stop = at + f->found[i].length;
+        if (flags & TOKEN_WORD && in_word(t, text, length, at, *stop)) {
+            at = *stop - 1;
+            continue;
+        }
+        while (flags & TOKEN_LSTRIP && *start > done && (n = space_at(text + done, *start - done, true))) *start -= n;
+        while (flags & TOKEN_RSTRIP && (n = space_at(text + *stop, length - *stop, false))) *stop += n;
+        return f->found[i].id;
+    }
+    return -1;
+}
+
+/* ---- text ---- */
+
+/* Does a blank come before a text that stands there? */
+static bool prefixed(const struct tokenizer *t, enum text_place place)
+{
+    return place == TEXT_START ? t->flags & TOKENIZER_PREFIX : place == TEXT_SECTION && t->flags & TOKENIZER_SECTIONS;
+}
+
+void text_normalise(struct bytes *out, const struct tokenizer *t, enum text_place place, const char *text, size_t length)
+{
+    static const char mark[] = "\xE2\x96\x81";              /* U+2581, which such vocabularies write for a blank */
+    if (prefixed(t, place) && !(t->flags & TOKENIZER_UNLESS_BLANK) && length) bytes_add(out, " ", 1);
+    size_t from = out->size;
+    if (t->flags & TOKENIZER_NFC && !nfc_plain(text, length)) nfc(out, text, length);
+    else bytes_add(out, text, length);
+    if (!by_characters(t)) return;
+    size_t to = from;
+    for (size_t i = from; i < out->size; to++) {
+        bool blank = i + 3 <= out->size && memcmp(out->data + i, mark, 3) == 0;
+        out->data[to] = blank ? ' ' : out->data[i];
+        i += blank ? 3 : 1;
+    }
+    out->size = to;
+}
+
+/* What lies between tokens that were found in the normalised text. */
+static void encode_leaf(struct ids *out, const struct tokenizer *t, struct scratch *s, enum text_place place,
+                        const char *text, size_t length)
+{
+    if (!(t->flags & TOKENIZER_UNLESS_BLANK) || !length || *text == ' ' || !prefixed(t, place)) {
+        encode_text(out, t, s, text, length);
+        return;
+    }
+    struct bytes longer = {0};
+    bytes_add(&longer, " ", 1);
+    bytes_add(&longer, text, length);
+    encode_text(out, t, s, longer.data, longer.size);
+    bytes_free(&longer);
+}
+
+/* A stretch of text; stage 0: as it is given, stage 1: normalised. */
+static void encode_stage(struct ids *out, const struct tokenizer *t, struct scratch *s, int stage, enum text_place place,
+                         const char *text, size_t length)
+{
+    size_t scan = 0, done = 0, start, stop;
+    int id;
+    struct bytes normal = {0};
+    do {
+        id = find_token(&start, &stop, &scan, t, &t->finder[stage], text, length, done);
+        if (id < 0) start = stop = length;
+        size_t n = start > done ? start - done : 0;
+        enum text_place here = done > 0 ? TEXT_SECTION : place;
+        if (n && stage == 1) encode_leaf(out, t, s, here, text + done, n);
+        else if (n && !(t->flags & TOKENIZER_NFC) && !by_characters(t) && !t->finder[1].count)
+            encode_text(out, t, s, text + done, n);
+        else if (n) {
+            normal.size = 0;
+            text_normalise(&normal, t, here, text + done, n);
+            encode_stage(out, t, s, 1, here, normal.data, normal.size);
+        }
+        if (id >= 0) ids_add(out, id);
+        done = stop;
+    } while (id >= 0);
+    bytes_free(&normal);
+}
+
+void tokenizer_encode_at(struct ids *out, const struct tokenizer *t, enum text_place place, const char *text,
+                         size_t length)
+{
+    struct scratch *s = scratch_take(t);
+    encode_stage(out, t, s, 0, place, text, length);
+    scratch_give(t, s);
 }
 
 void tokenizer_encode(struct ids *out, const struct tokenizer *t, const char *text, size_t length)
 {
-    struct scratch *s = scratch_take(t);
-    struct bytes normal = {0};
-    for (size_t at = 0, end; at < length; at = end) {
-        int id = -1;
-        end = find_token(&id, t, text, length, at);
-        if (!(t->flags & TOKENIZER_NFC) || nfc_plain(text + at, end - at)) encode_text(out, t, s, text + at, end - at);
-        else {
-            normal.size = 0;
-            nfc(&normal, text + at, end - at);
-            encode_text(out, t, s, normal.data, normal.size);
-        }
-        if (id < 0) break;
-        ids_add(out, id);
-        end += t->token[id].length;
-    }
-    bytes_free(&normal);
-    scratch_give(t, s);
+    tokenizer_encode_at(out, t, TEXT_START, text, length);
 }

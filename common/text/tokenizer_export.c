@@ -1,4 +1,4 @@
-/* tokenizer_export.c - a tokenizer as tokenizer.json of byte-level BPE.  Special tokens stand in the vocabulary too, because
+/* tokenizer_export.c - a tokenizer as tokenizer.json.  Special tokens stand in the vocabulary too, because
  * readers give an added token that is not there the next free id. */
 #include "common/text/tokenizer_parts.h"
 
@@ -22,10 +22,55 @@ static json_t *spelled(const char *bytes, size_t length)
     return value;
 }
 
+#define MARK "\xE2\x96\x81"              /* U+2581 */
+
+/* A token of characters: U+2581 for a blank. */
+static json_t *marked(const char *bytes, size_t length)
+{
+    struct bytes text = {0};
+    for (size_t i = 0; i < length; i++)
+        if (bytes[i] == ' ') bytes_text(&text, MARK);
+        else bytes_add(&text, bytes + i, 1);
+    json_t *value = json_stringn_nocheck(text.data ? text.data : "", text.size);
+    bytes_free(&text);
+    return value;
+}
+
 static json_t *text_of(const struct tokenizer *t, uint32_t id)
 {
     const struct token *k = &t->token[id];
-    return k->type != TOKEN_NORMAL ? json_stringn_nocheck(k->bytes, k->length) : spelled(k->bytes, k->length);
+    if (k->type == TOKEN_BYTE) return json_sprintf("<0x%02X>", (unsigned char)*k->bytes);
+    if (k->type != TOKEN_NORMAL) return json_stringn_nocheck(k->bytes, k->length);
+    return by_characters(t) ? marked(k->bytes, k->length) : spelled(k->bytes, k->length);
+}
+
+/* "normalizer", "pre_tokenizer", "decoder" and what the model has besides its tokens, of a tokenizer of characters. */
+static void put_characters(json_t *root, const struct tokenizer *t)
+{
+    bool prefix = t->flags & TOKENIZER_PREFIX, unless = t->flags & TOKENIZER_UNLESS_BLANK;
+    json_t *list = json_array(), *decoders, *model = json_object_get(root, "model");
+    if (t->flags & TOKENIZER_NFC) json_array_append_new(list, json_pack("{s:s}", "type", "NFC"));
+    if (prefix && !unless) json_array_append_new(list, json_pack("{s:s, s:s}", "type", "Prepend", "prepend", MARK));
+    if (!unless)
+        json_array_append_new(list, json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern", "String", " ", "content",
+                                              MARK));
+    if (unless || t->pattern == PATTERN_WORDS)
+        json_object_set_new(root, "pre_tokenizer", json_pack("{s:s, s:s, s:s, s:b}", "type", "Metaspace", "replacement", MARK,
+                            "prepend_scheme", !unless ? "never" : t->flags & TOKENIZER_SECTIONS ? "always" : "first",
+                            "split", t->pattern == PATTERN_WORDS));
+    else json_object_set_new(root, "pre_tokenizer", json_null());
+    json_object_set_new(root, "normalizer", json_array_size(list) ? json_pack("{s:s, s:O}", "type", "Sequence", "normalizers",
+                                                                              list) : json_null());
+    decoders = json_pack("[{s:s, s:{s:s}, s:s}, {s:s}, {s:s}]", "type", "Replace", "pattern", "String", MARK, "content", " ",
+                         "type", "ByteFallback", "type", "Fuse");
+    if (t->flags & TOKENIZER_STRIP)
+        json_array_append_new(decoders, json_pack("{s:s, s:s, s:i, s:i}", "type", "Strip", "content", " ", "start", 1, "stop",
+                                                  0));
+    json_object_set_new(root, "decoder", json_pack("{s:s, s:o}", "type", "Sequence", "decoders", decoders));
+    json_object_set_new(model, "byte_fallback", json_true());
+    json_object_set_new(model, "fuse_unk", json_true());
+    if (tokenizer_special(t, "<unk>") >= 0) json_object_set_new(model, "unk_token", json_string("<unk>"));
+    json_decref(list);
 }
 
 static json_t *splitting(const struct tokenizer *t)
@@ -39,6 +84,34 @@ static json_t *splitting(const struct tokenizer *t)
                      "Regex", regex, "behavior", "Isolated", "invert", 0, bytes);
 }
 
+bool tokenizer_prefixes(const struct tokenizer *t) { return t->flags & TOKENIZER_PREFIX; }
+
+/* Every cut of a token into two tokens must be a merge, and all merges of a token lie together in the list. */
+bool tokenizer_scores(float *score, const struct tokenizer *t)
+{
+    if (t->pattern != PATTERN_WHOLE) return false;
+    if (t->score) {
+        memcpy(score, t->score, (size_t)t->n_vocab * sizeof *score);
+        return true;
+    }
+    int n = 0;
+    for (int id = 0; id < t->n_vocab; id++) score[id] = t->token[id].type == TOKEN_NORMAL ? -1e9f : 0;
+    for (int i = 0; i < t->n_merges; i++) {
+        uint32_t made = t->merge[i].result;
+        if (i > 0 && t->merge[i - 1].result == made) continue;
+        if (score[made] != -1e9f) return false;
+        score[made] = (float)-i;
+    }
+    for (int id = 0; id < t->n_vocab; id++) {
+        const struct token *k = &t->token[id];
+        if (k->type != TOKEN_NORMAL || k->length > SCORED_BYTES_MAX) continue;
+        for (uint32_t i = 1; i < k->length; i++)
+            n += (k->bytes[i] & 0xC0) != 0x80 && tokenizer_find(t, k->bytes, i, false) >= 0 &&
+                 tokenizer_find(t, k->bytes + i, k->length - i, false) >= 0;
+    }
+    return n == t->n_merges;
+}
+
 void tokenizer_json(struct bytes *out, const struct tokenizer *t)
 {
     json_t *vocab = json_object(), *merges = json_array(), *added = json_array();
@@ -46,10 +119,14 @@ void tokenizer_json(struct bytes *out, const struct tokenizer *t)
         if (t->token[i].type == TOKEN_UNUSED) continue;
         json_t *text = text_of(t, (uint32_t)i);
         json_object_set_new_nocheck(vocab, json_string_value(text), json_integer(i));
-        if (t->token[i].type != TOKEN_NORMAL)
-            json_array_append_new(added, json_pack("{s:i, s:O, s:b, s:b, s:b, s:b, s:b}", "id", i, "content", text,
-                                                   "single_word", 0, "lstrip", 0, "rstrip", 0, "normalized", 0, "special",
-                                                   t->token[i].type == TOKEN_SPECIAL));
+        unsigned char type = t->token[i].type, flags = t->token[i].flags;
+        if (t->score) flags &= (unsigned char)~TOKEN_NORMALIZED;
+        if (type == TOKEN_SPECIAL || type == TOKEN_FOUND)
+            json_array_append_new(added, json_pack("{s:i, s:o, s:b, s:b, s:b, s:b, s:b}", "id", i, "content",
+                                                   json_stringn_nocheck(t->token[i].bytes, t->token[i].length), "single_word",
+                                                   flags & TOKEN_WORD, "lstrip", flags & TOKEN_LSTRIP, "rstrip",
+                                                   flags & TOKEN_RSTRIP, "normalized", flags & TOKEN_NORMALIZED, "special",
+                                                   type == TOKEN_SPECIAL));
         json_decref(text);
     }
     for (int i = 0; i < t->n_merges; i++)
@@ -61,8 +138,10 @@ void tokenizer_json(struct bytes *out, const struct tokenizer *t)
                               "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", 0, "byte_fallback", 0,
                               "ignore_merges", (t->flags & TOKENIZER_IGNORE_MERGES) != 0, "vocab", vocab, "merges", merges);
     json_t *root = json_pack("{s:s, s:n, s:n, s:o, s:o, s:o, s:n, s:o, s:o}", "version", "1.0", "truncation", "padding",
-                             "added_tokens", added, "normalizer", nfc, "pre_tokenizer", splitting(t), "post_processor",
+                             "added_tokens", added, "normalizer", nfc, "pre_tokenizer", by_characters(t) ? json_null() : splitting(t),
+                             "post_processor",
                              "decoder", decoder, "model", model);
+    if (root && by_characters(t)) put_characters(root, t);
     char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
     if (!text) die("a tokenizer cannot be written as JSON");
     bytes_add(out, text, strlen(text));

@@ -7,7 +7,7 @@
 
 #include <stdlib.h>
 
-enum { HEAD = 64, KIND_BPE = 1 };
+enum { HEAD = 64, KIND_BYTES = 1, KIND_CHARACTERS = 2 };
 
 static void add_u32(struct bytes *out, uint32_t value)
 {
@@ -23,7 +23,8 @@ void tokenizer_write(struct bytes *out, const struct tokenizer *t)
         n_special += t->token[i].type == TOKEN_SPECIAL;
         area += t->token[i].length;
     }
-    const uint32_t head[HEAD / 4] = {KIND_BPE, (uint32_t)t->n_vocab, (uint32_t)t->n_merges, n_special,
+    const uint32_t head[HEAD / 4] = {by_characters(t) ? KIND_CHARACTERS : KIND_BYTES, (uint32_t)t->n_vocab,
+                                     t->score ? 0 : (uint32_t)t->n_merges, n_special,
                                      (uint32_t)t->pattern, t->flags, regex, area};
     for (int i = 0; i < HEAD / 4; i++) add_u32(out, head[i]);
     uint32_t at = 0;
@@ -32,7 +33,7 @@ void tokenizer_write(struct bytes *out, const struct tokenizer *t)
         at += t->token[i].length;
     }
     add_u32(out, at);
-    for (int i = 0; i < t->n_merges; i++) {
+    for (int i = 0; i < t->n_merges && !t->score; i++) {
         add_u32(out, t->merge[i].left);
         add_u32(out, t->merge[i].right);
         add_u32(out, t->merge[i].result);
@@ -42,42 +43,53 @@ void tokenizer_write(struct bytes *out, const struct tokenizer *t)
         add_u32(out, (uint32_t)i);
         add_u32(out, 0);
     }
-    for (int i = 0; i < t->n_vocab; i++) bytes_add(out, &t->token[i].type, 1);
+    for (int i = 0; i < t->n_vocab; i++) bytes_add(out, &(unsigned char){t->token[i].type | t->token[i].flags}, 1);
+    for (int i = 0; i < t->n_vocab && t->score; i++) {
+        uint32_t bits;
+        memcpy(&bits, &t->score[i], 4);
+        add_u32(out, bits);
+    }
     bytes_add(out, t->regex, regex);
     for (int i = 0; i < t->n_vocab; i++) bytes_add(out, t->token[i].bytes, t->token[i].length);
 }
 
 /* Where each part of a section starts. */
 struct layout {
-    uint32_t n_vocab, n_merges, n_special, regex, area;
-    const unsigned char *offsets, *merges, *specials, *types, *text;
+    uint32_t kind, n_vocab, n_merges, n_special, pattern, flags, regex, area;
+    const unsigned char *offsets, *merges, *specials, *types, *scores, *text;
 };
 
 /* TK1: the counts are in range and together are the section's size. */
 static int read_head(struct layout *l, const unsigned char *data, size_t size, struct error *error)
 {
     if (size < HEAD) return fail(error, EXIT_DATA, "tokenizer: %zu bytes, expected at least %d", size, HEAD);
-    if (load32(data) != KIND_BPE)
-        return fail(error, EXIT_DATA, "tokenizer: kind %u, this version knows 1 (byte-level BPE)", load32(data));
-    *l = (struct layout){.n_vocab = load32(data + 4), .n_merges = load32(data + 8), .n_special = load32(data + 12),
+    *l = (struct layout){.kind = load32(data), .pattern = load32(data + 16), .flags = load32(data + 20), .n_vocab = load32(data + 4), .n_merges = load32(data + 8), .n_special = load32(data + 12),
                          .regex = load32(data + 24), .area = load32(data + 28)};
+    if (l->kind != KIND_BYTES && l->kind != KIND_CHARACTERS)
+        return fail(error, EXIT_DATA, "tokenizer: kind %u, this version knows 1 (of bytes) and 2 (of characters)", l->kind);
+    unsigned known = l->kind == KIND_BYTES ? TOKENIZER_FLAGS_BYTES : TOKENIZER_FLAGS_CHARACTERS;
+    if (l->flags & ~known)
+        return fail(error, EXIT_DATA, "tokenizer: flags %#x, this version knows %#x", l->flags, known);
+    bool scores = l->flags & TOKENIZER_SCORES;
     for (int i = 32; i < HEAD; i++)
         if (data[i]) return fail(error, EXIT_DATA, "tokenizer: byte %d of its head is %u, expected 0", i, data[i]);
     if (l->n_vocab < 256 || l->n_vocab > TOKENIZER_VOCAB_MAX)
         return fail(error, EXIT_DATA, "tokenizer: %u tokens, expected 256 to %d", l->n_vocab, TOKENIZER_VOCAB_MAX);
-    if (l->n_merges > INT32_MAX || l->n_special > l->n_vocab || l->regex > REGEX_MAX)
+    if (l->n_merges > INT32_MAX || l->n_special > l->n_vocab || l->regex > REGEX_MAX ||
+        (scores && l->n_merges > 0))
         return fail(error, EXIT_DATA,
                     "tokenizer: %u merges, %u special tokens and a pattern of %u bytes are not possible with "
                     "%u tokens", l->n_merges, l->n_special, l->regex, l->n_vocab);
     uint64_t want = HEAD + 4 * ((uint64_t)l->n_vocab + 1) + 12 * (uint64_t)l->n_merges + 8 * (uint64_t)l->n_special +
-                    l->n_vocab + l->regex + l->area;
+                    l->n_vocab + (scores ? 4 * (uint64_t)l->n_vocab : 0) + l->regex + l->area;
     if (want != size) return fail(error, EXIT_DATA, "tokenizer: its head means %llu bytes, found %zu",
                                   (unsigned long long)want, size);
     l->offsets = data + HEAD;
     l->merges = l->offsets + 4 * ((size_t)l->n_vocab + 1);
     l->specials = l->merges + 12 * (size_t)l->n_merges;
     l->types = l->specials + 8 * (size_t)l->n_special;
-    l->text = l->types + l->n_vocab;
+    l->scores = l->types + l->n_vocab;
+    l->text = l->scores + (scores ? 4 * (size_t)l->n_vocab : 0);
     return 0;
 }
 
@@ -94,10 +106,11 @@ static int read_tokens(struct tokenizer *t, const struct layout *l, struct error
         uint32_t to = load32(l->offsets + 4 * ((size_t)i + 1));
         if (to < from || to > l->area)
             return fail(error, EXIT_DATA, "tokenizer: token %u spans bytes %u to %u of %u", i, from, to, l->area);
-        unsigned char type = l->types[i];
-        if (type != TOKEN_NORMAL && type != TOKEN_SPECIAL && type != TOKEN_FOUND && type != TOKEN_UNUSED)
-            return fail(error, EXIT_DATA, "tokenizer: token %u has type %u, expected 1, 3, 4 or 5", i, type);
-        t->token[i] = (struct token){t->area + from, to - from, type};
+        unsigned char type = l->types[i] & 15, flags = l->types[i] & 0xF0;
+        bool added = type == TOKEN_SPECIAL || type == TOKEN_FOUND;
+        if ((type != TOKEN_NORMAL && !added && type != TOKEN_UNUSED && type != TOKEN_BYTE) || (flags && !added))
+            return fail(error, EXIT_DATA, "tokenizer: token %u has type %u, expected 1, 3, 4, 5 or 6", i, l->types[i]);
+        t->token[i] = (struct token){t->area + from, to - from, type, flags};
         from = to;
     }
     if (from != l->area) return fail(error, EXIT_DATA, "tokenizer: its tokens end at byte %u of %u", from, l->area);
@@ -123,13 +136,14 @@ static int check_specials(const struct tokenizer *t, const struct layout *l, str
     return 0;
 }
 
-/* TK8: a pattern of its own only with number 255, and not one that has a number; no NUL, which would cut it short. */
-static int read_pattern(struct tokenizer *t, const unsigned char *data, const struct layout *l, struct error *error)
+/* TK8: a pattern of the kind; one of its own only with number 255, and not one that has a number; no NUL, which would
+ * cut it short. */
+static int read_pattern(struct tokenizer *t, const struct layout *l, struct error *error)
 {
-    t->pattern = (enum pattern)load32(data + 16);
-    t->flags = load32(data + 20);
-    if (t->flags & ~(unsigned)TOKENIZER_FLAGS)
-        return fail(error, EXIT_DATA, "tokenizer: flags %#x, this version knows %#x", t->flags, TOKENIZER_FLAGS);
+    t->pattern = (enum pattern)l->pattern;
+    t->flags = l->flags;
+    if (by_characters(t) != (l->kind == KIND_CHARACTERS))
+        return fail(error, EXIT_DATA, "tokenizer: pattern %u in a tokenizer of kind %u", l->pattern, l->kind);
     if ((t->pattern == PATTERN_CUSTOM) != (l->regex > 0))
         return fail(error, EXIT_DATA, "tokenizer: pattern %d with %u bytes of regular expression", (int)t->pattern,
                     l->regex);
@@ -151,7 +165,12 @@ int tokenizer_read(struct tokenizer **out, const void *data, size_t size, struct
     for (size_t i = 0; i < l.n_merges; i++)
         t->merge[i] = (struct merge){load32(l.merges + 12 * i), load32(l.merges + 12 * i + 4),
                                      load32(l.merges + 12 * i + 8)};
-    if (read_tokens(t, &l, error) || check_specials(t, &l, error) || read_pattern(t, data, &l, error) ||
+    if (l.flags & TOKENIZER_SCORES) t->score = host_alloc(l.n_vocab, sizeof *t->score);
+    for (size_t i = 0; t->score && i < l.n_vocab; i++) {
+        uint32_t bits = load32(l.scores + 4 * i);
+        memcpy(&t->score[i], &bits, 4);
+    }
+    if (read_tokens(t, &l, error) || check_specials(t, &l, error) || read_pattern(t, &l, error) ||
         tokenizer_finish(t, error)) {
         tokenizer_free(t);
         return -1;

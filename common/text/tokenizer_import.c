@@ -1,25 +1,15 @@
-/* tokenizer_import.c - other people's byte-level BPE tokenizers: GPT-2's pair of files, and tokenizer.json.
+/* tokenizer_import.c - other people's BPE tokenizers: GPT-2's pair of files, tokenizer.json and tokenizer.model.
  *
- * Both spell bytes as printable characters (byte_alphabet); here they become raw bytes.  What cannot be done exactly is
+ * The first two spell bytes as printable characters (byte_alphabet); here they become raw bytes.  What cannot be done exactly is
  * refused with the reason: a tokenizer that is nearly right spoils everything after it.  Two things differ on purpose
  * and are said in docs/tokenizer.md: special tokens are not found in text, and bytes without a token get one at the
  * end. */
-#include "common/text/nfc.h"
-#include "common/text/tokenizer_parts.h"
+#include "common/text/tokenizer_import.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
-enum { FILE_MAX = 256 << 20, ALPHABET = 324 };
-
-struct import {
-    struct tokenizer *t;
-    struct bytes area;
-    size_t *start;                   /* of each token in area */
-    json_t *vocab;                   /* spelled token -> id */
-    short byte_of[ALPHABET];         /* character of the alphabet -> byte, or -1 */
-};
+enum { FILE_MAX = 256 << 20 };
 
 /* Bytes that are printable in Latin-1 are themselves; the others are U+0100, U+0101, ... in rising order. */
 static void byte_alphabet(short byte_of[ALPHABET])
@@ -51,7 +41,7 @@ static bool spell(struct import *im, const char *text, size_t length)
     return true;
 }
 
-static int place_token(struct import *im, int id, size_t start, unsigned char type, struct error *error)
+int import_place(struct import *im, int id, size_t start, unsigned char type, struct error *error)
 {
     char shown[100];
     struct token *k = &im->t->token[id];
@@ -59,7 +49,7 @@ static int place_token(struct import *im, int id, size_t start, unsigned char ty
         return fail(error, EXIT_DATA, "two tokens have the id %d, one of them \"%s\"", id,
                     text_escape(shown, sizeof shown, im->area.data + start, im->area.size - start));
     im->start[id] = start;
-    *k = (struct token){NULL, (uint32_t)(im->area.size - start), type};
+    *k = (struct token){NULL, (uint32_t)(im->area.size - start), type, 0};
     return 0;
 }
 
@@ -93,6 +83,7 @@ static int make_room(struct import *im, const json_t *added, struct error *error
 static int add_merge(struct import *im, const char *left, size_t n_left, const char *right, size_t n_right,
                      size_t number, struct error *error)
 {
+    if (by_characters(im->t) && (memchr(left, ' ', n_left) || memchr(right, ' ', n_right))) return 0;     /* no text has it */
     char *joined = host_text("%.*s%.*s", (int)n_left, left, (int)n_right, right);
     json_t *a = json_object_getn(im->vocab, left, n_left), *b = json_object_getn(im->vocab, right, n_right);
     json_t *c = json_object_get(im->vocab, joined);
@@ -106,6 +97,34 @@ static int add_merge(struct import *im, const char *left, size_t n_left, const c
     im->t->merge[im->t->n_merges++] = (struct merge){(uint32_t)json_integer_value(a), (uint32_t)json_integer_value(b),
                                                      (uint32_t)json_integer_value(c)};
     return 0;
+}
+
+void import_unescape(struct bytes *out, const char *text, size_t length)
+{
+    for (size_t i = 0; i < length;) {
+        bool blank = i + 3 <= length && memcmp(text + i, "\xE2\x96\x81", 3) == 0;
+        bytes_add(out, blank ? " " : text + i, 1);
+        i += blank ? 3 : 1;
+    }
+}
+
+int import_byte(const char *text)
+{
+    unsigned byte;
+    int end = 0;
+    bool form = strlen(text) == 6 && strncmp(text, "<0x", 3) == 0 && strspn(text + 3, "0123456789ABCDEF") == 2;
+    return form && sscanf(text, "<0x%2X>%n", &byte, &end) == 1 && end == 6 ? (int)byte : -1;
+}
+
+/* One entry of a vocabulary of characters.  One with a blank in it can come from no text: blanks are U+2581 by then. */
+static int place_characters(struct import *im, int id, const char *name, size_t length, struct error *error)
+{
+    size_t start = im->area.size;
+    int byte = import_byte(name);
+    if (memchr(name, ' ', length)) return 0;
+    if (byte >= 0) bytes_add(&im->area, &(char){(char)byte}, 1);
+    else import_unescape(&im->area, name, length);
+    return import_place(im, id, start, byte >= 0 ? TOKEN_BYTE : TOKEN_NORMAL, error);
 }
 
 /* Every entry of the vocabulary that is not placed yet becomes a normal token, or a special one: when it cannot be
@@ -122,6 +141,10 @@ static int place_vocab(struct import *im, const bool *reached, struct error *err
             if (im->t->token[id].length == length && memcmp(im->area.data + im->start[id], name, length) == 0) continue;
             return fail(error, EXIT_DATA, "id %d is an added token and another one in the vocabulary", id);
         }
+        if (by_characters(im->t)) {
+            if (place_characters(im, id, name, length, error)) return -1;
+            continue;
+        }
         bool spelled = spell(im, name, length), special = reached && !reached[id] && im->area.size - start > 1;
         char shown[100];
         if (!spelled && !reached)
@@ -132,7 +155,7 @@ static int place_vocab(struct import *im, const bool *reached, struct error *err
             bytes_add(&im->area, name, length);
             special = true;
         }
-        if (place_token(im, id, start, special ? TOKEN_SPECIAL : TOKEN_NORMAL, error)) return -1;
+        if (import_place(im, id, start, special ? TOKEN_SPECIAL : TOKEN_NORMAL, error)) return -1;
     }
     return 0;
 }
@@ -145,11 +168,11 @@ static int finish(struct import *im, struct error *error)
     for (int i = 0; i < t->n_vocab; i++)
         if (t->token[i].type == TOKEN_NORMAL && t->token[i].length == 1)
             have[(unsigned char)im->area.data[im->start[i]]] = true;
-    for (int b = 0; b < 256; b++) {
+    for (int b = 0; b < 256 && !by_characters(t); b++) {
         if (have[b]) continue;
         char byte = (char)b;
         im->start[t->n_vocab] = im->area.size;
-        t->token[t->n_vocab++] = (struct token){NULL, 1, TOKEN_NORMAL};
+        t->token[t->n_vocab++] = (struct token){NULL, 1, TOKEN_NORMAL, 0};
         bytes_add(&im->area, &byte, 1);
     }
     t->area = im->area.data;
@@ -190,118 +213,6 @@ static int import_pair(struct import *im, const struct bytes *merges, struct err
 }
 
 /* tokenizer.json. */
-static const char *type_of(const json_t *part)
-{
-    const char *type = json_string_value(json_object_get(part, "type"));
-    return type ? type : "(none)";
-}
-
-static bool is_empty(const json_t *value)
-{
-    return !value || json_is_null(value) || (json_is_string(value) && json_string_length(value) == 0);
-}
-
-static int read_normalizer(struct tokenizer *t, const json_t *normalizer, struct error *error)
-{
-    if (!normalizer || json_is_null(normalizer)) return 0;
-    if (strcmp(type_of(normalizer), "Sequence") == 0) {
-        const json_t *list = json_object_get(normalizer, "normalizers");
-        for (size_t i = 0; i < json_array_size(list); i++)
-            if (strcmp(type_of(json_array_get(list, i)), "Sequence") == 0 ||
-                read_normalizer(t, json_array_get(list, i), error))
-                return fail(error, EXIT_DATA, "it has a sequence of normalizers, and only NFC is known");
-        return 0;
-    }
-    if (strcmp(type_of(normalizer), "NFC") != 0)
-        return fail(error, EXIT_DATA, "it has the normalizer %.40s, and only NFC is known", type_of(normalizer));
-    t->flags |= TOKENIZER_NFC;
-    return 0;
-}
-
-static int set_regex(struct tokenizer *t, const char *regex, struct error *error)
-{
-    if (strlen(regex) == 0 || strlen(regex) > REGEX_MAX)
-        return fail(error, EXIT_DATA, "its pattern has %zu bytes, expected 1 to %d", strlen(regex), REGEX_MAX);
-    struct bytes own = {0};
-    t->pattern = pattern_of(regex);
-    if (t->pattern != PATTERN_CUSTOM) return 0;
-    int status = regex_translate(&own, regex, error);
-    if (status == 0 && own.size > REGEX_MAX)
-        status = fail(error, EXIT_DATA, "its pattern has more than %d bytes", REGEX_MAX);
-    if (status == 0) t->pattern = pattern_of(own.data);
-    if (status == 0 && t->pattern == PATTERN_CUSTOM) t->regex = host_text("%s", own.data);
-    bytes_free(&own);
-    return status;
-}
-
-/* Split, then bytes.  "Removed" with invert keeps only what matches, which is the same where the pattern matches all
- * text. */
-static int read_split(struct tokenizer *t, const json_t *split, struct error *error)
-{
-    const char *regex = json_string_value(json_object_get(json_object_get(split, "pattern"), "Regex"));
-    const char *behavior = json_string_value(json_object_get(split, "behavior"));
-    bool invert = json_is_true(json_object_get(split, "invert"));
-    if (!regex || !behavior) return fail(error, EXIT_DATA, "its Split has no regular expression or no behavior");
-    if (set_regex(t, regex, error)) return -1;
-    if (strcmp(behavior, "Isolated") == 0 && !invert) return 0;
-    if (strcmp(behavior, "Removed") == 0 && invert && t->pattern != PATTERN_CUSTOM) return 0;
-    return fail(error, EXIT_DATA, "its Split has behavior %.40s%s, and only Isolated is known", behavior,
-                invert ? " (inverted)" : "");
-}
-
-/* Digits cuts numbers out before GPT-2's pattern sees the rest, so for that pattern a number is like the end of the
- * text: one pattern says both, with numbers left out of the blanks' look-ahead. */
-static int read_digits(struct tokenizer *t, const json_t *digits, struct error *error)
-{
-    bool each = json_is_true(json_object_get(digits, "individual_digits"));
-    char regex[100];
-    snprintf(regex, sizeof regex,
-             "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+|\\p{N}%s| ?[^\\s\\p{L}\\p{N}]+|\\s+(?![^\\s\\p{N}])|\\s+",
-             each ? "" : "+");
-    return set_regex(t, regex, error);
-}
-
-static int read_splitting(struct tokenizer *t, const json_t *pre, struct error *error)
-{
-    const json_t *first = NULL, *last = pre;
-    if (strcmp(type_of(pre), "Sequence") == 0) {
-        const json_t *list = json_object_get(pre, "pretokenizers");
-        size_t n = json_array_size(list);
-        if (n < 1 || n > 2) return fail(error, EXIT_DATA, "it splits text in %zu stages, and 1 or 2 are known", n);
-        first = n == 2 ? json_array_get(list, 0) : NULL;
-        last = json_array_get(list, n - 1);
-    }
-    if (strcmp(type_of(last), "ByteLevel") != 0)
-        return fail(error, EXIT_DATA, "its pre-tokenizer is %.40s, expected ByteLevel: it is not byte-level BPE",
-                    type_of(last));
-    if (json_is_true(json_object_get(last, "add_prefix_space")))
-        return fail(error, EXIT_DATA,
-                    "it puts a space before every text (add_prefix_space), which this program does not");
-    bool regex = !json_is_false(json_object_get(last, "use_regex"));
-    if (!first && regex) return set_regex(t, pattern_regex(PATTERN_GPT2), error);
-    if (first && !regex && strcmp(type_of(first), "Split") == 0) return read_split(t, first, error);
-    if (first && regex && strcmp(type_of(first), "Digits") == 0) return read_digits(t, first, error);
-    return fail(error, EXIT_DATA,
-                "it splits text with %.40s then ByteLevel %s GPT-2's pattern, which is not known here",
-                first ? type_of(first) : "nothing", regex ? "with" : "without");
-}
-
-static int read_model(struct tokenizer *t, const json_t *model, struct error *error)
-{
-    if (strcmp(type_of(model), "BPE") != 0 && json_object_get(model, "type"))
-        return fail(error, EXIT_DATA, "its model is %.40s, expected BPE", type_of(model));
-    if (json_is_true(json_object_get(model, "byte_fallback")))
-        return fail(error, EXIT_DATA, "its model falls back to bytes (byte_fallback): it is not byte-level BPE");
-    if (!is_empty(json_object_get(model, "continuing_subword_prefix")) ||
-        !is_empty(json_object_get(model, "end_of_word_suffix")))
-        return fail(error, EXIT_DATA,
-                    "its model marks the parts of words with a prefix or suffix, which is not known here");
-    if (json_number_value(json_object_get(model, "dropout")) != 0)
-        return fail(error, EXIT_DATA, "its model drops merges at random (dropout), which is not known here");
-    if (json_is_true(json_object_get(model, "ignore_merges"))) t->flags |= TOKENIZER_IGNORE_MERGES;
-    return 0;
-}
-
 static int read_merge_list(struct import *im, const json_t *merges, struct error *error)
 {
     im->t->merge = host_alloc(json_array_size(merges), sizeof *im->t->merge);
@@ -321,38 +232,31 @@ static int read_merge_list(struct import *im, const json_t *merges, struct error
     return 0;
 }
 
-/* An added token is found in text unless it is special.  Where blanks around it would belong to it, or only words count,
- * it is refused, and so is one that normalizing could change. */
+/* An added token is found in text unless it is special. */
 static int place_added(struct import *im, const json_t *one, struct error *error)
 {
-    static const char *const flags[] = {"lstrip", "rstrip", "single_word"};
-    const char *content = json_string_value(json_object_get(one, "content"));
-    size_t start = im->area.size, length = json_string_length(json_object_get(one, "content"));
+    static const struct { const char *name; unsigned char flag; } flags[] = {
+        {"lstrip", TOKEN_LSTRIP}, {"rstrip", TOKEN_RSTRIP}, {"single_word", TOKEN_WORD}, {"normalized", TOKEN_NORMALIZED}};
+    size_t start = im->area.size;
+    int id = (int)json_integer_value(json_object_get(one, "id"));
     bool found = json_is_false(json_object_get(one, "special"));
-    char shown[100];
-    text_escape(shown, sizeof shown, content, length);
-    for (int i = 0; i < 3; i++)
-        if (found && json_is_true(json_object_get(one, flags[i])))
-            return fail(error, EXIT_DATA, "its added token \"%s\" is not special and has the flag %s, which is not "
-                        "known here", shown, flags[i]);
-    bool normalized = json_is_true(json_object_get(one, "normalized")) && !nfc_plain(content, length);
-    if (found && normalized && im->t->flags & TOKENIZER_NFC)
-        return fail(error, EXIT_DATA, "its added token \"%s\" is compared with normalized text, which is not known here",
-                    shown);
-    bytes_add(&im->area, content, length);
-    return place_token(im, (int)json_integer_value(json_object_get(one, "id")), start,
-                       found ? TOKEN_FOUND : TOKEN_SPECIAL, error);
+    bytes_add(&im->area, json_string_value(json_object_get(one, "content")), json_string_length(json_object_get(one, "content")));
+    if (import_place(im, id, start, found ? TOKEN_FOUND : TOKEN_SPECIAL, error)) return -1;
+    for (int i = 0; i < 4; i++)
+        if (json_is_true(json_object_get(one, flags[i].name))) im->t->token[id].flags |= flags[i].flag;
+    return 0;
 }
 
 static int import_json(struct import *im, const json_t *root, struct error *error)
 {
     const json_t *added = json_object_get(root, "added_tokens"), *model = json_object_get(root, "model");
+    if (json_object_get(root, "pieces")) return import_pieces(im, root, error) ? -1 : finish(im, error);
     im->vocab = json_object_get(model, "vocab");
+    if (json_is_string(json_object_get(model, "type")) && strcmp(json_string_value(json_object_get(model, "type")), "BPE"))
+        return fail(error, EXIT_DATA, "its model is %.40s, expected BPE", json_string_value(json_object_get(model, "type")));
     if (!json_is_object(im->vocab) || !json_is_array(json_object_get(model, "merges")))
-        return fail(error, EXIT_DATA,
-                    "it has no model with a vocabulary and merges: not a tokenizer.json of byte-level BPE");
-    if (read_model(im->t, model, error) || read_normalizer(im->t, json_object_get(root, "normalizer"), error) ||
-        read_splitting(im->t, json_object_get(root, "pre_tokenizer"), error) || make_room(im, added, error) ||
+        return fail(error, EXIT_DATA, "it has no model with a vocabulary and merges: not a tokenizer.json of BPE");
+    if (import_settings(im->t, root, error) || make_room(im, added, error) ||
         read_merge_list(im, json_object_get(model, "merges"), error)) return -1;
     for (size_t i = 0; i < json_array_size(added); i++)
         if (place_added(im, json_array_get(added, i), error)) return -1;
@@ -392,7 +296,7 @@ static bool pair_paths(const char *path, char **vocab, char **merges)
 /* The file to read in a folder: the one of these that is there.  NULL if none is. */
 static char *file_in(const char *folder)
 {
-    static const char *const names[] = {"tokenizer.json", "encoder.json", "vocab.json"};
+    static const char *const names[] = {"tokenizer.json", "encoder.json", "vocab.json", "tokenizer.model"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         struct stat status;
         char *path = host_text("%s/%s", folder, names[i]);
@@ -425,8 +329,11 @@ static int import_file(struct tokenizer **out, const char *path, struct error *e
     struct bytes lines = {0};
     char *vocab = NULL, *merges = NULL;
     int status = -1;
-    bool pair = pair_paths(path, &vocab, &merges);
-    json_t *root = read_json(pair ? vocab : path, error);
+    size_t n = strlen(path);
+    bool pair = pair_paths(path, &vocab, &merges), model = n > 6 && strcmp(path + n - 6, ".model") == 0;
+    json_t *root = NULL;
+    if (!model) root = read_json(pair ? vocab : path, error);
+    else if (tokenizer_model_json(&root, path, error) != 0) return -1;
     if (root && pair && file_read(&lines, merges, FILE_MAX, error) == 0) {
         struct import im = {.t = host_alloc(1, sizeof *im.t), .vocab = root};
         byte_alphabet(im.byte_of);
@@ -450,7 +357,7 @@ int tokenizer_import(struct tokenizer **out, const char *path, struct error *err
     char *file = file_in(path);
     if (!file) return fail(error, EXIT_NOINPUT,
                            "%s: expected tokenizer.json, or encoder.json and vocab.bpe, or vocab.json and "
-                           "merges.txt in this folder", path);
+                           "merges.txt, or tokenizer.model in this folder", path);
     int result = import_file(out, file, error);
     free(file);
     return result;

@@ -11,20 +11,33 @@
 #include <string.h>
 
 enum {
-    TOKEN_NORMAL = 1, TOKEN_SPECIAL = 3, TOKEN_FOUND = 4, TOKEN_UNUSED = 5,   /* type byte in TOKN; found: wherever its
-                                         text stands in a text it is this token; unused: a hole in the ids */
+    TOKEN_NORMAL = 1, TOKEN_SPECIAL = 3, TOKEN_FOUND = 4, TOKEN_UNUSED = 5, TOKEN_BYTE = 6,   /* type in TOKN; found:
+                                         wherever its text stands in a text it is this token; unused: a hole in the ids;
+                                         byte: what a byte of a character without a token becomes */
+    TOKEN_LSTRIP = 0x10, TOKEN_RSTRIP = 0x20,     /* with the type, of special and found tokens: takes the blanks before,
+                                                     behind it */
+    TOKEN_WORD = 0x40,                /* not found within a word */
+    TOKEN_NORMALIZED = 0x80,          /* found in the text as the model sees it, not as it is given */
     TOKENIZER_IGNORE_MERGES = 1,      /* a piece that is a token is that token, whatever the merges say */
     TOKENIZER_NFC = 2,                /* text is brought into NFC first */
-    TOKENIZER_FLAGS = 3,
+    TOKENIZER_PREFIX = 8,             /* a blank is put before a text ... */
+    TOKENIZER_SECTIONS = 16,          /* ... and before what follows a special or found token ... */
+    TOKENIZER_UNLESS_BLANK = 32,      /* ... unless it begins with one */
+    TOKENIZER_STRIP = 64,             /* decoding leaves out one leading blank */
+    TOKENIZER_SCORES = 128,           /* merges are not listed: any two tokens that make a third, by its score */
+    TOKENIZER_FLAGS_BYTES = 3, TOKENIZER_FLAGS_CHARACTERS = 251,
     TOKEN_BYTES_MAX = 65535,
     TOKENIZER_VOCAB_MAX = 1 << 24,
     PIECE_MAX = 32768,                /* longer pieces are cut: bounds the memory of encoding and training */
     REGEX_MAX = 4096,
+    SCORED_BYTES_MAX = 1024,          /* of a token, where tokens have scores: every cut of it is tried */
 };
 
-struct token { const char *bytes; uint32_t length; unsigned char type; };
+struct token { const char *bytes; uint32_t length; unsigned char type, flags; };
 struct merge { uint32_t left, right, result; };
-struct pair_slot { uint64_t key; uint32_t rank; };
+struct join { uint32_t rank, result; };                   /* of a merge; rank UINT32_MAX: there is none */
+struct pair_slot { uint64_t key; struct join pair; };
+struct found { char *text; size_t length; int id; };
 
 struct tokenizer {
     enum pattern pattern;
@@ -34,23 +47,28 @@ struct tokenizer {
     int n_vocab;
     struct merge *merge;              /* [n_merges], the first is applied first */
     int n_merges;
+    float *score;                     /* [n_vocab] with TOKENIZER_SCORES, else NULL; the merges follow from them */
     char *area;                       /* the bytes the tokens point into */
     char **added;                     /* texts of special tokens added later: theirs must not move */
     int n_added;
 
-    int *found, n_found;              /* tokens of TOKEN_FOUND by first byte, the longest first ... */
-    int found_from[257];              /* ... those that begin with byte b: from found_from[b] up to found_from[b + 1] */
+    struct finder { struct found *found; int count, from[257]; } finder[2];    /* tokens of TOKEN_FOUND, without and with
+                                         TOKEN_NORMALIZED, by first byte, the longest first; those that begin with byte b
+                                         lie from from[b] up to from[b + 1] */
     int byte_id[256];                 /* the token of every single byte */
     uint32_t *slot;                   /* hash table: a token's bytes and kind -> id + 1, 0 empty */
     size_t slot_mask;
     struct pair_slot *pair;           /* hash table: left << 32 | right -> rank */
     size_t pair_mask;
-    struct splitter *splitter;
+    struct splitter *splitter, *word;     /* word: characters of words, where a token has TOKEN_WORD */
     struct pool { pthread_mutex_t lock; struct scratch *idle; } pool;     /* scratch of threads not encoding just now */
 };
 
 /* Returns 0, or -1 (EXIT_DATA) naming the check; t is the caller's either way. */
 int tokenizer_finish(struct tokenizer *t, struct error *error);
+
+/* A section of text as it is cut into pieces: in NFC, and with blanks where the tokenizer wants them. */
+void text_normalise(struct bytes *out, const struct tokenizer *t, enum text_place place, const char *text, size_t length);
 
 /* The id of these bytes among special or among other tokens, or -1. */
 int tokenizer_find(const struct tokenizer *t, const char *bytes, size_t length, bool special);
@@ -62,7 +80,17 @@ struct splitter;
 /* An expression for Oniguruma in the words of PCRE2, appended: 0, or -1 (EXIT_DATA) where that is not known. */
 int regex_translate(struct bytes *out, const char *regex, struct error *error);
 int splitter_open(struct splitter **out, enum pattern pattern, const char *regex, struct error *error);
+/* For a tokenizer of characters. */
+void splitter_open_joints(struct splitter **out, const struct tokenizer *t);
+bool splitter_matches(const struct splitter *s, const char *text, size_t length);      /* the whole text is one match */
 void splitter_close(struct splitter *s);
+
+/* Pairs of characters that stand side by side in a token.  Between two others no merge can ever join anything, so a text
+ * may be cut there. */
+struct joints;
+struct joints *joints_open(const struct tokenizer *t);
+void joints_close(struct joints *j);
+size_t joints_piece(const struct joints *j, const char *text, size_t length);      /* bytes up to the first cut; valid UTF-8 */
 enum pattern pattern_of(const char *regex);               /* PATTERN_CUSTOM when it is none of these */
 
 struct split {
@@ -71,6 +99,7 @@ struct split {
     const char *text;
     size_t length, at, run, run_end, next, next_end;      /* the next match is [next, next_end), in bytes of text */
     bool interpret;                                       /* without PCRE2's compiled code: its stack overflowed */
+    bool matched;                                         /* the last look for a match found one */
     int failed;                                           /* PCRE2's error: the limits stopped a match, split_next ends */
 };
 void split_open(struct split *s, const struct splitter *splitter);
@@ -100,13 +129,17 @@ static inline uint64_t hash_bytes(const char *bytes, size_t length)
     return hash_word(hash_word(h, word), 0);
 }
 
-/* The rank of the merge of two tokens, or UINT32_MAX. */
-static inline uint32_t pair_rank(const struct tokenizer *t, uint32_t left, uint32_t right)
+/* Is a piece merged from its characters (SentencePiece), not from its bytes? */
+static inline bool by_characters(const struct tokenizer *t)
+{
+    return t->pattern == PATTERN_WHOLE || t->pattern == PATTERN_WORDS;
+}
+
+static inline struct join join_of(const struct tokenizer *t, uint32_t left, uint32_t right)
 {
     uint64_t key = (uint64_t)left << 32 | right;
     for (size_t i = hash_word(0, key) & t->pair_mask;; i = (i + 1) & t->pair_mask) {
-        if (t->pair[i].key == key) return t->pair[i].rank;
-        if (t->pair[i].rank == UINT32_MAX) return UINT32_MAX;
+        if (t->pair[i].key == key || t->pair[i].pair.rank == UINT32_MAX) return t->pair[i].pair;
     }
 }
 

@@ -9,7 +9,7 @@
 #include <pcre2.h>
 #include <stdlib.h>
 
-struct splitter { pcre2_code *code; pcre2_match_context *limits; };
+struct splitter { pcre2_code *code; pcre2_match_context *limits; struct joints *joints; };      /* joints: instead */
 
 static const struct { enum pattern pattern; const char *name, *regex; } known[] = {
     {PATTERN_GPT2, "gpt2",
@@ -88,9 +88,28 @@ int splitter_open(struct splitter **out, enum pattern pattern, const char *regex
     return 0;
 }
 
+void splitter_open_joints(struct splitter **out, const struct tokenizer *t)
+{
+    *out = host_alloc(1, sizeof **out);
+    (*out)->joints = joints_open(t);
+}
+
+bool splitter_matches(const struct splitter *s, const char *text, size_t length)
+{
+    struct split split;
+    const char *piece;
+    size_t n;
+    split_open(&split, s);
+    split_start(&split, text, length);
+    bool whole = split_next(&split, &piece, &n) && n == length && split.matched;
+    split_close(&split);
+    return whole;
+}
+
 void splitter_close(struct splitter *s)
 {
     if (!s) return;
+    joints_close(s->joints);
     pcre2_code_free(s->code);
     pcre2_match_context_free(s->limits);
     free(s);
@@ -112,7 +131,7 @@ void split_start(struct split *s, const char *text, size_t length)
     s->text = text;
     s->length = length;
     s->at = s->run = s->run_end = s->next = s->next_end = 0;
-    s->interpret = false;
+    s->interpret = s->matched = false;
     s->failed = 0;
 }
 
@@ -123,6 +142,12 @@ static bool find_match(struct split *s)
 {
     const uint32_t how = PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY;
     int n;
+    s->matched = false;
+    if (s->splitter->joints) {
+        s->next = s->at;
+        s->next_end = s->at + joints_piece(s->splitter->joints, s->text + s->at, s->run_end - s->at);
+        return true;
+    }
     do {
         n = pcre2_match(s->splitter->code, (PCRE2_SPTR)(s->text + s->run), s->run_end - s->run, s->at - s->run,
                         s->interpret ? how | PCRE2_NO_JIT : how, s->match, s->splitter->limits);
@@ -134,6 +159,7 @@ static bool find_match(struct split *s)
     if (n < 0) return false;
     const PCRE2_SIZE *found = pcre2_get_ovector_pointer(s->match);
     if (found[0] < s->at - s->run || found[1] <= found[0]) return true;        /* \K moved a border: not a match */
+    s->matched = true;
     s->next = s->run + found[0];
     s->next_end = s->run + found[1];
     return true;

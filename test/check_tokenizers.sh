@@ -1,0 +1,51 @@
+#!/bin/sh
+# check_tokenizers.sh - tokenizers of others through the programs; and their ids against the real packages `tokenizers` and
+# `sentencepiece`, which is skipped where PYTHON (python3) has no tokenizers.
+cd "$(dirname "$0")/.." || exit 1
+: "${BIN:=bin}" "${BUILD:=build/cpu}" "${PYTHON:=python3}" "${SHARED:=../shared}"
+passed=0 failed=0 skipped=0
+end() { echo "check_tokenizers: $passed passed, $failed failed, $skipped skipped"; [ "$failed" -eq 0 ]; exit; }
+[ -d "$SHARED/golden/tokenizers" ] || { echo "skipped: no golden tokenizers"; skipped=1; end; }
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+check() { if [ "$1" -eq 0 ]; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "check_tokenizers: $2"; fi; }
+quiet() { "$@" >"$dir/log" 2>&1 || { cat "$dir/log"; failed=$((failed + 1)); end; }; }
+
+# a tokenizer.model, the tokenizer.json of the same vocabulary, and what export makes of them: the same tokens, and numbers
+model=$SHARED/golden/tokenizers/made-spm/tokenizer.model json=$SHARED/golden/tokenizers/made-llama2/tokenizer.json
+for i in 1 2 3 4 5 6 7 8 9; do echo "The quick  brown fox no. $i says  \"caf\303\251\" 12345 times\tand\n goes home."; done >"$dir/text.txt"
+printf '{"text":"The quick  brown fox"}\n{"text":" caf\\u00e9 \\u4e2d 7\\n\\tx \\u2581 y"}\n' >"$dir/rows.jsonl"
+logprobs() { "$BIN/chat" --model "$1" --logprobs "$dir/rows.jsonl"; }
+for name in model json; do
+    eval path=\$$name
+    quiet "$BIN/pretrain" --data "$dir/text.txt" --tokenizer "$path" --preset llama --layers 1 --channels 32 --context 64 --steps 2 \
+        --batch-tokens 128 --micro-tokens 128 --validation 0 --out "$dir/$name"
+    quiet "$BIN/ckpt" export "$dir/$name" --gguf "$dir/$name.gguf"
+    quiet "$BIN/ckpt" import "$dir/$name.gguf" --out "$dir/$name-gguf.ckpt"
+    quiet "$BIN/ckpt" export "$dir/$name" --hf "$dir/$name-hf"
+    quiet "$BIN/ckpt" import "$dir/$name-hf" --out "$dir/$name-hf.ckpt"
+    logprobs "$dir/$name" >"$dir/$name.said"
+    for other in gguf hf; do
+        logprobs "$dir/$name-$other.ckpt" >"$dir/$name-$other.said"
+        cmp -s "$dir/$name.said" "$dir/$name-$other.said"
+        check $? "tokenizer.$name through $other: other tokens or numbers"
+    done
+done
+cmp -s "$dir/model.said" "$dir/json.said"
+check $? "tokenizer.model and tokenizer.json of one vocabulary give other tokens"
+rm "$dir/model-hf/tokenizer.json"
+cp "$model" "$dir/model-hf/tokenizer.model"
+quiet "$BIN/ckpt" import "$dir/model-hf" --out "$dir/folder.ckpt"
+logprobs "$dir/folder.ckpt" | cmp -s - "$dir/model.said"
+check $? "a folder with tokenizer.model gives other tokens"
+
+"$PYTHON" -c 'import importlib.util as u, sys; sys.exit(not u.find_spec("tokenizers"))' 2>/dev/null ||
+    { echo "skipped: the package tokenizers is not installed"; skipped=$((skipped + 1)); end; }
+"$PYTHON" test/tokenizers_agree.py "$dir" "$BUILD/test/tool_tokens" >"$dir/agree"
+grep -v '^check_tokenizers:' "$dir/agree"
+line=$(tail -n 1 "$dir/agree")
+p=$(echo "$line" | sed -n 's/^check_tokenizers: \([0-9]*\) passed.*/\1/p')
+f=$(echo "$line" | sed -n 's/.* \([0-9]*\) failed.*/\1/p')
+s=$(echo "$line" | sed -n 's/.* \([0-9]*\) skipped$/\1/p')
+passed=$((passed + ${p:-0})) failed=$((failed + ${f:-1})) skipped=$((skipped + ${s:-0}))
+end
