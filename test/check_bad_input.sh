@@ -99,7 +99,7 @@ done <<'TABLE'
 64|--layers cannot be given with --model|pretrain --model $work/base --layers 3
 64|--tokenizer-bytes cannot be given with --model|pretrain --model $work/base --tokenizer-bytes 1M
 64|--vocab-size cannot be given with --tokenizer|pretrain --tokenizer $work/base --vocab-size 400
-65|SentencePiece or tiktoken, which cannot be read|pretrain --tokenizer $work/none/tokenizer.model
+66|none/tokenizer.model: cannot be opened|pretrain --tokenizer $work/none/tokenizer.model
 64|--eval-only needs a checkpoint|pretrain --eval-only
 64|out of range (expected 0 to 10)|pretrain --lr 1e3
 70|of memory, and|pretrain --layers 400 --channels 16384 --vocab-size 300

@@ -110,7 +110,7 @@ static bool take_token(void *self, const struct sample *sample, int token)
 /* Draws an answer to what s->ids holds, shows it and appends it to *text. */
 static void answer(struct session *s, struct bytes *text)
 {
-    struct answer a = {.session = s};
+    struct answer a = {.session = s, .held.begun = s->raw};
     struct sample_settings how = session_sampling(s);
     struct sample sample = {.prompt = s->ids.id, .n_prompt = (int)s->ids.count, .index = s->answers++,
                             .most = (int)s->max_new, .tokens = s->tokens};
