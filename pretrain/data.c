@@ -312,12 +312,11 @@ static int open_shards(struct pretrain *p, struct error *error)
 
 void pretrain_open_data(struct pretrain *p)
 {
-    unsigned stages = 1u << STAGE_PRETRAIN | 1u << STAGE_SFT | 1u << STAGE_RLHF | 1u << STAGE_IMPORTED;
     struct error error;
     struct tokenizer *resumed = resumed_tokenizer(p);
     if (p->model_path) {
         tokenizer_free(resumed);
-        if (parent_open(&p->parent, p->model_path, stages, "init", &error) != 0) quit_error(&error);
+        if (parent_open(&p->parent, p->model_path, PRETRAIN_PARENTS, "init", &error) != 0) quit_error(&error);
         p->tokenizer = p->parent.tokenizer;
     } else {
         pretrain_config(p);                     /* a wrong size is an error before a tokenizer is trained for minutes */

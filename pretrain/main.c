@@ -26,6 +26,22 @@ static int fill_model(void *self, struct error *error)
     return 0;
 }
 
+/* --plan --cluster needs neither data nor a tokenizer. */
+static int plan_cluster(struct pretrain *p)
+{
+    struct error error;
+    double tokens = (double)p->train.tokens;
+    if (p->train.batch_tokens > 0 && p->train.steps > 0) tokens = (double)(p->train.batch_tokens * p->train.steps);
+    if (!(tokens > 0))
+        quit(EXIT_USAGE, "--tokens is missing: a plan for a cluster needs the length of the run, as in --tokens 300B");
+    if (p->model_path && parent_open(&p->parent, p->model_path, PRETRAIN_PARENTS, "init", &error) != 0)
+        quit_error(&error);
+    pretrain_config(p);
+    int code = train_plan_cluster(&p->config, p->row_tokens, tokens, &p->train, p->table);
+    if (p->parent.ckpt) parent_close(&p->parent);
+    return code;
+}
+
 static void close_all(struct pretrain *p)
 {
     model_close(&p->model);
@@ -43,6 +59,7 @@ int main(int argc, char **argv)
     struct option table[PRETRAIN_ROWS];
     pretrain_options(table, &p);
     p.run = program_start("pretrain", table, &p.train, argc, argv, usage, about);
+    if (p.train.parallel.cluster) return plan_cluster(&p);
     check_usage(&p);
     pretrain_open_data(&p);
     struct train_options options = pretrain_plan_steps(&p);

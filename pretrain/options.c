@@ -70,6 +70,8 @@ void pretrain_options(struct option table[PRETRAIN_ROWS], struct pretrain *p)
     memset(table, 0, PRETRAIN_ROWS * sizeof *table);
     memcpy(table, rows, sizeof rows);
     train_option_rows(table + n, &p->train, &defaults);
+    for (struct option *o = table; o->name; o++)
+        if (strcmp(o->name, "cluster") == 0) o->flags |= OPTION_ALONE | OPTION_COMMON;     /* needs no data */
     p->table = table;
 }
 
@@ -110,7 +112,8 @@ static void preset_config(struct pretrain *p, struct config *c)
     if (p->context) c->context = (int)p->context;
     /* narrow models started at the 0.02 of wide ones learn to attend late (Nguyen & Salazar 2019) */
     c->init_std = p->init_std > 0 ? p->init_std : sqrt(2.0 / (5.0 * c->channels));
-    c->vocab = p->tokenizer && !p->sampled ? tokenizer_vocab(p->tokenizer) : (int)p->vocab_size;
+    if (p->tokenizer && !p->sampled) c->vocab = tokenizer_vocab(p->tokenizer);
+    else if (!p->train.parallel.cluster || option_given(p->table, "vocab-size")) c->vocab = (int)p->vocab_size;
     if (c->channels % c->heads != 0)
         quit(EXIT_USAGE, "%d channels cannot be cut into %d heads of equal width", c->channels, c->heads);
     c->head_dim = c->channels / c->heads;

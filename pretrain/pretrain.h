@@ -36,6 +36,9 @@ struct pretrain {
     struct ids *prompt; int n_prompts;  /* of samples, each beginning with <|endoftext|> */
 };
 
+/* Stages that --model may be of. */
+enum { PRETRAIN_PARENTS = 1u << STAGE_PRETRAIN | 1u << STAGE_SFT | 1u << STAGE_RLHF | 1u << STAGE_IMPORTED };
+
 /* options.c: the table, ended by a row without a name. */
 enum { PRETRAIN_ROWS = TRAIN_ROWS + 32 };
 void pretrain_options(struct option table[PRETRAIN_ROWS], struct pretrain *p);

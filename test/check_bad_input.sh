@@ -93,6 +93,13 @@ done <<'TABLE'
 66|nothing matches|pretrain --data "$work/*.none"
 64|out of range (expected 257|pretrain --vocab-size 100
 64|there is no preset 'lama' (expected gpt2, llama, |pretrain --preset lama
+64|--tensor-parallel 8: a run trains on one rank so far|pretrain --tensor-parallel 8
+64|--zero 1: a run trains on one rank so far|sft --zero 1 --model $work/base
+64|--cluster describes machines to plan for: it needs --plan|pretrain --cluster "a100-80 x 8"
+64|--gpu-hour means nothing without --cluster|pretrain --plan --gpu-hour 2
+64|'b100' is no known device (expected a100-40, |pretrain --plan --cluster "b100 x 8"
+64|--tokens is missing: a plan for a cluster|pretrain --plan --cluster "h100 x 8" --steps 0
+70|a rank needs at least|pretrain --plan --cluster "a100-40 x 1" --preset gpt3-175b
 64|32 channels cannot be cut into 7 heads|pretrain --channels 32 --heads 7
 64|--context must be at least 2|pretrain --context 1
 64|--context 4096 is above the model's 96|pretrain --model $work/base --context 4096

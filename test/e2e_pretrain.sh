@@ -35,6 +35,10 @@ check "the validation loss falls" below "$(number "$metrics" val_loss last)" 2.5
 check "the sample goes on with the prompt" grep -q "^The red cat" "$work/run/samples.txt"
 expect 0 "ok" "$BIN/ckpt" verify "$work/run"
 expect 0 "reached already" $run --sample-prompt "The red cat"
+expect 0 "layout      tensor 8, pipeline 12, data 4, ZeRO-1" "$BIN/pretrain" --plan --cluster "a100-80 x 384, network 5GB/s" \
+    --preset gpt3-175b --tokens 300B --tensor-parallel 8 --pipeline-parallel 12 --zero 1 --gpu-hour 2.50
+check "a plan for a cluster has its cost" said "device hours, cost"
+expect 0 "peak, memory and hbm measured here" "$BIN/pretrain" --plan --cluster "here x 2" --model "$work/run" --tokens 1M
 expect 78 "lr" $run --lr 1e-4
 expect 0 "done: 45 steps" $run --steps 45
 check "a finished run goes on" [ "$(wc -l <"$metrics")" -eq 46 ]

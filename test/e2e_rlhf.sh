@@ -70,6 +70,7 @@ check "a dry run shows tokens" grep -q "prompt 1: [0-9]* tokens" "$work/out"
 expect 0 "rollouts" $rlhf --reward "$work/rm" --steps 6 --plan
 planned=$(grep -o '[0-9.]*k per step' "$work/out")
 expect 0 "$planned" $rlhf --reward "$work/rm" --steps 6 --plan --validation 0
+expect 0 "ZeRO-3" $rlhf --reward "$work/rm" --steps 6 --plan --cluster "h100 x 8"
 
 # By default: enough iterations for a small set of prompts, a warm-up that is a part of them, and a policy that moves.
 expect 0 "the first 5 of 48 iterations train only the critic" "$BIN/rlhf" --policy "$work/sft" --reward "$work/rm" --prompts "$work/prompts.jsonl" \

@@ -81,6 +81,7 @@ expect 0 "answer 4, quality -" $run --dry-run
 check "rows are counted" said "300  rows read"
 check "answers are marked" said "<|assistant|>["
 expect 0 "parameters" $run --plan
+expect 0 "memory of a rank (measured" $run --plan --cluster "h100 x 8, network 25GB/s"
 check "--plan and --dry-run leave nothing behind" [ ! -e "$work/run" ]
 expect 0 "rewards are (score - " $run
 metrics=$work/run/metrics.jsonl

@@ -38,6 +38,7 @@ expect 0 "[<|end|>]" $run --dry-run
 check "the question is not trained" said "<|user|>|W"
 check "rows are counted" said "600  rows read"
 expect 0 "parameters" $run --plan
+expect 0 "time of a step (calculated)" $run --plan --cluster "a100-80 x 16, network 20GB/s"
 check "--plan and --dry-run leave nothing behind" [ ! -e "$work/run" ]
 
 # a pipe is read once, an array from it too

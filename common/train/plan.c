@@ -1,6 +1,9 @@
 /* plan.c - what a run will take: to stdout for --plan; otherwise in two lines of the log before it begins. */
+#include "common/train/cluster.h"
 #include "common/train/train.h"
 #include "common/model/device.h"
+
+#include <math.h>
 
 static void print_bytes(const char *name, size_t bytes)
 {
@@ -56,6 +59,53 @@ int train_print_plan(const struct task *task, const struct memory *memory, const
     if (memory_fits(memory, &error) == 0) return EXIT_DONE;
     fprintf(stderr, "%s: %s\n", program_name(), error.text);
     return error.exit_code;
+}
+
+/* ---- for a cluster ---- */
+
+int train_plan_cluster(const struct config *c, int sequence, double tokens, const struct train_options *o,
+                       const struct option *table)
+{
+    const struct parallel_options *p = &o->parallel;
+    struct cluster cluster;
+    struct layout layout;
+    struct error error;
+    struct cluster_work work = {.config = *c, .sequence = sequence, .tokens = tokens, .batch_tokens = o->batch_tokens,
+                                .micro_tokens = option_given(table, "micro-tokens") ? o->micro_tokens : -1,
+                                .t = p->tensor, .p = p->pipeline, .d = p->data, .zero = p->zero,
+                                .recompute = -1, .gpu_hour = p->gpu_hour};
+    if (option_given(table, "recompute")) work.recompute = o->recompute ? RECOMPUTE_BLOCK : RECOMPUTE_NONE;
+    if (work.batch_tokens < 0) work.batch_tokens = default_batch_tokens(tokens);
+    if (cluster_read(&cluster, p->cluster, &error) != 0 || cluster_search(&layout, &work, &cluster, &error) != 0)
+        quit_error(&error);
+    cluster_plan(&layout, &work, &cluster);
+    return EXIT_DONE;
+}
+
+/* The models of rlhf on replicas: how long it takes is decided by sampling, for which there are no formulas here. */
+static int plan_models(const struct task *task, const struct memory *memory, const char *text)
+{
+    struct cluster c;
+    struct error error;
+    double N[2] = {0}, all = (double)memory_bytes(memory, MEMORY_PARAMS) / sizeof(float);
+    if (cluster_read(&c, text, &error) != 0) quit_error(&error);
+    for (int i = 0; i < 2 && i < task->n_learners; i++)
+        N[i] = (double)config_parameters(&task->learner[i].model->config);
+    double frozen = fmax(all - N[0] - N[1], 0);
+    printf("weights, gradients and moments of a rank's models, of %.2f GB (calculated; activations and the cache of "
+           "sampling come on top)\n", c.memory / 1e9);
+    for (int zero = 0; zero <= 3; zero++)
+        printf("  ZeRO-%d %10.3f GB\n", zero, rlhf_held(&c.bytes, zero, (int)c.devices, N[0], N[1], frozen, 0) / 1e9);
+    return EXIT_DONE;
+}
+
+int train_plan_task(const struct task *task, const struct memory *memory, const struct train_options *o,
+                    const struct option *table)
+{
+    const struct config *c = &task->learner[0].model->config;
+    if (task->stage == STAGE_RLHF) return plan_models(task, memory, o->parallel.cluster);
+    return train_plan_cluster(c, int_min(c->context, (int)fmin(task->tokens_per_step, 1e9)),
+                              task->tokens_per_step * (double)o->steps, o, table);
 }
 
 void train_log_plan(struct run *run, const struct task *task, const struct memory *memory,

@@ -31,7 +31,7 @@ struct run *program_start(const char *name, const struct option *table, struct t
     program_begin(name);
     program_set_build(device_build());
     if (options_parse(table, argc, argv, usage, about, NULL, &error) != 0 ||
-        parallel_check(o, &error) != 0 || comm_open(&o->comm, &error) != 0)
+        parallel_check(table, o, &error) != 0 || comm_open(&o->comm, &error) != 0)
         quit_error(&error);
     program_at_quit(comm_leave, o->comm);
     threads_start((int)o->threads);
@@ -201,6 +201,7 @@ int program_run(struct task *task, struct run *run, const struct train_options *
 {
     struct error error;
     parts->build(parts->self, memory);
+    if (o->plan && o->parallel.cluster) return train_plan_task(task, memory, o, table);
     if (o->plan) return train_print_plan(task, memory, o);
     if (parts->say) parts->say(parts->self);
     train_log_plan(run, task, memory, o);

@@ -72,8 +72,12 @@ struct task {
     double flops_per_token;         /* for "% of peak" */
 };
 
-/* How ranks share a model; -1 where it is left open. */
-struct parallel_options { int64_t tensor, pipeline, data, zero; };
+/* How ranks share a model; -1 where it is left open.  And machines to plan for. */
+struct parallel_options {
+    int64_t tensor, pipeline, data, zero;
+    const char *cluster;
+    double gpu_hour;
+};
 
 /* The options that all four programs share; a program adds their rows to its table with TRAIN_OPTIONS. */
 struct train_options {
@@ -108,8 +112,8 @@ struct train_defaults {
 enum { TRAIN_ROWS = 40 };
 int train_option_rows(struct option *rows, struct train_options *o, const struct train_defaults *defaults);
 
-/* 0, or -1 (EXIT_USAGE) when ranks are asked for that a run cannot have. */
-int parallel_check(const struct train_options *o, struct error *error);
+/* 0, or -1 (EXIT_USAGE) when ranks are asked for that a run cannot have, or a plan's options without a plan. */
+int parallel_check(const struct option *table, const struct train_options *o, struct error *error);
 
 /* Sets "option.<name>" (dashes as underscores) of kv to the text of every saved option. */
 void options_save(struct kv *kv, const struct option *table);
@@ -155,6 +159,13 @@ int model_load(struct model *m, struct ckpt *c, const char *prefix, enum role ro
 /* --plan: parameters, memory by phase, tokens, flop and estimated time at the measured peak, to stdout.  Returns
  * EXIT_DONE, or EXIT_INTERNAL after saying on stderr that the memory will not suffice. */
 int train_print_plan(const struct task *task, const struct memory *memory, const struct train_options *o);
+
+/* --plan --cluster: a run of so many tokens of a model in sequences of this length, and the run of a task.  As above;
+ * quits (EXIT_USAGE) on options that do not fit. */
+int train_plan_cluster(const struct config *c, int sequence, double tokens, const struct train_options *o,
+                       const struct option *table);
+int train_plan_task(const struct task *task, const struct memory *memory, const struct train_options *o,
+                    const struct option *table);
 
 /* The same in two or three lines of the log, before the run begins. */
 void train_log_plan(struct run *run, const struct task *task, const struct memory *memory,

@@ -76,15 +76,19 @@ int train_option_rows(struct option *rows, struct train_options *o, const struct
          .help = "Skip an update whose gradient norm lies this many robust deviations above the median of the last "
                  "128; 0: off."},
 
-        {"Several ranks", "tensor-parallel", OPTION_INT, &o->parallel.tensor, "auto", 1, 4096, .flags = ranks,
-         .help = "Ranks that split every layer; auto: 1."},
+        {"Several ranks", "cluster", OPTION_TEXT, &o->parallel.cluster, NULL, .flags = OPTION_NOT_SAVED,
+         .help = "With --plan: the machines to plan for, such as \"a100-80 x 384, network 50GB/s\"."},
+        {NULL, "tensor-parallel", OPTION_INT, &o->parallel.tensor, "auto", 1, 4096, .flags = ranks,
+         .help = "Ranks that split every layer; auto: 1, or what is best for --cluster."},
         {NULL, "pipeline-parallel", OPTION_INT, &o->parallel.pipeline, "auto", 1, 4096, .flags = ranks,
-         .help = "Stages that split the row of layers; auto: 1."},
+         .help = "Stages that split the row of layers; auto: 1, or what is best for --cluster."},
         {NULL, "data-parallel", OPTION_INT, &o->parallel.data, "auto", 1, 1 << 24, .flags = ranks,
          .help = "Replicas of the model, each with its share of the data; auto: all ranks divided by the two above."},
         {NULL, "zero", OPTION_INT, &o->parallel.zero, "auto", 0, 3, .flags = ranks,
          .help = "What replicas hold only a share of: 1: moments and master weights, 2: gradients too, 3: weights "
-                 "too; auto: 1."},
+                 "too; auto: 1, or what is best for --cluster."},
+        {NULL, "gpu-hour", OPTION_REAL, &o->parallel.gpu_hour, "0", 0, 1e6, .flags = OPTION_NOT_SAVED,
+         .help = "With --cluster: price of an hour of one device."},
 
         {"Reports and checkpoints", "eval-every", OPTION_INT, &o->eval_every, d->eval_every, 0, 1e12,
          .flags = OPTION_COMMON | CHANGES,
@@ -108,15 +112,18 @@ int train_option_rows(struct option *rows, struct train_options *o, const struct
     return COUNT;
 }
 
-int parallel_check(const struct train_options *o, struct error *error)
+int parallel_check(const struct option *table, const struct train_options *o, struct error *error)
 {
     static const char *const name[] = {"tensor-parallel", "pipeline-parallel", "data-parallel", "zero"};
     const struct parallel_options *p = &o->parallel;
     const int64_t value[] = {p->tensor, p->pipeline, p->data, p->zero};
-    for (int i = 0; i < 4; i++)
+    if (p->cluster && !o->plan)
+        return fail(error, EXIT_USAGE, "--cluster describes machines to plan for: it needs --plan");
+    for (int i = 0; i < 4 && !p->cluster; i++)
         if (value[i] > (i < 3))
-            return fail(error, EXIT_USAGE, "--%s %lld: a run trains on one rank so far", name[i], (long long)value[i]);
-    return 0;
+            return fail(error, EXIT_USAGE, "--%s %lld: a run trains on one rank so far, several can only be planned "
+                        "for (--plan --cluster)", name[i], (long long)value[i]);
+    return option_needs(table, "gpu-hour", "cluster", error);
 }
 
 /* ---- in checkpoints ---- */
