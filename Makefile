@@ -71,7 +71,7 @@ ifneq ($(CUDA)$(SIM),)
 include common/cuda/cuda.mk
 endif
 LIB      := $(BUILD)/libquartet.a
-UNITS    := $(patsubst %.c,$(BUILD)/%,$(filter-out $(if $(CUDA)$(SIM),$(CPU_TESTS)),$(wildcard test/test_*.c)))
+UNITS    := $(patsubst %.c,$(BUILD)/%,$(filter-out $(if $(CUDA)$(SIM),$(CPU_TESTS)),$(wildcard test/test_*.c))) $(CUDA_TESTS)
 TOOLS    := $(patsubst %.c,$(BUILD)/%,$(wildcard test/demo/*.c test/tool_*.c)) $(SIM_TOOLS)
 ifneq ($(SEAM),)
 TOOLS    += $(BUILD)/test/seam/fault

@@ -1,7 +1,7 @@
 #!/bin/sh
 # check_cuda.sh - the CUDA build (make CUDA=1) as far as it can be checked without a GPU: what ptxas said of every kernel, and
 # that a program without a GPU ends with one sentence and code 69.  No kernel may spill registers to memory, and a block's
-# registers must fit the 65536 of a multiprocessor; blocks have 256 threads, those of attention 128.
+# registers must fit the 65536 of a multiprocessor; blocks have 256 threads, those of attention at most 128.
 cd "$(dirname "$0")/.." || exit 1
 : "${BUILD:=build/cuda}"
 if [ "$(ls "$BUILD"/common/cuda/*.ptxas 2>/dev/null)" = "" ]; then
@@ -14,7 +14,7 @@ fi
 awk '
 /Compiling entry function/ {
     kernel = FILENAME " " $(NF - 2) " " $NF
-    threads = FILENAME ~ /attention/ ? 128 : 256
+    threads = FILENAME ~ /attention|flash/ ? 128 : 256
     next
 }
 /bytes spill stores/ { spilled = $5 + $9; next }

@@ -75,6 +75,10 @@ lt_misaligned stops
 lt_no_workspace stops
 lt_split_k differs
 lt_types stops
+copy_no_wait nan
+copy_no_barrier nan
+copy_misaligned stops
+copy_left stops
 END
 echo "check_cudasim: $passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]

@@ -34,7 +34,7 @@ for program in pretrain sft rm; do check $program "common/($wings)/$h|format/$h|
 check rlhf "common/($wings)/$h|format/$h|rlhf/$h|rm/$h"
 check rlhf/chat "common/($wings)/$h|format/$h|rlhf/chat/$h"
 for part in test test/bench test/fuzz test/demo; do
-    check $part "(common/($wings|cpu|interop)|format|format/ckpt|pretrain|sft|rm|rlhf|rlhf/chat|test|test/bench|test/fuzz|test/demo)/$h"
+    check $part "(common/($wings|cpu|cuda|interop)|format|format/ckpt|pretrain|sft|rm|rlhf|rlhf/chat|test|test/bench|test/fuzz|test/demo)/$h"
 done
 check test/cudasim "sim\.h"
 check test/seam "common/(base|model)/$h|wrap\.h"

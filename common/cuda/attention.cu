@@ -1,7 +1,8 @@
 /* attention.cu (CUDA) - softmax(q k^T) v in blocks of keys, for training and for decoding: one kernel, so that both
- * give the same bits.  Blocks of keys start at fixed positions of the sequence.
+ * give the same bits.  Blocks of keys start at fixed positions of the sequence.  What tensor cores can do is left to
+ * flash.cu.
  * Source: Dao et al. 2022, alg. 1 (running maximum and sum). */
-#include "common/cuda/attention.h"
+#include "common/cuda/flash.h"
 
 template <int ROWS, int CHANNELS> struct softmax_rows { float sum[ROWS][CHANNELS], max[ROWS], total[ROWS]; };
 
@@ -95,6 +96,7 @@ void attention_forward(act_t *y, float *lse, const act_t *qkv, const int *offset
 {
     struct attention a = shape(qkv, slopes, N, H, G, D);
     a.y = y; a.lse = lse; a.offsets = offsets; a.S = S;
+    if (N == 0 || flash_forward(&a)) return;
     attention_launch(attends, a, H, "attend");
 }
 
@@ -123,5 +125,6 @@ void attention_cached(act_t *y, act_t *cache, const act_t *qkv, const int *slots
     if (N == 0) return;
     write_cache<<<(unsigned)N, BLOCK, 0, cuda_stream()>>>(a);
     cuda_launched("write_cache");
+    if (flash_forward(&a)) return;
     attention_launch(attends, a, H, "attend");
 }

@@ -20,6 +20,8 @@ struct attention {
     const int *slots, *positions;           /* (N), with the cache */
     int S, N, H, G, D, capacity;
     float scale;
+    float *part;                            /* flash.cu: what each segment of keys gives; NULL: nobody wants it apart */
+    int segments, pack;                     /* segments of keys, heads of a tile */
 
     __device__ size_t width() const { return (size_t)(H + 2 * G) * (size_t)D; }
     __device__ const act_t *query(int row, int h) const { return qkv + (size_t)row * width() + (size_t)h * (size_t)D; }
@@ -31,6 +33,11 @@ struct attention {
     __device__ act_t *cached(int slot, int g, int values) const
     {
         return cache + (((size_t)slot * (size_t)G + (size_t)g) * 2 + (size_t)values) * (size_t)capacity * (size_t)D;
+    }
+    /* (D) sums, then the maximum and the sum of the weights. */
+    __device__ float *part_at(int row, int h, int segment) const
+    {
+        return part + (((size_t)row * (size_t)H + (size_t)h) * (size_t)segments + (size_t)segment) * ((size_t)D + 2);
     }
 };
 

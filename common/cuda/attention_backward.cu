@@ -2,7 +2,7 @@
  * tiles of queries and adds up their gradient over the keys; the other has tiles of keys and adds up the gradients of
  * keys and values over the queries that see them, head after head of the group.  No atomics.
  * Source: Dao et al. 2022, alg. 4. */
-#include "common/cuda/attention.h"
+#include "common/cuda/flash.h"
 
 /* delta (N,H) = dy . y, a warp each. */
 static __global__ void row_deltas(struct attention a)
@@ -169,6 +169,7 @@ void attention_backward(act_t *dqkv, const act_t *dy, const act_t *y, const floa
     a.scale = (float)(1 / sqrt((double)D));
     row_deltas<<<blocks_of((size_t)N * (size_t)H, WARPS), BLOCK, 0, cuda_stream()>>>(a);
     cuda_launched("row_deltas");
+    if (flash_backward(&a)) return;
     attention_launch(of_queries, a, H, "query_gradients");
     attention_launch(of_keys, a, G, "key_gradients");
 }

@@ -9,6 +9,7 @@ OBJECTS  += $(KERNELS:%.cu=$(BUILD)/%.o)
 CU_FLAGS := $(if $(filter bf16,$(PRECISION)),-DACT_BF16) -I. -Icommon/cuda
 # What these look at belongs to the CPU backend.
 CPU_TESTS := test/test_vector.c test/test_threads.c
+CUDA_TESTS := $(patsubst %.cu,$(BUILD)/%,$(wildcard test/test_*.cu))
 
 ifneq ($(SIM),)
 SIM_SOURCES := $(wildcard test/cudasim/*.cpp)

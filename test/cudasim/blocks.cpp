@@ -7,9 +7,11 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
 #include <map>
 #include <sys/mman.h>
 #include <unistd.h>
+#include <vector>
 
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
@@ -24,7 +26,9 @@ enum { STACK = 64 << 10 };
 enum { PAGE = 4096, ROUND = 1024 };
 
 enum State { READY, AT_BARRIER, AT_WARP, RETURNED };
-enum Operation { WARP_BARRIER, BALLOT, SHUFFLE };
+enum Operation { WARP_BARRIER, BALLOT, SHUFFLE, WORK };
+
+struct Copy { void *to; const void *from; int bytes; bool there; };
 
 struct Fiber {
     void *stack_pointer;
@@ -38,8 +42,11 @@ struct Fiber {
     unsigned mask;
     Shuffle kind;
     void *value;
+    Warp_work *work;
     int bytes, argument, width;
     int predicate, result;
+    std::vector<Copy> open;                         /* asynchronous copies since the last group */
+    std::deque<std::vector<Copy>> group;
 };
 
 struct Warp { unsigned live, arrived; };
@@ -108,6 +115,16 @@ static void leave_fiber()
 #endif
 }
 
+/* A thread that ends with copies under way: those of empty groups do not matter, others are a mistake. */
+static void copies_left_over()
+{
+    Fiber *f = block.current;
+    size_t n = f->open.size();
+    for (const std::vector<Copy> &g : f->group) n += g.size();
+    if (n > 0) stop(f->place, "a thread ends with %zu asynchronous copies that it has not waited for", n);
+    f->group.clear();
+}
+
 static void fiber_main()
 {
 #ifdef __SANITIZE_ADDRESS__
@@ -116,6 +133,7 @@ static void fiber_main()
     for (;;) {
         (*block.body)();
         block.current->state = RETURNED;
+        if (block.current->open.size() + block.current->group.size() > 0) copies_left_over();
         leave_fiber();
     }
 }
@@ -234,6 +252,19 @@ static void finish_warp(Warp *w, Fiber *lane, unsigned mask)
     w->arrived &= ~mask;
 }
 
+static void finish_work(Warp *w, Fiber *lane, Warp_work *work)
+{
+    void *data[32];
+    for (int i = 0; i < 32; i++) {
+        if (lane[i].operation != WORK || lane[i].work != work)
+            stop(block.current->place, "divergent warp operation: lane %d is at line %d", i, lane[i].place.line);
+        data[i] = lane[i].value;
+        lane[i].state = READY;
+    }
+    work(data);
+    w->arrived = 0;
+}
+
 static int warp_operation(Operation operation, unsigned mask, Place place)
 {
     Fiber *f = block.current;
@@ -247,9 +278,19 @@ static int warp_operation(Operation operation, unsigned mask, Place place)
     f->place = place;
     f->state = AT_WARP;
     w->arrived |= 1u << lane;
-    if ((w->arrived & mask & all) == (mask & all)) finish_warp(w, block.fiber + number * 32, mask & all);
-    else leave_fiber();
+    if ((w->arrived & mask & all) != (mask & all)) leave_fiber();
+    else if (operation == WORK) finish_work(w, block.fiber + number * 32, f->work);
+    else finish_warp(w, block.fiber + number * 32, mask & all);
     return f->result;
+}
+
+void warp_work(Warp_work *work, void *mine, Place place)
+{
+    Fiber *f = caller(place);
+    if (block.threads % 32) stop(place, "an operation of whole warps in a block of %d threads", block.threads);
+    f->work = work;
+    f->value = mine;
+    warp_operation(WORK, ~0u, place);
 }
 
 void warp_barrier(unsigned mask, Place place)
@@ -275,6 +316,38 @@ void shuffle(Shuffle kind, unsigned mask, void *value, int bytes, int argument, 
     f->width = width;
     f->predicate = 0;
     warp_operation(SHUFFLE, mask, place);
+}
+
+/* ---- asynchronous copies ---- */
+
+void check_aligned(const void *p, int bytes, Place place)
+{
+    if ((uintptr_t)p % (unsigned)bytes) stop(place, "an address that is not a multiple of %d bytes", bytes);
+}
+
+void copy_later(void *to, const void *from, int bytes, bool there, Place place)
+{
+    check_aligned(to, bytes, place);
+    check_aligned(from, bytes, place);
+    if (!on_device(from, there ? (size_t)bytes : 1)) stop(place, "a copy from outside device memory");
+    memset(to, 0xFF, (size_t)bytes);
+    caller(place)->open.push_back({to, from, bytes, there});
+}
+
+void copies_close()
+{
+    block.current->group.push_back(std::move(block.current->open));
+    block.current->open.clear();
+}
+
+void copies_wait(int left)
+{
+    auto &group = block.current->group;
+    for (; (int)group.size() > left; group.pop_front())
+        for (const Copy &c : group.front()) {
+            if (c.there) memcpy(c.to, c.from, (size_t)c.bytes);
+            else memset(c.to, 0, (size_t)c.bytes);
+        }
 }
 
 /* ---- shared memory: a piece a variable and block, filled with NaN, and nothing usable beyond its end ---- */

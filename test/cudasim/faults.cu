@@ -15,7 +15,7 @@ enum fault {
     DIVERGENT_BARRIER, EARLY_RETURN, DIVERGENT_SHUFFLE, WRONG_MASK, UNWRITTEN_SHARED, UNWRITTEN_GLOBAL, HOST_POINTER,
     HOST_POINTER_IN_STRUCT, TOO_MANY_THREADS, EMPTY_GRID, TOO_MUCH_SHARED, HOST_TOUCHES, COPY_TOO_LONG, COPY_WRONG_SIDE,
     FREED_POINTER, DEFAULT_STREAM, NO_EVENT, PINNED_EARLY, LT_OTHER_PROBLEM, LT_MISALIGNED, LT_NO_WORKSPACE, LT_SPLIT_K,
-    LT_TYPES, FAULTS
+    LT_TYPES, COPY_NO_WAIT, COPY_NO_BARRIER, COPY_MISALIGNED, COPY_LEFT, FAULTS
 };
 
 static const char *const names[FAULTS] = {
@@ -23,7 +23,8 @@ static const char *const names[FAULTS] = {
     "no_warp_barrier", "divergent_barrier", "early_return", "divergent_shuffle", "wrong_mask", "unwritten_shared",
     "unwritten_global", "host_pointer", "host_pointer_in_struct", "too_many_threads", "empty_grid", "too_much_shared",
     "host_touches", "copy_too_long", "copy_wrong_side", "freed_pointer", "default_stream", "no_event", "pinned_early",
-    "lt_other_problem", "lt_misaligned", "lt_no_workspace", "lt_split_k", "lt_types"};
+    "lt_other_problem", "lt_misaligned", "lt_no_workspace", "lt_split_k", "lt_types", "copy_no_wait", "copy_no_barrier",
+    "copy_misaligned", "copy_left"};
 
 struct task { float *to; const float *from; };
 
@@ -56,6 +57,19 @@ static __global__ void work(struct task task, int n, int fault)
         else sum += __shfl_xor_sync(fault == WRONG_MASK && t == 9 ? 0xffffu : ALL_LANES, sum, by);
     }
     task.to[i] = x + sum;
+}
+
+/* to[i] += the mirror of its block's part of from, copied to shared memory asynchronously. */
+static __global__ void copied(struct task task, int fault)
+{
+    __shared__ float part[BLOCK];
+    int t = (int)threadIdx.x, i = (int)blockIdx.x * BLOCK + t;
+    sim::copy_later((char *)(part + t) + (fault == COPY_MISALIGNED ? 2 : 0), task.from + i, 4, true);
+    sim::copies_close();
+    if (fault != COPY_NO_WAIT && fault != COPY_LEFT) sim::copies_wait(0);
+    if (fault != COPY_NO_BARRIER) __syncthreads();
+    task.to[i] += part[BLOCK - 1 - t];
+    if (fault != COPY_LEFT) sim::copies_wait(0);
 }
 
 static __global__ void add_one(float *x) { x[blockIdx.x * blockDim.x + threadIdx.x] += 1; }
@@ -163,6 +177,7 @@ int main(int argc, char **argv)
     cudaMemcpyAsync(x, host, (fault == UNWRITTEN_GLOBAL ? N - 1 : N) * sizeof *x, cudaMemcpyHostToDevice, stream);
     struct task task = {y, fault == HOST_POINTER_IN_STRUCT ? host : x};
     work<<<BLOCKS, BLOCK, BLOCK * sizeof(float), stream>>>(task, N, fault);
+    copied<<<BLOCKS, BLOCK, 0, stream>>>(task, fault);
     must(cudaGetLastError() != cudaSuccess, "the launch");
     cudaMemcpyAsync(sums, y, sizeof sums, cudaMemcpyDeviceToHost, stream);
     cudaStreamSynchronize(stream);

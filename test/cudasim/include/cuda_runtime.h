@@ -34,6 +34,18 @@ void warp_barrier(unsigned mask, Place place);
 unsigned ballot(unsigned mask, int predicate, Place place);
 void shuffle(Shuffle kind, unsigned mask, void *value, int bytes, int argument, int width, Place place);
 
+
+/* Work of a whole warp: the last of its 32 lanes to arrive does it, with what each has passed. */
+typedef void Warp_work(void *const lane[]);
+void warp_work(Warp_work *work, void *mine, SIM_PLACE);
+
+/* Copies to shared memory that are done when they are waited for, as late as a device may; the destination is not a
+ * number until then. */
+void copy_later(void *to, const void *from, int bytes, bool there, SIM_PLACE);
+void copies_close();
+void copies_wait(int left);
+void check_aligned(const void *p, int bytes, SIM_PLACE);
+
 void *shared_memory(const void *key, size_t bytes);
 void *dynamic_memory();
 template <class T> T &shared(const void *key) { return *(T *)shared_memory(key, sizeof(T)); }
