@@ -6,6 +6,7 @@
 # make SEAM=1 test with device memory that host code cannot touch (test/seam/seam.c)
 # make CUDA=1      the programs on an NVIDIA GPU, into build/cuda/bin (docs/cuda.md); the toolkit is that of nvcc on the
 #                  PATH, or CUDA_HOME.  PRECISION=bf16 (default there) or f32
+# make MPI=1       programs for several processes, into bin-mpi/ (docs/distributed.md); MPICC=mpicc names the compiler
 # make SIM=1 test  the CUDA backend on the CPU, under the simulator (test/cudasim); SAN=1 as above
 # make bench       speed of every part as a ratio to the machine's limits, measured in the same run
 # make fuzz        every fuzz target for FUZZ_SECONDS (60) each (needs clang)
@@ -21,8 +22,13 @@ SAN    ?=
 SEAM   ?=
 CUDA   ?=
 SIM    ?=
+MPI    ?=
+MPICC  ?= mpicc
 ifeq ($(origin CC),default)
 CC     := gcc
+endif
+ifneq ($(MPI),)
+CC     := $(MPICC)
 endif
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 60
@@ -35,9 +41,10 @@ $(error PRECISION is '$(PRECISION)', expected f32 or bf16)
 endif
 # The name of a build tells a precision that is not its backend's usual one.
 UNUSUAL := $(if $(filter cpu-bf16 cuda-f32,$(BACKEND)-$(PRECISION)),-$(PRECISION))
+RANKS   := $(if $(MPI),-mpi)
 CHECKED := $(if $(SAN),-$(if $(filter tsan,$(SAN)),tsan,asan))$(if $(SEAM),-seam)
-BUILD   := build/$(if $(SIM),sim,$(BACKEND))$(UNUSUAL)$(CHECKED)
-BIN     := $(if $(SAN)$(SEAM)$(CUDA)$(SIM),$(BUILD)/bin,bin$(UNUSUAL))
+BUILD   := build/$(if $(SIM),sim,$(BACKEND))$(UNUSUAL)$(RANKS)$(CHECKED)
+BIN     := $(if $(SAN)$(SEAM)$(CUDA)$(SIM),$(BUILD)/bin,bin$(UNUSUAL)$(RANKS))
 
 WARN   := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
           -Wno-missing-field-initializers -Werror
@@ -64,7 +71,7 @@ QUIET  := $(if $(V),,@)
 # Every program has one file with main(); all other files go into one archive and the linker takes what it needs.
 MAINS    := pretrain/main.c sft/main.c rm/main.c rlhf/main.c rlhf/chat/main.c format/ckpt/main.c
 PROGRAMS := $(addprefix $(BIN)/,pretrain sft rm rlhf chat ckpt)
-SOURCES  := $(filter-out $(MAINS) $(if $(CUDA)$(SIM),common/cpu/%),$(wildcard common/*/*.c format/*.c format/ckpt/*.c \
+SOURCES  := $(filter-out $(MAINS) $(if $(CUDA)$(SIM),common/cpu/%) common/comm/engine_$(if $(MPI),none,mpi).c,$(wildcard common/*/*.c format/*.c format/ckpt/*.c \
             pretrain/*.c sft/*.c rm/*.c rlhf/*.c rlhf/chat/*.c))
 OBJECTS  := $(SOURCES:%.c=$(BUILD)/%.o)
 ifneq ($(CUDA)$(SIM),)
@@ -164,7 +171,7 @@ deb:
 	@MAKE="$(MAKE)" docs/debian/build.sh build ARCH=$(DEB_ARCH) CFLAGS=-O3 BUILD=$(DEB_BUILD) BIN=$(DEB_BUILD)/bin
 
 clean:
-	rm -rf build bin bin-bf16
+	rm -rf build bin bin-bf16 bin-mpi bin-bf16-mpi
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 

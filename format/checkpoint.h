@@ -55,6 +55,10 @@ struct ckpt_source {
 int ckpt_save(const char *folder, const char *name, struct ckpt_meta *meta, const struct ckpt_source *source,
               size_t count, struct error *error);
 
+/* Makes the calls of fetch that ckpt_save of these tensors makes, in its order, but the first `done`: for ranks that
+ * hold what another one saves, and for that one when saving has failed half-way. */
+void ckpt_walk(const struct ckpt_source *source, size_t count, int done);
+
 /* ---- reading ---- */
 
 struct ckpt_tensor { const char *name; enum role role; uint32_t dtype; int ndim; uint64_t shape[8]; uint64_t bytes;

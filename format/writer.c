@@ -363,6 +363,18 @@ int checkpoint_write(const struct save *save, struct error *error)
     return status;
 }
 
+void ckpt_walk(const struct ckpt_source *source, size_t count, int done)
+{
+    char *buffer = host_alloc(CKPT_CHUNK, 1);
+    for (size_t i = 0; i < count; i++) {
+        uint64_t bytes = dtype_size(source[i].dtype);
+        for (int k = 0; k < source[i].ndim; k++) bytes *= source[i].shape[k];
+        for (uint64_t at = 0; at < bytes; at += CKPT_CHUNK)
+            if (done-- <= 0) source[i].fetch(source[i].self, buffer, at, bytes - at < CKPT_CHUNK ? (size_t)(bytes - at) : (size_t)CKPT_CHUNK);
+    }
+    free(buffer);
+}
+
 int ckpt_save(const char *folder, const char *name, struct ckpt_meta *meta, const struct ckpt_source *source,
               size_t count, struct error *error)
 {

@@ -313,6 +313,7 @@ static int open_shards(struct pretrain *p, struct error *error)
 void pretrain_open_data(struct pretrain *p)
 {
     struct error error;
+    comm_turn_begin(p->train.comm);
     struct tokenizer *resumed = resumed_tokenizer(p);
     if (p->model_path) {
         tokenizer_free(resumed);
@@ -324,6 +325,7 @@ void pretrain_open_data(struct pretrain *p)
     }
     pretrain_config(p);
     if (open_shards(p, &error) != 0) quit_error(&error);
+    comm_turn_end(p->train.comm);
 }
 
 void pretrain_close_data(struct pretrain *p)

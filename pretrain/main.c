@@ -50,7 +50,7 @@ static void close_all(struct pretrain *p)
     for (int i = 0; i < p->n_prompts; i++) free(p->prompt[i].id);
     free(p->prompt);
     free(p->micro);
-    run_close(p->run);
+    program_end(p->run, &p->train);
 }
 
 int main(int argc, char **argv)

@@ -21,7 +21,8 @@ struct train_options pretrain_plan_steps(struct pretrain *p)
         program_say(p->run, line);
     }
     p->rows_per_step = (int)rows;
-    p->rows_per_micro = (int)(o->micro_tokens / T < rows ? o->micro_tokens / T : rows);
+    int64_t per_slice = (rows + o->parallel.slices - 1) / o->parallel.slices;
+    p->rows_per_micro = (int)(o->micro_tokens / T < per_slice ? o->micro_tokens / T : per_slice);
     p->n_micro = p->eval_only ? 1 : (p->rows_per_step + p->rows_per_micro - 1) / p->rows_per_micro;
     double steps_per_epoch = (double)order_rows(p->order, false) / (double)rows;
     planned = *o;
@@ -36,8 +37,8 @@ void pretrain_build(void *self, struct memory *memory)
     struct pretrain *p = self;
     int tokens = p->rows_per_micro * p->row_tokens;
     bool samples = !p->eval_only && p->train.sample_every > 0;
-    struct model_use use = {.comm = p->train.comm, .train = !p->eval_only, .recompute = p->train.recompute != 0,
-                            .max_tokens = tokens, .max_sequences = tokens};
+    struct model_use use = {.max_tokens = tokens, .max_sequences = tokens};
+    if (!p->eval_only) train_use(&use, &p->train);
     if (samples) {
         use.cache_slots = use.logits_rows = int_min(p->n_prompts, 8);
         use.cache_capacity = p->config.context;

@@ -13,7 +13,7 @@ void ppo_open(struct ppo *p, int length, struct memory *memory)
     int E = (int)p->o.episodes, N = (int)p->o.micro_tokens;
     rollout_open(&p->rollouts, E, length, (int)p->o.max_new, N, memory);
     p->order = memory_take(memory, MEMORY_ROLLOUTS, (size_t)E, sizeof *p->order);
-    p->cut = memory_take(memory, MEMORY_ROLLOUTS, (size_t)E + 1, sizeof *p->cut);
+    p->cut = memory_take(memory, MEMORY_ROLLOUTS, (size_t)(E + int_max(p->o.slices, 1)) + 1, sizeof *p->cut);
     float **number[] = {&p->old, &p->logprobs, &p->advantages, &p->losses, &p->old_values, &p->values, &p->returns,
                         &p->dvalues};
     for (size_t i = 0; i < sizeof number / sizeof *number; i++)
@@ -142,6 +142,23 @@ static void shuffle(struct ppo *p, int64_t step, int epoch)
     rng_shuffle(p->order, (uint32_t)p->o.episodes, &random);
 }
 
+/* Cuts episodes order[from .. to - 1] into one run a slice, each into micro-batches, as many for every run: the last of
+ * a run may be empty.  With cut NULL only counts them. */
+static int cut_runs(struct ppo *p, int from, int to, int each, int *cut)
+{
+    int slices = int_max(p->o.slices, 1), most = 0;
+    for (int s = 0; s < slices; s++) {
+        int at = from + (int)((int64_t)(to - from) * s / slices), n = 0,
+            end = from + (int)((int64_t)(to - from) * (s + 1) / slices);
+        for (; at < end || (cut && n < each); n++) {
+            if (cut) cut[s * each + n] = at;
+            if (at < end) at += rollout_pack(&p->rollouts, p->order, at, end, -1);
+        }
+        most = int_max(most, n);
+    }
+    return most;
+}
+
 int ppo_prepare(void *self, int64_t step, int update, double *count, struct error *error)
 {
     struct ppo *p = self;
@@ -158,9 +175,10 @@ int ppo_prepare(void *self, int64_t step, int update, double *count, struct erro
         to = (int)((minibatch + 1) * p->o.episodes / p->o.minibatches);
     *count = 0;
     for (int i = from; i < to; i++) *count += rollout_answer_length(r, (int)p->order[i]);
-    p->cut[0] = from;
-    for (p->n_micro = 0; p->cut[p->n_micro] < to; p->n_micro++)
-        p->cut[p->n_micro + 1] = p->cut[p->n_micro] + rollout_pack(r, p->order, p->cut[p->n_micro], to, -1);
+    int each = cut_runs(p, from, to, 0, NULL);
+    cut_runs(p, from, to, each, p->cut);
+    p->n_micro = int_max(p->o.slices, 1) * each;
+    p->cut[p->n_micro] = to;
     s->minibatch_k3 = s->minibatch_tokens = 0;
     p->updates.begun++;
     return p->n_micro;
@@ -220,6 +238,7 @@ const struct batch *ppo_batch(void *self, int i, int learner)
 {
     struct ppo *p = self;
     (void)learner;                          /* both read the same rows */
+    if (p->cut[i] == p->cut[i + 1]) return NULL;
     int n = rollout_pack(&p->rollouts, p->order, p->cut[i], p->cut[i + 1], -1);
     assert(n == p->cut[i + 1] - p->cut[i]);
     return &p->rollouts.batch;

@@ -25,6 +25,7 @@ struct ppo_options {
     uint64_t seed;
     const int *stop;                /* tokens that end an answer */
     int n_stop, allowed;            /* only tokens below `allowed` are drawn */
+    int slices;                     /* train.h */
 };
 
 /* What the heads add up in an iteration's updates; ratio_max is a largest value (struct task). */
@@ -61,7 +62,7 @@ struct ppo {
     int rewards_clipped;
     double seconds_sample, seconds_score, seconds_reward;
     uint32_t *order;                                /* (episodes) of the running epoch */
-    int *cut;                                       /* (episodes + 1): micro-batch i is order[cut[i] .. cut[i+1]-1] */
+    int *cut;                                       /* (episodes + slices + 1): micro-batch i is order[cut[i] .. cut[i+1]-1] */
     int n_micro;
     /* (micro-batch tokens) */
     float *old, *logprobs, *advantages, *losses, *old_values, *values, *returns, *dvalues;

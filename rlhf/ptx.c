@@ -4,10 +4,11 @@
 #include "common/train/optim.h"
 
 #include <math.h>
+#include <stdlib.h>
 
-void ptx_open(struct ptx *x, const struct config *c, struct memory *memory)
+void ptx_open(struct ptx *x, const struct model *policy, struct memory *memory)
 {
-    params_open(&x->grads, c, memory, MEMORY_GRADS, false);
+    model_gradients_open(&x->grads, &x->gradient_sum, &policy->config, &policy->use, memory);
     batch_open(&x->batch, memory, x->max_tokens, x->max_tokens);
 }
 
@@ -32,22 +33,44 @@ static int64_t count_targets(struct ptx *x)
     return count;
 }
 
+/* One slice (train.h) of the rows: the sum of its losses. */
+static double make_slice(struct ptx *x, struct model *policy, int slice, double scale)
+{
+    int slices = int_max(policy->use.slices, 1), each = (x->rows + slices - 1) / slices;
+    int to = int_min((slice + 1) * each, x->rows);
+    double sum = 0;
+    for (int row = slice * each; row < to;) {
+        row = fill_batch(x, row, to);
+        model_forward(policy, &x->batch, true);
+        sum += model_cross_entropy(policy, &x->batch, scale, true);
+        model_backward(policy);
+    }
+    return sum;
+}
+
 double ptx_add(struct ptx *x, struct model *policy, double *norm)
 {
     int64_t count = count_targets(x);
+    struct comm *comm = policy->use.comm;
+    struct place place = comm_place(comm);
     struct params own = policy->grads;
-    double sum = 0;
+    float *own_sum = policy->sum;
+    double sum = 0, *all = host_alloc((size_t)place.d, sizeof *all);
     policy->grads = x->grads;
-    for (int row = 0; count > 0 && row < x->rows;) {
-        row = fill_batch(x, row, x->rows);
-        model_forward(policy, &x->batch, true);
-        sum += model_cross_entropy(policy, &x->batch, x->coef / (double)count, true);
-        model_backward(policy);
+    policy->sum = x->gradient_sum;
+    for (int first = 0, slices = int_max(policy->use.slices, 1); first < slices; first += place.d) {
+        gradient_begin(policy);
+        double mine = count > 0 ? make_slice(x, policy, first + place.data, x->coef / (double)count) : 0;
+        comm_gather_host(comm, GROUP_DATA, all, &mine, sizeof mine);
+        for (int r = 0; r < place.d; r++) sum += all[r];
+        gradient_sum(policy, first == 0, first + place.d >= slices);
     }
-    gradient_sum(policy);
+    free(all);
     *norm = gradient_norm(policy);
+    float *gradient = gradient_own(policy);
     policy->grads = own;
-    add(own.all, x->grads.all, own.count);
+    policy->sum = own_sum;
+    add(gradient_own(policy), gradient, policy->to - policy->from);
     fill(x->grads.all, 0, own.count);
     x->cursor += (uint64_t)x->rows;
     return count > 0 ? sum / (double)count : NAN;

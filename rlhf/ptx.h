@@ -14,13 +14,14 @@ struct ptx {
     int rows, row_tokens;        /* packed rows of text an update, and their length */
     uint64_t cursor;             /* global index of the next row */
     struct params grads;         /* apart from the model's own, so that both norms can be known */
+    float *gradient_sum;
     struct batch batch;
     int max_tokens;              /* of a micro-batch, >= row_tokens */
 };
 
-/* Takes memory (measuring and for real) for a policy of this configuration; the arenas belong to the memory, so
+/* Takes memory (measuring and for real) for this policy; the arenas belong to the memory, so
  * ptx_close frees only host bookkeeping. */
-void ptx_open(struct ptx *x, const struct config *c, struct memory *memory);
+void ptx_open(struct ptx *x, const struct model *policy, struct memory *memory);
 void ptx_close(struct ptx *x);
 
 /* Adds coef * d(mean cross-entropy of the next rows)/d(params) to the policy's gradients.  Returns that mean,

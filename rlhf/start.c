@@ -135,7 +135,9 @@ void rlhf_open_text(struct rlhf *p)
     if (resumed) kv_get_u64(&ckpt_meta_of(resumed)->dcur, "ptx.identity", &identity);
     how.expected = (uint32_t)identity;
     ckpt_close(resumed);
+    comm_turn_begin(p->train.comm);
     if (order_open(&p->order, p->policy_parent.tokenizer, &how, program_say, p->run, &error) != 0) quit_error(&error);
+    comm_turn_end(p->train.comm);
     free(folder);
     p->ptx = (struct ptx){.order = p->order, .coef = p->ptx_coef, .row_tokens = row,
                           .rows = (int)((p->ptx_tokens + row - 1) / row),
@@ -149,9 +151,8 @@ void rlhf_build(void *self, struct memory *m)
 {
     struct rlhf *p = self;
     int N = (int)p->train.micro_tokens;
-    struct model_use scoring = {.comm = p->train.comm, .max_tokens = N, .max_sequences = N}, trained = scoring;
-    trained.train = true;
-    trained.recompute = p->train.recompute != 0;
+    struct model_use scoring = {.max_tokens = N, .max_sequences = N}, trained = scoring;
+    train_use(&trained, &p->train);
     struct model_use sampling = trained;
     sampling.ema = p->ema > 0;
     sampling.cache_slots = sampling.logits_rows = int_min(int_min((int)p->slots, (int)p->ppo.o.episodes), N);
@@ -161,7 +162,7 @@ void rlhf_build(void *self, struct memory *m)
     model_open(&p->reference, &p->policy_config, &scoring, m);
     if (p->reward_path) model_open(&p->reward, &p->reward_config, &scoring, m);
     model_open(&p->critic, &p->critic_config, &trained, m);
-    if (p->ppo.ptx) ptx_open(&p->ptx, &p->policy_config, m);
+    if (p->ppo.ptx) ptx_open(&p->ptx, &p->policy, m);
     ppo_open(&p->ppo, p->longest, m);
 }
 
@@ -210,6 +211,7 @@ void rlhf_start_ppo(struct rlhf *p)
     q->prompts = &p->prompts;
     q->o.micro_tokens = p->train.micro_tokens;
     q->o.seed = (uint64_t)p->train.seed;
+    q->o.slices = (int)p->train.parallel.slices;
     q->o.shaping.norm = (enum reward_norm)p->norm;
     q->kl = (struct kl_controller){p->kl_coef, p->kl_target, p->kl_horizon};
     q->reward = reward_source_get;
@@ -235,5 +237,5 @@ void rlhf_close(struct rlhf *p)
     parent_close(&p->reward_parent);
     kv_free(&p->line);
     bytes_free(&p->report);
-    run_close(p->run);
+    program_end(p->run, &p->train);
 }

@@ -93,8 +93,9 @@ done <<'TABLE'
 66|nothing matches|pretrain --data "$work/*.none"
 64|out of range (expected 257|pretrain --vocab-size 100
 64|there is no preset 'lama' (expected gpt2, llama, |pretrain --preset lama
-64|--tensor-parallel 8: a run trains on one rank so far|pretrain --tensor-parallel 8
-64|--zero 1: a run trains on one rank so far|sft --zero 1 --model $work/base
+64|--tensor-parallel 8: ranks share the data|pretrain --tensor-parallel 8
+64|--zero 3 can only be planned for so far|sft --zero 3 --model $work/base
+64|--data-parallel 2, but 1 rank was started|sft --data-parallel 2 --model $work/base --data $work/chats.jsonl
 64|--cluster describes machines to plan for: it needs --plan|pretrain --cluster "a100-80 x 8"
 64|--gpu-hour means nothing without --cluster|pretrain --plan --gpu-hour 2
 64|'b100' is no known device (expected a100-40, |pretrain --plan --cluster "b100 x 8"

@@ -337,8 +337,11 @@ HOST_OP host_adamw_update(float *param, float *grad, float *m, float *v, size_t 
 __attribute__((unused)) static double host_sum_squares(const float *x, size_t n)
 {
     struct copies c = {0};
-    double sum = sum_squares(given(&c, x, n), n);
+    double *sums = host_alloc(squares_blocks(n), sizeof *sums), sum = 0;
+    sum_squares(sums, given(&c, x, n), n);
     copies_end(&c);
+    for (size_t i = 0; i < squares_blocks(n); i++) sum += sums[i];
+    free(sums);
     return sum;
 }
 

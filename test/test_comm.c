@@ -1,4 +1,4 @@
-/* The engine of one rank: every call is the identity, and a launcher's further processes are refused. */
+/* One rank: every call is the identity, and in a build without an engine a launcher's further processes are refused. */
 #include "common/model/comm.h"
 #include "common/model/device.h"
 #include "test/test.h"
@@ -16,12 +16,12 @@ static void test_identities(struct comm *c)
     device_put(x, numbers, sizeof numbers);
     comm_sum(c, GROUP_TENSOR, x, N, NUMBER_FLOAT);
     comm_share(c, GROUP_WORLD, x, sizeof numbers, 0);
-    comm_sum_scatter(c, GROUP_DATA, x, x, N, NUMBER_FLOAT);
+    comm_sum_scatter(c, GROUP_DATA, x, x, N, false);
     comm_gather(c, GROUP_DATA, x, x, sizeof numbers);
     for (int gather = 0; gather < 2; gather++) {
         device_clear(y, sizeof numbers);
         if (gather) comm_gather(c, GROUP_DATA, y, x, sizeof numbers);
-        else comm_sum_scatter(c, GROUP_DATA, y, x, N, NUMBER_FLOAT);
+        else comm_sum_scatter(c, GROUP_DATA, y, x, N, false);
         comm_wait(c);
         device_get(seen[0], x, sizeof numbers);
         device_get(seen[1], y, sizeof numbers);
@@ -35,34 +35,43 @@ static void test_identities(struct comm *c)
     device_free(y, sizeof numbers);
 }
 
-/* size, rank: variables of a launcher, with their values; code: what comm_open says. */
-static void launched(const char *const variable[4], int code)
+/* Variables of a launcher with their values; code: what comm_open says; word: what its sentence names. */
+static void launched(int code, const char *word, const char *const variable[6])
 {
     struct comm *c;
     struct error error = {0};
-    for (int i = 0; i < 4 && variable[i]; i += 2) setenv(variable[i], variable[i + 1], 1);
+    for (int i = 0; i < 6 && variable[i]; i += 2) setenv(variable[i], variable[i + 1], 1);
     CHECK(comm_open(&c, &error) == (code ? -1 : 0) && error.exit_code == code);
-    CHECK(!code || (strstr(error.text, "one of 2 processes") && strstr(error.text, variable[0])));
-    for (int i = 0; i < 4 && variable[i]; i += 2) unsetenv(variable[i]);
+    CHECK(!code || strstr(error.text, word));
+    for (int i = 0; i < 6 && variable[i]; i += 2) unsetenv(variable[i]);
 }
+
+#define LAUNCHED(code, word, ...) launched(code, word, (const char *const[6]){__VA_ARGS__})
 
 int main(void)
 {
-    static const char *const mine[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_ID"};
+    static const char *const mine[] = {
+        "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "PMI_SIZE", "PMI_RANK", "WORLD_SIZE", "RANK",
+        "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_STEP_ID"};
     struct comm *c;
     struct error error;
-    for (int i = 0; i < 5; i++) unsetenv(mine[i]);
+    for (size_t i = 0; i < sizeof mine / sizeof *mine; i++) unsetenv(mine[i]);
     CHECK(comm_open(&c, &error) == 0);
     struct place p = comm_place(c);
     CHECK(p.rank == 0 && p.world == 1 && p.tensor == 0 && p.t == 1 && p.data == 0 && p.d == 1 && p.pipe == 0 && p.p == 1);
-    CHECK(p.local == 0 && p.locals == 1);
+    CHECK(p.local == 0 && p.locals == 1 && comm_agree(c, 0, &error) == 0 && comm_agree(c, -1, &error) == -1);
     test_identities(c);
-    launched((const char *const[4]){"OMPI_COMM_WORLD_SIZE", "2"}, EXIT_UNAVAILABLE);
-    launched((const char *const[4]){"PMI_SIZE", "2", "WORLD_SIZE", "1"}, EXIT_UNAVAILABLE);
-    launched((const char *const[4]){"WORLD_SIZE", "2"}, EXIT_UNAVAILABLE);
-    launched((const char *const[4]){"SLURM_STEP_NUM_TASKS", "2", "SLURM_STEP_ID", "0"}, EXIT_UNAVAILABLE);
-    launched((const char *const[4]){"SLURM_STEP_NUM_TASKS", "2"}, 0);               /* a batch script without a step */
-    launched((const char *const[4]){"OMPI_COMM_WORLD_SIZE", "1", "SLURM_STEP_ID", "0"}, 0);
-    launched((const char *const[4]){"OMPI_COMM_WORLD_SIZE", "1", "WORLD_SIZE", "2"}, 0);      /* the first one decides */
+    if (*comm_engine()) return test_end("test_comm");          /* check_ranks.sh starts the ranks of such a build */
+    const int no = EXIT_UNAVAILABLE, half = EXIT_USAGE;
+    LAUNCHED(no, "one of 2 processes", "OMPI_COMM_WORLD_SIZE", "2", "OMPI_COMM_WORLD_RANK", "0");
+    LAUNCHED(no, "one of 2 processes", "PMI_SIZE", "2", "PMI_RANK", "1");
+    LAUNCHED(no, "one of 3 processes", "WORLD_SIZE", "3", "RANK", "2");
+    LAUNCHED(no, "one of 2 processes", "SLURM_STEP_NUM_TASKS", "2", "SLURM_PROCID", "0", "SLURM_STEP_ID", "0");
+    LAUNCHED(0, "", "SLURM_STEP_NUM_TASKS", "2", "SLURM_PROCID", "0");          /* a batch script without a step */
+    LAUNCHED(0, "", "OMPI_COMM_WORLD_SIZE", "1", "OMPI_COMM_WORLD_RANK", "0", "WORLD_SIZE", "2");   /* the first whole one */
+    LAUNCHED(half, "RANK is not", "WORLD_SIZE", "2");
+    LAUNCHED(half, "PMI_SIZE is not", "PMI_RANK", "0");
+    LAUNCHED(half, "'two'", "WORLD_SIZE", "two", "RANK", "0");
+    LAUNCHED(half, "rank 2 of 2", "WORLD_SIZE", "2", "RANK", "2");
     return test_end("test_comm");
 }

@@ -97,7 +97,7 @@ static void test_list(struct config c)
     struct memory memory = {0};
     struct params p = {0};
     struct seen s = {.c = &c};
-    params_open(&p, &c, &memory, MEMORY_PARAMS, false);
+    params_open(&p, &c, &memory, MEMORY_PARAMS, 1, false);
     params_each(&p, &c, count, &s);
     CHECK(s.parameters == config_parameters(&c));
     CHECK(s.decayed == 4 * c.layers + (c.head == HEAD_VOCABULARY && !c.tied));
@@ -117,7 +117,7 @@ static void test_init(void)
         struct memory memory = {0};
         struct params p = {0};
         for (int run = 0; run < 2; run++) {
-            params_open(&p, &c, &memory, MEMORY_PARAMS, true);
+            params_open(&p, &c, &memory, MEMORY_PARAMS, 1, true);
             if (run == 0) CHECK(memory_open(&memory, NULL) == 0);
         }
         params_init(&p, &c, 7);

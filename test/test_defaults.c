@@ -34,7 +34,7 @@ static void check_fill(void)
 {
     static const struct train_defaults defaults = {.lr = "auto", .schedule = "cosine", .beta2 = "0.95", .eps = "1e-8",
                                                    .weight_decay = "0", .epochs = "3", .eval_every = "0", .save_every = "0"};
-    struct train_options o;
+    struct train_options o = {0};
     struct option table[TRAIN_ROWS + 1] = {0};
     struct error error;
     struct kv kv = {0};

@@ -712,8 +712,8 @@ static void sort_demonstrate(struct toy *t, struct sort_batch *s, int steps)
         model_backward(&t->policy);
         update(&t->policy, step + 1, 5e-3 * (1 - (double)step / steps));
     }
-    fill(t->policy.m.all, 0, t->policy.m.count);
-    fill(t->policy.v.all, 0, t->policy.v.count);
+    fill(t->policy.m, 0, t->policy.params.count);
+    fill(t->policy.v, 0, t->policy.params.count);
 }
 
 static void test_sort(int demonstrations, int iterations, uint64_t seed)

@@ -42,8 +42,8 @@ static void test_split(void)
         char *folder = host_text("split%d", k);
         CHECK(live(toy, folder, "--steps 1 --clip 0") == EXIT_DONE);
         /* After one step Adam's first moment is (1 - beta1) * gradient. */
-        count = toy->model.m.count < 2000 ? toy->model.m.count : 2000;
-        from_device(k == 3 ? whole : part, toy->model.m.all, count * sizeof(float));
+        count = toy->model.params.count < 2000 ? toy->model.params.count : 2000;
+        from_device(k == 3 ? whole : part, toy->model.m, count * sizeof(float));
         double worst = 0, largest = 0;
         for (size_t i = 0; k < 3 && i < count; i++) {
             worst = fmax(worst, fabs((double)part[i] - (double)whole[i]));
@@ -95,9 +95,9 @@ static float *clipped_gradient(const char *folder, const char *words, size_t *co
 {
     struct toy *toy = toy_open(false, 1);
     CHECK(live(toy, folder, words) == EXIT_DONE);
-    *count = toy->model.m.count;
+    *count = toy->model.params.count;
     float *m = host_alloc(*count, sizeof *m);
-    from_device(m, toy->model.m.all, *count * sizeof *m);
+    from_device(m, toy->model.m, *count * sizeof *m);
     toy_close(toy);
     return m;
 }

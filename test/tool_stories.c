@@ -98,9 +98,9 @@ int main(int argc, char **argv)
     struct sources sources = {.count = 0};
     struct ckpt_meta meta = {.stage = STAGE_IMPORTED, .flags = CKPT_FINAL, .weights_id = {2, 6, 0}};
     struct config c = stories_config(file);
-    params_open(&params, &c, &memory, MEMORY_PARAMS, false);
+    params_open(&params, &c, &memory, MEMORY_PARAMS, 1, false);
     if (memory_open(&memory, &error) != 0) quit_error(&error);
-    params_open(&params, &c, &memory, MEMORY_PARAMS, false);
+    params_open(&params, &c, &memory, MEMORY_PARAMS, 1, false);
     stories_weights(file, &params, &c);
     fclose(file);
     params_each(&params, &c, add_source, &sources);

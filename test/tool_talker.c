@@ -56,9 +56,9 @@ static void zero_layer_weight(void *context, const struct param *p)
 static void make_weights(struct talker *t, struct memory *memory, int answer, int end, const char *greeting)
 {
     const struct config *c = &t->config;
-    params_open(&t->params, c, memory, MEMORY_PARAMS, false);
+    params_open(&t->params, c, memory, MEMORY_PARAMS, 1, false);
     if (memory_open(memory, &t->error)) quit_error(&t->error);
-    params_open(&t->params, c, memory, MEMORY_PARAMS, false);
+    params_open(&t->params, c, memory, MEMORY_PARAMS, 1, false);
     params_init(&t->params, c, 1);
     params_each(&t->params, c, zero_layer_weight, NULL);
     memset(t->params.head.weight, 0, (size_t)(c->vocab * c->channels) * sizeof(float));

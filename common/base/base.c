@@ -83,8 +83,8 @@ static _Noreturn void say_and_exit(int exit_code, const char *format, va_list li
     message_said = true;
     vsnprintf(sentence, sizeof sentence, format, list);
     for (size_t n = strlen(sentence); n > 0 && sentence[n - 1] == '\n'; n--) sentence[n - 1] = 0;   /* after a report */
-    fprintf(stderr, "%s: %s\n", name_of_program, sentence);
     if (at_quit.leave) at_quit.leave(at_quit.self, exit_code, sentence);
+    fprintf(stderr, "%s: %s\n", name_of_program, sentence);
     exit(exit_code);
 }
 

@@ -21,6 +21,8 @@ enum {
     EXIT_NOINPUT = 66,   /* an input file is missing or cannot be read */
     EXIT_UNAVAILABLE = 69, /* a resource is in use or not there now; trying again later may work */
     EXIT_INTERNAL = 70,  /* a bug of ours, or no memory */
+    EXIT_LOST = 71,      /* of several ranks one has died, or its host or network is lost */
+    EXIT_HANG = 72,      /* of several ranks one has not got on for --stall-limit, or all wait for each other */
     EXIT_IO = 74,        /* reading or writing failed: disk full, unwritable folder, broken pipe */
     EXIT_STOPPED = 75,   /* stopped by a signal or a time limit; the same command resumes */
     EXIT_MISMATCH = 78,  /* parts that do not belong together: stage, tokenizer, options of another run */
@@ -44,7 +46,8 @@ _Noreturn void quit_error(const struct error *error);
 /* quit(EXIT_INTERNAL, ...): for what only a bug of ours, memory or the device can break. */
 _Noreturn void die(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* Has quit and die tell `leave` before they exit: ranks that train together end together. */
+/* Has quit and die tell `leave` before they print and exit: ranks that train together end together, and one of them
+ * speaks for all. */
 void program_at_quit(void (*leave)(void *self, int exit_code, const char *sentence), void *self);
 
 /* First in every main, with the name that starts every message on stderr (default "quartet").  Closed standard streams

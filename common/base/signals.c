@@ -6,6 +6,7 @@
 #include <math.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -15,6 +16,7 @@ static volatile sig_atomic_t wish;       /* the first signal that asked to stop 
 static bool terminal;                    /* stderr is one */
 static double deadline = INFINITY;       /* on the clock of seconds_now */
 static double reserve;                   /* seconds before the deadline at which it counts as reached */
+static atomic_ulong asked;
 static char limit_text[48];
 
 static void note(int signal)
@@ -71,8 +73,11 @@ void signals_install(double time_limit_seconds)
     }
 }
 
+uint64_t signals_asked(void) { return asked; }
+
 const char *signals_stop(void)
 {
+    asked++;
     switch (wish) {
     case 0: return signals_time_left() <= reserve ? limit_text : NULL;
     case SIGINT: return "SIGINT";

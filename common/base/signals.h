@@ -12,6 +12,9 @@ void signals_install(double time_limit_seconds);     /* 0: none; counted from th
 /* NULL while nobody wants to stop; else why: "SIGTERM", "the time limit of 2h 00m". */
 const char *signals_stop(void);
 
+/* How often the two calls around this one were made: while it grows the process gets on.  For another thread. */
+uint64_t signals_asked(void);
+
 /* 0, or -1 (EXIT_STOPPED) "stopped by SIGTERM while DOING: the same command resumes". */
 int signals_check(struct error *error, const char *doing, ...) __attribute__((format(printf, 2, 3)));
 

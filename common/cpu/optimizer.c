@@ -4,6 +4,7 @@
 #include "common/model/ops.h"
 #include "common/base/threads.h"
 
+#include <assert.h>
 #include <math.h>
 
 struct update { float *param, *grad, *m, *v; size_t n; const struct adamw *a; };
@@ -34,15 +35,15 @@ void adamw_update(float *param, float *grad, float *m, float *v, size_t n, const
     threads_for(block_count(n, BLOCK_FLOATS), update_block, &u);
 }
 
-/* Block sums, ROUND of them at a time on the caller's stack, are added in ascending order. */
-enum { LANES = 16, ROUND = 256 };
+enum { LANES = 16 };
+static_assert((int)BLOCK_FLOATS == (int)SQUARES_BLOCK, "a task is a block of squares");
 
-struct squares { const float *x; size_t n; double sum[ROUND]; };
+struct squares { double *sum; const float *x; size_t n; };
 
 static void squares_block(void *context, int i, int thread)
 {
     (void)thread;
-    struct squares *s = context;
+    const struct squares *s = context;
     const float *x = s->x + (size_t)i * BLOCK_FLOATS;
     size_t n = block_size(s->n, BLOCK_FLOATS, i), k = 0;
     double lane[LANES] = {0}, sum = 0;
@@ -53,17 +54,9 @@ static void squares_block(void *context, int i, int thread)
     s->sum[i] = sum;
 }
 
-double sum_squares(const float *x, size_t n)
+void sum_squares(double *sums, const float *x, size_t n)
 {
-    double sum = 0;
-    size_t round = (size_t)ROUND * BLOCK_FLOATS;
-    for (size_t first = 0; first < n; first += round) {
-        struct squares s = {.x = x + first, .n = n - first < round ? n - first : round};
-        int blocks = block_count(s.n, BLOCK_FLOATS);
-        threads_for(blocks, squares_block, &s);
-        for (int i = 0; i < blocks; i++) sum += s.sum[i];
-    }
-    return sum;
+    threads_for(block_count(n, BLOCK_FLOATS), squares_block, &(struct squares){sums, x, n});
 }
 
 struct stream { float *to; const float *from; float number; size_t n; };

@@ -21,42 +21,27 @@ void adamw_update(float *param, float *grad, float *m, float *v, size_t n, const
     cuda_launched("update");
 }
 
-/* Pieces of a fixed size, so that the sum does not depend on the device: at most PIECES of them. */
-enum { PIECE = 1 << 16, PIECES = SCRATCH_FLOATS / 4 };
-
-static __global__ void square_pieces(double *sums, const float *x, size_t n, size_t piece)
+static __global__ void square_blocks(double *sums, const float *x, size_t n)
 {
     __shared__ double part[WARPS];
-    size_t first = (size_t)blockIdx.x * piece, end = first + piece < n ? first + piece : n;
+    size_t first = (size_t)blockIdx.x * SQUARES_BLOCK, end = first + SQUARES_BLOCK < n ? first + SQUARES_BLOCK : n;
     double sum = 0;
     for (size_t i = first + threadIdx.x; i < end; i += BLOCK) sum += (double)x[i] * (double)x[i];
     sum = block_sum<double>(sum, part);
     if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
 
-static __global__ void add_pieces(double *total, const double *sums, unsigned n)
+void sum_squares(double *sums, const float *x, size_t n)
 {
-    __shared__ double part[WARPS];
-    double sum = 0;
-    for (unsigned i = threadIdx.x; i < n; i += BLOCK) sum += sums[i];
-    sum = block_sum<double>(sum, part);
-    if (threadIdx.x == 0) *total = sum;
-}
-
-double sum_squares(const float *x, size_t n)
-{
-    size_t piece = PIECE;
-    while ((n + piece - 1) / piece > PIECES) piece *= 2;
-    unsigned pieces = blocks_of(n, piece);
-    double *sums = (double *)cuda_scratch(), total = 0;
-    if (n == 0) return 0;
-    square_pieces<<<pieces, BLOCK, 0, cuda_stream()>>>(sums + 1, x, n, piece);
-    cuda_launched("square_pieces");
-    add_pieces<<<1, BLOCK, 0, cuda_stream()>>>(sums, sums + 1, pieces);
-    cuda_launched("add_pieces");
-    device_get(&total, sums, sizeof total);
+    enum { ROUND = SCRATCH_FLOATS / 4 };                 /* sums that the scratch holds at once */
+    double *round = (double *)cuda_scratch();
+    for (size_t first = 0; first < n; first += (size_t)ROUND * SQUARES_BLOCK) {
+        size_t left = n - first, blocks = squares_blocks(left) < ROUND ? squares_blocks(left) : (size_t)ROUND;
+        square_blocks<<<(unsigned)blocks, BLOCK, 0, cuda_stream()>>>(round, x + first, left);
+        cuda_launched("square_blocks");
+        device_get(sums + first / SQUARES_BLOCK, round, blocks * sizeof *sums);
+    }
     device_wait();
-    return total;
 }
 
 static __global__ void average_in(float *average, const float *x, float decay, size_t n)

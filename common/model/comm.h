@@ -1,9 +1,10 @@
-/* comm.h - what ranks say to each other.  A rank is a process; several of them can train one model together.  An
- * engine (common/comm/) moves the bytes; the linker chooses it.  Today's only engine is one rank: its handle is NULL,
- * and every call is the identity and returns at once.  None of them fails: a lost peer ends the process.
+/* comm.h - what ranks say to each other.  A rank is a process; several of them train one model together.  What they say
+ * is the same on every machine (common/comm/comm.c); an engine moves the bytes, and the linker chooses it: MPI, or none
+ * for a build that trains on one rank, whose handle is NULL and to which every call is the identity.  None of them
+ * fails: a lost peer ends the process.
  *
  * rank = tensor + t (data + d pipe): t tensor ranks split every layer, d data ranks read different micro-batches, p
- * stages split the row of layers. */
+ * stages split the row of layers.  Today t = p = 1. */
 #ifndef QUARTET_COMM_H
 #define QUARTET_COMM_H
 
@@ -15,14 +16,20 @@ struct place { int rank, world, tensor, t, data, d, pipe, p, local, locals; };
 enum group { GROUP_WORLD, GROUP_TENSOR, GROUP_DATA };
 enum number { NUMBER_FLOAT, NUMBER_ACT };                      /* act_t is summed in float32 and rounded once */
 
-/* Finds the other ranks.  Returns 0, or -1 (EXIT_UNAVAILABLE) when a launcher started more ranks than there can be. */
+/* Finds the other ranks.  Returns 0, or -1: EXIT_USAGE when a launcher's variables are incomplete, EXIT_UNAVAILABLE when
+ * there are more ranks than this build can join, or the launcher's ranks do not find each other. */
 int comm_open(struct comm **out, struct error *error);
+void comm_close(struct comm *c);                               /* after all ranks have ended well */
 struct place comm_place(const struct comm *c);
+/* The engine, for --version: "MPI (Open MPI 4.1.4)"; "" where there is none. */
+const char *comm_engine(void);
 
 /* Device memory.  They may return early: arguments stay untouched until comm_wait, after which ops see the result.
- * sum_scatter: shard = x_0 + x_1 + ... in rank order, of this rank's piece of the n numbers.   sum: the whole of it, in
- * place, the same bits on all.   gather: equal pieces of `bytes`, by rank.   shard and mine may lie in x and all. */
-void comm_sum_scatter(struct comm *c, enum group g, void *shard, const void *x, size_t n, enum number k);
+ * sum_scatter: sum (+)= x_0 + x_1 + ... in rank order, of this rank's piece of the n floats of x, which are cut into
+ * equal pieces; it starts from 0, or, with add, from what sum holds.  sum may be this rank's piece of x.
+ * sum: the whole of it, in place, the same bits on all.   gather: equal pieces of `bytes`, by rank; mine may lie in
+ * all.   share: everyone gets what `from` has. */
+void comm_sum_scatter(struct comm *c, enum group g, float *sum, const float *x, size_t n, bool add);
 void comm_sum(struct comm *c, enum group g, void *x, size_t n, enum number k);
 void comm_gather(struct comm *c, enum group g, void *all, const void *mine, size_t bytes);
 void comm_share(struct comm *c, enum group g, void *x, size_t bytes, int from);
@@ -31,9 +38,28 @@ void comm_wait(struct comm *c);
 /* Host memory, small, done on return.  add: the first n_sums of x become their sums over the group, in rank order, and
  * the n_maxima behind them the largest. */
 void comm_gather_host(struct comm *c, enum group g, void *all, const void *mine, size_t bytes);
+void comm_share_host(struct comm *c, enum group g, void *x, size_t bytes, int from);
 void comm_add(struct comm *c, enum group g, double *x, int n_sums, int n_maxima);
+/* One rank to another, without a third: both must make the call. */
+void comm_send_host(struct comm *c, const void *x, size_t bytes, int to);
+void comm_receive_host(struct comm *c, void *x, size_t bytes, int from);
 
-/* All ranks leave with this code; the sentence says why.  self is the struct comm: the hook of program_at_quit. */
+/* What all ranks do next together: 0 when every rank's status is 0.  Else all of them get -1 and the error of the rank
+ * with the lowest number that failed for another reason than being asked to stop, or that was asked to. */
+int comm_agree(struct comm *c, int status, struct error *error);
+
+/* One rank after the other: rank 0 does first what lies between begin and end, and what it has left in the run folder
+ * the others find. */
+void comm_turn_begin(struct comm *c);
+void comm_turn_end(struct comm *c);
+
+/* tell(self, sentence): called on rank 0, or on rank 1 when rank 0 was lost, by any thread, when all ranks are about to
+ * leave because of one; without it the sentence goes to stderr.  stall: seconds after which a rank that neither gets on nor waits for another is taken to
+ * hang; 0: never. */
+void comm_watch(struct comm *c, double stall, void (*tell)(void *self, const char *sentence), void *self);
+
+/* All ranks leave with this code; the sentence says why.  self is the struct comm: the hook of program_at_quit.  With
+ * one rank it returns: the caller says the sentence. */
 void comm_leave(void *self, int exit_code, const char *sentence);
 
 #endif

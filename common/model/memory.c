@@ -82,7 +82,9 @@ int memory_fits_in(const struct memory *m, uint64_t host, uint64_t device, bool 
 
 int memory_fits(const struct memory *m, struct error *error)
 {
-    return memory_fits_in(m, host_memory_available(), device_memory_available(), device_shares_host(), error);
+    uint64_t sharers = (uint64_t)int_max(m->sharers, 1), device = device_memory_available();
+    bool shared = device_shares_host();
+    return memory_fits_in(m, host_memory_available() / sharers, shared ? device / sharers : device, shared, error);
 }
 
 static void *host_map(size_t bytes)

@@ -35,7 +35,8 @@ static inline enum side memory_side(enum phase phase) { return phase < MEMORY_RO
 
 struct arena { char *base; size_t used, peak, capacity; };
 
-struct memory { struct arena arena[MEMORY_PHASES]; enum { MEASURING, TAKING, SEALED } state; };
+/* sharers: processes of this host that each take as much; 0: one. */
+struct memory { struct arena arena[MEMORY_PHASES]; enum { MEASURING, TAKING, SEALED } state; int sharers; };
 
 /* count * size bytes on the phase's side, zeroed when first opened, 64-byte aligned; NULL while measuring.  Dies from a
  * sealed memory or when more is taken than was measured (a bug of ours). */

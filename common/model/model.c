@@ -112,17 +112,31 @@ static void slopes_open(struct model *m, struct memory *memory)
     free(slopes);
 }
 
+/* With as many slices as ranks the sum goes to this rank's piece of the gradients themselves. */
+void model_gradients_open(struct params *grads, float **sum, const struct config *c, const struct model_use *use,
+                          struct memory *memory)
+{
+    struct place place = comm_place(use->comm);
+    params_open(grads, c, memory, MEMORY_GRADS, place.d, false);
+    size_t piece = grads->count / (size_t)place.d;
+    if (use->slices > place.d) *sum = memory_take(memory, MEMORY_GRADS, piece, sizeof(float));
+    else *sum = grads->all ? grads->all + (size_t)place.data * piece : NULL;
+}
+
 static void weights_open(struct model *m, struct memory *memory)
 {
     const struct config *c = &m->config;
-    m->params.frozen = m->ema.frozen = m->m.frozen = m->v.frozen = m->use.frozen;
-    params_open(&m->params, c, memory, MEMORY_PARAMS, true);
-    if (m->use.train) {
-        params_open(&m->grads, c, memory, MEMORY_GRADS, false);
-        params_open(&m->m, c, memory, MEMORY_MOMENTS, false);
-        params_open(&m->v, c, memory, MEMORY_MOMENTS, false);
-    }
-    if (m->use.ema) params_open(&m->ema, c, memory, MEMORY_MOMENTS, false);
+    struct place place = comm_place(m->use.comm);
+    m->params.frozen = m->use.frozen;
+    params_open(&m->params, c, memory, MEMORY_PARAMS, m->use.train ? place.d : 1, true);
+    if (!m->use.train) return;
+    size_t pieces = m->use.shared ? (size_t)place.d : 1, piece = m->params.count / pieces;
+    m->from = m->use.shared ? (size_t)place.data * piece : 0;
+    m->to = m->from + piece;
+    model_gradients_open(&m->grads, &m->sum, c, &m->use, memory);
+    m->m = memory_take(memory, MEMORY_MOMENTS, piece, sizeof(float));
+    m->v = memory_take(memory, MEMORY_MOMENTS, piece, sizeof(float));
+    if (m->use.ema) m->ema = memory_take(memory, MEMORY_MOMENTS, piece, sizeof(float));
 }
 
 static size_t work_floats(const struct model *m)
@@ -167,8 +181,8 @@ void model_close(struct model *m)
         free(m->acts);
     }
     free(m->cache);
-    struct params *each[] = {&m->params, &m->grads, &m->m, &m->v, &m->ema};
-    for (int i = 0; i < 5; i++) params_close(each[i]);
+    params_close(&m->params);
+    params_close(&m->grads);
     free(m->head.counted);
     free(m->head.host_logprobs);
     *m = (struct model){0};

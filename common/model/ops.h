@@ -181,8 +181,11 @@ bool sampling_is_exact(void);
 struct adamw { float lr, beta1, beta2, eps, decay, correction1, correction2, grad_scale; };
 void adamw_update(float *param, float *grad, float *m, float *v, size_t n, const struct adamw *a);
 
-/* Sum of x^2 in double, fixed order.  The result is not finite when any x is not.  Returned to the host. */
-double sum_squares(const float *x, size_t n);
+/* sums[b] = sum of x[i]^2 over block b, in double; host array of squares_blocks(n).  A block is a run of SQUARES_BLOCK
+ * floats from a multiple of it on, so that ranks that hold whole blocks and add all sums in order have the same bits. */
+enum { SQUARES_BLOCK = 16384 };
+static inline size_t squares_blocks(size_t n) { return (n + SQUARES_BLOCK - 1) / SQUARES_BLOCK; }
+void sum_squares(double *sums, const float *x, size_t n);
 
 /* average = decay * average + (1 - decay) * x */
 void ema_update(float *average, const float *x, float decay, size_t n);

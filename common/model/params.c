@@ -122,13 +122,19 @@ static void take_packed(void *context, const struct param *p)
                                  matmul_packed_elements((int)p->shape[0], (int)p->shape[1]), sizeof(act_t));
 }
 
-void params_open(struct params *p, const struct config *c, struct memory *memory, enum phase phase, bool packed)
+void params_open(struct params *p, const struct config *c, struct memory *memory, enum phase phase, int ranks,
+                 bool packed)
 {
     if (!p->layer) p->layer = host_alloc((size_t)c->layers, sizeof *p->layer);
     struct take t = {memory, phase, 0, NULL};
     params_each(p, c, take_one, &t);
     p->all = (float *)(void *)t.base;
     p->count = t.floats;
+    if (ranks > 1) {
+        size_t even = (size_t)ranks * SQUARES_BLOCK, tail = (even - t.floats % even) % even;
+        memory_take(memory, phase, tail, sizeof(float));
+        p->count += tail;
+    }
     if (packed) params_each(p, c, take_packed, &t);
     if (c->head == HEAD_VOCABULARY && c->tied) {
         p->head.weight = p->embed;

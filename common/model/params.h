@@ -34,7 +34,7 @@ struct params {
     struct linear_params head;                                     /* (V,C); tied: weight == embed */
     float *score, *score_bias;                                     /* (C), (1): scalar head only */
     float *all;                                                    /* the whole run of them, in visiting order */
-    size_t count;                                                  /* floats in `all`, with alignment gaps (zeros) */
+    size_t count;                                                  /* floats in `all`, with gaps and a tail of zeros */
     bool (*frozen)(const char *name);                              /* parameters that get no update; NULL: none */
 };
 
@@ -58,9 +58,11 @@ struct param {
 void params_each(struct params *p, const struct config *c, void (*visit)(void *context, const struct param *p),
                  void *context);
 
-/* Takes the arrays from a phase (params, grads, moments, ema: all have this layout); `packed` also takes packed forms.
+/* Takes the arrays from a phase (params and grads have this layout); `packed` also takes packed forms.  ranks > 1: all of
+ * them together are cut into as many equal pieces of whole blocks of squares (ops.h), which a tail of zeros makes up.
  * NULLs while measuring.  The host array `layer` is allocated once and kept (params_close frees it). */
-void params_open(struct params *p, const struct config *c, struct memory *memory, enum phase phase, bool packed);
+void params_open(struct params *p, const struct config *c, struct memory *memory, enum phase phase, int ranks,
+                 bool packed);
 void params_close(struct params *p);
 
 /* Fills every parameter from (seed, its number in the list, its element): independent of threads. */

@@ -1,10 +1,12 @@
-/* optim.c - what happens between backward and the next forward.  Gradients, moments and averages are laid out as
- * the parameters are, so that one walk over the parameters' list finds all four of each. */
+/* optim.c - what happens between backward and the next forward.  Gradients, moments and averages are laid out as the
+ * parameters are, so that one walk over the parameters' list finds all four of each.  A rank that updates a piece of the
+ * parameters has only that piece of them; a parameter may lie across the border of two. */
 #include "common/train/optim.h"
 #include "common/model/device.h"
 
 #include <assert.h>
 #include <math.h>
+#include <stdlib.h>
 
 /* Between `from` at p = 0 and `to` at p = 1. */
 static double line(double from, double to, double p) { return from + (to - from) * p; }
@@ -30,25 +32,63 @@ double schedule_lr(const struct schedule_options *s, int64_t step)
     return s->lr;
 }
 
+/* ---- gradients ---- */
+
+void gradient_begin(struct model *m)
+{
+    if (m->use.slices > 1) device_clear(m->grads.all, m->grads.count * sizeof(float));
+}
+
+/* A sum over slices starts from 0 on one rank as on many: -0 and 0 must not tell them apart. */
+void gradient_sum(struct model *m, bool first, bool last)
+{
+    struct place place = comm_place(m->use.comm);
+    size_t piece = m->grads.count / (size_t)place.d;
+    if (m->use.slices <= 1) return;
+    if (place.d == 1 && first) device_clear(m->sum, piece * sizeof(float));
+    comm_sum_scatter(m->use.comm, GROUP_DATA, m->sum, m->grads.all, m->grads.count, place.d == 1 || !first);
+    comm_wait(m->use.comm);
+    if (place.d == 1 || m->use.shared || !last) return;
+    comm_gather(m->use.comm, GROUP_DATA, m->grads.all, m->sum, piece * sizeof(float));
+    comm_wait(m->use.comm);
+}
+
+float *gradient_own(struct model *m)
+{
+    return comm_place(m->use.comm).d > 1 && !m->use.shared ? m->grads.all : m->sum;
+}
+
+/* The part of a parameter that this rank updates: first element within params.all, and how many. */
+static size_t own_part(const struct model *m, const struct param *p, size_t *first)
+{
+    size_t at = (size_t)(*p->data - m->params.all), end = at + p->count;
+    *first = at > m->from ? at : m->from;
+    end = end < m->to ? end : m->to;
+    return *first < end ? end - *first : 0;
+}
+
 static void clear_frozen(void *context, const struct param *p)
 {
-    const struct model *m = context;
-    if (!p->trainable) device_clear(m->grads.all + (*p->data - m->params.all), p->count * sizeof(float));
+    struct model *m = context;
+    size_t first, n = own_part(m, p, &first);
+    if (!p->trainable && n > 0) device_clear(gradient_own(m) + (first - m->from), n * sizeof(float));
 }
 
 double gradient_norm(struct model *m)
 {
+    bool pieces = m->use.shared;
+    size_t blocks = squares_blocks(m->to - m->from), all = pieces ? blocks * (size_t)comm_place(m->use.comm).d : blocks;
+    double sum = 0, *squares = host_alloc(all, sizeof *squares), *mine = squares;
+    if (pieces) mine += blocks * (size_t)comm_place(m->use.comm).data;
     if (m->params.frozen) params_each(&m->params, &m->config, clear_frozen, m);
-    double squares = sum_squares(m->grads.all, m->grads.count);
-    comm_add(m->use.comm, GROUP_DATA, &squares, 1, 0);
-    return sqrt(squares);
+    sum_squares(mine, gradient_own(m), m->to - m->from);
+    if (pieces) comm_gather_host(m->use.comm, GROUP_DATA, squares, mine, blocks * sizeof *squares);
+    for (size_t i = 0; i < all; i++) sum += squares[i];
+    free(squares);
+    return sqrt(sum);
 }
 
-void gradient_sum(struct model *m)
-{
-    comm_sum_scatter(m->use.comm, GROUP_DATA, m->grads.all, m->grads.all, m->grads.count, NUMBER_FLOAT);
-    comm_wait(m->use.comm);
-}
+/* ---- AdamW ---- */
 
 struct step { struct model *model; struct adamw adamw; float weight_decay; };
 
@@ -56,10 +96,10 @@ static void update_one(void *context, const struct param *p)
 {
     struct step *s = context;
     struct model *m = s->model;
-    if (!p->trainable) return;
-    size_t at = (size_t)(*p->data - m->params.all);
+    size_t first, n = own_part(m, p, &first), at = first - m->from;
+    if (!p->trainable || n == 0) return;
     s->adamw.decay = p->decay ? s->weight_decay : 0;
-    adamw_update(*p->data, m->grads.all + at, m->m.all + at, m->v.all + at, p->count, &s->adamw);
+    adamw_update(m->params.all + first, gradient_own(m) + at, m->m + at, m->v + at, n, &s->adamw);
 }
 
 void adamw_step(struct model *m, const struct adamw_options *o, int64_t t, double lr, double grad_scale,
@@ -70,9 +110,13 @@ void adamw_step(struct model *m, const struct adamw_options *o, int64_t t, doubl
     s.adamw = (struct adamw){.lr = (float)lr, .beta1 = (float)o->beta1, .beta2 = (float)o->beta2, .eps = (float)o->eps,
                              .correction1 = (float)(1 - pow(o->beta1, (double)t)),
                              .correction2 = (float)(1 - pow(o->beta2, (double)t)), .grad_scale = (float)grad_scale};
+    size_t own = m->to - m->from;
+    float *mine = m->params.all + m->from;
     params_each(&m->params, &m->config, update_one, &s);
-    if (ema_decay > 0) ema_update(m->ema.all, m->params.all, (float)ema_decay, m->params.count);
-    comm_gather(m->use.comm, GROUP_DATA, m->params.all, m->params.all, m->params.count * sizeof(float));
-    comm_wait(m->use.comm);
+    if (ema_decay > 0) ema_update(m->ema, mine, (float)ema_decay, own);
+    if (m->use.shared) {
+        comm_gather(m->use.comm, GROUP_DATA, m->params.all, mine, own * sizeof(float));
+        comm_wait(m->use.comm);
+    }
     params_pack(&m->params, &m->config);
 }

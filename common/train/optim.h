@@ -20,18 +20,24 @@ struct schedule_options {
  * Source: Loshchilov & Hutter 2017 (cosine); Hu et al. 2024 (wsd). */
 double schedule_lr(const struct schedule_options *s, int64_t step);
 
-/* After the last micro-batch: the gradients of all data ranks become their sum. */
-void gradient_sum(struct model *m);
+/* Slices (train.h) are computed in rounds, one slice per data rank.  begin: m->grads is ready for another slice.
+ * sum: m->sum becomes (first round) or grows by the sum of the round's slices, in the order of their numbers.  last: of
+ * the update's last round.  With one slice the sum is m->grads itself. */
+void gradient_begin(struct model *m);
+void gradient_sum(struct model *m, bool first, bool last);
 
-/* sqrt(sum g^2) over the gradients of the model, in double; not finite when any gradient is not.  Gradients of frozen
- * parameters are cleared first. */
+/* After the last round: the gradient of the elements from..to that this rank updates. */
+float *gradient_own(struct model *m);
+
+/* sqrt(sum g^2) over the gradients of the whole model, in double, the same bits on all ranks; not finite when any
+ * gradient is not.  Gradients of frozen parameters are cleared first. */
 double gradient_norm(struct model *m);
 
 struct adamw_options { double beta1, beta2, eps, weight_decay; };
 
 /* One AdamW update (ops.h, adamw_update) of every trainable parameter of m, number t (from 1), with gradients times
- * grad_scale; clears the gradients and remakes the packed weights.  Decay only where the parameter list says so.
- * ema_decay > 0 also updates m->ema. */
+ * grad_scale; clears the gradients, gathers what other ranks have updated, and remakes the packed weights.  Decay only
+ * where the parameter list says so.  ema_decay > 0 also updates m->ema. */
 void adamw_step(struct model *m, const struct adamw_options *o, int64_t t, double lr, double grad_scale,
                 double ema_decay);
 

@@ -9,9 +9,11 @@
 #include <assert.h>
 #include <errno.h>
 #include <malloc.h>
+#include <sched.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* The first line of every run: reading may take minutes. */
 static void log_start(struct run *run, const struct option *table)
@@ -23,23 +25,49 @@ static void log_start(struct run *run, const struct option *table)
             read && read->count ? read->item[0] : "", read && read->count > 1 ? " and more" : "");
 }
 
+/* Without --threads the ranks of a host share its cores, unless the launcher has dealt them out already. */
+static int threads_of(int64_t given, int locals)
+{
+    cpu_set_t mine;
+    if (given > 0 || locals == 1 || sched_getaffinity(0, sizeof mine, &mine) != 0) return (int)given;
+    int cores = CPU_COUNT(&mine);
+    return cores < sysconf(_SC_NPROCESSORS_ONLN) ? cores : int_max(1, cores / locals);
+}
+
 struct run *program_start(const char *name, const struct option *table, struct train_options *o,
                           int argc, char **argv, const char *usage, const char *about)
 {
     struct error error;
-    struct run *run = NULL;
+    struct run *run;
     program_begin(name);
     program_set_build(device_build());
     if (options_parse(table, argc, argv, usage, about, NULL, &error) != 0 ||
-        parallel_check(table, o, &error) != 0 || comm_open(&o->comm, &error) != 0)
+        comm_open(&o->comm, &error) != 0)
         quit_error(&error);
     program_at_quit(comm_leave, o->comm);
-    threads_start((int)o->threads);
+    if (parallel_check(table, o, &error) != 0) quit_error(&error);
+    struct place place = comm_place(o->comm);
+    threads_start(threads_of(o->threads, place.locals));
     if (device_open((int)o->device, &error) != 0) quit_error(&error);
     signals_install(o->time_limit);
-    if (o->out && !o->plan && !o->dry_run && run_open(&run, o->out, name, &error) != 0) quit_error(&error);
+    if (place.rank > 0 && !freopen("/dev/null", "w", stdout)) die("/dev/null cannot be opened");
+    run = NULL;
+    if (o->out && !o->plan && !o->dry_run) {
+        if (place.rank > 0) run = run_follow(o->out, name);
+        else if (run_open(&run, o->out, name, &error) != 0) quit_error(&error);
+    }
+    comm_watch(o->comm, o->stall_limit, run ? run_failed : NULL, run);
     if (run) log_start(run, table);
+    if (run && place.world > 1)
+        run_log(run, "%d ranks, %d of them on this host, by %s", place.world, place.locals, comm_engine());
     return run;
+}
+
+void program_end(struct run *run, struct train_options *o)
+{
+    run_close(run);
+    program_at_quit(NULL, NULL);
+    comm_close(o->comm);
 }
 
 struct ckpt *program_resumed(const struct run *run, const char *resume)
@@ -200,6 +228,7 @@ int program_run(struct task *task, struct run *run, const struct train_options *
                 struct memory *memory, const struct program_parts *parts)
 {
     struct error error;
+    memory->sharers = comm_place(o->comm).locals;
     parts->build(parts->self, memory);
     if (o->plan && o->parallel.cluster) return train_plan_task(task, memory, o, table);
     if (o->plan) return train_print_plan(task, memory, o);

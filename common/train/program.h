@@ -10,6 +10,8 @@
  * Returns the run, or NULL with --plan or --dry-run, or without --out. */
 struct run *program_start(const char *name, const struct option *table, struct train_options *o,
                           int argc, char **argv, const char *usage, const char *about);
+/* The last of a program that ends well on all ranks: run may be NULL. */
+void program_end(struct run *run, struct train_options *o);
 
 /* The checkpoint that train() will resume this run from, open; NULL when it starts a new one (or run is NULL). */
 struct ckpt *program_resumed(const struct run *run, const char *resume);

@@ -28,11 +28,13 @@ struct run {
     char *folder, *program;
     char *events;                        /* the file for TensorBoard, or NULL */
     int folder_fd, lock_fd;
+    bool mute;                           /* of a rank that does not write: another does */
     bool begun;                          /* the folder may be written to */
     struct bytes held;                   /* lines for log.txt from before */
     bool terminal, line_shown;           /* stderr is a terminal; a progress line stands on it */
     bool warned;                         /* a write failed, and none has worked since */
     int plain_lines;
+    int64_t step, steps;                 /* of the last status */
     double line_last, plain_last, plain_interval;
 };
 
@@ -58,7 +60,10 @@ static bool write_owner(const struct run *run, const char *ending)
     return pwrite(run->lock_fd, text, (size_t)size, 0) == size && ftruncate(run->lock_fd, size) == 0;
 }
 
-void run_ending(struct run *run) { write_owner(run, " ending"); }
+void run_ending(struct run *run)
+{
+    if (!run->mute) write_owner(run, " ending");
+}
 
 /* A job that is started again may come while the old process still saves: one that is ending gets WAIT_ENDING seconds,
  * any other WAIT_OTHER. */
@@ -151,6 +156,14 @@ int run_open(struct run **out, const char *folder, const char *program, struct e
     return 0;
 }
 
+struct run *run_follow(const char *folder, const char *program)
+{
+    struct run *run = host_alloc(1, sizeof *run);
+    *run = (struct run){.folder = host_text("%s", folder), .program = host_text("%s", program), .folder_fd = -1,
+                        .lock_fd = -1, .mute = true, .begun = true};
+    return run;
+}
+
 void run_close(struct run *run)
 {
     if (!run) return;
@@ -187,6 +200,7 @@ static void note_result(struct run *run, bool ok, const char *file, int why)
 
 void run_append(struct run *run, const char *file, const void *data, size_t size)
 {
+    if (run->mute) return;
     int fd = openat(run->folder_fd, file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
     struct stat before;
     bool ok = fd >= 0 && fstat(fd, &before) == 0;
@@ -221,6 +235,7 @@ static void append_log(struct run *run, const char *text)
 
 void run_log(struct run *run, const char *format, ...)
 {
+    if (run->mute) return;
     char *text;
     va_list list;
     va_start(list, format);
@@ -279,6 +294,7 @@ static int fitting(const char *text, int width)
 
 void run_progress(struct run *run, const char *line)
 {
+    if (run->mute) return;
     double now = seconds_now();
     bool due = run->plain_lines < 3 || now - run->plain_last >= run->plain_interval;
     if (run->terminal && (!run->line_shown || now - run->line_last >= 0.1)) {
@@ -309,7 +325,9 @@ void run_status(struct run *run, const char *state, int64_t step, int64_t steps,
 {
     struct bytes line = {0};
     struct error error;
-    if (!run->begun) return;
+    run->step = step;
+    run->steps = steps;
+    if (run->mute || !run->begun) return;
     char stamp[32], clean[2 * sizeof error.text];
     time_text(stamp, "%Y-%m-%dT%H:%M:%SZ", gmtime_r);
     json_t *json = json_pack("{ss ss sI sI ss ss}", "program", run->program, "state", state, "step", (json_int_t)step,
@@ -324,8 +342,20 @@ void run_status(struct run *run, const char *state, int64_t step, int64_t steps,
     bytes_free(&line);
 }
 
+void run_failed(void *self, const char *sentence)
+{
+    struct run *run = self;
+    if (run->mute) {                             /* the rank that writes is gone */
+        run->folder_fd = open(run->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        run->mute = false;
+    }
+    run_log(run, "%s: %s", run->program, sentence);
+    run_status(run, "failed", run->step, run->steps, sentence);
+}
+
 int run_write_conf(struct run *run, const struct option *table, struct error *error)
 {
+    if (run->mute) return 0;
     struct bytes text = {0};
     bytes_text(&text, "# %s %s: every option as used; --config %s/run.conf repeats the run\n", run->program,
                QUARTET_VERSION, run->folder);
@@ -368,6 +398,7 @@ static int rewind_file(struct run *run, const char *file, int64_t step, struct e
 
 int run_rewind_metrics(struct run *run, int64_t step, struct error *error)
 {
+    if (run->mute) return 0;
     DIR *dir = opendir(run->folder);
     int status = 0;
     for (const char *name; status == 0 && (name = next_name(dir, "?*.jsonl"));)
@@ -386,6 +417,7 @@ int run_rewind_metrics(struct run *run, int64_t step, struct error *error)
 
 void run_events(struct run *run, int64_t step)
 {
+    if (run->mute) return;
     struct bytes events = {0};
     DIR *dir = opendir(run->folder);
     long long at = (long long)time(NULL), other;
@@ -408,6 +440,7 @@ static void sync_file(struct run *run, const char *file)
 
 void run_sync(struct run *run)
 {
+    if (run->mute) return;
     sync_file(run, "metrics.jsonl");
     if (run->events) sync_file(run, run->events);
 }

@@ -97,9 +97,9 @@ void start_show(const struct start *s, struct bytes *examples)
 void start_build(struct start *s, struct memory *m, int samples)
 {
     int tokens = s->micro_tokens, sequences = tokens / 2 + 1;
-    struct model_use use = {.comm = s->train.comm, .train = true, .recompute = s->train.recompute != 0,
-                            .max_tokens = tokens, .max_sequences = sequences, .cache_slots = samples,
+    struct model_use use = {.max_tokens = tokens, .max_sequences = sequences, .cache_slots = samples,
                             .cache_capacity = samples ? s->config.context : 0, .logits_rows = samples};
+    train_use(&use, &s->train);
     ops_open(m);
     model_open(&s->model, &s->config, &use, m);
     for (int i = 0; i < s->micro_batches; i++) batch_open(&s->batch[i], m, tokens, sequences);
@@ -186,5 +186,5 @@ void start_close(struct start *s)
     parent_close(&s->parent);
     bytes_free(&s->report);
     free(s->batch);
-    run_close(s->run);
+    program_end(s->run, &s->train);
 }

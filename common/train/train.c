@@ -64,8 +64,12 @@ static int evaluate(struct train_state *s, struct record *r, struct error *error
 {
     double start = seconds_now();
     struct bytes line = {0};
-    if (s->task->evaluate(s->task->self, r, error))
+    struct record before = *r;
+    int status = comm_agree(s->o->comm, s->task->evaluate(s->task->self, r, error), error);
+    if (status) {
+        *r = before;                     /* on all ranks alike */
         return fail_in(error, "the evaluation after step %lld", (long long)s->step);
+    }
     size_t begun = 0;                    /* where the last line on a terminal begins */
     bytes_text(&line, "step %lld:", (long long)s->step);
     for (int i = 0; i < r->count; i++) {
@@ -132,12 +136,13 @@ static int save(struct train_state *s, uint32_t flags, struct error *error)
     char name[64];
     double start = seconds_now();
     snprintf(name, sizeof name, flags & CKPT_FINAL ? "final.ckpt" : "step-%08lld.ckpt", (long long)s->step);
-    if (train_save(s, name, flags, error)) return -1;
+    if (comm_agree(s->o->comm, train_save(s, name, flags, error), error)) return -1;
     s->clock.save = seconds_now() - start;
     signals_reserve(save_reserve(s));
     s->saved_step = s->step;
     s->failed_saves = 0;
-    run_retain(run_folder(s->run), (int)s->o->keep, (uint64_t)s->o->keep_every);
+    if (comm_place(s->o->comm).rank == 0)
+        run_retain(run_folder(s->run), (int)s->o->keep, (uint64_t)s->o->keep_every);
     return 0;
 }
 
@@ -178,6 +183,26 @@ static int choose_start(struct ckpt **out, struct train_state *s, struct error *
     return never ? status : ckpt_open(out, resume, error);
 }
 
+/* Rank 0 looks through the folder; the others open what it has chosen. */
+static int open_start(struct ckpt **out, struct train_state *s, struct error *error)
+{
+    struct comm *comm = s->o->comm;
+    struct { char path[4096]; int64_t saved_step; uint8_t uuid[16]; } chosen = {{0}, 0, {0}};
+    bool first = comm_place(comm).rank == 0;
+    *out = NULL;
+    if (comm_agree(comm, first ? choose_start(out, s, error) : 0, error)) return -1;
+    if (*out) snprintf(chosen.path, sizeof chosen.path, "%s", ckpt_path(*out));
+    if (*out) memcpy(chosen.uuid, ckpt_meta_of(*out)->uuid, sizeof chosen.uuid);
+    chosen.saved_step = s->saved_step;
+    comm_share_host(comm, GROUP_WORLD, &chosen, sizeof chosen, 0);
+    s->saved_step = chosen.saved_step;
+    int status = first || !*chosen.path ? 0 : ckpt_open(out, chosen.path, error);
+    if (status == 0 && *out && memcmp(ckpt_meta_of(*out)->uuid, chosen.uuid, sizeof chosen.uuid) != 0)
+        status = fail(error, EXIT_MISMATCH, "%s is another file than the one of that name that rank 0 reads: all ranks "
+                      "must see the same run folder", chosen.path);
+    return comm_agree(comm, status, error);
+}
+
 static int resume(struct train_state *s, struct ckpt *c, struct error *error)
 {
     if (train_load(s, c, error)) return -1;
@@ -189,28 +214,29 @@ static int resume(struct train_state *s, struct ckpt *c, struct error *error)
     return 0;
 }
 
+static void start_fresh(struct train_state *s)
+{
+    random_bytes(s->run_uuid, sizeof s->run_uuid);
+    s->weights_changed = true;
+    for (int i = 0; i < s->task->n_learners; i++) {
+        struct model *m = s->task->learner[i].model;
+        if (m->use.ema) device_copy(m->ema, m->params.all + m->from, (m->to - m->from) * sizeof(float));
+    }
+}
+
 static int start(struct train_state *s, struct error *error)
 {
-    struct ckpt *c;
-    if (choose_start(&c, s, error)) return -1;
-    if (c) {
-        int status = resume(s, c, error);
-        ckpt_close(c);
-        if (status) return -1;
-    } else {
-        random_bytes(s->run_uuid, sizeof s->run_uuid);
-        s->weights_changed = true;
-        for (int i = 0; i < s->task->n_learners; i++) {
-            struct model *m = s->task->learner[i].model;
-            if (m->use.ema) device_copy(m->ema.all, m->params.all, m->params.count * sizeof(float));
-        }
-    }
-    if (run_begin(s->run, error)) return -1;
-    if (run_rewind_metrics(s->run, s->resumed ? s->step : -1, error)) return -1;
-    if (s->o->tensorboard) run_events(s->run, s->resumed ? s->step + 1 : 0);
+    struct ckpt *c = NULL;
     struct error warning;
-    if (run_write_conf(s->run, s->table, &warning)) run_log(s->run, "warning: %s", warning.text);
-    return 0;
+    int status = open_start(&c, s, error);
+    if (status == 0 && c) status = resume(s, c, error);
+    else if (status == 0) start_fresh(s);
+    ckpt_close(c);
+    if (status == 0) status = run_begin(s->run, error);
+    if (status == 0) status = run_rewind_metrics(s->run, s->resumed ? s->step : -1, error);
+    if (status == 0 && s->o->tensorboard) run_events(s->run, s->resumed ? s->step + 1 : 0);
+    if (status == 0 && run_write_conf(s->run, s->table, &warning)) run_log(s->run, "warning: %s", warning.text);
+    return comm_agree(s->o->comm, status, error);
 }
 
 /* ---- steps ---- */
@@ -220,16 +246,19 @@ static bool evaluation_due(const struct train_state *s, int64_t step)
     return s->task->evaluate && (step == 0 || due(step, s->o->eval_every) || step == s->o->steps);
 }
 
+static const char elsewhere[] = "a signal to another rank";
+
 /* Why to stop now: asked to, or the next step would not end within the time limit. */
 static const char *stop_reason(const struct train_state *s)
 {
     const char *why = signals_stop();
-    double need = save_reserve(s), slowest = 0, wish = why != NULL;
-    comm_add(s->o->comm, GROUP_WORLD, &wish, 0, 1);
-    if (wish > 0) return why ? why : "a signal to another rank";
+    double need = save_reserve(s), slowest = 0, wish;
     for (int i = 0; i < RECENT && i < s->clock.steps; i++) slowest = fmax(slowest, s->clock.step[i]);
     need += slowest + (evaluation_due(s, s->step + 1) ? s->clock.evaluation : 0);
-    return s->clock.steps > 0 && signals_time_left() < need ? "the time limit, which the next step would pass" : NULL;
+    if (!why && s->clock.steps > 0 && signals_time_left() < need) why = "the time limit, which the next step would pass";
+    wish = why != NULL;
+    comm_add(s->o->comm, GROUP_WORLD, &wish, 0, 1);
+    return wish > 0 && !why ? elsewhere : why;
 }
 
 /* All updates of one step, its record begun.  Until the first is made the step may be given up: -1, EXIT_STOPPED. */
@@ -241,7 +270,7 @@ static int make_updates(struct train_state *s, struct error *error)
     double begun = seconds_now();
     for (int i = 0; i < s->task->n_sums + s->task->n_maxima; i++) s->task->sums[i] = 0;
     int updates = s->task->begin ? s->task->begin(s->task->self, s->step, error) : 1;
-    if (updates < 0) return -1;
+    if (comm_agree(s->o->comm, updates < 0 ? -1 : 0, error)) return -1;
     s->may_give_up = true;
     for (int u = 0; u < updates; u++) {
         int more = train_update(s, &result, u, error);
@@ -273,7 +302,8 @@ static int report_step(struct train_state *s, struct error *error)
     keep_results(s, r);
     run_metrics(s->run, r);
     r->count = 0;
-    if (task->sample && s->step > 0 && (due(s->step, o->sample_every) || (last && o->sample_every > 0)))
+    if (task->sample && comm_place(o->comm).rank == 0 && s->step > 0 &&
+        (due(s->step, o->sample_every) || (last && o->sample_every > 0)))
         task->sample(task->self, s->run, s->step);
     if (seconds_now() - s->clock.status > 10) show_status(s, "running", s->clock.line);
     return 0;
@@ -323,6 +353,7 @@ static int stop(struct train_state *s, const char *why, struct error *error)
 static int ended(struct train_state *s, struct error *error)
 {
     const char *why = signals_stop();
+    if (!why && comm_place(s->o->comm).world > 1) why = elsewhere;
     return error->exit_code == EXIT_STOPPED && why ? stop(s, why, error) : -1;
 }
 
@@ -356,6 +387,8 @@ int train(struct task *task, struct run *run, const struct train_options *o, con
     struct error error;
     if (task->n_learners < 1 || task->n_learners > LEARNERS_MAX)
         die("%d learners, expected 1 to %d", task->n_learners, LEARNERS_MAX);
+    if (task->n_sums + task->n_maxima > SUMS_MAX) die("%d sums, expected at most %d", task->n_sums, SUMS_MAX);
+    s.slice = host_alloc((size_t)comm_place(o->comm).d, sizeof *s.slice);
     int code = start(&s, &error) ? -1 : run_steps(&s, &error);
     if (code < 0) {
         run_log(run, "%s: %s", task->program, error.text);
@@ -363,5 +396,6 @@ int train(struct task *task, struct run *run, const struct train_options *o, con
         code = error.exit_code;
     }
     kv_free(&s.eval);
+    free(s.slice);
     return code;
 }

@@ -5,7 +5,10 @@
  * whatever a task writes for people ({"step":N,...} in rollouts.jsonl) say how many are done: step + 1.
  * update: one optimizer application.  Pretraining, sft and rm make one update
  * a step; a step of rlhf is an iteration: sample rollouts, then ppo_epochs * minibatches updates.
- * A step's losses are sums over a counted set, scaled once by 1 / (count over all its micro-batches). */
+ * A step's losses are sums over a counted set, scaled once by 1 / (count over all its micro-batches).
+ * slice: the n micro-batches of an update are cut into --slices runs of neighbours, ceil(n / slices) each.  A slice's
+ * gradient and sums start from 0; the update's are slice 0 + slice 1 + ...  Data rank k of d computes slices k, k + d,
+ * k + 2d, ...; so d ranks have the bits of one rank with the same --slices.  Every rank prepares the whole step. */
 #ifndef QUARTET_TRAIN_H
 #define QUARTET_TRAIN_H
 
@@ -72,9 +75,9 @@ struct task {
     double flops_per_token;         /* for "% of peak" */
 };
 
-/* How ranks share a model; -1 where it is left open.  And machines to plan for. */
+/* How ranks share a model; -1 where it is left open (slices and zero: until defaults_fill).  And machines to plan for. */
 struct parallel_options {
-    int64_t tensor, pipeline, data, zero;
+    int64_t tensor, pipeline, data, zero, slices;
     const char *cluster;
     double gpu_hour;
 };
@@ -96,6 +99,7 @@ struct train_options {
     int recompute;                  /* none | block */
     bool plan;
     struct parallel_options parallel;
+    double stall_limit;
     struct comm *comm;              /* not an option: set by program_start */
     bool dry_run;                   /* --dry-run, a row of the programs that have it: touches no run folder */
     int64_t skip_limit;             /* non-finite updates in a row before giving up (3) */
@@ -112,7 +116,8 @@ struct train_defaults {
 enum { TRAIN_ROWS = 40 };
 int train_option_rows(struct option *rows, struct train_options *o, const struct train_defaults *defaults);
 
-/* 0, or -1 (EXIT_USAGE) when ranks are asked for that a run cannot have, or a plan's options without a plan. */
+/* After comm_open: 0, or -1 (EXIT_USAGE) when ranks are asked for that a run cannot have, or a plan's options without a
+ * plan. */
 int parallel_check(const struct option *table, const struct train_options *o, struct error *error);
 
 /* Sets "option.<name>" (dashes as underscores) of kv to the text of every saved option. */
@@ -132,6 +137,9 @@ double default_lr(enum stage stage, int channels);
 /* 0.58 tokens^0.571, down to a power of two, at least 512; tokens: of the whole run.
  * Source: Li et al. 2025 (arXiv:2503.04715), eq. 1, measured on runs of a billion tokens and more. */
 int64_t default_batch_tokens(double tokens);
+
+/* What a model that learns is opened for: the use's own fields are set by the caller. */
+void train_use(struct model_use *use, const struct train_options *o);
 
 /* Replaces every "auto" of *o: by what the run that is resumed used, else by the rules above.  run: NULL for none;
  * epoch_tokens: of one pass over the data; least: tokens that a batch has in any case. */

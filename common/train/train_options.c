@@ -17,7 +17,7 @@ enum { CHANGES = OPTION_MAY_CHANGE, BATCH_LEAST = 512, MICRO_MOST = 4096, UPDATE
 int train_option_rows(struct option *rows, struct train_options *o, const struct train_defaults *d)
 {
     const double most = 1e15;
-    const int ranks = OPTION_NOT_SAVED | OPTION_AUTO;
+    const int ranks = OPTION_AUTO | OPTION_NOT_SAVED;
     const struct option all[] = {
         {"Run", "out", OPTION_TEXT, &o->out, NULL, .flags = OPTION_COMMON | CHANGES,
          .help = "Run folder: checkpoints, metrics, log."},
@@ -49,8 +49,8 @@ int train_option_rows(struct option *rows, struct train_options *o, const struct
                  "of two, at least 512."},
         {NULL, "micro-tokens", OPTION_INT, &o->micro_tokens, d->micro_tokens ? d->micro_tokens : "auto", 1, 1 << 24,
          .flags = OPTION_AUTO,
-         .help = "Most tokens in one forward and backward: fewer take less memory; auto: --batch-tokens, at most "
-                 "4096."},
+         .help = "Most tokens in one forward and backward: fewer take less memory; auto: those of a slice, at "
+                 "most 4096."},
         {NULL, "recompute", OPTION_CHOICE, &o->recompute, "none", .choices = "none|block", .flags = CHANGES,
          .help = "block: keep only each block's input and compute the rest again in backward: less memory, the same "
                  "results."},
@@ -85,10 +85,16 @@ int train_option_rows(struct option *rows, struct train_options *o, const struct
         {NULL, "data-parallel", OPTION_INT, &o->parallel.data, "auto", 1, 1 << 24, .flags = ranks,
          .help = "Replicas of the model, each with its share of the data; auto: all ranks divided by the two above."},
         {NULL, "zero", OPTION_INT, &o->parallel.zero, "auto", 0, 3, .flags = ranks,
-         .help = "What replicas hold only a share of: 1: moments and master weights, 2: gradients too, 3: weights "
-                 "too; auto: 1, or what is best for --cluster."},
+         .help = "What replicas hold only a share of: 1: moments and averaged weights, 2: gradients too, 3: weights "
+                 "too; auto: 1, or what is best for --cluster. Results do not depend on it."},
+        {NULL, "slices", OPTION_INT, &o->parallel.slices, "auto", 1, 4096, .flags = OPTION_AUTO | CHANGES,
+         .help = "Parts of an update whose gradients are added up apart, a multiple of the replicas. Equal slices give "
+                 "equal results on any number of ranks; auto: the replicas of the first start."},
         {NULL, "gpu-hour", OPTION_REAL, &o->parallel.gpu_hour, "0", 0, 1e6, .flags = OPTION_NOT_SAVED,
          .help = "With --cluster: price of an hour of one device."},
+
+        {NULL, "stall-limit", OPTION_SECONDS, &o->stall_limit, "600", 0, 1e9, .flags = CHANGES,
+         .help = "How long a rank may neither get on nor wait for another before all end with code 72; 0: for ever."},
 
         {"Reports and checkpoints", "eval-every", OPTION_INT, &o->eval_every, d->eval_every, 0, 1e12,
          .flags = OPTION_COMMON | CHANGES,
@@ -114,15 +120,21 @@ int train_option_rows(struct option *rows, struct train_options *o, const struct
 
 int parallel_check(const struct option *table, const struct train_options *o, struct error *error)
 {
-    static const char *const name[] = {"tensor-parallel", "pipeline-parallel", "data-parallel", "zero"};
     const struct parallel_options *p = &o->parallel;
-    const int64_t value[] = {p->tensor, p->pipeline, p->data, p->zero};
+    int world = comm_place(o->comm).world;
     if (p->cluster && !o->plan)
         return fail(error, EXIT_USAGE, "--cluster describes machines to plan for: it needs --plan");
-    for (int i = 0; i < 4 && !p->cluster; i++)
-        if (value[i] > (i < 3))
-            return fail(error, EXIT_USAGE, "--%s %lld: a run trains on one rank so far, several can only be planned "
-                        "for (--plan --cluster)", name[i], (long long)value[i]);
+    if (p->cluster) return option_needs(table, "gpu-hour", "cluster", error);
+    if (p->tensor > 1 || p->pipeline > 1)
+        return fail(error, EXIT_USAGE, "--%s-parallel %lld: ranks share the data (--data-parallel) and the optimizer's "
+                    "moments (--zero 1) so far; this can only be planned for (--plan --cluster)",
+                    p->tensor > 1 ? "tensor" : "pipeline", (long long)(p->tensor > 1 ? p->tensor : p->pipeline));
+    if (p->zero > 1)
+        return fail(error, EXIT_USAGE, "--zero %lld can only be planned for so far (--plan --cluster): give 0 or 1",
+                    (long long)p->zero);
+    if (p->data >= 0 && p->data != world)
+        return fail(error, EXIT_USAGE, "--data-parallel %lld, but %d rank%s started (mpirun -n %lld, srun -n %lld)",
+                    (long long)p->data, world, world == 1 ? " was" : "s were", (long long)p->data, (long long)p->data);
     return option_needs(table, "gpu-hour", "cluster", error);
 }
 
@@ -198,6 +210,29 @@ int64_t default_batch_tokens(double tokens)
     return (int64_t)fmax(BATCH_LEAST, exp2(floor(log2(batch))));
 }
 
+/* Slices are the run's: any number of ranks that divides it may go on with it. */
+static void fill_ranks(struct train_options *o)
+{
+    int d = comm_place(o->comm).d;
+    if (o->parallel.slices < 0) o->parallel.slices = d;
+    if (o->parallel.zero < 0) o->parallel.zero = d > 1;
+    if (o->parallel.slices % d == 0) return;
+    struct bytes list = {0};
+    for (int i = 1; i <= o->parallel.slices; i++)
+        if (o->parallel.slices % i == 0) bytes_text(&list, "%s%d", i > 1 ? ", " : "", i);
+    quit(EXIT_USAGE, "%d ranks cannot share out %lld slices: start one of %s, or give --slices a multiple of %d, which "
+         "changes the results in the last digits", d, (long long)o->parallel.slices, list.data, d);
+}
+
+void train_use(struct model_use *use, const struct train_options *o)
+{
+    use->comm = o->comm;
+    use->train = true;
+    use->recompute = o->recompute != 0;
+    use->slices = (int)o->parallel.slices;
+    use->shared = o->parallel.zero > 0 && comm_place(o->comm).d > 1;
+}
+
 void defaults_fill(struct train_options *o, const struct option *table, struct run *run, enum stage stage, int channels,
                    double epoch_tokens, double least)
 {
@@ -209,7 +244,11 @@ void defaults_fill(struct train_options *o, const struct option *table, struct r
         o->batch_tokens = default_batch_tokens(o->tokens > 0 ? (double)o->tokens : o->epochs * epoch_tokens);
         while ((double)o->batch_tokens < least) o->batch_tokens *= 2;
     }
-    if (o->micro_tokens < 0) o->micro_tokens = o->batch_tokens < MICRO_MOST ? o->batch_tokens : MICRO_MOST;
+    fill_ranks(o);
+    if (o->micro_tokens < 0) {
+        int64_t slice = (o->batch_tokens + o->parallel.slices - 1) / o->parallel.slices;
+        o->micro_tokens = slice < MICRO_MOST ? slice : MICRO_MOST;
+    }
 }
 
 void defaults_warn(struct run *run, const struct train_options *o, const struct option *table)

@@ -11,21 +11,64 @@
 
 /* ---- tensors to a file ---- */
 
-struct sources { struct ckpt_source *source; size_t count; const char *prefix; enum role role; };
+/* A tensor of which ranks hold pieces: elements from..to of the flat array it lies in lie at base, on this rank. */
+struct piece {
+    struct comm *comm;
+    const float *base;
+    size_t first;                        /* of the tensor, in the flat array */
+    size_t from, to, piece;              /* this rank's part of the array, and the size of each; equal, of all of it */
+    int *calls;                          /* of fetch, for all tensors */
+};
 
+struct sources { struct ckpt_source *source; struct piece *piece; size_t count; const char *prefix; enum role role;
+                 const struct model *model; int calls; };
+
+static void get(const struct piece *p, char *host, size_t first, size_t n)
+{
+    device_get(host, p->base + (first - p->from), n * sizeof(float));
+    device_wait();
+}
+
+/* Rank 0 saves, and gets what it does not hold from the ranks that do, which make the same calls.  host: of rank 0 the
+ * place to write to, of the others room for as much. */
 static void fetch(void *self, void *host, uint64_t offset, size_t bytes)
 {
-    device_get(host, (const char *)self + offset, bytes);
-    device_wait();
+    const struct piece *p = self;
+    size_t first = p->first + offset / sizeof(float), end = first + bytes / sizeof(float);
+    char *to = host;
+    ++*p->calls;
+    if (p->to - p->from >= p->piece * (size_t)comm_place(p->comm).d) {       /* this rank holds all of it */
+        if (comm_place(p->comm).rank == 0) get(p, to, first, end - first);
+        return;
+    }
+    for (size_t n; first < end; first += n, to += n * sizeof(float)) {
+        int holder = (int)(first / p->piece), me = comm_place(p->comm).data;
+        size_t border = ((size_t)holder + 1) * p->piece;
+        n = (end < border ? end : border) - first;
+        if (holder == me) get(p, to, first, n);
+        if (holder != me && me == 0) comm_receive_host(p->comm, to, n * sizeof(float), holder);
+        if (holder == me && me != 0) comm_send_host(p->comm, to, n * sizeof(float), 0);
+    }
 }
 
 static void add_source(void *context, const struct param *p)
 {
     struct sources *all = context;
+    const struct model *m = all->model;
     all->source = host_grow(all->source, all->count + 1, sizeof *all->source);
+    all->piece = host_grow(all->piece, all->count + 1, sizeof *all->piece);
+    struct piece *q = &all->piece[all->count];
     struct ckpt_source *s = &all->source[all->count++];
+    *q = (struct piece){.comm = m->use.comm, .first = (size_t)(*p->data - m->params.all), .from = m->from, .to = m->to,
+                        .piece = m->params.count / (size_t)comm_place(m->use.comm).d, .calls = &all->calls};
+    q->base = all->role == ROLE_EMA ? m->ema : all->role == ROLE_ADAM_M ? m->m : m->v;
+    if (all->role == ROLE_WEIGHT) {
+        q->base = m->params.all;
+        q->from = 0;
+        q->to = m->params.count;
+    }
     *s = (struct ckpt_source){.role = all->role, .dtype = DTYPE_F32, .ndim = p->ndim, .trainable = p->trainable,
-                              .decay = p->decay, .self = *p->data, .fetch = fetch};
+                              .decay = p->decay, .fetch = fetch};
     snprintf(s->name, sizeof s->name, "%s%s", all->prefix, p->name);
     for (int i = 0; i < p->ndim; i++) s->shape[i] = (uint64_t)p->shape[i];
 }
@@ -37,13 +80,14 @@ static void list_sources(struct sources *all, const struct task *task)
     for (int r = 0; r < 4; r++) {
         for (int i = 0; i < task->n_learners; i++) {
             struct model *m = task->learner[i].model;
-            struct params *p[] = {&m->params, &m->ema, &m->m, &m->v};
             if (roles[r] == ROLE_EMA && !m->use.ema) continue;
             all->prefix = task->learner[i].name;
             all->role = roles[r];
-            params_each(p[r], &m->config, add_source, all);
+            all->model = m;
+            params_each(&m->params, &m->config, add_source, all);
         }
     }
+    for (size_t i = 0; i < all->count; i++) all->source[i].self = &all->piece[i];
 }
 
 /* ---- key-values to a file ---- */
@@ -135,27 +179,39 @@ int train_save(struct train_state *s, const char *name, uint32_t flags, struct e
     kv_set_text(&meta.meta, "program", task->program);
     list_sources(&all, task);
     run_sync(s->run);
-    int status = ckpt_save(run_folder(s->run), name, &meta, all.source, all.count, error);
+    bool saves = comm_place(s->o->comm).rank == 0;
+    int status = saves ? ckpt_save(run_folder(s->run), name, &meta, all.source, all.count, error) : 0;
+    if (comm_place(s->o->comm).world > 1) ckpt_walk(all.source, all.count, all.calls);    /* what is left of it */
     free(all.source);
+    free(all.piece);
     ckpt_meta_free(&meta);
     return status;
 }
 
 /* ---- tensors from a file ---- */
 
+/* Elements from..to of a flat array lie at base; a tensor begins at `first` of it. */
+struct target { float *base; size_t from, to, first; };
+
 struct load {
     struct ckpt *ckpt;
     const char *prefix;
     enum role role;
     bool head_optional;
+    const float *all;            /* where the parameters begin that the tensors are numbered by */
+    struct target target;
     bool *used;                  /* by tensor number */
     struct error *error;
     int status;
 };
 
+/* Elements first.. of the tensor: those that this rank holds. */
 static void put_values(void *self, const float *values, uint64_t first, size_t count)
 {
-    device_put((float *)self + first, values, count * sizeof(float));
+    const struct target *t = self;
+    size_t at = t->first + first, end = at + count, from = at > t->from ? at : t->from, to = end < t->to ? end : t->to;
+    if (from >= to) return;
+    device_put(t->base + (from - t->from), values + (from - at), (to - from) * sizeof(float));
     device_wait();
 }
 
@@ -186,8 +242,8 @@ static void load_one(void *context, const struct param *p)
     if (t->ndim != p->ndim || memcmp(t->shape, shape, (size_t)p->ndim * sizeof *shape) != 0)
         l->status = fail(l->error, EXIT_MISMATCH, "%s: the tensor %s has shape %s, expected %s", ckpt_path(l->ckpt),
                          name, shape_text(found, t->ndim, t->shape), shape_text(expected, p->ndim, shape));
-    else
-        l->status = ckpt_read_f32(l->ckpt, (size_t)at, put_values, *p->data, l->error);
+    l->target.first = (size_t)(*p->data - l->all);
+    if (!l->status) l->status = ckpt_read_f32(l->ckpt, (size_t)at, put_values, &l->target, l->error);
     l->used[at] = true;
 }
 
@@ -206,12 +262,14 @@ static int check_left_over(const struct load *l, bool scalar)
     return 0;
 }
 
-static int load_params(struct params *p, const struct config *c, struct ckpt *ckpt, const char *prefix, enum role role,
-                       bool head_optional, struct error *error)
+/* The tensors of a role to base, which holds elements from..to of what params.all holds. */
+static int load_role(struct model *m, float *base, size_t from, size_t to, struct ckpt *ckpt, const char *prefix,
+                     enum role role, bool head_optional, struct error *error)
 {
-    struct load l = {ckpt, prefix, role, head_optional, host_alloc(ckpt_tensor_count(ckpt), sizeof(bool)), error, 0};
-    params_each(p, c, load_one, &l);
-    if (l.status == 0) l.status = check_left_over(&l, c->head == HEAD_SCALAR);
+    struct load l = {ckpt, prefix, role, head_optional, m->params.all, {base, from, to, 0},
+                     host_alloc(ckpt_tensor_count(ckpt), sizeof(bool)), error, 0};
+    params_each(&m->params, &m->config, load_one, &l);
+    if (l.status == 0) l.status = check_left_over(&l, m->config.head == HEAD_SCALAR);
     free(l.used);
     return l.status;
 }
@@ -223,7 +281,7 @@ int model_load(struct model *m, struct ckpt *c, const char *prefix, enum role ro
     snprintf(name, sizeof name, "%sscore.weight", prefix);
     if (head_optional && m->config.head == HEAD_SCALAR && ckpt_find(c, name, role) < 0)
         params_init(&m->params, &m->config, seed);
-    if (load_params(&m->params, &m->config, c, prefix, role, head_optional, error)) return -1;
+    if (load_role(m, m->params.all, 0, m->params.count, c, prefix, role, head_optional, error)) return -1;
     params_pack(&m->params, &m->config);
     return 0;
 }
@@ -247,9 +305,11 @@ static int load_learner(struct train_state *s, int i, const struct ckpt_meta *me
         norms_add(&s->norms[i], norms[k]);
     }
     if (model_load(m, c, l->name, ROLE_WEIGHT, false, 0, error)) return -1;
-    if (load_params(&m->m, &m->config, c, l->name, ROLE_ADAM_M, false, error)) return -1;
-    if (load_params(&m->v, &m->config, c, l->name, ROLE_ADAM_V, false, error)) return -1;
-    return m->use.ema ? load_params(&m->ema, &m->config, c, l->name, ROLE_EMA, false, error) : 0;
+    float *base[] = {m->m, m->v, m->ema};
+    static const enum role roles[] = {ROLE_ADAM_M, ROLE_ADAM_V, ROLE_EMA};
+    for (int r = 0; r < (m->use.ema ? 3 : 2); r++)
+        if (load_role(m, base[r], m->from, m->to, c, l->name, roles[r], false, error)) return -1;
+    return 0;
 }
 
 int train_load(struct train_state *s, struct ckpt *c, struct error *error)

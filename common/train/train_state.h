@@ -5,10 +5,14 @@
 
 #include "common/train/train.h"
 
-enum { LEARNERS_MAX = 4, NORMS_MAX = 128, RECENT = 16 };
+enum { LEARNERS_MAX = 4, NORMS_MAX = 128, RECENT = 16, SUMS_MAX = 32 };
 
 /* The last accepted gradient norms of a learner, a ring; `next` is the place of the next one. */
 struct norms { double norm[NORMS_MAX]; int count, next; };
+
+/* What the micro-batches of one slice add up to, as ranks tell each other: losses, rows, a wish to stop, and the task's
+ * sums and maxima. */
+struct slice { double loss, rows, wish, sums[SUMS_MAX]; };
 
 /* How long things took: only for people, and for stopping before a time limit. */
 struct clock {
@@ -35,6 +39,7 @@ struct train_state {
     uint8_t run_uuid[16], weights_id[16];
     bool weights_changed;                /* since weights_id was drawn */
 
+    struct slice *slice;                 /* (data ranks) of the round under way */
     struct record record;                /* of step `step`, while its evaluation is still to come; else empty */
     bool may_give_up;                    /* the step under way: nothing of it has been kept yet */
 

@@ -129,22 +129,69 @@ double train_micro_batch(const struct task *task, int i, double scale, int *rows
     return sum;
 }
 
+/* The slices of a round, one per data rank, join the total in the order of their numbers.  -1: some rank was asked to
+ * stop, and all give the step up. */
+static int add_round(struct train_state *s, const struct slice *mine, struct slice *total, struct error *error)
+{
+    const struct task *task = s->task;
+    int d = comm_place(s->o->comm).d;
+    bool stop = false;
+    comm_gather_host(s->o->comm, GROUP_DATA, s->slice, mine, sizeof *mine);
+    for (int r = 0; r < d; r++) {
+        const struct slice *x = &s->slice[r];
+        total->loss += x->loss;
+        total->rows += x->rows;
+        stop |= x->wish > 0;
+        for (int i = 0; i < task->n_sums + task->n_maxima; i++)
+            total->sums[i] = i < task->n_sums ? total->sums[i] + x->sums[i] : fmax(total->sums[i], x->sums[i]);
+    }
+    if (!stop) return 0;
+    return fail(error, EXIT_STOPPED, "asked to stop while making step %lld: the same command resumes",
+                (long long)s->step + 1);
+}
+
+/* Forward and backward of all n micro-batches, and the sums over all ranks: of losses to *loss, of gradients to the
+ * models. */
+static int make_slices(struct train_state *s, int n, double scale, double *loss, struct error *error)
+{
+    struct task *task = s->task;
+    struct comm *comm = s->o->comm;
+    struct place place = comm_place(comm);
+    struct slice total = {0};
+    int slices = int_max((int)s->o->parallel.slices, 1), each = (n + slices - 1) / slices, rows;
+    size_t sums = (size_t)(task->n_sums + task->n_maxima) * sizeof *task->sums;
+    if (sums) memcpy(total.sums, task->sums, sums);
+    for (int first = 0; first < slices; first += place.d) {
+        int from = (first + place.data) * each, to = int_min(from + each, n);
+        struct slice mine = {0};
+        for (int k = 0; k < task->n_learners; k++) gradient_begin(task->learner[k].model);
+        if (sums) memset(task->sums, 0, sums);
+        for (int i = from; i < to; i++) {
+            if (s->may_give_up && place.world == 1 && signals_check(error, "making step %lld", (long long)s->step + 1))
+                return -1;
+            mine.loss += train_micro_batch(task, i, scale, &rows);
+            mine.rows += rows;
+        }
+        if (sums) memcpy(mine.sums, task->sums, sums);
+        mine.wish = place.world > 1 && s->may_give_up && signals_stop() != NULL;
+        if (add_round(s, &mine, &total, error)) return -1;
+        for (int k = 0; k < task->n_learners; k++)
+            if (!task->learner[k].frozen) gradient_sum(task->learner[k].model, first == 0, first + place.d >= slices);
+    }
+    if (sums) memcpy(task->sums, total.sums, sums);
+    s->tokens += (int64_t)total.rows;
+    *loss = total.loss;
+    return 0;
+}
+
 int train_update(struct train_state *s, struct step_result *result, int update, struct error *error)
 {
     struct task *task = s->task;
-    double count = 0, sum = 0, norm[LEARNERS_MAX] = {0};
-    int rows, n = task->prepare(task->self, s->step, update, &count, error);
+    double count = 0, sum, norm[LEARNERS_MAX] = {0};
+    int n = task->prepare(task->self, s->step, update, &count, error);
     if (n <= 0) return n;
     if (!(count > 0)) return 1;
-    for (int i = 0; i < n; i++) {
-        if (s->may_give_up && signals_check(error, "making step %lld", (long long)s->step + 1)) return -1;
-        sum += train_micro_batch(task, i, 1 / count, &rows);
-        s->tokens += rows;
-    }
-    comm_add(s->o->comm, GROUP_DATA, &sum, 1, 0);
-    comm_add(s->o->comm, GROUP_DATA, task->sums, task->n_sums, task->n_maxima);
-    for (int i = 0; i < task->n_learners; i++)
-        if (!task->learner[i].frozen) gradient_sum(task->learner[i].model);
+    if (make_slices(s, n, 1 / count, &sum, error)) return -1;
     if (task->mix) task->mix(task->self);
     double loss = sum / count, bad = loss;
     const char *what = isfinite(loss) ? NULL : "the loss";

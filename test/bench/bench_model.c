@@ -174,7 +174,7 @@ static void update_pass(void *context)
 {
     struct model *m = ((struct passes *)context)->m;
     struct adamw a = {1e-4f, 0.9f, 0.95f, 1e-8f, 0, 0.1f, 0.05f, 1};
-    adamw_update(m->params.all, m->grads.all, m->m.all, m->v.all, m->params.count, &a);
+    adamw_update(m->params.all, m->grads.all, m->m, m->v, m->params.count, &a);
 }
 static void norm_pass(void *context) { gradient_norm(((struct passes *)context)->m); }
 static void pack_pass(void *context)
@@ -185,7 +185,7 @@ static void pack_pass(void *context)
 static void ema_pass(void *context)
 {
     struct model *m = ((struct passes *)context)->m;
-    ema_update(m->m.all, m->params.all, 0.99f, m->params.count);
+    ema_update(m->m, m->params.all, 0.99f, m->params.count);
 }
 static void clear_pass(void *context)
 {

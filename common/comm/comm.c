@@ -1,0 +1,254 @@
+/* comm.c - sums in rank order out of copies.  Engines add in orders of their own choosing, which may change with the
+ * size of a message; copies are exact everywhere.  So every rank sends every other its piece, and the owner adds: d
+ * ranks have the bits of one that adds d times. */
+#define _GNU_SOURCE
+#include "common/comm/control.h"
+#include "common/comm/launch.h"
+#include "common/model/comm.h"
+#include "common/model/device.h"
+#include "common/model/ops.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { STRIP = 1 << 18 };                /* floats of a sum that are under way at once, per peer */
+
+struct comm {
+    struct place place;
+    struct engine *engine;
+    struct control *control;
+    float *strip, *sum;                  /* device: 2 strips per rank, by turns; and a strip's sum */
+};
+
+int comm_open(struct comm **out, struct error *error)
+{
+    struct crew crew, launched;
+    struct engine *engine;
+    struct control *control;
+    *out = NULL;
+    if (launch_find(&launched, error) != 0) return -1;
+    if (launched.world == 1) return 0;
+    if (engine_open(&engine, &crew, error) != 0) return -1;
+    if (crew.world != launched.world) {
+        engine_close(engine);
+        return fail(error, EXIT_UNAVAILABLE, "started as one of %d processes, but %s finds %d: start them with the "
+                    "launcher of that library (with srun: --mpi=pmix)", launched.world, engine_name(), crew.world);
+    }
+    if (control_open(&control, engine, &crew, error) != 0) return -1;
+    struct comm *c = *out = host_alloc(1, sizeof *c);
+    c->engine = engine;
+    c->control = control;
+    c->place = (struct place){.rank = crew.rank, .world = crew.world, .t = 1, .data = crew.rank, .d = crew.world, .p = 1,
+                              .local = crew.local, .locals = crew.locals};
+    return 0;
+}
+
+static size_t strip_bytes(const struct comm *c) { return (2 * (size_t)c->place.d + 1) * STRIP * sizeof(float); }
+
+void comm_close(struct comm *c)
+{
+    if (!c) return;
+    device_free(c->strip, strip_bytes(c));
+    control_close(c->control);
+    engine_close(c->engine);
+    free(c);
+}
+
+struct place comm_place(const struct comm *c)
+{
+    return c ? c->place : (struct place){.world = 1, .t = 1, .d = 1, .p = 1, .locals = 1};
+}
+
+const char *comm_engine(void) { return engine_name(); }
+
+/* How many ranks the group has, and which of them this one is: data ranks are all of the world. */
+static int members(const struct comm *c, enum group g, int *mine)
+{
+    *mine = c && g != GROUP_TENSOR ? c->place.rank : 0;
+    return c && g != GROUP_TENSOR ? c->place.world : 1;
+}
+
+void comm_watch(struct comm *c, double stall, void (*tell)(void *self, const char *sentence), void *self)
+{
+    if (c) control_watch(c->control, stall, tell, self);
+}
+
+static void wait(struct comm *c)
+{
+    control_waiting(c->control, true);
+    engine_wait(c->engine);
+    control_waiting(c->control, false);
+}
+
+/* ---- device memory ---- */
+
+static size_t strip_length(size_t piece, size_t at) { return piece - at < STRIP ? piece - at : (size_t)STRIP; }
+
+/* Asks for every peer's part of the strip of my piece that begins at `at`, and sends mine of theirs. */
+static void exchange_strip(struct comm *c, const float *x, size_t piece, size_t at, int turn)
+{
+    int d = c->place.d, me = c->place.data, n = 0;
+    size_t bytes = strip_length(piece, at) * sizeof(float);
+    struct transfer *t = host_alloc(2 * (size_t)d, sizeof *t);
+    for (int r = 0; r < d; r++)
+        if (r != me) t[n++] = (struct transfer){c->strip + (size_t)(2 * r + turn) * STRIP, bytes, r, false};
+    for (int r = 0; r < d; r++)
+        if (r != me) t[n++] = (struct transfer){(void *)(x + (size_t)r * piece + at), bytes, r, true};
+    engine_start(c->engine, t, n);
+    free(t);
+}
+
+void comm_sum_scatter(struct comm *c, enum group g, float *sum, const float *x, size_t n, bool add_to)
+{
+    int me, d = members(c, g, &me);
+    size_t piece = n / (size_t)d;
+    if (n % (size_t)d) die("a sum of %zu numbers over %d ranks", n, d);
+    if (d == 1) {
+        if (add_to) add(sum, x, n);
+        else if (sum != x) device_copy(sum, x, n * sizeof *x);
+        return;
+    }
+    if (!c->strip) c->strip = device_alloc(strip_bytes(c));
+    c->sum = c->strip + 2 * (size_t)d * STRIP;
+    exchange_strip(c, x, piece, 0, 0);
+    for (size_t at = 0, turn = 0; at < piece; at += STRIP, turn ^= 1) {
+        size_t length = strip_length(piece, at);
+        wait(c);
+        if (at + STRIP < piece) exchange_strip(c, x, piece, at + STRIP, (int)turn ^ 1);
+        if (add_to) device_copy(c->sum, sum + at, length * sizeof *sum);
+        else fill(c->sum, 0, length);
+        for (int r = 0; r < d; r++)
+            add(c->sum, r == me ? x + (size_t)me * piece + at : c->strip + (size_t)(2 * r + (int)turn) * STRIP, length);
+        device_copy(sum + at, c->sum, length * sizeof *sum);
+    }
+}
+
+void comm_sum(struct comm *c, enum group g, void *x, size_t n, enum number k)
+{
+    int me;
+    (void)x, (void)n, (void)k;
+    if (members(c, g, &me) > 1) die("a whole sum is not needed by data ranks");
+}
+
+/* Every rank's piece to every other.  Host or device memory: the engine knows which it can reach. */
+static void gather(struct comm *c, enum group g, char *all, const void *mine, size_t bytes)
+{
+    int me, size = members(c, g, &me), n = 0;
+    struct transfer *t = host_alloc(2 * (size_t)size, sizeof *t);
+    for (int r = 0; r < size; r++)
+        if (r != me) t[n++] = (struct transfer){all + (size_t)r * bytes, bytes, r, false};
+    for (int r = 0; r < size; r++)
+        if (r != me) t[n++] = (struct transfer){(void *)mine, bytes, r, true};
+    if (n) engine_start(c->engine, t, n);
+    free(t);
+}
+
+void comm_gather(struct comm *c, enum group g, void *all, const void *mine, size_t bytes)
+{
+    int me;
+    members(c, g, &me);
+    if ((char *)all + (size_t)me * bytes != mine) device_copy((char *)all + (size_t)me * bytes, mine, bytes);
+    gather(c, g, all, mine, bytes);
+}
+
+static void share(struct comm *c, enum group g, void *x, size_t bytes, int from)
+{
+    int me, size = members(c, g, &me);
+    struct transfer t = {x, bytes, from, false};
+    if (size > 1 && me != from) engine_start(c->engine, &t, 1);
+    for (t.peer = 0, t.send = true; me == from && t.peer < size; t.peer++)
+        if (t.peer != me) engine_start(c->engine, &t, 1);
+}
+
+void comm_share(struct comm *c, enum group g, void *x, size_t bytes, int from) { share(c, g, x, bytes, from); }
+
+void comm_wait(struct comm *c)
+{
+    if (c) wait(c);
+}
+
+/* ---- host memory ---- */
+
+void comm_gather_host(struct comm *c, enum group g, void *all, const void *mine, size_t bytes)
+{
+    int me;
+    members(c, g, &me);
+    memmove((char *)all + (size_t)me * bytes, mine, bytes);
+    gather(c, g, all, (char *)all + (size_t)me * bytes, bytes);
+    comm_wait(c);
+}
+
+void comm_share_host(struct comm *c, enum group g, void *x, size_t bytes, int from)
+{
+    share(c, g, x, bytes, from);
+    comm_wait(c);
+}
+
+void comm_send_host(struct comm *c, const void *x, size_t bytes, int to)
+{
+    engine_start(c->engine, &(struct transfer){(void *)x, bytes, to, true}, 1);
+    wait(c);
+}
+
+void comm_receive_host(struct comm *c, void *x, size_t bytes, int from)
+{
+    engine_start(c->engine, &(struct transfer){x, bytes, from, false}, 1);
+    wait(c);
+}
+
+void comm_add(struct comm *c, enum group g, double *x, int n_sums, int n_maxima)
+{
+    int me, size = members(c, g, &me), n = n_sums + n_maxima;
+    if (size == 1 || n == 0) return;
+    double *all = host_alloc((size_t)(size * n), sizeof *all);
+    comm_gather_host(c, g, all, x, (size_t)n * sizeof *x);
+    for (int i = 0; i < n; i++) x[i] = all[i];
+    for (int r = 1; r < size; r++)
+        for (int i = 0; i < n; i++) x[i] = i < n_sums ? x[i] + all[r * n + i] : fmax(x[i], all[r * n + i]);
+    free(all);
+}
+
+/* ---- ends ---- */
+
+int comm_agree(struct comm *c, int status, struct error *error)
+{
+    int me, size = members(c, GROUP_WORLD, &me), code = status ? error->exit_code : 0, first = -1;
+    if (size == 1) return status;
+    int *all = host_alloc((size_t)size, sizeof *all);
+    comm_gather_host(c, GROUP_WORLD, all, &code, sizeof code);
+    for (int r = 0; r < size; r++)
+        if (all[r] && (first < 0 || (all[first] == EXIT_STOPPED && all[r] != EXIT_STOPPED))) first = r;
+    free(all);
+    if (first < 0) return 0;
+    comm_share_host(c, GROUP_WORLD, error, sizeof *error, first);
+    if (first > 0 && error->exit_code != EXIT_STOPPED) fail_in(error, "rank %d", first);
+    return -1;
+}
+
+static void barrier(struct comm *c)
+{
+    double all[1 << 12], mine = 0;
+    if (c->place.world > 1 << 12) die("%d ranks", c->place.world);
+    comm_gather_host(c, GROUP_WORLD, all, &mine, sizeof mine);
+}
+
+void comm_turn_begin(struct comm *c)
+{
+    if (c && c->place.rank > 0) barrier(c);
+}
+
+void comm_turn_end(struct comm *c)
+{
+    if (c && c->place.rank == 0) barrier(c);
+}
+
+/* What all ranks find alike rank 0 says: the others give it the time to end them. */
+void comm_leave(void *self, int exit_code, const char *sentence)
+{
+    struct comm *c = self;
+    if (!c) return;
+    if (c->place.rank > 0) usleep(300000);
+    control_leave(c->control, exit_code, sentence);
+}

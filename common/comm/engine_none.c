@@ -1,0 +1,16 @@
+/* engine_none.c - the engine of a build that trains on one rank.  Processes that a launcher started together are meant
+ * to share one model; each would train the whole of it, in the same folder, so that is refused. */
+#include "common/comm/launch.h"
+
+int engine_open(struct engine **out, struct crew *crew, struct error *error)
+{
+    *out = NULL;
+    if (launch_find(crew, error) != 0) return -1;
+    return fail(error, EXIT_UNAVAILABLE, "started as one of %d processes: this build trains on one, so start one (mpirun "
+                "-n 1, srun -n 1), or make MPI=1 and start the programs of bin-mpi/", crew->world);
+}
+
+void engine_close(struct engine *e) { (void)e; }
+const char *engine_name(void) { return ""; }
+void engine_start(struct engine *e, const struct transfer *t, int n) { (void)e, (void)t, (void)n; }
+void engine_wait(struct engine *e) { (void)e; }

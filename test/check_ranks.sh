@@ -1,0 +1,112 @@
+#!/bin/sh
+# check_ranks.sh - several ranks by MPI: the programs of make MPI=1 end with the bits of one rank that has the same
+# --slices, whatever the number of ranks, what they share out, and where the run was stopped in between; and what ranks
+# cannot do is refused in one sentence.  MPICC=mpicc.mpich MPIRUN=mpirun.mpich for another library.
+cd "$(dirname "$0")/.." || exit 1
+. test/lib.sh
+: "${MPICC:=mpicc}" "${MPIRUN:=mpirun}"
+finish() {
+    echo "check_ranks: $passed passed, $failed failed, $skipped skipped"
+    [ "$failed" -eq 0 ]
+    exit
+}
+skip() { skipped=1; echo "skipped: $*"; finish; }
+command -v "$MPICC" >/dev/null && command -v "$MPIRUN" >/dev/null || skip "no MPI ($MPICC and $MPIRUN: Debian's libopenmpi-dev and openmpi-bin, or mpich and libmpich-dev)"
+case $("$MPIRUN" --version 2>&1) in
+*"Open MPI"*|*OpenRTE*) launch="$MPIRUN -q --allow-run-as-root --oversubscribe --bind-to none" build=build/cpu-mpi ;;
+*) launch="$MPIRUN" build=build/cpu-mpich kills=1 ;;         # it kills the other ranks at once, before they can say why
+esac
+ranks=$build/bin
+make -s -j2 MPI=1 MPICC="$MPICC" BUILD="$build" BIN="$ranks" all >"$work/out" 2>&1 || { wrong "make MPI=1"; finish; }
+sh test/small_data.sh "$work"
+
+# run PROGRAM RANKS OUT options...: RANKS 1 is the usual build
+run() {
+    program=$1 n=$2 out=$work/$3
+    shift 3
+    if [ "$n" = 1 ]; then set -- "$BIN/$program" "$@"; else set -- $launch -n "$n" "$ranks/$program" "$@"; fi
+    timeout 200 "$@" --threads 1 --out "$out" >"$work/out" 2>&1 </dev/null
+}
+timeless() { sed -E 's/,"([a-z0-9_.]*second[a-z0-9_.]*|peak_share|host_bytes|device_bytes)":[^,}]*//g' "$1"; }
+# bits A B: the tensors of two runs have the same bits; same: their records are the same, too, but for the clock's
+bits() {
+    "$BIN/ckpt" diff "$work/$1" "$work/$2" >"$work/out" 2>&1
+    grep -q ' 0 of [1-9][0-9]* tensors differ, 0 only in A, 0 only in B' "$work/out"
+}
+same() {
+    timeless "$work/$1/metrics.jsonl" >"$work/a"
+    timeless "$work/$2/metrics.jsonl" >"$work/b"
+    bits "$1" "$2" && cmp "$work/a" "$work/b"
+}
+ran() { what=$1; shift; if run "$@"; then ok; else wrong "$what"; fi; }
+
+# ---- bits ----
+text="--data $work/text.txt --vocab-size 300 --layers 2 --channels 32 --heads 2 --context 32 --steps 6 --schedule constant
+    --batch-tokens 768 --micro-tokens 64 --eval-every 3 --save-every 2 --validation 0.1"
+ran "pretrain, 1 rank" pretrain 1 base $text --slices 4
+for n in 2 4; do
+    ran "pretrain, $n ranks" pretrain $n p$n $text --slices 4
+    check "pretrain: $n ranks have the bits of one" same base p$n
+done
+ran "pretrain, 1 rank of 3 slices" pretrain 1 three $text --slices 3
+ran "pretrain, 3 ranks, --zero 0" pretrain 3 p30 $text --zero 0
+check "pretrain: 3 ranks have the bits of one, and --slices is their number by default" same three p30
+if bits base three; then wrong "3 slices have the bits of 4: the comparison cannot tell"; else ok; fi
+ran "pretrain stops" pretrain 4 moved $text --slices 4 --steps 2
+ran "pretrain resumes on 2 ranks" pretrain 2 moved $text --slices 4 --steps 4
+ran "pretrain resumes on 1 rank, which keeps its slices" pretrain 1 moved $text
+check "pretrain: 4, then 2, then 1 rank have the bits of one" bits base moved
+
+chats="--model $work/base --data $work/chats.jsonl --steps 4 --batch-tokens 256 --micro-tokens 64 --save-every 2 --eval-every 2"
+ran "sft, 1 rank" sft 1 s1 $chats --slices 2
+ran "sft, 2 ranks" sft 2 s2 $chats
+check "sft: 2 ranks have the bits of one" same s1 s2
+ranked="--model $work/s1 --data $work/ranked.jsonl --steps 4 --batch-tokens 256 --micro-tokens 64 --save-every 2 --eval-every 2"
+ran "rm, 1 rank" rm 1 r1 $ranked --slices 2
+ran "rm, 2 ranks" rm 2 r2 $ranked
+check "rm: 2 ranks have the bits of one" same r1 r2
+prompts="--policy $work/s1 --reward $work/r1 --prompts $work/chats.jsonl --episodes 12 --max-new-tokens 8 --steps 4 --save-every 2
+    --eval-every 2 --ptx-data $work/text.txt --ptx-tokens 256 --ema 0.9 --micro-tokens 128 --critic-warmup 1 --minibatches 2"
+ran "rlhf, 1 rank" rlhf 1 l1 $prompts --slices 3
+ran "rlhf, 3 ranks" rlhf 3 l3 $prompts
+check "rlhf: 3 ranks have the bits of one" same l1 l3
+
+# ---- memory ----
+moments() { "$@" --threads 1 --plan 2>/dev/null | awk '/moments/ { print $NF }'; }
+one=$(moments "$ranks/pretrain" $text --channels 256)
+two=$(moments $launch -n 2 "$ranks/pretrain" $text --channels 256)
+check "two ranks hold half of the moments each ($two of $one bytes)" below "$two" "$((one * 51 / 100))"
+
+# ---- faults: one code, the right rank named, nobody left, and the same command goes on ----
+# fault SIGNAL RANK: what becomes of 3 ranks when one of them gets it
+fault() {
+    rm -rf "$work/f"
+    $launch -n 3 "$ranks/pretrain" $text --threads 1 --slices 3 --steps 5000 --save-every 20 --keep 1 --stall-limit 4 --out "$work/f" \
+        >"$work/out" 2>&1 </dev/null &
+    launcher=$!
+    for i in $(seq 100); do [ -e "$work/f/latest" ] && break; sleep 0.1; done
+    for p in $(pgrep -f "$ranks/pretrain.*--out $work/f"); do
+        tr '\0' '\n' 2>/dev/null </proc/$p/environ | grep -qE "^(OMPI_COMM_WORLD|PMI)_RANK=$2\$" && victim=$p
+    done
+    kill -"$1" "$victim"
+    start=$(date +%s)
+    wait $launcher
+    code=$? seconds=$(($(date +%s) - start))
+    kill -KILL "$victim" 2>/dev/null
+    sleep 0.2
+    if [ "$code" -ne 0 ] && [ "$seconds" -le 8 ] && ! pgrep -f "$ranks/pretrain.*--out $work/f" >/dev/null &&
+        { [ "$kills" ] || grep -q "\"state\":\"failed\".*rank $2 (process $victim " "$work/f/status.json"; }; then ok
+    else wrong "rank $2 gets SIG$1: code $code after $seconds s, $(cat "$work/f/status.json")"; fi
+}
+fault KILL 1
+fault KILL 0
+fault STOP 2
+steps=$("$BIN/ckpt" info "$work/f" 2>/dev/null | awk '$1 == "step" { print $2; exit }')
+check "a checkpoint was left behind" [ "${steps:-0}" -ge 20 ]
+ran "the same command goes on" pretrain 3 f $text --slices 3 --steps "$((steps + 2))"
+
+# ---- what is refused ----
+expect 64 "start one of 1, 3" $launch -n 2 "$ranks/pretrain" $text --slices 3 --out "$work/no"
+expect 64 "--data-parallel 3, but 2 ranks were started" $launch -n 2 "$ranks/pretrain" $text --data-parallel 3 --out "$work/no"
+expect 69 "this build trains on one" $launch -n 2 "$BIN/pretrain" $text --out "$work/no"
+finish
