@@ -27,11 +27,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (gave_up) n = 0;
     tokenizer_encode(&ids, t, (const char *)data + size - n, n);
     tokenizer_decode(&text, t, ids.id, ids.count);
+    bool finds = t->finder[0].count + t->finder[1].count > 0;       /* then a text may come back with blanks or marks moved */
+    bool exact = !finds && !(t->flags & ~(unsigned)TOKENIZER_FLAGS_BYTES) && !t->score;
     struct bytes want = {0};
-    if (t->flags & TOKENIZER_NFC && !t->n_found) nfc(&want, (const char *)data + size - n, n);
+    if (t->flags & TOKENIZER_NFC) nfc(&want, (const char *)data + size - n, n);
     else bytes_add(&want, data + size - n, n);
-    bool both = t->flags & TOKENIZER_NFC && t->n_found;        /* then it depends on where tokens were found */
-    if (!both && (text.size != want.size || memcmp(text.data, want.data, want.size) != 0)) abort();
+    if (exact && (text.size != want.size || memcmp(text.data, want.data, want.size) != 0)) abort();
     bytes_free(&want);
     free(ids.id);
     bytes_free(&b);
