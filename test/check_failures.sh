@@ -32,11 +32,13 @@ expect() {
 pretrain="$BIN/pretrain $data"
 
 # ---- one process, whatever launched it ----
-for ranks in "OMPI_COMM_WORLD_SIZE=2" "PMI_SIZE=2 PMI_RANK=1" "WORLD_SIZE=2 RANK=0" "SLURM_STEP_ID=0 SLURM_STEP_NUM_TASKS=2 SLURM_PROCID=1"; do
+for ranks in "OMPI_COMM_WORLD_SIZE=2 OMPI_COMM_WORLD_RANK=0" "PMI_SIZE=2 PMI_RANK=1" "WORLD_SIZE=2 RANK=0" "SLURM_STEP_ID=0 SLURM_STEP_NUM_TASKS=2 SLURM_PROCID=1"; do
     expect 69 "started as one of 2 processes" env $ranks $pretrain --out "$work/x"
 done
 expect 0 "memory" env SLURM_JOB_ID=7 SLURM_NTASKS=2 SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=2 $pretrain --plan       # a bare batch script
-expect 0 "memory" env SLURM_STEP_ID=0 SLURM_STEP_NUM_TASKS=1 WORLD_SIZE=1 $pretrain --plan
+expect 0 "memory" env SLURM_STEP_ID=0 SLURM_STEP_NUM_TASKS=1 SLURM_PROCID=0 WORLD_SIZE=1 RANK=0 $pretrain --plan
+expect 64 "OMPI_COMM_WORLD_SIZE is set, but OMPI_COMM_WORLD_RANK is not" env OMPI_COMM_WORLD_SIZE=2 $pretrain --out "$work/x"
+expect 64 "WORLD_SIZE is set, but RANK is not" env WORLD_SIZE=1 $pretrain --plan
 verdict "a refused rank leaves no run behind" "$([ ! -e "$work/x" ] && echo yes)"
 
 # ---- the command line ----
