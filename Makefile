@@ -7,6 +7,7 @@
 # make CUDA=1      the programs on an NVIDIA GPU, into build/cuda/bin (docs/cuda.md); the toolkit is that of nvcc on the
 #                  PATH, or CUDA_HOME.  PRECISION=bf16 (default there) or f32
 # make MPI=1       programs for several processes, into bin-mpi/ (docs/distributed.md); MPICC=mpicc names the compiler
+#                  NCCL joins GPUs where nccl.h is found: in the toolkit, in /usr, or in NCCL_HOME
 # make SIM=1 test  the CUDA backend on the CPU, under the simulator (test/cudasim); SAN=1 as above
 # make bench       speed of every part as a ratio to the machine's limits, measured in the same run
 # make fuzz        every fuzz target for FUZZ_SECONDS (60) each (needs clang)
@@ -38,6 +39,11 @@ BACKEND   := $(if $(CUDA)$(SIM),cuda,cpu)
 PRECISION ?= $(if $(filter cuda,$(BACKEND)),bf16,f32)
 ifeq ($(filter f32 bf16,$(PRECISION)),)
 $(error PRECISION is '$(PRECISION)', expected f32 or bf16)
+endif
+ifneq ($(MPI),)
+ifneq ($(CUDA)$(SIM),)
+$(error MPI=1 joins ranks on CPUs: in the CUDA build NCCL does)
+endif
 endif
 # The name of a build tells a precision that is not its backend's usual one.
 UNUSUAL := $(if $(filter cpu-bf16 cuda-f32,$(BACKEND)-$(PRECISION)),-$(PRECISION))
@@ -71,7 +77,11 @@ QUIET  := $(if $(V),,@)
 # Every program has one file with main(); all other files go into one archive and the linker takes what it needs.
 MAINS    := pretrain/main.c sft/main.c rm/main.c rlhf/main.c rlhf/chat/main.c format/ckpt/main.c
 PROGRAMS := $(addprefix $(BIN)/,pretrain sft rm rlhf chat ckpt)
-SOURCES  := $(filter-out $(MAINS) $(if $(CUDA)$(SIM),common/cpu/%) common/comm/engine_$(if $(MPI),none,mpi).c,$(wildcard common/*/*.c format/*.c format/ckpt/*.c \
+# What joins ranks: MPI, NCCL where the CUDA build finds it, or nothing.
+CUDA_HOME ?= $(patsubst %/bin/,%,$(dir $(shell command -v nvcc 2>/dev/null)))
+NCCL     := $(if $(CUDA)$(SIM),$(firstword $(wildcard $(NCCL_HOME)/include/nccl.h $(CUDA_HOME)/include/nccl.h /usr/include/nccl.h)))
+ENGINE   := common/$(if $(MPI),comm/engine_mpi.c,$(if $(NCCL),cuda/engine_nccl.cu,comm/engine_none.c))
+SOURCES  := $(filter-out $(MAINS) $(if $(CUDA)$(SIM),common/cpu/%) $(filter-out $(ENGINE),common/comm/engine_none.c common/comm/engine_mpi.c),$(wildcard common/*/*.c format/*.c format/ckpt/*.c \
             pretrain/*.c sft/*.c rm/*.c rlhf/*.c rlhf/chat/*.c))
 OBJECTS  := $(SOURCES:%.c=$(BUILD)/%.o)
 ifneq ($(CUDA)$(SIM),)

@@ -22,7 +22,7 @@ struct comm {
     float *strip, *sum;                  /* device: 2 strips per rank, by turns; and a strip's sum */
 };
 
-int comm_open(struct comm **out, struct error *error)
+int comm_open(struct comm **out, const char *folder, struct error *error)
 {
     struct crew crew, launched;
     struct engine *engine;
@@ -30,18 +30,36 @@ int comm_open(struct comm **out, struct error *error)
     *out = NULL;
     if (launch_find(&launched, error) != 0) return -1;
     if (launched.world == 1) return 0;
+    crew = launched;
     if (engine_open(&engine, &crew, error) != 0) return -1;
     if (crew.world != launched.world) {
         engine_close(engine);
         return fail(error, EXIT_UNAVAILABLE, "started as one of %d processes, but %s finds %d: start them with the "
                     "launcher of that library (with srun: --mpi=pmix)", launched.world, engine_name(), crew.world);
     }
-    if (control_open(&control, engine, &crew, error) != 0) return -1;
+    char *path = launch_meeting(folder);
+    int failed = control_open(&control, engine, &crew, path, error);
+    free(path);
+    if (failed) return -1;
     struct comm *c = *out = host_alloc(1, sizeof *c);
     c->engine = engine;
     c->control = control;
     c->place = (struct place){.rank = crew.rank, .world = crew.world, .t = 1, .data = crew.rank, .d = crew.world, .p = 1,
                               .local = crew.local, .locals = crew.locals};
+    return 0;
+}
+
+/* Ranks of one host have its name. */
+int comm_connect(struct comm *c, struct error *error)
+{
+    if (!c) return 0;
+    if (engine_connect(c->engine, error) != 0) return -1;
+    if (c->place.locals > 0) return 0;
+    char mine[64] = {0}, (*all)[64] = host_alloc((size_t)c->place.world, sizeof *all);
+    gethostname(mine, sizeof mine - 1);
+    comm_gather_host(c, GROUP_WORLD, all, mine, sizeof mine);
+    for (int r = 0; r < c->place.world; r++) c->place.locals += memcmp(all[r], mine, sizeof mine) == 0;
+    free(all);
     return 0;
 }
 
@@ -93,9 +111,9 @@ static void exchange_strip(struct comm *c, const float *x, size_t piece, size_t 
     size_t bytes = strip_length(piece, at) * sizeof(float);
     struct transfer *t = host_alloc(2 * (size_t)d, sizeof *t);
     for (int r = 0; r < d; r++)
-        if (r != me) t[n++] = (struct transfer){c->strip + (size_t)(2 * r + turn) * STRIP, bytes, r, false};
+        if (r != me) t[n++] = (struct transfer){c->strip + (size_t)(2 * r + turn) * STRIP, bytes, r, false, true};
     for (int r = 0; r < d; r++)
-        if (r != me) t[n++] = (struct transfer){(void *)(x + (size_t)r * piece + at), bytes, r, true};
+        if (r != me) t[n++] = (struct transfer){(void *)(x + (size_t)r * piece + at), bytes, r, true, true};
     engine_start(c->engine, t, n);
     free(t);
 }
@@ -132,15 +150,15 @@ void comm_sum(struct comm *c, enum group g, void *x, size_t n, enum number k)
     if (members(c, g, &me) > 1) die("a whole sum is not needed by data ranks");
 }
 
-/* Every rank's piece to every other.  Host or device memory: the engine knows which it can reach. */
-static void gather(struct comm *c, enum group g, char *all, const void *mine, size_t bytes)
+/* Every rank's piece to every other. */
+static void gather(struct comm *c, enum group g, char *all, const void *mine, size_t bytes, bool device)
 {
     int me, size = members(c, g, &me), n = 0;
     struct transfer *t = host_alloc(2 * (size_t)size, sizeof *t);
     for (int r = 0; r < size; r++)
-        if (r != me) t[n++] = (struct transfer){all + (size_t)r * bytes, bytes, r, false};
+        if (r != me) t[n++] = (struct transfer){all + (size_t)r * bytes, bytes, r, false, device};
     for (int r = 0; r < size; r++)
-        if (r != me) t[n++] = (struct transfer){(void *)mine, bytes, r, true};
+        if (r != me) t[n++] = (struct transfer){(void *)mine, bytes, r, true, device};
     if (n) engine_start(c->engine, t, n);
     free(t);
 }
@@ -150,19 +168,19 @@ void comm_gather(struct comm *c, enum group g, void *all, const void *mine, size
     int me;
     members(c, g, &me);
     if ((char *)all + (size_t)me * bytes != mine) device_copy((char *)all + (size_t)me * bytes, mine, bytes);
-    gather(c, g, all, mine, bytes);
+    gather(c, g, all, mine, bytes, true);
 }
 
-static void share(struct comm *c, enum group g, void *x, size_t bytes, int from)
+static void share(struct comm *c, enum group g, void *x, size_t bytes, int from, bool device)
 {
     int me, size = members(c, g, &me);
-    struct transfer t = {x, bytes, from, false};
+    struct transfer t = {x, bytes, from, false, device};
     if (size > 1 && me != from) engine_start(c->engine, &t, 1);
     for (t.peer = 0, t.send = true; me == from && t.peer < size; t.peer++)
         if (t.peer != me) engine_start(c->engine, &t, 1);
 }
 
-void comm_share(struct comm *c, enum group g, void *x, size_t bytes, int from) { share(c, g, x, bytes, from); }
+void comm_share(struct comm *c, enum group g, void *x, size_t bytes, int from) { share(c, g, x, bytes, from, true); }
 
 void comm_wait(struct comm *c)
 {
@@ -176,25 +194,25 @@ void comm_gather_host(struct comm *c, enum group g, void *all, const void *mine,
     int me;
     members(c, g, &me);
     memmove((char *)all + (size_t)me * bytes, mine, bytes);
-    gather(c, g, all, (char *)all + (size_t)me * bytes, bytes);
+    gather(c, g, all, (char *)all + (size_t)me * bytes, bytes, false);
     comm_wait(c);
 }
 
 void comm_share_host(struct comm *c, enum group g, void *x, size_t bytes, int from)
 {
-    share(c, g, x, bytes, from);
+    share(c, g, x, bytes, from, false);
     comm_wait(c);
 }
 
 void comm_send_host(struct comm *c, const void *x, size_t bytes, int to)
 {
-    engine_start(c->engine, &(struct transfer){(void *)x, bytes, to, true}, 1);
+    engine_start(c->engine, &(struct transfer){(void *)x, bytes, to, true, false}, 1);
     wait(c);
 }
 
 void comm_receive_host(struct comm *c, void *x, size_t bytes, int from)
 {
-    engine_start(c->engine, &(struct transfer){x, bytes, from, false}, 1);
+    engine_start(c->engine, &(struct transfer){x, bytes, from, false, false}, 1);
     wait(c);
 }
 

@@ -333,7 +333,7 @@ static int meet(struct control *c, int fd, struct error *error)
     return -1;
 }
 
-int control_open(struct control **out, struct engine *e, const struct crew *crew, struct error *error)
+int control_open(struct control **out, struct engine *e, const struct crew *crew, const char *path, struct error *error)
 {
     struct control *c = host_alloc(1, sizeof *c);
     struct address address = {{0}, {0}, {{0}}, 0, 0};
@@ -344,11 +344,7 @@ int control_open(struct control **out, struct engine *e, const struct crew *crew
     pthread_mutex_init(&c->sending, NULL);
     int fd = c->rank == 0 ? listen_at(&address, error) : 0;
     if (fd < 0) address.count = -1;
-    for (int r = 1; r < c->world; r++) {
-        if (c->rank == 0) engine_start(e, &(struct transfer){&address, sizeof address, r, true}, 1);
-        if (c->rank == r) engine_start(e, &(struct transfer){&address, sizeof address, 0, false}, 1);
-    }
-    engine_wait(e);
+    if (engine_meet(e, path, &address, sizeof address, error) != 0) return -1;
     if (address.count < 0) return c->rank == 0 ? -1 : fail(error, EXIT_UNAVAILABLE, "rank 0 cannot listen");
     memcpy(c->token, address.token, sizeof c->token);
     if (c->rank == 0 ? meet(c, fd, error) : join(c, &address, error)) return -1;

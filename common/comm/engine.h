@@ -1,17 +1,23 @@
-/* engine.h - what moves bytes between ranks: open, start, wait, close.  Only the main thread calls it. */
+/* engine.h - what moves bytes between ranks: MPI, NCCL, or none.  Only the main thread calls it. */
 #ifndef QUARTET_ENGINE_H
 #define QUARTET_ENGINE_H
 
 #include "common/base/base.h"
 
 struct engine;
-struct transfer { void *data; size_t bytes; int peer; bool send; };
+struct transfer { void *data; size_t bytes; int peer; bool send, device; };      /* device: memory of device_alloc */
 
-/* The rank and number of ranks, of all and of this host.  Returns 0, or -1 with *error. */
+/* The rank and number of ranks, of all and of this host; locals 0: not known. */
 struct crew { int rank, world, local, locals; };
+
+/* All ranks do the first three in this order.  open: *crew is what the launcher says, and then what the engine finds.
+ * meet: all get what rank 0 has; path names a file on a disk they share, for engines that need one (NULL: none is
+ * known).  connect: when this process has chosen its device.  Return 0, or -1 with *error. */
 int engine_open(struct engine **out, struct crew *crew, struct error *error);
+int engine_meet(struct engine *e, const char *path, void *x, size_t bytes, struct error *error);
+int engine_connect(struct engine *e, struct error *error);
 void engine_close(struct engine *e);
-/* "MPI (Open MPI 4.1.4)"; "" for the engine that can join no ranks. */
+/* "MPI (Open MPI 4.1.4)", "NCCL 2.28.9"; "" for the engine that can join no ranks. */
 const char *engine_name(void);
 
 /* Starts n transfers, which may be under way together; between two ranks those of one direction stay in order.

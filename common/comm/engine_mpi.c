@@ -43,6 +43,19 @@ int engine_open(struct engine **out, struct crew *crew, struct error *error)
     return 0;
 }
 
+int engine_meet(struct engine *e, const char *path, void *x, size_t bytes, struct error *error)
+{
+    (void)e, (void)path, (void)error;
+    MPI_Bcast(x, (int)bytes, MPI_BYTE, 0, MPI_COMM_WORLD);
+    return 0;
+}
+
+int engine_connect(struct engine *e, struct error *error)
+{
+    (void)e, (void)error;
+    return 0;
+}
+
 void engine_close(struct engine *e)
 {
     if (!e) return;

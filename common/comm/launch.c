@@ -3,10 +3,12 @@
 #include "common/comm/launch.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 struct family { const char *size, *rank, *local, *only_if; };
 
 static const struct family families[] = {
+    {"QUARTET_WORLD", "QUARTET_RANK", "QUARTET_RANK", NULL},            /* children of --devices: all on this host */
     {"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", NULL},
     {"PMI_SIZE", "PMI_RANK", "MPI_LOCALRANKID", NULL},
     {"WORLD_SIZE", "RANK", "LOCAL_RANK", NULL},
@@ -38,10 +40,33 @@ int launch_find(struct crew *crew, struct error *error)
             return fail(error, EXIT_USAGE, "the launcher says rank %ld of %ld (%s, %s)", this, of, f->rank, f->size);
         crew->world = (int)of;
         crew->rank = (int)this;
+        crew->locals = 0;
+        if (getenv(f->local)) {
+            if (number(f->local, &this, error) != 0) return -1;
+            crew->local = (int)this;
+        }
         return 0;
     }
     if (!half) return 0;
     bool size = getenv(half->size);
     return fail(error, EXIT_USAGE, "%s is set, but %s is not: a launcher sets both; unset it to train on one rank",
                 size ? half->size : half->rank, size ? half->rank : half->size);
+}
+
+char *launch_meeting(const char *folder)
+{
+    static const char *const own[] = {"SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT", "PMIX_NAMESPACE",
+                                      "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "MASTER_PORT"};
+    const char *given = getenv("QUARTET_MEETING");
+    struct bytes path = {0};
+    if (given) return host_text("%s", given);
+    if (!folder) return NULL;
+    size_t length = strlen(folder);
+    while (length > 1 && folder[length - 1] == '/') length--;
+    bytes_text(&path, "%.*s.meeting", (int)length, folder);
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
+        const char *value = getenv(own[i]);
+        if (value) bytes_text(&path, "-%.*s", (int)strcspn(value, "/"), value);
+    }
+    return path.data;
 }

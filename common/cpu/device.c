@@ -21,6 +21,8 @@ int device_open(int index, struct error *error)
     return fail(error, EXIT_USAGE, "there is no device %d: this build computes on the CPU, which is device 0", index);
 }
 
+int device_count(void) { return 1; }
+
 void *device_alloc(size_t bytes)
 {
     size_t size = (bytes + HUGE - 1) / HUGE * HUGE;

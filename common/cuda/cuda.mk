@@ -1,18 +1,17 @@
 # cuda.mk - how the .cu files are built: by nvcc, or (SIM=1) rewritten for g++ and linked with the simulator.
-CUDA_HOME ?= $(patsubst %/bin/,%,$(dir $(shell command -v nvcc 2>/dev/null)))
 ifeq ($(wildcard $(CUDA_HOME)/include/cublasLt.h),)
 $(error no CUDA toolkit: put nvcc on the PATH or set CUDA_HOME)
 endif
 
-KERNELS  := $(wildcard common/cuda/*.cu)
+KERNELS  := $(filter-out $(filter-out $(ENGINE),common/cuda/engine_nccl.cu),$(wildcard common/cuda/*.cu))
 OBJECTS  += $(KERNELS:%.cu=$(BUILD)/%.o)
-CU_FLAGS := $(if $(filter bf16,$(PRECISION)),-DACT_BF16) -I. -Icommon/cuda
+CU_FLAGS := $(if $(filter bf16,$(PRECISION)),-DACT_BF16) -I. -Icommon/cuda $(if $(NCCL_HOME),-I$(NCCL_HOME)/include)
 # What these look at belongs to the CPU backend.
 CPU_TESTS := test/test_vector.c test/test_threads.c
 CUDA_TESTS := $(patsubst %.cu,$(BUILD)/%,$(wildcard test/test_*.cu))
 
 ifneq ($(SIM),)
-SIM_SOURCES := $(wildcard test/cudasim/*.cpp)
+SIM_SOURCES := $(filter-out $(if $(NCCL),,test/cudasim/nccl.cpp),$(wildcard test/cudasim/*.cpp))
 SIM_TOOLS   := $(BUILD)/test/cudasim/faults
 OBJECTS     += $(SIM_SOURCES:%.cpp=$(BUILD)/%.o)
 CXX         := $(if $(filter default,$(origin CXX)),g++,$(CXX))
@@ -48,7 +47,8 @@ NVCC_FLAGS := -std=c++17 -O3 -lineinfo $(foreach t,$(CUDA_TARGETS),-gencode arch
               $(foreach t,$(lastword $(CUDA_TARGETS)),-gencode arch=compute_$t,code=compute_$t) --threads 2 \
               -Werror all-warnings -Xcompiler -Wall,-Wextra,-Wno-unused-function \
               -Xcompiler -fno-exceptions,-fno-rtti,-fno-threadsafe-statics -ccbin $(CC) -Xptxas -v $(CU_FLAGS)
-LDLIBS     += -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcublasLt -lcudart
+LDLIBS     += -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcublasLt -lcudart \
+              $(if $(NCCL),$(if $(NCCL_HOME),-L$(NCCL_HOME)/lib -Wl$(comma)-rpath$(comma)$(NCCL_HOME)/lib) -lnccl)
 
 $(BUILD)/%.o: %.cu $(wildcard common/cuda/*.h common/model/*.h common/base/*.h) Makefile common/cuda/cuda.mk
 	@mkdir -p $(@D)

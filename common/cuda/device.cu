@@ -37,6 +37,12 @@ static int usable(int index, cudaDeviceProp *properties, struct error *error)
     return 0;
 }
 
+int device_count(void)
+{
+    int n = 0;
+    return cudaGetDeviceCount(&n) == cudaSuccess ? n : 0;
+}
+
 int device_open(int index, struct error *error)
 {
     cudaDeviceProp properties;

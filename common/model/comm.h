@@ -16,13 +16,18 @@ struct place { int rank, world, tensor, t, data, d, pipe, p, local, locals; };
 enum group { GROUP_WORLD, GROUP_TENSOR, GROUP_DATA };
 enum number { NUMBER_FLOAT, NUMBER_ACT };                      /* act_t is summed in float32 and rounded once */
 
-/* Finds the other ranks.  Returns 0, or -1: EXIT_USAGE when a launcher's variables are incomplete, EXIT_UNAVAILABLE when
+/* Finds the other ranks; folder (may be NULL) is that of the run, beside which they can meet.  Returns 0, or -1: EXIT_USAGE when a launcher's variables are incomplete, EXIT_UNAVAILABLE when
  * there are more ranks than this build can join, or the launcher's ranks do not find each other. */
-int comm_open(struct comm **out, struct error *error);
+int comm_open(struct comm **out, const char *folder, struct error *error);
+int comm_connect(struct comm *c, struct error *error);         /* as soon as device_open has chosen this rank's device */
 void comm_close(struct comm *c);                               /* after all ranks have ended well */
 struct place comm_place(const struct comm *c);
 /* The engine, for --version: "MPI (Open MPI 4.1.4)"; "" where there is none. */
 const char *comm_engine(void);
+
+/* --devices, "all" or "0,1,3": 0 with the one that this process takes; a process that is asked for several starts one of
+ * itself (argv) for each, passes signals on to them, waits, and exits with their code.  -1 (EXIT_USAGE, _UNAVAILABLE). */
+int devices_start(const char *devices, int64_t *device, char **argv, struct error *error);
 
 /* Device memory.  They may return early: arguments stay untouched until comm_wait, after which ops see the result.
  * sum_scatter: sum (+)= x_0 + x_1 + ... in rank order, of this rank's piece of the n floats of x, which are cut into

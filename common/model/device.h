@@ -8,6 +8,8 @@
 /* Chooses the device of this process, before anything else here or in ops.h.  Returns 0, or -1 (EXIT_USAGE) when there
  * is none of that number.  The CPU backend has number 0. */
 int device_open(int index, struct error *error);
+/* How many there are; 0 where none can be used. */
+int device_count(void);
 
 /* Zeroed memory, aligned to at least 64 bytes (2 MiB when large); dies when there is none.  device_free takes the bytes
  * that were asked for; NULL is allowed. */

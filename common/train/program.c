@@ -40,15 +40,18 @@ struct run *program_start(const char *name, const struct option *table, struct t
     struct error error;
     struct run *run;
     program_begin(name);
-    program_set_build(device_build());
+    program_set_build(*comm_engine() ? host_text("%s, %s", device_build(), comm_engine()) : device_build());
     if (options_parse(table, argc, argv, usage, about, NULL, &error) != 0 ||
-        comm_open(&o->comm, &error) != 0)
+        (o->devices && devices_start(o->devices, &o->device, argv, &error) != 0) || comm_open(&o->comm, o->out, &error) != 0)
         quit_error(&error);
     program_at_quit(comm_leave, o->comm);
-    if (parallel_check(table, o, &error) != 0) quit_error(&error);
     struct place place = comm_place(o->comm);
+    bool take = place.world > 1 && !o->devices && o->device == 0 && device_count() > 1;     /* each its own */
+    if (parallel_check(table, o, &error) != 0 || device_open(take ? place.local : (int)o->device, &error) != 0 ||
+        comm_connect(o->comm, &error) != 0)
+        quit_error(&error);
+    place = comm_place(o->comm);
     threads_start(threads_of(o->threads, place.locals));
-    if (device_open((int)o->device, &error) != 0) quit_error(&error);
     signals_install(o->time_limit);
     if (place.rank > 0 && !freopen("/dev/null", "w", stdout)) die("/dev/null cannot be opened");
     run = NULL;

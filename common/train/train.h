@@ -87,6 +87,7 @@ struct train_options {
     const char *out, *config;
     const char *resume;             /* auto | never | FILE */
     int64_t seed, threads, device;
+    const char *devices;
     int64_t steps, tokens, batch_tokens, micro_tokens;
     double epochs;
     double lr, min_lr;              /* min_lr < 0: a tenth of lr */
@@ -113,7 +114,7 @@ struct train_defaults {
                *sample_every;
 };
 /* Fills rows with the shared options and returns their number (<= TRAIN_ROWS). */
-enum { TRAIN_ROWS = 40 };
+enum { TRAIN_ROWS = 41 };
 int train_option_rows(struct option *rows, struct train_options *o, const struct train_defaults *defaults);
 
 /* After comm_open: 0, or -1 (EXIT_USAGE) when ranks are asked for that a run cannot have, or a plan's options without a

@@ -46,6 +46,7 @@ void enqueue(cudaStream_t stream, std::function<void()> work, Place place);
 void finish_all();
 cudaError_t failed(cudaError_t code, const char *sentence);
 cudaError_t last_error(bool clear);
+int current_device();
 cudaError_t launch_allowed(const void *kernel, dim3 grid, dim3 block, size_t dynamic);
 
 } // namespace sim

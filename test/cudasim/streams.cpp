@@ -139,6 +139,9 @@ static cudaError_t copy(void *to, const void *from, size_t bytes, cudaMemcpyKind
     return cudaSuccess;
 }
 
+static int current;
+
+int current_device() { return current; }
 static const char *device_count() { return setting("CUDASIM_DEVICES", "1"); }
 
 extern "C" {
@@ -168,6 +171,14 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
     int number = number_of(stream, {"cudaStreamSynchronize", 0});
     run_until(number, streams[(size_t)number]->added);
     return last;
+}
+
+cudaError_t cudaStreamQuery(cudaStream_t stream)
+{
+    int number = number_of(stream, {"cudaStreamQuery", 0});
+    Stream &s = *streams[(size_t)number];
+    if (s.done < s.added) run_until(number, s.done + 1);
+    return s.done < s.added ? cudaErrorNotReady : last;
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream)
@@ -249,7 +260,9 @@ cudaError_t cudaGetDeviceCount(int *n)
 
 cudaError_t cudaSetDevice(int device)
 {
-    return device >= 0 && device < atoi(device_count()) ? cudaSuccess : failed(cudaErrorInvalidDevice, nullptr);
+    if (device < 0 || device >= atoi(device_count())) return failed(cudaErrorInvalidDevice, nullptr);
+    current = device;
+    return cudaSuccess;
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int)
