@@ -18,18 +18,26 @@ static int measure(struct evaluation *out, struct pretrain *p, bool validation, 
     struct batch *b = &p->micro[0];
     uint64_t T = (uint64_t)p->row_tokens, rows = order_rows(p->order, validation);
     if (max_tokens > 0 && rows > (max_tokens + T - 1) / T) rows = (max_tokens + T - 1) / T;
-    double sum = 0;
-    for (uint64_t row = 0; row < rows;) {
-        if (signals_check(error, "evaluating") != 0) return -1;
+    size_t each = (size_t)p->rows_per_micro, n = (rows + each - 1) / each;
+    double sum = 0, *loss = host_alloc(n + 1, sizeof *loss);        /* of every micro-batch */
+    int status = 0;
+    for (size_t i = 0; i < n; i++) {
+        if ((status = signals_check(error, "evaluating")) != 0) break;
         batch_clear(b);
-        for (int k = 0; k < p->rows_per_micro && row < rows; k++) order_row(p->order, validation, row++, b);
-        model_forward(&p->model, b, false);
-        sum += model_cross_entropy(&p->model, b, 0, false);
+        for (uint64_t row = i * each; row < (i + 1) * each && row < rows; row++) order_row(p->order, validation, row, b);
+        if (evaluation_mine(&p->train, (int64_t)i)) {
+            model_forward(&p->model, b, false);
+            loss[i] = model_cross_entropy(&p->model, b, 0, false);
+        }
         for (int t = 0; t < b->N; t++) {
             e.bytes += b->mask[t] ? (uint64_t)p->token_bytes[b->targets[t]] : 0;
             e.targets += b->mask[t];
         }
     }
+    status = evaluation_gather(&p->train, status, loss, n, error);
+    for (size_t i = 0; i < n; i++) sum += loss[i];
+    free(loss);
+    if (status != 0) return -1;
     e.loss = e.targets ? sum / (double)e.targets : NAN;
     e.bits_per_byte = e.bytes ? sum / log(2) / (double)e.bytes : NAN;
     e.perplexity = exp(e.loss);

@@ -12,6 +12,7 @@ void ppo_open(struct ppo *p, int length, struct memory *memory)
 {
     int E = (int)p->o.episodes, N = (int)p->o.micro_tokens;
     rollout_open(&p->rollouts, E, length, (int)p->o.max_new, N, memory);
+    p->rollouts.comm = p->o.comm;
     p->order = memory_take(memory, MEMORY_ROLLOUTS, (size_t)E, sizeof *p->order);
     p->cut = memory_take(memory, MEMORY_ROLLOUTS, (size_t)(E + int_max(p->o.slices, 1)) + 1, sizeof *p->cut);
     float **number[] = {&p->old, &p->logprobs, &p->advantages, &p->losses, &p->old_values, &p->values, &p->returns,
@@ -59,8 +60,9 @@ static int check_on_policy(struct ppo *p, int64_t step, struct error *error)
 {
     struct rollouts *r = &p->rollouts;
     struct token_loss loss = {.kind = LOSS_LOGPROBS, .temperature = (float)p->o.temperature};
-    int E = r->episodes, at = 0;
-    for (int e = 0; e < E; e++)
+    int from, to, at = 0;
+    rollout_mine(r, &from, &to);
+    for (int e = from; e < to; e++)
         for (int i = r->first[e]; i < r->first[e + 1]; i++) {
             float sampled = r->sampled_logprobs[(size_t)e * (size_t)r->max_new + (size_t)(i - r->first[e])];
             if ((p->exact && sampled != r->old_logprobs[i]) || !(r->old_logprobs[i] <= 0))
@@ -72,10 +74,9 @@ static int check_on_policy(struct ppo *p, int64_t step, struct error *error)
                             "%.9g under the reference, which should be its equal", i - r->first[e], e,
                             (double)r->old_logprobs[i], (double)r->ref_logprobs[i]);
         }
-    p->on_policy = true;
-    if (!p->exact) return 0;
-    for (int e = 0; e < E; e++) p->order[e] = (uint32_t)(E - 1 - e);          /* another layout: back to front */
-    int n = rollout_pack(r, p->order, 0, E, -1);
+    if (!p->exact || from == to) return 0;
+    for (int e = from; e < to; e++) p->order[e - from] = (uint32_t)(to - 1 - (e - from));   /* another layout: back to front */
+    int n = rollout_pack(r, p->order, 0, to - from, -1);
     model_forward(p->policy, &r->batch, true);
     int count = model_token_loss(p->policy, &r->batch, &loss, p->logprobs, NULL, NULL, false);
     gather(p->old, r->old_logprobs, r, p->order, n);
@@ -96,20 +97,25 @@ int ppo_answer(struct ppo *p, struct prompts *prompts, enum rng_stream stream, i
         .sampling = {.temperature = temperature, .top_p = 1, .allowed = p->o.allowed}, .stop = p->o.stop,
         .n_stop = p->o.n_stop, .stream = stream, .seed = p->o.seed, .step = (uint64_t)iteration};
     double start = seconds_now();
-    rollout_sample(r, p->policy, prompts, &how, first_index);
-    if (signals_check(error, "sampling answers") != 0) return -1;
+    if (rollout_sample(r, p->policy, prompts, &how, first_index, error) != 0) return -1;
     double sampled = seconds_now();
     rollout_logprobs(r, p->policy, temperature, r->old_logprobs, r->entropy);
     rollout_logprobs(r, p->reference, temperature, r->ref_logprobs, NULL);
-    if (signals_check(error, "scoring answers") != 0) return -1;
     double scored = seconds_now();
-    int status = p->reward(p->reward_self, r, r->raw_reward, error);
-    for (int e = 0; e < r->episodes && status == 0; e++)
+    int status = signals_check(error, "scoring answers"), from, to;
+    rollout_mine(r, &from, &to);
+    if (status == 0) status = p->reward(p->reward_self, r, r->raw_reward, error);
+    for (int e = from; e < to && status == 0; e++)
         if (!isfinite(r->raw_reward[e])) status = fail(error, EXIT_DATA, "the reward of answer %d is not finite", e);
+    if (comm_agree(r->comm, status, error) != 0) return -1;
+    rollout_share(r, r->old_logprobs, sizeof(float), true);
+    rollout_share(r, r->ref_logprobs, sizeof(float), true);
+    rollout_share(r, r->entropy, sizeof(float), true);
+    rollout_share(r, r->raw_reward, sizeof(float), false);
     p->seconds_sample = sampled - start;
     p->seconds_score = scored - sampled;
     p->seconds_reward = seconds_now() - scored;
-    return status;
+    return 0;
 }
 
 int ppo_begin(void *self, int64_t step, struct error *error)
@@ -120,9 +126,11 @@ int ppo_begin(void *self, int64_t step, struct error *error)
     p->updates = (struct ppo_updates){0};
     p->learner[0].frozen = step < p->o.critic_warmup;
     if (ppo_answer(p, p->prompts, RNG_ROLLOUT, step, p->cursor, error) != 0) return -1;
-    if (!p->on_policy && check_on_policy(p, step, error) != 0) return -1;
+    if (!p->on_policy && comm_agree(r->comm, check_on_policy(p, step, error), error) != 0) return -1;
+    p->on_policy = true;
     double start = seconds_now();
     rollout_values(r, p->critic);
+    rollout_share(r, r->values, sizeof(float), true);
     p->seconds_score += seconds_now() - start;
     memcpy(r->reward, r->raw_reward, (size_t)E * sizeof *r->reward);
     p->seen_next = p->seen;

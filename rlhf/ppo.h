@@ -26,6 +26,7 @@ struct ppo_options {
     const int *stop;                /* tokens that end an answer */
     int n_stop, allowed;            /* only tokens below `allowed` are drawn */
     int slices;                     /* train.h */
+    struct comm *comm;
 };
 
 /* What the heads add up in an iteration's updates; ratio_max is a largest value (struct task). */
@@ -44,7 +45,7 @@ struct ppo {
     struct model *policy, *reference, *critic;
     struct prompts *prompts;
     struct ptx *ptx;                                /* or NULL */
-    /* Fills reward (episodes) for r's answers; 0, or -1 with *error. */
+    /* Fills reward (episodes) for this rank's share of r's answers; 0, or -1 with *error. */
     int (*reward)(void *self, struct rollouts *r, float *reward, struct error *error);
     void *reward_self;
     struct learner learner[2];                      /* policy, critic: schedules and ema_decay are the caller's */

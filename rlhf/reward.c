@@ -216,9 +216,11 @@ int reward_cmd_ask(struct reward_cmd *c, float *reward, int n, const char *reque
 
 static void score_by_model(const struct reward_source *w, struct rollouts *r, float *reward)
 {
-    for (int e = 0, n; e < r->episodes; e += n) {
-        n = rollout_pack(r, NULL, e, r->episodes, w->end);
+    int e, to;
+    for (rollout_mine(r, &e, &to); e < to;) {
+        int n = rollout_pack(r, NULL, e, to, w->end);
         score_rewards(reward + e, w->model, &r->batch);
+        e += n;
     }
 }
 
@@ -233,13 +235,15 @@ static int ask_program(const struct reward_source *w, struct rollouts *r, float 
 {
     struct bytes requests = {0};
     float *answer = host_alloc((size_t)r->episodes, sizeof *answer);
-    for (int e = 0; e < r->episodes; e++) {
+    int from, to;
+    rollout_mine(r, &from, &to);
+    for (int e = from; e < to; e++) {
         bytes_text(&requests, "{");
         answer_json(&requests, r, e, w->tokenizer);
         bytes_text(&requests, "}\n");
     }
-    int bad = reward_cmd_ask(w->program, answer, r->episodes, requests.data, requests.size, error);
-    for (int e = 0; e < r->episodes && !bad; e++) reward[e] += (float)(w->coef * (double)answer[e]);
+    int bad = reward_cmd_ask(w->program, answer, to - from, requests.data, requests.size, error);
+    for (int e = from; e < to && !bad; e++) reward[e] += (float)(w->coef * (double)answer[e - from]);
     bytes_free(&requests);
     free(answer);
     return bad;

@@ -37,12 +37,36 @@ void rollout_open(struct rollouts *r, int episodes, int length, int max_new, int
     batch_open(&r->batch, memory, max_tokens, int_min(episodes, max_tokens));
 }
 
+/* ---- shares ---- */
+
+int rollout_from(const struct rollouts *r, int data_rank)
+{
+    return (int)((int64_t)r->episodes * data_rank / comm_place(r->comm).d);
+}
+
+void rollout_mine(const struct rollouts *r, int *from, int *to)
+{
+    int mine = comm_place(r->comm).data;
+    *from = rollout_from(r, mine);
+    *to = rollout_from(r, mine + 1);
+}
+
+void rollout_share(const struct rollouts *r, void *x, size_t bytes, bool flat)
+{
+    for (int k = 0; k < comm_place(r->comm).d; k++) {
+        int from = rollout_from(r, k), to = rollout_from(r, k + 1);
+        if (flat) from = r->first[from], to = r->first[to];
+        comm_share_host(r->comm, GROUP_DATA, (char *)x + (size_t)from * bytes, (size_t)(to - from) * bytes, k);
+    }
+}
+
 /* ---- sampling ---- */
 
-void rollout_sample(struct rollouts *r, struct model *policy, struct prompts *prompts,
-                    const struct sample_settings *how, uint64_t first_index)
+/* Prompts for all, and what this rank samples into sample; returns how many. */
+static int pose(struct rollouts *r, struct prompts *prompts, uint64_t first_index, struct sample *sample)
 {
-    struct sample *sample = host_alloc((size_t)r->episodes, sizeof *sample);
+    int from, to;
+    rollout_mine(r, &from, &to);
     for (int e = 0; e < r->episodes; e++) {
         uint64_t index = first_index + (uint64_t)e;
         const struct prompt *p = prompts_at(prompts, index);
@@ -51,19 +75,36 @@ void rollout_sample(struct rollouts *r, struct model *policy, struct prompts *pr
         memcpy(tokens, prompts->ids.id + p->first, (size_t)p->count * sizeof *tokens);
         r->prompt[e] = p;
         r->n_prompt[e] = p->count;
-        sample[e] = (struct sample){.prompt = tokens, .n_prompt = p->count, .index = index, .most = r->max_new,
-                                    .tokens = tokens + p->count,
-                                    .logprobs = r->sampled_logprobs + (size_t)e * (size_t)r->max_new};
+        if (e < from || e >= to) continue;
+        sample[e - from] = (struct sample){.prompt = tokens, .n_prompt = p->count, .index = index, .most = r->max_new,
+                                           .tokens = tokens + p->count,
+                                           .logprobs = r->sampled_logprobs + (size_t)e * (size_t)r->max_new};
     }
-    sample_run(policy, sample, r->episodes, how, NULL, NULL);
-    for (int e = 0; e < r->episodes; e++) {
-        const struct sample *s = &sample[e];
+    return to - from;
+}
+
+int rollout_sample(struct rollouts *r, struct model *policy, struct prompts *prompts,
+                   const struct sample_settings *how, uint64_t first_index, struct error *error)
+{
+    struct sample *sample = host_alloc((size_t)r->episodes, sizeof *sample);
+    int n = pose(r, prompts, first_index, sample), from, to;
+    rollout_mine(r, &from, &to);
+    if (n > 0) sample_run(policy, sample, n, how, NULL, NULL);
+    for (int e = from; e < to; e++) {
+        const struct sample *s = &sample[e - from];
         assert(s->n > 0 || signals_stop());
-        r->first[e + 1] = r->first[e] + s->n;
+        r->first[e + 1] = s->n;
         r->spoken[e] = s->n - s->stopped;
         r->ended[e] = s->stopped && s->tokens[s->n - 1] == how->stop[0];
     }
     free(sample);
+    if (comm_agree(r->comm, signals_check(error, "sampling answers"), error) != 0) return -1;
+    rollout_share(r, r->first + 1, sizeof *r->first, false);
+    rollout_share(r, r->spoken, sizeof *r->spoken, false);
+    rollout_share(r, r->ended, sizeof *r->ended, false);
+    rollout_share(r, r->tokens, (size_t)r->length * sizeof *r->tokens, false);
+    for (int e = 0; e < r->episodes; e++) r->first[e + 1] += r->first[e];
+    return 0;
 }
 
 /* ---- reading ---- */
@@ -95,20 +136,24 @@ int rollout_counted_rows(struct rollouts *r)
 void rollout_logprobs(struct rollouts *r, struct model *m, float temperature, float *logprobs, float *entropy)
 {
     struct token_loss loss = {.kind = LOSS_LOGPROBS, .temperature = temperature};
-    for (int e = 0, n; e < r->episodes && !signals_stop(); e += n) {
-        n = rollout_pack(r, NULL, e, r->episodes, -1);
+    int e, to;
+    for (rollout_mine(r, &e, &to); e < to && !signals_stop();) {
+        int n = rollout_pack(r, NULL, e, to, -1);
         model_forward(m, &r->batch, false);
         model_token_loss(m, &r->batch, &loss, logprobs + r->first[e], entropy ? entropy + r->first[e] : NULL, NULL,
                          false);
+        e += n;
     }
 }
 
 void rollout_values(struct rollouts *r, struct model *critic)
 {
-    for (int e = 0, n; e < r->episodes; e += n) {
-        n = rollout_pack(r, NULL, e, r->episodes, -1);
+    int e, to;
+    for (rollout_mine(r, &e, &to); e < to;) {
+        int n = rollout_pack(r, NULL, e, to, -1);
         model_forward(critic, &r->batch, false);
         model_values(critic, r->values + r->first[e], r->rows, rollout_counted_rows(r));
+        e += n;
     }
 }
 

@@ -7,11 +7,13 @@
 #ifndef QUARTET_ROLLOUT_H
 #define QUARTET_ROLLOUT_H
 
+#include "common/model/comm.h"
 #include "common/model/model.h"
 #include "common/model/sample.h"
 #include "common/data/prompts.h"
 
 struct rollouts {
+    struct comm *comm;                   /* of several data ranks, each samples and reads its share of the episodes */
     int episodes, length, max_new;       /* length: of the longest episode: prompt, answer, and an end token after it */
     int *tokens;                         /* (episodes, length) */
     int *n_prompt;                       /* (episodes) */
@@ -32,11 +34,19 @@ struct rollouts {
  * prompt + max_new + 1, or the context where that is less. */
 void rollout_open(struct rollouts *r, int episodes, int length, int max_new, int max_tokens, struct memory *memory);
 
+/* The episodes from rollout_from(r, k) up to rollout_from(r, k + 1) are data rank k's share; rollout_mine: this rank's.
+ * rollout_share: everyone gets the `bytes` a number of x, (episodes) or with `flat` (first[episodes]), which every rank
+ * has of its own share. */
+int rollout_from(const struct rollouts *r, int data_rank);
+void rollout_mine(const struct rollouts *r, int *from, int *to);
+void rollout_share(const struct rollouts *r, void *x, size_t bytes, bool flat);
+
 /* Samples an answer to each of the prompts number first_index .. first_index + episodes - 1; fills tokens, n_prompt,
- * first, spoken, ended, prompt, sampled_logprobs.  A sample's index is that number; how->step is the iteration.
+ * first, spoken, ended, prompt of all, and sampled_logprobs of this rank's share.  Returns 0, or -1 on all ranks when
+ * one is to stop (EXIT_STOPPED).  A sample's index is that number; how->step is the iteration.
  * how->stop: the template's end token first. */
-void rollout_sample(struct rollouts *r, struct model *policy, struct prompts *prompts,
-                    const struct sample_settings *how, uint64_t first_index);
+int rollout_sample(struct rollouts *r, struct model *policy, struct prompts *prompts,
+                   const struct sample_settings *how, uint64_t first_index, struct error *error);
 
 /* Packs the episodes order[from], order[from + 1], ... (NULL: from, from + 1, ...) into r->batch, as many as fit and at
  * most up to order[to - 1]; mask is 1 in the rows P - 1 + t of their answers.  Returns the number of episodes packed.
@@ -47,7 +57,7 @@ int rollout_pack(struct rollouts *r, const uint32_t *order, int from, int to, in
 /* The rows of r->batch that count, ascending, into r->rows; returns how many. */
 int rollout_counted_rows(struct rollouts *r);
 
-/* For all answer tokens: log-probability (and entropy, may be NULL) under m at the temperature; and the critic's
+/* For the answer tokens of this rank's share: log-probability (and entropy, may be NULL) under m at the temperature; and the critic's
  * values. */
 void rollout_logprobs(struct rollouts *r, struct model *m, float temperature, float *logprobs, float *entropy);
 void rollout_values(struct rollouts *r, struct model *critic);

@@ -212,6 +212,7 @@ void rlhf_start_ppo(struct rlhf *p)
     q->o.micro_tokens = p->train.micro_tokens;
     q->o.seed = (uint64_t)p->train.seed;
     q->o.slices = (int)p->train.parallel.slices;
+    q->o.comm = p->train.comm;
     q->o.shaping.norm = (enum reward_norm)p->norm;
     q->kl = (struct kl_controller){p->kl_coef, p->kl_target, p->kl_horizon};
     q->reward = reward_source_get;

@@ -131,17 +131,16 @@ static void end(void *self, int64_t step, struct record *r)
 /* What is seen on the held-out prompts: the pairs, and every answer's raw score and length. */
 struct seen { struct calibration pairs; double *score, *length; size_t answers; double loss; uint32_t groups; };
 
-static void see_group(struct seen *e, const struct rankings *k, uint32_t group, const float *score)
+static void see_group(struct seen *e, const struct rankings *k, uint32_t group)
 {
     uint32_t K = k->first[group + 1] - k->first[group], *spoken = k->spoken + k->first[group];
-    const double *quality = k->quality + k->first[group];
+    const double *quality = k->quality + k->first[group], *score = e->score + e->answers;
     for (uint32_t i = 0; i < K; i++) {
-        e->score[e->answers] = (double)score[i];
-        e->length[e->answers++] = spoken[i];
+        e->length[e->answers + i] = spoken[i];
         for (uint32_t j = 0; j < K; j++)
-            if (quality[i] > quality[j])
-                calibration_add(&e->pairs, (double)score[i] - (double)score[j], (int)spoken[i] - (int)spoken[j]);
+            if (quality[i] > quality[j]) calibration_add(&e->pairs, score[i] - score[j], (int)spoken[i] - (int)spoken[j]);
     }
+    e->answers += K;
 }
 
 static void seen_free(struct seen *e)
@@ -150,21 +149,18 @@ static void seen_free(struct seen *e)
     free(e->length);
 }
 
-/* Scores held-out groups, as many at a time as a micro-batch holds, until --eval-tokens are read.  Returns 0, or, with
- * an error (may be NULL), -1 when asked to stop. */
-static int see(struct seen *e, struct rm *s, struct error *error)
+/* Scores held-out groups, as many at a time as a micro-batch holds, until --eval-tokens are read: fills number with the
+ * scores, and behind those of all answers with the losses of micro-batches; sets e->groups.  Returns 0, or, with an
+ * error (may be NULL), -1 when asked to stop. */
+static int see_all(struct seen *e, struct rm *s, double *number, struct error *error)
 {
-    int64_t tokens = 0, most = s->start.eval_tokens > 0 ? s->start.eval_tokens : INT64_MAX;
+    int64_t tokens = 0, most = s->start.eval_tokens > 0 ? s->start.eval_tokens : INT64_MAX, i = 0;
     const struct rankings *k = &s->data.validation;
     struct micro *m = s->micro;
     struct batch *b = s->start.batch;
-    *e = (struct seen){.score = host_alloc(k->answers, sizeof *e->score),
-                       .length = host_alloc(k->answers, sizeof *e->length)};
-    for (uint32_t next = 0; next < k->groups && tokens < most; e->groups = next) {
-        if (error && signals_check(error, "evaluating") != 0) {
-            seen_free(e);
-            return -1;
-        }
+    for (uint32_t next = 0; next < k->groups && tokens < most; e->groups = next, i++) {
+        double *score = number + k->first[next];
+        if (error && signals_check(error, "evaluating") != 0) return -1;
         m->groups = 0;
         batch_clear(b);
         while (next < k->groups && b->N + (int)k->group_tokens[next] <= s->start.micro_tokens) {
@@ -172,14 +168,25 @@ static int see(struct seen *e, struct rm *s, struct error *error)
             m->group[m->groups++] = next++;
         }
         tokens += b->N;
+        if (!evaluation_mine(&s->start.train, i)) continue;
         score_raw(s->scores, &s->start.model, b);
-        e->loss += ranking_losses(s, k, m->group, m->groups, 0, NULL);
-        const float *score = s->scores;
-        for (uint32_t g = 0; g < m->groups; g++) {
-            see_group(e, k, m->group[g], score);
-            score += k->first[m->group[g] + 1] - k->first[m->group[g]];
-        }
+        number[k->answers + (size_t)i] = ranking_losses(s, k, m->group, m->groups, 0, NULL);
+        for (int a = 0; a < b->S; a++) score[a] = (double)s->scores[a];
     }
+    return 0;
+}
+
+static int see(struct seen *e, struct rm *s, struct error *error)
+{
+    const struct rankings *k = &s->data.validation;
+    size_t n = k->answers + k->groups;
+    *e = (struct seen){.score = host_alloc(n, sizeof *e->score), .length = host_alloc(k->answers, sizeof *e->length)};
+    if (evaluation_gather(&s->start.train, see_all(e, s, e->score, error), e->score, n, error) != 0) {
+        seen_free(e);
+        return -1;
+    }
+    for (size_t i = k->answers; i < n; i++) e->loss += e->score[i];
+    for (uint32_t g = 0; g < e->groups; g++) see_group(e, k, g);
     calibration_end(&e->pairs);
     return 0;
 }

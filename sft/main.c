@@ -96,17 +96,22 @@ static void end(void *self, int64_t step, struct record *r)
 static int evaluate(void *self, struct record *r, struct error *error)
 {
     struct sft *s = self;
-    double sum = 0, count = 0;
+    double sum = 0, count = 0, *loss = host_alloc(s->held_out.bins + 1, sizeof *loss);     /* of every bin */
     struct batch *b = s->start.batch;
     int64_t tokens = 0, most = s->start.eval_tokens > 0 ? s->start.eval_tokens : INT64_MAX;
+    int status = 0;
     for (uint32_t bin = 0; bin < s->held_out.bins && tokens < most; bin++) {
-        if (signals_check(error, "evaluating") != 0) return -1;
+        if ((status = signals_check(error, "evaluating")) != 0) break;
         count += fill_batch(b, &s->data.validation, &s->held_out, bin);
         tokens += b->N;
+        if (!evaluation_mine(&s->start.train, bin)) continue;
         model_forward(&s->start.model, b, false);
-        sum += model_cross_entropy(&s->start.model, b, 0, false);
+        loss[bin] = model_cross_entropy(&s->start.model, b, 0, false);
     }
-    if (count == 0) return 0;
+    status = evaluation_gather(&s->start.train, status, loss, s->held_out.bins, error);
+    for (uint32_t bin = 0; bin < s->held_out.bins; bin++) sum += loss[bin];
+    free(loss);
+    if (status != 0 || count == 0) return status;
     record_real(r, "val_loss", sum / count);
     record_real(r, "val_perplexity", exp(sum / count));
     return 0;

@@ -71,6 +71,16 @@ ran "rlhf, 1 rank" rlhf 1 l1 $prompts --slices 3
 ran "rlhf, 3 ranks" rlhf 3 l3 $prompts
 check "rlhf: 3 ranks have the bits of one" same l1 l3
 
+# a reward program: each rank's answers its own, and a share of them
+echo 'tee -a "$1" | while read -r line; do echo "${#line}"; done' >"$work/reward.sh"
+asked="--policy $work/s1 --prompts $work/chats.jsonl --episodes 5 --max-new-tokens 6 --steps 3 --eval-every 3 --validation 0.02 --minibatches 1"
+ran "rlhf with a reward program, 1 rank" rlhf 1 c1 $asked --slices 2 --reward-cmd "sh $work/reward.sh $work/one"
+ran "rlhf with a reward program, 2 ranks" rlhf 2 c2 $asked --reward-cmd "sh $work/reward.sh $work/two"
+check "rlhf with a reward program: 2 ranks have the bits of one" same c1 c2
+sort "$work/one" >"$work/a"
+sort "$work/two" >"$work/b"
+check "its programs are asked once for each answer" cmp "$work/a" "$work/b"
+
 # ---- memory ----
 moments() { "$@" --threads 1 --plan 2>/dev/null | awk '/moments/ { print $NF }'; }
 one=$(moments "$ranks/pretrain" $text --channels 256)

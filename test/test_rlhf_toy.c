@@ -166,7 +166,7 @@ static void probability_of_zero(struct toy *t, double p[8])
     struct sample_settings s = {.sampling = {.temperature = 1, .top_p = 1, .allowed = 8}, .stream = RNG_EVAL, .seed = 99};
     float logprobs[512];
     for (int i = 0; i < 8; i++) p[i] = 0;
-    rollout_sample(r, &t->policy, &t->prompts, &s, 0);
+    CHECK(rollout_sample(r, &t->policy, &t->prompts, &s, 0, NULL) == 0);
     for (int e = 0, n; e < r->episodes; e += n) {
         n = rollout_pack(r, NULL, e, r->episodes, -1);
         for (int i = 0; i < r->batch.N; i++) r->batch.targets[i] = 0;

@@ -60,6 +60,13 @@ static void keep_results(struct train_state *s, const struct record *r)
     }
 }
 
+int evaluation_gather(const struct train_options *o, int status, double *x, size_t n, struct error *error)
+{
+    if (comm_agree(o->comm, status, error) != 0) return -1;
+    comm_add(o->comm, GROUP_DATA, x, (int)n, 0);
+    return 0;
+}
+
 static int evaluate(struct train_state *s, struct record *r, struct error *error)
 {
     double start = seconds_now();

@@ -108,6 +108,15 @@ struct train_options {
                                        median of the last 128 (0: off) */
 };
 
+/* Held-out micro-batch i is computed by one data rank.  evaluation_gather: all get the n numbers, of which each rank has
+ * set those of its own micro-batches, and the others are 0; -1 on all when one has status -1 with *error. */
+static inline bool evaluation_mine(const struct train_options *o, int64_t i)
+{
+    struct place place = comm_place(o->comm);
+    return i % place.d == place.data;
+}
+int evaluation_gather(const struct train_options *o, int status, double *x, size_t n, struct error *error);
+
 /* A program's own defaults, as text; micro_tokens may be NULL: auto. */
 struct train_defaults {
     const char *lr, *schedule, *micro_tokens, *beta2, *eps, *weight_decay, *epochs, *eval_every, *save_every,
