@@ -102,6 +102,11 @@ sed -i 's/lr = .*/lr = 0.002/' "$work/two/run.conf"
 expect 0 "2 runs" "$ckpt" report "$work/run" "$work/two" --compare --out "$page"
 check "both curves" [ "$(grep -o 'data-key="loss"' "$page" | wc -l)" = 2 ]
 check "differing setting" grep -q '<tr class=differs><th>lr<td>0.001<td>0.002' "$page"
+mkdir "$work/x" "$work/y"
+cp -r "$work/run" "$work/x/run"
+cp -r "$work/two" "$work/y/run"
+expect 0 "2 runs" "$ckpt" report "$work/x/run" "$work/y/run/" --compare --out "$page"
+check "runs of one name are told apart" grep -q '<h1>x/run<span class=sep>vs</span>y/run<' "$page"
 start "$work/sft" sft done
 expect 78 "--compare takes runs of one stage" "$ckpt" report "$work/run" "$work/sft" --compare --out "$work/no.html"
 
@@ -186,6 +191,11 @@ start "$work/live" pretrain running
 steps 5 >"$work/live/metrics.jsonl"
 # nobody holds its lock: it has ended
 expect 0 "1 run" timeout 20 "$ckpt" report "$work/live" --watch --out "$page"
+mkdir "$work/young"
+echo "rm 1234" >"$work/young/lock"
+expect 66 "there is no run here" "$ckpt" report "$work/young" --out "$page"
+flock "$work/young/lock" "$ckpt" report "$work/young" --out "$page" >"$work/out" 2>&1
+check "a run that still reads its data" grep -q 'state ">running</span> no steps' "$page"
 : >"$work/live/lock"
 flock "$work/live/lock" sleep 3 &
 holder=$!

@@ -89,6 +89,27 @@ static int collect(struct report *r, const struct dump *d, struct error *error)
     return 0;
 }
 
+/* Runs of one name are named by their folders, less what all folders begin with. */
+static void tell_apart(struct report *r)
+{
+    bool same[RUNS_MOST] = {false};
+    size_t common = 0;
+    for (int i = 0; i < r->count; i++)
+        for (int k = 0; k < i; k++)
+            if (strcmp(r->run[i]->name, r->run[k]->name) == 0) same[i] = same[k] = true;
+    for (size_t at = 0, equal = 1; equal && r->run[0]->folder[at]; at++) {
+        for (int i = 1; i < r->count; i++) equal &= r->run[i]->folder[at] == r->run[0]->folder[at];
+        if (equal && r->run[0]->folder[at] == '/') common = at + 1;
+    }
+    for (int i = 0; i < r->count; i++) {
+        struct run_view *run = r->run[i];
+        const char *name = run->folder + common;
+        size_t length = strlen(name);
+        while (length > 1 && name[length - 1] == '/') length--;
+        if (same[i]) text_escape(run->name, sizeof run->name, name, length);
+    }
+}
+
 static void forget(struct report *r)
 {
     for (int i = 0; i < r->count; i++) {
@@ -116,6 +137,7 @@ int dump_report(struct dump *d, struct ckpt *c, json_t *facts)
         struct report r = {0};
         struct bytes page = {0};
         if (collect(&r, d, &error) != 0) quit_error(&error);
+        tell_apart(&r);
         again = d->watch && runs_on(&r);
         page_write(&page, &(struct page){r.run, r.count, d->compare && r.count > 1, r.tree.data ? r.tree.data : "",
                                          again ? WATCH_SECONDS : 0});

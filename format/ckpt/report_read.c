@@ -204,7 +204,7 @@ void metrics_read(struct metrics *m, const char *folder)
 /* The file, or of a long one its end (with `both`: its start too); "" when there is none.  To free(). */
 static char *read_text(const char *folder, const char *name, bool both)
 {
-    off_t size;
+    off_t size = 0;
     int fd = open_plain(folder, name, &size);
     char *text = host_alloc(TEXT_MOST + 1, 1);
     size_t head = size > TEXT_MOST && both ? TEXT_MOST / 2 : 0;
@@ -220,6 +220,17 @@ static char *read_text(const char *folder, const char *name, bool both)
     return text;
 }
 
+bool run_view_alive(const struct run_view *run)
+{
+    off_t size;
+    int fd = open_plain(run->folder, "lock", &size);
+    if (fd < 0) return false;
+    bool held = flock(fd, LOCK_SH | LOCK_NB) != 0;
+    close(fd);
+    return held;
+}
+
+/* status.json; a run that still reads its data has none, only the lock. */
 static void read_status(struct run_view *run)
 {
     char *text = read_text(run->folder, "status.json", false);
@@ -227,10 +238,14 @@ static void read_status(struct run_view *run)
     const char *program = json_string_value(json_object_get(status, "program"));
     const char *state = json_string_value(json_object_get(status, "state"));
     const char *words = json_string_value(json_object_get(status, "text"));
-    snprintf(run->state, sizeof run->state, "%s", state ? state : "unknown");
+    snprintf(run->state, sizeof run->state, "%s", state ? state : run_view_alive(run) ? "running" : "unknown");
     run->status_text = host_text("%s", words ? words : "");
     if (program) snprintf(run->program, sizeof run->program, "%s", program);
-    else sscanf(run->conf, "# %15[a-z0-9-]", run->program);
+    else if (sscanf(run->conf, "# %15[a-z0-9-]", run->program) != 1) {
+        char *lock = read_text(run->folder, "lock", false);
+        sscanf(lock, "%15[a-z0-9-]", run->program);
+        free(lock);
+    }
     json_decref(status);
     free(text);
 }
@@ -240,10 +255,13 @@ int run_view_open(struct run_view *run, const char *folder, struct error *error)
     off_t size;
     static const char *const signs[] = {"metrics.jsonl", "status.json", "run.conf"};
     int fd = -1;
-    for (int i = 0; i < 3 && fd < 0; i++) fd = open_plain(folder, signs[i], &size);
-    if (fd < 0) return fail(error, EXIT_NOINPUT, RUN_MISSING, folder);
-    close(fd);
     *run = (struct run_view){.folder = host_text("%s", folder)};
+    for (int i = 0; i < 3 && fd < 0; i++) fd = open_plain(folder, signs[i], &size);
+    if (fd >= 0) close(fd);
+    else if (!run_view_alive(run)) {
+        free(run->folder);
+        return fail(error, EXIT_NOINPUT, RUN_MISSING, folder);
+    }
     path_name(run->name, folder);
     run->conf = read_text(folder, "run.conf", false);
     run->log = read_text(folder, "log.txt", true);
@@ -267,14 +285,4 @@ void run_view_close(struct run_view *run)
     free(run->log);
     free(run->samples);
     free(run->status_text);
-}
-
-bool run_view_alive(const struct run_view *run)
-{
-    off_t size;
-    int fd = open_plain(run->folder, "lock", &size);
-    if (fd < 0) return false;
-    bool held = flock(fd, LOCK_SH | LOCK_NB) != 0;
-    close(fd);
-    return held;
 }
