@@ -45,8 +45,8 @@ void pretrain_options(struct option table[PRETRAIN_ROWS], struct pretrain *p);
 /* The model to train, by preset and sizes, or the parent's.  Quits (EXIT_USAGE) when the sizes do not fit together. */
 void pretrain_config(struct pretrain *p);
 
-/* data.c: parent, tokenizer, model configuration and shards, in this order; quits when one fails.  With --plan tokenizer
- * and shards are estimates from a sample; nothing is written. */
+/* data.c: parent, tokenizer, model configuration and shards, in this order; quits when one fails.  With --plan
+ * tokenizer and shards are estimates from a sample; nothing is written. */
 void pretrain_open_data(struct pretrain *p);
 void pretrain_close_data(struct pretrain *p);
 

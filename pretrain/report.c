@@ -12,7 +12,8 @@ struct evaluation { double loss, bits_per_byte, perplexity; uint64_t targets, by
 
 /* Over rows of one split, at most max_tokens (0: all): the mean loss of a target token, and the loss in bits per byte
  * of text.  Returns 0, or -1 when asked to stop. */
-static int measure(struct evaluation *out, struct pretrain *p, bool validation, uint64_t max_tokens, struct error *error)
+static int measure(struct evaluation *out, struct pretrain *p, bool validation, uint64_t max_tokens,
+                   struct error *error)
 {
     struct evaluation e = {0};
     struct batch *b = &p->micro[0];

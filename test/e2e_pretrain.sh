@@ -113,10 +113,11 @@ expect 66 "nothing matches" $bad --data "$work/*.nothing"
 expect 65 "there is no text" $bad --data "$work/empty.txt"
 expect 65 "broken.jsonl:2: not JSON at column 10" $bad --data "$work/broken.jsonl"
 { cat "$work/broken.jsonl" "$work/type.jsonl"; printf '{"text":"The cat sees the dog."}\n%.0s' 1 2 3 4 5; } >"$work/odd.jsonl"
-expect 0 "2  bad rows" "$BIN/pretrain" $small --vocab-size 280 --context 16 --steps 1 --out "$work/odd" --data "$work/odd.jsonl" --skip-bad-rows 50%
+expect 0 "2  bad rows" "$BIN/pretrain" $small --vocab-size 280 --context 16 --steps 1 --out "$work/odd" --data "$work/odd.jsonl" --skip-bad-rows 0.002k
 check "each skipped row is listed" said "odd.jsonl:2: not JSON at column 10"
 expect 65 "more than --skip-bad-rows 1 rows are bad" $bad --data "$work/odd.jsonl" --skip-bad-rows 1
 expect 65 "more than --skip-bad-rows 0.01 allows" $bad --data "$work/odd.jsonl" --skip-bad-rows 1%
+expect 65 "more than --skip-bad-rows 0.01 allows" $bad --data "$work/odd.jsonl" --skip-bad-rows 1e-2
 expect 65 "type.jsonl:1: the key 'text' holds a number" $bad --data "$work/type.jsonl"
 expect 65 "rows.jsonl:1: there is no key 'text', found body, id" $bad --data "$work/rows.jsonl"
 expect 65 "damaged gzip" $bad --data "$work/cut.txt.gz"

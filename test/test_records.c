@@ -69,6 +69,14 @@ static void check_refusals(void)
     check_refused("l.json", "[,1]", "l.json:1: not JSON at column 2 (unexpected token), found ',1]'");
     check_refused("m.json", "[{\"a\":1},\n {\"a\":nope}]", "m.json:2: not JSON at column 7 (invalid token), found 'nope}]'");
     check_refused("n.json", "[", "n.json:1: not JSON: it ends in the middle of a value (expected an array, or one whole value per line)");
+    /* what Python writes is not to blame for another fault */
+    check_refused("o.jsonl", "{\"a\":NaN,\"b\":12345678901234567890,\"c\":\"\\ud83d\",\"d\":nope,\"e\":NaN}",
+                  "o.jsonl:1: not JSON at column 52 (invalid token), found 'nope,\"e\":NaN}'");
+    check_refused("p.jsonl", "{\"a\":NaN,\"a\":1}", "p.jsonl:1: not JSON at column 10 (duplicate object key), found '\"a\":1}'");
+    check_refused("q.jsonl", "{\"a\":NaN,\"b\":[1",
+                  "q.jsonl:1: not JSON: it ends in the middle of a value (expected an array, or one whole value per line)");
+    check_refused("r.json", "[{\"a\":1},\n {\"a\":-Infinity,\"b\" 2}]",
+                  "r.json:2: not JSON at column 21 (':' expected), found '2}]'");
     /* among prompts, too: what begins like JSON is not a question */
     static const char hint[] = "; a plain text that begins with { or [ must be a JSON string";
     struct { const char *name, *content, *sentence; } like_json[] = {
@@ -92,6 +100,27 @@ static void check_refusals(void)
     CHECK(records_read(&path, 1, false, NULL, collect, NULL, &error) == -1 && error.exit_code == EXIT_DATA);
     free(path);
     free(deep);
+}
+
+/* Plain text that is not UTF-8: a few bytes are replaced and counted, another encoding is refused. */
+static void check_encoding(void)
+{
+    struct bytes text = {0}, out = {0};
+    struct ledger ledger = {0};
+    struct error error;
+    for (int i = 0; i < 100; i++) bytes_text(&text, i % 7 ? "Tell me about the river.\n" : "Caf\xE9?\n");
+    char *path = put("few.txt", text.data, text.size);
+    CHECK(records_read(&path, 1, true, &ledger, collect, &out, &error) == 0);
+    CHECK(tally_get(&ledger.changed, "invalid bytes, replaced by U+FFFD") == 15);
+    free(path);
+    for (int i = 0; i < 10; i++) bytes_text(&text, "Caf\xE9?\n");
+    path = put("latin.txt", text.data, text.size);
+    int status = records_read(&path, 1, true, NULL, collect, &out, &error);
+    CHECK(status == -1 && error.exit_code == EXIT_DATA && strstr(error.text, "25 of its first 2165 bytes are not UTF-8"));
+    bytes_free(&text);
+    bytes_free(&out);
+    ledger_free(&ledger);
+    free(path);
 }
 
 static int stop_at_two(void *self, json_t *row, const char *where)
@@ -168,6 +197,7 @@ int main(void)
                "python.json[0] {\"a\":null}\npython.json[1] {\"a\":\"],\\uFFFD\"}\npython.json[2] {\"a\":[1,null]}\n");
     check_rows("python.txt", "NaN\n12345678901234567890123\n", true, "python.txt:1 \"NaN\"\npython.txt:2 \"12345678901234567890123\"\n");
     check_refusals();
+    check_encoding();
     check_skipping();
     check_repair();
 

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { BLOCK = 1 << 20, ROW_LIMIT = 64 << 20, FEW_INVALID = 16, JUDGED = 64 << 10 };
+enum { BLOCK = 1 << 20, ROW_LIMIT = 64 << 20 };
 
 struct documents {
     struct document_rules rules;
@@ -83,7 +83,8 @@ static bool is_row(const char *line, size_t length)
     struct text_counts ignored = {0};
     text_clean(&clean, line, length, true, &ignored);
     json_t *row = json_loadb(clean.data, clean.size, JSON_ALLOW_NUL, NULL);
-    bool found = json_is_object(row) || json_is_object(json_array_get(row, 0)) || json_is_string(json_array_get(row, 0));
+    const json_t *first = json_array_get(row, 0);
+    bool found = json_is_object(row) || json_is_object(first) || json_is_string(first);
     json_decref(row);
     bytes_free(&clean);
     return found;
@@ -123,14 +124,13 @@ int documents_file(struct documents *d, const char *path, uint64_t most, struct 
     return rows ? records_open(&d->records, path, false, &d->ledger, &d->counts, error) : 0;
 }
 
-/* A text in another encoding, or no text at all, is not trained on by mistake. */
 static int check_invalid(const struct documents *d, bool at_end, struct error *error)
 {
-    uint64_t bytes = d->counts.bytes - d->before.bytes, invalid = d->counts.invalid - d->before.invalid;
-    if (d->rules.allow_invalid || invalid < FEW_INVALID || invalid * 100 <= bytes || (bytes < JUDGED && !at_end)) return 0;
-    return fail(error, EXIT_DATA, "%s: %llu of its first %llu bytes are not UTF-8: convert it (iconv -f LATIN1 -t UTF-8, or "
-                "what its encoding is), leave it out, or give --allow-invalid-utf8 (rlhf: --ptx-allow-invalid-utf8) "
-                "to have each such byte replaced by U+FFFD", d->path, (unsigned long long)invalid, (unsigned long long)bytes);
+    struct text_counts file = {.bytes = d->counts.bytes - d->before.bytes,
+                               .invalid = d->counts.invalid - d->before.invalid};
+    if (d->rules.allow_invalid) return 0;
+    return text_check(&file, at_end, d->path, "leave it out, or give --allow-invalid-utf8 (rlhf: "
+                      "--ptx-allow-invalid-utf8) to have each such byte replaced by U+FFFD", error);
 }
 
 /* ---- text from rows ---- */
@@ -310,8 +310,8 @@ int documents_paths(struct paths *out, uint64_t *bytes, const struct option_list
     for (int i = 0; i < out->count; i++) {
         *bytes += out->size[i];
         if (stat(out->path[i], &s) != 0 || S_ISREG(s.st_mode)) continue;     /* not there: an error when it is opened */
-        fail(error, EXIT_NOINPUT, "%s is a pipe or a device, expected a file: this text is read more than once; write it to "
-             "a file first", out->path[i]);
+        fail(error, EXIT_NOINPUT, "%s is a pipe or a device, expected a file: this text is read more than once; write "
+             "it to a file first", out->path[i]);
         paths_free(out);
         return -1;
     }

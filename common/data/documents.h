@@ -1,7 +1,7 @@
-/* documents.h - documents out of files, in parts, so that a document of any size passes through bounded memory.  A file of
- * JSON rows holds one document per row: it is known by its name (.jsonl, .jsonlines, .ndjson, .json, also packed), or by a
- * first line that is a JSON object, whatever the name.  Any other file is plain text: one document, split by lines that
- * are exactly "<|endoftext|>" or the separator (these lines belong to no document). */
+/* documents.h - documents out of files, in parts, so that a document of any size passes through bounded memory.  A file
+ * of JSON rows holds one document per row: it is known by its name (.jsonl, .jsonlines, .ndjson, .json, also packed),
+ * or by a first line that is a JSON object, whatever the name.  Any other file is plain text: one document, split by lines
+ * that are exactly "<|endoftext|>" or the separator (these lines belong to no document). */
 #ifndef QUARTET_DOCUMENTS_H
 #define QUARTET_DOCUMENTS_H
 

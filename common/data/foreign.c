@@ -4,8 +4,8 @@
 
 #include <string.h>
 
-static const char rows[] = "write its rows as JSON lines (in Python: pandas.read_parquet, read_feather or read_sql, then "
-                           "to_json(orient='records', lines=True))",
+static const char rows[] = "write its rows as JSON lines (in Python: pandas.read_parquet, read_feather or read_sql, "
+                           "then to_json(orient='records', lines=True))",
                   unpack[] = "unpack it first and give the files inside";
 
 static const struct { const char *name; size_t at; const char *signature; size_t length; const char *way; } known[] = {

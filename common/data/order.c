@@ -240,8 +240,9 @@ static int open_shards(struct order *s, const struct tokenizer *t, const struct 
     for (int u = 0; u < s->n_units; u++) fits &= !s->unit[u].beside || s->identity == o->expected;
     if (o->expected) shards_settle(s->unit, s->n_units, &how, fits);
     if (!fits)
-        return fail(error, EXIT_MISMATCH, "the data is not what this run was trained on (identity %08x, expected %08x): "
-                    "restore the files, or start a new run from its weights with --model", s->identity, o->expected);
+        return fail(error, EXIT_MISMATCH, "the data is not what this run was trained on (identity %08x, expected "
+                    "%08x): restore the files, or start a new run from its weights with --model", s->identity,
+                    o->expected);
     report(s, say);
     return 0;
 }

@@ -133,7 +133,7 @@ static int add_folder(struct walk *w, const char *folder, int depth, struct erro
     int n = scandir(folder, &entry, visible, by_bytes);
     if (n < 0) return fail(error, EXIT_NOINPUT, "cannot list the folder %s: %s", folder, strerror(errno));
     int status = 0;
-    bool run = is_run(folder);                               /* only where the user names it: its own files are no data */
+    bool run = is_run(folder);                   /* only where the user names it: its own files are no data */
     for (int i = 0; i < n; i++) {
         char *path = host_text("%s/%s", folder, entry[i]->d_name);
         struct stat s;
@@ -177,7 +177,8 @@ static int add_entry(struct paths *p, const char *entry, double weight, struct e
     struct stat s;
     if (access(entry, F_OK) == 0) return add_path(p, entry, weight, error);              /* names may hold [ or * */
     if (lstat(entry, &s) == 0)
-        return fail(error, EXIT_NOINPUT, S_ISLNK(s.st_mode) ? "the link '%s' leads nowhere" : "cannot open '%s'", entry);
+        return fail(error, EXIT_NOINPUT, S_ISLNK(s.st_mode) ? "the link '%s' leads nowhere" : "cannot open '%s'",
+                    entry);
     glob_t found;
     int status = glob(entry, 0, NULL, &found);
     if (status == GLOB_NOMATCH)
@@ -222,7 +223,8 @@ int paths_expand(struct paths *out, const struct option_list *list, bool weights
         free(entry);
     }
     if (status == 0 && p.count == 0)
-        status = fail(error, EXIT_NOINPUT, "no file is left of '%s'; %s", list->count ? list->item[0] : "", p.left_out.data);
+        status = fail(error, EXIT_NOINPUT, "no file is left of '%s'; %s", list->count ? list->item[0] : "",
+                      p.left_out.data);
     if (status != 0) paths_free(&p);
     else *out = p;
     return status;

@@ -34,7 +34,13 @@ void prompts_free(struct prompts *p)
 
 /* ---- reading ---- */
 
-struct reading { struct prompts *prompts, *held_out; double share; const struct chat *chat; int most; struct error *error; };
+struct reading {
+    struct prompts *prompts, *held_out;
+    double share;
+    const struct chat *chat;
+    int most;
+    struct error *error;
+};
 
 /* The members "prompt" (the last message) and "messages" (all of them) of a reward program's request. */
 static char *dialogue_json(const struct dialogue *d)

@@ -19,6 +19,7 @@ struct records {
     struct bytes repaired;          /* of the row */
     struct ledger *ledger;
     struct text_counts *counts;
+    struct text_counts plain;       /* of the lines that are plain text */
     bool lenient, array, skippable; /* skippable: the error is of one row, and the next one can be read */
     size_t at, n;                   /* array: place in the text, elements before it */
     json_t *row;
@@ -73,14 +74,16 @@ static bool is_surrogate(const char *escape, size_t length, bool low)
 }
 
 /* The value with NaN, Infinity and numbers beyond a double as null, integers of more than 18 digits as real numbers and
- * lone surrogates as U+FFFD.  Returns how many of the latter; an unchanged value comes out as it was. */
-static uint64_t repair(struct bytes *out, const char *text, size_t length)
+ * lone surrogates, which are counted, as U+FFFD; an unchanged value comes out as it was.  Ends early when `most` bytes
+ * have come out.  Returns how many went in. */
+static size_t repair(struct bytes *out, uint64_t *lone, const char *text, size_t length, size_t most)
 {
     static const char digits[] = "+-0123456789.eE", *const word[] = {"NaN", "Infinity", "-Infinity"};
     bool quoted = false;
-    uint64_t lone = 0;
+    size_t i = 0;
+    *lone = 0;
     out->size = 0;
-    for (size_t i = 0, n; i < length; i += n) {
+    for (size_t n; i < length && out->size < most; i += n) {
         const char *at = text + i, *instead = NULL;
         size_t left = length - i;
         n = 1;
@@ -88,7 +91,7 @@ static uint64_t repair(struct bytes *out, const char *text, size_t length)
         if (quoted && *at == '\\') {
             bool high = is_surrogate(at, left, false);
             n = left < 2 ? left : high && is_surrogate(at + 6, left - 6, true) ? 12 : 2;
-            if (n == 2 && (high || is_surrogate(at, left, true))) n = 6, lone++, instead = "\\uFFFD";
+            if (n == 2 && (high || is_surrogate(at, left, true))) n = 6, ++*lone, instead = "\\uFFFD";
         } else if (!quoted && *at && strchr(digits, *at)) {
             while (n < left && at[n] && strchr(digits, at[n])) n++;
             if (isinf(strtod(at, NULL))) instead = "null";
@@ -101,7 +104,7 @@ static uint64_t repair(struct bytes *out, const char *text, size_t length)
         if (!quoted && !instead && n > 18 && !memchr(at, '.', n) && !memchr(at, 'e', n) && !memchr(at, 'E', n))
             bytes_text(out, ".0");
     }
-    return lone;
+    return i;
 }
 
 /* Parses the value at text[*at] and moves *at behind it, also when it is wrong.  Returns 0, or -1 with *error. */
@@ -118,14 +121,23 @@ static int parse(struct records *r, int64_t line, const char *text, size_t lengt
     }
     size_t whole = r->array ? value_length(text + start, length - start) : left;
     *at += whole;
-    uint64_t lone = whole <= left ? repair(&r->repaired, text + start, whole) : 0;
-    r->row = whole <= left && r->repaired.size ? json_loadb(r->repaired.data, r->repaired.size, flags, &again) : NULL;
+    uint64_t lone = 0;
+    bool changed = false;
+    if (whole <= left) {
+        repair(&r->repaired, &lone, text + start, whole, SIZE_MAX);
+        changed = r->repaired.size != whole || memcmp(r->repaired.data, text + start, whole) != 0;
+        r->row = r->repaired.size ? json_loadb(r->repaired.data, r->repaired.size, flags, &again) : NULL;
+    }
     if (r->row) {
         if (r->counts) r->counts->invalid += lone;
         else if (r->ledger) tally_add(&r->ledger->changed, "halves of surrogate pairs, replaced by U+FFFD", lone);
         return 0;
     }
     r->skippable = true;
+    if (changed) {                                           /* what is wrong besides what may be repaired */
+        e = again;
+        position = e.position < 0 ? 0 : (size_t)e.position;
+    }
     if (json_error_code(&e) == json_error_premature_end_of_input) {
         if (left == row_limit) return fail(error, EXIT_DATA, "%s: a row of more than 64 MiB of JSON", r->where);
         return not_json(r, line, text, length, length, "", 0, error);
@@ -133,8 +145,10 @@ static int parse(struct records *r, int64_t line, const char *text, size_t lengt
     /* jansson reports the place behind the word it quotes, but for a byte it cannot decode */
     const char *near = strstr(e.text, " near '");
     size_t word = near && json_error_code(&e) != json_error_invalid_utf8 ? strlen(near + strlen(" near '")) - 1 : 0;
-    return not_json(r, line, text, length, start + (position > word ? position - word : 0), e.text,
-                    near ? (int)(near - e.text) : (int)sizeof e.text, error);
+    size_t place = position > word ? position - word : 0;
+    if (changed) place = repair(&r->repaired, &lone, text + start, whole, place);
+    return not_json(r, line, text, length, start + place, e.text, near ? (int)(near - e.text) : (int)sizeof e.text,
+                    error);
 }
 
 /* ---- arrays ---- */
@@ -146,8 +160,8 @@ static int read_whole(struct bytes *out, struct textfile *file, const char *path
     while ((n = textfile_read(file, block, 1 << 20, error)) > 0) {
         bytes_add(out, block, (size_t)n);
         if (out->size > array_limit) {
-            n = fail(error, EXIT_DATA, "%s: a JSON array of more than 1 GiB; write it as JSON lines, one object per line",
-                     path);
+            n = fail(error, EXIT_DATA, "%s: a JSON array of more than 1 GiB; write it as JSON lines, one object per "
+                     "line", path);
             break;
         }
     }
@@ -212,7 +226,8 @@ static int open_array(struct records *r, struct error *error)
 static int refuse_table(const char *path, struct error *error)
 {
     size_t n = strlen(path), gz = n > 3 && strcmp(path + n - 3, ".gz") == 0 ? 3 : 0;
-    if (n < 4 + gz || (memcmp(path + n - gz - 4, ".csv", 4) != 0 && memcmp(path + n - gz - 4, ".tsv", 4) != 0)) return 0;
+    const char *ending = n < 4 + gz ? "" : path + n - gz - 4;
+    if (strncmp(ending, ".csv", 4) != 0 && strncmp(ending, ".tsv", 4) != 0) return 0;
     return fail(error, EXIT_DATA, "%s: a table is not read; write its rows as JSON lines, such as {\"prompt\": ...}",
                 path);
 }
@@ -261,11 +276,12 @@ static bool is_blank(const char *line, size_t length)
 }
 
 /* The line as plain text: cleaned, because a JSON string must be valid UTF-8. */
-static json_t *line_as_string(const char *line, size_t length)
+static json_t *line_as_string(struct records *r, const char *line, size_t length)
 {
     struct bytes text = {0};
-    struct text_counts ignored = {0};
-    text_clean(&text, line, length, false, &ignored);
+    uint64_t before = r->plain.invalid;
+    text_clean(&text, line, length, false, &r->plain);
+    if (r->ledger) tally_add(&r->ledger->changed, "invalid bytes, replaced by U+FFFD", r->plain.invalid - before);
     json_t *row = json_stringn(text.data ? text.data : "", text.size);
     bytes_free(&text);
     if (!row) die("no memory for a line of %zu bytes", length);
@@ -289,7 +305,7 @@ static int parse_line(struct records *r, const char *line, size_t length, struct
     if (!r->lenient || (status == 0 && !word)) return status;
     if (first == '{' || first == '[') return status;
     json_decref(r->row);
-    r->row = line_as_string(line, length);
+    r->row = line_as_string(r, line, length);
     return 0;
 }
 
@@ -314,6 +330,7 @@ int records_next(struct records *r, json_t **row, const char **where, struct err
         if (signals_check(error, "reading %s", r->path) != 0) return -1;
         r->skippable = false;
         got = r->array ? next_element(r, error) : next_line(r, error);
+        if (got >= 0 && text_check(&r->plain, got == 0, r->path, "or leave it out", error) != 0) return -1;
         if (r->ledger && (got == 1 || r->skippable)) r->ledger->rows++;
     } while (got < 0 && r->skippable && ledger_skip(r->ledger, error) == 0);
     *row = r->row;

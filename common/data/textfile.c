@@ -1,7 +1,7 @@
 /* textfile.c - plain, gzip and zstd files have one way in, told apart by their first bytes.  What has arrived is handed
  * on at once (zlib's own file calls wait until a buffer is full), so that a line out of a pipe is read when it is
- * written.  Lines are cut from a buffer that grows only as far as the longest line, and cleaning is a pure function of the
- * text, so that it can be tested and counted apart from any file. */
+ * written.  Lines are cut from a buffer that grows only as far as the longest line, and cleaning is a pure function of
+ * the text, so that it can be tested and counted apart from any file. */
 #include "common/data/foreign.h"
 #include "common/data/textfile.h"
 #include "common/base/signals.h"
@@ -300,4 +300,15 @@ void text_clean(struct bytes *out, const char *text, size_t length, bool at_star
         kept = ++i;
     }
     bytes_add(out, text + kept, length - kept);
+}
+
+int text_check(const struct text_counts *counts, bool at_end, const char *path, const char *way_out,
+               struct error *error)
+{
+    enum { FEW = 16, JUDGED = 64 << 10 };
+    if (counts->invalid < FEW || counts->invalid * 100 <= counts->bytes || (counts->bytes < JUDGED && !at_end))
+        return 0;
+    return fail(error, EXIT_DATA, "%s: %llu of its first %llu bytes are not UTF-8: convert it (iconv -f LATIN1 -t "
+                "UTF-8, or what its encoding is), %s", path, (unsigned long long)counts->invalid,
+                (unsigned long long)counts->bytes, way_out);
 }

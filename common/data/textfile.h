@@ -1,5 +1,5 @@
-/* textfile.h - reading text from outside: plain, gzip or zstd (by content, not by name; zstd where the library was there
- * when Quartet was built), in one pass, so that a pipe will do. */
+/* textfile.h - reading text from outside: plain, gzip or zstd (by content, not by name; zstd where the library was
+ * there when Quartet was built), in one pass, so that a pipe will do. */
 #ifndef QUARTET_TEXTFILE_H
 #define QUARTET_TEXTFILE_H
 
@@ -28,5 +28,11 @@ void textfile_close(struct textfile *f);
  * it did.  Appends the cleaned text to out. */
 struct text_counts { uint64_t bytes, boms, carriage_returns, invalid; };
 void text_clean(struct bytes *out, const char *text, size_t length, bool at_start, struct text_counts *counts);
+
+/* A text in another encoding, or no text at all, is not used by mistake.  Returns 0, or -1 (EXIT_DATA) when, of the
+ * bytes counted, at least 16 and more than one in a hundred are not UTF-8; before at_end only from 64 KiB on.
+ * way_out: what the user may do besides converting the file. */
+int text_check(const struct text_counts *counts, bool at_end, const char *path, const char *way_out,
+               struct error *error);
 
 #endif

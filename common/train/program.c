@@ -263,11 +263,15 @@ void program_next(struct run *run, const char *label, const char *program, const
 
 double program_skip_rows(const char *text)
 {
+    int64_t rows;
+    struct error none;
+    struct option count = {NULL, "skip-bad-rows", OPTION_INT, &rows, NULL, 0, 1e15};
     char *end;
-    double n = strtod(text, &end);
+    double share = strtod(text, &end);
     bool percent = end > text && strcmp(end, "%") == 0;
-    if (end > text && (percent || !*end) && n >= 0 && n < (percent ? 100 : 1e15) && (n < 1 || percent || n == floor(n)))
-        return percent ? n / 100 : n;
+    if (option_set(&count, text, &none) == 0) return (double)rows;
+    if (percent) share /= 100;
+    if (end > text && (percent || !*end) && share >= 0 && share < 1) return share;
     quit(EXIT_USAGE, "--skip-bad-rows %s: expected a number of rows, or a share such as 0.01 or 1%%", text);
 }
 

@@ -99,9 +99,9 @@ static void sign_diversity(struct bytes *out, const struct metrics *m)
     double i0 = series_mean(metrics_find(m, "identical"), false), i1 = series_mean(metrics_find(m, "identical"), true);
     if (!isfinite(e0) || !isfinite(e1)) return;
     char *words = host_text("Entropy went from %.3g to %.3g nats (%.0f %%), distinct-2 from %.3g to %.3g, equal "
-                            "answers from %.0f %% to %.0f %%. The limits: a fifth of the entropy, half of distinct-2, twice as "
-                            "many equal answers and more than a third.", e0, e1, 100 * e1 / e0, d0, d1, 100 * i0,
-                            100 * i1);
+                            "answers from %.0f %% to %.0f %%. The limits: a fifth of the entropy, half of distinct-2, "
+                            "twice as many equal answers and more than a third.", e0, e1, 100 * e1 / e0, d0, d1,
+                            100 * i0, 100 * i1);
     bool bad = e1 < e0 / 5 || d1 < d0 / 2 || (i1 > 2 * i0 && i1 > 1.0 / 3);
     sign(out, bad, bad ? "The policy is losing its diversity." : "Diversity holds.", words);
     free(words);
