@@ -115,8 +115,19 @@ steps=$("$BIN/ckpt" info "$work/f" 2>/dev/null | awk '$1 == "step" { print $2; e
 check "a checkpoint was left behind" [ "${steps:-0}" -ge 20 ]
 ran "the same command goes on" pretrain 3 f $text --slices 3 --steps "$((steps + 2))"
 
+touch "$work/f/stop"
+expect 75 "the file stop in the run folder" $launch -n 3 "$ranks/pretrain" $text --threads 1 --slices 3 --steps 9000 --out "$work/f"
+rm "$work/f/stop"
+
 # ---- what is refused ----
 expect 64 "start one of 1, 3" $launch -n 2 "$ranks/pretrain" $text --slices 3 --out "$work/no"
 expect 64 "--data-parallel 3, but 2 ranks were started" $launch -n 2 "$ranks/pretrain" $text --data-parallel 3 --out "$work/no"
+expect 78 "\"--lr 0.01\" here, but \"--lr 0.02\" on rank 0" $launch -n 1 "$ranks/pretrain" $text --lr 0.02 --out "$work/no" \
+    : -n 1 "$ranks/pretrain" $text --lr 0.01 --out "$work/no"
+mkdir "$work/A" "$work/B"
+cp "$work/chats.jsonl" "$work/A/data.jsonl"
+sed '$d' "$work/chats.jsonl" >"$work/B/data.jsonl"
+there() { echo "cd $work/$1 && exec $PWD/$ranks/sft --model $work/base --data data.jsonl --steps 2 --out $work/no2"; }
+expect 78 'here, but "data: ' $launch -n 1 sh -c "$(there A)" : -n 1 sh -c "$(there B)"
 expect 69 "this build trains on one" $launch -n 2 "$BIN/pretrain" $text --out "$work/no"
 finish

@@ -52,6 +52,9 @@ check "the rate follows the width" grep -qx "lr = 0.0035" "$work/auto/run.conf"
 check "the next command is shown" said "next: $BIN/sft --model $work/auto --data DIALOGUES.jsonl --out $work/sft"
 expect 0 "8.19k per step" $auto --tokens 20M --plan
 expect 75 "resumes from step 12" $auto --tokens 20M --time-limit 1 --out "$work/auto"
+touch "$work/auto/stop"
+expect 75 "by the file stop in the run folder" $auto --tokens 20M --out "$work/auto"
+rm "$work/auto/stop"
 check "the batch stays" grep -qx "batch-tokens = 512" "$work/auto/run.conf"
 expect 70 "this run needs" $auto --layers 900 --channels 8192 --plan
 

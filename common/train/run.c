@@ -35,7 +35,7 @@ struct run {
     bool warned;                         /* a write failed, and none has worked since */
     int plain_lines;
     int64_t step, steps;                 /* of the last status */
-    double line_last, plain_last, plain_interval;
+    double line_last, plain_last, plain_interval, stop_looked;
 };
 
 /* ---- the folder ---- */
@@ -175,6 +175,14 @@ void run_close(struct run *run)
     free(run->program);
     free(run->events);
     free(run);
+}
+
+bool run_asked_to_stop(struct run *run)
+{
+    double now = seconds_now();
+    if (run->stop_looked > 0 && now - run->stop_looked < 1) return false;
+    run->stop_looked = now;
+    return faccessat(run->folder_fd, "stop", F_OK, 0) == 0;
 }
 
 const char *run_folder(const struct run *run) { return run->folder; }

@@ -18,6 +18,8 @@ struct run *run_follow(const char *folder, const char *program);
 void run_failed(void *self, const char *sentence);
 void run_close(struct run *run);                       /* NULL is allowed */
 void run_ending(struct run *run);                      /* tells a process that waits for the folder to keep waiting */
+/* Whether somebody has left a file named stop in the folder; looked for once a second. */
+bool run_asked_to_stop(struct run *run);
 const char *run_folder(const struct run *run);
 
 /* A folder that holds checkpoints is written to only from run_begin on, when nothing can be refused any more; one

@@ -235,6 +235,7 @@ static int start(struct train_state *s, struct error *error)
 {
     struct ckpt *c = NULL;
     struct error warning;
+    if (ranks_alike(s, error) != 0) return -1;
     int status = open_start(&c, s, error);
     if (status == 0 && c) status = resume(s, c, error);
     else if (status == 0) start_fresh(s);
@@ -262,6 +263,8 @@ static const char *stop_reason(const struct train_state *s)
     double need = save_reserve(s), slowest = 0, wish;
     for (int i = 0; i < RECENT && i < s->clock.steps; i++) slowest = fmax(slowest, s->clock.step[i]);
     need += slowest + (evaluation_due(s, s->step + 1) ? s->clock.evaluation : 0);
+    if (!why && comm_place(s->o->comm).rank == 0 && run_asked_to_stop(s->run))
+        why = "the file stop in the run folder, which must be removed first";
     if (!why && s->clock.steps > 0 && signals_time_left() < need) why = "the time limit, which the next step would pass";
     wish = why != NULL;
     comm_add(s->o->comm, GROUP_WORLD, &wish, 0, 1);

@@ -64,6 +64,9 @@ double train_micro_batch(const struct task *task, int i, double scale, int *rows
 double norms_deviation(const struct norms *n, double x);
 void norms_add(struct norms *n, double x);
 
+/* alike.c: 0, or -1 on all ranks (EXIT_MISMATCH) where one has another build, other options or other data. */
+int ranks_alike(struct train_state *s, struct error *error);
+
 /* train_save.c: the state to folder/name with the header flags, and from a file.  Both return 0, or -1 with *error. */
 int train_save(struct train_state *s, const char *name, uint32_t flags, struct error *error);
 int train_load(struct train_state *s, struct ckpt *c, struct error *error);

@@ -1,0 +1,60 @@
+/* alike.c - ranks must run one program on one thing: what differs would show up as numbers that are wrong, or as ranks
+ * that wait for each other for ever. */
+#include "common/base/options.h"
+#include "common/train/train_state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* One fact a line: the build, every option that a rank may not have for itself, and where the data begins. */
+static void facts(struct bytes *out, const struct train_state *s)
+{
+    static const char *const own[] = {"threads", "device", "devices"};
+    struct ckpt_meta meta = {.stage = s->task->stage};
+    bytes_text(out, "%s %s (%s)\n", program_name(), QUARTET_VERSION, program_build());
+    for (const struct option *o = s->table; o->name; o++) {
+        bool skip = false;
+        for (size_t i = 0; i < sizeof own / sizeof *own; i++) skip |= strcmp(o->name, own[i]) == 0;
+        char *text = skip ? NULL : option_text(o);
+        if (text) bytes_text(out, "--%s %s\n", o->name, text);
+        free(text);
+    }
+    s->task->save(s->task->self, &meta);
+    for (size_t i = 0; i < meta.dcur.count; i++) {
+        const struct kv_entry *e = &meta.dcur.entry[i];
+        if (e->type == KV_I64 || e->type == KV_U64)
+            bytes_text(out, "data: %s %lld\n", e->key, (long long)*(const int64_t *)e->value);
+    }
+    ckpt_meta_free(&meta);
+}
+
+/* The line of which text[at] is part, for a message. */
+static struct shown_text line_at(const char *text, size_t at)
+{
+    size_t from = at;
+    while (from > 0 && text[from - 1] != '\n') from--;
+    struct shown_text shown;
+    text_escape(shown.text, sizeof shown.text, text + from, strcspn(text + from, "\n"));
+    return shown;
+}
+
+int ranks_alike(struct train_state *s, struct error *error)
+{
+    struct comm *comm = s->o->comm;
+    struct bytes mine = {0};
+    int status = 0;
+    if (comm_place(comm).world == 1) return 0;
+    facts(&mine, s);
+    size_t size = mine.size, at = 0;
+    comm_share_host(comm, GROUP_WORLD, &size, sizeof size, 0);
+    char *first = host_alloc(size + 1, 1);
+    if (comm_place(comm).rank == 0) memcpy(first, mine.data, size);
+    comm_share_host(comm, GROUP_WORLD, first, size, 0);
+    while (at < size && at < mine.size && first[at] == mine.data[at]) at++;
+    if (at < size || at < mine.size)
+        status = fail(error, EXIT_MISMATCH, "\"%s\" here, but \"%s\" on rank 0: start all ranks from one build, with the same "
+                      "options, on the same data", line_at(mine.data, at).text, line_at(first, at).text);
+    bytes_free(&mine);
+    free(first);
+    return comm_agree(comm, status, error);
+}
