@@ -26,14 +26,6 @@ static void say(struct pretrain *p, const char *format, ...)
     program_say(p->run, line);
 }
 
-static bool holds(const char *folder, const char *file)
-{
-    char *path = host_text("%s/%s", folder, file);
-    bool there = access(path, F_OK) == 0;
-    free(path);
-    return there;
-}
-
 /* ---- tokenizer ---- */
 
 /* A sample of the documents: stretches of at most STRETCH_LIMIT bytes, each with the same chance, decided by its number
@@ -163,11 +155,9 @@ static struct tokenizer *train_tokenizer(struct pretrain *p)
 /* From a vocabulary of others, or from a checkpoint of ours.  Returns 0 or -1. */
 static int take_tokenizer(struct tokenizer **t, const char *path, struct error *error)
 {
-    size_t n = strlen(path);
     int status;
-    if (holds(path, "vocab.bpe") || holds(path, "merges.txt") || holds(path, "tokenizer.json") ||
-        holds(path, "tokenizer.model") || (n > 5 && strcmp(path + n - 5, ".json") == 0) ||
-        (n > 6 && strcmp(path + n - 6, ".model") == 0)) {
+    if (path_holds(path, "vocab.bpe") || path_holds(path, "merges.txt") || path_holds(path, "tokenizer.json") ||
+        path_holds(path, "tokenizer.model") || text_ends(path, ".json|.model")) {
         status = tokenizer_import(t, path, error);
     } else {
         struct ckpt *c;
@@ -287,7 +277,7 @@ static int open_shards(struct pretrain *p, struct error *error)
 {
     char temporary[] = "/tmp/quartet-shards-XXXXXX";
     char *folder = p->shards_folder ? host_text("%s", p->shards_folder) : NULL;
-    if (!folder && (p->run || (p->train.out && holds(p->train.out, "shards"))))
+    if (!folder && (p->run || (p->train.out && path_holds(p->train.out, "shards"))))
         folder = host_text("%s/shards", p->train.out);
     struct order_options o = {
         .shards = {.data = &p->data, .text_key = p->text_key, .separator = p->separator,

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -181,119 +180,6 @@ uint32_t crc32_of(uint32_t start, const void *data, size_t size)
     return (uint32_t)crc32_z(start, data, size);
 }
 
-int utf8_length(const char *text, size_t length)
-{
-    const unsigned char *s = (const unsigned char *)text;
-    if (length == 0) return 0;
-    if (s[0] < 0x80) return 1;
-    int n = s[0] >= 0xC2 && s[0] < 0xE0 ? 2 : (s[0] & 0xF0) == 0xE0 ? 3 : s[0] >= 0xF0 && s[0] < 0xF5 ? 4 : 0;
-    if (n == 0 || length < (size_t)n) return 0;
-    for (int i = 1; i < n; i++)
-        if ((s[i] & 0xC0) != 0x80) return 0;
-    if (s[0] == 0xE0 && s[1] < 0xA0) return 0;      /* overlong */
-    if (s[0] == 0xED && s[1] >= 0xA0) return 0;     /* surrogate */
-    if (s[0] == 0xF0 && s[1] < 0x90) return 0;      /* overlong */
-    if (s[0] == 0xF4 && s[1] >= 0x90) return 0;     /* above U+10FFFF */
-    return n;
-}
-
-size_t utf8_prefix(const char *text, size_t length)
-{
-    size_t at = 0;
-    while (at < length) {
-        uint64_t word;
-        while (length - at >= 8 && (memcpy(&word, text + at, 8), (word & 0x8080808080808080u) == 0)) at += 8;
-        int n = utf8_length(text + at, length - at);
-        if (n == 0) break;
-        at += (size_t)n;
-    }
-    return at;
-}
-
-/* U+0080..U+009F, U+200E, U+200F, U+202A..U+202E, U+2066..U+2069 change how a terminal shows what follows. */
-static bool is_control(const unsigned char *s, int n)
-{
-    if (n == 1) return s[0] < 0x20 || s[0] == 0x7F;
-    if (n == 2) return s[0] == 0xC2 && s[1] < 0xA0;
-    if (n != 3 || s[0] != 0xE2) return false;
-    if (s[1] == 0x80) return s[2] == 0x8E || s[2] == 0x8F || (s[2] >= 0xAA && s[2] <= 0xAE);
-    return s[1] == 0x81 && s[2] >= 0xA6 && s[2] <= 0xA9;
-}
-
-char *text_escape(char *out, size_t size, const char *text, size_t length)
-{
-    size_t o = 0;
-    if (size == 0) return out;
-    for (size_t i = 0; i < length;) {
-        const unsigned char *s = (const unsigned char *)text + i;
-        int n = utf8_length(text + i, length - i);
-        bool plain = n > 0 && !is_control(s, n);
-        int take = n > 0 ? n : 1;
-        size_t need = plain ? (size_t)take : 4 * (size_t)take;
-        if (o + need + 4 > size) {
-            for (int k = 0; k < 3 && o + 1 < size; k++) out[o++] = '.';
-            break;
-        }
-        for (int k = 0; k < take; k++) {
-            if (plain) out[o++] = (char)s[k];
-            else o += (size_t)snprintf(out + o, 5, "\\x%02x", s[k]);
-        }
-        i += (size_t)take;
-    }
-    out[o] = 0;
-    return out;
-}
-
-struct shown_text text_shown(const char *text)
-{
-    struct shown_text shown;
-    text_escape(shown.text, sizeof shown.text, text, strlen(text));
-    return shown;
-}
-
-/* x in the largest unit that leaves at least 1, with three digits; whole in the first one. */
-static char *scaled(char out[16], double x, double step, const char *const unit[6])
-{
-    int u = 0;
-    while (x >= step - 0.5 && u < 5) { x /= step; u++; }
-    snprintf(out, 16, "%.*f%s", u == 0 ? 0 : x < 9.995 ? 2 : x < 99.95 ? 1 : 0, x, unit[u]);
-    return out;
-}
-
-char *text_real(char out[32], double x, int digits)
-{
-    do snprintf(out, 32, "%.*g", digits, x); while (digits++ < 17 && strtod(out, NULL) != x);
-    return out;
-}
-
-char *path_name(char out[128], const char *path)
-{
-    size_t end = strlen(path), start;
-    while (end > 1 && path[end - 1] == '/') end--;
-    for (start = end; start > 0 && path[start - 1] != '/';) start--;
-    return text_escape(out, 128, path + start, end - start);
-}
-
-char *text_count(char out[16], double count)
-{
-    return scaled(out, count, 1000, (const char *const[]){"", "k", "M", "G", "T", "P"});
-}
-
-char *text_bytes(char out[16], double bytes)
-{
-    return scaled(out, bytes, 1024, (const char *const[]){" B", " KiB", " MiB", " GiB", " TiB", " PiB"});
-}
-
-char *text_duration(char out[16], double seconds)
-{
-    if (!(seconds >= 0) || seconds > 1e9) snprintf(out, 16, "?");
-    else if (seconds < 60) snprintf(out, 16, "%.0fs", seconds);
-    else if (seconds < 3600) snprintf(out, 16, "%dm %02ds", (int)seconds / 60, (int)seconds % 60);
-    else if (seconds < 172800) snprintf(out, 16, "%dh %02dm", (int)(seconds / 3600), (int)(seconds / 60) % 60);
-    else snprintf(out, 16, "%.0f days", seconds / 86400);
-    return out;
-}
-
 double seconds_now(void)
 {
     struct timespec t;
@@ -383,7 +269,7 @@ int file_write_at(int fd, const void *data, uint64_t offset, size_t size)
 int file_replace(const char *path, const void *data, size_t size, struct error *error)
 {
     char *temporary = host_text("%s.tmp-%d", path, (int)getpid());
-    char *copy = host_text("%s", path);
+    char *beside = path_folder(path);
     const char *doing = "created";
     int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     bool ok = fd >= 0;
@@ -392,13 +278,13 @@ int file_replace(const char *path, const void *data, size_t size, struct error *
     if (fd >= 0 && close(fd) != 0 && ok) { ok = false; why = errno; }
     if (ok) { doing = "renamed"; ok = rename(temporary, path) == 0; why = errno; }
     if (ok) {
-        int folder = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        int folder = open(beside, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         doing = "made durable";
         ok = folder >= 0 && fsync(folder) == 0;
         why = errno;
         if (folder >= 0) close(folder);
     } else if (fd >= 0) unlink(temporary);
-    free(copy);
+    free(beside);
     free(temporary);
     if (!ok) return fail(error, EXIT_IO, "%s: cannot be %s: %s", path, doing, strerror(why));
     return 0;

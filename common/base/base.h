@@ -103,6 +103,17 @@ char *text_real(char out[32], double x, int digits);
 /* The last part of a path, as text_escape writes it: "rm" of "runs/rm/"; returns out. */
 char *path_name(char out[128], const char *path);
 
+/* The folder of a file, to free(); and whether a folder holds a file or folder of this name. */
+char *path_folder(const char *path);
+bool path_holds(const char *folder, const char *name);
+
+/* Words in one text, "a|b|c": number n with its length, or NULL; the number of a word, or -1; whether a text, or a path
+ * before .gz or .zst, ends with one of them. */
+const char *word_at(const char *words, int n, size_t *length);
+int word_number(const char *words, const char *word);
+bool text_ends(const char *text, const char *words);
+bool path_named(const char *path, const char *words);
+
 /* Seconds since some fixed moment, never going back.  Nanoseconds since 1970, UTC. */
 double seconds_now(void);
 int64_t nanoseconds_utc(void);

@@ -99,22 +99,9 @@ static bool duration(double *value, const char *text)
     return true;
 }
 
-/* Number of `word` in "a|b|c", or -1. */
-static int choice_number(const char *choices, const char *word)
-{
-    size_t length = strlen(word);
-    int number = 0;
-    for (const char *c = choices;; number++) {
-        size_t n = strcspn(c, "|");
-        if (n == length && memcmp(c, word, n) == 0) return number;
-        if (!c[n]) return -1;
-        c += n + 1;
-    }
-}
-
 static bool truth(bool *value, const char *word)
 {
-    int n = choice_number("true|false|yes|no|on|off|1|0", word);
+    int n = word_number("true|false|yes|no|on|off|1|0", word);
     if (n >= 0) *value = n % 2 == 0;
     return n >= 0;
 }
@@ -172,7 +159,7 @@ int option_set(const struct option *o, const char *word, struct error *error)
     case OPTION_TEXT: *(const char **)o->value = keep(host_text("%s", word)); return 0;
     case OPTION_LIST: option_list_add(o->value, word); return 0;
     case OPTION_CHOICE: {
-        int n = choice_number(o->choices, word);
+        int n = word_number(o->choices, word);
         if (n < 0) return fail(error, EXIT_USAGE, "--%s: '%s' is none of %s", o->name,
                                text_shown(word).text, o->choices);
         *(int *)o->value = n;
@@ -238,12 +225,6 @@ static void add_real(struct bytes *out, double x, bool seconds)
     else bytes_text(out, "%s", text_real(text, x, 1));
 }
 
-static void add_choice(struct bytes *out, const char *choices, int number)
-{
-    for (; number > 0; number--) choices += strcspn(choices, "|") + 1;
-    bytes_add(out, choices, strcspn(choices, "|"));
-}
-
 /* The value as a user would write it, appended to out (lists: shell-quoted words). */
 static void add_value(struct bytes *out, const struct option *o)
 {
@@ -251,12 +232,14 @@ static void add_value(struct bytes *out, const struct option *o)
         bytes_text(out, "auto");
         return;
     }
+    size_t length = 0;
+    const char *word = o->type == OPTION_CHOICE ? word_at(o->choices, *(int *)o->value, &length) : NULL;
     switch (o->type) {
     case OPTION_FLAG: bytes_text(out, *(bool *)o->value ? "true" : "false"); break;
     case OPTION_INT: add_whole(out, *(int64_t *)o->value, "kMGT", 1000); break;
     case OPTION_SIZE: add_whole(out, *(int64_t *)o->value, "KMGT", 1024); break;
     case OPTION_REAL: case OPTION_SECONDS: add_real(out, *(double *)o->value, o->type == OPTION_SECONDS); break;
-    case OPTION_CHOICE: add_choice(out, o->choices, *(int *)o->value); break;
+    case OPTION_CHOICE: bytes_add(out, word, length); break;
     case OPTION_TEXT: if (*(const char **)o->value) add_quoted(out, *(const char **)o->value); break;
     case OPTION_LIST: {
         const struct option_list *list = o->value;

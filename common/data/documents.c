@@ -65,17 +65,6 @@ double documents_packing(const struct documents *d)
     return d->records ? records_packing(d->records) : textfile_packing(d->file);
 }
 
-static bool named_rows(const char *path)
-{
-    static const char *const end[] = {".jsonl", ".jsonlines", ".ndjson", ".json"};
-    size_t n = strlen(path);
-    if (n > 3 && strcmp(path + n - 3, ".gz") == 0) n -= 3;
-    else if (n > 4 && strcmp(path + n - 4, ".zst") == 0) n -= 4;
-    for (size_t i = 0; i < sizeof end / sizeof *end; i++)
-        if (n >= strlen(end[i]) && memcmp(path + n - strlen(end[i]), end[i], strlen(end[i])) == 0) return true;
-    return false;
-}
-
 /* Is this line, the first of a file, an object of JSON, or an array of some or its beginning? */
 static bool is_row(const char *line, size_t length)
 {
@@ -116,7 +105,7 @@ int documents_file(struct documents *d, const char *path, uint64_t most, struct 
     d->path = path;
     d->most = most;
     d->before = d->counts;
-    int rows = named_rows(path);
+    int rows = path_named(path, ".jsonl|.jsonlines|.ndjson|.json");
     if (!rows) {
         if (textfile_open(&d->file, path, error) != 0 || (rows = looks_like_rows(d->file, error)) < 0) return -1;
         if (rows) close_file(d);

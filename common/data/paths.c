@@ -66,53 +66,22 @@ static void note_left(struct paths *p, struct left *l, const char *folder, const
     bytes_free(&l->names);
 }
 
-static bool ends_with(const char *name, const char *end)
-{
-    size_t n = strlen(name), k = strlen(end);
-    return n > k && strcmp(name + n - k, end) == 0;
-}
-
-static bool named_text(const char *name)
-{
-    static const char *const end[] = {".txt", ".jsonl", ".jsonlines", ".ndjson", ".json", ".gz", ".zst"};
-    for (size_t i = 0; i < sizeof end / sizeof *end; i++)
-        if (ends_with(name, end[i])) return true;
-    return false;
-}
-
-static bool holds(const char *folder, const char *name)
-{
-    char *path = host_text("%s/%s", folder, name);
-    bool there = access(path, F_OK) == 0;
-    free(path);
-    return there;
-}
-
 /* A run folder, also one whose program has only just taken the lock. */
 static bool is_run(const char *folder)
 {
     char word[10] = "", *lock = host_text("%s/lock", folder);
     FILE *f = fopen(lock, "r");
-    bool run = f && fscanf(f, "%9[a-z]", word) == 1 && (strcmp(word, "pretrain") == 0 || strcmp(word, "sft") == 0 ||
-                                                        strcmp(word, "rm") == 0 || strcmp(word, "rlhf") == 0);
+    bool run = f && fscanf(f, "%9[a-z]", word) == 1 && word_number("pretrain|sft|rm|rlhf", word) >= 0;
     if (f) fclose(f);
     free(lock);
-    return run || (holds(folder, "run.conf") && holds(folder, "status.json"));
-}
-
-static bool is_run_file(const char *name)
-{
-    static const char *const own[] = {"log.txt", "samples.txt", "metrics.jsonl", "rollouts.jsonl", "status.json"};
-    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
-        if (strcmp(name, own[i]) == 0) return true;
-    return false;
+    return run || (path_holds(folder, "run.conf") && path_holds(folder, "status.json"));
 }
 
 static bool is_tokenizer_or_shards(const char *folder)
 {
     glob_t shards = {0};
-    if (holds(folder, "tokenizer.json") || (holds(folder, "vocab.json") && holds(folder, "merges.txt")) ||
-        (holds(folder, "encoder.json") && holds(folder, "vocab.bpe"))) return true;
+    if (path_holds(folder, "tokenizer.json") || (path_holds(folder, "vocab.json") && path_holds(folder, "merges.txt")) ||
+        (path_holds(folder, "encoder.json") && path_holds(folder, "vocab.bpe"))) return true;
     char *pattern = host_text("%s/*.shard", folder);
     bool found = glob(pattern, GLOB_NOSORT, NULL, &shards) == 0;
     globfree(&shards);
@@ -127,6 +96,8 @@ static int by_bytes(const struct dirent **a, const struct dirent **b) { return s
 
 static int add_folder(struct walk *w, const char *folder, int depth, struct error *error)
 {
+    static const char texts[] = ".txt|.jsonl|.jsonlines|.ndjson|.json|.gz|.zst",
+                      own[] = "log.txt|samples.txt|metrics.jsonl|rollouts.jsonl|status.json";      /* of a run */
     struct dirent **entry;
     if (depth > FOLDER_DEPTH)
         return fail(error, EXIT_NOINPUT, "%s: folders are nested more than %d deep", folder, FOLDER_DEPTH);
@@ -141,7 +112,7 @@ static int add_folder(struct walk *w, const char *folder, int depth, struct erro
         else if (stat(path, &s) != 0) leave(&w->links, path);
         else if (S_ISDIR(s.st_mode) && (is_run(path) || is_tokenizer_or_shards(path))) leave(&w->folders, path);
         else if (S_ISDIR(s.st_mode)) status = add_folder(w, path, depth + 1, error);
-        else if (named_text(path) && !(run && is_run_file(entry[i]->d_name))) 
+        else if (text_ends(path, texts) && !(run && word_number(own, entry[i]->d_name) >= 0))
             paths_add(w->paths, path, w->weight, (uint64_t)s.st_size);
         else leave(&w->files, path);
         free(path);

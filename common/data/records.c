@@ -225,9 +225,7 @@ static int open_array(struct records *r, struct error *error)
 
 static int refuse_table(const char *path, struct error *error)
 {
-    size_t n = strlen(path), gz = n > 3 && strcmp(path + n - 3, ".gz") == 0 ? 3 : 0;
-    const char *ending = n < 4 + gz ? "" : path + n - gz - 4;
-    if (strncmp(ending, ".csv", 4) != 0 && strncmp(ending, ".tsv", 4) != 0) return 0;
+    if (!path_named(path, ".csv|.tsv")) return 0;
     return fail(error, EXIT_DATA, "%s: a table is not read; write its rows as JSON lines, such as {\"prompt\": ...}",
                 path);
 }

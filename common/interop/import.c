@@ -315,7 +315,7 @@ static int write_checkpoint(struct import *m, const char *to, struct ckpt_meta *
 {
     struct ckpt_source *source = host_alloc(m->count, sizeof *source);
     const char *slash = strrchr(to, '/');
-    char *folder = slash ? host_text("%.*s", slash == to ? 1 : (int)(slash - to), to) : host_text(".");
+    char *folder = path_folder(to);
     for (size_t i = 0; i < m->count; i++) {
         source[i] = m->target[i].source;
         source[i].self = &m->target[i];

@@ -1,8 +1,9 @@
 /* config.c - one table of settings: writing, reading and checking a configuration walk the same rows, so that a new
  * setting is one row here and one field in config.h. */
-#include "common/model/config.h"
+#include "common/model/params.h"
 #include "format/kv.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum kind { COUNT, REAL, YES_NO, WORD };
@@ -41,27 +42,6 @@ static const struct setting setting[] = {
     {"score.std", REAL, AT(score_std), 1e-30, 1e30, NULL},
 };
 enum { SETTINGS = sizeof setting / sizeof *setting };
-
-/* The bytes of word number n of "a|b|c" in *length, or NULL when there are fewer. */
-static const char *word_at(const char *words, int n, size_t *length)
-{
-    for (; n > 0 && words; n--) {
-        words = strchr(words, '|');
-        if (words) words++;
-    }
-    *length = words ? strcspn(words, "|") : 0;
-    return words;
-}
-
-static int word_number(const char *words, const char *text)
-{
-    size_t length;
-    for (int n = 0;; n++) {
-        const char *word = word_at(words, n, &length);
-        if (!word) return -1;
-        if (strlen(text) == length && memcmp(word, text, length) == 0) return n;
-    }
-}
 
 /* ---- presets ---- */
 
@@ -237,31 +217,30 @@ int config_read(struct config *c, const struct kv *kv, struct error *error)
     return 0;
 }
 
-/* Parameters of one layer's matrices, without biases and norms. */
-static uint64_t layer_matrices(const struct config *c)
+struct totals { uint64_t all, matrices; };
+
+static void add_parameter(void *context, const struct param *p)
 {
-    uint64_t C = (uint64_t)c->channels, D = (uint64_t)c->head_dim, F = (uint64_t)c->ffn;
-    uint64_t up = c->activation == ACTIVATION_SWIGLU ? 2 * F : F;
-    return C * D * (uint64_t)(c->heads + 2 * c->kv_heads) + C * D * (uint64_t)c->heads + C * up + C * F;
+    struct totals *t = context;
+    t->all += p->count;
+    if (p->packed) t->matrices += p->count;
 }
+
+static struct totals totals_of(const struct config *c)
+{
+    struct totals t = {0};
+    struct params list = {.layer = host_alloc((size_t)c->layers, sizeof *list.layer)};
+    params_each(&list, c, add_parameter, &t);
+    free(list.layer);
+    return t;
+}
+
+uint64_t config_parameters(const struct config *c) { return totals_of(c).all; }
 
 uint64_t config_matmul_parameters(const struct config *c)
 {
-    uint64_t head = c->head == HEAD_SCALAR ? (uint64_t)c->channels : (uint64_t)c->vocab * (uint64_t)c->channels;
-    return (uint64_t)c->layers * layer_matrices(c) + head;
-}
-
-uint64_t config_parameters(const struct config *c)
-{
-    uint64_t C = (uint64_t)c->channels, D = (uint64_t)c->head_dim, F = (uint64_t)c->ffn, V = (uint64_t)c->vocab;
-    uint64_t norm = C * (c->norm_bias ? 2 : 1), up = c->activation == ACTIVATION_SWIGLU ? 2 * F : F;
-    uint64_t layer = layer_matrices(c) + norm * (c->parallel ? 1 : 2) + (c->qk_norm ? 2 * D : 0) +
-                     (c->qkv_bias ? D * (uint64_t)(c->heads + 2 * c->kv_heads) : 0) + (c->out_bias ? C : 0) +
-                     (c->mlp_bias ? up + C : 0);
-    uint64_t total = V * C + (uint64_t)c->layers * layer + norm + (c->embed_norm ? norm : 0);
-    if (c->position == POSITION_LEARNED) total += (uint64_t)c->context * C;
-    if (c->head == HEAD_SCALAR) return total + C + 1;
-    return total + (c->tied ? 0 : V * C);
+    uint64_t C = (uint64_t)c->channels, head = c->head == HEAD_SCALAR ? C : c->tied ? (uint64_t)c->vocab * C : 0;
+    return totals_of(c).matrices + head;
 }
 
 double config_train_flops(const struct config *c, double T)

@@ -61,10 +61,9 @@ static void mark_folder(struct tree *t, const char *folder, int depth)
     DIR *directory = opendir(folder);
     if (!directory) return;
     for (struct dirent *e; (e = readdir(directory));) {
-        size_t n = strlen(e->d_name);
         if (e->d_name[0] == '.') continue;
         char *path = host_text("%s/%s", folder, e->d_name);
-        if (n > 5 && strcmp(e->d_name + n - 5, ".ckpt") == 0) mark(t, path);
+        if (text_ends(e->d_name, ".ckpt")) mark(t, path);
         else if (depth > 0 && folder_is(path)) mark_folder(t, path, depth - 1);
         free(path);
     }

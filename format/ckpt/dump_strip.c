@@ -63,7 +63,7 @@ static int write_copy(struct ckpt *c, const char *path, struct error *error)
     struct original *original = host_alloc(c->index.count, sizeof *original);
     struct piece *foreign;
     const char *slash = strrchr(path, '/');
-    char *folder = slash ? host_text("%.*s", slash == path ? 1 : (int)(slash - path), path) : host_text(".");
+    char *folder = path_folder(path);
     meta.trns = meta.rngs = meta.dcur = (struct kv){0};
     meta.flags &= ~(uint32_t)CKPT_RESUMABLE;
     struct save save = {.folder = folder, .name = slash ? slash + 1 : path, .meta = &meta, .source = source};

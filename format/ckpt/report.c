@@ -5,20 +5,13 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum { WATCH_SECONDS = 5, RUNS_MOST = 64 };
 
 struct report { struct run_view *run[RUNS_MOST]; int count; struct bytes tree; };
 
-static char *folder_of(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    struct stat st;
-    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) return host_text("%s", path);
-    return slash ? host_text("%.*s", (int)(slash - path), path) : host_text(".");
-}
+static char *folder_of(const char *path) { return folder_is(path) ? host_text("%s", path) : path_folder(path); }
 
 static bool same_folder(const char *a, const char *b)
 {
@@ -106,7 +99,11 @@ static void tell_apart(struct report *r)
         const char *name = run->folder + common;
         size_t length = strlen(name);
         while (length > 1 && name[length - 1] == '/') length--;
-        if (same[i]) text_escape(run->name, sizeof run->name, name, length);
+        if (!same[i]) continue;
+        char *own = host_text("%.*s", (int)length, name);
+        free(run->name);
+        run->name = html_copy(own);
+        free(own);
     }
 }
 

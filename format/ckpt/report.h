@@ -35,8 +35,9 @@ struct metrics {
 };
 
 struct run_view {
-    char *folder, name[128], program[16], state[16];
-    char *conf, *log, *samples, *status_text;       /* "" when there is none */
+    char *folder, program[16];
+    char *name, *place, *state, *status_text;       /* as HTML */
+    char *conf, *log, *samples;          /* as they are; "" when there is none */
     bool rollouts;                       /* samples is the end of rollouts.jsonl */
     const struct stage_view *stage;
     struct metrics metrics;
@@ -78,7 +79,7 @@ void chart_series(struct chart *chart, const struct series *s, const char *label
 
 /* Text from files, with markup, control and bidirectional characters and broken UTF-8 made visible and harmless. */
 void html_text(struct bytes *out, const char *text, size_t length);
-void html(struct bytes *out, const char *text);
+char *html_copy(const char *text);                      /* to free() */
 void html_number(struct bytes *out, double x);          /* "-" for NaN */
 
 void html_samples(struct bytes *out, const struct run_view *run);

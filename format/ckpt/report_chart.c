@@ -113,9 +113,8 @@ static void ticks(struct bytes *out, const struct axis *a, bool x)
 
 static void draw_path(struct bytes *out, const struct curve *c, const struct axis *x, const struct axis *y)
 {
-    bytes_text(out, "<path class=\"l c%d%s\" data-key=\"", c->color, c->look == CURVE_THIN ? " thin" : "");
-    html(out, c->key);
-    bytes_text(out, "\" d=\"");
+    bytes_text(out, "<path class=\"l c%d%s\" data-key=\"%s\" d=\"", c->color, c->look == CURVE_THIN ? " thin" : "",
+               c->key);
     for (int i = 0; i < c->count; i++) {
         const struct dot *d = &c->dot[i];
         bool moves = i == 0 || d->gap;
@@ -130,11 +129,7 @@ static void draw_dots(struct bytes *out, const struct curve *c, const struct axi
 {
     bool cloud = c->look == CURVE_DOTS;
     bytes_text(out, "<g class=\"d c%d\"", c->color);
-    if (cloud) {
-        bytes_text(out, " data-key=\"");
-        html(out, c->key);
-        bytes_text(out, "\"");
-    }
+    if (cloud) bytes_text(out, " data-key=\"%s\"", c->key);
     bytes_text(out, ">");
     for (int i = 0; i < c->count; i++) {
         bytes_text(out, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"%s\"", place(x, c->dot[i].x), place(y, c->dot[i].y),
@@ -150,8 +145,7 @@ static void draw_legend(struct bytes *out, const struct chart *chart)
     bytes_text(out, "<p class=key>");
     for (int i = 0; i < chart->count; i++) {
         const struct curve *c = &chart->curve[i];
-        bytes_text(out, "<span><i class=\"s c%d%s\"></i>", c->color, c->look == CURVE_THIN ? " thin" : "");
-        html(out, c->label);
+        bytes_text(out, "<span><i class=\"s c%d%s\"></i>%s", c->color, c->look == CURVE_THIN ? " thin" : "", c->label);
         if (isfinite(c->end)) {
             bytes_text(out, " <b>");
             html_number(out, c->end);

@@ -59,9 +59,8 @@ static void gain_row(struct bytes *out, const struct run_view *run, const char *
 {
     const struct series *s = metrics_find(&run->metrics, key);
     if (!s || s->count == 0) return;
-    bytes_text(out, first ? "<tr class=first><th>" : "<tr><th>");
-    if (first) html(out, run->name);
-    bytes_text(out, "<td><code>%s</code><td class=n>", key);
+    bytes_text(out, "<tr%s><th>%s<td><code>%s</code><td class=n>", first ? " class=first" : "", first ? run->name : "",
+               key);
     html_number(out, s->start);
     bytes_text(out, "<td class=n>");
     html_number(out, s->end);
@@ -138,11 +137,7 @@ static void signs(struct bytes *out, const struct page *page)
     for (int i = 0, shown = 0; i < page->count; i++) {
         if (strcmp(page->run[i]->program, "rlhf") != 0) continue;
         if (shown++ == 0) bytes_text(out, "<section><h2>Over-optimisation</h2>\n");
-        if (page->compared) {
-            bytes_text(out, "<h3>");
-            html(out, page->run[i]->name);
-            bytes_text(out, "</h3>");
-        }
+        if (page->compared) bytes_text(out, "<h3>%s</h3>", page->run[i]->name);
         sign_diversity(out, &page->run[i]->metrics);
         sign_reward(out, &page->run[i]->metrics);
         if (i + 1 == page->count) bytes_text(out, "</section>\n");
@@ -236,29 +231,22 @@ static void facts_line(struct bytes *out, const struct run_view *run)
     const struct metrics *m = &run->metrics;
     const struct series *seconds = metrics_find(m, "seconds"), *tokens = metrics_find(m, "tokens");
     char text[32];
-    bytes_text(out, "<p class=facts><span class=\"state %s\">", strcmp(run->state, "done") == 0 ? "good" :
-               strcmp(run->state, "failed") == 0 ? "bad" : "");
-    html(out, run->state);
-    bytes_text(out, "</span> %s step%s", m->records ? with_commas(text, (uint64_t)m->last) : "no", plural(m->last));
+    bytes_text(out, "<p class=facts><span class=\"state %s\">%s</span> %s step%s", strcmp(run->state, "done") == 0 ?
+               "good" : strcmp(run->state, "failed") == 0 ? "bad" : "", run->state, m->records ?
+               with_commas(text, (uint64_t)m->last) : "no", plural(m->last));
     if (tokens && tokens->count) bytes_text(out, " &middot; %s tokens", text_count(text, tokens->end));
     if (seconds && seconds->count) bytes_text(out, " &middot; %s in updates", text_duration(text, seconds->sum));
-    bytes_text(out, " &middot; <code>");
-    html(out, run->folder);
-    bytes_text(out, "</code></p>\n");
+    bytes_text(out, " &middot; <code>%s</code></p>\n", run->place);
     metrics_notes(out, m);
-    if (strcmp(run->state, "running") == 0 && *run->status_text) {
-        bytes_text(out, "<p class=about>");
-        html(out, run->status_text);
-        bytes_text(out, "</p>\n");
-    }
+    if (strcmp(run->state, "running") == 0 && *run->status_text)
+        bytes_text(out, "<p class=about>%s</p>\n", run->status_text);
 }
 
 static void stage(struct bytes *out, struct run_view *const *run, int count, int number)
 {
-    bytes_text(out, "<section id=s%d><h2>", number);
-    html(out, count > 1 ? run[0]->program : run[0]->name);
-    if (count > 1) bytes_text(out, " <small>%d runs compared</small></h2>\n", count);
-    else bytes_text(out, " <small>%s</small></h2>\n", run[0]->stage->program);
+    bytes_text(out, "<section id=s%d><h2>%s <small>", number, count > 1 ? run[0]->program : run[0]->name);
+    if (count > 1) bytes_text(out, "%d runs compared</small></h2>\n", count);
+    else bytes_text(out, "%s</small></h2>\n", run[0]->stage->program);
     for (int i = 0; i < count; i++) facts_line(out, run[i]);
     bytes_text(out, "<div class=charts>\n");
     if (strcmp(run[0]->program, "rlhf") == 0) chart_frontier(out, run, count);
@@ -267,11 +255,7 @@ static void stage(struct bytes *out, struct run_view *const *run, int count, int
     bytes_text(out, "</div>\n");
     html_settings(out, run, count);
     for (int i = 0; i < count; i++) {
-        if (count > 1) {
-            bytes_text(out, "<h3>");
-            html(out, run[i]->name);
-            bytes_text(out, "</h3>");
-        }
+        if (count > 1) bytes_text(out, "<h3>%s</h3>", run[i]->name);
         html_log(out, run[i]);
     }
     bytes_text(out, "</section>\n");
@@ -289,14 +273,12 @@ static void header(struct bytes *out, const struct page *page)
                "img-src data:\">\n"
                "<link rel=icon href=\"data:,\">\n");
     if (page->refresh) bytes_text(out, "<meta http-equiv=refresh content=%d>\n", page->refresh);
-    bytes_text(out, "<title>Report on ");
-    html(out, page->run[page->count - 1]->name);
-    bytes_text(out, "</title>\n<style>%s</style></head><body>\n<header><h1>", page_style());
+    bytes_text(out, "<title>Report on %s</title>\n<style>%s</style></head><body>\n<header><h1>",
+               page->run[page->count - 1]->name, page_style());
     for (int i = 0; i < page->count; i++) {
         if (i) bytes_text(out, "<span class=sep>%s</span>", page->compared ? "vs" : "&middot;");
-        if (!page->compared) bytes_text(out, "<a href=\"#s%d\">", i);
-        html(out, page->run[i]->name);
-        if (!page->compared) bytes_text(out, "</a>");
+        if (page->compared) bytes_text(out, "%s", page->run[i]->name);
+        else bytes_text(out, "<a href=\"#s%d\">%s</a>", i, page->run[i]->name);
     }
     bytes_text(out, "</h1><p class=about>%s by ckpt " QUARTET_VERSION "%s</p></header>\n<main>\n", now,
                page->refresh ? ", rewritten while the run goes on" : "");
@@ -314,7 +296,7 @@ void page_write(struct bytes *out, const struct page *page)
     for (int i = 0; i < page->count && !page->compared; i++) stage(out, page->run + i, 1, i);
     if (*page->tree) {
         bytes_text(out, "<section><h2>Lineage</h2><pre class=tree>");
-        html(out, page->tree);
+        html_text(out, page->tree, strlen(page->tree));
         bytes_text(out, "</pre></section>\n");
     }
     bytes_text(out, "</main></body></html>\n");

@@ -233,21 +233,19 @@ bool run_view_alive(const struct run_view *run)
 /* status.json; a run that still reads its data has none, only the lock. */
 static void read_status(struct run_view *run)
 {
-    char *text = read_text(run->folder, "status.json", false);
+    char *text = read_text(run->folder, "status.json", false), *lock = read_text(run->folder, "lock", false);
     json_t *status = json_loads(text, 0, NULL);
     const char *program = json_string_value(json_object_get(status, "program"));
     const char *state = json_string_value(json_object_get(status, "state"));
     const char *words = json_string_value(json_object_get(status, "text"));
-    snprintf(run->state, sizeof run->state, "%s", state ? state : run_view_alive(run) ? "running" : "unknown");
-    run->status_text = host_text("%s", words ? words : "");
-    if (program) snprintf(run->program, sizeof run->program, "%s", program);
-    else if (sscanf(run->conf, "# %15[a-z0-9-]", run->program) != 1) {
-        char *lock = read_text(run->folder, "lock", false);
-        sscanf(lock, "%15[a-z0-9-]", run->program);
-        free(lock);
-    }
+    run->state = html_copy(state ? state : run_view_alive(run) ? "running" : "unknown");
+    run->status_text = html_copy(words ? words : "");
+    static const char name[] = "%15[a-z0-9-]";
+    if (sscanf(program ? program : "", name, run->program) != 1 && sscanf(run->conf, "# %15[a-z0-9-]", run->program) != 1)
+        sscanf(lock, name, run->program);
     json_decref(status);
     free(text);
+    free(lock);
 }
 
 int run_view_open(struct run_view *run, const char *folder, struct error *error)
@@ -262,7 +260,9 @@ int run_view_open(struct run_view *run, const char *folder, struct error *error)
         free(run->folder);
         return fail(error, EXIT_NOINPUT, RUN_MISSING, folder);
     }
-    path_name(run->name, folder);
+    char name[128];
+    run->name = html_copy(path_name(name, folder));
+    run->place = html_copy(folder);
     run->conf = read_text(folder, "run.conf", false);
     run->log = read_text(folder, "log.txt", true);
     read_status(run);
@@ -280,9 +280,7 @@ int run_view_open(struct run_view *run, const char *folder, struct error *error)
 void run_view_close(struct run_view *run)
 {
     for (int i = 0; i < run->metrics.count; i++) free(run->metrics.series[i].bin);
-    free(run->folder);
-    free(run->conf);
-    free(run->log);
-    free(run->samples);
-    free(run->status_text);
+    char *const text[] = {run->folder, run->name, run->place, run->state, run->status_text, run->conf, run->log,
+                          run->samples};
+    for (size_t i = 0; i < sizeof text / sizeof *text; i++) free(text[i]);
 }

@@ -40,7 +40,13 @@ void html_text(struct bytes *out, const char *text, size_t length)
     }
 }
 
-void html(struct bytes *out, const char *text) { html_text(out, text, strlen(text)); }
+char *html_copy(const char *text)
+{
+    struct bytes copy = {0};
+    bytes_add(&copy, "", 0);
+    html_text(&copy, text, strlen(text));
+    return copy.data;
+}
 
 void html_number(struct bytes *out, double x)
 {
@@ -81,9 +87,7 @@ static void html_tokens(struct bytes *out, const char *text, size_t length)
 
 static void sample_head(struct bytes *out, const struct run_view *run, long long step)
 {
-    bytes_text(out, "<div class=stage><h3>");
-    html(out, run->name);
-    bytes_text(out, " <small>%s, step %lld</small></h3>", run->stage->program, step);
+    bytes_text(out, "<div class=stage><h3>%s <small>%s, step %lld</small></h3>", run->name, run->stage->program, step);
 }
 
 /* samples.txt: "--- step N", then the text up to the next such line. */
@@ -197,10 +201,7 @@ void html_settings(struct bytes *out, struct run_view *const *run, int count)
     bytes_text(out, "<details><summary>Settings</summary><div class=wide><table class=%s>",
                count == 1 ? "settings" : "compare");
     if (count > 1) bytes_text(out, "<tr><th>");
-    for (int i = 0; i < count && count > 1; i++) {
-        bytes_text(out, "<th>");
-        html(out, run[i]->name);
-    }
+    for (int i = 0; i < count && count > 1; i++) bytes_text(out, "<th>%s", run[i]->name);
     for (const char *p = run[0]->conf; *p; p = next_line(p)) {
         bool differs = false;
         if (!setting(p, &name, &value, &length)) continue;
