@@ -8,7 +8,7 @@
 
 void ptx_open(struct ptx *x, const struct model *policy, struct memory *memory)
 {
-    model_gradients_open(&x->grads, &x->gradient_sum, &policy->config, &policy->use, memory);
+    model_gradients_open(&x->grads, &x->gradient_sum, policy->params.count, &policy->config, &policy->use, memory);
     batch_open(&x->batch, memory, x->max_tokens, x->max_tokens);
 }
 
@@ -59,7 +59,7 @@ double ptx_add(struct ptx *x, struct model *policy, double *norm)
     policy->grads = x->grads;
     policy->sum = x->gradient_sum;
     for (int first = 0, slices = int_max(policy->use.slices, 1); first < slices; first += place.d) {
-        gradient_begin(policy);
+        gradient_begin(policy, first == 0);
         double mine = count > 0 ? make_slice(x, policy, first + place.data, x->coef / (double)count) : 0;
         comm_gather_host(comm, GROUP_DATA, all, &mine, sizeof mine);
         for (int r = 0; r < place.d; r++) sum += all[r];

@@ -51,6 +51,12 @@ done
 ran "pretrain, 1 rank of 3 slices" pretrain 1 three $text --slices 3
 ran "pretrain, 3 ranks, --zero 0" pretrain 3 p30 $text --zero 0
 check "pretrain: 3 ranks have the bits of one, and --slices is their number by default" same three p30
+ran "pretrain, 3 ranks, --zero 2" pretrain 3 z $text --zero 2
+ran "pretrain, 1 rank, a slice for each micro-batch" pretrain 1 z1 $text --slices 12
+check "pretrain: --zero 2 has the bits of one rank" same z z1
+ran "pretrain, 2 ranks, --zero 2, more slices than micro-batches" pretrain 2 z2 $text --zero 2 --slices 14
+ran "pretrain, 1 rank of as many slices" pretrain 1 z3 $text --slices 14
+check "pretrain: --zero 2 with slices that are empty has the bits of one rank" same z2 z3
 if bits base three; then wrong "3 slices have the bits of 4: the comparison cannot tell"; else ok; fi
 ran "pretrain stops" pretrain 4 moved $text --slices 4 --steps 2
 ran "pretrain resumes on 2 ranks" pretrain 2 moved $text --slices 4 --steps 4
@@ -61,10 +67,16 @@ chats="--model $work/base --data $work/chats.jsonl --steps 4 --batch-tokens 256 
 ran "sft, 1 rank" sft 1 s1 $chats --slices 2
 ran "sft, 2 ranks" sft 2 s2 $chats
 check "sft: 2 ranks have the bits of one" same s1 s2
+ran "sft, 2 ranks, --zero 2" sft 2 s3 $chats --zero 2 --slices 4
+ran "sft, 1 rank of 4 slices" sft 1 s4 $chats --slices 4
+check "sft: --zero 2 has the bits of one rank" same s3 s4
 ranked="--model $work/s1 --data $work/ranked.jsonl --steps 4 --batch-tokens 256 --micro-tokens 64 --save-every 2 --eval-every 2"
 ran "rm, 1 rank" rm 1 r1 $ranked --slices 2
 ran "rm, 2 ranks" rm 2 r2 $ranked
 check "rm: 2 ranks have the bits of one" same r1 r2
+ran "rm, 2 ranks, --zero 2" rm 2 r3 $ranked --zero 2 --slices 4
+ran "rm, 1 rank of 4 slices" rm 1 r4 $ranked --slices 4
+check "rm: --zero 2 has the bits of one rank" same r3 r4
 prompts="--policy $work/s1 --reward $work/r1 --prompts $work/chats.jsonl --episodes 12 --max-new-tokens 8 --steps 4 --save-every 2
     --eval-every 2 --ptx-data $work/text.txt --ptx-tokens 256 --ema 0.9 --micro-tokens 128 --critic-warmup 1 --minibatches 2"
 ran "rlhf, 1 rank" rlhf 1 l1 $prompts --slices 3
@@ -121,6 +133,8 @@ rm "$work/f/stop"
 
 # ---- what is refused ----
 expect 64 "start one of 1, 3" $launch -n 2 "$ranks/pretrain" $text --slices 3 --out "$work/no"
+expect 64 "an update has 12 of them, but 4 slices" $launch -n 2 "$ranks/pretrain" $text --slices 4 --zero 2 --out "$work/no"
+expect 64 "share out moments only" $launch -n 2 "$ranks/rlhf" $prompts --zero 2 --out "$work/no"
 expect 64 "--data-parallel 3, but 2 ranks were started" $launch -n 2 "$ranks/pretrain" $text --data-parallel 3 --out "$work/no"
 expect 78 "\"--lr 0.01\" here, but \"--lr 0.02\" on rank 0" $launch -n 1 "$ranks/pretrain" $text --lr 0.02 --out "$work/no" \
     : -n 1 "$ranks/pretrain" $text --lr 0.01 --out "$work/no"

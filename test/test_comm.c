@@ -16,12 +16,12 @@ static void test_identities(struct comm *c)
     device_put(x, numbers, sizeof numbers);
     comm_sum(c, GROUP_TENSOR, x, N, NUMBER_FLOAT);
     comm_share(c, GROUP_WORLD, x, sizeof numbers, 0);
-    comm_sum_scatter(c, GROUP_DATA, x, x, N, false);
+    comm_sum_scatter(c, GROUP_DATA, x, x, 0, N, N, false);
     comm_gather(c, GROUP_DATA, x, x, sizeof numbers);
     for (int gather = 0; gather < 2; gather++) {
         device_clear(y, sizeof numbers);
         if (gather) comm_gather(c, GROUP_DATA, y, x, sizeof numbers);
-        else comm_sum_scatter(c, GROUP_DATA, y, x, N, false);
+        else comm_sum_scatter(c, GROUP_DATA, y, x, 0, N, N, false);
         comm_wait(c);
         device_get(seen[0], x, sizeof numbers);
         device_get(seen[1], y, sizeof numbers);

@@ -102,45 +102,67 @@ static void wait(struct comm *c)
 
 /* ---- device memory ---- */
 
-static size_t strip_length(size_t piece, size_t at) { return piece - at < STRIP ? piece - at : (size_t)STRIP; }
+/* Elements from..to of an array in pieces, at x. */
+struct range { const float *x; size_t from, to, piece; };
 
-/* Asks for every peer's part of the strip of my piece that begins at `at`, and sends mine of theirs. */
-static void exchange_strip(struct comm *c, const float *x, size_t piece, size_t at, int turn)
+/* Those of rank r's piece, from `at` on and at most a strip: their number, and *data, where the first of them is. */
+static size_t strip_of(const struct range *g, int r, size_t at, const float **data)
+{
+    size_t from = (size_t)r * g->piece, to = from + g->piece;
+    if (from < g->from) from = g->from;
+    if (to > g->to) to = g->to;
+    from += at;
+    *data = g->x + (from - g->from);
+    return from >= to ? 0 : to - from < STRIP ? to - from : (size_t)STRIP;
+}
+
+/* Asks for every peer's part of the strip at `at` of my piece, and sends mine of theirs. */
+static void exchange_strip(struct comm *c, const struct range *g, size_t at, int turn)
 {
     int d = c->place.d, me = c->place.data, n = 0;
-    size_t bytes = strip_length(piece, at) * sizeof(float);
+    const float *data;
+    size_t mine = strip_of(g, me, at, &data);
     struct transfer *t = host_alloc(2 * (size_t)d, sizeof *t);
-    for (int r = 0; r < d; r++)
-        if (r != me) t[n++] = (struct transfer){c->strip + (size_t)(2 * r + turn) * STRIP, bytes, r, false, true};
-    for (int r = 0; r < d; r++)
-        if (r != me) t[n++] = (struct transfer){(void *)(x + (size_t)r * piece + at), bytes, r, true, true};
-    engine_start(c->engine, t, n);
+    for (int r = 0; r < d && mine > 0; r++)
+        if (r != me) t[n++] = (struct transfer){c->strip + (size_t)(2 * r + turn) * STRIP, mine * sizeof(float), r, false, true};
+    for (int r = 0; r < d; r++) {
+        size_t length = strip_of(g, r, at, &data);
+        if (r != me && length > 0) t[n++] = (struct transfer){(void *)data, length * sizeof(float), r, true, true};
+    }
+    if (n) engine_start(c->engine, t, n);
     free(t);
 }
 
-void comm_sum_scatter(struct comm *c, enum group g, float *sum, const float *x, size_t n, bool add_to)
+static void add_strip(struct comm *c, float *sum, const float *x, size_t length, int turn, bool add_to)
+{
+    if (add_to) device_copy(c->sum, sum, length * sizeof *sum);
+    else fill(c->sum, 0, length);
+    for (int r = 0; r < c->place.d; r++)
+        add(c->sum, r == c->place.data ? x : c->strip + (size_t)(2 * r + turn) * STRIP, length);
+    device_copy(sum, c->sum, length * sizeof *sum);
+}
+
+void comm_sum_scatter(struct comm *c, enum group g, float *sum, const float *x, size_t from, size_t to, size_t piece,
+                      bool add_to)
 {
     int me, d = members(c, g, &me);
-    size_t piece = n / (size_t)d;
-    if (n % (size_t)d) die("a sum of %zu numbers over %d ranks", n, d);
+    struct range range = {x, from, to, piece};
     if (d == 1) {
-        if (add_to) add(sum, x, n);
-        else if (sum != x) device_copy(sum, x, n * sizeof *x);
+        if (add_to) add(sum + from, x, to - from);
+        else if (sum + from != x) device_copy(sum + from, x, (to - from) * sizeof *x);
         return;
     }
     if (!c->strip) c->strip = device_alloc(strip_bytes(c));
     c->sum = c->strip + 2 * (size_t)d * STRIP;
-    exchange_strip(c, x, piece, 0, 0);
-    for (size_t at = 0, turn = 0; at < piece; at += STRIP, turn ^= 1) {
-        size_t length = strip_length(piece, at);
+    exchange_strip(c, &range, 0, 0);
+    for (size_t at = 0, turn = 0; at < piece && at < to - from; at += STRIP, turn ^= 1) {
+        const float *mine;
+        size_t length = strip_of(&range, me, at, &mine);
         wait(c);
-        if (at + STRIP < piece) exchange_strip(c, x, piece, at + STRIP, (int)turn ^ 1);
-        if (add_to) device_copy(c->sum, sum + at, length * sizeof *sum);
-        else fill(c->sum, 0, length);
-        for (int r = 0; r < d; r++)
-            add(c->sum, r == me ? x + (size_t)me * piece + at : c->strip + (size_t)(2 * r + (int)turn) * STRIP, length);
-        device_copy(sum + at, c->sum, length * sizeof *sum);
+        exchange_strip(c, &range, at + STRIP, (int)turn ^ 1);
+        if (length > 0) add_strip(c, sum + (from + (size_t)(mine - x) - (size_t)me * piece), mine, length, (int)turn, add_to);
     }
+    wait(c);
 }
 
 void comm_sum(struct comm *c, enum group g, void *x, size_t n, enum number k)

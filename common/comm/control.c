@@ -286,7 +286,14 @@ static int join(struct control *c, const struct address *a, struct error *error)
     c->peer[0] = (struct peer){.fd = fd, .heard = seconds_now()};
     snprintf(c->peer[0].host, sizeof c->peer[0].host, "%s", a->host);
     struct frame f = frame_of(c, FRAME_HELLO, 0, "");
-    return put(c, 0, &f) ? 0 : fail(error, EXIT_UNAVAILABLE, "rank 0 has closed the connection of rank %d", c->rank);
+    int got = put(c, 0, &f) ? 0 : -1;
+    for (double until = seconds_now() + MEETING; got == 0 && seconds_now() < until; got = take(c, &c->peer[0])) {
+        struct pollfd ready = {fd, POLLIN, 0};
+        poll(&ready, 1, TICK_MS);
+    }
+    c->peer[0].state = c->peer[0].in.state;
+    if (got == 1) return 0;
+    return fail(error, EXIT_UNAVAILABLE, "rank 0 has not answered rank %d: other ranks did not come, or it has died", c->rank);
 }
 
 /* One who has connected and says who it is, or not. */
@@ -324,6 +331,8 @@ static int meet(struct control *c, int fd, struct error *error)
     close(fd);
     c->peer[0].moved = seconds_now();
     gethostname(c->peer[0].host, sizeof c->peer[0].host - 1);
+    struct frame f = frame_of(c, FRAME_BEAT, 0, "");
+    for (int r = 1; here == c->world && r < c->world; r++) put(c, r, &f);
     if (here == c->world) return 0;
     struct bytes missing = {0};
     for (int r = 1; r < c->world; r++)

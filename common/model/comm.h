@@ -30,11 +30,13 @@ const char *comm_engine(void);
 int devices_start(const char *devices, int64_t *device, char **argv, struct error *error);
 
 /* Device memory.  They may return early: arguments stay untouched until comm_wait, after which ops see the result.
- * sum_scatter: sum (+)= x_0 + x_1 + ... in rank order, of this rank's piece of the n floats of x, which are cut into
- * equal pieces; it starts from 0, or, with add, from what sum holds.  sum may be this rank's piece of x.
+ * sum_scatter: x holds elements from..to of an array that is cut into pieces, one per rank; sum is this rank's piece,
+ * and what x has of it becomes x_0 + x_1 + ... in rank order, from 0, or, with add, from what sum holds.  sum may be
+ * this rank's piece of x.
  * sum: the whole of it, in place, the same bits on all.   gather: equal pieces of `bytes`, by rank; mine may lie in
  * all.   share: everyone gets what `from` has. */
-void comm_sum_scatter(struct comm *c, enum group g, float *sum, const float *x, size_t n, bool add);
+void comm_sum_scatter(struct comm *c, enum group g, float *sum, const float *x, size_t from, size_t to, size_t piece,
+                      bool add);
 void comm_sum(struct comm *c, enum group g, void *x, size_t n, enum number k);
 void comm_gather(struct comm *c, enum group g, void *all, const void *mine, size_t bytes);
 void comm_share(struct comm *c, enum group g, void *x, size_t bytes, int from);

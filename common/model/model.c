@@ -2,7 +2,7 @@
  * activations, --recompute block keeps only each block's input and runs the block again in backward, scoring and
  * decoding keep nothing and let one layer's memory serve all.  All of them call the same ops on the same rows, hence
  * the same bits. */
-#include "common/model/model.h"
+#include "common/model/gradients.h"
 #include "common/model/device.h"
 
 #include <assert.h>
@@ -113,13 +113,14 @@ static void slopes_open(struct model *m, struct memory *memory)
 }
 
 /* With as many slices as ranks the sum goes to this rank's piece of the gradients themselves. */
-void model_gradients_open(struct params *grads, float **sum, const struct config *c, const struct model_use *use,
-                          struct memory *memory)
+void model_gradients_open(struct params *grads, float **sum, size_t count, const struct config *c,
+                          const struct model_use *use, struct memory *memory)
 {
     struct place place = comm_place(use->comm);
-    params_open(grads, c, memory, MEMORY_GRADS, place.d, false);
-    size_t piece = grads->count / (size_t)place.d;
-    if (use->slices > place.d) *sum = memory_take(memory, MEMORY_GRADS, piece, sizeof(float));
+    if (use->reduced) params_open_parts(grads, c, memory, MEMORY_GRADS);
+    else params_open(grads, c, memory, MEMORY_GRADS, place.d, false);
+    size_t piece = count / (size_t)place.d;
+    if (use->slices > place.d || use->reduced) *sum = memory_take(memory, MEMORY_GRADS, piece, sizeof(float));
     else *sum = grads->all ? grads->all + (size_t)place.data * piece : NULL;
 }
 
@@ -133,7 +134,7 @@ static void weights_open(struct model *m, struct memory *memory)
     size_t pieces = m->use.shared ? (size_t)place.d : 1, piece = m->params.count / pieces;
     m->from = m->use.shared ? (size_t)place.data * piece : 0;
     m->to = m->from + piece;
-    model_gradients_open(&m->grads, &m->sum, c, &m->use, memory);
+    model_gradients_open(&m->grads, &m->sum, m->params.count, c, &m->use, memory);
     m->m = memory_take(memory, MEMORY_MOMENTS, piece, sizeof(float));
     m->v = memory_take(memory, MEMORY_MOMENTS, piece, sizeof(float));
     if (m->use.ema) m->ema = memory_take(memory, MEMORY_MOMENTS, piece, sizeof(float));
@@ -356,6 +357,7 @@ void model_backward(struct model *m)
     for (int l = L - 1; l >= 0; l--) {
         if (m->use.recompute) block_forward(m, l, NULL, a->stream[l]);
         block_backward(m, l, a->stream[l]);
+        if (m->use.reduced) gradient_reduce_layer(m, l);
     }
     if (c->embed_norm)
         norm_backward(c, a->dx, &m->grads.embed_norm, a->dx, a->embedded, &m->params.embed_norm, a->embed_mean,

@@ -18,6 +18,8 @@ struct model_use {
     struct comm *comm;      /* the ranks that train the model together; NULL: one */
     int slices;             /* train: how many gradients are computed apart and added (train.h); 0 is 1 */
     bool shared;            /* ranks share out the moments: each holds and updates its piece of the parameters (ZeRO-1) */
+    bool reduced;           /* and the gradients, which are added up as soon as a layer has its own: a slice is one
+                               micro-batch (ZeRO-2) */
     bool (*frozen)(const char *name);    /* true: no update for the parameter of this name; NULL: none is frozen */
 };
 
@@ -44,6 +46,7 @@ struct model {
     size_t from, to;        /* the elements of params.all that this rank updates: its piece, or all of them */
     float *m, *v, *ema;     /* (to - from): moments, train only, and the averaged weights, only when asked for */
     float *sum;             /* the gradients of all slices together: this rank's piece; may lie in grads */
+    int layers_reduced;     /* of the slice under way */
     act_t *hidden;          /* (N,C) after the final norm: what the heads read; until the next forward of any model */
     act_t *dhidden;         /* (N,C) the caller writes the loss's gradient here before model_backward */
     float *work;            /* scratch for token_loss and attention_backward */
@@ -61,9 +64,10 @@ struct model {
 void model_open(struct model *m, const struct config *config, const struct model_use *use, struct memory *memory);
 void model_close(struct model *m);          /* host bookkeeping; the arenas belong to the memory */
 
-/* Takes gradients, and the sum of all slices' where that has a place of its own, for a model of that use. */
-void model_gradients_open(struct params *grads, float **sum, const struct config *c, const struct model_use *use,
-                          struct memory *memory);
+/* Takes gradients, and the sum of all slices' where that has a place of its own, for a model of that use with `count`
+ * floats of parameters. */
+void model_gradients_open(struct params *grads, float **sum, size_t count, const struct config *c,
+                          const struct model_use *use, struct memory *memory);
 
 /* Host arrays given to model_forward, model_decode and model_logits stay untouched until device_wait: model_token_loss,
  * model_values and sample_rows wait. */

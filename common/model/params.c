@@ -23,6 +23,7 @@ static void say(struct walk *w, const char *name, float **data, struct param p)
     char full[96];
     if (w->layer >= 0) snprintf(full, sizeof full, "blk.%d.%s", w->layer, name);
     p.name = w->layer >= 0 ? full : name;
+    p.layer = w->layer;
     p.data = data;
     p.ndim = p.shape[1] ? 2 : 1;
     p.count = (size_t)p.shape[0] * (size_t)(p.shape[1] ? p.shape[1] : 1);
@@ -103,7 +104,10 @@ void params_each(struct params *p, const struct config *c, void (*visit)(void *c
     }
 }
 
-struct take { struct memory *memory; enum phase phase; size_t floats; char *base; };
+/* floats: taken so far, of `all` and of one layer. */
+struct take { struct memory *memory; enum phase phase; struct params *params; char *base; size_t floats, layer_from, layer_floats; };
+
+static size_t room_of(const struct param *p) { return (p->count + 15) / 16 * 16; }
 
 static void take_one(void *context, const struct param *p)
 {
@@ -111,7 +115,27 @@ static void take_one(void *context, const struct param *p)
     float *data = memory_take(t->memory, t->phase, p->count, sizeof(float));
     if (t->floats == 0) t->base = (char *)data;
     *p->data = data;
-    t->floats += (p->count + 15) / 16 * 16;
+    if (p->layer == 0 && t->layer_floats == 0) t->layer_from = t->floats;
+    t->floats += room_of(p);
+    if (p->layer == 0) t->layer_floats += room_of(p);
+}
+
+/* The parts of the list that lie outside the layers (layer -1), or in layer 0, whose place the others share. */
+static void take_part(void *context, const struct param *p)
+{
+    struct take *t = context;
+    struct layer_params *first = &t->params->layer[0], *own = p->layer > 0 ? &t->params->layer[p->layer] : NULL;
+    if (own) *p->data = *(float **)(void *)((char *)first + ((char *)p->data - (char *)own));
+}
+
+static void take_ends(void *context, const struct param *p)
+{
+    if (p->layer < 0) take_one(context, p);
+}
+
+static void take_layer(void *context, const struct param *p)
+{
+    if (p->layer == 0) take_one(context, p);
 }
 
 static void take_packed(void *context, const struct param *p)
@@ -126,10 +150,12 @@ void params_open(struct params *p, const struct config *c, struct memory *memory
                  bool packed)
 {
     if (!p->layer) p->layer = host_alloc((size_t)c->layers, sizeof *p->layer);
-    struct take t = {memory, phase, 0, NULL};
+    struct take t = {.memory = memory, .phase = phase};
     params_each(p, c, take_one, &t);
     p->all = (float *)(void *)t.base;
-    p->count = t.floats;
+    p->count = p->floats = t.floats;
+    p->layer_from = t.layer_from;
+    p->layer_floats = t.layer_floats;
     if (ranks > 1) {
         size_t even = (size_t)ranks * SQUARES_BLOCK, tail = (even - t.floats % even) % even;
         memory_take(memory, phase, tail, sizeof(float));
@@ -141,6 +167,19 @@ void params_open(struct params *p, const struct config *c, struct memory *memory
         size_t elements = matmul_packed_elements(c->vocab, c->channels);
         if (packed) p->head.packed = memory_take(memory, MEMORY_PACKED, elements, sizeof(act_t));
     }
+}
+
+void params_open_parts(struct params *p, const struct config *c, struct memory *memory, enum phase phase)
+{
+    if (!p->layer) p->layer = host_alloc((size_t)c->layers, sizeof *p->layer);
+    struct take ends = {.memory = memory, .phase = phase}, layer = {.memory = memory, .phase = phase, .params = p};
+    params_each(p, c, take_ends, &ends);
+    params_each(p, c, take_layer, &layer);
+    params_each(p, c, take_part, &layer);
+    p->all = (float *)(void *)ends.base;
+    p->one_layer = (float *)(void *)layer.base;
+    p->count = ends.floats;
+    if (c->head == HEAD_VOCABULARY && c->tied) p->head.weight = p->embed;
 }
 
 void params_close(struct params *p)

@@ -35,12 +35,16 @@ struct params {
     float *score, *score_bias;                                     /* (C), (1): scalar head only */
     float *all;                                                    /* the whole run of them, in visiting order */
     size_t count;                                                  /* floats in `all`, with gaps and a tail of zeros */
+    size_t layer_from, layer_floats, floats;                       /* where layer 0 begins in it, the room of each layer, and
+                                                                      all without the tail */
+    float *one_layer;                                              /* params_open_parts: the arrays of each layer in turn */
     bool (*frozen)(const char *name);                              /* parameters that get no update; NULL: none */
 };
 
 /* One parameter as the visitor sees it. */
 struct param {
     const char *name;           /* "blk.3.attn_qkv.weight" */
+    int layer;                  /* 3; -1 outside the layers */
     float **data;               /* the field in struct params */
     int ndim;
     int64_t shape[2];
@@ -63,6 +67,8 @@ void params_each(struct params *p, const struct config *c, void (*visit)(void *c
  * NULLs while measuring.  The host array `layer` is allocated once and kept (params_close frees it). */
 void params_open(struct params *p, const struct config *c, struct memory *memory, enum phase phase, int ranks,
                  bool packed);
+/* The same layout, but all layers lie in the same place, one_layer, and `all` holds what is outside the layers. */
+void params_open_parts(struct params *p, const struct config *c, struct memory *memory, enum phase phase);
 void params_close(struct params *p);
 
 /* Fills every parameter from (seed, its number in the list, its element): independent of threads. */

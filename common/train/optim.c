@@ -34,30 +34,6 @@ double schedule_lr(const struct schedule_options *s, int64_t step)
 
 /* ---- gradients ---- */
 
-void gradient_begin(struct model *m)
-{
-    if (m->use.slices > 1) device_clear(m->grads.all, m->grads.count * sizeof(float));
-}
-
-/* A sum over slices starts from 0 on one rank as on many: -0 and 0 must not tell them apart. */
-void gradient_sum(struct model *m, bool first, bool last)
-{
-    struct place place = comm_place(m->use.comm);
-    size_t piece = m->grads.count / (size_t)place.d;
-    if (m->use.slices <= 1) return;
-    if (place.d == 1 && first) device_clear(m->sum, piece * sizeof(float));
-    comm_sum_scatter(m->use.comm, GROUP_DATA, m->sum, m->grads.all, m->grads.count, place.d == 1 || !first);
-    comm_wait(m->use.comm);
-    if (place.d == 1 || m->use.shared || !last) return;
-    comm_gather(m->use.comm, GROUP_DATA, m->grads.all, m->sum, piece * sizeof(float));
-    comm_wait(m->use.comm);
-}
-
-float *gradient_own(struct model *m)
-{
-    return comm_place(m->use.comm).d > 1 && !m->use.shared ? m->grads.all : m->sum;
-}
-
 /* The part of a parameter that this rank updates: first element within params.all, and how many. */
 static size_t own_part(const struct model *m, const struct param *p, size_t *first)
 {

@@ -2,7 +2,7 @@
 #ifndef QUARTET_OPTIM_H
 #define QUARTET_OPTIM_H
 
-#include "common/model/model.h"
+#include "common/model/gradients.h"
 
 enum schedule { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE, SCHEDULE_WSD };
 
@@ -19,15 +19,6 @@ struct schedule_options {
  *   wsd: lr until the last decay_share of total (two steps at least), then linear to min_lr at the last step.
  * Source: Loshchilov & Hutter 2017 (cosine); Hu et al. 2024 (wsd). */
 double schedule_lr(const struct schedule_options *s, int64_t step);
-
-/* Slices (train.h) are computed in rounds, one slice per data rank.  begin: m->grads is ready for another slice.
- * sum: m->sum becomes (first round) or grows by the sum of the round's slices, in the order of their numbers.  last: of
- * the update's last round.  With one slice the sum is m->grads itself. */
-void gradient_begin(struct model *m);
-void gradient_sum(struct model *m, bool first, bool last);
-
-/* After the last round: the gradient of the elements from..to that this rank updates. */
-float *gradient_own(struct model *m);
 
 /* sqrt(sum g^2) over the gradients of the whole model, in double, the same bits on all ranks; not finite when any
  * gradient is not.  Gradients of frozen parameters are cleared first. */

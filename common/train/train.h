@@ -78,6 +78,7 @@ struct task {
 /* How ranks share a model; -1 where it is left open (slices and zero: until defaults_fill).  And machines to plan for. */
 struct parallel_options {
     int64_t tensor, pipeline, data, zero, slices;
+    bool slices_auto;               /* of this start, not from a checkpoint */
     const char *cluster;
     double gpu_hour;
 };
@@ -147,6 +148,9 @@ double default_lr(enum stage stage, int channels);
 /* 0.58 tokens^0.571, down to a power of two, at least 512; tokens: of the whole run.
  * Source: Li et al. 2025 (arXiv:2503.04715), eq. 1, measured on runs of a billion tokens and more. */
 int64_t default_batch_tokens(double tokens);
+
+/* An update has n micro-batches: with --zero 2 each is a slice. */
+void parallel_micro_batches(struct train_options *o, int n);
 
 /* What a model that learns is opened for: the use's own fields are set by the caller. */
 void train_use(struct model_use *use, const struct train_options *o);

@@ -57,11 +57,6 @@ static void add_position(struct bytes *out, const struct train_state *s)
     ckpt_meta_free(&meta);
 }
 
-static void clear_gradients(const struct learner *l)
-{
-    device_clear(l->model->grads.all, l->model->grads.count * sizeof(float));
-}
-
 /* Tells of a skipped update, and drops its gradients. */
 static void skip(struct train_state *s, int update, const char *what, double value)
 {
@@ -72,7 +67,7 @@ static void skip(struct train_state *s, int update, const char *what, double val
     add_position(&text, s);
     run_log(s->run, "%s", text.data);
     bytes_free(&text);
-    for (int i = 0; i < s->task->n_learners; i++) clear_gradients(&s->task->learner[i]);
+    for (int i = 0; i < s->task->n_learners; i++) gradient_clear(s->task->learner[i].model);
     s->skipped++;
 }
 
@@ -83,7 +78,7 @@ static void apply(struct train_state *s, const double *norm)
     for (int i = 0; i < s->task->n_learners; i++) {
         const struct learner *l = &s->task->learner[i];
         if (l->frozen) {
-            clear_gradients(l);
+            gradient_clear(l->model);
             continue;
         }
         double scale = o->clip > 0 && norm[i] > o->clip ? o->clip / norm[i] : 1;
@@ -164,7 +159,7 @@ static int make_slices(struct train_state *s, int n, double scale, double *loss,
     for (int first = 0; first < slices; first += place.d) {
         int from = (first + place.data) * each, to = int_min(from + each, n);
         struct slice mine = {0};
-        for (int k = 0; k < task->n_learners; k++) gradient_begin(task->learner[k].model);
+        for (int k = 0; k < task->n_learners; k++) gradient_begin(task->learner[k].model, first == 0);
         if (sums) memset(task->sums, 0, sums);
         for (int i = from; i < to; i++) {
             if (s->may_give_up && place.world == 1 && signals_check(error, "making step %lld", (long long)s->step + 1))
