@@ -11,7 +11,8 @@
 # make SIM=1 test  the CUDA backend on the CPU, under the simulator (test/cudasim); SAN=1 as above
 # make bench       speed of every part as a ratio to the machine's limits, measured in the same run
 # make fuzz        every fuzz target for FUZZ_SECONDS (60) each (needs clang)
-# make install     PREFIX=/usr/local: programs with the prefix quartet-, so that none shadows rm; their manual pages
+# make install     PREFIX=/usr/local: programs with the prefix quartet-, so that none shadows rm; their manual pages;
+#                  make uninstall removes them (docs/packages.mk)
 # make man         manual pages and bash completion in build/cpu/man
 # make dist        build/quartet-VERSION.tar.gz of the last commit: the same commit gives the same bytes
 # make deb         a Debian package in build/, for x86-64-v3 (AVX2) or the ARCH given
@@ -79,23 +80,18 @@ MAINS    := pretrain/main.c sft/main.c rm/main.c rlhf/main.c rlhf/chat/main.c fo
 PROGRAMS := $(addprefix $(BIN)/,pretrain sft rm rlhf chat ckpt)
 # What joins ranks: MPI, NCCL where the CUDA build finds it, or nothing.
 CUDA_HOME ?= $(patsubst %/bin/,%,$(dir $(shell command -v nvcc 2>/dev/null)))
-NCCL     := $(if $(CUDA)$(SIM),$(firstword $(wildcard $(NCCL_HOME)/include/nccl.h $(CUDA_HOME)/include/nccl.h /usr/include/nccl.h)))
+NCCL     := $(if $(CUDA)$(SIM),$(firstword $(wildcard $(NCCL_HOME)/include/nccl.h $(CUDA_HOME)/include/nccl.h \
+              /usr/include/nccl.h)))
 ENGINE   := common/$(if $(MPI),comm/engine_mpi.c,$(if $(NCCL),cuda/engine_nccl.cu,comm/engine_none.c))
-SOURCES  := $(filter-out $(MAINS) $(if $(CUDA)$(SIM),common/cpu/%) $(filter-out $(ENGINE),common/comm/engine_none.c common/comm/engine_mpi.c),$(wildcard common/*/*.c format/*.c format/ckpt/*.c \
-            pretrain/*.c sft/*.c rm/*.c rlhf/*.c rlhf/chat/*.c))
+SOURCES  := $(filter-out $(MAINS) $(if $(CUDA)$(SIM),common/cpu/%) \
+              $(filter-out $(ENGINE),common/comm/engine_none.c common/comm/engine_mpi.c), \
+              $(wildcard common/*/*.c format/*.c format/ckpt/*.c pretrain/*.c sft/*.c rm/*.c rlhf/*.c rlhf/chat/*.c))
 OBJECTS  := $(SOURCES:%.c=$(BUILD)/%.o)
 ifneq ($(CUDA)$(SIM),)
 include common/cuda/cuda.mk
 endif
 LIB      := $(BUILD)/libquartet.a
-UNITS    := $(patsubst %.c,$(BUILD)/%,$(filter-out $(if $(CUDA)$(SIM),$(CPU_TESTS)),$(wildcard test/test_*.c))) $(CUDA_TESTS)
-TOOLS    := $(patsubst %.c,$(BUILD)/%,$(wildcard test/demo/*.c test/tool_*.c)) $(SIM_TOOLS)
-ifneq ($(SEAM),)
-TOOLS    += $(BUILD)/test/seam/fault
-SEAM_OBJECT := $(BUILD)/test/seam/seam.o
-ALL_LDFLAGS += -rdynamic $(SEAM_OBJECT) -Wl,@$(BUILD)/seam/wrapped
-endif
-BENCHES  := $(patsubst %.c,$(BUILD)/%,$(wildcard test/bench/bench_*.c))
+include test/tests.mk
 
 all: $(PROGRAMS)
 
@@ -111,38 +107,15 @@ $(PROGRAMS): $(LIB) $(SEAM_OBJECT)
 	$(SAY) "  LINK $@"
 	$(QUIET)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(filter-out $(SEAM_OBJECT),$(filter %.o,$^)) $(LIB) $(LDLIBS) -o $@
 
-$(UNITS) $(TOOLS) $(BENCHES): $(BUILD)/%: $(BUILD)/%.o $(LIB) $(SEAM_OBJECT)
-	$(SAY) "  LINK $@"
-	$(QUIET)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $< $(LIB) $(LDLIBS) -o $@
-
 $(LIB): $(OBJECTS)
 	@rm -f $@
 	$(SAY) "  AR   $@"
 	$(QUIET)ar rcs $@ $^
 
-$(BUILD)/%.o: %.c Makefile
+$(BUILD)/%.o: %.c Makefile test/tests.mk
 	@mkdir -p $(@D)
 	$(SAY) "  CC   $<"
 	$(QUIET)$(CC) $(ALL_CFLAGS) -c $< -o $@
-
-$(BUILD)/seam/wrap.h: test/seam/wrap.sh common/model/ops.h
-	@mkdir -p $(@D)
-	$(QUIET)test/seam/wrap.sh common/model/ops.h $@ $(BUILD)/seam/wrapped
-
-$(SEAM_OBJECT): $(BUILD)/seam/wrap.h
-$(SEAM_OBJECT): ALL_CFLAGS += -I$(BUILD)/seam
-
-# The simulator runs its subset, unless TESTS names others, with sums of products in one order (CUDASIM_PRODUCTS).
-RUN_SIM = $(if $(SIM),CUDASIM_PRODUCTS=$${CUDASIM_PRODUCTS:-fixed} TESTS="$${TESTS:-$$(cat test/cudasim/subset$(if $(SAN),-asan))}")
-
-# Tests print "name: P passed, F failed[, S skipped]"; run.sh adds them up.
-test:      packages
-	@$(MAKE) tests
-	@$(RUN_SIM) BIN=$(BIN) BUILD=$(BUILD) test/run.sh default
-test-full: packages
-	@$(MAKE) tests
-	@BIN=$(BIN) BUILD=$(BUILD) test/run.sh full
-tests: $(PROGRAMS) $(UNITS) $(TOOLS)
 
 packages:
 	@test/demo/packages.sh
@@ -151,39 +124,12 @@ demo: packages
 	@$(MAKE) all $(BUILD)/test/demo/world
 	@BIN=$(BIN) BUILD=$(BUILD) test/demo/demo.sh
 
-bench: $(PROGRAMS) $(BENCHES) $(TOOLS)
-	@BIN=$(BIN) BUILD=$(BUILD) test/bench/run.sh
-
-fuzz:
-	@BUILD=build/fuzz FUZZ_SECONDS=$(FUZZ_SECONDS) test/fuzz/run.sh
-
-man: all
-	@docs/man/build.sh $(BIN) $(BUILD)/man
-
-SHARE := $(DESTDIR)$(PREFIX)/share
-install: man
-	install -d "$(DESTDIR)$(PREFIX)/bin" "$(SHARE)/man/man1" "$(SHARE)/bash-completion/completions"
-	install -m 644 $(BUILD)/man/quartet-*.1 "$(SHARE)/man/man1"
-	for p in $(PROGRAMS); do install -m 644 $(BUILD)/man/quartet.bash \
-	    "$(SHARE)/bash-completion/completions/quartet-$$(basename "$$p")" || exit 1; done
-	for p in $(PROGRAMS); do install -m 755 "$$p" "$(DESTDIR)$(PREFIX)/bin/quartet-$$(basename "$$p")" || exit 1; done
-
-VERSION = $(shell sed -n 's/^\#define QUARTET_VERSION "\(.*\)"/\1/p' common/base/base.h)
-dist:
-	@mkdir -p build
-	@git -c tar.umask=0022 -c tar.tar.gz.command='gzip -9n' archive --prefix=quartet-$(VERSION)/ \
-	    -o build/quartet-$(VERSION).tar.gz HEAD
-	@echo build/quartet-$(VERSION).tar.gz
-
-DEB_ARCH  := $(if $(filter file,$(origin ARCH)),$(if $(filter x86_64,$(shell uname -m)),x86-64-v3),$(ARCH))
-DEB_BUILD := build/deb$(DEB_ARCH:%=-%)
-deb:
-	@MAKE="$(MAKE)" docs/debian/build.sh build ARCH=$(DEB_ARCH) CFLAGS=-O3 BUILD=$(DEB_BUILD) BIN=$(DEB_BUILD)/bin
+include docs/packages.mk
 
 clean:
 	rm -rf build bin bin-bf16 bin-mpi bin-bf16-mpi
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all packages test test-full tests demo bench fuzz man install dist deb clean
+.PHONY: all packages demo clean
 .SECONDARY:

@@ -35,8 +35,6 @@ struct sample {
     struct pretrain *program;
     struct documents *documents;
     struct paths paths;
-    int next, step; uint64_t most;      /* file to open next, and the ones after it (documents_step) */
-    bool open;
     struct error error;
     int status;
     double share, told;                 /* told: when progress was last shown */
@@ -60,19 +58,13 @@ static size_t stretch(const char *text, size_t left)
 static bool next_part(struct sample *s)
 {
     struct part part;
-    while (s->status == 0) {
-        int got = s->open ? documents_next(s->documents, &part, &s->error) : 0;
-        if (got == 1) {
-            s->rest = part.text;
-            s->left = part.length;
-            return true;
-        }
-        if (got == 0 && s->next >= s->paths.count) return false;
-        s->status = got < 0 ? -1 : documents_file(s->documents, s->paths.path[s->next], s->most, &s->error);
-        s->next += s->step;
-        s->open = true;
+    if (s->status < 0) return false;
+    s->status = documents_next(s->documents, &part, &s->error);
+    if (s->status == 1) {
+        s->rest = part.text;
+        s->left = part.length;
     }
-    return false;
+    return s->status == 1;
 }
 
 /* A line of progress every few seconds. */
@@ -105,12 +97,13 @@ static bool next_sampled(void *self, const char **text, size_t *length)
     return false;
 }
 
-/* Sets how much of the text is used: all, a sample, or for --plan very little. */
+/* How much of the text is used: all, a sample, or for --plan very little. */
 static void choose_sample(struct pretrain *p, struct sample *s, uint64_t bytes)
 {
     char size[16], all[16];
-    s->step = 1;
-    if (p->train.plan) s->step = documents_step(&s->paths, &s->most);
+    uint64_t most = 0;
+    int step = p->train.plan ? documents_step(&s->paths, &most) : 1;
+    documents_over(s->documents, s->paths.path, s->paths.count, step, most);
     p->sampled = p->train.plan;
     s->all = bytes;
     if (!p->sampled && bytes <= (uint64_t)p->tokenizer_bytes)
@@ -135,12 +128,12 @@ static struct tokenizer *train_tokenizer(struct pretrain *p)
     uint64_t bytes;
     char size[16];
     if (documents_paths(&sample.paths, &bytes, &p->data, &error) != 0) quit_error(&error);
-    choose_sample(p, &sample, bytes);
     documents_open(&sample.documents, &rules);
+    choose_sample(p, &sample, bytes);
     int status = tokenizer_train(&t, next_sampled, &sample, &how, &error);
     documents_close(sample.documents);
     paths_free(&sample.paths);
-    if (sample.status != 0) quit_error(&sample.error);
+    if (sample.status < 0) quit_error(&sample.error);
     if (signals_check(&error, "training the tokenizer") != 0) quit_error(&error);
     if (sample.bytes == 0) quit(EXIT_DATA, "there is no text in the files of --data");
     if (status != 0) quit_error(&error);

@@ -75,6 +75,12 @@ if [ "$BUILD" = build/cpu ]; then
     check "its page" [ -s "$work/root/usr/share/man/man1/quartet-rm.1" ]
     check "its completion" [ -s "$work/root/usr/share/bash-completion/completions/quartet-rm" ]
     check "nothing without prefix" [ -z "$(find "$work/root" -type f ! -name 'quartet-*')" ]
+    "$work/root/usr/bin/quartet-rm" --help >"$work/short"
+    check "its own name" [ "$(grep -c '^\(usage:\|      \) quartet-rm ' "$work/short")" = 2 ]
+    expect 64 "\`quartet-ckpt --help\` lists them" "$work/root/usr/bin/quartet-ckpt" nonsense
+    : >"$work/root/usr/bin/other"
+    check "make uninstall" env MAKEFLAGS= make -s uninstall DESTDIR="$work/root" PREFIX=/usr
+    check "only that goes" [ "$(find "$work/root" -type f)" = "$work/root/usr/bin/other" ]
 fi
 echo "check_man: $passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]

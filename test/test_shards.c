@@ -466,7 +466,7 @@ static void check_parts(bool spaces)
     struct error error;
     int n = 0, lasts = 0, bad = 0;
     documents_open(&d, &rules);
-    CHECK(documents_file(d, in("long.txt"), 0, &error) == 0);
+    documents_over(d, (char *[]){in("long.txt")}, 1, 1, 0);
     while (documents_next(d, &part, &error) == 1) {
         bad += part.length > PART_LIMIT || part.length == 0 || part.first != (n == 0);
         if (n > 0) bad += spaces ? part.text[0] != ' ' : utf8_length(part.text, part.length) != 3;
@@ -520,7 +520,7 @@ static char *documents_of(const char *path, uint64_t most, bool allow_invalid, s
     int got = 0;
     bytes_add(&all, "", 0);
     documents_open(&d, &rules);
-    if (documents_file(d, path, most, error) != 0) got = -1;
+    documents_over(d, (char *[]){(char *)path}, 1, 1, most);
     while (got == 0 && (got = documents_next(d, &part, error)) == 1) {
         bytes_add(&all, part.text, part.length);
         bytes_add(&all, "|", part.last);

@@ -15,6 +15,10 @@
 static const char *name_of_program = "quartet", *build = "";
 
 const char *program_name(void) { return name_of_program; }
+const char *program_prefix(void)
+{
+    return strncmp(program_invocation_short_name, "quartet-", 8) == 0 ? "quartet-" : "";
+}
 void program_set_build(const char *text) { build = text; }
 const char *program_build(void) { return build; }
 

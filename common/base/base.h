@@ -54,6 +54,8 @@ void program_at_quit(void (*leave)(void *self, int exit_code, const char *senten
  * get a placeholder, so that no file opened later receives messages; a failed write to stdout ends with EXIT_IO. */
 void program_begin(const char *name);
 const char *program_name(void);
+/* "quartet-" for a program that was started by its installed name, else "": what precedes the commands in messages. */
+const char *program_prefix(void);
 /* What --version tells of the build, "cpu, float32"; "" until it is set.  The text is not copied. */
 void program_set_build(const char *text);
 const char *program_build(void);

@@ -294,8 +294,13 @@ static void print_help(const struct option *table, const char *usage, const char
     bool config = false;
     const char *group = NULL;
     for (const struct option *o = table; o->name; o++) marked += (o->flags & OPTION_COMMON) != 0;
-    printf("usage: ");
-    print_wrapped(usage, 7, 7, width);
+    for (const char *line = usage, *label = "usage: "; *line; label = "       ", line += strspn(line, "\n ")) {
+        char *text = host_text("%s%.*s", program_prefix(), (int)strcspn(line, "\n"), line);
+        printf("%s", label);
+        print_wrapped(text, 7, 7, width);
+        free(text);
+        line += strcspn(line, "\n");
+    }
     putchar('\n');
     print_wrapped(about, 0, 0, width);
     for (const struct option *o = table; o->name; o++) {

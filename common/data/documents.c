@@ -14,8 +14,10 @@ struct documents {
     struct document_rules rules;
     struct ledger ledger;
     struct text_counts counts, before;  /* of all files, and of those before this one */
+    char *const *list; int files, next, step;       /* still to be opened: every step-th from `next` on */
     const char *path;
-    uint64_t most;                      /* bytes to look at in this file, or 0 */
+    uint64_t most;                      /* bytes to look at in a file, or 0 */
+    double packed;                      /* bytes on the disk of the files that are done */
     struct textfile *file;              /* one of the two is open */
     struct records *records;
     char *block;                        /* BLOCK bytes of a text file; [begin, end) is still to be taken */
@@ -60,9 +62,16 @@ struct text_counts documents_counts(const struct documents *d) { return d->count
 
 const struct ledger *documents_ledger(const struct documents *d) { return &d->ledger; }
 
-double documents_packing(const struct documents *d)
+double documents_packed(const struct documents *d) { return d->packed; }
+
+void documents_over(struct documents *d, char *const *path, int n, int step, uint64_t most)
 {
-    return d->records ? records_packing(d->records) : textfile_packing(d->file);
+    close_file(d);
+    d->list = path;
+    d->files = n;
+    d->next = 0;
+    d->step = step;
+    d->most = most;
 }
 
 /* Is this line, the first of a file, an object of JSON, or an array of some or its beginning? */
@@ -99,11 +108,9 @@ static int looks_like_rows(struct textfile *f, struct error *error)
     }
 }
 
-int documents_file(struct documents *d, const char *path, uint64_t most, struct error *error)
+static int open_file(struct documents *d, const char *path, struct error *error)
 {
-    close_file(d);
     d->path = path;
-    d->most = most;
     d->before = d->counts;
     int rows = path_named(path, ".jsonl|.jsonlines|.ndjson|.json");
     if (!rows) {
@@ -264,7 +271,8 @@ static void begin_document(struct documents *d)
     d->inside = d->complete = false;
 }
 
-int documents_next(struct documents *d, struct part *out, struct error *error)
+/* The next part of the file: 1, 0 at its end, -1. */
+static int next_part(struct documents *d, struct part *out, struct error *error)
 {
     if (d->complete && d->at == d->text.size) begin_document(d);
     for (;;) {
@@ -289,6 +297,21 @@ int documents_next(struct documents *d, struct part *out, struct error *error)
     d->at += out->length;
     d->inside = true;
     return 1;
+}
+
+int documents_next(struct documents *d, struct part *out, struct error *error)
+{
+    for (;;) {
+        int got = d->file || d->records ? next_part(d, out, error) : 0;
+        if (got != 0) return got;
+        if (d->file || d->records)
+            d->packed += (double)(d->counts.bytes - d->before.bytes) *
+                         (d->records ? records_packing(d->records) : textfile_packing(d->file));
+        close_file(d);
+        if (d->next >= d->files) return 0;
+        d->next += d->step;
+        if (open_file(d, d->list[d->next - d->step], error) != 0) return -1;
+    }
 }
 
 int documents_paths(struct paths *out, uint64_t *bytes, const struct option_list *data, struct error *error)

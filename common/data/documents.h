@@ -1,7 +1,7 @@
 /* documents.h - documents out of files, in parts, so that a document of any size passes through bounded memory.  A file
  * of JSON rows holds one document per row: it is known by its name (.jsonl, .jsonlines, .ndjson, .json, also packed),
- * or by a first line that is a JSON object, whatever the name.  Any other file is plain text: one document, split by lines
- * that are exactly "<|endoftext|>" or the separator (these lines belong to no document). */
+ * or by a first line that is a JSON object, whatever the name.  Any other file is plain text: one document, split by
+ * lines that are exactly "<|endoftext|>" or the separator (these lines belong to no document). */
 #ifndef QUARTET_DOCUMENTS_H
 #define QUARTET_DOCUMENTS_H
 
@@ -26,15 +26,14 @@ struct part { const char *text; size_t length; bool first, last; };
 struct documents;
 void documents_open(struct documents **out, const struct document_rules *rules);    /* the strings must outlive it */
 void documents_close(struct documents *d);
-/* Goes on with a file, of which at most `most` bytes of text are looked at (0: all).  Returns 0, or -1 (EXIT_NOINPUT,
- * EXIT_IO, EXIT_DATA). */
-int documents_file(struct documents *d, const char *path, uint64_t most, struct error *error);
-/* Next part of the file: 1 with *out (valid until the next call), 0 at the end of the file, -1 with *error.
- * Documents of nothing but blanks are left out. */
+/* Goes on with every step-th of n files, of each of which at most `most` bytes of text are looked at (0: all). */
+void documents_over(struct documents *d, char *const *path, int n, int step, uint64_t most);
+/* Next part: 1 with *out (valid until the next call), 0 at the end of the files, -1 with *error (EXIT_NOINPUT, EXIT_IO,
+ * EXIT_DATA).  Documents of nothing but blanks are left out. */
 int documents_next(struct documents *d, struct part *out, struct error *error);
 struct text_counts documents_counts(const struct documents *d);                  /* over all files so far */
 const struct ledger *documents_ledger(const struct documents *d);                /* rows, and those that were skipped */
-double documents_packing(const struct documents *d);    /* bytes on the disk per byte of text, of the present file */
+double documents_packed(const struct documents *d);     /* bytes on the disk of the text of the files that are done */
 
 /* The files of --data, with weights, and their size on the disk together.  Returns 0, or -1: as paths_expand, or
  * EXIT_NOINPUT for what can be read only once. */

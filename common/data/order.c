@@ -271,22 +271,18 @@ static int sample_tokens(double *tokens, double *packed, const struct paths *pat
     struct part part;
     struct ids ids = {0};
     uint64_t most;
-    int status = 0, step = documents_step(paths, &most);
+    int got, step = documents_step(paths, &most);
     documents_open(&d, rules);
-    for (int i = 0; i < paths->count && status == 0; i += step) {
-        uint64_t before = documents_counts(d).bytes;
-        status = documents_file(d, paths->path[i], most, error);
-        while (status == 0 && (status = documents_next(d, &part, error)) == 1) {
-            ids.count = 0;
-            tokenizer_encode_at(&ids, t, part.first ? TEXT_START : TEXT_WITHIN, part.text, part.length);
-            *tokens += (double)(ids.count + part.first + part.last);
-            status = 0;
-        }
-        *packed += (double)(documents_counts(d).bytes - before) * documents_packing(d);
+    documents_over(d, paths->path, paths->count, step, most);
+    while ((got = documents_next(d, &part, error)) == 1) {
+        ids.count = 0;
+        tokenizer_encode_at(&ids, t, part.first ? TEXT_START : TEXT_WITHIN, part.text, part.length);
+        *tokens += (double)(ids.count + part.first + part.last);
     }
+    *packed = documents_packed(d);
     documents_close(d);
     free(ids.id);
-    return status;
+    return got;
 }
 
 int order_estimate(struct order **out, const struct tokenizer *t, const struct order_options *o,

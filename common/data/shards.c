@@ -220,14 +220,11 @@ static int add_part(struct builder *b, const struct part *p, struct error *error
 static int read_sources(struct builder *b, struct error *error)
 {
     struct part part;
-    for (int i = 0; i < b->unit->n; i++) {
-        int got;
-        if (documents_file(b->reader, b->unit->path[i], 0, error) != 0) return -1;
-        while ((got = documents_next(b->reader, &part, error)) == 1)
-            if (add_part(b, &part, error) != 0) return -1;
-        if (got < 0) return -1;
-    }
-    return write_batch(b, error);
+    int got;
+    documents_over(b->reader, b->unit->path, b->unit->n, 1, 0);
+    while ((got = documents_next(b->reader, &part, error)) == 1)
+        if (add_part(b, &part, error) != 0) return -1;
+    return got < 0 ? -1 : write_batch(b, error);
 }
 
 /* Removes shards of the unit from `part` on, which an earlier, longer text had left. */

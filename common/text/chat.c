@@ -40,7 +40,7 @@ int chat_bind(struct chat *c, enum chat_template template, const struct tokenize
         if (id < 0)
             return fail(error, EXIT_MISMATCH,
                         "the chat template %s needs the special token %s, which this model's tokenizer does "
-                        "not have (fine-tune the model with bin/sft --template %s, which adds it)",
+                        "not have (fine-tune the model with sft --template %s, which adds it)",
                         list[template].name, text, list[template].name);
         *(i == BOS ? &new.bos : i == END ? &new.end : &new.control[i - CONTROL]) = id;
     }
@@ -78,7 +78,7 @@ int chat_read(struct chat *c, const struct kv *kv, const struct tokenizer *t, st
     int got = kv_get_text(kv, "template", &name), template = TEMPLATE_QUARTET;
     if (got == 0)
         return fail(error, EXIT_MISMATCH,
-                    "this model has no chat template: it was not fine-tuned on dialogues (bin/sft does that)");
+                    "this model has no chat template: it was not fine-tuned on dialogues (sft does that)");
     if (got < 0) return fail(error, EXIT_DATA, "CHAT: the key template is not a text");
     while (template < TEMPLATES && strcmp(list[template].name, name) != 0) template++;
     if (template == TEMPLATES)

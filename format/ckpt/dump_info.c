@@ -80,7 +80,7 @@ int dump_info(struct dump *d, struct ckpt *c, json_t *facts)
     info_tensors(facts, c);
     fact_members(facts, json_pack("{s:o, s:o, s:o, s:o}", "sections", sections, "eval", fact_kv(&m->eval), "parents",
                                   fact_u64(lineage_parents(&m->line)), "lineage", info_lineage(&m->line)));
-    d->note = host_text("The tensors were not read: `ckpt verify` does that.");
+    d->note = host_text("The tensors were not read: `%sckpt verify` does that.", program_prefix());
     return 0;
 }
 

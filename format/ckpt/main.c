@@ -105,12 +105,13 @@ static void options_of(struct option table[8], const struct command *c, struct d
 
 static void help(void)
 {
-    printf("usage: ckpt COMMAND ...\n\nLooks into checkpoints. A run folder stands for its newest checkpoint.\n\n");
+    printf("usage: %sckpt COMMAND ...\n\nLooks into checkpoints. A run folder stands for its newest checkpoint.\n\n",
+           program_prefix());
     for (const struct command *c = commands; c->name; c++)
         printf("  %-10s %-24s %s\n", c->name, c->arguments, c->about);
-    printf("\nWith KEY only its value is printed. `ckpt COMMAND --help` lists a command's options.\n"
+    printf("\nWith KEY only its value is printed. `%sckpt COMMAND --help` lists a command's options.\n"
            "Exit codes: 0 fine, 1 different (diff), 64 usage, 65 corrupt, 66 missing, 74 reading or writing failed,\n"
-           "78 different stages (report --compare).\n");
+           "78 different stages (report --compare).\n", program_prefix());
 }
 
 static const struct command *find_command(const char *name)
@@ -123,7 +124,7 @@ static const struct command *find_command(const char *name)
         if (edits < least) { least = edits; best = c; }
     }
     if (best) quit(EXIT_USAGE, "there is no command '%s': did you mean '%s'?", name, best->name);
-    quit(EXIT_USAGE, "there is no command '%s': `ckpt --help` lists them", name);
+    quit(EXIT_USAGE, "there is no command '%s': `%sckpt --help` lists them", name, program_prefix());
 }
 
 /* ---- what all commands use ---- */

@@ -41,16 +41,16 @@ static void read_documents(const char *path)
     struct error error;
     bool inside = false;
     documents_open(&d, &rules);
-    if (documents_file(d, path, 0, &error) == 0)
-        while (documents_next(d, &part, &error) == 1) {
-            if (part.first == inside || part.length == 0 || part.length > PART_LIMIT) abort();
-            for (size_t i = 0; i < part.length;) {
-                int n = utf8_length(part.text + i, part.length - i);
-                if (n == 0 || part.text[i] == '\r') abort();
-                i += (size_t)n;
-            }
-            inside = !part.last;
+    documents_over(d, (char *[]){(char *)path}, 1, 1, 0);
+    while (documents_next(d, &part, &error) == 1) {
+        if (part.first == inside || part.length == 0 || part.length > PART_LIMIT) abort();
+        for (size_t i = 0; i < part.length;) {
+            int n = utf8_length(part.text + i, part.length - i);
+            if (n == 0 || part.text[i] == '\r') abort();
+            i += (size_t)n;
         }
+        inside = !part.last;
+    }
     documents_close(d);
 }
 

@@ -1,0 +1,44 @@
+# tests.mk - the tests, the tools they use, and the checking build with device memory out of reach (SEAM=1).
+
+UNITS    := $(patsubst %.c,$(BUILD)/%,$(filter-out $(if $(CUDA)$(SIM),$(CPU_TESTS)),$(wildcard test/test_*.c))) \
+            $(CUDA_TESTS)
+TOOLS    := $(patsubst %.c,$(BUILD)/%,$(wildcard test/demo/*.c test/tool_*.c)) $(SIM_TOOLS)
+ifneq ($(SEAM),)
+TOOLS    += $(BUILD)/test/seam/fault
+SEAM_OBJECT := $(BUILD)/test/seam/seam.o
+ALL_LDFLAGS += -rdynamic $(SEAM_OBJECT) -Wl,@$(BUILD)/seam/wrapped
+endif
+BENCHES  := $(patsubst %.c,$(BUILD)/%,$(wildcard test/bench/bench_*.c))
+
+tests: $(PROGRAMS) $(UNITS) $(TOOLS)
+
+$(UNITS) $(TOOLS) $(BENCHES): $(BUILD)/%: $(BUILD)/%.o $(LIB) $(SEAM_OBJECT)
+	$(SAY) "  LINK $@"
+	$(QUIET)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $< $(LIB) $(LDLIBS) -o $@
+
+$(BUILD)/seam/wrap.h: test/seam/wrap.sh common/model/ops.h
+	@mkdir -p $(@D)
+	$(QUIET)test/seam/wrap.sh common/model/ops.h $@ $(BUILD)/seam/wrapped
+
+$(SEAM_OBJECT): $(BUILD)/seam/wrap.h
+$(SEAM_OBJECT): ALL_CFLAGS += -I$(BUILD)/seam
+
+# The simulator runs its subset, unless TESTS names others, with sums of products in one order (CUDASIM_PRODUCTS).
+RUN_SIM = $(if $(SIM),CUDASIM_PRODUCTS=$${CUDASIM_PRODUCTS:-fixed} \
+            TESTS="$${TESTS:-$$(cat test/cudasim/subset$(if $(SAN),-asan))}")
+
+# Tests print "name: P passed, F failed[, S skipped]"; run.sh adds them up.
+test:      packages
+	@$(MAKE) tests
+	@$(RUN_SIM) BIN=$(BIN) BUILD=$(BUILD) test/run.sh default
+test-full: packages
+	@$(MAKE) tests
+	@BIN=$(BIN) BUILD=$(BUILD) test/run.sh full
+
+bench: $(PROGRAMS) $(BENCHES) $(TOOLS)
+	@BIN=$(BIN) BUILD=$(BUILD) test/bench/run.sh
+
+fuzz:
+	@BUILD=build/fuzz FUZZ_SECONDS=$(FUZZ_SECONDS) test/fuzz/run.sh
+
+.PHONY: tests test test-full bench fuzz
