@@ -21,8 +21,8 @@ static int fill_model(void *self, struct error *error)
     struct pretrain *p = self;
     uint64_t seed = (uint64_t)p->train.seed;
     if (p->parent.ckpt) return model_load(&p->model, p->parent.ckpt, "", ROLE_WEIGHT, false, seed, error);
-    params_init(&p->model.params, &p->config, seed);
-    params_pack(&p->model.params, &p->config);
+    weights_init(&p->model, seed);
+    weights_gather(&p->model);
     return 0;
 }
 

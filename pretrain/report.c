@@ -23,10 +23,10 @@ static int measure(struct evaluation *out, struct pretrain *p, bool validation, 
     double sum = 0, *loss = host_alloc(n + 1, sizeof *loss);        /* of every micro-batch */
     int status = 0;
     for (size_t i = 0; i < n; i++) {
-        if ((status = signals_check(error, "evaluating")) != 0) break;
+        if ((status = evaluation_next(&p->model, (int64_t)i, error)) != 0) break;
         batch_clear(b);
         for (uint64_t row = i * each; row < (i + 1) * each && row < rows; row++) order_row(p->order, validation, row, b);
-        if (evaluation_mine(&p->train, (int64_t)i)) {
+        if (evaluation_mine(&p->model, (int64_t)i)) {
             model_forward(&p->model, b, false);
             loss[i] = model_cross_entropy(&p->model, b, 0, false);
         }
@@ -35,7 +35,7 @@ static int measure(struct evaluation *out, struct pretrain *p, bool validation, 
             e.targets += b->mask[t];
         }
     }
-    status = evaluation_gather(&p->train, status, loss, n, error);
+    status = evaluation_gather(&p->model, status, (int64_t)n, loss, n, error);
     for (size_t i = 0; i < n; i++) sum += loss[i];
     free(loss);
     if (status != 0) return -1;

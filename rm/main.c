@@ -152,15 +152,15 @@ static void seen_free(struct seen *e)
 /* Scores held-out groups, as many at a time as a micro-batch holds, until --eval-tokens are read: fills number with the
  * scores, and behind those of all answers with the losses of micro-batches; sets e->groups.  Returns 0, or, with an
  * error (may be NULL), -1 when asked to stop. */
-static int see_all(struct seen *e, struct rm *s, double *number, struct error *error)
+static int see_all(struct seen *e, struct rm *s, double *number, int64_t *n_micro, struct error *error)
 {
-    int64_t tokens = 0, most = s->start.eval_tokens > 0 ? s->start.eval_tokens : INT64_MAX, i = 0;
+    int64_t tokens = 0, most = s->start.eval_tokens > 0 ? s->start.eval_tokens : INT64_MAX;
     const struct rankings *k = &s->data.validation;
     struct micro *m = s->micro;
     struct batch *b = s->start.batch;
-    for (uint32_t next = 0; next < k->groups && tokens < most; e->groups = next, i++) {
+    for (uint32_t next = 0; next < k->groups && tokens < most; e->groups = next, ++*n_micro) {
         double *score = number + k->first[next];
-        if (error && signals_check(error, "evaluating") != 0) return -1;
+        if (error && evaluation_next(&s->start.model, *n_micro, error) != 0) return -1;
         m->groups = 0;
         batch_clear(b);
         while (next < k->groups && b->N + (int)k->group_tokens[next] <= s->start.micro_tokens) {
@@ -168,9 +168,9 @@ static int see_all(struct seen *e, struct rm *s, double *number, struct error *e
             m->group[m->groups++] = next++;
         }
         tokens += b->N;
-        if (!evaluation_mine(&s->start.train, i)) continue;
+        if (!evaluation_mine(&s->start.model, *n_micro)) continue;
         score_raw(s->scores, &s->start.model, b);
-        number[k->answers + (size_t)i] = ranking_losses(s, k, m->group, m->groups, 0, NULL);
+        number[k->answers + (size_t)*n_micro] = ranking_losses(s, k, m->group, m->groups, 0, NULL);
         for (int a = 0; a < b->S; a++) score[a] = (double)s->scores[a];
     }
     return 0;
@@ -181,7 +181,9 @@ static int see(struct seen *e, struct rm *s, struct error *error)
     const struct rankings *k = &s->data.validation;
     size_t n = k->answers + k->groups;
     *e = (struct seen){.score = host_alloc(n, sizeof *e->score), .length = host_alloc(k->answers, sizeof *e->length)};
-    if (evaluation_gather(&s->start.train, see_all(e, s, e->score, error), e->score, n, error) != 0) {
+    int64_t n_micro = 0;
+    int status = see_all(e, s, e->score, &n_micro, error);
+    if (evaluation_gather(&s->start.model, status, n_micro, e->score, n, error) != 0) {
         seen_free(e);
         return -1;
     }

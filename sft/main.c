@@ -100,16 +100,17 @@ static int evaluate(void *self, struct record *r, struct error *error)
     struct batch *b = s->start.batch;
     int64_t tokens = 0, most = s->start.eval_tokens > 0 ? s->start.eval_tokens : INT64_MAX;
     int status = 0;
-    for (uint32_t bin = 0; bin < s->held_out.bins && tokens < most; bin++) {
-        if ((status = signals_check(error, "evaluating")) != 0) break;
+    uint32_t bins = 0;
+    for (uint32_t bin = 0; bin < s->held_out.bins && tokens < most; bin++, bins++) {
+        if ((status = evaluation_next(&s->start.model, bin, error)) != 0) break;
         count += fill_batch(b, &s->data.validation, &s->held_out, bin);
         tokens += b->N;
-        if (!evaluation_mine(&s->start.train, bin)) continue;
+        if (!evaluation_mine(&s->start.model, bin)) continue;
         model_forward(&s->start.model, b, false);
         loss[bin] = model_cross_entropy(&s->start.model, b, 0, false);
     }
-    status = evaluation_gather(&s->start.train, status, loss, s->held_out.bins, error);
-    for (uint32_t bin = 0; bin < s->held_out.bins; bin++) sum += loss[bin];
+    status = evaluation_gather(&s->start.model, status, bins, loss, bins, error);
+    for (uint32_t bin = 0; bin < bins; bin++) sum += loss[bin];
     free(loss);
     if (status != 0 || count == 0) return status;
     record_real(r, "val_loss", sum / count);

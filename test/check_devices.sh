@@ -43,6 +43,8 @@ bits "pretrain: 3 GPUs have the bits of one" q1 q3
 expect 0 "done: 2 steps" "$BIN/pretrain" $text --steps 2 --slices 4 --out "$work/z1"
 expect 0 "done: 2 steps" env CUDASIM_STREAMS=lazy "$BIN/pretrain" $text --steps 2 --devices 0,1 --zero 2 --out "$work/z2"
 bits "pretrain: --zero 2 has the bits of one GPU" z1 z2
+expect 0 "done: 2 steps" env CUDASIM_STREAMS=random "$BIN/pretrain" $text --steps 2 --devices 0,1 --zero 3 --out "$work/z3"
+bits "pretrain: --zero 3 has the bits of one GPU" z1 z3
 rest="--steps 2 --batch-tokens 192 --micro-tokens 64 --threads 1"
 # stage PROGRAM options...: on one GPU and on two
 stage() {

@@ -54,9 +54,25 @@ check "pretrain: 3 ranks have the bits of one, and --slices is their number by d
 ran "pretrain, 3 ranks, --zero 2" pretrain 3 z $text --zero 2
 ran "pretrain, 1 rank, a slice for each micro-batch" pretrain 1 z1 $text --slices 12
 check "pretrain: --zero 2 has the bits of one rank" same z z1
+ran "pretrain, 3 ranks, --zero 3" pretrain 3 w $text --zero 3
+check "pretrain: --zero 3 has the bits of one rank" same w z1
+ran "pretrain, 2 ranks, --zero 3 --recompute block, stopped" pretrain 2 w2 $text --zero 3 --recompute block --slices 12 --steps 4
+ran "pretrain resumes on 1 rank what --zero 3 has saved" pretrain 1 w2 $text
+check "pretrain: stopped under --zero 3, then 1 rank: the bits of one" bits w2 z1
+ran "pretrain, 2 ranks, --zero 3, more slices than micro-batches" pretrain 2 w3 $text --zero 3 --slices 14
 ran "pretrain, 2 ranks, --zero 2, more slices than micro-batches" pretrain 2 z2 $text --zero 2 --slices 14
 ran "pretrain, 1 rank of as many slices" pretrain 1 z3 $text --slices 14
 check "pretrain: --zero 2 with slices that are empty has the bits of one rank" same z2 z3
+check "pretrain: --zero 3 with slices that are empty has the bits of one rank" same w3 z3
+old="--preset gpt2 --data $work/text.txt --vocab-size 300 --layers 3 --channels 32 --heads 2 --context 32 --steps 3
+    --batch-tokens 256 --micro-tokens 64 --eval-every 3 --validation 0.1"
+ran "pretrain of a gpt2, 2 ranks, --zero 3" pretrain 2 o3 $old --zero 3
+ran "pretrain of a gpt2, 1 rank" pretrain 1 o1 $old --slices 4
+check "pretrain: --zero 3 of a gpt2 has the bits of one rank" same o3 o1
+old="$old --preset llama3-8b --kv-heads 1 --ffn 64 --time-limit 1h"
+ran "pretrain with a head of its own, 2 ranks, --zero 3" pretrain 2 h3 $old --zero 3
+ran "pretrain with a head of its own, 1 rank" pretrain 1 h1 $old --slices 4
+check "pretrain: --zero 3 with a head of its own has the bits of one rank" same h3 h1
 if bits base three; then wrong "3 slices have the bits of 4: the comparison cannot tell"; else ok; fi
 ran "pretrain stops" pretrain 4 moved $text --slices 4 --steps 2
 ran "pretrain resumes on 2 ranks" pretrain 2 moved $text --slices 4 --steps 4
@@ -70,6 +86,8 @@ check "sft: 2 ranks have the bits of one" same s1 s2
 ran "sft, 2 ranks, --zero 2" sft 2 s3 $chats --zero 2 --slices 4
 ran "sft, 1 rank of 4 slices" sft 1 s4 $chats --slices 4
 check "sft: --zero 2 has the bits of one rank" same s3 s4
+ran "sft, 2 ranks, --zero 3" sft 2 s5 $chats --zero 3 --slices 4
+check "sft: --zero 3 has the bits of one rank" same s5 s4
 ranked="--model $work/s1 --data $work/ranked.jsonl --steps 4 --batch-tokens 256 --micro-tokens 64 --save-every 2 --eval-every 2"
 ran "rm, 1 rank" rm 1 r1 $ranked --slices 2
 ran "rm, 2 ranks" rm 2 r2 $ranked
@@ -77,6 +95,8 @@ check "rm: 2 ranks have the bits of one" same r1 r2
 ran "rm, 2 ranks, --zero 2" rm 2 r3 $ranked --zero 2 --slices 4
 ran "rm, 1 rank of 4 slices" rm 1 r4 $ranked --slices 4
 check "rm: --zero 2 has the bits of one rank" same r3 r4
+ran "rm, 2 ranks, --zero 3" rm 2 r5 $ranked --zero 3 --slices 4
+check "rm: --zero 3 has the bits of one rank" same r5 r4
 prompts="--policy $work/s1 --reward $work/r1 --prompts $work/chats.jsonl --episodes 12 --max-new-tokens 8 --steps 4 --save-every 2
     --eval-every 2 --ptx-data $work/text.txt --ptx-tokens 256 --ema 0.9 --micro-tokens 128 --critic-warmup 1 --minibatches 2"
 ran "rlhf, 1 rank" rlhf 1 l1 $prompts --slices 3

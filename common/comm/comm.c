@@ -193,6 +193,24 @@ void comm_gather(struct comm *c, enum group g, void *all, const void *mine, size
     gather(c, g, all, mine, bytes, true);
 }
 
+void comm_gather_range(struct comm *c, enum group g, float *x, const float *mine, size_t from, size_t to, size_t piece)
+{
+    int me, d = members(c, g, &me), n = 0;
+    struct transfer *t = host_alloc(2 * (size_t)d, sizeof *t);
+    size_t lo = from > (size_t)me * piece ? from : (size_t)me * piece, hi = ((size_t)me + 1) * piece;
+    if (hi > to) hi = to;
+    if (lo < hi) device_copy(x + (lo - from), mine + (lo - (size_t)me * piece), (hi - lo) * sizeof *x);
+    for (int r = 0; r < d; r++) {
+        size_t a = from > (size_t)r * piece ? from : (size_t)r * piece, b = ((size_t)r + 1) * piece;
+        if (b > to) b = to;
+        if (r != me && a < b) t[n++] = (struct transfer){x + (a - from), (b - a) * sizeof *x, r, false, true};
+    }
+    for (int r = 0; r < d && lo < hi; r++)
+        if (r != me) t[n++] = (struct transfer){(void *)(mine + (lo - (size_t)me * piece)), (hi - lo) * sizeof *x, r, true, true};
+    if (n) engine_start(c->engine, t, n);
+    free(t);
+}
+
 static void share(struct comm *c, enum group g, void *x, size_t bytes, int from, bool device)
 {
     int me, size = members(c, g, &me);

@@ -2,7 +2,7 @@
  * activations, --recompute block keeps only each block's input and runs the block again in backward, scoring and
  * decoding keep nothing and let one layer's memory serve all.  All of them call the same ops on the same rows, hence
  * the same bits. */
-#include "common/model/gradients.h"
+#include "common/model/shares.h"
 #include "common/model/device.h"
 
 #include <assert.h>
@@ -117,7 +117,7 @@ void model_gradients_open(struct params *grads, float **sum, size_t count, const
                           const struct model_use *use, struct memory *memory)
 {
     struct place place = comm_place(use->comm);
-    if (use->reduced) params_open_parts(grads, c, memory, MEMORY_GRADS);
+    if (use->reduced) params_open_parts(grads, c, memory, MEMORY_GRADS, 1, false);
     else params_open(grads, c, memory, MEMORY_GRADS, place.d, false);
     size_t piece = count / (size_t)place.d;
     if (use->slices > place.d || use->reduced) *sum = memory_take(memory, MEMORY_GRADS, piece, sizeof(float));
@@ -129,11 +129,15 @@ static void weights_open(struct model *m, struct memory *memory)
     const struct config *c = &m->config;
     struct place place = comm_place(m->use.comm);
     m->params.frozen = m->use.frozen;
-    params_open(&m->params, c, memory, MEMORY_PARAMS, m->use.train ? place.d : 1, true);
-    if (!m->use.train) return;
+    if (m->use.sharded) params_open_parts(&m->params, c, memory, MEMORY_PARAMS, place.d, true);
+    else params_open(&m->params, c, memory, MEMORY_PARAMS, m->use.train ? place.d : 1, true);
     size_t pieces = m->use.shared ? (size_t)place.d : 1, piece = m->params.count / pieces;
     m->from = m->use.shared ? (size_t)place.data * piece : 0;
     m->to = m->from + piece;
+    m->layer_held = -1;
+    if (m->use.sharded) m->own = memory_take(memory, MEMORY_PARAMS, piece, sizeof(float));
+    else m->own = m->params.all ? m->params.all + m->from : NULL;
+    if (!m->use.train) return;
     model_gradients_open(&m->grads, &m->sum, m->params.count, c, &m->use, memory);
     m->m = memory_take(memory, MEMORY_MOMENTS, piece, sizeof(float));
     m->v = memory_take(memory, MEMORY_MOMENTS, piece, sizeof(float));
@@ -269,7 +273,10 @@ static void stack_forward(struct model *m, int N, int S, bool keep)
     embed_forward(c->embed_norm ? a->embedded : x, m->tokens, m->positions, m->params.embed, m->params.position, N,
                   c->channels);
     if (c->embed_norm) norm_forward(c, x, a->embed_mean, a->embed_rstd, a->embedded, &m->params.embed_norm, N);
-    for (int l = 0; l < L; l++) block_forward(m, l, a->stream[keep ? l + 1 : 0], a->stream[keep ? l : 0]);
+    for (int l = 0; l < L; l++) {
+        weights_gather_layer(m, l);
+        block_forward(m, l, a->stream[keep ? l + 1 : 0], a->stream[keep ? l : 0]);
+    }
     norm_forward(c, m->hidden, a->final_mean, a->final_rstd, a->stream[keep ? L : 0], &m->params.final_norm, N);
     a->kept = keep;
 }
@@ -355,6 +362,7 @@ void model_backward(struct model *m)
     norm_backward(c, a->dx, &m->grads.final_norm, m->dhidden, a->stream[L], &m->params.final_norm, a->final_mean,
                   a->final_rstd, false, m->N);
     for (int l = L - 1; l >= 0; l--) {
+        weights_gather_layer(m, l);
         if (m->use.recompute) block_forward(m, l, NULL, a->stream[l]);
         block_backward(m, l, a->stream[l]);
         if (m->use.reduced) gradient_reduce_layer(m, l);

@@ -20,6 +20,8 @@ struct model_use {
     bool shared;            /* ranks share out the moments: each holds and updates its piece of the parameters (ZeRO-1) */
     bool reduced;           /* and the gradients, which are added up as soon as a layer has its own: a slice is one
                                micro-batch (ZeRO-2) */
+    bool sharded;           /* and the weights, which are gathered a layer at a time: all ranks make the same calls of
+                               model_forward and model_backward, or of model_idle (ZeRO-3) */
     bool (*frozen)(const char *name);    /* true: no update for the parameter of this name; NULL: none is frozen */
 };
 
@@ -44,9 +46,11 @@ struct model {
     struct model_use use;
     struct params params, grads;               /* grads: train only, of the slice under way */
     size_t from, to;        /* the elements of params.all that this rank updates: its piece, or all of them */
+    float *own;             /* (to - from): their weights; but for sharded ones they lie in params.all */
     float *m, *v, *ema;     /* (to - from): moments, train only, and the averaged weights, only when asked for */
     float *sum;             /* the gradients of all slices together: this rank's piece; may lie in grads */
     int layers_reduced;     /* of the slice under way */
+    int layer_held;         /* sharded: whose weights params.one_layer holds; -1: none */
     act_t *hidden;          /* (N,C) after the final norm: what the heads read; until the next forward of any model */
     act_t *dhidden;         /* (N,C) the caller writes the loss's gradient here before model_backward */
     float *work;            /* scratch for token_loss and attention_backward */
@@ -78,6 +82,9 @@ void model_forward(struct model *m, const struct batch *b, bool keep);
 
 /* Adds d(loss)/d(params) to m->grads, given dhidden for the last model_forward(keep). */
 void model_backward(struct model *m);
+
+/* Where weights are sharded: what a rank does that has nothing to compute while others make a forward, and a backward. */
+void model_idle(struct model *m, bool backward);
 
 /* Vocabulary head over the rows i of the last forward where b->mask is 1 (rows that do not count cost nothing).
  *   host arrays over those rows, in order, all optional but logprobs: logprobs, entropy, losses (count of mask)

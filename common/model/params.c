@@ -13,8 +13,8 @@ struct walk {
     void (*visit)(void *context, const struct param *p);
     void *context;
     const struct config *config;
-    bool (*frozen)(const char *name);
-    int layer;
+    struct params *params;
+    int layer, number;
 };
 
 /* One line of the list; p says what is special about it. */
@@ -28,7 +28,9 @@ static void say(struct walk *w, const char *name, float **data, struct param p)
     p.ndim = p.shape[1] ? 2 : 1;
     p.count = (size_t)p.shape[0] * (size_t)(p.shape[1] ? p.shape[1] : 1);
     p.decay = p.packed != NULL;
-    p.trainable = !w->frozen || !w->frozen(p.name);
+    p.trainable = !w->params->frozen || !w->params->frozen(p.name);
+    p.first = w->params->at ? w->params->at[w->number] : 0;
+    w->number++;
     w->visit(w->context, &p);
 }
 
@@ -87,7 +89,7 @@ static void say_layer(struct walk *w, struct layer_params *y)
 void params_each(struct params *p, const struct config *c, void (*visit)(void *context, const struct param *p),
                  void *context)
 {
-    struct walk w = {visit, context, c, p->frozen, -1};
+    struct walk w = {visit, context, c, p, -1, 0};
     say_vocabulary(&w, "tok_embd.weight", &p->embed, NULL);
     if (c->position == POSITION_LEARNED)
         say(&w, "pos_embd.weight", &p->position,
@@ -104,87 +106,108 @@ void params_each(struct params *p, const struct config *c, void (*visit)(void *c
     }
 }
 
-/* floats: taken so far, of `all` and of one layer. */
-struct take { struct memory *memory; enum phase phase; struct params *params; char *base; size_t floats, layer_from, layer_floats; };
-
 static size_t room_of(const struct param *p) { return (p->count + 15) / 16 * 16; }
+
+struct layout { struct params *params; int number; };
+
+static void lay_out(void *context, const struct param *p)
+{
+    struct layout *l = context;
+    struct params *all = l->params;
+    if (p->layer == 0 && all->layer_floats == 0) all->layer_from = all->floats;
+    all->at = host_append(all->at, (size_t)l->number, 1, sizeof *all->at);
+    all->at[l->number++] = all->floats;
+    all->floats += room_of(p);
+    if (p->layer == 0) all->layer_floats += room_of(p);
+}
+
+/* Where every parameter begins, before any has memory. */
+static void layout_make(struct params *p, const struct config *c, int ranks)
+{
+    struct layout l = {p, 0};
+    if (!p->layer) p->layer = host_alloc((size_t)c->layers, sizeof *p->layer);
+    free(p->at);
+    p->at = NULL;
+    p->floats = p->layer_floats = 0;
+    params_each(p, c, lay_out, &l);
+    size_t even = ranks > 1 ? (size_t)ranks * SQUARES_BLOCK : 1;
+    p->count = (p->floats + even - 1) / even * even;
+}
+
+struct take { struct memory *memory; enum phase phase; struct params *params; bool parts; char *base; };
 
 static void take_one(void *context, const struct param *p)
 {
     struct take *t = context;
     float *data = memory_take(t->memory, t->phase, p->count, sizeof(float));
-    if (t->floats == 0) t->base = (char *)data;
+    if (!t->base) t->base = (char *)data;
     *p->data = data;
-    if (p->layer == 0 && t->layer_floats == 0) t->layer_from = t->floats;
-    t->floats += room_of(p);
-    if (p->layer == 0) t->layer_floats += room_of(p);
 }
 
-/* The parts of the list that lie outside the layers (layer -1), or in layer 0, whose place the others share. */
-static void take_part(void *context, const struct param *p)
-{
-    struct take *t = context;
-    struct layer_params *first = &t->params->layer[0], *own = p->layer > 0 ? &t->params->layer[p->layer] : NULL;
-    if (own) *p->data = *(float **)(void *)((char *)first + ((char *)p->data - (char *)own));
-}
-
-static void take_ends(void *context, const struct param *p)
+static void take_end(void *context, const struct param *p)
 {
     if (p->layer < 0) take_one(context, p);
 }
 
+/* What field is layer 0's of the same name as this of another layer's. */
+static void *of_layer_0(const struct params *p, int l, void *field)
+{
+    return (char *)&p->layer[0] + ((char *)field - (char *)&p->layer[l]);
+}
+
 static void take_layer(void *context, const struct param *p)
 {
+    struct take *t = context;
     if (p->layer == 0) take_one(context, p);
+    if (p->layer > 0) *p->data = *(float **)of_layer_0(t->params, p->layer, p->data);
 }
 
 static void take_packed(void *context, const struct param *p)
 {
     struct take *t = context;
-    if (p->packed)
-        *p->packed = memory_take(t->memory, MEMORY_PACKED,
-                                 matmul_packed_elements((int)p->shape[0], (int)p->shape[1]), sizeof(act_t));
+    if (!p->packed) return;
+    bool again = t->parts && p->layer > 0;
+    *p->packed = again ? *(act_t **)of_layer_0(t->params, p->layer, p->packed)
+        : memory_take(t->memory, MEMORY_PACKED, matmul_packed_elements((int)p->shape[0], (int)p->shape[1]), sizeof(act_t));
+}
+
+/* Packed forms, and the head that is the embedding. */
+static void take_rest(struct params *p, const struct config *c, struct take *t, bool packed)
+{
+    if (packed) params_each(p, c, take_packed, t);
+    if (c->head != HEAD_VOCABULARY || !c->tied) return;
+    p->head.weight = p->embed;
+    size_t elements = matmul_packed_elements(c->vocab, c->channels);
+    if (packed) p->head.packed = memory_take(t->memory, MEMORY_PACKED, elements, sizeof(act_t));
 }
 
 void params_open(struct params *p, const struct config *c, struct memory *memory, enum phase phase, int ranks,
                  bool packed)
 {
-    if (!p->layer) p->layer = host_alloc((size_t)c->layers, sizeof *p->layer);
-    struct take t = {.memory = memory, .phase = phase};
+    struct take t = {memory, phase, p, false, NULL};
+    layout_make(p, c, ranks);
     params_each(p, c, take_one, &t);
     p->all = (float *)(void *)t.base;
-    p->count = p->floats = t.floats;
-    p->layer_from = t.layer_from;
-    p->layer_floats = t.layer_floats;
-    if (ranks > 1) {
-        size_t even = (size_t)ranks * SQUARES_BLOCK, tail = (even - t.floats % even) % even;
-        memory_take(memory, phase, tail, sizeof(float));
-        p->count += tail;
-    }
-    if (packed) params_each(p, c, take_packed, &t);
-    if (c->head == HEAD_VOCABULARY && c->tied) {
-        p->head.weight = p->embed;
-        size_t elements = matmul_packed_elements(c->vocab, c->channels);
-        if (packed) p->head.packed = memory_take(memory, MEMORY_PACKED, elements, sizeof(act_t));
-    }
+    if (p->count > p->floats) memory_take(memory, phase, p->count - p->floats, sizeof(float));
+    take_rest(p, c, &t, packed);
 }
 
-void params_open_parts(struct params *p, const struct config *c, struct memory *memory, enum phase phase)
+void params_open_parts(struct params *p, const struct config *c, struct memory *memory, enum phase phase, int ranks,
+                       bool packed)
 {
-    if (!p->layer) p->layer = host_alloc((size_t)c->layers, sizeof *p->layer);
-    struct take ends = {.memory = memory, .phase = phase}, layer = {.memory = memory, .phase = phase, .params = p};
-    params_each(p, c, take_ends, &ends);
+    struct take ends = {memory, phase, p, true, NULL}, layer = {memory, phase, p, true, NULL};
+    layout_make(p, c, ranks);
+    params_each(p, c, take_end, &ends);
     params_each(p, c, take_layer, &layer);
-    params_each(p, c, take_part, &layer);
     p->all = (float *)(void *)ends.base;
     p->one_layer = (float *)(void *)layer.base;
-    p->count = ends.floats;
-    if (c->head == HEAD_VOCABULARY && c->tied) p->head.weight = p->embed;
+    take_rest(p, c, &layer, packed);
 }
 
 void params_close(struct params *p)
 {
     free(p->layer);
+    free(p->at);
     *p = (struct params){0};
 }
 
@@ -192,7 +215,15 @@ void params_close(struct params *p)
  * threads draws the same; the blocks of one stage lie on the host until they are put to the device. */
 enum { BLOCK = 4096, STAGE = 64 };
 
-struct start { const struct config *config; uint64_t seed, number, first; double std; float *stage; };
+struct start { const struct config *config; uint64_t seed, number, first; double std; float *stage, *base; size_t from, to; };
+
+/* Of n elements from element `at` of all on, those that are asked for: the first of them, and how many. */
+static size_t wanted(const struct start *s, size_t at, size_t n, size_t *first)
+{
+    size_t end = at + n < s->to ? at + n : s->to;
+    *first = at > s->from ? at : s->from;
+    return *first < end ? end - *first : 0;
+}
 
 static void draw_block(void *context, int i, int thread)
 {
@@ -217,34 +248,56 @@ static void init_one(void *context, const struct param *p)
     if (s->std > 0) {
         for (size_t i = 0; i < p->count; i += (size_t)STAGE * BLOCK) {
             size_t n = p->count - i < (size_t)STAGE * BLOCK ? p->count - i : (size_t)STAGE * BLOCK;
+            size_t first, want = wanted(s, p->first + i, n, &first);
+            if (want == 0) continue;
             s->first = i / BLOCK;
             threads_for((int)((n + BLOCK - 1) / BLOCK), draw_block, s);
-            device_put(*p->data + i, s->stage, n * sizeof(float));
+            device_put(s->base + (first - s->from), s->stage + (first - p->first - i), want * sizeof(float));
             device_wait();
         }
     } else {
-        fill(*p->data, p->init == INIT_ONES ? 1 : 0, p->count);
+        size_t first, want = wanted(s, p->first, p->count, &first);
+        if (want > 0) fill(s->base + (first - s->from), p->init == INIT_ONES ? 1 : 0, want);
     }
     s->number++;
 }
 
-void params_init(struct params *p, const struct config *c, uint64_t seed)
+void params_init_range(struct params *p, const struct config *c, float *base, size_t from, size_t to, uint64_t seed)
 {
-    struct start s = {.config = c, .seed = seed, .stage = host_alloc((size_t)STAGE * BLOCK, sizeof(float))};
+    struct start s = {.config = c, .seed = seed, .stage = host_alloc((size_t)STAGE * BLOCK, sizeof(float)), .base = base,
+                      .from = from, .to = to};
     params_each(p, c, init_one, &s);
     free(s.stage);
+}
+
+void params_init(struct params *p, const struct config *c, uint64_t seed)
+{
+    params_init_range(p, c, p->all, 0, p->count, seed);
     params_pack(p, c);
 }
 
+/* Of the layer that context points to, or of all. */
 static void pack_one(void *context, const struct param *p)
 {
-    (void)context;
+    const int *layer = context;
+    if (layer && *layer != p->layer) return;
     if (p->packed && *p->packed) matmul_pack(*p->packed, *p->data, (int)p->shape[0], (int)p->shape[1]);
+}
+
+static void pack_tied(struct params *p, const struct config *c)
+{
+    if (c->head == HEAD_VOCABULARY && c->tied && p->head.packed)
+        matmul_pack(p->head.packed, p->embed, c->vocab, c->channels);
+}
+
+void params_pack_layer(struct params *p, const struct config *c, int l)
+{
+    params_each(p, c, pack_one, &l);
+    if (l < 0) pack_tied(p, c);
 }
 
 void params_pack(struct params *p, const struct config *c)
 {
     params_each(p, c, pack_one, NULL);
-    if (c->head == HEAD_VOCABULARY && c->tied && p->head.packed)
-        matmul_pack(p->head.packed, p->embed, c->vocab, c->channels);
+    pack_tied(p, c);
 }

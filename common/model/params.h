@@ -37,6 +37,7 @@ struct params {
     size_t count;                                                  /* floats in `all`, with gaps and a tail of zeros */
     size_t layer_from, layer_floats, floats;                       /* where layer 0 begins in it, the room of each layer, and
                                                                       all without the tail */
+    size_t *at;                                                    /* where each parameter begins in it, on the host */
     float *one_layer;                                              /* params_open_parts: the arrays of each layer in turn */
     bool (*frozen)(const char *name);                              /* parameters that get no update; NULL: none */
 };
@@ -49,6 +50,7 @@ struct param {
     int ndim;
     int64_t shape[2];
     size_t count;               /* product of shape */
+    size_t first;               /* where it begins in the run of all parameters */
     enum init init;
     bool decay;                 /* matrices of linear layers: yes; embeddings, norms, biases: no */
     bool trainable;             /* false: the optimizer and the gradient norm leave it out */
@@ -67,14 +69,19 @@ void params_each(struct params *p, const struct config *c, void (*visit)(void *c
  * NULLs while measuring.  The host array `layer` is allocated once and kept (params_close frees it). */
 void params_open(struct params *p, const struct config *c, struct memory *memory, enum phase phase, int ranks,
                  bool packed);
-/* The same layout, but all layers lie in the same place, one_layer, and `all` holds what is outside the layers. */
-void params_open_parts(struct params *p, const struct config *c, struct memory *memory, enum phase phase);
+/* The same layout, but all layers lie in the same place, one_layer, and `all` holds only what is outside the layers. */
+void params_open_parts(struct params *p, const struct config *c, struct memory *memory, enum phase phase, int ranks,
+                       bool packed);
 void params_close(struct params *p);
 
 /* Fills every parameter from (seed, its number in the list, its element): independent of threads. */
 void params_init(struct params *p, const struct config *c, uint64_t seed);
+/* Only elements from..to of all, which lie at base. */
+void params_init_range(struct params *p, const struct config *c, float *base, size_t from, size_t to, uint64_t seed);
 
 /* Remakes every packed form from the float32 weights.  Called after any change of weights. */
 void params_pack(struct params *p, const struct config *c);
+/* Those of layer l alone; -1: those outside the layers. */
+void params_pack_layer(struct params *p, const struct config *c, int l);
 
 #endif

@@ -37,7 +37,7 @@ double schedule_lr(const struct schedule_options *s, int64_t step)
 /* The part of a parameter that this rank updates: first element within params.all, and how many. */
 static size_t own_part(const struct model *m, const struct param *p, size_t *first)
 {
-    size_t at = (size_t)(*p->data - m->params.all), end = at + p->count;
+    size_t at = p->first, end = at + p->count;
     *first = at > m->from ? at : m->from;
     end = end < m->to ? end : m->to;
     return *first < end ? end - *first : 0;
@@ -75,7 +75,7 @@ static void update_one(void *context, const struct param *p)
     size_t first, n = own_part(m, p, &first), at = first - m->from;
     if (!p->trainable || n == 0) return;
     s->adamw.decay = p->decay ? s->weight_decay : 0;
-    adamw_update(m->params.all + first, gradient_own(m) + at, m->m + at, m->v + at, n, &s->adamw);
+    adamw_update(m->own + at, gradient_own(m) + at, m->m + at, m->v + at, n, &s->adamw);
 }
 
 void adamw_step(struct model *m, const struct adamw_options *o, int64_t t, double lr, double grad_scale,
@@ -87,12 +87,11 @@ void adamw_step(struct model *m, const struct adamw_options *o, int64_t t, doubl
                              .correction1 = (float)(1 - pow(o->beta1, (double)t)),
                              .correction2 = (float)(1 - pow(o->beta2, (double)t)), .grad_scale = (float)grad_scale};
     size_t own = m->to - m->from;
-    float *mine = m->params.all + m->from;
     params_each(&m->params, &m->config, update_one, &s);
-    if (ema_decay > 0) ema_update(m->ema, mine, (float)ema_decay, own);
-    if (m->use.shared) {
-        comm_gather(m->use.comm, GROUP_DATA, m->params.all, mine, own * sizeof(float));
+    if (ema_decay > 0) ema_update(m->ema, m->own, (float)ema_decay, own);
+    if (m->use.shared && !m->use.sharded) {
+        comm_gather(m->use.comm, GROUP_DATA, m->params.all, m->own, own * sizeof(float));
         comm_wait(m->use.comm);
     }
-    params_pack(&m->params, &m->config);
+    weights_gather(m);
 }

@@ -2,7 +2,7 @@
 #ifndef QUARTET_OPTIM_H
 #define QUARTET_OPTIM_H
 
-#include "common/model/gradients.h"
+#include "common/model/shares.h"
 
 enum schedule { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE, SCHEDULE_WSD };
 

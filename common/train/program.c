@@ -184,7 +184,8 @@ int parent_load(struct model *m, struct parent *p, int known_ids, uint64_t seed,
         fill_rows(m->params.embed, known_ids, rows, C);
         if (m->config.head == HEAD_VOCABULARY && !m->config.tied) fill_rows(m->params.head.weight, known_ids, rows, C);
     }
-    params_pack(&m->params, &m->config);
+    weights_keep_ends(m);
+    weights_gather(m);
     return 0;
 }
 

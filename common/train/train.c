@@ -60,10 +60,25 @@ static void keep_results(struct train_state *s, const struct record *r)
     }
 }
 
-int evaluation_gather(const struct train_options *o, int status, double *x, size_t n, struct error *error)
+int evaluation_next(const struct model *m, int64_t i, struct error *error)
 {
-    if (comm_agree(o->comm, status, error) != 0) return -1;
-    comm_add(o->comm, GROUP_DATA, x, (int)n, 0);
+    if (!m->use.sharded) return signals_check(error, "evaluating");
+    if (i % comm_place(m->use.comm).d) return 0;                /* ranks that gather weights must stop together */
+    return comm_agree(m->use.comm, signals_check(error, "evaluating"), error);
+}
+
+bool evaluation_mine(const struct model *m, int64_t i)
+{
+    struct place place = comm_place(m->use.comm);
+    return i % place.d == place.data;
+}
+
+int evaluation_gather(struct model *m, int status, int64_t n_micro, double *x, size_t n, struct error *error)
+{
+    struct place place = comm_place(m->use.comm);
+    if (status == 0 && n_micro % place.d && place.data >= n_micro % place.d) model_idle(m, false);
+    if (comm_agree(m->use.comm, status, error) != 0) return -1;
+    comm_add(m->use.comm, GROUP_DATA, x, (int)n, 0);
     return 0;
 }
 
@@ -227,7 +242,7 @@ static void start_fresh(struct train_state *s)
     s->weights_changed = true;
     for (int i = 0; i < s->task->n_learners; i++) {
         struct model *m = s->task->learner[i].model;
-        if (m->use.ema) device_copy(m->ema, m->params.all + m->from, (m->to - m->from) * sizeof(float));
+        if (m->use.ema) device_copy(m->ema, m->own, (m->to - m->from) * sizeof(float));
     }
 }
 
@@ -312,7 +327,7 @@ static int report_step(struct train_state *s, struct error *error)
     keep_results(s, r);
     run_metrics(s->run, r);
     r->count = 0;
-    if (task->sample && comm_place(o->comm).rank == 0 && s->step > 0 &&
+    if (task->sample && comm_place(o->comm).rank == 0 && !task->learner[0].model->use.sharded && s->step > 0 &&
         (due(s->step, o->sample_every) || (last && o->sample_every > 0)))
         task->sample(task->self, s->run, s->step);
     if (seconds_now() - s->clock.status > 10) show_status(s, "running", s->clock.line);
@@ -399,7 +414,10 @@ int train(struct task *task, struct run *run, const struct train_options *o, con
         die("%d learners, expected 1 to %d", task->n_learners, LEARNERS_MAX);
     if (task->n_sums + task->n_maxima > SUMS_MAX) die("%d sums, expected at most %d", task->n_sums, SUMS_MAX);
     s.slice = host_alloc((size_t)comm_place(o->comm).d, sizeof *s.slice);
-    int code = start(&s, &error) ? -1 : run_steps(&s, &error);
+    int code = start(&s, &error);
+    if (code == 0 && task->sample && o->sample_every > 0 && task->learner[0].model->use.sharded)
+        run_log(run, "--zero 3: no samples are drawn, because no rank holds the whole model");
+    if (code == 0) code = run_steps(&s, &error);
     if (code < 0) {
         run_log(run, "%s: %s", task->program, error.text);
         show_status(&s, "failed", error.text);

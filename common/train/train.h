@@ -109,14 +109,13 @@ struct train_options {
                                        median of the last 128 (0: off) */
 };
 
-/* Held-out micro-batch i is computed by one data rank.  evaluation_gather: all get the n numbers, of which each rank has
- * set those of its own micro-batches, and the others are 0; -1 on all when one has status -1 with *error. */
-static inline bool evaluation_mine(const struct train_options *o, int64_t i)
-{
-    struct place place = comm_place(o->comm);
-    return i % place.d == place.data;
-}
-int evaluation_gather(const struct train_options *o, int status, double *x, size_t n, struct error *error);
+/* Held-out micro-batches are dealt to the data ranks in turn; every rank goes through all of them.
+ * next: before micro-batch i: 0, or -1 with *error when asked to stop.   mine: whether this rank computes it.
+ * gather: after n_micro of them all ranks get the n numbers of x, of which each has set those of its own micro-batches,
+ * and the others are 0; -1 on all ranks when one has status -1 with *error. */
+int evaluation_next(const struct model *m, int64_t i, struct error *error);
+bool evaluation_mine(const struct model *m, int64_t i);
+int evaluation_gather(struct model *m, int status, int64_t n_micro, double *x, size_t n, struct error *error);
 
 /* A program's own defaults, as text; micro_tokens may be NULL: auto. */
 struct train_defaults {

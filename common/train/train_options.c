@@ -131,9 +131,6 @@ int parallel_check(const struct option *table, const struct train_options *o, st
         return fail(error, EXIT_USAGE, "--%s-parallel %lld: ranks share the data (--data-parallel) and the optimizer's "
                     "moments (--zero 1) so far; this can only be planned for (--plan --cluster)",
                     p->tensor > 1 ? "tensor" : "pipeline", (long long)(p->tensor > 1 ? p->tensor : p->pipeline));
-    if (p->zero > 2)
-        return fail(error, EXIT_USAGE, "--zero %lld can only be planned for so far (--plan --cluster): give 0, 1 or 2",
-                    (long long)p->zero);
     if (p->data >= 0 && p->data != world)
         return fail(error, EXIT_USAGE, "--data-parallel %lld, but %d rank%s started (mpirun -n %lld, srun -n %lld)",
                     (long long)p->data, world, world == 1 ? " was" : "s were", (long long)p->data, (long long)p->data);
@@ -233,8 +230,8 @@ void parallel_micro_batches(struct train_options *o, int n)
     if (o->parallel.zero < 2 || d == 1) return;
     if (o->parallel.slices_auto) o->parallel.slices = (n + d - 1) / d * d;
     if (n <= o->parallel.slices) return;
-    quit(EXIT_USAGE, "--zero 2 adds gradients up after every micro-batch, and an update has %d of them, but %lld slices: "
-         "give --zero 1, or --slices %d, which changes the results in the last digits", n, (long long)o->parallel.slices,
+    quit(EXIT_USAGE, "--zero %lld adds gradients up after every micro-batch, and an update has %d of them, but %lld slices: "
+         "give --zero 1, or --slices %d, which changes the results in the last digits", (long long)o->parallel.zero, n, (long long)o->parallel.slices,
          (n + d - 1) / d * d);
 }
 
@@ -246,6 +243,7 @@ void train_use(struct model_use *use, const struct train_options *o)
     use->slices = (int)o->parallel.slices;
     use->shared = o->parallel.zero > 0 && comm_place(o->comm).d > 1;
     use->reduced = o->parallel.zero > 1 && comm_place(o->comm).d > 1;
+    use->sharded = o->parallel.zero > 2 && comm_place(o->comm).d > 1;
 }
 
 void defaults_fill(struct train_options *o, const struct option *table, struct run *run, enum stage stage, int channels,

@@ -59,10 +59,11 @@ static void add_source(void *context, const struct param *p)
     all->piece = host_grow(all->piece, all->count + 1, sizeof *all->piece);
     struct piece *q = &all->piece[all->count];
     struct ckpt_source *s = &all->source[all->count++];
-    *q = (struct piece){.comm = m->use.comm, .first = (size_t)(*p->data - m->params.all), .from = m->from, .to = m->to,
+    *q = (struct piece){.comm = m->use.comm, .first = p->first, .from = m->from, .to = m->to,
                         .piece = m->params.count / (size_t)comm_place(m->use.comm).d, .calls = &all->calls};
     q->base = all->role == ROLE_EMA ? m->ema : all->role == ROLE_ADAM_M ? m->m : m->v;
-    if (all->role == ROLE_WEIGHT) {
+    if (all->role == ROLE_WEIGHT) q->base = m->own;
+    if (all->role == ROLE_WEIGHT && !m->use.sharded) {
         q->base = m->params.all;
         q->from = 0;
         q->to = m->params.count;
@@ -198,7 +199,6 @@ struct load {
     const char *prefix;
     enum role role;
     bool head_optional;
-    const float *all;            /* where the parameters begin that the tensors are numbered by */
     struct target target;
     bool *used;                  /* by tensor number */
     struct error *error;
@@ -242,7 +242,7 @@ static void load_one(void *context, const struct param *p)
     if (t->ndim != p->ndim || memcmp(t->shape, shape, (size_t)p->ndim * sizeof *shape) != 0)
         l->status = fail(l->error, EXIT_MISMATCH, "%s: the tensor %s has shape %s, expected %s", ckpt_path(l->ckpt),
                          name, shape_text(found, t->ndim, t->shape), shape_text(expected, p->ndim, shape));
-    l->target.first = (size_t)(*p->data - l->all);
+    l->target.first = p->first;
     if (!l->status) l->status = ckpt_read_f32(l->ckpt, (size_t)at, put_values, &l->target, l->error);
     l->used[at] = true;
 }
@@ -266,7 +266,7 @@ static int check_left_over(const struct load *l, bool scalar)
 static int load_role(struct model *m, float *base, size_t from, size_t to, struct ckpt *ckpt, const char *prefix,
                      enum role role, bool head_optional, struct error *error)
 {
-    struct load l = {ckpt, prefix, role, head_optional, m->params.all, {base, from, to, 0},
+    struct load l = {ckpt, prefix, role, head_optional, {base, from, to, 0},
                      host_alloc(ckpt_tensor_count(ckpt), sizeof(bool)), error, 0};
     params_each(&m->params, &m->config, load_one, &l);
     if (l.status == 0) l.status = check_left_over(&l, m->config.head == HEAD_SCALAR);
@@ -280,9 +280,11 @@ int model_load(struct model *m, struct ckpt *c, const char *prefix, enum role ro
     char name[256];
     snprintf(name, sizeof name, "%sscore.weight", prefix);
     if (head_optional && m->config.head == HEAD_SCALAR && ckpt_find(c, name, role) < 0)
-        params_init(&m->params, &m->config, seed);
-    if (load_role(m, m->params.all, 0, m->params.count, c, prefix, role, head_optional, error)) return -1;
-    params_pack(&m->params, &m->config);
+        weights_init(m, seed);
+    bool all = !m->use.sharded;
+    if (load_role(m, all ? m->params.all : m->own, all ? 0 : m->from, all ? m->params.count : m->to, c, prefix, role,
+                  head_optional, error)) return -1;
+    weights_gather(m);
     return 0;
 }
 

@@ -115,6 +115,7 @@ double train_micro_batch(const struct task *task, int i, double scale, int *rows
     for (int k = 0; k < task->n_learners; k++) {
         const struct learner *l = &task->learner[k];
         const struct batch *b = l->frozen ? NULL : task->batch(task->self, i, k);
+        if (!b && !l->frozen) model_idle(l->model, true);
         if (!b) continue;
         *rows = b->N;
         model_forward(l->model, b, true);
@@ -167,6 +168,7 @@ static int make_slices(struct train_state *s, int n, double scale, double *loss,
             mine.loss += train_micro_batch(task, i, scale, &rows);
             mine.rows += rows;
         }
+        for (int k = 0; k < task->n_learners && from >= to; k++) model_idle(task->learner[k].model, true);
         if (sums) memcpy(mine.sums, task->sums, sums);
         mine.wish = place.world > 1 && s->may_give_up && signals_stop() != NULL;
         if (add_round(s, &mine, &total, error)) return -1;

@@ -1,9 +1,10 @@
-/* gradients.h - from the gradients of one slice to those of an update.
+/* shares.h - what ranks share out of a model: from the gradients of one slice to those of an update, and weights that no
+ * rank holds all of.
  *
  * Slices (train.h) are computed in rounds, one slice per data rank.  The sum over all slices is made in the order of
  * their numbers, whatever the number of ranks. */
-#ifndef QUARTET_GRADIENTS_H
-#define QUARTET_GRADIENTS_H
+#ifndef QUARTET_SHARES_H
+#define QUARTET_SHARES_H
 
 #include "common/model/model.h"
 
@@ -20,5 +21,13 @@ void gradient_reduce_layer(struct model *m, int l);
  * made. */
 float *gradient_own(struct model *m);
 void gradient_clear(struct model *m);
+
+/* Weights change in m->own.  init: from (seed, ...) as params_init.  gather: after any change, what is to be read of it
+ * on this rank, packed too: all of it, or, sharded, what lies outside the layers; gather_layer: then, before a layer is
+ * used, its.  keep_ends: the way back, from what was changed outside the layers to m->own. */
+void weights_init(struct model *m, uint64_t seed);
+void weights_gather(struct model *m);
+void weights_gather_layer(struct model *m, int l);
+void weights_keep_ends(struct model *m);
 
 #endif

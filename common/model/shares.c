@@ -1,0 +1,124 @@
+/* shares.c - a rank adds what all ranks have of its piece, in the order of their slices.  A sum over slices starts from
+ * 0 on one rank as on many: -0 and 0 must not tell them apart. */
+#include "common/model/shares.h"
+#include "common/model/device.h"
+
+static size_t piece_of(const struct model *m) { return m->params.count / (size_t)comm_place(m->use.comm).d; }
+
+void gradient_begin(struct model *m, bool first)
+{
+    if (m->use.reduced && first) device_clear(m->sum, piece_of(m) * sizeof(float));
+    if (!m->use.reduced && m->use.slices > 1) device_clear(m->grads.all, m->grads.count * sizeof(float));
+}
+
+/* Elements from..to of the parameters, which x holds, join the sum. */
+static void reduce(struct model *m, float *x, size_t from, size_t to)
+{
+    comm_sum_scatter(m->use.comm, GROUP_DATA, m->sum, x, from, to, piece_of(m), true);
+    device_clear(x, (to - from) * sizeof *x);
+}
+
+void gradient_reduce_layer(struct model *m, int l)
+{
+    size_t from = m->params.layer_from + (size_t)l * m->params.layer_floats;
+    reduce(m, m->grads.one_layer, from, from + m->params.layer_floats);
+    m->layers_reduced++;
+}
+
+static void reduce_rest(struct model *m)
+{
+    const struct params *p = &m->params;
+    int L = m->config.layers;
+    for (int l = L - 1 - m->layers_reduced; l >= 0; l--) gradient_reduce_layer(m, l);
+    m->layers_reduced = 0;
+    reduce(m, m->grads.all, 0, p->layer_from);
+    reduce(m, m->grads.all + p->layer_from, p->layer_from + (size_t)L * p->layer_floats, p->floats);
+}
+
+void gradient_sum(struct model *m, bool first, bool last)
+{
+    struct place place = comm_place(m->use.comm);
+    size_t piece = piece_of(m);
+    if (m->use.reduced) reduce_rest(m);
+    if (m->use.reduced || m->use.slices <= 1) return;
+    if (place.d == 1 && first) device_clear(m->sum, piece * sizeof(float));
+    comm_sum_scatter(m->use.comm, GROUP_DATA, m->sum, m->grads.all, 0, m->grads.count, piece, place.d == 1 || !first);
+    if (place.d == 1 || m->use.shared || !last) return;
+    comm_gather(m->use.comm, GROUP_DATA, m->grads.all, m->sum, piece * sizeof(float));
+    comm_wait(m->use.comm);
+}
+
+float *gradient_own(struct model *m)
+{
+    return comm_place(m->use.comm).d > 1 && !m->use.shared ? m->grads.all : m->sum;
+}
+
+void gradient_clear(struct model *m)
+{
+    if (m->use.reduced) device_clear(m->sum, piece_of(m) * sizeof(float));
+    else device_clear(m->grads.all, m->grads.count * sizeof(float));
+}
+
+/* ---- weights ---- */
+
+void weights_init(struct model *m, uint64_t seed)
+{
+    bool all = !m->use.sharded;
+    params_init_range(&m->params, &m->config, all ? m->params.all : m->own, all ? 0 : m->from, all ? m->params.count : m->to, seed);
+}
+
+/* visit(m, x, from, to) of what lies outside the layers, on both sides of them: elements from..to of all, at x. */
+static void each_end(struct model *m, void (*visit)(struct model *m, float *x, size_t from, size_t to))
+{
+    const struct params *p = &m->params;
+    visit(m, p->all, 0, p->layer_from);
+    visit(m, p->all + p->layer_from, p->layer_from + (size_t)m->config.layers * p->layer_floats, p->floats);
+}
+
+static void gather(struct model *m, float *x, size_t from, size_t to)
+{
+    comm_gather_range(m->use.comm, GROUP_DATA, x, m->own, from, to, piece_of(m));
+    comm_wait(m->use.comm);
+}
+
+void weights_gather(struct model *m)
+{
+    if (m->use.sharded) {
+        m->layer_held = -1;
+        each_end(m, gather);
+        params_pack_layer(&m->params, &m->config, -1);
+        return;
+    }
+    params_pack(&m->params, &m->config);
+}
+
+void weights_gather_layer(struct model *m, int l)
+{
+    size_t from = m->params.layer_from + (size_t)l * m->params.layer_floats;
+    if (!m->use.sharded || m->layer_held == l) return;
+    gather(m, m->params.one_layer, from, from + m->params.layer_floats);
+    params_pack_layer(&m->params, &m->config, 0);                      /* layer 0's place is that of all */
+    m->layer_held = l;
+}
+
+static void keep(struct model *m, float *x, size_t from, size_t to)
+{
+    size_t first = from > m->from ? from : m->from, end = to < m->to ? to : m->to;
+    if (first < end) device_copy(m->own + (first - m->from), x + (first - from), (end - first) * sizeof *x);
+}
+
+void weights_keep_ends(struct model *m)
+{
+    if (m->use.sharded) each_end(m, keep);
+}
+
+void model_idle(struct model *m, bool backward)
+{
+    int L = m->config.layers;
+    if (!m->use.sharded) return;
+    for (int l = 0; l < L; l++) weights_gather_layer(m, l);
+    for (int l = L - 1; backward && l >= 0; l--) {
+        weights_gather_layer(m, l);
+        gradient_reduce_layer(m, l);
+    }
+}
