@@ -4,6 +4,7 @@
 #include "common/model/memory.h"
 #include "common/base/rng.h"
 
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -198,6 +199,36 @@ static void test_memory(void)
     CHECK(memory_fits_in(&both, 4 << 20, 3 << 20, true, &e) == -1 && strstr(e.text, "4.00 MiB of memory"));
 }
 
+static size_t most_memory(void)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return 1024 * (size_t)usage.ru_maxrss;
+}
+
+/* A large array moves into its arena without both taking their memory at once.  In a process of its own, whose peak is
+ * not that of the tests before. */
+static void test_settle(void)
+{
+    enum { N = (32 << 20) + 77 };
+    pid_t child = fork();
+    if (child == 0) {
+        struct memory m = {0};
+        int *data = host_alloc(N, sizeof *data), *settled = memory_settle(&m, data, N, sizeof *data);
+        for (int i = 0; i < N; i++) data[i] = i;
+        bool ok = settled == data && memory_open(&m, NULL) == 0;
+        size_t before = most_memory();
+        settled = memory_settle(&m, data, N, sizeof *data);
+        for (int i = 0; i < N; i++) ok &= settled[i] == i;
+        ok &= most_memory() < before + N * sizeof *data / 2;
+        memory_seal(&m);
+        memory_close(&m);
+        _exit(ok ? 0 : 1);
+    }
+    int status;
+    CHECK(child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
 static void test_append(void)
 {
     int *list = NULL;
@@ -213,6 +244,7 @@ static void test_append(void)
 
 int main(void)
 {
+    test_settle();
     test_append();
     test_errors();
     test_quit();

@@ -230,6 +230,20 @@ static void test_monotonic(void)
     CHECK(seconds(&l, &c, &more) < seconds(&l, &c, &base));
 }
 
+/* The time of the data ranks' messages is that of the bytes that state_sent counts. */
+static void test_data_traffic(void)
+{
+    struct cluster k = machine("a100-80 x 512, network 1GB/s");
+    struct config c = gpt(6144, 24, 48, 51200, 2048);
+    for (int zero = 0; zero < 4; zero++) {
+        struct layout l = {.t = 4, .p = 1, .d = 16, .zero = zero, .s = 2048, .b = 2, .m = 8};
+        struct step_time time;
+        cluster_step(&time, &l, &c, &k);
+        double bytes = state_sent(&k.bytes, zero, 16, 8, layout_parameters(&l, &c));
+        CHECK(close_to(time.data, bytes / 1e9, 1e-3, 0));
+    }
+}
+
 int main(void)
 {
     test_korthikanti();
@@ -238,5 +252,6 @@ int main(void)
     test_bloom();
     test_llama_and_llmc();
     test_monotonic();
+    test_data_traffic();
     return test_end("test_cluster_time");
 }
