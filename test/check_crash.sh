@@ -58,11 +58,13 @@ if ! strace -qq -o /dev/null true 2>/dev/null; then
     finish
 fi
 
-# "name number" of every call from the one that opens the folder on
+# "name number" of every call from the one that opens the folder on, and "hint" of those behind the checkpoint's rename:
+# they write the file `latest`, whose failure costs nothing
 fresh
 strace -qq -o "$dir/log" "$tool" save "$run" final.ckpt 2
-awk -v run="$run" '{ name = $0; sub(/\(.*/, "", name); n[name]++; if (index($0, run)) seen = 1; if (seen && name ~ /^[a-z0-9_]+$/ && name != "exit_group") print name, n[name] }' \
-    "$dir/log" | grep -v -e '^execve' -e '^brk' -e '^munmap' -e '^mmap' -e '^getrandom' >"$dir/calls"
+awk -v run="$run" '{ name = $0; sub(/\(.*/, "", name); n[name]++; if (index($0, run)) seen = 1
+    if (seen && name ~ /^[a-z0-9_]+$/ && name != "exit_group") print name, n[name], hint
+    if (seen && name ~ /^rename/) hint = "hint" }' "$dir/log" | grep -v -e '^execve' -e '^brk' -e '^munmap' -e '^mmap' -e '^getrandom' >"$dir/calls"
 [ "$(grep -c pwrite64 "$dir/calls")" -ge 10 ] || bad "the trace shows no writing"
 
 try() {
@@ -71,7 +73,7 @@ try() {
     code=$?
     grep -q -e INJECTED -e SIGKILL "$dir/log" || [ $code -eq 137 ] || { bad "$1 number $2 $3: was not injected"; return; }
     # what was not written or not made durable must not be called saved
-    case "$1 $2 $3" in
+    case "$1 $2 $3$4" in
         "pwrite64 "*" error=ENOSPC" | "pwrite64 "*" error=EIO" | "fsync 1 error="* | "fsync 2 error="* | "fallocate "*" error="*)
             [ $code -eq 74 ] || { bad "$1 number $2 $3: exit code $code (expected 74)"; return; } ;;
     esac
@@ -79,7 +81,7 @@ try() {
 }
 
 i=0
-while read -r name number; do
+while read -r name number hint; do
     i=$((i + 1))
     # by default every fifth call, and all of those on which durability rests
     case $name in fsync | rename* | fallocate | unlink*) ;; *) [ -n "$FULL" ] || [ $((i % 5)) -eq 0 ] || continue ;; esac
@@ -98,7 +100,7 @@ while read -r name number; do
         k=$((k + 1))
         # and one fault for each, another one each time
         [ -n "$FULL" ] || [ $((i / 5 % $(echo $faults | wc -w) + 1)) -eq $k ] || continue
-        try "$name" "$number" "$fault"
+        try "$name" "$number" "$fault" "$hint"
     done
 done <"$dir/calls"
 finish

@@ -3,9 +3,8 @@
 #include "common/cpu/blocks.h"
 #include "common/cpu/vector.h"
 #include "common/model/ops.h"
-#include "common/base/threads.h"
 
-struct activation_call { act_t *y, *dx; const act_t *dy, *x; enum activation kind; int N, F, rows; };
+struct activation_call { act_t *y, *dx; const act_t *dy, *x; enum activation kind; size_t F; };
 
 INLINE vf sigmoid(vf x) { return 1.0f / (1.0f + v_exp(-x)); }
 
@@ -80,13 +79,12 @@ static void swiglu_backward(act_t *dgate, act_t *dup, const act_t *dy, const act
     }
 }
 
-static void forward_rows(void *context, int i, int thread)
+static void forward_rows(const void *context, size_t from, size_t end)
 {
-    (void)thread;
     const struct activation_call *a = context;
-    size_t F = (size_t)a->F, first = (size_t)i * (size_t)a->rows, rows = block_size((size_t)a->N, (size_t)a->rows, i);
-    act_t *y = a->y + first * F;
-    const act_t *x = a->x + first * F * (a->kind == ACTIVATION_SWIGLU ? 2 : 1);
+    size_t F = a->F, rows = end - from;
+    act_t *y = a->y + from * F;
+    const act_t *x = a->x + from * F * (a->kind == ACTIVATION_SWIGLU ? 2 : 1);
     switch (a->kind) {
     case ACTIVATION_GELU: forward_span(ACTIVATION_GELU, y, x, rows * F); return;
     case ACTIVATION_GELU_TANH: forward_span(ACTIVATION_GELU_TANH, y, x, rows * F); return;
@@ -96,14 +94,13 @@ static void forward_rows(void *context, int i, int thread)
     }
 }
 
-static void backward_rows(void *context, int i, int thread)
+static void backward_rows(const void *context, size_t from, size_t end)
 {
-    (void)thread;
     const struct activation_call *a = context;
-    size_t F = (size_t)a->F, first = (size_t)i * (size_t)a->rows, rows = block_size((size_t)a->N, (size_t)a->rows, i);
+    size_t F = a->F, rows = end - from;
     size_t wide = F * (a->kind == ACTIVATION_SWIGLU ? 2 : 1);
-    act_t *dx = a->dx + first * wide;
-    const act_t *dy = a->dy + first * F, *x = a->x + first * wide;
+    act_t *dx = a->dx + from * wide;
+    const act_t *dy = a->dy + from * F, *x = a->x + from * wide;
     switch (a->kind) {
     case ACTIVATION_GELU: backward_span(ACTIVATION_GELU, dx, dy, x, rows * F); return;
     case ACTIVATION_GELU_TANH: backward_span(ACTIVATION_GELU_TANH, dx, dy, x, rows * F); return;
@@ -116,12 +113,10 @@ static void backward_rows(void *context, int i, int thread)
 
 void activation_forward(act_t *y, const act_t *x, enum activation kind, int N, int F)
 {
-    struct activation_call a = {.y = y, .x = x, .kind = kind, .N = N, .F = F, .rows = rows_a_block(F)};
-    threads_for(block_count((size_t)N, (size_t)a.rows), forward_rows, &a);
+    rows_for(N, F, forward_rows, &(struct activation_call){.y = y, .x = x, .kind = kind, .F = (size_t)F});
 }
 
 void activation_backward(act_t *dx, const act_t *dy, const act_t *x, enum activation kind, int N, int F)
 {
-    struct activation_call a = {.dx = dx, .dy = dy, .x = x, .kind = kind, .N = N, .F = F, .rows = rows_a_block(F)};
-    threads_for(block_count((size_t)N, (size_t)a.rows), backward_rows, &a);
+    rows_for(N, F, backward_rows, &(struct activation_call){.dx = dx, .dy = dy, .x = x, .kind = kind, .F = (size_t)F});
 }

@@ -7,17 +7,10 @@
 
 enum { BLOCK_FLOATS = 16384 };      /* 64 KiB of each array: some microseconds of work, far more than a task costs */
 
-/* How many blocks of `block` things hold n of them. */
-static inline int block_count(size_t n, size_t block) { return (int)((n + block - 1) / block); }
-
-/* Things in block i: `block`, or fewer in the last one. */
-static inline size_t block_size(size_t n, size_t block, int i)
-{
-    size_t left = n - (size_t)i * block;
-    return left < block ? left : block;
-}
-
-/* Rows of `width` floats that make about one block. */
-static inline int rows_a_block(int width) { return int_max(1, BLOCK_FLOATS / width); }
+/* task(context, from, end) for each block of things [from, end) of n: `block` of them, fewer in the last one. */
+void blocks_for(size_t n, size_t block, void (*task)(const void *context, size_t from, size_t end),
+                const void *context);
+/* The same for n rows of `width` floats, about BLOCK_FLOATS in a block. */
+void rows_for(int n, int width, void (*task)(const void *context, size_t from, size_t end), const void *context);
 
 #endif

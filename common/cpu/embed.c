@@ -3,7 +3,6 @@
 #include "common/cpu/blocks.h"
 #include "common/cpu/vector.h"
 #include "common/model/ops.h"
-#include "common/base/threads.h"
 
 enum { COLUMNS = 64 };      /* a task of backward: whole cache lines, 64 apart */
 
@@ -13,16 +12,15 @@ struct embed {
     float *dtable, *dposition_table;
     const float *table, *position_table;
     const int *tokens, *positions;
-    int N, C, rows;
+    int N, C;
 };
 
-static void forward_rows(void *context, int i, int thread)
+static void forward_rows(const void *context, size_t from, size_t end)
 {
-    (void)thread;
     const struct embed *e = context;
     size_t C = (size_t)e->C;
-    for (int row = i * e->rows; row < int_min(e->N, (i + 1) * e->rows); row++) {
-        act_t *x = e->x + (size_t)row * C;
+    for (size_t row = from; row < end; row++) {
+        act_t *x = e->x + row * C;
         const float *token = e->table + (size_t)e->tokens[row] * C;
         const float *position = e->position_table ? e->position_table + (size_t)e->positions[row] * C : NULL;
         if (position) for (size_t c = 0; c < C; c++) x[c] = act_put(token[c] + position[c]);
@@ -34,8 +32,8 @@ void embed_forward(act_t *x, const int *tokens, const int *positions, const floa
                    int N, int C)
 {
     struct embed e = {.x = x, .tokens = tokens, .positions = positions, .table = table,
-                      .position_table = position_table, .N = N, .C = C, .rows = rows_a_block(C)};
-    threads_for(block_count((size_t)N, (size_t)e.rows), forward_rows, &e);
+                      .position_table = position_table, .C = C};
+    rows_for(N, C, forward_rows, &e);
 }
 
 static void add_row(float *table, int row, const act_t *dx, size_t C, size_t columns)
@@ -44,15 +42,14 @@ static void add_row(float *table, int row, const act_t *dx, size_t C, size_t col
     for (size_t c = 0; c < columns; c++) to[c] += act_get(dx[c]);
 }
 
-static void backward_columns(void *context, int i, int thread)
+static void backward_columns(const void *context, size_t from, size_t end)
 {
-    (void)thread;
     const struct embed *e = context;
-    size_t C = (size_t)e->C, first = (size_t)i * COLUMNS, columns = block_size(C, COLUMNS, i);
+    size_t C = (size_t)e->C, columns = end - from;
     for (int row = 0; row < e->N; row++) {
-        const act_t *dx = e->dx + (size_t)row * C + first;
-        add_row(e->dtable + first, e->tokens[row], dx, C, columns);
-        if (e->dposition_table) add_row(e->dposition_table + first, e->positions[row], dx, C, columns);
+        const act_t *dx = e->dx + (size_t)row * C + from;
+        add_row(e->dtable + from, e->tokens[row], dx, C, columns);
+        if (e->dposition_table) add_row(e->dposition_table + from, e->positions[row], dx, C, columns);
     }
 }
 
@@ -61,7 +58,7 @@ void embed_backward(float *dtable, float *dposition_table, const act_t *dx, cons
 {
     struct embed e = {.dtable = dtable, .dposition_table = dposition_table, .dx = dx, .tokens = tokens,
                       .positions = positions, .N = N, .C = C};
-    threads_for(block_count((size_t)C, COLUMNS), backward_columns, &e);
+    blocks_for((size_t)C, COLUMNS, backward_columns, &e);
 }
 
 void positions_fill(int *positions, const int *offsets, int S, int N)

@@ -8,6 +8,7 @@
  *             across all strips.  Where b does not come packed, the first strips pack its panels for those below.
  * Few rows:   a task is a range of panels, read once from memory in order: decoding runs at memory bandwidth.
  * Sums between blocks wait in scratch, tile after tile, so that a residual may be y itself. */
+#include "common/cpu/blocks.h"
 #include "common/cpu/product.h"
 #include "common/cpu/scratch.h"
 #include "common/cpu/tile.h"
@@ -311,16 +312,15 @@ struct column_sums { float *sums; const act_t *x; int rows, columns; };
 
 enum { SUM_COLUMNS = 4 * VW };
 
-static void column_sums_task(void *context, int i, int thread)
+static void column_sums_task(const void *context, size_t from, size_t end)
 {
     const struct column_sums *s = context;
-    (void)thread;
-    int from = i * SUM_COLUMNS, n = int_min(SUM_COLUMNS, s->columns - from);
+    size_t n = end - from;
     for (int k = 0; k < s->rows; k += MATMUL_BLOCK) {
         float sum[SUM_COLUMNS] = {0};
         for (int r = k; r < int_min(k + MATMUL_BLOCK, s->rows); r++)
-            for (int c = 0; c < n; c++) sum[c] += act_get(s->x[(size_t)r * s->columns + from + c]);
-        for (int c = 0; c < n; c++) s->sums[from + c] += sum[c];
+            for (size_t c = 0; c < n; c++) sum[c] += act_get(s->x[(size_t)r * s->columns + from + c]);
+        for (size_t c = 0; c < n; c++) s->sums[from + c] += sum[c];
     }
 }
 
@@ -335,5 +335,5 @@ void matmul_backward_weight(float *dweight, float *dbias, const act_t *dy, const
 {
     product_backward_weight(dweight, dy, (size_t)out, x, N, out, in);
     if (N > 0 && dbias)
-        threads_for((out + SUM_COLUMNS - 1) / SUM_COLUMNS, column_sums_task, &(struct column_sums){dbias, dy, N, out});
+        blocks_for((size_t)out, SUM_COLUMNS, column_sums_task, &(struct column_sums){dbias, dy, N, out});
 }

@@ -7,7 +7,6 @@
 #include "common/cpu/blocks.h"
 #include "common/cpu/vector.h"
 #include "common/model/ops.h"
-#include "common/base/threads.h"
 
 #include <math.h>
 
@@ -24,7 +23,6 @@ struct norm_call {
     int N, C, heads;                /* C: width of what is normalised, `heads` of them in a row */
     int stride, statistics;         /* floats from row to row of x; numbers of mean and rstd a row */
     int tail;                       /* floats after the heads that go through unchanged: the value heads */
-    int rows;                       /* forward: rows a task */
     int first, groups;              /* backward: the first row of these groups, and how many can run at once */
     float *sums;                    /* (groups, 2C): dweight and dbias of each */
 };
@@ -68,37 +66,32 @@ INLINE void forward_row(const struct norm_call *n, act_t *y, float *mean, float 
 }
 
 /* What follows the heads of a row. */
-static void copy_tail(const struct norm_call *n, act_t *to, const act_t *from, int row)
+static void copy_tail(const struct norm_call *n, act_t *to, const act_t *from, size_t row)
 {
-    size_t at = (size_t)row * (size_t)n->stride + (size_t)n->heads * (size_t)n->C;
+    size_t at = row * (size_t)n->stride + (size_t)n->heads * (size_t)n->C;
     if (n->tail && to != from) memcpy(to + at, from + at, (size_t)n->tail * sizeof *to);
 }
 
-INLINE void forward_block(const struct norm_call *n, int i, bool whole)
+INLINE void forward_block(const struct norm_call *n, size_t from, size_t end, bool whole)
 {
-    for (int row = i * n->rows; row < int_min(n->N, (i + 1) * n->rows); row++) {
+    for (size_t row = from; row < end; row++) {
         for (int h = 0; h < n->heads; h++) {
-            size_t at = (size_t)row * (size_t)n->stride + (size_t)h * (size_t)n->C;
-            size_t number = (size_t)row * (size_t)n->statistics + (size_t)h;
+            size_t at = row * (size_t)n->stride + (size_t)h * (size_t)n->C;
+            size_t number = row * (size_t)n->statistics + (size_t)h;
             forward_row(n, n->y + at, n->centred ? n->mean + number : NULL, n->rstd + number, n->x + at, whole);
         }
         copy_tail(n, n->y, n->x, row);
     }
 }
 
-static void forward_rows(void *context, int i, int thread)
+static void forward_rows(const void *context, size_t from, size_t end)
 {
     const struct norm_call *n = context;
-    (void)thread;
-    if (n->C % VW == 0) forward_block(n, i, true);
-    else forward_block(n, i, false);
+    if (n->C % VW == 0) forward_block(n, from, end, true);
+    else forward_block(n, from, end, false);
 }
 
-static void forward(struct norm_call *n)
-{
-    n->rows = rows_a_block(n->stride);
-    threads_for(block_count((size_t)n->N, (size_t)n->rows), forward_rows, n);
-}
+static void forward(const struct norm_call *n) { rows_for(n->N, n->stride, forward_rows, n); }
 
 /* dweight += dy * xhat, dbias += dy;  then dx = rstd * (g - mean(g) - xhat * mean(g * xhat)),
  *   xhat = (x - mean) * rstd,  g = dy * weight,  mean(g) only if centred. */
@@ -126,17 +119,17 @@ INLINE void backward_row(const struct norm_call *n, act_t *dx, float *dweight, f
     }
 }
 
-INLINE void backward_group(const struct norm_call *n, int i, bool whole)
+/* Rows [from, end) of those at n->first. */
+INLINE void backward_group(const struct norm_call *n, size_t from, size_t end, bool whole)
 {
-    size_t C = (size_t)n->C;
-    int first = n->first + i * GROUP_ROWS, last = int_min(n->N, first + GROUP_ROWS);
-    float *dweight = n->groups > 1 ? n->sums + (size_t)i * 2 * C : n->dweight, *dbias = NULL;
+    size_t C = (size_t)n->C, first = (size_t)n->first;
+    float *dweight = n->groups > 1 ? n->sums + from / GROUP_ROWS * 2 * C : n->dweight, *dbias = NULL;
     if (n->dbias) dbias = n->groups > 1 ? dweight + C : n->dbias;
     if (n->groups > 1) memset(dweight, 0, 2 * C * sizeof(float));
-    for (int row = first; row < last; row++) {
+    for (size_t row = first + from; row < first + end; row++) {
         for (int h = 0; h < n->heads; h++) {
-            size_t at = (size_t)row * (size_t)n->stride + (size_t)h * C;
-            size_t number = (size_t)row * (size_t)n->statistics + (size_t)h;
+            size_t at = row * (size_t)n->stride + (size_t)h * C;
+            size_t number = row * (size_t)n->statistics + (size_t)h;
             backward_row(n, n->dx + at, dweight, dbias, n->dy + at, n->x + at, n->centred ? n->mean[number] : 0,
                          n->rstd[number], whole);
         }
@@ -144,12 +137,11 @@ INLINE void backward_group(const struct norm_call *n, int i, bool whole)
     }
 }
 
-static void backward_rows(void *context, int i, int thread)
+static void backward_rows(const void *context, size_t from, size_t end)
 {
     const struct norm_call *n = context;
-    (void)thread;
-    if (n->C % VW == 0) backward_group(n, i, true);
-    else backward_group(n, i, false);
+    if (n->C % VW == 0) backward_group(n, from, end, true);
+    else backward_group(n, from, end, false);
 }
 
 /* Rows so wide that two groups' sums do not fit go one group at a time, straight to dweight: C alone decides. */
@@ -160,12 +152,12 @@ static void backward(struct norm_call *n)
     n->groups = int_min(GROUPS, SUMS / 2 / n->C);
     int rows = int_max(1, n->groups) * GROUP_ROWS;
     for (n->first = 0; n->first < n->N; n->first += rows) {
-        int groups = block_count((size_t)int_min(rows, n->N - n->first), GROUP_ROWS);
-        threads_for(groups, backward_rows, n);
-        for (int i = 0; i < groups && n->groups > 1; i++)
+        size_t left = (size_t)int_min(rows, n->N - n->first);
+        blocks_for(left, GROUP_ROWS, backward_rows, n);
+        for (size_t i = 0; i * GROUP_ROWS < left && n->groups > 1; i++)
             for (int c = 0; c < n->C; c++) {
-                n->dweight[c] += sums[(size_t)i * 2 * (size_t)n->C + (size_t)c];
-                if (n->dbias) n->dbias[c] += sums[((size_t)i * 2 + 1) * (size_t)n->C + (size_t)c];
+                n->dweight[c] += sums[i * 2 * (size_t)n->C + (size_t)c];
+                if (n->dbias) n->dbias[c] += sums[(i * 2 + 1) * (size_t)n->C + (size_t)c];
             }
     }
 }

@@ -2,21 +2,19 @@
  * that the compiler turns into vectors.  Memory is the limit, so nothing here tries to save arithmetic. */
 #include "common/cpu/blocks.h"
 #include "common/model/ops.h"
-#include "common/base/threads.h"
 
 #include <assert.h>
 #include <math.h>
 
-struct update { float *param, *grad, *m, *v; size_t n; const struct adamw *a; };
+struct update { float *param, *grad, *m, *v; const struct adamw *a; };
 
-static void update_block(void *context, int i, int thread)
+static void update_block(const void *context, size_t from, size_t end)
 {
-    (void)thread;
     const struct update *u = context;
     const struct adamw a = *u->a;
-    size_t first = (size_t)i * BLOCK_FLOATS, n = block_size(u->n, BLOCK_FLOATS, i);
-    float *restrict param = u->param + first, *restrict grad = u->grad + first;
-    float *restrict m = u->m + first, *restrict v = u->v + first;
+    size_t n = end - from;
+    float *restrict param = u->param + from, *restrict grad = u->grad + from;
+    float *restrict m = u->m + from, *restrict v = u->v + from;
     float m_factor = 1 / a.correction1, v_factor = 1 / a.correction2, rest1 = 1 - a.beta1, rest2 = 1 - a.beta2;
     for (size_t k = 0; k < n; k++) {
         float g = a.grad_scale * grad[k];
@@ -31,76 +29,67 @@ static void update_block(void *context, int i, int thread)
 
 void adamw_update(float *param, float *grad, float *m, float *v, size_t n, const struct adamw *a)
 {
-    struct update u = {param, grad, m, v, n, a};
-    threads_for(block_count(n, BLOCK_FLOATS), update_block, &u);
+    blocks_for(n, BLOCK_FLOATS, update_block, &(struct update){param, grad, m, v, a});
 }
 
 enum { LANES = 16 };
 static_assert((int)BLOCK_FLOATS == (int)SQUARES_BLOCK, "a task is a block of squares");
 
-struct squares { double *sum; const float *x; size_t n; };
+struct squares { double *sum; const float *x; };
 
-static void squares_block(void *context, int i, int thread)
+static void squares_block(const void *context, size_t from, size_t end)
 {
-    (void)thread;
     const struct squares *s = context;
-    const float *x = s->x + (size_t)i * BLOCK_FLOATS;
-    size_t n = block_size(s->n, BLOCK_FLOATS, i), k = 0;
+    const float *x = s->x + from;
+    size_t n = end - from, k = 0;
     double lane[LANES] = {0}, sum = 0;
     for (; k + LANES <= n; k += LANES)
         for (int l = 0; l < LANES; l++) lane[l] += (double)x[k + l] * (double)x[k + l];
     for (; k < n; k++) sum += (double)x[k] * (double)x[k];
     for (int l = 0; l < LANES; l++) sum += lane[l];
-    s->sum[i] = sum;
+    s->sum[from / BLOCK_FLOATS] = sum;
 }
 
 void sum_squares(double *sums, const float *x, size_t n)
 {
-    threads_for(block_count(n, BLOCK_FLOATS), squares_block, &(struct squares){sums, x, n});
+    blocks_for(n, BLOCK_FLOATS, squares_block, &(struct squares){sums, x});
 }
 
-struct stream { float *to; const float *from; float number; size_t n; };
+struct stream { float *to; const float *from; float number; };
 
-static void ema_block(void *context, int i, int thread)
+static void ema_block(const void *context, size_t from, size_t end)
 {
-    (void)thread;
     const struct stream *s = context;
-    size_t first = (size_t)i * BLOCK_FLOATS, n = block_size(s->n, BLOCK_FLOATS, i);
-    float *restrict average = s->to + first, rest = 1 - s->number;
-    const float *restrict x = s->from + first;
-    for (size_t k = 0; k < n; k++) average[k] = s->number * average[k] + rest * x[k];
+    float *restrict average = s->to, rest = 1 - s->number;
+    const float *restrict x = s->from;
+    for (size_t k = from; k < end; k++) average[k] = s->number * average[k] + rest * x[k];
 }
 
 void ema_update(float *average, const float *x, float decay, size_t n)
 {
-    threads_for(block_count(n, BLOCK_FLOATS), ema_block, &(struct stream){average, x, decay, n});
+    blocks_for(n, BLOCK_FLOATS, ema_block, &(struct stream){average, x, decay});
 }
 
-static void fill_block(void *context, int i, int thread)
+static void fill_block(const void *context, size_t from, size_t end)
 {
-    (void)thread;
     const struct stream *s = context;
-    float *x = s->to + (size_t)i * BLOCK_FLOATS;
-    size_t n = block_size(s->n, BLOCK_FLOATS, i);
-    for (size_t k = 0; k < n; k++) x[k] = s->number;
+    for (size_t k = from; k < end; k++) s->to[k] = s->number;
 }
 
 void fill(float *x, float value, size_t n)
 {
-    threads_for(block_count(n, BLOCK_FLOATS), fill_block, &(struct stream){x, NULL, value, n});
+    blocks_for(n, BLOCK_FLOATS, fill_block, &(struct stream){x, NULL, value});
 }
 
-static void add_block(void *context, int i, int thread)
+static void add_block(const void *context, size_t from, size_t end)
 {
-    (void)thread;
     const struct stream *s = context;
-    size_t first = (size_t)i * BLOCK_FLOATS, n = block_size(s->n, BLOCK_FLOATS, i);
-    float *restrict y = s->to + first;
-    const float *restrict x = s->from + first;
-    for (size_t k = 0; k < n; k++) y[k] += x[k];
+    float *restrict y = s->to;
+    const float *restrict x = s->from;
+    for (size_t k = from; k < end; k++) y[k] += x[k];
 }
 
 void add(float *y, const float *x, size_t n)
 {
-    threads_for(block_count(n, BLOCK_FLOATS), add_block, &(struct stream){y, x, 0, n});
+    blocks_for(n, BLOCK_FLOATS, add_block, &(struct stream){y, x, 0});
 }

@@ -4,7 +4,6 @@
 #include "common/cpu/blocks.h"
 #include "common/cpu/vector.h"
 #include "common/model/ops.h"
-#include "common/base/threads.h"
 
 #include <assert.h>
 #include <math.h>
@@ -14,7 +13,7 @@ enum { MAX_PAIRS = 2048 };      /* config_check allows heads of 4096 channels */
 struct rope {
     act_t *qkv;
     const int *positions;
-    int N, heads, D, pairs, stride, rows;
+    int heads, D, pairs, stride;
     float sign;                 /* -1: the inverse rotation */
     enum rope_layout layout;
     double frequency[MAX_PAIRS];
@@ -57,16 +56,15 @@ static void rotate_pairs(act_t *x, const float *cosine, const float *sine, int n
     }
 }
 
-static void rotate_rows(void *context, int i, int thread)
+static void rotate_rows(const void *context, size_t from, size_t end)
 {
-    (void)thread;
     const struct rope *p = context;
     float cosine[MAX_PAIRS], sine[MAX_PAIRS];
-    for (int row = i * p->rows; row < int_min(p->N, (i + 1) * p->rows); row++) {
+    for (size_t row = from; row < end; row++) {
         angles(cosine, sine, p->frequency, p->positions[row], p->pairs);
         for (int k = 0; k < p->pairs; k++) sine[k] *= p->sign;
         for (int h = 0; h < p->heads; h++) {
-            act_t *x = p->qkv + (size_t)row * (size_t)p->stride + (size_t)h * (size_t)p->D;
+            act_t *x = p->qkv + row * (size_t)p->stride + (size_t)h * (size_t)p->D;
             if (p->layout == ROPE_HALF) rotate_halves(x, cosine, sine, p->pairs);
             else rotate_pairs(x, cosine, sine, p->pairs);
         }
@@ -78,10 +76,10 @@ static void rotate(act_t *qkv, const int *positions, int N, int H, int G, int D,
 {
     assert(R % 2 == 0 && R <= D && R / 2 <= MAX_PAIRS);
     int stride = (H + 2 * G) * D;
-    struct rope p = {.qkv = qkv, .positions = positions, .N = N, .heads = H + G, .D = D, .pairs = R / 2,
-                     .stride = stride, .rows = rows_a_block(stride), .sign = sign, .layout = layout};
+    struct rope p = {.qkv = qkv, .positions = positions, .heads = H + G, .D = D, .pairs = R / 2,
+                     .stride = stride, .sign = sign, .layout = layout};
     for (int i = 0; i < p.pairs; i++) p.frequency[i] = pow(theta, -2.0 * i / R);
-    threads_for(block_count((size_t)N, (size_t)p.rows), rotate_rows, &p);
+    rows_for(N, stride, rotate_rows, &p);
 }
 
 void rope_forward(act_t *qkv, const int *positions, int N, int H, int G, int D, int R, double theta,
