@@ -350,6 +350,11 @@ int checkpoint_write(const struct save *save, struct error *error)
 {
     struct writer w = {.save = save, .path = host_text("%s/%s", save->folder, save->name), .folder = -1, .fd = -1,
                        .direct = -1};
+    if (path_special(w.path)) {
+        fail(error, EXIT_IO, "%s: cannot be replaced: it is a folder, a device or a pipe", w.path);
+        free(w.path);
+        return -1;
+    }
     folder_sweep(save->folder, save->name);
     plan_index(&w);
     plan_pieces(&w);

@@ -94,6 +94,10 @@ expect 66 "$work/empty: there is no run here" "$ckpt" report "$work/empty" --out
 expect 64 "--out" "$ckpt" report "$work/run"
 expect 74 "$work/none" "$ckpt" report "$work/run" --out "$work/none/report.html"
 check "nothing written" [ ! -e "$work/no.html" ]
+check "a folder stays one" [ "$("$ckpt" report "$work/run" --out "$work/empty" 2>&1)" = \
+    "ckpt: $work/empty: cannot be written: Is a directory" ]
+"$ckpt" report "$work/run" --out /dev/stdout | cat >"$work/piped"
+check "through a pipe" grep -q '</html>' "$work/piped"
 
 # ---- comparing ----
 start "$work/two" pretrain done

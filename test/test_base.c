@@ -4,7 +4,9 @@
 #include "common/model/memory.h"
 #include "common/base/rng.h"
 
+#include <fcntl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -99,6 +101,17 @@ static void test_files(void)
     CHECK(file_read(&b, path, 100, &e) == -1 && e.exit_code == EXIT_NOINPUT && strstr(e.text, path));
     CHECK(file_replace(path, "old", 3, &e) == 0 && file_replace(path, "new!", 4, &e) == 0);
     CHECK(file_read(&b, path, 100, &e) == 0 && b.size == 4 && strcmp(b.data, "new!") == 0);
+    char link[80];
+    struct stat st;
+    snprintf(link, sizeof link, "%s/link", folder);
+    CHECK(symlink("file", link) == 0 && file_replace(link, "new!", 4, &e) == 0);
+    CHECK(lstat(link, &st) == 0 && S_ISLNK(st.st_mode) && unlink(link) == 0);
+    CHECK(mkfifo(link, 0600) == 0);                         /* as /dev/stdout may be: it is written to, and stays */
+    int fifo = open(link, O_RDWR);
+    char got[5] = "";
+    CHECK(file_replace(link, "pipe", 4, &e) == 0 && read(fifo, got, 4) == 4 && strcmp(got, "pipe") == 0);
+    CHECK(lstat(link, &st) == 0 && S_ISFIFO(st.st_mode) && close(fifo) == 0 && unlink(link) == 0);
+    CHECK(file_replace(folder, "x", 1, &e) == -1 && e.exit_code == EXIT_IO && strstr(e.text, "cannot be written"));
     struct bytes c = {0};
     CHECK(file_read(&c, path, 3, &e) == -1 && e.exit_code == EXIT_DATA && c.data == NULL);
     bytes_free(&b);

@@ -270,17 +270,44 @@ int file_write_at(int fd, const void *data, uint64_t offset, size_t size)
     return 0;
 }
 
+bool path_special(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && !S_ISREG(st.st_mode);
+}
+
+/* Writes what is no file in place: a pipe, a terminal. */
+static int write_special(const char *path, const char *data, size_t size)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    while (fd >= 0 && size) {
+        ssize_t put = write(fd, data, size);
+        if (put < 0 && errno == EINTR) continue;
+        if (put <= 0) break;
+        data += put;
+        size -= (size_t)put;
+    }
+    int why = errno;
+    if (fd >= 0) close(fd);
+    errno = why;
+    return fd >= 0 && size == 0 ? 0 : -1;
+}
+
 int file_replace(const char *path, const void *data, size_t size, struct error *error)
 {
-    char *temporary = host_text("%s.tmp-%d", path, (int)getpid());
-    char *beside = path_folder(path);
-    const char *doing = "created";
+    if (path_special(path)) {
+        if (write_special(path, data, size) == 0) return 0;
+        return fail(error, EXIT_IO, "%s: cannot be written: %s", path, strerror(errno));
+    }
+    char *real = realpath(path, NULL);              /* a link stays one */
+    const char *target = real ? real : path, *doing = "created";
+    char *temporary = host_text("%s.tmp-%d", target, (int)getpid()), *beside = path_folder(target);
     int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     bool ok = fd >= 0;
     if (ok) { doing = "written"; ok = file_write_at(fd, data, 0, size) == 0 && fsync(fd) == 0; }
     int why = errno;
     if (fd >= 0 && close(fd) != 0 && ok) { ok = false; why = errno; }
-    if (ok) { doing = "renamed"; ok = rename(temporary, path) == 0; why = errno; }
+    if (ok) { doing = "renamed"; ok = rename(temporary, target) == 0; why = errno; }
     if (ok) {
         int folder = open(beside, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         doing = "made durable";
@@ -288,6 +315,7 @@ int file_replace(const char *path, const void *data, size_t size, struct error *
         why = errno;
         if (folder >= 0) close(folder);
     } else if (fd >= 0) unlink(temporary);
+    free(real);
     free(beside);
     free(temporary);
     if (!ok) return fail(error, EXIT_IO, "%s: cannot be %s: %s", path, doing, strerror(why));

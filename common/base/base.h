@@ -133,9 +133,13 @@ uint64_t cgroup_memory_left(const char *root);
  * limit: EXIT_DATA) and *out untouched. */
 int file_read(struct bytes *out, const char *path, size_t limit, struct error *error);
 
-/* Writes `path` so that a reader sees the old or the new content whole, also after power loss.  Returns 0, or -1
- * (EXIT_IO) with the old content in place (or the new, when only the folder's fsync failed). */
+/* Writes `path` so that a reader sees the old or the new content whole, also after power loss; what a link points to,
+ * and a device or pipe as it is.  Returns 0, or -1 (EXIT_IO) with the old content in place (or the new, when only the
+ * folder's fsync failed). */
 int file_replace(const char *path, const void *data, size_t size, struct error *error);
+
+/* There is something of this name that is no file: a file must not take its place. */
+bool path_special(const char *path);
 
 /* Exactly `size` bytes at `offset`.  Return 0, or -1 with errno (reading: 0 when the file ends before). */
 int file_read_at(int fd, void *data, uint64_t offset, size_t size);

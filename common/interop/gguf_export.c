@@ -335,6 +335,8 @@ int interop_export_gguf(struct ckpt *c, const char *path, enum interop_type type
     if (status == 0) status = ckpt_verify(c, error);
     if (status == 0) put_model(&x);
     if (status == 0) status = put_tokenizer(&x, error);
+    if (status == 0 && path_special(path))
+        status = fail(error, EXIT_IO, "%s: cannot be replaced: it is a folder, a device or a pipe", path);
     if (status == 0 && (file = open(part, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666)) < 0)
         status = fail(error, EXIT_IO, "%s: cannot be created: %s", part, strerror(errno));
     if (status == 0 && write_file(&x, file, error) != 0) status = fail_in(error, "%s", path);
