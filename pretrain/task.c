@@ -24,7 +24,7 @@ struct train_options pretrain_plan_steps(struct pretrain *p)
     int64_t per_slice = (rows + o->parallel.slices - 1) / o->parallel.slices;
     p->rows_per_micro = (int)(o->micro_tokens / T < per_slice ? o->micro_tokens / T : per_slice);
     p->n_micro = p->eval_only ? 1 : (p->rows_per_step + p->rows_per_micro - 1) / p->rows_per_micro;
-    parallel_micro_batches(o, p->n_micro);
+    parallel_fit(o, &p->config, p->n_micro);
     double steps_per_epoch = (double)order_rows(p->order, false) / (double)rows;
     planned = *o;
     planned.steps = program_steps(o, (double)(rows * T), steps_per_epoch);

@@ -213,6 +213,8 @@ void rlhf_start_ppo(struct rlhf *p)
     q->o.seed = (uint64_t)p->train.seed;
     if (p->train.parallel.zero > 1 && !p->train.parallel.cluster)
         quit(EXIT_USAGE, "--zero %lld: the ranks of rlhf share out moments only (0 or 1)", (long long)p->train.parallel.zero);
+    if (p->train.parallel.tensor > 1 && !p->train.parallel.cluster)
+        quit(EXIT_USAGE, "--tensor-parallel %lld: rlhf does not split layers yet", (long long)p->train.parallel.tensor);
     q->o.slices = (int)p->train.parallel.slices;
     q->o.comm = p->train.comm;
     q->o.shaping.norm = (enum reward_norm)p->norm;

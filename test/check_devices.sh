@@ -25,6 +25,8 @@ expect 0 "done: 1 step" "$BIN/pretrain" $text --devices 0 --steps 1 --out "$work
 case $BUILD in *sim*) ;; *) skipped=1; echo "skipped: the CUDA simulator is not built here (make SIM=1 test)"; finish ;; esac
 "$BIN/pretrain" --version | grep -q NCCL || { skipped=1; echo "skipped: no NCCL in the toolkit"; finish; }
 
+case $BUILD in *sim-f32*) tolerance=1e-6 ;; *) tolerance=1e-2 ;; esac
+
 # ---- bits ----
 # bits NAME A B
 bits() {
@@ -45,6 +47,12 @@ expect 0 "done: 2 steps" env CUDASIM_STREAMS=lazy "$BIN/pretrain" $text --steps 
 bits "pretrain: --zero 2 has the bits of one GPU" z1 z2
 expect 0 "done: 2 steps" env CUDASIM_STREAMS=random "$BIN/pretrain" $text --steps 2 --devices 0,1 --zero 3 --out "$work/z3"
 bits "pretrain: --zero 3 has the bits of one GPU" z1 z3
+split="--channels 32 --heads 4 --kv-heads 2 --steps 3"
+expect 0 "done: 3 steps" "$BIN/pretrain" $text $split --out "$work/t1"
+expect 0 "each layer split by 2" env CUDASIM_STREAMS=lazy "$BIN/pretrain" $text $split --devices 0,1 --tensor-parallel 2 --out "$work/t2"
+for run in t1 t2; do grep -o '"loss":[0-9.e+-]*' "$work/$run/metrics.jsonl" | cut -d: -f2 >"$work/losses.$run"; done
+check "pretrain: layers split by 2 GPUs have the losses of one" [ "$(paste "$work/losses.t1" "$work/losses.t2" |
+    awk -v t=$tolerance '{ d = $1 - $2; if (d < 0) d = -d; if (d <= t * $1) good++ } END { print good }')" = 3 ]
 rest="--steps 2 --batch-tokens 192 --micro-tokens 64 --threads 1"
 # stage PROGRAM options...: on one GPU and on two
 stage() {

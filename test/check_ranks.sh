@@ -113,6 +113,39 @@ sort "$work/one" >"$work/a"
 sort "$work/two" >"$work/b"
 check "its programs are asked once for each answer" cmp "$work/a" "$work/b"
 
+# ---- layers that ranks split: other sums, so losses agree to 1e-6; the bits depend on the split alone ----
+# agree A B: losses of two runs, and the first gradient norm; the later ones, which Adam makes more of, to 1e-5
+agree() {
+    for run in "$1" "$2"; do
+        grep -oE '"(loss|grad_norm)":[0-9.e+-]+' "$work/$run/metrics.jsonl" | tr -d '"' | tr : ' ' >"$work/losses.$run"
+    done
+    paste -d ' ' "$work/losses.$1" "$work/losses.$2" | awk '{ d = $2 - $4; if (d < 0) d = -d; t = $1 == "loss" || NR <= 2 ? 1e-6 : 1e-5
+        if ($1 == $3 && d <= t * $4) good++; else print } END { exit !(NR >= 4 && good == NR) }'
+}
+ran "pretrain, tensor 2" pretrain 2 t1 $text --tensor-parallel 2 --slices 12
+check "pretrain: layers split by 2 have the losses of one rank" agree t1 z1
+ran "pretrain, tensor 2, data 2" pretrain 4 t2 $text --tensor-parallel 2 --slices 12
+check "pretrain: tensor 2, data 2 has the bits of tensor 2" same t1 t2
+ran "pretrain, tensor 2, data 2, --zero 3" pretrain 4 t3 $text --tensor-parallel 2 --slices 12 --zero 3 --steps 4
+ran "pretrain resumes, tensor 2, --zero 2" pretrain 2 t3 $text --tensor-parallel 2 --zero 2
+check "pretrain: tensor 2, data 2, --zero 3, then tensor 2 has the bits of tensor 2" bits t1 t3
+ran "pretrain, tensor 2, stopped" pretrain 2 t4 $text --tensor-parallel 2 --slices 12 --steps 4
+ran "pretrain resumes on 1 rank" pretrain 1 t4 $text
+check "pretrain: stopped at tensor 2, resumed on one rank, has the losses of one rank" agree t4 z1
+for preset in gpt2 bloom; do
+    old="--preset $preset --data $work/text.txt --vocab-size 300 --layers 2 --channels 32 --heads 4 --context 32 --steps 3
+        --batch-tokens 256 --micro-tokens 128 --recompute block --eval-every 2 --validation 0.1"
+    ran "pretrain of a $preset, tensor 2" pretrain 2 $preset-2 $old --tensor-parallel 2
+    ran "pretrain of a $preset, 1 rank" pretrain 1 $preset-1 $old
+    check "pretrain: $preset split by 2 has the losses of one rank" agree $preset-2 $preset-1
+done
+ran "sft, tensor 2" sft 2 s6 $chats --tensor-parallel 2
+ran "sft, 1 rank, 1 slice" sft 1 s7 $chats
+check "sft: layers split by 2 have the losses of one rank" agree s6 s7
+ran "rm, tensor 2" rm 2 r6 $ranked --tensor-parallel 2
+ran "rm, 1 rank, 1 slice" rm 1 r7 $ranked
+check "rm: layers split by 2 have the losses of one rank" agree r6 r7
+
 # ---- memory ----
 moments() { "$@" --threads 1 --plan 2>/dev/null | awk '/moments/ { print $NF }'; }
 one=$(moments "$ranks/pretrain" $text --channels 256)
@@ -155,6 +188,9 @@ rm "$work/f/stop"
 expect 64 "start one of 1, 3" $launch -n 2 "$ranks/pretrain" $text --slices 3 --out "$work/no"
 expect 64 "an update has 12 of them, but 4 slices" $launch -n 2 "$ranks/pretrain" $text --slices 4 --zero 2 --out "$work/no"
 expect 64 "share out moments only" $launch -n 2 "$ranks/rlhf" $prompts --zero 2 --out "$work/no"
+expect 64 "--tensor-parallel 3: 2 heads, 2 key/value heads" $launch -n 3 "$ranks/pretrain" $text --tensor-parallel 3 --out "$work/no"
+expect 64 "start a multiple of it" $launch -n 3 "$ranks/pretrain" $text --tensor-parallel 2 --out "$work/no"
+expect 64 "rlhf does not split layers" $launch -n 2 "$ranks/rlhf" $prompts --tensor-parallel 2 --out "$work/no"
 expect 64 "--data-parallel 3, but 2 ranks were started" $launch -n 2 "$ranks/pretrain" $text --data-parallel 3 --out "$work/no"
 expect 78 "\"--lr 0.01\" here, but \"--lr 0.02\" on rank 0" $launch -n 1 "$ranks/pretrain" $text --lr 0.02 --out "$work/no" \
     : -n 1 "$ranks/pretrain" $text --lr 0.01 --out "$work/no"

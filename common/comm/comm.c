@@ -20,9 +20,11 @@ struct comm {
     struct engine *engine;
     struct control *control;
     float *strip, *sum;                  /* device: 2 strips per rank, by turns; and a strip's sum */
+    char *parts;                         /* device: what comm_sum gets */
+    size_t parts_bytes;
 };
 
-int comm_open(struct comm **out, const char *folder, struct error *error)
+int comm_open(struct comm **out, const char *folder, int t, struct error *error)
 {
     struct crew crew, launched;
     struct engine *engine;
@@ -44,7 +46,8 @@ int comm_open(struct comm **out, const char *folder, struct error *error)
     struct comm *c = *out = host_alloc(1, sizeof *c);
     c->engine = engine;
     c->control = control;
-    c->place = (struct place){.rank = crew.rank, .world = crew.world, .t = 1, .data = crew.rank, .d = crew.world, .p = 1,
+    c->place = (struct place){.rank = crew.rank, .world = crew.world, .tensor = crew.rank % t, .t = t,
+                              .data = crew.rank / t, .d = crew.world / t, .p = 1,
                               .local = crew.local, .locals = crew.locals};
     return 0;
 }
@@ -69,6 +72,7 @@ void comm_close(struct comm *c)
 {
     if (!c) return;
     device_free(c->strip, strip_bytes(c));
+    device_free(c->parts, c->parts_bytes);
     control_close(c->control);
     engine_close(c->engine);
     free(c);
@@ -81,11 +85,19 @@ struct place comm_place(const struct comm *c)
 
 const char *comm_engine(void) { return engine_name(); }
 
-/* How many ranks the group has, and which of them this one is: data ranks are all of the world. */
+/* How many ranks the group has, and which of them this one is. */
 static int members(const struct comm *c, enum group g, int *mine)
 {
-    *mine = c && g != GROUP_TENSOR ? c->place.rank : 0;
-    return c && g != GROUP_TENSOR ? c->place.world : 1;
+    struct place p = comm_place(c);
+    *mine = g == GROUP_TENSOR ? p.tensor : g == GROUP_DATA ? p.data : p.rank;
+    return g == GROUP_TENSOR ? p.t : g == GROUP_DATA ? p.d : p.world;
+}
+
+/* The rank that is number i of the group. */
+static int rank_of(const struct comm *c, enum group g, int i)
+{
+    struct place p = c->place;
+    return g == GROUP_TENSOR ? p.data * p.t + i : g == GROUP_DATA ? i * p.t + p.tensor : i;
 }
 
 void comm_watch(struct comm *c, double stall, void (*tell)(void *self, const char *sentence), void *self)
@@ -117,17 +129,18 @@ static size_t strip_of(const struct range *g, int r, size_t at, const float **da
 }
 
 /* Asks for every peer's part of the strip at `at` of my piece, and sends mine of theirs. */
-static void exchange_strip(struct comm *c, const struct range *g, size_t at, int turn)
+static void exchange_strip(struct comm *c, enum group group, const struct range *g, size_t at, int turn)
 {
     int d = c->place.d, me = c->place.data, n = 0;
     const float *data;
     size_t mine = strip_of(g, me, at, &data);
     struct transfer *t = host_alloc(2 * (size_t)d, sizeof *t);
     for (int r = 0; r < d && mine > 0; r++)
-        if (r != me) t[n++] = (struct transfer){c->strip + (size_t)(2 * r + turn) * STRIP, mine * sizeof(float), r, false, true};
+        if (r != me) t[n++] = (struct transfer){c->strip + (size_t)(2 * r + turn) * STRIP, mine * sizeof(float),
+                                              rank_of(c, group, r), false, true};
     for (int r = 0; r < d; r++) {
         size_t length = strip_of(g, r, at, &data);
-        if (r != me && length > 0) t[n++] = (struct transfer){(void *)data, length * sizeof(float), r, true, true};
+        if (r != me && length > 0) t[n++] = (struct transfer){(void *)data, length * sizeof(float), rank_of(c, group, r), true, true};
     }
     if (n) engine_start(c->engine, t, n);
     free(t);
@@ -154,22 +167,50 @@ void comm_sum_scatter(struct comm *c, enum group g, float *sum, const float *x, 
     }
     if (!c->strip) c->strip = device_alloc(strip_bytes(c));
     c->sum = c->strip + 2 * (size_t)d * STRIP;
-    exchange_strip(c, &range, 0, 0);
+    exchange_strip(c, g, &range, 0, 0);
     for (size_t at = 0, turn = 0; at < piece && at < to - from; at += STRIP, turn ^= 1) {
         const float *mine;
         size_t length = strip_of(&range, me, at, &mine);
         wait(c);
-        exchange_strip(c, &range, at + STRIP, (int)turn ^ 1);
+        exchange_strip(c, g, &range, at + STRIP, (int)turn ^ 1);
         if (length > 0) add_strip(c, sum + (from + (size_t)(mine - x) - (size_t)me * piece), mine, length, (int)turn, add_to);
     }
     wait(c);
 }
 
+/* Every rank adds up a piece, and gives it to the others. */
 void comm_sum(struct comm *c, enum group g, void *x, size_t n, enum number k)
 {
-    int me;
-    (void)x, (void)n, (void)k;
-    if (members(c, g, &me) > 1) die("a whole sum is not needed by data ranks");
+    int me, ranks = members(c, g, &me), moves = 0;
+    size_t size = k == NUMBER_FLOAT ? sizeof(float) : sizeof(act_t), piece = (n + (size_t)ranks - 1) / (size_t)ranks;
+    if (ranks == 1) return;
+    size_t first = (size_t)me * piece, mine = first >= n ? 0 : n - first < piece ? n - first : piece;
+    if (!c->parts || c->parts_bytes < (size_t)ranks * piece * size) {
+        device_free(c->parts, c->parts_bytes);
+        c->parts_bytes = (size_t)ranks * piece * size;
+        c->parts = device_alloc(c->parts_bytes);
+    }
+    struct transfer *move = host_alloc(4 * (size_t)ranks, sizeof *move), *back = move + 2 * ranks;
+    for (int r = 0; r < ranks; r++) {
+        size_t at = (size_t)r * piece, length = at >= n ? 0 : n - at < piece ? n - at : piece;
+        int peer = rank_of(c, g, r);
+        if (r == me) continue;
+        move[moves] = (struct transfer){c->parts + (size_t)r * mine * size, mine * size, peer, false, true};
+        back[moves++] = (struct transfer){(char *)x + at * size, length * size, peer, false, true};
+        move[moves] = (struct transfer){(char *)x + at * size, length * size, peer, true, true};
+        back[moves++] = (struct transfer){(char *)x + first * size, mine * size, peer, true, true};
+    }
+    if (mine > 0) device_copy(c->parts + (size_t)me * mine * size, (char *)x + first * size, mine * size);
+    engine_start(c->engine, move, moves);
+    wait(c);
+    if (mine > 0 && k == NUMBER_ACT) acts_sum((act_t *)x + first, (act_t *)(void *)c->parts, ranks, mine);
+    if (mine > 0 && k == NUMBER_FLOAT) {
+        device_copy((float *)x + first, c->parts, mine * size);
+        for (int r = 1; r < ranks; r++) add((float *)x + first, (float *)(void *)c->parts + (size_t)r * mine, mine);
+    }
+    engine_start(c->engine, back, moves);
+    free(move);
+    wait(c);
 }
 
 /* Every rank's piece to every other. */
@@ -178,9 +219,9 @@ static void gather(struct comm *c, enum group g, char *all, const void *mine, si
     int me, size = members(c, g, &me), n = 0;
     struct transfer *t = host_alloc(2 * (size_t)size, sizeof *t);
     for (int r = 0; r < size; r++)
-        if (r != me) t[n++] = (struct transfer){all + (size_t)r * bytes, bytes, r, false, device};
+        if (r != me) t[n++] = (struct transfer){all + (size_t)r * bytes, bytes, rank_of(c, g, r), false, device};
     for (int r = 0; r < size; r++)
-        if (r != me) t[n++] = (struct transfer){(void *)mine, bytes, r, true, device};
+        if (r != me) t[n++] = (struct transfer){(void *)mine, bytes, rank_of(c, g, r), true, device};
     if (n) engine_start(c->engine, t, n);
     free(t);
 }
@@ -203,10 +244,10 @@ void comm_gather_range(struct comm *c, enum group g, float *x, const float *mine
     for (int r = 0; r < d; r++) {
         size_t a = from > (size_t)r * piece ? from : (size_t)r * piece, b = ((size_t)r + 1) * piece;
         if (b > to) b = to;
-        if (r != me && a < b) t[n++] = (struct transfer){x + (a - from), (b - a) * sizeof *x, r, false, true};
+        if (r != me && a < b) t[n++] = (struct transfer){x + (a - from), (b - a) * sizeof *x, rank_of(c, g, r), false, true};
     }
     for (int r = 0; r < d && lo < hi; r++)
-        if (r != me) t[n++] = (struct transfer){(void *)(mine + (lo - (size_t)me * piece)), (hi - lo) * sizeof *x, r, true, true};
+        if (r != me) t[n++] = (struct transfer){(void *)(mine + (lo - (size_t)me * piece)), (hi - lo) * sizeof *x, rank_of(c, g, r), true, true};
     if (n) engine_start(c->engine, t, n);
     free(t);
 }
@@ -214,10 +255,11 @@ void comm_gather_range(struct comm *c, enum group g, float *x, const float *mine
 static void share(struct comm *c, enum group g, void *x, size_t bytes, int from, bool device)
 {
     int me, size = members(c, g, &me);
-    struct transfer t = {x, bytes, from, false, device};
-    if (size > 1 && me != from) engine_start(c->engine, &t, 1);
-    for (t.peer = 0, t.send = true; me == from && t.peer < size; t.peer++)
-        if (t.peer != me) engine_start(c->engine, &t, 1);
+    for (int r = 0; r < size; r++) {
+        if ((me == from) == (r == from)) continue;                  /* neither is `from`, or both */
+        int peer = me == from ? r : from;
+        engine_start(c->engine, &(struct transfer){x, bytes, rank_of(c, g, peer), me == from, device}, 1);
+    }
 }
 
 void comm_share(struct comm *c, enum group g, void *x, size_t bytes, int from) { share(c, g, x, bytes, from, true); }

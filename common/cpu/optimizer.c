@@ -1,6 +1,7 @@
 /* optimizer.c (CPU) - what walks over all parameters: one pass that reads and writes each number once, plain loops
  * that the compiler turns into vectors.  Memory is the limit, so nothing here tries to save arithmetic. */
 #include "common/cpu/blocks.h"
+#include "common/cpu/vector.h"
 #include "common/model/ops.h"
 
 #include <assert.h>
@@ -92,4 +93,21 @@ static void add_block(const void *context, size_t from, size_t end)
 void add(float *y, const float *x, size_t n)
 {
     blocks_for(n, BLOCK_FLOATS, add_block, &(struct stream){y, x, 0});
+}
+
+struct acts { act_t *y; const act_t *x; int parts; size_t n; };
+
+static void acts_sum_block(const void *context, size_t from, size_t end)
+{
+    const struct acts *a = context;
+    for (size_t k = from; k < end; k++) {
+        float sum = act_get(a->x[k]);
+        for (int r = 1; r < a->parts; r++) sum += act_get(a->x[(size_t)r * a->n + k]);
+        a->y[k] = act_put(sum);
+    }
+}
+
+void acts_sum(act_t *y, const act_t *x, int parts, size_t n)
+{
+    blocks_for(n, BLOCK_FLOATS, acts_sum_block, &(struct acts){y, x, parts, n});
 }

@@ -77,3 +77,18 @@ void add(float *y, const float *x, size_t n)
     add_to<<<cuda_blocks(n), BLOCK, 0, cuda_stream()>>>(y, x, n);
     cuda_launched("add_to");
 }
+
+static __global__ void add_acts(act_t *y, const act_t *x, int parts, size_t n)
+{
+    for (size_t i = thread_of_grid(); i < n; i += threads_of_grid()) {
+        float sum = to_float(x[i]);
+        for (int r = 1; r < parts; r++) sum += to_float(x[(size_t)r * n + i]);
+        set(y + i, sum);
+    }
+}
+
+void acts_sum(act_t *y, const act_t *x, int parts, size_t n)
+{
+    add_acts<<<cuda_blocks(n), BLOCK, 0, cuda_stream()>>>(y, x, parts, n);
+    cuda_launched("add_acts");
+}

@@ -4,7 +4,7 @@
  * fails: a lost peer ends the process.
  *
  * rank = tensor + t (data + d pipe): t tensor ranks split every layer, d data ranks read different micro-batches, p
- * stages split the row of layers.  Today t = p = 1. */
+ * stages split the row of layers.  Today p = 1. */
 #ifndef QUARTET_COMM_H
 #define QUARTET_COMM_H
 
@@ -16,9 +16,9 @@ struct place { int rank, world, tensor, t, data, d, pipe, p, local, locals; };
 enum group { GROUP_WORLD, GROUP_TENSOR, GROUP_DATA };
 enum number { NUMBER_FLOAT, NUMBER_ACT };                      /* act_t is summed in float32 and rounded once */
 
-/* Finds the other ranks; folder (may be NULL) is that of the run, beside which they can meet.  Returns 0, or -1: EXIT_USAGE when a launcher's variables are incomplete, EXIT_UNAVAILABLE when
+/* Finds the other ranks; folder (may be NULL) is that of the run, beside which they can meet; t ranks are to split every layer.  Returns 0, or -1: EXIT_USAGE when a launcher's variables are incomplete, EXIT_UNAVAILABLE when
  * there are more ranks than this build can join, or the launcher's ranks do not find each other. */
-int comm_open(struct comm **out, const char *folder, struct error *error);
+int comm_open(struct comm **out, const char *folder, int t, struct error *error);
 int comm_connect(struct comm *c, struct error *error);         /* as soon as device_open has chosen this rank's device */
 void comm_close(struct comm *c);                               /* after all ranks have ended well */
 struct place comm_place(const struct comm *c);

@@ -65,7 +65,7 @@ static void block_open(struct block_acts *a, const struct config *c, int N, stru
 
 static void acts_open(struct model *m, struct memory *memory)
 {
-    const struct config *c = &m->config;
+    const struct config *c = &m->local;
     struct layer_acts *a = m->acts;
     int N = m->use.max_tokens, C = c->channels, L = c->layers;
     bool keep_all = m->use.train && !m->use.recompute;
@@ -100,14 +100,14 @@ static void acts_open(struct model *m, struct memory *memory)
  * power. */
 static void slopes_open(struct model *m, struct memory *memory)
 {
-    int H = m->config.heads, n = 1;
-    m->slopes = memory_take(memory, MEMORY_PARAMS, (size_t)H, sizeof(float));
+    int H = m->config.heads, own = m->local.heads, n = 1;
+    m->slopes = memory_take(memory, MEMORY_PARAMS, (size_t)own, sizeof(float));
     if (!m->slopes) return;
     float *slopes = host_alloc((size_t)H, sizeof *slopes);
     while (2 * n <= H) n *= 2;
     for (int h = 0; h < H; h++)
         slopes[h] = (float)(h < n ? pow(2, -8.0 * (h + 1) / n) : pow(2, -4.0 * (2 * (h - n) + 1) / n));
-    device_put(m->slopes, slopes, (size_t)H * sizeof *slopes);
+    device_put(m->slopes, slopes + comm_place(m->use.comm).tensor * own, (size_t)own * sizeof *slopes);
     device_wait();
     free(slopes);
 }
@@ -126,7 +126,7 @@ void model_gradients_open(struct params *grads, float **sum, size_t count, const
 
 static void weights_open(struct model *m, struct memory *memory)
 {
-    const struct config *c = &m->config;
+    const struct config *c = &m->local;
     struct place place = comm_place(m->use.comm);
     m->params.frozen = m->use.frozen;
     if (m->use.sharded) params_open_parts(&m->params, c, memory, MEMORY_PARAMS, place.d, true);
@@ -146,7 +146,7 @@ static void weights_open(struct model *m, struct memory *memory)
 
 static size_t work_floats(const struct model *m)
 {
-    const struct config *c = &m->config;
+    const struct config *c = &m->local;
     int N = m->use.max_tokens;
     size_t loss = N > 0 && c->head == HEAD_VOCABULARY ? token_loss_work(N, c->channels, c->vocab) : 0,
            attention = m->use.train ? attention_backward_work(N, c->heads, c->kv_heads, c->head_dim) : 0;
@@ -157,6 +157,7 @@ void model_open(struct model *m, const struct config *config, const struct model
 {
     int L = config->layers;
     m->config = *config;
+    m->local = config_of_rank(config, comm_place(use->comm).t);
     m->use = *use;
     if (!m->acts) {
         m->acts = host_alloc(1, sizeof *m->acts);
@@ -173,7 +174,7 @@ void model_open(struct model *m, const struct config *config, const struct model
     memory_release(memory, MEMORY_ACTS, acts);
     memory_release(memory, MEMORY_WORK, work);
     if (use->cache_slots > 0) {
-        size_t n = attention_cache_elements(use->cache_slots, use->cache_capacity, config->kv_heads, config->head_dim);
+        size_t n = attention_cache_elements(use->cache_slots, use->cache_capacity, m->local.kv_heads, config->head_dim);
         for (int l = 0; l < L; l++) m->cache[l] = memory_take(memory, MEMORY_CACHE, n, sizeof(act_t));
     }
 }
@@ -215,6 +216,15 @@ static void linear_forward(act_t *y, const act_t *x, const struct linear_params 
     matmul_forward(y, x, l->packed, l->bias, residual, N, out, in);
 }
 
+/* The same where tensor ranks have columns of the matrix, and y is to be summed: one of them adds the bias, and the
+ * residual, unless that is a part of a sum as well. */
+static void columns_forward(const struct model *m, act_t *y, const act_t *x, const struct linear_params *l,
+                            const act_t *residual, bool part, int N, int out, int in)
+{
+    bool adds = comm_place(m->use.comm).tensor == 0;
+    matmul_forward(y, x, l->packed, adds ? l->bias : NULL, adds || part ? residual : NULL, N, out, in);
+}
+
 /* (N,C) of which each tensor rank has computed a part: what follows out and down, and what comes back from qkv and
  * up. */
 static void sum_parts(const struct model *m, act_t *x, int N)
@@ -229,7 +239,7 @@ static int rope_channels(const struct config *c) { return 2 * (int)(c->head_dim 
  * sequences of the batch, or, where S is 0, in the cache. */
 static void block_forward(struct model *m, int l, act_t *out, const act_t *x)
 {
-    const struct config *c = &m->config;
+    const struct config *c = &m->local;
     struct block_acts *a = &m->acts->block[l];
     struct layer_params *p = &m->params.layer[l];
     int N = m->N, C = c->channels, H = c->heads, G = c->kv_heads, D = c->head_dim;
@@ -246,9 +256,9 @@ static void block_forward(struct model *m, int l, act_t *out, const act_t *x)
     else
         attention_forward(a->y, a->lse, a->qkv, m->offsets, m->slopes, m->S, N, H, G, D);
     if (c->parallel) {
-        if (out) linear_forward(out, a->y, &p->out, x, N, C, H * D);
+        if (out) columns_forward(m, out, a->y, &p->out, x, false, N, C, H * D);
     } else {
-        linear_forward(a->x2, a->y, &p->out, x, N, C, H * D);
+        columns_forward(m, a->x2, a->y, &p->out, x, false, N, C, H * D);
         sum_parts(m, a->x2, N);
         norm_forward(c, a->h2, a->mean2, a->rstd2, a->x2, &p->norm2, N);
         h = a->h2;
@@ -257,7 +267,7 @@ static void block_forward(struct model *m, int l, act_t *out, const act_t *x)
     linear_forward(a->up, h, &p->up, NULL, N, up_width(c), C);
     activation_forward(a->act, a->up, c->activation, N, c->ffn);
     if (!out) return;
-    linear_forward(out, a->act, &p->down, x2, N, C, c->ffn);
+    columns_forward(m, out, a->act, &p->down, x2, c->parallel, N, C, c->ffn);
     sum_parts(m, out, N);
 }
 
@@ -329,7 +339,7 @@ static void linear_backward(act_t *dx, struct linear_params *d, const act_t *dy,
 /* dx: in, the gradient of the block's output; out, of its input x. */
 static void block_backward(struct model *m, int l, const act_t *x)
 {
-    const struct config *c = &m->config;
+    const struct config *c = &m->local;
     struct layer_acts *a = m->acts;
     struct block_acts *b = &a->block[l];
     struct layer_params *p = &m->params.layer[l], *d = &m->grads.layer[l];

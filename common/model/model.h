@@ -43,6 +43,7 @@ struct head_acts {
 
 struct model {
     struct config config;
+    struct config local;    /* what this rank has of it: fewer heads and hidden units where tensor ranks split the layers */
     struct model_use use;
     struct params params, grads;               /* grads: train only, of the slice under way */
     size_t from, to;        /* the elements of params.all that this rank updates: its piece, or all of them */

@@ -190,8 +190,9 @@ void sum_squares(double *sums, const float *x, size_t n);
 /* average = decay * average + (1 - decay) * x */
 void ema_update(float *average, const float *x, float decay, size_t n);
 
-/* x = value; y += x */
+/* x = value; y += x;  y[i] = x[i] + x[n + i] + ... + x[(parts - 1) n + i], in float32 and rounded once */
 void fill(float *x, float value, size_t n);
 void add(float *y, const float *x, size_t n);
+void acts_sum(act_t *y, const act_t *x, int parts, size_t n);
 
 #endif

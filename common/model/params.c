@@ -76,8 +76,9 @@ static void say_layer(struct walk *w, struct layer_params *y)
     say_norm(w, "attn_norm.weight", "attn_norm.bias", &y->norm1);
     say_linear(w, "attn_qkv.weight", "attn_qkv.bias", &y->qkv, SPLIT_ROWS, heads, C, c->qkv_bias);
     if (c->qk_norm) {
-        say_vector(w, "attn_q_norm.weight", &y->q_norm, D, INIT_ONES);
-        say_vector(w, "attn_k_norm.weight", &y->k_norm, D, INIT_ONES);
+        const struct param ones = {.shape = {D}, .init = INIT_ONES, .partial = true};
+        say(w, "attn_q_norm.weight", &y->q_norm, ones);
+        say(w, "attn_k_norm.weight", &y->k_norm, ones);
     }
     say_linear(w, "attn_output.weight", "attn_output.bias", &y->out, SPLIT_COLUMNS, stream, c->heads * D,
                c->out_bias);
@@ -211,19 +212,69 @@ void params_close(struct params *p)
     *p = (struct params){0};
 }
 
+/* ---- tensor ranks ---- */
+
+bool config_splits(const struct config *c, int t) { return c->heads % t == 0 && c->kv_heads % t == 0 && c->ffn % t == 0; }
+
+struct config config_of_rank(const struct config *whole, int t)
+{
+    struct config c = *whole;
+    c.heads /= t;
+    c.kv_heads /= t;
+    c.ffn /= t;
+    return c;
+}
+
+size_t param_run(const struct param *p, int t, size_t first, int *holder, size_t *local)
+{
+    size_t width = p->ndim == 2 ? (size_t)p->shape[1] : 1, row = first / width, column = first % width, before = 0;
+    *holder = -1;
+    *local = first;
+    if (t == 1 || p->layer < 0 || p->split == SPLIT_NONE) return p->count - first;
+    if (p->split == SPLIT_COLUMNS) {
+        size_t own = width / (size_t)t;
+        *holder = (int)(column / own);
+        *local = row * own + column % own;
+        return own - column % own;
+    }
+    for (int i = 0; i < 3; i++) {
+        size_t rows = (size_t)p->part[i], own = rows / (size_t)t;
+        if (row < rows) {
+            *holder = (int)(row / own);
+            *local = (before + row % own) * width + column;
+            return (own - row % own) * width - column;
+        }
+        row -= rows;
+        before += own;
+    }
+    die("element %zu of %s is in none of its parts", first, p->name);
+}
+
+void share_each(const struct share *s, const struct param *p, size_t first, size_t n,
+                void (*visit)(void *context, size_t at, size_t from, size_t n), void *context)
+{
+    for (size_t i = 0, run, local; i < n; i += run) {
+        int holder;
+        run = param_run(p, s->t, first + i, &holder, &local);
+        if (run > n - i) run = n - i;
+        size_t at = p->first + local, end = at + run, from = at > s->from ? at : s->from, to = end < s->to ? end : s->to;
+        if ((holder < 0 || holder == s->rank) && from < to) visit(context, from - s->from, i + (from - at), to - from);
+    }
+}
+
+/* ---- initial values ---- */
+
 /* Numbers are drawn in blocks, block b of parameter number k from its own place in the stream, so that any number of
  * threads draws the same; the blocks of one stage lie on the host until they are put to the device. */
 enum { BLOCK = 4096, STAGE = 64 };
 
-struct start { const struct config *config; uint64_t seed, number, first; double std; float *stage, *base; size_t from, to; };
-
-/* Of n elements from element `at` of all on, those that are asked for: the first of them, and how many. */
-static size_t wanted(const struct start *s, size_t at, size_t n, size_t *first)
-{
-    size_t end = at + n < s->to ? at + n : s->to;
-    *first = at > s->from ? at : s->from;
-    return *first < end ? end - *first : 0;
-}
+struct start {
+    const struct config *config;
+    uint64_t seed, number, first;
+    double std;
+    float *stage;
+    const struct share *share;
+};
 
 static void draw_block(void *context, int i, int thread)
 {
@@ -238,6 +289,19 @@ static void draw_block(void *context, int i, int thread)
     }
 }
 
+static void put_run(void *context, size_t at, size_t from, size_t n)
+{
+    const struct start *s = context;
+    device_put(s->share->base + at, s->stage + from, n * sizeof(float));
+}
+
+static void fill_run(void *context, size_t at, size_t from, size_t n)
+{
+    const struct start *s = context;
+    (void)from;
+    fill(s->share->base + at, (float)s->std, n);
+}
+
 static void init_one(void *context, const struct param *p)
 {
     struct start *s = context;
@@ -248,31 +312,28 @@ static void init_one(void *context, const struct param *p)
     if (s->std > 0) {
         for (size_t i = 0; i < p->count; i += (size_t)STAGE * BLOCK) {
             size_t n = p->count - i < (size_t)STAGE * BLOCK ? p->count - i : (size_t)STAGE * BLOCK;
-            size_t first, want = wanted(s, p->first + i, n, &first);
-            if (want == 0) continue;
             s->first = i / BLOCK;
             threads_for((int)((n + BLOCK - 1) / BLOCK), draw_block, s);
-            device_put(s->base + (first - s->from), s->stage + (first - p->first - i), want * sizeof(float));
+            share_each(s->share, p, i, n, put_run, s);
             device_wait();
         }
     } else {
-        size_t first, want = wanted(s, p->first, p->count, &first);
-        if (want > 0) fill(s->base + (first - s->from), p->init == INIT_ONES ? 1 : 0, want);
+        s->std = p->init == INIT_ONES ? 1 : 0;
+        share_each(s->share, p, 0, p->count, fill_run, s);
     }
     s->number++;
 }
 
-void params_init_range(struct params *p, const struct config *c, float *base, size_t from, size_t to, uint64_t seed)
+void params_init_share(struct params *p, const struct config *c, const struct share *share, uint64_t seed)
 {
-    struct start s = {.config = c, .seed = seed, .stage = host_alloc((size_t)STAGE * BLOCK, sizeof(float)), .base = base,
-                      .from = from, .to = to};
+    struct start s = {.config = c, .seed = seed, .stage = host_alloc((size_t)STAGE * BLOCK, sizeof(float)), .share = share};
     params_each(p, c, init_one, &s);
     free(s.stage);
 }
 
 void params_init(struct params *p, const struct config *c, uint64_t seed)
 {
-    params_init_range(p, c, p->all, 0, p->count, seed);
+    params_init_share(p, c, &(struct share){p->all, 0, p->count, 0, 1}, seed);
     params_pack(p, c);
 }
 

@@ -54,7 +54,8 @@ struct param {
     enum init init;
     bool decay;                 /* matrices of linear layers: yes; embeddings, norms, biases: no */
     bool trainable;             /* false: the optimizer and the gradient norm leave it out */
-    enum split split;
+    enum split split;           /* of the layers' parameters, so far */
+    bool partial;               /* tensor ranks have parts of its gradient: their sum is meant */
     int part[3];                /* rows of the matrices that lie in it one below another: query, key and value; up, or
                                    gate and up; else all rows.  Zeros follow; all zero where nothing is cut */
     act_t **packed;             /* where its packed form hangs, or NULL */
@@ -74,10 +75,23 @@ void params_open_parts(struct params *p, const struct config *c, struct memory *
                        bool packed);
 void params_close(struct params *p);
 
+/* t tensor ranks split the layers: the configuration of one of them, whose parameters have the shapes that it holds. */
+struct config config_of_rank(const struct config *whole, int t);
+bool config_splits(const struct config *whole, int t);          /* whether t ranks can */
+/* Where elements of a whole parameter (p as params_each shows the whole configuration) lie: from element `first` on
+ * returns how many follow one another on one rank; *holder: that tensor rank, -1: all of them; *local: their place in
+ * its parameter. */
+size_t param_run(const struct param *p, int t, size_t first, int *holder, size_t *local);
+
 /* Fills every parameter from (seed, its number in the list, its element): independent of threads. */
 void params_init(struct params *p, const struct config *c, uint64_t seed);
-/* Only elements from..to of all, which lie at base. */
-void params_init_range(struct params *p, const struct config *c, float *base, size_t from, size_t to, uint64_t seed);
+/* Elements from..to of what tensor rank `rank` of t holds, which lie at base; c is the whole configuration. */
+struct share { float *base; size_t from, to; int rank, t; };
+void params_init_share(struct params *p, const struct config *c, const struct share *share, uint64_t seed);
+/* The part of n elements of a whole parameter p, from element `first` on, that a share has, run by run: its place in
+ * the share, in the n elements, and its length. */
+void share_each(const struct share *s, const struct param *p, size_t first, size_t n,
+                void (*visit)(void *context, size_t at, size_t from, size_t n), void *context);
 
 /* Remakes every packed form from the float32 weights.  Called after any change of weights. */
 void params_pack(struct params *p, const struct config *c);

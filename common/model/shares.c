@@ -18,8 +18,25 @@ static void reduce(struct model *m, float *x, size_t from, size_t to)
     device_clear(x, (to - from) * sizeof *x);
 }
 
+struct partial { struct model *model; int layer; };
+
+static void sum_partial(void *context, const struct param *p)
+{
+    struct partial *x = context;
+    if (p->partial && (x->layer < 0 || x->layer == p->layer))
+        comm_sum(x->model->use.comm, GROUP_TENSOR, *p->data, p->count, NUMBER_FLOAT);
+}
+
+/* What tensor ranks have parts of, in layer l or (-1) in all. */
+static void sum_partials(struct model *m, int l)
+{
+    if (comm_place(m->use.comm).t > 1 && m->config.qk_norm)
+        params_each(&m->grads, &m->local, sum_partial, &(struct partial){m, l});
+}
+
 void gradient_reduce_layer(struct model *m, int l)
 {
+    sum_partials(m, l);
     size_t from = m->params.layer_from + (size_t)l * m->params.layer_floats;
     reduce(m, m->grads.one_layer, from, from + m->params.layer_floats);
     m->layers_reduced++;
@@ -40,6 +57,7 @@ void gradient_sum(struct model *m, bool first, bool last)
     struct place place = comm_place(m->use.comm);
     size_t piece = piece_of(m);
     if (m->use.reduced) reduce_rest(m);
+    else sum_partials(m, -1);
     if (m->use.reduced || m->use.slices <= 1) return;
     if (place.d == 1 && first) device_clear(m->sum, piece * sizeof(float));
     comm_sum_scatter(m->use.comm, GROUP_DATA, m->sum, m->grads.all, 0, m->grads.count, piece, place.d == 1 || !first);
@@ -61,10 +79,17 @@ void gradient_clear(struct model *m)
 
 /* ---- weights ---- */
 
+struct share weights_share(struct model *m)
+{
+    struct place place = comm_place(m->use.comm);
+    if (m->use.sharded) return (struct share){m->own, m->from, m->to, place.tensor, place.t};
+    return (struct share){m->params.all, 0, m->params.count, place.tensor, place.t};
+}
+
 void weights_init(struct model *m, uint64_t seed)
 {
-    bool all = !m->use.sharded;
-    params_init_range(&m->params, &m->config, all ? m->params.all : m->own, all ? 0 : m->from, all ? m->params.count : m->to, seed);
+    struct share share = weights_share(m);
+    params_init_share(&m->params, &m->config, &share, seed);
 }
 
 /* visit(m, x, from, to) of what lies outside the layers, on both sides of them: elements from..to of all, at x. */
@@ -86,10 +111,10 @@ void weights_gather(struct model *m)
     if (m->use.sharded) {
         m->layer_held = -1;
         each_end(m, gather);
-        params_pack_layer(&m->params, &m->config, -1);
+        params_pack_layer(&m->params, &m->local, -1);
         return;
     }
-    params_pack(&m->params, &m->config);
+    params_pack(&m->params, &m->local);
 }
 
 void weights_gather_layer(struct model *m, int l)
@@ -97,7 +122,7 @@ void weights_gather_layer(struct model *m, int l)
     size_t from = m->params.layer_from + (size_t)l * m->params.layer_floats;
     if (!m->use.sharded || m->layer_held == l) return;
     gather(m, m->params.one_layer, from, from + m->params.layer_floats);
-    params_pack_layer(&m->params, &m->config, 0);                      /* layer 0's place is that of all */
+    params_pack_layer(&m->params, &m->local, 0);                      /* layer 0's place is that of all */
     m->layer_held = l;
 }
 

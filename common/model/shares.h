@@ -22,9 +22,10 @@ void gradient_reduce_layer(struct model *m, int l);
 float *gradient_own(struct model *m);
 void gradient_clear(struct model *m);
 
-/* Weights change in m->own.  init: from (seed, ...) as params_init.  gather: after any change, what is to be read of it
+/* Weights change in m->own.  share: where a rank keeps what it reads of them: all of its parameters, or its share.  init: from (seed, ...) as params_init.  gather: after any change, what is to be read of it
  * on this rank, packed too: all of it, or, sharded, what lies outside the layers; gather_layer: then, before a layer is
  * used, its.  keep_ends: the way back, from what was changed outside the layers to m->own. */
+struct share weights_share(struct model *m);
 void weights_init(struct model *m, uint64_t seed);
 void weights_gather(struct model *m);
 void weights_gather_layer(struct model *m, int l);

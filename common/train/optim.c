@@ -50,17 +50,38 @@ static void clear_frozen(void *context, const struct param *p)
     if (!p->trainable && n > 0) device_clear(gradient_own(m) + (first - m->from), n * sizeof(float));
 }
 
+/* sums[b] of block b of this rank's piece: of what only this tensor rank has, and, on one of them, of what all have. */
+struct squares { struct model *model; double *sums; };
+
+static void add_squares(void *context, const struct param *p)
+{
+    struct squares *q = context;
+    const struct model *m = q->model;
+    size_t first, n = own_part(m, p, &first), at = first - m->from, block = at / SQUARES_BLOCK;
+    struct place place = comm_place(m->use.comm);
+    if (n == 0 || (place.tensor > 0 && (p->layer < 0 || p->split == SPLIT_NONE))) return;
+    size_t border = (block + 1) * SQUARES_BLOCK - at, head = n < border ? n : border, rest = squares_blocks(n - head);
+    double *part = host_alloc(rest + 1, sizeof *part);
+    sum_squares(part, gradient_own(q->model) + at, head);
+    if (n > head) sum_squares(part + 1, gradient_own(q->model) + at + head, n - head);
+    for (size_t i = 0; i <= rest; i++) q->sums[block + i] += part[i];
+    free(part);
+}
+
 double gradient_norm(struct model *m)
 {
+    struct place place = comm_place(m->use.comm);
     bool pieces = m->use.shared;
-    size_t blocks = squares_blocks(m->to - m->from), all = pieces ? blocks * (size_t)comm_place(m->use.comm).d : blocks;
+    size_t blocks = squares_blocks(m->to - m->from), all = pieces ? blocks * (size_t)place.d : blocks;
     double sum = 0, *squares = host_alloc(all, sizeof *squares), *mine = squares;
-    if (pieces) mine += blocks * (size_t)comm_place(m->use.comm).data;
-    if (m->params.frozen) params_each(&m->params, &m->config, clear_frozen, m);
-    sum_squares(mine, gradient_own(m), m->to - m->from);
+    if (pieces) mine += blocks * (size_t)place.data;
+    if (m->params.frozen) params_each(&m->params, &m->local, clear_frozen, m);
+    if (place.t == 1) sum_squares(mine, gradient_own(m), m->to - m->from);
+    else params_each(&m->params, &m->local, add_squares, &(struct squares){m, mine});
     if (pieces) comm_gather_host(m->use.comm, GROUP_DATA, squares, mine, blocks * sizeof *squares);
     for (size_t i = 0; i < all; i++) sum += squares[i];
     free(squares);
+    comm_add(m->use.comm, GROUP_TENSOR, &sum, 1, 0);
     return sqrt(sum);
 }
 
@@ -87,7 +108,7 @@ void adamw_step(struct model *m, const struct adamw_options *o, int64_t t, doubl
                              .correction1 = (float)(1 - pow(o->beta1, (double)t)),
                              .correction2 = (float)(1 - pow(o->beta2, (double)t)), .grad_scale = (float)grad_scale};
     size_t own = m->to - m->from;
-    params_each(&m->params, &m->config, update_one, &s);
+    params_each(&m->params, &m->local, update_one, &s);
     if (ema_decay > 0) ema_update(m->ema, m->own, (float)ema_decay, own);
     if (m->use.shared && !m->use.sharded) {
         comm_gather(m->use.comm, GROUP_DATA, m->params.all, m->own, own * sizeof(float));

@@ -42,7 +42,7 @@ struct run *program_start(const char *name, const struct option *table, struct t
     program_begin(name);
     program_set_build(*comm_engine() ? host_text("%s, %s", device_build(), comm_engine()) : device_build());
     if (options_parse(table, argc, argv, usage, about, NULL, &error) != 0 ||
-        (o->devices && devices_start(o->devices, &o->device, argv, &error) != 0) || comm_open(&o->comm, o->out, &error) != 0)
+        (o->devices && devices_start(o->devices, &o->device, argv, &error) != 0) || comm_open(&o->comm, o->out, o->parallel.cluster ? 1 : int_max((int)o->parallel.tensor, 1), &error) != 0)
         quit_error(&error);
     program_at_quit(comm_leave, o->comm);
     struct place place = comm_place(o->comm);
@@ -61,8 +61,11 @@ struct run *program_start(const char *name, const struct option *table, struct t
     }
     comm_watch(o->comm, o->stall_limit, run ? run_failed : NULL, run);
     if (run) log_start(run, table);
+    char split[60] = "";
+    if (place.t > 1) snprintf(split, sizeof split, ": %d with %s data, each layer split by %d", place.d,
+                              place.d == 1 ? "the" : "different", place.t);
     if (run && place.world > 1)
-        run_log(run, "%d ranks, %d of them on this host, by %s", place.world, place.locals, comm_engine());
+        run_log(run, "%d ranks%s, %d of them on this host, by %s", place.world, split, place.locals, comm_engine());
     return run;
 }
 

@@ -81,7 +81,7 @@ void start_batches(struct start *s, enum stage stage)
     if (s->run && s->micro_tokens > o->micro_tokens && option_given(s->table, "micro-tokens"))
         run_log(s->run, "micro-batches hold %d tokens: the %s needs that many", s->micro_tokens, d->longest_item);
     s->micro_batches = program_micro_batches(o, s->micro_tokens);
-    parallel_micro_batches(o, s->micro_batches);
+    parallel_fit(o, &s->config, s->micro_batches);
     s->batch = host_alloc((size_t)s->micro_batches, sizeof *s->batch);
     epochs_open(&s->order, d->length, d->count, (uint32_t)s->micro_tokens, (uint64_t)o->seed);
 }

@@ -315,6 +315,12 @@ static int make_updates(struct train_state *s, struct error *error)
     return 0;
 }
 
+/* Whether one rank alone can compute. */
+static bool holds_model(const struct train_state *s)
+{
+    return !s->task->learner[0].model->use.sharded && comm_place(s->o->comm).t == 1;
+}
+
 /* What follows the updates: evaluation, the record, samples.  Until the evaluation is whole the record is kept. */
 static int report_step(struct train_state *s, struct error *error)
 {
@@ -327,7 +333,7 @@ static int report_step(struct train_state *s, struct error *error)
     keep_results(s, r);
     run_metrics(s->run, r);
     r->count = 0;
-    if (task->sample && comm_place(o->comm).rank == 0 && !task->learner[0].model->use.sharded && s->step > 0 &&
+    if (task->sample && comm_place(o->comm).rank == 0 && holds_model(s) && s->step > 0 &&
         (due(s->step, o->sample_every) || (last && o->sample_every > 0)))
         task->sample(task->self, s->run, s->step);
     if (seconds_now() - s->clock.status > 10) show_status(s, "running", s->clock.line);
@@ -415,8 +421,8 @@ int train(struct task *task, struct run *run, const struct train_options *o, con
     if (task->n_sums + task->n_maxima > SUMS_MAX) die("%d sums, expected at most %d", task->n_sums, SUMS_MAX);
     s.slice = host_alloc((size_t)comm_place(o->comm).d, sizeof *s.slice);
     int code = start(&s, &error);
-    if (code == 0 && task->sample && o->sample_every > 0 && task->learner[0].model->use.sharded)
-        run_log(run, "--zero 3: no samples are drawn, because no rank holds the whole model");
+    if (code == 0 && task->sample && o->sample_every > 0 && !holds_model(&s))
+        run_log(run, "no samples are drawn, because no rank holds the whole model");
     if (code == 0) code = run_steps(&s, &error);
     if (code < 0) {
         run_log(run, "%s: %s", task->program, error.text);

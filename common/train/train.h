@@ -148,8 +148,9 @@ double default_lr(enum stage stage, int channels);
  * Source: Li et al. 2025 (arXiv:2503.04715), eq. 1, measured on runs of a billion tokens and more. */
 int64_t default_batch_tokens(double tokens);
 
-/* An update has n micro-batches: with --zero 2 each is a slice. */
-void parallel_micro_batches(struct train_options *o, int n);
+/* Ends the program when its ranks cannot share out a model like this, or an update of n micro-batches: with --zero 2
+ * and 3 each is a slice. */
+void parallel_fit(struct train_options *o, const struct config *c, int n);
 
 /* What a model that learns is opened for: the use's own fields are set by the caller. */
 void train_use(struct model_use *use, const struct train_options *o);

@@ -127,13 +127,16 @@ int parallel_check(const struct option *table, const struct train_options *o, st
     if (p->cluster && !o->plan)
         return fail(error, EXIT_USAGE, "--cluster describes machines to plan for: it needs --plan");
     if (p->cluster) return option_needs(table, "gpu-hour", "cluster", error);
-    if (p->tensor > 1 || p->pipeline > 1)
-        return fail(error, EXIT_USAGE, "--%s-parallel %lld: ranks share the data (--data-parallel) and the optimizer's "
-                    "moments (--zero 1) so far; this can only be planned for (--plan --cluster)",
-                    p->tensor > 1 ? "tensor" : "pipeline", (long long)(p->tensor > 1 ? p->tensor : p->pipeline));
-    if (p->data >= 0 && p->data != world)
+    int t = int_max((int)p->tensor, 1);
+    if (p->pipeline > 1)
+        return fail(error, EXIT_USAGE, "--pipeline-parallel %lld can only be planned for so far (--plan --cluster)",
+                    (long long)p->pipeline);
+    if (world % t)
+        return fail(error, EXIT_USAGE, "--tensor-parallel %d, but %d rank%s started: start a multiple of it", t, world,
+                    world == 1 ? " was" : "s were");
+    if (p->data >= 0 && p->data * t != world)
         return fail(error, EXIT_USAGE, "--data-parallel %lld, but %d rank%s started (mpirun -n %lld, srun -n %lld)",
-                    (long long)p->data, world, world == 1 ? " was" : "s were", (long long)p->data, (long long)p->data);
+                    (long long)p->data, world, world == 1 ? " was" : "s were", (long long)p->data * t, (long long)p->data * t);
     return option_needs(table, "gpu-hour", "cluster", error);
 }
 
@@ -224,9 +227,12 @@ static void fill_ranks(struct train_options *o)
          "changes the results in the last digits", d, (long long)o->parallel.slices, list.data, d);
 }
 
-void parallel_micro_batches(struct train_options *o, int n)
+void parallel_fit(struct train_options *o, const struct config *c, int n)
 {
-    int d = comm_place(o->comm).d;
+    int d = comm_place(o->comm).d, t = comm_place(o->comm).t;
+    if (!config_splits(c, t))
+        quit(EXIT_USAGE, "--tensor-parallel %d: %d heads, %d key/value heads and %d hidden units cannot all be split evenly",
+             t, c->heads, c->kv_heads, c->ffn);
     if (o->parallel.zero < 2 || d == 1) return;
     if (o->parallel.slices_auto) o->parallel.slices = (n + d - 1) / d * d;
     if (n <= o->parallel.slices) return;

@@ -11,22 +11,39 @@
 
 /* ---- tensors to a file ---- */
 
-/* A tensor of which ranks hold pieces: elements from..to of the flat array it lies in lie at base, on this rank. */
+/* A tensor of which ranks hold parts. */
 struct piece {
     struct comm *comm;
-    const float *base;
-    size_t first;                        /* of the tensor, in the flat array */
-    size_t from, to, piece;              /* this rank's part of the array, and the size of each; equal, of all of it */
+    struct param param;                  /* whole; its name is not kept */
+    const float *base;                   /* elements from..to of a tensor rank's parameters lie here, on this rank; */
+    size_t from, to, piece;              /* data ranks hold `piece` each, or all of them */
     int *calls;                          /* of fetch, for all tensors */
 };
 
 struct sources { struct ckpt_source *source; struct piece *piece; size_t count; const char *prefix; enum role role;
                  const struct model *model; int calls; };
 
-static void get(const struct piece *p, char *host, size_t first, size_t n)
+/* Runs of the n elements from `first` on that rank `rank` holds, in order: between device and host, where they lie one
+ * after the other (packed), or each in its place of n; returns their number of elements.  get and host NULL: counts. */
+static size_t each_run(const struct piece *p, int rank, size_t first, size_t n, float *host, bool packed, const float *sent)
 {
-    device_get(host, p->base + (first - p->from), n * sizeof(float));
-    device_wait();
+    struct place place = comm_place(p->comm);
+    bool whole = p->to - p->from >= p->piece * (size_t)place.d;
+    size_t found = 0;
+    for (size_t i = 0, run, local; i < n; i += run) {
+        int holder;
+        run = param_run(&p->param, place.t, first + i, &holder, &local);
+        if (run > n - i) run = n - i;
+        size_t at = p->param.first + local;
+        int data = whole ? 0 : (int)(at / p->piece);
+        if (!whole && run > ((size_t)data + 1) * p->piece - at) run = ((size_t)data + 1) * p->piece - at;
+        if (rank != data * place.t + (holder < 0 ? 0 : holder)) continue;
+        if (host && sent) memcpy(host + i, sent + found, run * sizeof *host);
+        else if (host) device_get(host + (packed ? found : i), p->base + (at - p->from), run * sizeof *host);
+        found += run;
+    }
+    if (host && !sent && found) device_wait();
+    return found;
 }
 
 /* Rank 0 saves, and gets what it does not hold from the ranks that do, which make the same calls.  host: of rank 0 the
@@ -34,21 +51,23 @@ static void get(const struct piece *p, char *host, size_t first, size_t n)
 static void fetch(void *self, void *host, uint64_t offset, size_t bytes)
 {
     const struct piece *p = self;
-    size_t first = p->first + offset / sizeof(float), end = first + bytes / sizeof(float);
-    char *to = host;
+    size_t first = offset / sizeof(float), n = bytes / sizeof(float), count;
+    struct place place = comm_place(p->comm);
     ++*p->calls;
-    if (p->to - p->from >= p->piece * (size_t)comm_place(p->comm).d) {       /* this rank holds all of it */
-        if (comm_place(p->comm).rank == 0) get(p, to, first, end - first);
+    if (place.rank > 0) {
+        count = each_run(p, place.rank, first, n, host, true, NULL);
+        if (count) comm_send_host(p->comm, host, count * sizeof(float), 0);
         return;
     }
-    for (size_t n; first < end; first += n, to += n * sizeof(float)) {
-        int holder = (int)(first / p->piece), me = comm_place(p->comm).data;
-        size_t border = ((size_t)holder + 1) * p->piece;
-        n = (end < border ? end : border) - first;
-        if (holder == me) get(p, to, first, n);
-        if (holder != me && me == 0) comm_receive_host(p->comm, to, n * sizeof(float), holder);
-        if (holder == me && me != 0) comm_send_host(p->comm, to, n * sizeof(float), 0);
+    each_run(p, 0, first, n, host, false, NULL);
+    float *sent = place.world > 1 ? host_alloc(n, sizeof *sent) : NULL;
+    for (int r = 1; r < place.world; r++) {
+        count = each_run(p, r, first, n, NULL, false, NULL);
+        if (count == 0) continue;
+        comm_receive_host(p->comm, sent, count * sizeof *sent, r);
+        each_run(p, r, first, n, host, false, sent);
     }
+    free(sent);
 }
 
 static void add_source(void *context, const struct param *p)
@@ -59,7 +78,7 @@ static void add_source(void *context, const struct param *p)
     all->piece = host_grow(all->piece, all->count + 1, sizeof *all->piece);
     struct piece *q = &all->piece[all->count];
     struct ckpt_source *s = &all->source[all->count++];
-    *q = (struct piece){.comm = m->use.comm, .first = p->first, .from = m->from, .to = m->to,
+    *q = (struct piece){.comm = m->use.comm, .param = *p, .from = m->from, .to = m->to,
                         .piece = m->params.count / (size_t)comm_place(m->use.comm).d, .calls = &all->calls};
     q->base = all->role == ROLE_EMA ? m->ema : all->role == ROLE_ADAM_M ? m->m : m->v;
     if (all->role == ROLE_WEIGHT) q->base = m->own;
@@ -191,27 +210,31 @@ int train_save(struct train_state *s, const char *name, uint32_t flags, struct e
 
 /* ---- tensors from a file ---- */
 
-/* Elements from..to of a flat array lie at base; a tensor begins at `first` of it. */
-struct target { float *base; size_t from, to, first; };
-
 struct load {
     struct ckpt *ckpt;
     const char *prefix;
     enum role role;
     bool head_optional;
-    struct target target;
+    struct share share;          /* of this rank */
+    const struct param *param;   /* the one now read, whole */
+    const float *values;
     bool *used;                  /* by tensor number */
     struct error *error;
     int status;
 };
 
+static void put_run(void *context, size_t at, size_t from, size_t n)
+{
+    const struct load *l = context;
+    device_put(l->share.base + at, l->values + from, n * sizeof(float));
+}
+
 /* Elements first.. of the tensor: those that this rank holds. */
 static void put_values(void *self, const float *values, uint64_t first, size_t count)
 {
-    const struct target *t = self;
-    size_t at = t->first + first, end = at + count, from = at > t->from ? at : t->from, to = end < t->to ? end : t->to;
-    if (from >= to) return;
-    device_put(t->base + (from - t->from), values + (from - at), (to - from) * sizeof(float));
+    struct load *l = self;
+    l->values = values;
+    share_each(&l->share, l->param, first, count, put_run, l);
     device_wait();
 }
 
@@ -242,8 +265,8 @@ static void load_one(void *context, const struct param *p)
     if (t->ndim != p->ndim || memcmp(t->shape, shape, (size_t)p->ndim * sizeof *shape) != 0)
         l->status = fail(l->error, EXIT_MISMATCH, "%s: the tensor %s has shape %s, expected %s", ckpt_path(l->ckpt),
                          name, shape_text(found, t->ndim, t->shape), shape_text(expected, p->ndim, shape));
-    l->target.first = p->first;
-    if (!l->status) l->status = ckpt_read_f32(l->ckpt, (size_t)at, put_values, &l->target, l->error);
+    l->param = p;
+    if (!l->status) l->status = ckpt_read_f32(l->ckpt, (size_t)at, put_values, l, l->error);
     l->used[at] = true;
 }
 
@@ -262,12 +285,12 @@ static int check_left_over(const struct load *l, bool scalar)
     return 0;
 }
 
-/* The tensors of a role to base, which holds elements from..to of what params.all holds. */
-static int load_role(struct model *m, float *base, size_t from, size_t to, struct ckpt *ckpt, const char *prefix,
-                     enum role role, bool head_optional, struct error *error)
+/* The tensors of a role to this rank's share of them. */
+static int load_role(struct model *m, const struct share *share, struct ckpt *ckpt, const char *prefix, enum role role,
+                     bool head_optional, struct error *error)
 {
-    struct load l = {ckpt, prefix, role, head_optional, {base, from, to, 0},
-                     host_alloc(ckpt_tensor_count(ckpt), sizeof(bool)), error, 0};
+    struct load l = {.ckpt = ckpt, .prefix = prefix, .role = role, .head_optional = head_optional, .share = *share,
+                     .used = host_alloc(ckpt_tensor_count(ckpt), sizeof(bool)), .error = error};
     params_each(&m->params, &m->config, load_one, &l);
     if (l.status == 0) l.status = check_left_over(&l, m->config.head == HEAD_SCALAR);
     free(l.used);
@@ -281,9 +304,8 @@ int model_load(struct model *m, struct ckpt *c, const char *prefix, enum role ro
     snprintf(name, sizeof name, "%sscore.weight", prefix);
     if (head_optional && m->config.head == HEAD_SCALAR && ckpt_find(c, name, role) < 0)
         weights_init(m, seed);
-    bool all = !m->use.sharded;
-    if (load_role(m, all ? m->params.all : m->own, all ? 0 : m->from, all ? m->params.count : m->to, c, prefix, role,
-                  head_optional, error)) return -1;
+    struct share share = weights_share(m);
+    if (load_role(m, &share, c, prefix, role, head_optional, error)) return -1;
     weights_gather(m);
     return 0;
 }
@@ -308,9 +330,12 @@ static int load_learner(struct train_state *s, int i, const struct ckpt_meta *me
     }
     if (model_load(m, c, l->name, ROLE_WEIGHT, false, 0, error)) return -1;
     float *base[] = {m->m, m->v, m->ema};
+    struct place place = comm_place(m->use.comm);
     static const enum role roles[] = {ROLE_ADAM_M, ROLE_ADAM_V, ROLE_EMA};
-    for (int r = 0; r < (m->use.ema ? 3 : 2); r++)
-        if (load_role(m, base[r], m->from, m->to, c, l->name, roles[r], false, error)) return -1;
+    for (int r = 0; r < (m->use.ema ? 3 : 2); r++) {
+        struct share share = {base[r], m->from, m->to, place.tensor, place.t};
+        if (load_role(m, &share, c, l->name, roles[r], false, error)) return -1;
+    }
     return 0;
 }
 
