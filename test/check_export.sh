@@ -53,6 +53,21 @@ for family in llama gpt2; do
     grep -q '<|assistant|>' "$dir/x-$family-sft/chat_template.jinja" && ok || bad "no chat template"
 done
 
+# every family comes back: the same weights byte for byte, and from the config.json written here the same settings
+if [ -d "${SHARED:-../shared}/golden" ]; then
+    for case in gpt2 gpt2-inner bloom llama llama-tied llama-headdim llama-bias llama-rope-linear llama-rope-llama3 llama-rope-yarn \
+                llama-rope-dynamic smollm mistral qwen2 qwen3 falcon-7b falcon-11b glm; do
+        rm -rf "$dir/back"
+        check "$case" $ckpt import "${SHARED:-../shared}/golden/$case" --out "$dir/a2.ckpt"
+        check "export of $case" $ckpt export "$dir/a2.ckpt" --hf "$dir/back"
+        check "the bytes of $case" cmp "$dir/back/model.safetensors" "${SHARED:-../shared}/golden/$case/model.safetensors"
+        check "import of $case again" $ckpt import "$dir/back" --out "$dir/again.ckpt"
+        check "the settings of $case" sh -c "[ \"\$($ckpt config $dir/a2.ckpt)\" = \"\$($ckpt config $dir/again.ckpt)\" ]"
+    done
+else
+    echo "skipped: golden models exported again (../shared/golden is not there)"
+fi
+
 # models of other systems as GGUF: tensors, tokenizer and template come back, and another name of a llama is llama
 if [ -d "${SHARED:-../shared}/golden" ]; then
     for case in llama llama-bias llama-headdim qwen2 qwen3 smollm gpt2-inner mistral; do
@@ -69,6 +84,11 @@ fi
 # refused
 "$ckpt" export "$dir/llama-rm" --gguf "$dir/no.gguf" 2>"$dir/said"
 [ $? -eq 78 ] && grep -q 'reward model' "$dir/said" && [ ! -e "$dir/no.gguf" ] && ok || bad "a reward model as GGUF: $(cat "$dir/said")"
+if [ -d "${SHARED:-../shared}/golden" ]; then
+    $ckpt import "${SHARED:-../shared}/golden/llama-rope-yarn" --out "$dir/a2.ckpt" >/dev/null
+    "$ckpt" export "$dir/a2.ckpt" --gguf "$dir/no.gguf" 2>"$dir/said"
+    [ $? -eq 78 ] && grep -q 'rope scaling' "$dir/said" && [ ! -e "$dir/no.gguf" ] && ok || bad "rope scaling as GGUF: $(cat "$dir/said")"
+fi
 check "no tokenizer" $ckpt export "$dir/a.ckpt" --gguf "$dir/x.gguf"
 "$ckpt" export "$dir/a.ckpt" 2>"$dir/said"
 [ $? -eq 64 ] && grep -q 'one of --hf' "$dir/said" && ok || bad "no format: $(cat "$dir/said")"

@@ -30,8 +30,12 @@ fresh
 
 fresh; config 's/"hidden_act"/"frobnicate": 3, "hidden_act"/';                       refused "an unknown key" 65 "key frobnicate is not known"
 fresh; config 's/"hidden_act": "silu"/"hidden_act": "relu"/';                        refused "another activation" 65 'hidden_act is "relu"'
-fresh; config 's/"hidden_act"/"rope_scaling": {"type": "linear", "factor": 2}, "hidden_act"/'; refused "rope scaling" 65 "rope_scaling is"
-fresh; config 's/"rope_theta": [0-9.]*/"rope_theta": 10000.0, "rope_type_x": 1/; s/"hidden_act"/"rope_theta": 5, "hidden_act"/'; refused "two rope_theta" 65 "rope_theta is 5"
+fresh; config 's/"hidden_act"/"rope_scaling": {"type": "linear", "factor": 2}, "hidden_act"/'; refused "two types of rope" 65 'rope_type is "linear" (expected default)'
+fresh; config 's/"rope_type": "default"/"rope_type": "longrope"/';                   refused "another rope scaling" 65 'rope_type is "longrope"'
+fresh; config 's/"rope_type": "default"/"rope_type": "yarn"/';                       refused "yarn without a factor" 65 "rope scaling needs"
+fresh; config 's/"rope_type": "default"/"rope_type": "dynamic", "factor": 2, "alpha": 3/'; refused "a key of another rope scaling" 65 "key alpha of rope type dynamic"
+fresh; config 's/"rope_type": "default"/"rope_type": "linear", "factor": 2/; s/"hidden_act"/"rope_scaling": {"type": "linear", "factor": 3}, "hidden_act"/'; refused "two factors" 65 "factor is 3"
+fresh; config 's/"hidden_act"/"rope_theta": 5, "hidden_act"/'; refused "two rope_theta" 65 "rope_theta is 5"
 fresh; config 's/"model_type": "llama"/"model_type": "walrus"/';                     refused "another type" 65 "model_type walrus"
 fresh; config 's/"hidden_act"/"vocab_size": 113, "hidden_act"/';                     refused "a key twice" 65 "not a JSON object"
 fresh; config 's/"hidden_size": [0-9]*/"hidden_size": -1/';                          refused "a negative size" 65 "hidden_size is -1"

@@ -44,6 +44,8 @@ static void *copy_made(struct copies *c, void *host, const void *array, size_t n
 
 /* Numbers of 4 bytes; activations; packed weights, which stay as they are. */
 static void *given(struct copies *c, const void *host, size_t n) { return copy_made(c, NULL, host, n, 4, false); }
+__attribute__((unused))
+static void *given_doubles(struct copies *c, const double *host, size_t n) { return copy_made(c, NULL, host, n, 8, false); }
 static void *made(struct copies *c, void *host, size_t n) { return copy_made(c, host, host, n, 4, false); }
 static void *given_act(struct copies *c, const float *host, size_t n) { return copy_made(c, NULL, host, n, sizeof(act_t), true); }
 static void *made_act(struct copies *c, float *host, size_t n) { return copy_made(c, host, host, n, sizeof(act_t), true); }
@@ -80,11 +82,14 @@ HOST_OP host_activation_backward(float *dx, const float *dy, const float *x, enu
 }
 
 HOST_OP host_rope(bool back, float *qkv, const int *positions, int N, int H, int G, int D, int R, double theta,
-                  enum rope_layout layout)
+                  double factor, enum rope_layout layout)
 {
     struct copies c = {0};
+    double frequency[2048];
+    for (int i = 0; i < R / 2; i++) frequency[i] = pow(theta, -2.0 * i / R);
     (back ? rope_backward : rope_forward)(made_act(&c, qkv, (size_t)N * (size_t)((H + 2 * G) * D)),
-                                          given(&c, positions, (size_t)N), N, H, G, D, R, theta, layout);
+                                          given(&c, positions, (size_t)N),
+                                          given_doubles(&c, frequency, (size_t)(R / 2)), N, H, G, D, R, factor, layout);
     copies_end(&c);
 }
 

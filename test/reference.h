@@ -70,15 +70,33 @@ static void reference_linear(const struct reference *r, double *y, const double 
         }
 }
 
+/* Stretched frequencies, by turns within the original length: slow pairs are divided by the factor, fast ones stay. */
+static double reference_frequency(const struct config *c, int i, int R)
+{
+    double f = pow(c->rope_theta, -2.0 * i / R), turns = c->rope_original * f / (2 * M_PI), fast = 1;
+    if (c->rope_scaling == ROPE_LLAMA3) fast = (turns - c->rope_low) / (c->rope_high - c->rope_low);
+    if (c->rope_scaling == ROPE_YARN) {
+        double edge[2];
+        for (int k = 0; k < 2; k++)
+            edge[k] = R / 2.0 * log(c->rope_original / (2 * M_PI * (k ? c->rope_low : c->rope_high))) / log(c->rope_theta);
+        double low = floor(edge[0]) > 0 ? floor(edge[0]) : 0, high = ceil(edge[1]) < R - 1 ? ceil(edge[1]) : R - 1;
+        fast = low == high ? (i <= low) : (high - i) / (high - low);
+    }
+    if (c->rope_scaling == ROPE_LINEAR) fast = 0;
+    fast = fast < 0 ? 0 : fast > 1 ? 1 : fast;
+    return fast < 1 ? fast * f + (1 - fast) * f / c->rope_factor : f;
+}
+
 static void reference_rotate(double *head, int position, const struct config *c)
 {
     int R = 2 * (int)(c->head_dim * c->rope_fraction / 2);
     for (int i = 0; i < R / 2; i++) {
         double *a = c->rope_layout == ROPE_HALF ? &head[i] : &head[2 * i];
         double *b = c->rope_layout == ROPE_HALF ? &head[i + R / 2] : &head[2 * i + 1];
-        double angle = position * pow(c->rope_theta, -2.0 * i / R), x = *a, y = *b;
-        *a = x * cos(angle) - y * sin(angle);
-        *b = x * sin(angle) + y * cos(angle);
+        double angle = position * reference_frequency(c, i, R), x = *a, y = *b, factor = 1;
+        if (c->rope_scaling == ROPE_YARN) factor = c->rope_attention > 0 ? c->rope_attention : 0.1 * log(c->rope_factor) + 1;
+        *a = factor * (x * cos(angle) - y * sin(angle));
+        *b = factor * (x * sin(angle) + y * cos(angle));
     }
 }
 

@@ -84,7 +84,7 @@ static void check_sequence(struct imported *x, const char *name, const json_t *s
     const json_t *logits = json_object_get(s, "logits");
     struct batch b = batch_of(tokens, targets, mask, offsets, n);
     for (int i = 0; i < n; i++) rows[i] = i;
-    if (n > x->config.context) return;                          /* a window: only shorter texts are ours */
+    if (n > x->config.context) return;                          /* a window, or dynamic rope: only shorter texts are ours */
     model_forward(&x->m, &b, false);
     model_logits(&x->m, rows, n);
     float *z = host_copy(x->m.logits, (size_t)(n * V));
@@ -186,7 +186,9 @@ static void check_old_keys(const struct config *c, const char *folder, const cha
         test_check(family_config(&family, &old, json, &error) == 0 && old.head == c->head && old.context == c->context &&
                        old.rope_theta == c->rope_theta && old.rope_fraction == c->rope_fraction && old.ffn == c->ffn &&
                        old.kv_heads == c->kv_heads && old.head_dim == c->head_dim && old.norm_eps == c->norm_eps &&
-                       old.activation == c->activation && old.qkv_bias == c->qkv_bias, __FILE__, __LINE__,
+                       old.activation == c->activation && old.qkv_bias == c->qkv_bias &&
+                       old.rope_scaling == c->rope_scaling && old.rope_factor == c->rope_factor &&
+                       old.rope_original == c->rope_original && old.rope_low == c->rope_low && old.rope_high == c->rope_high, __FILE__, __LINE__,
                    "%s: config-v4.json: %s", name, error.text);
     json_decref(json);
     free(path);
@@ -272,7 +274,8 @@ int main(void)
 {
     static const char *const cases[] = {
         "gpt2", "gpt2-inner", "opt", "bloom", "llama", "llama-tied", "llama-tied-sharded", "llama-tied-bfloat16",
-        "llama-tied-float16", "llama-headdim", "llama-bias", "smollm", "mistral", "qwen2", "qwen3", "falcon-7b", "falcon-11b",
+        "llama-tied-float16", "llama-headdim", "llama-bias", "llama-rope-linear", "llama-rope-llama3", "llama-rope-yarn",
+        "llama-rope-dynamic", "smollm", "mistral", "qwen2", "qwen3", "falcon-7b", "falcon-11b",
         "glm", "baichuan-7b", "baichuan-13b", "gguf-quantised", "reward-gpt2", "reward-llama", "reward-qwen3"};
     char work[] = "/tmp/test_interop.XXXXXX", path[600], file[100];
     threads_start(2);

@@ -10,14 +10,15 @@
 
 #include <string.h>
 
-enum { TINY_SETTINGS = 12 };
+enum { TINY_SETTINGS = 15 };
 
 /* Setting number i, and its name. */
 __attribute__((unused))
 static struct config tiny_config(int i, const char **name)
 {
     static const char *const names[TINY_SETTINGS] = {"gpt2", "llama", "bloom", "falcon", "qwen3", "opt", "pairs", "scalar llama",
-                                                     "scalar gpt2", "qwen2", "all biases", "wide"};
+                                                     "scalar gpt2", "qwen2", "all biases", "wide", "linear rope",
+                                                     "llama3 rope", "yarn"};
     struct config c;
     bool gpt2 = i == 0 || i == 2 || i == 3 || i == 5 || i == 8 || i == 10;
     if (config_preset(&c, gpt2 ? "gpt2" : "llama", NULL)) die("no preset");
@@ -35,6 +36,11 @@ static struct config tiny_config(int i, const char **name)
     case 10: c.tied = false; c.position = POSITION_ROPE; c.kv_heads = 2; c.qk_norm = c.parallel = c.embed_norm = true; break;
     case 11: c.layers = 1; c.channels = 268; c.heads = 5; c.kv_heads = 1; c.head_dim = 54; c.ffn = 523; c.vocab = 301; break;
     }
+    if (i >= 12 && i <= 14) {
+        c.head_dim = 12; c.rope_theta = 20; c.rope_factor = 2.5;
+        c.rope_scaling = i == 12 ? ROPE_LINEAR : i == 13 ? ROPE_LLAMA3 : ROPE_YARN;
+    }
+    if (i == 13 || i == 14) { c.rope_original = 24; c.rope_low = 1; c.rope_high = 3; }
     if (name) *name = names[i];
     return c;
 }

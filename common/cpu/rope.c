@@ -16,7 +16,8 @@ struct rope {
     int heads, D, pairs, stride;
     float sign;                 /* -1: the inverse rotation */
     enum rope_layout layout;
-    double frequency[MAX_PAIRS];
+    double factor;
+    const double *frequency;
 };
 
 /* sin and cos by quarter turns: x = k pi/2 + r, |r| <= pi/4, and Taylor's series of r to below 1e-13.  pi/2 is
@@ -63,6 +64,10 @@ static void rotate_rows(const void *context, size_t from, size_t end)
     for (size_t row = from; row < end; row++) {
         angles(cosine, sine, p->frequency, p->positions[row], p->pairs);
         for (int k = 0; k < p->pairs; k++) sine[k] *= p->sign;
+        for (int k = 0; k < p->pairs && p->factor != 1; k++) {
+            cosine[k] = (float)(p->factor * (double)cosine[k]);
+            sine[k] = (float)(p->factor * (double)sine[k]);
+        }
         for (int h = 0; h < p->heads; h++) {
             act_t *x = p->qkv + row * (size_t)p->stride + (size_t)h * (size_t)p->D;
             if (p->layout == ROPE_HALF) rotate_halves(x, cosine, sine, p->pairs);
@@ -71,25 +76,24 @@ static void rotate_rows(const void *context, size_t from, size_t end)
     }
 }
 
-static void rotate(act_t *qkv, const int *positions, int N, int H, int G, int D, int R, double theta,
-                   enum rope_layout layout, float sign)
+static void rotate(act_t *qkv, const int *positions, const double *frequency, int N, int H, int G, int D, int R,
+                   double factor, enum rope_layout layout, float sign)
 {
     assert(R % 2 == 0 && R <= D && R / 2 <= MAX_PAIRS);
     int stride = (H + 2 * G) * D;
-    struct rope p = {.qkv = qkv, .positions = positions, .heads = H + G, .D = D, .pairs = R / 2,
-                     .stride = stride, .sign = sign, .layout = layout};
-    for (int i = 0; i < p.pairs; i++) p.frequency[i] = pow(theta, -2.0 * i / R);
+    struct rope p = {.qkv = qkv, .positions = positions, .heads = H + G, .D = D, .pairs = R / 2, .stride = stride,
+                     .sign = sign, .layout = layout, .factor = factor, .frequency = frequency};
     rows_for(N, stride, rotate_rows, &p);
 }
 
-void rope_forward(act_t *qkv, const int *positions, int N, int H, int G, int D, int R, double theta,
-                  enum rope_layout layout)
+void rope_forward(act_t *qkv, const int *positions, const double *frequency, int N, int H, int G, int D, int R,
+                  double factor, enum rope_layout layout)
 {
-    rotate(qkv, positions, N, H, G, D, R, theta, layout, 1);
+    rotate(qkv, positions, frequency, N, H, G, D, R, factor, layout, 1);
 }
 
-void rope_backward(act_t *dqkv, const int *positions, int N, int H, int G, int D, int R, double theta,
-                   enum rope_layout layout)
+void rope_backward(act_t *dqkv, const int *positions, const double *frequency, int N, int H, int G, int D, int R,
+                   double factor, enum rope_layout layout)
 {
-    rotate(dqkv, positions, N, H, G, D, R, theta, layout, -1);
+    rotate(dqkv, positions, frequency, N, H, G, D, R, factor, layout, -1);
 }

@@ -3,7 +3,15 @@
 
 #include <assert.h>
 
-struct rope { act_t *qkv; const int *positions; int N, heads, D, pairs, stride; double step; float sign; bool halves; };
+struct rope {
+    act_t *qkv;
+    const int *positions;
+    const double *frequency;
+    int N, heads, D, pairs, stride;
+    double factor;
+    float sign;
+    bool halves;
+};
 
 static __global__ void rotate_pairs(struct rope r)
 {
@@ -11,8 +19,8 @@ static __global__ void rotate_pairs(struct rope r)
     for (size_t t = thread_of_grid(); t < n; t += threads_of_grid()) {
         int row = (int)(t / (size_t)r.pairs), i = (int)(t % (size_t)r.pairs);
         double sine, cosine;
-        sincos(r.positions[row] * exp2(r.step * i), &sine, &cosine);
-        float c = (float)cosine, s = (float)sine * r.sign;
+        sincos(r.positions[row] * r.frequency[i], &sine, &cosine);
+        float c = (float)(r.factor * cosine), s = (float)(r.factor * sine) * r.sign;
         act_t *x = r.qkv + (size_t)row * (size_t)r.stride + (r.halves ? i : 2 * i);
         int other = r.halves ? r.pairs : 1;
         for (int h = 0; h < r.heads; h++, x += r.D) {
@@ -23,25 +31,24 @@ static __global__ void rotate_pairs(struct rope r)
     }
 }
 
-static void rotate(act_t *qkv, const int *positions, int N, int H, int G, int D, int R, double theta,
-                   enum rope_layout layout, float sign)
+static void rotate(act_t *qkv, const int *positions, const double *frequency, int N, int H, int G, int D, int R,
+                   double factor, enum rope_layout layout, float sign)
 {
     assert(R % 2 == 0 && R <= D);
     if (R == 0) return;
-    struct rope r = {qkv, positions, N, H + G, D, R / 2, (H + 2 * G) * D, -2.0 / R * log2(theta), sign,
-                     layout == ROPE_HALF};
+    struct rope r = {qkv, positions, frequency, N, H + G, D, R / 2, (H + 2 * G) * D, factor, sign, layout == ROPE_HALF};
     rotate_pairs<<<cuda_blocks((size_t)N * (size_t)r.pairs), BLOCK, 0, cuda_stream()>>>(r);
     cuda_launched("rotate_pairs");
 }
 
-void rope_forward(act_t *qkv, const int *positions, int N, int H, int G, int D, int R, double theta,
-                  enum rope_layout layout)
+void rope_forward(act_t *qkv, const int *positions, const double *frequency, int N, int H, int G, int D, int R,
+                  double factor, enum rope_layout layout)
 {
-    rotate(qkv, positions, N, H, G, D, R, theta, layout, 1);
+    rotate(qkv, positions, frequency, N, H, G, D, R, factor, layout, 1);
 }
 
-void rope_backward(act_t *dqkv, const int *positions, int N, int H, int G, int D, int R, double theta,
-                   enum rope_layout layout)
+void rope_backward(act_t *dqkv, const int *positions, const double *frequency, int N, int H, int G, int D, int R,
+                   double factor, enum rope_layout layout)
 {
-    rotate(dqkv, positions, N, H, G, D, R, theta, layout, -1);
+    rotate(dqkv, positions, frequency, N, H, G, D, R, factor, layout, -1);
 }

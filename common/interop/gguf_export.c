@@ -318,6 +318,8 @@ static int choose_names(struct export *x, struct error *error)
     json_decref(facts);
     if (x->config.head == HEAD_SCALAR)
         return fail(error, EXIT_MISMATCH, "a reward model has no place in a GGUF file; --hf writes it");
+    if (x->config.rope_scaling != ROPE_PLAIN)
+        return fail(error, EXIT_MISMATCH, "rope scaling is not written to a GGUF file; --hf writes it");
     if (x->names) return 0;
     return fail(error, EXIT_MISMATCH,
                 "a model of type %s is not written as a GGUF file (gpt2, llama, qwen2 and qwen3 are)", family->type);

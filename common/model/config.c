@@ -8,7 +8,9 @@
 
 enum kind { COUNT, REAL, YES_NO, WORD };
 
-struct setting { const char *key; enum kind kind; size_t at; double min, max; const char *words; };
+/* optional: absent where it is 0, false or the first word, so that a model that does not use it can be read by programs
+ * that do not know it. */
+struct setting { const char *key; enum kind kind; size_t at; double min, max; const char *words; bool optional; };
 
 #define AT(field) offsetof(struct config, field)
 
@@ -25,6 +27,12 @@ static const struct setting setting[] = {
     {"rope.layout", WORD, AT(rope_layout), 0, 0, "half|pairs"},
     {"rope.theta", REAL, AT(rope_theta), 1, 1e12, NULL},
     {"rope.fraction", REAL, AT(rope_fraction), 0, 1, NULL},
+    {"rope.scaling", WORD, AT(rope_scaling), 0, 0, "none|linear|llama3|yarn|dynamic", true},
+    {"rope.factor", REAL, AT(rope_factor), 0, 1e6, NULL, true},
+    {"rope.original", COUNT, AT(rope_original), 0, 1 << 24, NULL, true},
+    {"rope.low", REAL, AT(rope_low), 0, 1e6, NULL, true},
+    {"rope.high", REAL, AT(rope_high), 0, 1e6, NULL, true},
+    {"rope.attention", REAL, AT(rope_attention), 0, 1e6, NULL, true},
     {"norm", WORD, AT(norm), 0, 0, "layernorm|rmsnorm"},
     {"norm_eps", REAL, AT(norm_eps), 0, 1, NULL},
     {"act", WORD, AT(activation), 0, 0, "gelu|gelu_tanh|relu|swiglu"},
@@ -140,9 +148,20 @@ int config_check(const struct config *c, struct error *error)
         return fail(error, EXIT_USAGE, "%d query heads cannot share %d key/value heads evenly", c->heads, c->kv_heads);
     if (c->position == POSITION_ROPE && c->head_dim < 2)
         return fail(error, EXIT_USAGE, "rotary positions need at least 2 channels a head, found %d", c->head_dim);
+    bool bands = c->rope_scaling == ROPE_LLAMA3 || c->rope_scaling == ROPE_YARN;
+    if ((c->rope_scaling != ROPE_PLAIN && (c->position != POSITION_ROPE || c->rope_factor < 1)) ||
+        (bands && (c->rope_original < 1 || !(c->rope_low > 0 && c->rope_low < c->rope_high) || c->rope_theta <= 1)))
+        return fail(error, EXIT_USAGE, "rope scaling needs rotary positions, a factor from 1 up and, for llama3 and "
+                    "yarn, an original length and 0 < low < high");
     if (c->norm == NORM_RMSNORM && c->norm_bias)
         return fail(error, EXIT_USAGE, "rmsnorm has no bias, but norm_bias is on");
     return 0;
+}
+
+static bool is_absent(const struct setting *s, const void *field)
+{
+    return s->kind == REAL ? *(const double *)field == 0 : s->kind == YES_NO ? !*(const bool *)field
+                                                         : *(const int *)field == 0;
 }
 
 void config_write(const struct config *c, struct kv *kv)
@@ -152,6 +171,7 @@ void config_write(const struct config *c, struct kv *kv)
         const struct setting *s = &setting[i];
         const void *field = (const char *)c + s->at;
         size_t length = 0;
+        if (s->optional && is_absent(s, field)) continue;
         if (s->kind == COUNT) kv_set_u64(kv, s->key, (uint64_t)*(const int *)field);
         if (s->kind == REAL) kv_set_f64(kv, s->key, *(const double *)field);
         if (s->kind == YES_NO) kv_set_bool(kv, s->key, *(const bool *)field);
@@ -175,6 +195,7 @@ static int read_setting(struct config *c, const struct setting *s, const struct 
     else if (s->kind == REAL) got = kv_get_f64(kv, s->key, field);
     else if (s->kind == YES_NO) got = kv_get_bool(kv, s->key, field);
     else got = kv_get_text(kv, s->key, &text);
+    if (got == 0 && s->optional) return 0;
     if (got == 0) return fail(error, EXIT_DATA, "CONF: the key %s is missing [C1]", s->key);
     if (got < 0) return fail(error, EXIT_DATA, "CONF: the key %s has another type than expected [C1]", s->key);
     if (s->kind == COUNT) {

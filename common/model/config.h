@@ -9,6 +9,9 @@ struct kv;      /* format/kv.h */
 
 enum position { POSITION_LEARNED, POSITION_ROPE, POSITION_ALIBI };
 enum rope_layout { ROPE_HALF, ROPE_PAIRS };        /* pairs (i, i + R/2), or (2i, 2i + 1), of the R rotated channels */
+/* How the angles are stretched for texts longer than those of pretraining.  dynamic depends on the length beyond the
+ * context and is plain within it: longer texts are refused. */
+enum rope_scaling { ROPE_PLAIN, ROPE_LINEAR, ROPE_LLAMA3, ROPE_YARN, ROPE_DYNAMIC };
 enum norm { NORM_LAYERNORM, NORM_RMSNORM };
 enum activation { ACTIVATION_GELU, ACTIVATION_GELU_TANH, ACTIVATION_RELU, ACTIVATION_SWIGLU };
 enum head { HEAD_VOCABULARY, HEAD_SCALAR };
@@ -20,6 +23,11 @@ struct config {
     enum rope_layout rope_layout;
     double rope_theta;
     double rope_fraction;     /* share of a head's channels that is rotated, the first R = 2 floor(D fraction / 2) */
+    enum rope_scaling rope_scaling;
+    double rope_factor;       /* by how much; 0 when plain */
+    int rope_original;        /* llama3, yarn: positions of pretraining */
+    double rope_low, rope_high;                    /* llama3: low and high frequency factor; yarn: slow and fast beta */
+    double rope_attention;    /* yarn: factor on cos and sin; 0: 0.1 ln(factor) + 1 */
     enum norm norm;
     double norm_eps;
     enum activation activation;
@@ -40,6 +48,11 @@ int config_preset(struct config *c, const char *name, struct error *error);
 
 /* Checks ranges and combinations (heads divide, head_dim even for rope, ...).  Returns 0 or -1 (EXIT_USAGE). */
 int config_check(const struct config *c, struct error *error);
+
+/* R, the channels of a head that are rotated; and the angle of each of the R/2 pairs at position 1.  Returns the factor
+ * on cos and sin. */
+int config_rotated(const struct config *c);
+double config_frequencies(double *frequency, const struct config *c);
 
 /* To and from section CONF of a checkpoint.  config_read refuses unknown keys that do not start with "x." and wrong
  * types or ranges: 0, or -1 (EXIT_DATA) with *c untouched. */

@@ -112,6 +112,18 @@ static void slopes_open(struct model *m, struct memory *memory)
     free(slopes);
 }
 
+static void frequencies_open(struct model *m, struct memory *memory)
+{
+    size_t pairs = (size_t)(config_rotated(&m->config) / 2);
+    m->frequency = memory_take(memory, MEMORY_PARAMS, pairs, sizeof(double));
+    if (!m->frequency) return;
+    double *frequency = host_alloc(pairs, sizeof *frequency);
+    m->rope_factor = config_frequencies(frequency, &m->config);
+    device_put(m->frequency, frequency, pairs * sizeof *frequency);
+    device_wait();
+    free(frequency);
+}
+
 /* With as many slices as ranks the sum goes to this rank's piece of the gradients themselves. */
 void model_gradients_open(struct params *grads, float **sum, size_t count, const struct config *c,
                           const struct model_use *use, struct memory *memory)
@@ -166,6 +178,7 @@ void model_open(struct model *m, const struct config *config, const struct model
         m->cache = host_alloc((size_t)L, sizeof *m->cache);
     }
     if (config->position == POSITION_ALIBI) slopes_open(m, memory);
+    if (config->position == POSITION_ROPE) frequencies_open(m, memory);
     weights_open(m, memory);
     size_t acts = memory_mark(memory, MEMORY_ACTS), work = memory_mark(memory, MEMORY_WORK);
     acts_open(m, memory);
@@ -233,8 +246,6 @@ static void sum_parts(const struct model *m, act_t *x, int N)
     comm_wait(m->use.comm);
 }
 
-static int rope_channels(const struct config *c) { return 2 * (int)(c->head_dim * c->rope_fraction / 2); }
-
 /* out = block(x); out may be x.  out NULL: only what backward needs is computed.  Attention finds its keys within the S
  * sequences of the batch, or, where S is 0, in the cache. */
 static void block_forward(struct model *m, int l, act_t *out, const act_t *x)
@@ -249,7 +260,7 @@ static void block_forward(struct model *m, int l, act_t *out, const act_t *x)
     if (c->qk_norm)
         qk_norm_forward(a->qkv, a->qk_rstd, a->qkv_raw, p->q_norm, p->k_norm, (float)c->norm_eps, N, H, G, D);
     if (c->position == POSITION_ROPE)
-        rope_forward(a->qkv, m->positions, N, H, G, D, rope_channels(c), c->rope_theta, c->rope_layout);
+        rope_forward(a->qkv, m->positions, m->frequency, N, H, G, D, config_rotated(c), m->rope_factor, c->rope_layout);
     if (m->S == 0)
         attention_cached(a->y, m->cache[l], a->qkv, m->slots, m->positions, m->slopes, N, H, G, D,
                          m->use.cache_slots, m->use.cache_capacity);
@@ -354,7 +365,8 @@ static void block_backward(struct model *m, int l, const act_t *x)
     linear_backward(a->dy, &d->out, a->dx, b->y, &p->out, false, N, C, H * D);
     attention_backward(a->dqkv, a->dy, b->y, b->lse, b->qkv, m->offsets, m->slopes, m->work, m->S, N, H, G, D);
     if (c->position == POSITION_ROPE)
-        rope_backward(a->dqkv, m->positions, N, H, G, D, rope_channels(c), c->rope_theta, c->rope_layout);
+        rope_backward(a->dqkv, m->positions, m->frequency, N, H, G, D, config_rotated(c), m->rope_factor,
+                      c->rope_layout);
     if (c->qk_norm)
         qk_norm_backward(a->dqkv, d->q_norm, d->k_norm, a->dqkv, b->qkv_raw, p->q_norm, p->k_norm, b->qk_rstd, N, H,
                          G, D);

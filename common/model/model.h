@@ -61,6 +61,8 @@ struct model {
     struct head_acts head;
     act_t **cache;          /* L pointers on the host: one layer's key/value cache each */
     float *slopes;          /* (H) alibi slopes, or NULL */
+    double *frequency;      /* (R/2) angle of each pair at position 1; rope only */
+    double rope_factor;     /* on cos and sin */
     int N, S;               /* of the last forward */
 };
 

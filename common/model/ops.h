@@ -64,15 +64,15 @@ void qk_norm_backward(act_t *dx, float *dweight_q, float *dweight_k, const act_t
                       const float *weight_q, const float *weight_k, const float *rstd, int N, int H, int G, int D);
 
 /* rope: rotates, in place, the first R channels of every query and key head.  Pair i < R/2, of channels (i, i + R/2) or
- * (2i, 2i + 1) by layout, turns by the angle a = position * theta^(-2i/R): (x, y) becomes (x cos a - y sin a,
- * x sin a + y cos a).
- * backward is the inverse rotation of dqkv, in place.   positions (N)   R even, <= D
+ * (2i, 2i + 1) by layout, turns by the angle a = position * frequency[i] and grows by the factor: (x, y) becomes
+ * factor (x cos a - y sin a, x sin a + y cos a).
+ * backward turns dqkv the other way, in place, by the same factor.   positions (N)   frequency (R/2)   R even, <= D
  * cos and sin are computed in double and rounded once; they depend on (position, i) alone.
  * Source: Su et al. 2021, eq. 15. */
-void rope_forward(act_t *qkv, const int *positions, int N, int H, int G, int D, int R, double theta,
-                  enum rope_layout layout);
-void rope_backward(act_t *dqkv, const int *positions, int N, int H, int G, int D, int R, double theta,
-                   enum rope_layout layout);
+void rope_forward(act_t *qkv, const int *positions, const double *frequency, int N, int H, int G, int D, int R,
+                  double factor, enum rope_layout layout);
+void rope_backward(act_t *dqkv, const int *positions, const double *frequency, int N, int H, int G, int D, int R,
+                   double factor, enum rope_layout layout);
 
 /* ---- attention: causal within each sequence, never stores N x N ----------------------------------------------------
  * y[i,h] = sum_j softmax_j( q[i,h].k[j,g] / sqrt(D) - slope[h] * (pos_i - pos_j) ) v[j,g],  j <= i in i's sequence,
