@@ -375,10 +375,13 @@ static int learn(struct rm *s)
         .n_sums = sizeof s->stats / sizeof(double), .end = end, .evaluate = evaluate, .sample = sample,
         .finish = finish, .main_metric = s->start.data.held_out ? "val_accuracy" : "accuracy", .shown = {"accuracy"}};
     int code = start_train(&s->start, &task, build);
-    char *parents = host_text("--policy %s --reward", s->start.model_path);
+    struct bytes parents = {0};
+    bytes_text(&parents, "--policy ");
+    bytes_quoted(&parents, s->start.model_path);
+    bytes_text(&parents, " --reward");
     if (code == EXIT_DONE && s->start.run)
-        program_next(s->start.run, "next", "rlhf", parents, "--prompts PROMPTS.jsonl");
-    free(parents);
+        program_next(s->start.run, "next", "rlhf", parents.data, "--prompts PROMPTS.jsonl");
+    bytes_free(&parents);
     return code;
 }
 

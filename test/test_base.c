@@ -91,6 +91,26 @@ static void test_text(void)
     for (int i = 0; i < 7; i++) CHECK(strcmp(path_name(name, path[i][0]), path[i][1]) == 0);
 }
 
+static void test_words(void)
+{
+    static const char *const word[][2] = {{"runs/a-1.ckpt", "runs/a-1.ckpt"}, {"", "''"}, {"a run", "'a run'"},
+                                          {"it's", "'it'\\''s'"}, {"$x", "'$x'"}, {"\xC3\xA9", "'\xC3\xA9'"}};
+    for (size_t i = 0; i < sizeof word / sizeof *word; i++) {
+        struct bytes b = {0};
+        bytes_quoted(&b, word[i][0]);
+        CHECK(strcmp(b.data, word[i][1]) == 0);
+        bytes_free(&b);
+    }
+    size_t length;
+    CHECK(word_number("a|bc|d", "bc") == 1 && word_number("a|bc|d", "b") == -1 && word_number("a|bc|d", "") == -1);
+    CHECK(strcmp(word_at("a|bc|d", 2, &length), "d") == 0 && length == 1 && !word_at("a|bc|d", 3, &length));
+    CHECK(path_named("x/rows.jsonl.gz", ".json|.jsonl") && path_named("rows.jsonl", ".jsonl") && !path_named("gz", ".gz"));
+    CHECK(text_ends("a.gz", ".txt|.gz") && !text_ends("gz", ".gz"));
+    char *folder[] = {path_folder("a/b"), path_folder("/b"), path_folder("b")};
+    CHECK(strcmp(folder[0], "a") == 0 && strcmp(folder[1], "/") == 0 && strcmp(folder[2], ".") == 0);
+    for (int i = 0; i < 3; i++) free(folder[i]);
+}
+
 static void test_files(void)
 {
     char folder[] = "/tmp/quartet-base-XXXXXX", path[64];
@@ -264,6 +284,7 @@ int main(void)
     test_sizes();
     test_bytes();
     test_text();
+    test_words();
     test_files();
     test_philox();
     test_streams();

@@ -77,6 +77,7 @@ char *host_text(const char *format, ...) __attribute__((format(printf, 1, 2))); 
 struct bytes { char *data; size_t size, capacity; };
 void bytes_add(struct bytes *b, const void *data, size_t size);
 void bytes_text(struct bytes *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void bytes_quoted(struct bytes *b, const char *word);           /* as a shell, or a config file, takes it back */
 void bytes_free(struct bytes *b);
 
 /* CRC-32 (zlib's polynomial) of `size` bytes, continued from `start`, which is 0 for the first ones. */

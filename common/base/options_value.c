@@ -193,19 +193,6 @@ void option_reset(const struct option *o)
 
 /* ---- values to words ---- */
 
-/* The word as a shell, and the reader of config files, would take it back. */
-static void add_quoted(struct bytes *out, const char *word)
-{
-    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:,+@%^=-";
-    if (*word && strspn(word, plain) == strlen(word)) {
-        bytes_text(out, "%s", word);
-        return;
-    }
-    bytes_add(out, "'", 1);
-    for (; *word; word++) bytes_text(out, *word == '\'' ? "'\\''" : "%c", *word);
-    bytes_add(out, "'", 1);
-}
-
 static void add_whole(struct bytes *out, int64_t n, const char *units, int64_t base)
 {
     char unit[2] = "";
@@ -240,12 +227,12 @@ static void add_value(struct bytes *out, const struct option *o)
     case OPTION_SIZE: add_whole(out, *(int64_t *)o->value, "KMGT", 1024); break;
     case OPTION_REAL: case OPTION_SECONDS: add_real(out, *(double *)o->value, o->type == OPTION_SECONDS); break;
     case OPTION_CHOICE: bytes_add(out, word, length); break;
-    case OPTION_TEXT: if (*(const char **)o->value) add_quoted(out, *(const char **)o->value); break;
+    case OPTION_TEXT: if (*(const char **)o->value) bytes_quoted(out, *(const char **)o->value); break;
     case OPTION_LIST: {
         const struct option_list *list = o->value;
         for (int i = 0; i < list->count; i++) {
             if (i) bytes_add(out, " ", 1);
-            add_quoted(out, list->item[i]);
+            bytes_quoted(out, list->item[i]);
         }
         break;
     }

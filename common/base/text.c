@@ -118,6 +118,15 @@ char *text_duration(char out[16], double seconds)
     return out;
 }
 
+void bytes_quoted(struct bytes *b, const char *word)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:,+@%^=-";
+    bool quotes = !*word || strspn(word, plain) < strlen(word);
+    bytes_text(b, quotes ? "'" : "");
+    for (; *word; word++) bytes_text(b, *word == '\'' ? "'\\''" : "%c", *word);
+    bytes_text(b, quotes ? "'" : "");
+}
+
 char *path_folder(const char *path)
 {
     const char *slash = strrchr(path, '/');

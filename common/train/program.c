@@ -257,8 +257,17 @@ void program_next(struct run *run, const char *label, const char *program, const
     while (above > 0 && folder[above - 1] == '/') above--;
     while (above > 0 && folder[above - 1] != '/') above--;
     path = path > own && strcmp(self + path - own, program_name()) == 0 ? path - own : 0;
-    bytes_text(&line, "%s: %.*s%s %s %s", label, (int)path, self, program, parents, folder);
-    if (data) bytes_text(&line, " %s --out %.*s%s", data, (int)above, folder, program);
+    char *command = host_text("%.*s%s", (int)path, self, program), *out = host_text("%.*s%s", (int)above, folder, program);
+    bytes_text(&line, "%s: ", label);
+    bytes_quoted(&line, command);
+    bytes_text(&line, " %s ", parents);
+    bytes_quoted(&line, folder);
+    if (data) {
+        bytes_text(&line, " %s --out ", data);
+        bytes_quoted(&line, out);
+    }
+    free(command);
+    free(out);
     run_log(run, "%s", line.data);
     bytes_free(&line);
 }
