@@ -37,7 +37,8 @@ void pretrain_options(struct option table[PRETRAIN_ROWS], struct pretrain *p)
         {NULL, "tokenizer-bytes", OPTION_SIZE, &p->tokenizer_bytes, "100M", 1, 1e13,
          .help = "Train the tokenizer on about this much text, sampled from a larger corpus."},
         {"Model", "preset", OPTION_TEXT, &p->preset, "llama", .flags = OPTION_COMMON,
-         .help = "Family, gpt2, llama, bloom or opt, or a published size such as gpt3-125m or llama3-8b."},
+         .help = "Family - gpt2, llama, bloom, opt, falcon, gpt_neox, mistral, qwen2, qwen3, glm4 or baichuan - or a "
+                 "published size such as gpt3-125m, llama3-8b or pythia-160m."},
         {NULL, "layers", OPTION_INT, &p->layers, "0", 0, 4096, .flags = OPTION_COMMON,
          .help = "Number of layers; 0: the preset's."},
         {NULL, "channels", OPTION_INT, &p->channels, "0", 0, 1 << 20, .flags = OPTION_COMMON,
@@ -107,16 +108,16 @@ static void preset_config(struct pretrain *p, struct config *c)
     }
     if (p->heads) c->heads = (int)p->heads;
     if (p->kv_heads) c->kv_heads = (int)p->kv_heads;
-    else if (p->heads || p->channels) c->kv_heads = c->heads;
+    else if ((p->heads || p->channels) && c->kv_heads > 1) c->kv_heads = c->heads;
     if (p->ffn) c->ffn = (int)p->ffn;
     if (p->context) c->context = (int)p->context;
     /* narrow models started at the 0.02 of wide ones learn to attend late (Nguyen & Salazar 2019) */
     c->init_std = p->init_std > 0 ? p->init_std : sqrt(2.0 / (5.0 * c->channels));
     if (p->tokenizer && !p->sampled) c->vocab = tokenizer_vocab(p->tokenizer);
     else if (!p->train.parallel.cluster || option_given(p->table, "vocab-size")) c->vocab = (int)p->vocab_size;
-    if (c->channels % c->heads != 0)
+    if ((p->channels || p->heads) && c->channels % c->heads != 0)
         quit(EXIT_USAGE, "%d channels cannot be cut into %d heads of equal width", c->channels, c->heads);
-    c->head_dim = c->channels / c->heads;
+    if (p->channels || p->heads) c->head_dim = c->channels / c->heads;
     if (config_check(c, &error) != 0) quit_error(&error);
 }
 

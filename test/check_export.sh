@@ -56,7 +56,7 @@ done
 # every family comes back: the same weights byte for byte, and from the config.json written here the same settings
 if [ -d "${SHARED:-../shared}/golden" ]; then
     for case in gpt2 gpt2-inner bloom llama llama-tied llama-headdim llama-bias llama-rope-linear llama-rope-llama3 llama-rope-yarn \
-                llama-rope-dynamic smollm mistral qwen2 qwen3 falcon-7b falcon-11b glm; do
+                llama-rope-dynamic smollm mistral qwen2 qwen3 falcon-7b falcon-11b falcon-40b gpt-neox glm glm4; do
         rm -rf "$dir/back"
         check "$case" $ckpt import "${SHARED:-../shared}/golden/$case" --out "$dir/a2.ckpt"
         check "export of $case" $ckpt export "$dir/a2.ckpt" --hf "$dir/back"
@@ -80,6 +80,15 @@ if [ -d "${SHARED:-../shared}/golden" ]; then
 else
     echo "skipped: GGUF of golden models (../shared/golden is not there)"
 fi
+
+# a model of every family that is trained from scratch here comes back as what it was
+for preset in opt bloom falcon gpt_neox mistral qwen2 qwen3 glm4 baichuan opt-350m; do
+    check "pretrain of $preset" "$BIN/pretrain" --data "$dir/text.txt" --preset $preset $tiny --heads 4 --steps 1 --out "$dir/$preset-base"
+    check "export of $preset" $ckpt export "$dir/$preset-base" --hf "$dir/x-$preset"
+    check "import of $preset" $ckpt import "$dir/x-$preset" --out "$dir/again.ckpt"
+    $ckpt strip "$dir/$preset-base" "$dir/plain.ckpt" --force >/dev/null
+    check "the tensors of $preset" $ckpt diff --tensors "$dir/plain.ckpt" "$dir/again.ckpt"
+done
 
 # refused
 "$ckpt" export "$dir/llama-rm" --gguf "$dir/no.gguf" 2>"$dir/said"

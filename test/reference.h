@@ -20,7 +20,7 @@ struct reference {
 static struct reference reference_open(const struct model *m, int max_N)
 {
     struct reference r = {m, host_alloc(m->params.count, sizeof(double)),
-                          host_alloc((size_t)max_N * (size_t)m->config.channels, sizeof(double))};
+                          host_alloc((size_t)max_N * (size_t)config_embed_width(&m->config), sizeof(double))};
     float *weights = host_copy(m->params.all, m->params.count);
     for (size_t i = 0; i < m->params.count; i++) r.p[i] = (double)weights[i];
     free(weights);
@@ -169,13 +169,22 @@ static void reference_block(const struct reference *r, double *x, const struct l
     const struct config *c = &r->m->config;
     int N = b->N, C = c->channels, HD = c->heads * c->head_dim, W = HD + 2 * c->kv_heads * c->head_dim;
     double *h = reference_take(N, C), *qkv = reference_take(N, W), *y = reference_take(N, HD), *x2 = reference_take(N, C);
-    reference_norm(r, h, x, &p->norm1, N);
+    if (c->norm_place == NORM_AFTER) memcpy(h, x, (size_t)(N * C) * sizeof *h);
+    else reference_norm(r, h, x, &p->norm1, N);
     reference_linear(r, qkv, h, &p->qkv, NULL, N, W, C);
     for (int s = 0; s < b->S; s++)
         reference_attention(r, y + b->offsets[s] * HD, qkv + b->offsets[s] * W, p, b->offsets[s + 1] - b->offsets[s]);
-    reference_linear(r, x2, y, &p->out, x, N, C, HD);
-    if (!c->parallel) reference_norm(r, h, x2, &p->norm2, N);
-    reference_mlp(r, x, h, p, x2, N);
+    reference_linear(r, x2, y, &p->out, c->norm_place == NORM_BOTH ? NULL : x, N, C, HD);
+    if (c->norm_place == NORM_BOTH) reference_norm(r, x2, x2, &p->post1, N);
+    for (int i = 0; i < N * C && c->norm_place == NORM_BOTH; i++) x2[i] += x[i];
+    if (c->norm_place == NORM_AFTER) reference_norm(r, x2, x2, &p->norm1, N);
+    if (c->norm_place == NORM_AFTER) memcpy(h, x2, (size_t)(N * C) * sizeof *h);
+    else if (!c->parallel) reference_norm(r, h, x2, &p->norm2, N);
+    else if (c->parallel_norms) reference_norm(r, h, x, &p->norm2, N);
+    reference_mlp(r, x, h, p, c->norm_place == NORM_BOTH ? NULL : x2, N);
+    if (c->norm_place == NORM_BOTH) reference_norm(r, x, x, &p->post2, N);
+    for (int i = 0; i < N * C && c->norm_place == NORM_BOTH; i++) x[i] += x2[i];
+    if (c->norm_place == NORM_AFTER) reference_norm(r, x, x, &p->norm2, N);
     free(h); free(qkv); free(y); free(x2);
 }
 
@@ -183,18 +192,22 @@ static void reference_forward(const struct reference *r, const struct batch *b)
 {
     const struct config *c = &r->m->config;
     const struct params *p = &r->m->params;
-    int C = c->channels;
-    double *x = reference_take(b->N, C);
+    int C = c->channels, E = config_embed_width(c);
+    double *x = reference_take(b->N, C), *row = reference_take(1, C);
     for (int s = 0; s < b->S; s++)
         for (int i = b->offsets[s]; i < b->offsets[s + 1]; i++)
             for (int k = 0; k < C; k++) {
-                x[i * C + k] = reference_of(r, p->embed)[b->tokens[i] * C + k];
+                const double *from = reference_of(r, p->embed) + b->tokens[i] * E;
+                if (c->embed_width) reference_linear(r, row, from, &p->embed_in, NULL, 1, C, E);
+                x[i * C + k] = c->embed_width ? row[k] : from[k];
                 if (p->position) x[i * C + k] += reference_of(r, p->position)[(i - b->offsets[s]) * C + k];
             }
     if (c->embed_norm) reference_norm(r, x, x, &p->embed_norm, b->N);
     for (int l = 0; l < c->layers; l++) reference_block(r, x, &p->layer[l], b);
-    reference_norm(r, r->hidden, x, &p->final_norm, b->N);
-    free(x);
+    if (c->norm_place != NORM_AFTER) reference_norm(r, x, x, &p->final_norm, b->N);
+    if (c->embed_width) reference_linear(r, r->hidden, x, &p->embed_out, NULL, b->N, E, C);
+    else memcpy(r->hidden, x, (size_t)(b->N * C) * sizeof *x);
+    free(x); free(row);
 }
 
 /* z (V) = the vocabulary head of row i of the last forward. */
@@ -202,7 +215,7 @@ static void reference_logits(const struct reference *r, double *z, int i)
 {
     const struct config *c = &r->m->config;
     struct linear_params head = {.weight = c->tied ? r->m->params.embed : r->m->params.head.weight};
-    reference_linear(r, z, r->hidden + i * c->channels, &head, NULL, 1, c->vocab, c->channels);
+    reference_linear(r, z, r->hidden + i * config_embed_width(c), &head, NULL, 1, c->vocab, config_embed_width(c));
 }
 
 /* log p(target of row i) */
@@ -222,7 +235,8 @@ static double reference_value(const struct reference *r, int i)
 {
     const double *w = reference_of(r, r->m->params.score), *b = reference_of(r, r->m->params.score_bias);
     double sum = b[0];
-    for (int k = 0; k < r->m->config.channels; k++) sum += w[k] * r->hidden[i * r->m->config.channels + k];
+    int E = config_embed_width(&r->m->config);
+    for (int k = 0; k < E; k++) sum += w[k] * r->hidden[i * E + k];
     return sum;
 }
 

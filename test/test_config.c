@@ -26,7 +26,12 @@ static void test_presets(void)
         {"gpt3-125m", 125e6, 0.01}, {"gpt3-350m", 356e6, 0.01}, {"gpt3-760m", 760e6, 0.01}, {"gpt3-2.7b", 2.65e9, 0.01},
         {"gpt3-6.7b", 6.66e9, 0.01}, {"gpt3-13b", 12.85e9, 0.01}, {"gpt3-175b", 174.6e9, 0.001},
         {"llama3-8b", 8030261248, 0}, {"llama3-70b", 70553706496, 0}, {"llama3-405b", 405853388800, 0},
-        {"bloom-176b", 176247271424, 0}, {"opt-175b", 174.6e9, 0.01}};
+        {"bloom-176b", 176247271424, 0}, {"opt-175b", 174.6e9, 0.01},
+        {"opt-125m", 125239296 - 2 * 768, 0}, {"opt-350m", 331196416 - 2 * 1024, 0},      /* two rows of its positions are never read */
+        {"falcon-7b", 6921720704, 0}, {"falcon-40b", 41.3e9, 0.005}, {"pythia-160m", 162322944, 0},
+        {"pythia-1.4b", 1414647808, 0}, {"pythia-6.9b", 6857302016, 0}, {"mistral-7b", 7241732096, 0},
+        {"qwen3-0.6b", 596049920, 0}, {"qwen3-8b", 8190735360, 0}, {"glm4-9b", 9400279040, 0},
+        {"baichuan-7b", 7000559616, 0}, {"baichuan-13b", 13264901120, 0}};
     for (size_t i = 0; i < sizeof published / sizeof *published; i++) {
         CHECK(config_preset(&c, published[i].name, &e) == 0 && config_check(&c, &e) == 0);
         CHECK(close_to((double)config_parameters(&c), published[i].parameters, published[i].error, 0));

@@ -276,7 +276,8 @@ int main(void)
         "gpt2", "gpt2-inner", "opt", "bloom", "llama", "llama-tied", "llama-tied-sharded", "llama-tied-bfloat16",
         "llama-tied-float16", "llama-headdim", "llama-bias", "llama-rope-linear", "llama-rope-llama3", "llama-rope-yarn",
         "llama-rope-dynamic", "smollm", "mistral", "qwen2", "qwen3", "falcon-7b", "falcon-11b",
-        "glm", "baichuan-7b", "baichuan-13b", "gguf-quantised", "reward-gpt2", "reward-llama", "reward-qwen3"};
+        "falcon-40b", "gpt-neox", "opt-350m", "glm",
+        "glm4", "baichuan-7b", "baichuan-13b", "gguf-quantised", "reward-gpt2", "reward-llama", "reward-qwen3"};
     char work[] = "/tmp/test_interop.XXXXXX", path[600], file[100];
     threads_start(2);
     if (!mkdtemp(work)) die("no temporary folder");

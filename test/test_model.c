@@ -73,8 +73,8 @@ static void check_forward(struct model *m, const struct reference *r, const stru
     double worst = 0;
     model_forward(m, b, false);
     reference_forward(r, b);
-    float *hidden = host_acts(m->hidden, (size_t)(b->N * m->config.channels));
-    worst = furthest(hidden, r->hidden, (size_t)(b->N * m->config.channels));
+    float *hidden = host_acts(m->hidden, (size_t)(b->N * config_embed_width(&m->config)));
+    worst = furthest(hidden, r->hidden, (size_t)(b->N * config_embed_width(&m->config)));
     free(hidden);
     test_check(worst < by_type(1e-5, HIDDEN), __FILE__, __LINE__, "%s: hidden off by %g", name, worst);
     n = value_rows(b, rows, slopes);
@@ -193,7 +193,7 @@ static void test_packing(int setting)
     struct config c = tiny_config(setting, &name);
     struct batch b = tiny_batch(lengths, S, c.vocab, 5);
     struct tiny t;
-    int C = c.channels, offsets[2], n = 0;
+    int C = config_embed_width(&c), offsets[2], n = 0;
     struct token_loss l = {.kind = LOSS_LOGPROBS, .temperature = 0.8f};
     float logprobs[MOST], alone[MOST];
     bool vocabulary = c.head == HEAD_VOCABULARY;
@@ -278,7 +278,7 @@ static void test_mask(int setting)
     }
     CHECK(same_bits(losses[0], losses[1], (size_t)n) && same_bits(gradient[0], gradient[1], t.m.grads.count));
     if (!c.tied) {
-        fill(t.m.params.head.weight, 0, (size_t)(c.vocab * c.channels));
+        fill(t.m.params.head.weight, 0, (size_t)(c.vocab * config_embed_width(&c)));
         params_pack(&t.m.params, &c);
         model_forward(&t.m, &b, false);
         model_token_loss(&t.m, &b, &cross_entropy, logprobs, NULL, losses[0], false);

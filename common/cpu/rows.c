@@ -1,5 +1,6 @@
-/* rows.c (CPU) - copying rows out of and into a batch.  It waits for memory: a loop is enough. */
+/* rows.c (CPU) - copying rows out of and into a batch, and adding them up.  It waits for memory: a loop is enough. */
 #include "common/cpu/blocks.h"
+#include "common/cpu/vector.h"
 #include "common/model/ops.h"
 
 #include <string.h>
@@ -23,3 +24,16 @@ void rows_scatter(act_t *to, const act_t *from, const int *rows, int n, int C)
 {
     rows_for(n, C, copy_rows, &(struct copy){.to = to, .from = from, .to_rows = rows, .C = (size_t)C});
 }
+
+struct sum { act_t *y; const act_t *x; };
+
+static void add_block(const void *context, size_t from, size_t end)
+{
+    const struct sum *s = context;
+    for (size_t i = from; i < end; i += VW) {
+        int n = (int)(end - i < VW ? end - i : VW);
+        act_store(s->y + i, act_load(s->y + i, n) + act_load(s->x + i, n), n);
+    }
+}
+
+void acts_add(act_t *y, const act_t *x, size_t n) { blocks_for(n, BLOCK_FLOATS, add_block, &(struct sum){y, x}); }

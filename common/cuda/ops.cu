@@ -41,6 +41,18 @@ static void copy(act_t *to, const act_t *from, const int *to_rows, const int *fr
 void rows_gather(act_t *to, const act_t *from, const int *rows, int n, int C) { copy(to, from, NULL, rows, n, C); }
 void rows_scatter(act_t *to, const act_t *from, const int *rows, int n, int C) { copy(to, from, rows, NULL, n, C); }
 
+static __global__ void add_acts(act_t *y, const act_t *x, size_t n)
+{
+    for (size_t i = thread_of_grid(); i < n; i += threads_of_grid()) set(y + i, to_float(y[i]) + to_float(x[i]));
+}
+
+void acts_add(act_t *y, const act_t *x, size_t n)
+{
+    if (n == 0) return;
+    add_acts<<<cuda_blocks(n), BLOCK, 0, cuda_stream()>>>(y, x, n);
+    cuda_launched("add_acts");
+}
+
 static __global__ void fill_positions(int *positions, const int *offsets, int S)
 {
     for (int s = (int)blockIdx.x; s < S; s += (int)gridDim.x)

@@ -20,10 +20,18 @@
     "num_hidden_layers hidden_size num_attention_heads num_key_value_heads head_dim intermediate_size " \
     "max_position_embeddings vocab_size rms_norm_eps rope_theta hidden_act"
 #define FUSED_NAMES \
-    [SLOT_EMBED] = "word_embeddings", [SLOT_NORM1] = "h.%d.input_layernorm", \
+    [SLOT_EMBED] = "word_embeddings", \
     [SLOT_QKV] = "h.%d.self_attention.query_key_value", [SLOT_OUT] = "h.%d.self_attention.dense", \
-    [SLOT_NORM2] = "h.%d.post_attention_layernorm", [SLOT_UP] = "h.%d.mlp.dense_h_to_4h", \
+    [SLOT_UP] = "h.%d.mlp.dense_h_to_4h", \
     [SLOT_DOWN] = "h.%d.mlp.dense_4h_to_h", [SLOT_FINAL_NORM] = "ln_f", [SLOT_HEAD] = "lm_head", [SLOT_SCORE] = "score"
+
+#define FUSED_NORMS \
+    [SLOT_NORM1] = "h.%d.input_layernorm", [SLOT_NORM2] = "h.%d.post_attention_layernorm"
+#define FALCON \
+    GPT2, .position = POSITION_ROPE, .activation = ACTIVATION_GELU, .kv_heads = 1, .parallel = true, .context = 2048
+#define FALCON_KEYS \
+    "num_hidden_layers hidden_size num_attention_heads ffn_hidden_size max_position_embeddings vocab_size " \
+    "layer_norm_epsilon rope_theta activation"
 
 const struct family families[] = {
     {"gpt2", "GPT2", "transformer.",
@@ -37,20 +45,33 @@ const struct family families[] = {
       [SLOT_NORM1] = "layers.%d.self_attn_layer_norm",
       [SLOT_QKV] = "layers.%d.self_attn.{q,k,v}_proj", [SLOT_OUT] = "layers.%d.self_attn.out_proj",
       [SLOT_NORM2] = "layers.%d.final_layer_norm", [SLOT_UP] = "layers.%d.fc1", [SLOT_DOWN] = "layers.%d.fc2",
-      [SLOT_FINAL_NORM] = "final_layer_norm", [SLOT_HEAD] = "lm_head", [SLOT_SCORE] = "score"},
+      [SLOT_FINAL_NORM] = "final_layer_norm", [SLOT_EMBED_IN] = "project_in", [SLOT_EMBED_OUT] = "project_out",
+      [SLOT_HEAD] = "lm_head", [SLOT_SCORE] = "score"},
      .position_rows = 2, .config = {GPT2, BIASES, .position = POSITION_LEARNED, .activation = ACTIVATION_RELU},
      .keys = "num_hidden_layers hidden_size num_attention_heads ffn_dim max_position_embeddings vocab_size "
              "activation_function"},
-    {"bloom", "Bloom", "transformer.", {FUSED_NAMES, [SLOT_EMBED_NORM] = "word_embeddings_layernorm"},
+    {"bloom", "Bloom", "transformer.", {FUSED_NAMES, FUSED_NORMS, [SLOT_EMBED_NORM] = "word_embeddings_layernorm"},
      .grouped = true,
      .config = {GPT2, BIASES, .position = POSITION_ALIBI, .activation = ACTIVATION_GELU_TANH, .embed_norm = true,
                 .context = 2048},
      .keys = "n_layer hidden_size n_head vocab_size seq_length layer_norm_epsilon"},
-    {"falcon", "Falcon", "transformer.", {FUSED_NAMES}, .grouped = true,
-     .config = {GPT2, .position = POSITION_ROPE, .activation = ACTIVATION_GELU, .kv_heads = 1, .parallel = true,
-                .context = 2048},
-     .keys = "num_hidden_layers hidden_size num_attention_heads ffn_hidden_size max_position_embeddings vocab_size "
-             "layer_norm_epsilon rope_theta activation"},
+    {"falcon", "Falcon", "transformer.", {FUSED_NAMES, FUSED_NORMS}, .grouped = true, .config = {FALCON},
+     .keys = FALCON_KEYS},
+    {"falcon", "Falcon", "transformer.",                        /* that of two norms: family_config chooses */
+     {FUSED_NAMES, [SLOT_NORM1] = "h.%d.ln_attn", [SLOT_NORM2] = "h.%d.ln_mlp"}, .grouped = true,
+     .config = {FALCON, .parallel_norms = true}, .keys = FALCON_KEYS},
+    {"gpt_neox", "GPTNeoX", "gpt_neox.",
+     {[SLOT_EMBED] = "embed_in", [SLOT_NORM1] = "layers.%d.input_layernorm",
+      [SLOT_QKV] = "layers.%d.attention.query_key_value", [SLOT_OUT] = "layers.%d.attention.dense",
+      [SLOT_NORM2] = "layers.%d.post_attention_layernorm", [SLOT_UP] = "layers.%d.mlp.dense_h_to_4h",
+      [SLOT_DOWN] = "layers.%d.mlp.dense_4h_to_h", [SLOT_FINAL_NORM] = "final_layer_norm", [SLOT_HEAD] = "embed_out",
+      [SLOT_SCORE] = "score"},
+     .grouped = true,
+     .config = {BIASES, .position = POSITION_ROPE, .rope_theta = 10000, .rope_fraction = 0.25, .norm = NORM_LAYERNORM,
+                .norm_bias = true, .norm_eps = 1e-5, .activation = ACTIVATION_GELU, .parallel = true,
+                .parallel_norms = true, .context = 2048},
+     .keys = "num_hidden_layers hidden_size num_attention_heads intermediate_size max_position_embeddings vocab_size "
+             "layer_norm_eps rope_theta partial_rotary_factor hidden_act attention_bias"},
     {"llama", "Llama", "model.", {LLAMA_NAMES, Q_K_V, GATE_UP}, .config = {LLAMA, .rope_fraction = 1},
      .keys = LLAMA_KEYS " attention_bias mlp_bias"},
     {"mistral", "Mistral", "model.", {LLAMA_NAMES, Q_K_V, GATE_UP}, .config = {LLAMA, .rope_fraction = 1},
@@ -64,6 +85,11 @@ const struct family families[] = {
     {"glm", "Glm", "model.", {LLAMA_NAMES, Q_K_V, [SLOT_UP] = "layers.%d.mlp.gate_up_proj"},
      .config = {LLAMA, .qkv_bias = true, .rope_layout = ROPE_PAIRS, .rope_fraction = 0.5, .head_dim = 128},
      .keys = LLAMA_KEYS " partial_rotary_factor attention_bias"},
+    {"glm4", "Glm4", "model.",
+     {LLAMA_NAMES, Q_K_V, [SLOT_UP] = "layers.%d.mlp.gate_up_proj",
+      [SLOT_POST1] = "layers.%d.post_self_attn_layernorm", [SLOT_POST2] = "layers.%d.post_mlp_layernorm"},
+     .config = {LLAMA, .rope_layout = ROPE_PAIRS, .rope_fraction = 0.5, .head_dim = 128, .norm_place = NORM_BOTH},
+     .keys = LLAMA_KEYS " partial_rotary_factor attention_bias"},
     {"baichuan", "BaiChuan", "model.", {LLAMA_NAMES, GATE_UP, [SLOT_QKV] = "layers.%d.self_attn.W_pack"},
      .config = {LLAMA, .rope_fraction = 1}},
     {NULL}};
@@ -74,9 +100,10 @@ bool family_slot(enum slot *slot, int *layer, const char **end, const char *name
     static const char *const ours[SLOTS] = {
         [SLOT_EMBED] = "tok_embd", [SLOT_POSITION] = "pos_embd", [SLOT_EMBED_NORM] = "tok_embd_norm",
         [SLOT_NORM1] = "attn_norm", [SLOT_QKV] = "attn_qkv", [SLOT_Q_NORM] = "attn_q_norm",
-            [SLOT_K_NORM] = "attn_k_norm",
-        [SLOT_OUT] = "attn_output", [SLOT_NORM2] = "ffn_norm", [SLOT_UP] = "ffn_up", [SLOT_DOWN] = "ffn_down",
-        [SLOT_FINAL_NORM] = "output_norm", [SLOT_HEAD] = "output", [SLOT_SCORE] = "score"};
+        [SLOT_K_NORM] = "attn_k_norm", [SLOT_OUT] = "attn_output", [SLOT_POST1] = "attn_post_norm",
+        [SLOT_NORM2] = "ffn_norm", [SLOT_UP] = "ffn_up", [SLOT_DOWN] = "ffn_down", [SLOT_POST2] = "ffn_post_norm",
+        [SLOT_FINAL_NORM] = "output_norm", [SLOT_EMBED_IN] = "tok_embd_proj", [SLOT_EMBED_OUT] = "output_proj",
+        [SLOT_HEAD] = "output", [SLOT_SCORE] = "score"};
     *layer = -1;
     if (strncmp(name, "blk.", 4) == 0) {
         char *rest;

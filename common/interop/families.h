@@ -9,7 +9,8 @@
 
 /* Our parameters, by what they are called within a layer or outside. */
 enum slot { SLOT_EMBED, SLOT_POSITION, SLOT_EMBED_NORM, SLOT_NORM1, SLOT_QKV, SLOT_Q_NORM, SLOT_K_NORM, SLOT_OUT,
-            SLOT_NORM2, SLOT_UP, SLOT_DOWN, SLOT_FINAL_NORM, SLOT_HEAD, SLOT_SCORE, SLOTS };
+            SLOT_POST1, SLOT_NORM2, SLOT_UP, SLOT_DOWN, SLOT_POST2, SLOT_FINAL_NORM, SLOT_EMBED_IN, SLOT_EMBED_OUT,
+            SLOT_HEAD, SLOT_SCORE, SLOTS };
 
 struct family {
     const char *type, *class;               /* model_type and the class in `architectures` */

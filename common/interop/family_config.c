@@ -34,15 +34,12 @@ static const struct key keys[] = {
     {"scale_attn_weights", MUST, 0, "true"},
     {"add_cross_attention", MUST, 0, "false"},
     {"is_encoder_decoder", MUST, 0, "false"},
-    {"do_layer_norm_before", MUST, 0, "true"},
     {"_remove_final_layer_norm", MUST, 0, "false"},
     {"enable_bias", MUST, 0, "true"},
     {"layer_norm_elementwise_affine", MUST, 0, "true"},
     {"apply_residual_connection_post_layernorm", MUST, 0, "false"},
     {"use_sliding_window", MUST, 0, "false"},
     {"alibi", MUST, 0, "false"},
-    {"parallel_attn", MUST, 0, "true"},
-    {"num_ln_in_parallel_attn", MUST, 0, "null|1"},
     {"quantization_config", MUST, 0, "null"},
     /* what does not change the result */
     {"architectures|model_type|_name_or_path|name_or_path|transformers_version|dtype|torch_dtype|use_cache|bos_token_id|"
@@ -116,9 +113,81 @@ static int take_key(struct config *c, const struct key *k, const char *key, cons
     return 0;
 }
 
-/* Keys that say more than one thing, or something else in each family; what is done with is removed. */
-static int take_special(const struct family *f, struct config *c, json_t *json, struct error *error)
+static void remove_keys(json_t *json, const char *const *names)
 {
+    for (; *names; names++) json_object_del(json, *names);
+}
+
+/* A truth that must be one, if it is there. */
+static int take_truth(bool *truth, json_t *json, const char *name, struct error *error)
+{
+    json_t *value = json_object_get(json, name);
+    if (!value || json_is_null(value)) return 0;
+    if (!json_is_boolean(value)) return family_refuse(error, name, value, "true or false");
+    *truth = json_is_true(value);
+    json_object_del(json, name);
+    return 0;
+}
+
+/* Blocks of falcon: the new decoder has parallel sublayers, by default behind two norms; *f is then the next row. */
+static int take_falcon(const struct family **f, struct config *c, json_t *json, struct error *error)
+{
+    static const char *const done[] = {"num_ln_in_parallel_attn", "num_kv_heads", NULL};
+    bool decoder = false, one = true, parallel = true, bias = false;
+    if (take_truth(&decoder, json, "new_decoder_architecture", error) != 0 ||
+        take_truth(&one, json, "multi_query", error) != 0 || take_truth(&parallel, json, "parallel_attn", error) != 0 ||
+        take_truth(&bias, json, "bias", error) != 0) return -1;
+    json_t *norms = json_object_get(json, "num_ln_in_parallel_attn"), *kv = json_object_get(json, "num_kv_heads");
+    bool given = norms && !json_is_null(norms);
+    if (given && json_integer_value(norms) != 1 && json_integer_value(norms) != 2)
+        return family_refuse(error, "num_ln_in_parallel_attn", norms, "1 or 2");
+    if (decoder && json_integer_value(kv) < 1) return family_refuse(error, "num_kv_heads", kv, "a number from 1 up");
+    c->kv_heads = decoder ? (int)json_integer_value(kv) : one ? 1 : 0;
+    c->qkv_bias = c->out_bias = c->mlp_bias = bias;
+    c->parallel = decoder || parallel;
+    c->parallel_norms = decoder && (!given || json_integer_value(norms) == 2);
+    if (c->parallel_norms) ++*f;
+    remove_keys(json, done);
+    return 0;
+}
+
+/* Old names of partial_rotary_factor and rope_theta; and whether there are blocks in parallel. */
+static int take_neox(struct config *c, json_t *json, struct error *error)
+{
+    static const char *const old[][2] = {{"rotary_pct", "partial_rotary_factor"}, {"rotary_emb_base", "rope_theta"}};
+    bool bias = true;
+    for (int i = 0; i < 2; i++) {
+        json_t *value = json_object_get(json, old[i][0]), *other = json_object_get(json, old[i][1]);
+        if (value && other && !json_is_null(other) && json_number_value(value) != json_number_value(other))
+            return family_refuse(error, old[i][0], value, "the value of the other spelling");
+        if (value) json_object_set(json, old[i][1], value);
+        json_object_del(json, old[i][0]);
+    }
+    if (take_truth(&c->parallel, json, "use_parallel_residual", error) != 0 ||
+        take_truth(&bias, json, "attention_bias", error) != 0) return -1;
+    c->parallel_norms = c->parallel;
+    c->qkv_bias = c->out_bias = bias;
+    return 0;
+}
+
+static int take_opt(struct config *c, json_t *json, struct error *error)
+{
+    static const char *const done[] = {"word_embed_proj_dim", NULL};
+    json_t *width = json_object_get(json, done[0]);
+    json_int_t n = json_integer_value(width), all = json_integer_value(json_object_get(json, "hidden_size"));
+    bool before = true;
+    if (take_truth(&before, json, "do_layer_norm_before", error) != 0) return -1;
+    if (width && (n < 1 || n > INT32_MAX)) return family_refuse(error, done[0], width, "a number from 1 up");
+    c->norm_place = before ? NORM_BEFORE : NORM_AFTER;
+    c->embed_width = width && n != all ? (int)n : 0;
+    remove_keys(json, done);
+    return 0;
+}
+
+/* Keys that say more than one thing, or something else in each family; what is done with is removed. */
+static int take_special(const struct family **family, struct config *c, json_t *json, struct error *error)
+{
+    const struct family *f = *family;
     json_t *value;
     json_t *types = json_object_get(json, "layer_types");
     for (size_t i = 0; i < json_array_size(types); i++) {
@@ -127,22 +196,10 @@ static int take_special(const struct family *f, struct config *c, json_t *json, 
             return family_refuse(error, "layer_types", value, "full_attention");
     }
     json_object_del(json, "layer_types");
-    if (strcmp(f->type, "falcon") == 0) {
-        bool decoder = json_is_true(json_object_get(json, "new_decoder_architecture"));
-        bool one = json_is_true(json_object_get(json, "multi_query"));
-        if (decoder && json_integer_value(json_object_get(json, "num_ln_in_parallel_attn")) != 1)
-            return family_refuse(error, "num_ln_in_parallel_attn",
-                                 json_object_get(json, "num_ln_in_parallel_attn"), "1");
-        c->kv_heads = decoder ? (int)json_integer_value(json_object_get(json, "num_kv_heads")) : one ? 1 : 0;
-        c->qkv_bias = c->out_bias = c->mlp_bias = json_is_true(json_object_get(json, "bias"));
-        static const char *const done[] = {"new_decoder_architecture", "multi_query", "num_kv_heads", "bias"};
-        for (int i = 0; i < 4; i++) json_object_del(json, done[i]);
-    }
+    if (strcmp(f->type, "falcon") == 0 && take_falcon(family, c, json, error) != 0) return -1;
+    if (strcmp(f->type, "gpt_neox") == 0 && take_neox(c, json, error) != 0) return -1;
+    if (strcmp(f->type, "opt") == 0 && take_opt(c, json, error) != 0) return -1;
     if (strcmp(f->type, "baichuan") == 0 && json_object_get(json, "model_max_length")) c->position = POSITION_ALIBI;
-    value = json_object_get(json, "word_embed_proj_dim");
-    if (value && json_integer_value(value) != json_integer_value(json_object_get(json, "hidden_size")))
-        return family_refuse(error, "word_embed_proj_dim", value, "hidden_size");
-    json_object_del(json, "word_embed_proj_dim");
     return 0;
 }
 
@@ -182,7 +239,7 @@ int family_config(const struct family **family, struct config *c, json_t *json, 
     int64_t window = json_is_false(json_object_get(json, "use_sliding_window"))
                    ? 0 : json_integer_value(json_object_get(json, "sliding_window"));
     json_object_del(json, "sliding_window");
-    if (take_special(f, &new, json, error) != 0 || family_rope_read(&new, json, error) != 0 ||
+    if (take_special(&f, &new, json, error) != 0 || family_rope_read(&new, json, error) != 0 ||
         take_all(&new, json, error) != 0) return -1;
     if (new.heads < 1) return fail(error, EXIT_DATA, "config.json: the number of attention heads is missing");
     if (window > 0 && window < new.context) new.context = (int)window;
@@ -245,19 +302,19 @@ static json_t *json_by(const struct family *f, const struct config *c)
     if (!scalar) put_key(json, c, "tie_word_embeddings");
     if (f->config.position == POSITION_ROPE)
         family_rope_write(json, c, strstr(f->keys, "partial_rotary_factor") != NULL);
-    if (strcmp(f->type, "opt") == 0) {
-        json_object_set_new(json, "do_layer_norm_before", json_true());
-        put_key(json, c, "hidden_size");
-        json_object_set_new(json, "word_embed_proj_dim", json_integer(c->channels));
-    }
+    if (strcmp(f->type, "opt") == 0)
+        json_object_update_new(json, json_pack("{s:b, s:i}", "do_layer_norm_before", c->norm_place == NORM_BEFORE,
+                                               "word_embed_proj_dim", config_embed_width(c)));
+    if (strcmp(f->type, "gpt_neox") == 0)
+        json_object_update_new(json, json_pack("{s:f, s:f, s:b}", "rotary_pct", c->rope_fraction, "rotary_emb_base",
+                                               c->rope_theta, "use_parallel_residual", c->parallel));
     if (strcmp(f->type, "falcon") == 0) {
         static const char form[] = "{s:b, s:b, s:b, s:b, s:b, s:i, s:o}";
-        bool decoder = c->kv_heads != 1;
-        json_t *more = json_pack(form, "alibi", 0, "parallel_attn", 1, "bias", c->mlp_bias, "multi_query", 1,
-                                 "new_decoder_architecture", decoder, "num_kv_heads", c->kv_heads,
-                                     "num_ln_in_parallel_attn",
-                                 decoder ? json_integer(1) : json_null());
-        json_object_update_new(json, more);
+        bool decoder = c->parallel && (c->kv_heads != 1 || c->parallel_norms);
+        json_object_update_new(json, json_pack(form, "alibi", 0, "parallel_attn", c->parallel, "bias", c->mlp_bias,
+                                               "multi_query", c->kv_heads == 1 || decoder, "new_decoder_architecture",
+                                               decoder, "num_kv_heads", c->kv_heads, "num_ln_in_parallel_attn",
+                                               decoder ? json_integer(c->parallel_norms ? 2 : 1) : json_null()));
     }
     return json;
 }
@@ -300,6 +357,7 @@ json_t *family_json(const struct family **family, const struct config *c, struct
             char *key = family_config(family, &again, copy, why) == 0 ? difference(c, &again)
                                                                       : host_text("%s", why->text);
             json_decref(copy);
+            if (!key && *family != f) key = host_text("another form of %s", f->type);
             if (!key) {
                 free(own);
                 *family = f;

@@ -34,6 +34,7 @@ static const struct setting setting[] = {
     {"rope.high", REAL, AT(rope_high), 0, 1e6, NULL, true},
     {"rope.attention", REAL, AT(rope_attention), 0, 1e6, NULL, true},
     {"norm", WORD, AT(norm), 0, 0, "layernorm|rmsnorm"},
+    {"norm.place", WORD, AT(norm_place), 0, 0, "before|both|after", true},
     {"norm_eps", REAL, AT(norm_eps), 0, 1, NULL},
     {"act", WORD, AT(activation), 0, 0, "gelu|gelu_tanh|relu|swiglu"},
     {"qkv_bias", YES_NO, AT(qkv_bias), 0, 1, NULL},
@@ -43,6 +44,8 @@ static const struct setting setting[] = {
     {"qk_norm", YES_NO, AT(qk_norm), 0, 1, NULL},
     {"embed_norm", YES_NO, AT(embed_norm), 0, 1, NULL},
     {"parallel", YES_NO, AT(parallel), 0, 1, NULL},
+    {"parallel.norms", YES_NO, AT(parallel_norms), 0, 1, NULL, true},
+    {"embed_width", COUNT, AT(embed_width), 0, 1 << 20, NULL, true},
     {"tie_embeddings", YES_NO, AT(tied), 0, 1, NULL},
     {"head", WORD, AT(head), 0, 0, "lm|scalar"},
     {"init.std", REAL, AT(init_std), 0, 10, NULL},
@@ -50,89 +53,6 @@ static const struct setting setting[] = {
     {"score.std", REAL, AT(score_std), 1e-30, 1e30, NULL},
 };
 enum { SETTINGS = sizeof setting / sizeof *setting };
-
-/* ---- presets ---- */
-
-/* Published sizes: Brown et al. 2020, table 2.1 (1.3B and 13B: with widths that its heads divide); Grattafiori et al.
- * 2024, table 3; Le Scao et al. 2022, table 3; Zhang et al. 2022, table 1. */
-struct size { const char *name, *family; int layers, channels, heads, kv_heads, ffn, vocab, context; };
-static const struct size published[] = {
-    {"gpt3-125m", "gpt2", 12, 768, 12, 12, 3072, 50257, 2048},
-    {"gpt3-350m", "gpt2", 24, 1024, 16, 16, 4096, 50257, 2048},
-    {"gpt3-760m", "gpt2", 24, 1536, 16, 16, 6144, 50257, 2048},
-    {"gpt3-1.3b", "gpt2", 24, 2048, 16, 16, 8192, 50257, 2048},
-    {"gpt3-2.7b", "gpt2", 32, 2560, 32, 32, 10240, 50257, 2048},
-    {"gpt3-6.7b", "gpt2", 32, 4096, 32, 32, 16384, 50257, 2048},
-    {"gpt3-13b", "gpt2", 40, 5120, 40, 40, 20480, 50257, 2048},
-    {"gpt3-175b", "gpt2", 96, 12288, 96, 96, 49152, 50257, 2048},
-    {"llama3-8b", "llama", 32, 4096, 32, 8, 14336, 128256, 8192},
-    {"llama3-70b", "llama", 80, 8192, 64, 8, 28672, 128256, 8192},
-    {"llama3-405b", "llama", 126, 16384, 128, 8, 53248, 128256, 8192},
-    {"bloom-176b", "bloom", 70, 14336, 112, 112, 57344, 250880, 2048},
-    {"opt-175b", "opt", 96, 12288, 96, 96, 49152, 50272, 2048},
-};
-enum { SIZES = sizeof published / sizeof *published };
-
-/* Settings of a family with its default sizes: 0, or -1 for an unknown one. */
-static int preset_family(struct config *c, const char *name)
-{
-    struct config gpt2 = {
-        .family = "gpt2", .layers = 12, .channels = 768, .heads = 12, .kv_heads = 12, .head_dim = 64, .ffn = 3072,
-        .vocab = 50257, .context = 1024, .position = POSITION_LEARNED, .rope_theta = 10000, .rope_fraction = 1,
-        .norm = NORM_LAYERNORM, .norm_eps = 1e-5, .activation = ACTIVATION_GELU_TANH, .qkv_bias = true,
-        .out_bias = true, .mlp_bias = true, .norm_bias = true, .tied = true, .init_std = 0.02, .score_std = 1};
-    struct config llama = gpt2, bloom = gpt2, opt = gpt2;
-    memcpy(llama.family, "llama", sizeof "llama");
-    llama.position = POSITION_ROPE;
-    llama.norm = NORM_RMSNORM;
-    llama.activation = ACTIVATION_SWIGLU;
-    llama.ffn = 2048;
-    llama.qkv_bias = llama.out_bias = llama.mlp_bias = llama.norm_bias = false;
-    memcpy(bloom.family, "bloom", sizeof "bloom");
-    bloom.position = POSITION_ALIBI;
-    bloom.embed_norm = true;
-    memcpy(opt.family, "opt", sizeof "opt");
-    opt.activation = ACTIVATION_RELU;
-    const struct config *const family[] = {&gpt2, &llama, &bloom, &opt};
-    for (int i = 0; i < 4; i++) {
-        if (strcmp(family[i]->family, name) != 0) continue;
-        *c = *family[i];
-        return 0;
-    }
-    return -1;
-}
-
-static void preset_size(struct config *c, const struct size *s)
-{
-    preset_family(c, s->family);
-    c->layers = s->layers;
-    c->channels = s->channels;
-    c->heads = s->heads;
-    c->kv_heads = s->kv_heads;
-    c->head_dim = s->channels / s->heads;
-    c->ffn = s->ffn;
-    c->vocab = s->vocab;
-    c->context = s->context;
-    if (strncmp(s->name, "llama3", 6) != 0) return;
-    c->rope_theta = 500000;
-    c->tied = false;
-}
-
-int config_preset(struct config *c, const char *name, struct error *error)
-{
-    if (preset_family(c, name) == 0) return 0;
-    for (int i = 0; i < SIZES; i++) {
-        if (strcmp(published[i].name, name) != 0) continue;
-        preset_size(c, &published[i]);
-        return 0;
-    }
-    struct bytes known = {0};
-    for (int i = 0; i < SIZES; i++) bytes_text(&known, ", %s", published[i].name);
-    fail(error, EXIT_USAGE, "there is no preset '%s' (expected gpt2, llama, bloom, opt%s)", text_shown(name).text,
-         known.data);
-    bytes_free(&known);
-    return -1;
-}
 
 int config_check(const struct config *c, struct error *error)
 {
@@ -153,6 +73,11 @@ int config_check(const struct config *c, struct error *error)
         (bands && (c->rope_original < 1 || !(c->rope_low > 0 && c->rope_low < c->rope_high) || c->rope_theta <= 1)))
         return fail(error, EXIT_USAGE, "rope scaling needs rotary positions, a factor from 1 up and, for llama3 and "
                     "yarn, an original length and 0 < low < high");
+    if ((c->parallel_norms && !c->parallel) || (c->norm_place != NORM_BEFORE && c->parallel))
+        return fail(error, EXIT_USAGE, "parallel.norms needs parallel, and parallel needs norms before, not both or "
+                    "after");
+    if (c->embed_width == c->channels)
+        return fail(error, EXIT_USAGE, "embed_width is d_model, %d (expected 0, or another width)", c->channels);
     if (c->norm == NORM_RMSNORM && c->norm_bias)
         return fail(error, EXIT_USAGE, "rmsnorm has no bias, but norm_bias is on");
     return 0;
@@ -256,11 +181,13 @@ static struct totals totals_of(const struct config *c)
     return t;
 }
 
+int config_embed_width(const struct config *c) { return c->embed_width ? c->embed_width : c->channels; }
+
 uint64_t config_parameters(const struct config *c) { return totals_of(c).all; }
 
 uint64_t config_matmul_parameters(const struct config *c)
 {
-    uint64_t C = (uint64_t)c->channels, head = c->head == HEAD_SCALAR ? C : c->tied ? (uint64_t)c->vocab * C : 0;
+    uint64_t C = (uint64_t)config_embed_width(c), head = c->head == HEAD_SCALAR ? C : c->tied ? (uint64_t)c->vocab * C : 0;
     return totals_of(c).matrices + head;
 }
 

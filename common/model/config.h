@@ -12,6 +12,9 @@ enum rope_layout { ROPE_HALF, ROPE_PAIRS };        /* pairs (i, i + R/2), or (2i
 /* How the angles are stretched for texts longer than those of pretraining.  dynamic depends on the length beyond the
  * context and is plain within it: longer texts are refused. */
 enum rope_scaling { ROPE_PLAIN, ROPE_LINEAR, ROPE_LLAMA3, ROPE_YARN, ROPE_DYNAMIC };
+/* Of a block's two sublayers f: x + f(norm(x));  x + norm'(f(norm(x))), two norms each;  norm(x + f(x)), and then none
+ * at the end of the model. */
+enum norm_place { NORM_BEFORE, NORM_BOTH, NORM_AFTER };
 enum norm { NORM_LAYERNORM, NORM_RMSNORM };
 enum activation { ACTIVATION_GELU, ACTIVATION_GELU_TANH, ACTIVATION_RELU, ACTIVATION_SWIGLU };
 enum head { HEAD_VOCABULARY, HEAD_SCALAR };
@@ -29,6 +32,7 @@ struct config {
     double rope_low, rope_high;                    /* llama3: low and high frequency factor; yarn: slow and fast beta */
     double rope_attention;    /* yarn: factor on cos and sin; 0: 0.1 ln(factor) + 1 */
     enum norm norm;
+    enum norm_place norm_place;
     double norm_eps;
     enum activation activation;
     bool qkv_bias, out_bias, mlp_bias;             /* biases on or off by group */
@@ -36,6 +40,8 @@ struct config {
     bool qk_norm;             /* rmsnorm of every query and key head before rotation, weights (D) shared by the heads */
     bool embed_norm;          /* a norm right after the embedding (bloom) */
     bool parallel;            /* x + attention(norm(x)) + mlp(norm(x)), one norm a layer (falcon, gpt-j) */
+    bool parallel_norms;      /* parallel: the mlp has a norm of its own (gpt-neox, falcon-40b) */
+    int embed_width;          /* E, of the embedding, with matrices (C,E) after it and (E,C) before the head; 0: C */
     bool tied;                /* output matrix = token embedding */
     enum head head;           /* scalar: one number a position (reward model, critic), weights (C) and a bias */
     double init_std;
@@ -48,6 +54,9 @@ int config_preset(struct config *c, const char *name, struct error *error);
 
 /* Checks ranges and combinations (heads divide, head_dim even for rope, ...).  Returns 0 or -1 (EXIT_USAGE). */
 int config_check(const struct config *c, struct error *error);
+
+/* E, or C where the embedding is as wide as the model: also of the rows that a head reads. */
+int config_embed_width(const struct config *c);
 
 /* R, the channels of a head that are rotated; and the angle of each of the R/2 pairs at position 1.  Returns the factor
  * on cos and sin. */

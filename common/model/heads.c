@@ -8,7 +8,8 @@
 void heads_open(struct model *m, struct memory *memory)
 {
     struct head_acts *h = &m->head;
-    size_t N = (size_t)m->use.max_tokens, NC = N * (size_t)m->config.channels, n = (size_t)m->use.logits_rows;
+    size_t N = (size_t)m->use.max_tokens, NC = N * (size_t)config_embed_width(&m->config);
+    size_t n = (size_t)m->use.logits_rows;
     float **vocabulary[] = {&h->logprobs, &h->entropy, &h->losses, &h->old_logprobs, &h->advantages},
           **scalar[] = {&h->values, &h->dvalues};
     if (!h->counted) h->counted = host_alloc(2 * N, sizeof *h->counted);
@@ -33,7 +34,7 @@ static const act_t *head_rows(struct model *m, const int *rows, int n)
 {
     if (n == m->N) return m->hidden;
     device_put(m->head.rows, rows, (size_t)n * sizeof(int));
-    rows_gather(m->head.hidden, m->hidden, m->head.rows, n, m->config.channels);
+    rows_gather(m->head.hidden, m->hidden, m->head.rows, n, config_embed_width(&m->config));
     return m->head.hidden;
 }
 
@@ -41,8 +42,8 @@ static const act_t *head_rows(struct model *m, const int *rows, int n)
 static void head_scatter(struct model *m, int n)
 {
     if (n == m->N) return;
-    device_clear(m->dhidden, (size_t)m->N * (size_t)m->config.channels * sizeof(act_t));
-    if (n > 0) rows_scatter(m->dhidden, m->head.dhidden, m->head.rows, n, m->config.channels);
+    device_clear(m->dhidden, (size_t)m->N * (size_t)config_embed_width(&m->config) * sizeof(act_t));
+    if (n > 0) rows_scatter(m->dhidden, m->head.dhidden, m->head.rows, n, config_embed_width(&m->config));
 }
 
 static act_t *head_gradient(struct model *m, int n) { return n == m->N ? m->dhidden : m->head.dhidden; }
@@ -81,7 +82,7 @@ int model_token_loss(struct model *m, const struct batch *b, const struct token_
         const act_t *h = head_rows(m, rows, n);
         token_loss(a->logprobs, entropy ? a->entropy : NULL, losses ? a->losses : NULL,
                    backward ? head_gradient(m, n) : NULL, backward ? dweight : NULL, h, a->targets,
-                   m->params.head.packed, &l, m->work, n, c->channels, c->vocab);
+                   m->params.head.packed, &l, m->work, n, config_embed_width(c), c->vocab);
         if (logprobs) device_get(logprobs, a->logprobs, bytes);
         if (entropy) device_get(entropy, a->entropy, bytes);
         if (losses) device_get(losses, a->losses, bytes);
@@ -105,7 +106,7 @@ void model_values(struct model *m, float *values, const int *rows, int n)
     assert(m->config.head == HEAD_SCALAR && n <= m->N);
     if (n > 0) {
         const act_t *h = head_rows(m, rows, n);
-        value_forward(m->head.values, h, m->params.score, m->params.score_bias, n, m->config.channels);
+        value_forward(m->head.values, h, m->params.score, m->params.score_bias, n, config_embed_width(&m->config));
         device_get(values, m->head.values, (size_t)n * sizeof(float));
     }
     device_wait();
@@ -118,7 +119,7 @@ void model_values_backward(struct model *m, const float *dvalues, const int *row
         const act_t *h = head_rows(m, rows, n);
         device_put(m->head.dvalues, dvalues, (size_t)n * sizeof(float));
         value_backward(head_gradient(m, n), m->grads.score, m->grads.score_bias, m->head.dvalues, h, m->params.score, n,
-                       m->config.channels);
+                       config_embed_width(&m->config));
     }
     head_scatter(m, n);
     device_wait();
@@ -128,7 +129,8 @@ void model_logits(struct model *m, const int *rows, int n)
 {
     assert(n <= m->use.logits_rows && n <= m->N && m->config.head == HEAD_VOCABULARY);
     if (n == 0) return;
-    logits_forward(m->logits, head_rows(m, rows, n), m->params.head.packed, n, m->config.vocab, m->config.channels);
+    logits_forward(m->logits, head_rows(m, rows, n), m->params.head.packed, n, m->config.vocab,
+                   config_embed_width(&m->config));
 }
 
 void model_sample(struct model *m, int *tokens, float *logprobs, float *logits, const int *rows, const double *uniform,

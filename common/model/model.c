@@ -9,19 +9,24 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* What one block computes on its way; N rows each.  x2 is absent when parallel; qkv_raw and qk_rstd only with
- * qk_norm. */
+/* A norm's input is kept elsewhere. */
+struct norm_acts { float *mean, *rstd; };
+
+/* What one block computes on its way; N rows each.  h1, h2: normed inputs of attention and mlp; raw1, raw2: what norms
+ * after them take; qkv_raw and qk_rstd only with qk_norm.  Absent is what the block does without. */
 struct block_acts {
-    act_t *h1, *qkv_raw, *qkv, *y, *x2, *h2, *up, *act;
-    float *mean1, *rstd1, *qk_rstd, *lse, *mean2, *rstd2;
+    act_t *h1, *qkv_raw, *qkv, *y, *raw1, *x2, *h2, *up, *act, *raw2;
+    float *qk_rstd, *lse;
+    struct norm_acts norm1, norm2, post1, post2;
 };
 
 struct layer_acts {
     act_t **stream;               /* (L+1): the input of each block, and the output of the last */
     struct block_acts *block;     /* (L), or all the same one when nothing or only the inputs are kept */
-    act_t *embedded;              /* before the embedding norm */
-    float *embed_mean, *embed_rstd, *final_mean, *final_rstd;
-    act_t *dx, *dh, *dy, *dqkv, *dup, *dact;
+    act_t *narrow, *embedded;     /* (N,E) before the matrix that makes it wide; before the embedding norm */
+    act_t *last;                  /* before the matrix that makes it narrow again */
+    struct norm_acts embed_norm, final_norm;
+    act_t *dnarrow, *dx, *dh, *dy, *dqkv, *dup, *dact;
     bool kept;                                           /* the last forward can be followed by a backward */
 };
 
@@ -40,12 +45,19 @@ static float *take_floats(struct memory *memory, int n)
     return memory_take(memory, MEMORY_ACTS, (size_t)n, sizeof(float));
 }
 
+static struct norm_acts take_norm(struct memory *memory, int N)
+{
+    struct norm_acts a = {take_floats(memory, N), NULL};
+    a.rstd = take_floats(memory, N);
+    return a;
+}
+
 static void block_open(struct block_acts *a, const struct config *c, int N, struct memory *memory)
 {
     int C = c->channels;
-    a->h1 = take_acts(memory, N, C);
-    a->mean1 = take_floats(memory, N);
-    a->rstd1 = take_floats(memory, N);
+    bool after = c->norm_place == NORM_AFTER, both = c->norm_place == NORM_BOTH;
+    if (!after) a->h1 = take_acts(memory, N, C);
+    a->norm1 = take_norm(memory, N);
     if (c->qk_norm) {
         a->qkv_raw = take_acts(memory, N, qkv_width(c));
         a->qk_rstd = take_floats(memory, N * (c->heads + c->kv_heads));
@@ -53,21 +65,22 @@ static void block_open(struct block_acts *a, const struct config *c, int N, stru
     a->qkv = take_acts(memory, N, qkv_width(c));
     a->y = take_acts(memory, N, c->heads * c->head_dim);
     a->lse = take_floats(memory, N * c->heads);
-    if (!c->parallel) {
-        a->x2 = take_acts(memory, N, C);
-        a->h2 = take_acts(memory, N, C);
-        a->mean2 = take_floats(memory, N);
-        a->rstd2 = take_floats(memory, N);
-    }
+    if (after || both) a->raw1 = take_acts(memory, N, C);
+    if (both) a->post1 = take_norm(memory, N);
+    if (!c->parallel) a->x2 = take_acts(memory, N, C);
+    if (!after && (!c->parallel || c->parallel_norms)) a->h2 = take_acts(memory, N, C);
+    if (!c->parallel || c->parallel_norms) a->norm2 = take_norm(memory, N);
     a->up = take_acts(memory, N, up_width(c));
     a->act = take_acts(memory, N, c->ffn);
+    if (after || both) a->raw2 = take_acts(memory, N, C);
+    if (both) a->post2 = take_norm(memory, N);
 }
 
 static void acts_open(struct model *m, struct memory *memory)
 {
     const struct config *c = &m->local;
     struct layer_acts *a = m->acts;
-    int N = m->use.max_tokens, C = c->channels, L = c->layers;
+    int N = m->use.max_tokens, C = c->channels, E = config_embed_width(c), L = c->layers;
     bool keep_all = m->use.train && !m->use.recompute;
     for (int l = 0; l <= L; l++) a->stream[l] = l == 0 || m->use.train ? take_acts(memory, N, C) : a->stream[0];
     for (int l = 0; l < L; l++) {
@@ -76,18 +89,21 @@ static void acts_open(struct model *m, struct memory *memory)
     }
     if (c->embed_norm) {
         a->embedded = take_acts(memory, N, C);
-        a->embed_mean = take_floats(memory, N);
-        a->embed_rstd = take_floats(memory, N);
+        a->embed_norm = take_norm(memory, N);
     }
-    a->final_mean = take_floats(memory, N);
-    a->final_rstd = take_floats(memory, N);
-    m->hidden = take_acts(memory, N, C);
+    if (c->embed_width) {
+        a->narrow = take_acts(memory, N, E);
+        a->last = take_acts(memory, N, C);
+    }
+    a->final_norm = take_norm(memory, N);
+    m->hidden = take_acts(memory, N, E);
     m->tokens = memory_take(memory, MEMORY_ACTS, (size_t)N, sizeof(int));
     m->positions = memory_take(memory, MEMORY_ACTS, (size_t)N, sizeof(int));
     m->offsets = memory_take(memory, MEMORY_ACTS, (size_t)m->use.max_sequences + 1, sizeof(int));
     if (m->use.cache_slots > 0) m->slots = memory_take(memory, MEMORY_ACTS, (size_t)N, sizeof(int));
     if (!m->use.train) return;
-    m->dhidden = take_acts(memory, N, C);
+    m->dhidden = take_acts(memory, N, E);
+    if (c->embed_width) a->dnarrow = take_acts(memory, N, E);
     a->dx = take_acts(memory, N, C);
     a->dh = take_acts(memory, N, C);
     a->dy = take_acts(memory, N, c->heads * c->head_dim);
@@ -160,7 +176,7 @@ static size_t work_floats(const struct model *m)
 {
     const struct config *c = &m->local;
     int N = m->use.max_tokens;
-    size_t loss = N > 0 && c->head == HEAD_VOCABULARY ? token_loss_work(N, c->channels, c->vocab) : 0,
+    size_t loss = N > 0 && c->head == HEAD_VOCABULARY ? token_loss_work(N, config_embed_width(c), c->vocab) : 0,
            attention = m->use.train ? attention_backward_work(N, c->heads, c->kv_heads, c->head_dim) : 0;
     return loss > attention ? loss : attention;
 }
@@ -209,18 +225,18 @@ void model_close(struct model *m)
 
 /* ---- forward ---- */
 
-static void norm_forward(const struct config *c, act_t *y, float *mean, float *rstd, const act_t *x,
+static void norm_forward(const struct config *c, act_t *y, const struct norm_acts *a, const act_t *x,
                          const struct norm_params *n, int N)
 {
-    if (c->norm == NORM_RMSNORM) rmsnorm_forward(y, rstd, x, n->weight, (float)c->norm_eps, N, c->channels);
-    else layernorm_forward(y, mean, rstd, x, n->weight, n->bias, (float)c->norm_eps, N, c->channels);
+    if (c->norm == NORM_RMSNORM) rmsnorm_forward(y, a->rstd, x, n->weight, (float)c->norm_eps, N, c->channels);
+    else layernorm_forward(y, a->mean, a->rstd, x, n->weight, n->bias, (float)c->norm_eps, N, c->channels);
 }
 
 static void norm_backward(const struct config *c, act_t *dx, struct norm_params *d, const act_t *dy, const act_t *x,
-                          const struct norm_params *n, const float *mean, const float *rstd, bool add, int N)
+                          const struct norm_params *n, const struct norm_acts *a, bool add, int N)
 {
-    if (c->norm == NORM_RMSNORM) rmsnorm_backward(dx, d->weight, dy, x, n->weight, rstd, add, N, c->channels);
-    else layernorm_backward(dx, d->weight, d->bias, dy, x, n->weight, mean, rstd, add, N, c->channels);
+    if (c->norm == NORM_RMSNORM) rmsnorm_backward(dx, d->weight, dy, x, n->weight, a->rstd, add, N, c->channels);
+    else layernorm_backward(dx, d->weight, d->bias, dy, x, n->weight, a->mean, a->rstd, add, N, c->channels);
 }
 
 static void linear_forward(act_t *y, const act_t *x, const struct linear_params *l, const act_t *residual, int N,
@@ -246,17 +262,38 @@ static void sum_parts(const struct model *m, act_t *x, int N)
     comm_wait(m->use.comm);
 }
 
-/* out = block(x); out may be x.  out NULL: only what backward needs is computed.  Attention finds its keys within the S
- * sequences of the batch, or, where S is 0, in the cache. */
-static void block_forward(struct model *m, int l, act_t *out, const act_t *x)
+/* A sublayer's end, to (N,C): x plus its product y W^T, with norms where they are set; raw: what a norm takes then. */
+struct join { act_t *raw; const struct norm_acts *acts; const struct norm_params *norm; };
+
+static void join_forward(const struct model *m, act_t *to, const struct join *j, const act_t *y,
+                         const struct linear_params *l, const act_t *x, int width)
+{
+    const struct config *c = &m->config;
+    bool both = c->norm_place == NORM_BOTH, before = c->norm_place == NORM_BEFORE;
+    act_t *sum = before ? to : j->raw;
+    columns_forward(m, sum, y, l, both ? NULL : x, c->parallel, m->N, c->channels, width);
+    sum_parts(m, sum, m->N);
+    if (before) return;
+    norm_forward(c, to, j->acts, j->raw, j->norm, m->N);
+    if (both) acts_add(to, x, (size_t)m->N * (size_t)c->channels);
+}
+
+static struct join join_of(const struct config *c, struct block_acts *a, const struct layer_params *p, bool mlp)
+{
+    bool both = c->norm_place == NORM_BOTH;
+    if (mlp) return (struct join){a->raw2, both ? &a->post2 : &a->norm2, both ? &p->post2 : &p->norm2};
+    return (struct join){a->raw1, both ? &a->post1 : &a->norm1, both ? &p->post1 : &p->norm1};
+}
+
+/* y = attention's weighted values, from its input h.  Keys are found within the S sequences of the batch, or, where S
+ * is 0, in the cache. */
+static void attend(struct model *m, int l, const act_t *h)
 {
     const struct config *c = &m->local;
     struct block_acts *a = &m->acts->block[l];
     struct layer_params *p = &m->params.layer[l];
-    int N = m->N, C = c->channels, H = c->heads, G = c->kv_heads, D = c->head_dim;
-    const act_t *h = a->h1, *x2 = out;
-    norm_forward(c, a->h1, a->mean1, a->rstd1, x, &p->norm1, N);
-    linear_forward(c->qk_norm ? a->qkv_raw : a->qkv, a->h1, &p->qkv, NULL, N, qkv_width(c), C);
+    int N = m->N, H = c->heads, G = c->kv_heads, D = c->head_dim;
+    linear_forward(c->qk_norm ? a->qkv_raw : a->qkv, h, &p->qkv, NULL, N, qkv_width(c), c->channels);
     if (c->qk_norm)
         qk_norm_forward(a->qkv, a->qk_rstd, a->qkv_raw, p->q_norm, p->k_norm, (float)c->norm_eps, N, H, G, D);
     if (c->position == POSITION_ROPE)
@@ -266,20 +303,54 @@ static void block_forward(struct model *m, int l, act_t *out, const act_t *x)
                          m->use.cache_slots, m->use.cache_capacity);
     else
         attention_forward(a->y, a->lse, a->qkv, m->offsets, m->slopes, m->S, N, H, G, D);
-    if (c->parallel) {
-        if (out) columns_forward(m, out, a->y, &p->out, x, false, N, C, H * D);
-    } else {
-        columns_forward(m, a->x2, a->y, &p->out, x, false, N, C, H * D);
-        sum_parts(m, a->x2, N);
-        norm_forward(c, a->h2, a->mean2, a->rstd2, a->x2, &p->norm2, N);
-        h = a->h2;
-        x2 = a->x2;
-    }
+}
+
+/* out = block(x); out may be x.  out NULL: only what backward needs is computed. */
+static void block_forward(struct model *m, int l, act_t *out, const act_t *x)
+{
+    const struct config *c = &m->local;
+    struct block_acts *a = &m->acts->block[l];
+    struct layer_params *p = &m->params.layer[l];
+    int N = m->N, C = c->channels, HD = c->heads * c->head_dim;
+    bool after = c->norm_place == NORM_AFTER;
+    struct join first = join_of(c, a, p, false), second = join_of(c, a, p, true);
+    if (!after) norm_forward(c, a->h1, &a->norm1, x, &p->norm1, N);
+    if (c->parallel_norms) norm_forward(c, a->h2, &a->norm2, x, &p->norm2, N);
+    attend(m, l, after ? x : a->h1);
+    if (!c->parallel) join_forward(m, a->x2, &first, a->y, &p->out, x, HD);
+    else if (out) columns_forward(m, out, a->y, &p->out, x, false, N, C, HD);
+    if (!c->parallel && !after) norm_forward(c, a->h2, &a->norm2, a->x2, &p->norm2, N);
+    const act_t *h = after ? a->x2 : c->parallel && !c->parallel_norms ? a->h1 : a->h2;
     linear_forward(a->up, h, &p->up, NULL, N, up_width(c), C);
     activation_forward(a->act, a->up, c->activation, N, c->ffn);
-    if (!out) return;
-    columns_forward(m, out, a->act, &p->down, x2, c->parallel, N, C, c->ffn);
-    sum_parts(m, out, N);
+    if (!out && c->norm_place == NORM_BEFORE) return;
+    join_forward(m, out ? out : m->acts->dh, &second, a->act, &p->down, c->parallel ? out : a->x2, c->ffn);
+}
+
+/* x = what the embedding gives, before its norm. */
+static void embed_in(struct model *m, act_t *x)
+{
+    const struct config *c = &m->config;
+    const struct params *p = &m->params;
+    int N = m->N, C = c->channels, E = c->embed_width;
+    if (!E) {
+        embed_forward(x, m->tokens, m->positions, p->embed, p->position, N, C);
+        return;
+    }
+    embed_forward(m->acts->narrow, m->tokens, NULL, p->embed, NULL, N, E);
+    if (p->position) embed_forward(x, m->positions, NULL, p->position, NULL, N, C);
+    linear_forward(x, m->acts->narrow, &p->embed_in, p->position ? x : NULL, N, C, E);
+}
+
+/* The last block's output becomes the rows that a head reads. */
+static void final_forward(struct model *m, const act_t *x)
+{
+    const struct config *c = &m->config;
+    struct layer_acts *a = m->acts;
+    act_t *last = c->embed_width ? a->last : m->hidden;
+    if (c->norm_place == NORM_AFTER) device_copy(last, x, (size_t)m->N * (size_t)c->channels * sizeof *x);
+    else norm_forward(c, last, &a->final_norm, x, &m->params.final_norm, m->N);
+    if (c->embed_width) linear_forward(m->hidden, last, &m->params.embed_out, NULL, m->N, c->embed_width, c->channels);
 }
 
 /* The whole stack over N rows whose tokens and positions are on the device. */
@@ -291,14 +362,13 @@ static void stack_forward(struct model *m, int N, int S, bool keep)
     act_t *x = a->stream[0];
     m->N = N;
     m->S = S;
-    embed_forward(c->embed_norm ? a->embedded : x, m->tokens, m->positions, m->params.embed, m->params.position, N,
-                  c->channels);
-    if (c->embed_norm) norm_forward(c, x, a->embed_mean, a->embed_rstd, a->embedded, &m->params.embed_norm, N);
+    embed_in(m, c->embed_norm ? a->embedded : x);
+    if (c->embed_norm) norm_forward(c, x, &a->embed_norm, a->embedded, &m->params.embed_norm, N);
     for (int l = 0; l < L; l++) {
         weights_gather_layer(m, l);
         block_forward(m, l, a->stream[keep ? l + 1 : 0], a->stream[keep ? l : 0]);
     }
-    norm_forward(c, m->hidden, a->final_mean, a->final_rstd, a->stream[keep ? L : 0], &m->params.final_norm, N);
+    final_forward(m, a->stream[keep ? L : 0]);
     a->kept = keep;
 }
 
@@ -347,22 +417,37 @@ static void linear_backward(act_t *dx, struct linear_params *d, const act_t *dy,
     matmul_backward_input(dx, dy, l->packed, add, N, out, in);
 }
 
-/* dx: in, the gradient of the block's output; out, of its input x. */
-static void block_backward(struct model *m, int l, const act_t *x)
+/* dx: in, the gradient of what a sublayer's end gave; out, of x in it.  Returns the gradient of the product in it, in
+ * dx or dh. */
+static const act_t *join_backward(struct model *m, const struct join *j, struct norm_params *d)
+{
+    const struct config *c = &m->config;
+    struct layer_acts *a = m->acts;
+    if (c->norm_place == NORM_BEFORE) return a->dx;
+    act_t *to = c->norm_place == NORM_BOTH ? a->dh : a->dx;
+    norm_backward(c, to, d, a->dx, j->raw, j->norm, j->acts, false, m->N);
+    return to;
+}
+
+/* dh, the gradient of a sublayer's input, reaches x, of which the input is the norm, or which it is itself. */
+static void input_backward(struct model *m, const act_t *x, const struct norm_params *n, struct norm_params *d,
+                           const struct norm_acts *acts)
+{
+    const struct config *c = &m->config;
+    struct layer_acts *a = m->acts;
+    sum_parts(m, a->dh, m->N);
+    if (c->norm_place == NORM_AFTER) acts_add(a->dx, a->dh, (size_t)m->N * (size_t)c->channels);
+    else norm_backward(c, a->dx, d, a->dh, x, n, acts, true, m->N);
+}
+
+/* From dy to dqkv. */
+static void attend_backward(struct model *m, int l)
 {
     const struct config *c = &m->local;
     struct layer_acts *a = m->acts;
     struct block_acts *b = &a->block[l];
     struct layer_params *p = &m->params.layer[l], *d = &m->grads.layer[l];
-    int N = m->N, C = c->channels, F = c->ffn, H = c->heads, G = c->kv_heads, D = c->head_dim;
-    linear_backward(a->dact, &d->down, a->dx, b->act, &p->down, false, N, C, F);
-    activation_backward(a->dup, a->dact, b->up, c->activation, N, F);
-    linear_backward(a->dh, &d->up, a->dup, c->parallel ? b->h1 : b->h2, &p->up, false, N, up_width(c), C);
-    if (!c->parallel) {
-        sum_parts(m, a->dh, N);
-        norm_backward(c, a->dx, &d->norm2, a->dh, b->x2, &p->norm2, b->mean2, b->rstd2, true, N);
-    }
-    linear_backward(a->dy, &d->out, a->dx, b->y, &p->out, false, N, C, H * D);
+    int N = m->N, H = c->heads, G = c->kv_heads, D = c->head_dim;
     attention_backward(a->dqkv, a->dy, b->y, b->lse, b->qkv, m->offsets, m->slopes, m->work, m->S, N, H, G, D);
     if (c->position == POSITION_ROPE)
         rope_backward(a->dqkv, m->positions, m->frequency, N, H, G, D, config_rotated(c), m->rope_factor,
@@ -370,9 +455,62 @@ static void block_backward(struct model *m, int l, const act_t *x)
     if (c->qk_norm)
         qk_norm_backward(a->dqkv, d->q_norm, d->k_norm, a->dqkv, b->qkv_raw, p->q_norm, p->k_norm, b->qk_rstd, N, H,
                          G, D);
-    linear_backward(a->dh, &d->qkv, a->dqkv, b->h1, &p->qkv, c->parallel, N, qkv_width(c), C);
-    sum_parts(m, a->dh, N);
-    norm_backward(c, a->dx, &d->norm1, a->dh, x, &p->norm1, b->mean1, b->rstd1, true, N);
+}
+
+/* dx: in, the gradient of the block's output; out, of its input x. */
+static void block_backward(struct model *m, int l, const act_t *x)
+{
+    const struct config *c = &m->local;
+    struct layer_acts *a = m->acts;
+    struct block_acts *b = &a->block[l];
+    struct layer_params *p = &m->params.layer[l], *d = &m->grads.layer[l];
+    int N = m->N, C = c->channels, F = c->ffn, HD = c->heads * c->head_dim;
+    bool after = c->norm_place == NORM_AFTER, one_norm = c->parallel && !c->parallel_norms;
+    bool both = c->norm_place == NORM_BOTH;
+    struct join first = join_of(c, b, p, false), second = join_of(c, b, p, true);
+    const act_t *h = after ? b->x2 : one_norm ? b->h1 : b->h2;
+    linear_backward(a->dact, &d->down, join_backward(m, &second, both ? &d->post2 : &d->norm2), b->act, &p->down, false,
+                    N, C, F);
+    if (c->parallel) linear_backward(a->dy, &d->out, a->dx, b->y, &p->out, false, N, C, HD);
+    activation_backward(a->dup, a->dact, b->up, c->activation, N, F);
+    linear_backward(a->dh, &d->up, a->dup, h, &p->up, false, N, up_width(c), C);
+    if (!one_norm) input_backward(m, c->parallel ? x : b->x2, &p->norm2, &d->norm2, &b->norm2);
+    if (!c->parallel)
+        linear_backward(a->dy, &d->out, join_backward(m, &first, both ? &d->post1 : &d->norm1), b->y, &p->out, false, N,
+                        C, HD);
+    attend_backward(m, l);
+    linear_backward(a->dh, &d->qkv, a->dqkv, after ? x : b->h1, &p->qkv, one_norm, N, qkv_width(c), C);
+    input_backward(m, x, &p->norm1, &d->norm1, &b->norm1);
+}
+
+/* dx = the gradient of the last block's output. */
+static void final_backward(struct model *m)
+{
+    const struct config *c = &m->config;
+    struct layer_acts *a = m->acts;
+    const act_t *dlast = m->dhidden, *x = a->stream[c->layers];
+    if (c->embed_width) {
+        linear_backward(a->dh, &m->grads.embed_out, m->dhidden, a->last, &m->params.embed_out, false, m->N,
+                        c->embed_width, c->channels);
+        dlast = a->dh;
+    }
+    if (c->norm_place == NORM_AFTER) device_copy(a->dx, dlast, (size_t)m->N * (size_t)c->channels * sizeof *dlast);
+    else norm_backward(c, a->dx, &m->grads.final_norm, dlast, x, &m->params.final_norm, &a->final_norm, false, m->N);
+}
+
+static void embed_in_backward(struct model *m)
+{
+    const struct config *c = &m->config;
+    struct layer_acts *a = m->acts;
+    struct params *d = &m->grads;
+    if (!c->embed_width) {
+        embed_backward(d->embed, d->position, a->dx, m->tokens, m->positions, m->N, c->channels);
+        return;
+    }
+    if (d->position) embed_backward(d->position, NULL, a->dx, m->positions, NULL, m->N, c->channels);
+    linear_backward(a->dnarrow, &d->embed_in, a->dx, a->narrow, &m->params.embed_in, false, m->N, c->channels,
+                    c->embed_width);
+    embed_backward(d->embed, NULL, a->dnarrow, m->tokens, NULL, m->N, c->embed_width);
 }
 
 void model_backward(struct model *m)
@@ -381,8 +519,7 @@ void model_backward(struct model *m)
     struct layer_acts *a = m->acts;
     int L = c->layers;
     assert(a->kept && m->use.train);
-    norm_backward(c, a->dx, &m->grads.final_norm, m->dhidden, a->stream[L], &m->params.final_norm, a->final_mean,
-                  a->final_rstd, false, m->N);
+    final_backward(m);
     for (int l = L - 1; l >= 0; l--) {
         weights_gather_layer(m, l);
         if (m->use.recompute) block_forward(m, l, NULL, a->stream[l]);
@@ -390,8 +527,8 @@ void model_backward(struct model *m)
         if (m->use.reduced) gradient_reduce_layer(m, l);
     }
     if (c->embed_norm)
-        norm_backward(c, a->dx, &m->grads.embed_norm, a->dx, a->embedded, &m->params.embed_norm, a->embed_mean,
-                      a->embed_rstd, false, m->N);
-    embed_backward(m->grads.embed, m->grads.position, a->dx, m->tokens, m->positions, m->N, c->channels);
+        norm_backward(c, a->dx, &m->grads.embed_norm, a->dx, a->embedded, &m->params.embed_norm, &a->embed_norm, false,
+                      m->N);
+    embed_in_backward(m);
     a->kept = false;
 }

@@ -119,6 +119,9 @@ void activation_backward(act_t *dx, const act_t *dy, const act_t *x, enum activa
 void rows_gather(act_t *to, const act_t *from, const int *rows, int n, int C);
 void rows_scatter(act_t *to, const act_t *from, const int *rows, int n, int C);
 
+/* y += x, activations, each sum rounded once */
+void acts_add(act_t *y, const act_t *x, size_t n);
+
 /* ---- the vocabulary head and its losses, in chunks of rows; logits (rows,V) never exist whole -----------------------
  * For each of n rows: z = h W^T / temperature, logprob = z[target] - logsumexp(z), entropy = logsumexp(z) - sum p z,
  *   and by kind, with the sum over the rows as the loss:

@@ -43,7 +43,7 @@ static void say_vector(struct walk *w, const char *name, float **data, int n, en
 static void say_vocabulary(struct walk *w, const char *name, float **data, act_t **packed)
 {
     const struct config *c = w->config;
-    say(w, name, data, (struct param){.shape = {c->vocab, c->channels}, .packed = packed, .init = INIT_NORMAL,
+    say(w, name, data, (struct param){.shape = {c->vocab, config_embed_width(c)}, .packed = packed, .init = INIT_NORMAL,
                                       .split = SPLIT_ROWS, .part = {c->vocab}});
 }
 
@@ -82,25 +82,31 @@ static void say_layer(struct walk *w, struct layer_params *y)
     }
     say_linear(w, "attn_output.weight", "attn_output.bias", &y->out, SPLIT_COLUMNS, stream, c->heads * D,
                c->out_bias);
-    if (!c->parallel) say_norm(w, "ffn_norm.weight", "ffn_norm.bias", &y->norm2);
+    if (c->norm_place == NORM_BOTH) say_norm(w, "attn_post_norm.weight", "attn_post_norm.bias", &y->post1);
+    if (!c->parallel || c->parallel_norms) say_norm(w, "ffn_norm.weight", "ffn_norm.bias", &y->norm2);
     say_linear(w, "ffn_up.weight", "ffn_up.bias", &y->up, SPLIT_ROWS, up, C, c->mlp_bias);
     say_linear(w, "ffn_down.weight", "ffn_down.bias", &y->down, SPLIT_COLUMNS, stream, F, c->mlp_bias);
+    if (c->norm_place == NORM_BOTH) say_norm(w, "ffn_post_norm.weight", "ffn_post_norm.bias", &y->post2);
 }
 
 void params_each(struct params *p, const struct config *c, void (*visit)(void *context, const struct param *p),
                  void *context)
 {
     struct walk w = {visit, context, c, p, -1, 0};
+    int E = config_embed_width(c);
+    const int in[3] = {c->channels}, out[3] = {E};
     say_vocabulary(&w, "tok_embd.weight", &p->embed, NULL);
+    if (c->embed_width) say_linear(&w, "tok_embd_proj.weight", NULL, &p->embed_in, SPLIT_NONE, in, E, false);
     if (c->position == POSITION_LEARNED)
         say(&w, "pos_embd.weight", &p->position,
             (struct param){.shape = {c->context, c->channels}, .init = INIT_NORMAL});
     if (c->embed_norm) say_norm(&w, "tok_embd_norm.weight", "tok_embd_norm.bias", &p->embed_norm);
     for (w.layer = 0; w.layer < c->layers; w.layer++) say_layer(&w, &p->layer[w.layer]);
     w.layer = -1;
-    say_norm(&w, "output_norm.weight", "output_norm.bias", &p->final_norm);
+    if (c->norm_place != NORM_AFTER) say_norm(&w, "output_norm.weight", "output_norm.bias", &p->final_norm);
+    if (c->embed_width) say_linear(&w, "output_proj.weight", NULL, &p->embed_out, SPLIT_NONE, out, c->channels, false);
     if (c->head == HEAD_SCALAR) {
-        say_vector(&w, "score.weight", &p->score, c->channels, INIT_SCALAR_HEAD);
+        say_vector(&w, "score.weight", &p->score, E, INIT_SCALAR_HEAD);
         say_vector(&w, "score.bias", &p->score_bias, 1, INIT_ZEROS);
     } else if (!c->tied) {
         say_vocabulary(&w, "output.weight", &p->head.weight, &p->head.packed);
@@ -178,7 +184,7 @@ static void take_rest(struct params *p, const struct config *c, struct take *t, 
     if (packed) params_each(p, c, take_packed, t);
     if (c->head != HEAD_VOCABULARY || !c->tied) return;
     p->head.weight = p->embed;
-    size_t elements = matmul_packed_elements(c->vocab, c->channels);
+    size_t elements = matmul_packed_elements(c->vocab, config_embed_width(c));
     if (packed) p->head.packed = memory_take(t->memory, MEMORY_PACKED, elements, sizeof(act_t));
 }
 
@@ -308,7 +314,7 @@ static void init_one(void *context, const struct param *p)
     const struct config *c = s->config;
     s->std = p->init == INIT_NORMAL ? c->init_std
            : p->init == INIT_RESIDUAL ? c->init_std / sqrt(2.0 * c->layers)
-           : p->init == INIT_SCALAR_HEAD ? 1 / sqrt(c->channels + 1.0) : 0;
+           : p->init == INIT_SCALAR_HEAD ? 1 / sqrt(config_embed_width(c) + 1.0) : 0;
     if (s->std > 0) {
         for (size_t i = 0; i < p->count; i += (size_t)STAGE * BLOCK) {
             size_t n = p->count - i < (size_t)STAGE * BLOCK ? p->count - i : (size_t)STAGE * BLOCK;
@@ -348,7 +354,7 @@ static void pack_one(void *context, const struct param *p)
 static void pack_tied(struct params *p, const struct config *c)
 {
     if (c->head == HEAD_VOCABULARY && c->tied && p->head.packed)
-        matmul_pack(p->head.packed, p->embed, c->vocab, c->channels);
+        matmul_pack(p->head.packed, p->embed, c->vocab, config_embed_width(c));
 }
 
 void params_pack_layer(struct params *p, const struct config *c, int l)

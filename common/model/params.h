@@ -18,7 +18,8 @@ struct norm_params { float *weight, *bias; };                      /* (C); bias 
 struct linear_params { float *weight, *bias; act_t *packed; };     /* (out,in), (out) or NULL, packed panels or NULL */
 
 struct layer_params {
-    struct norm_params norm1, norm2;                               /* norm2 absent (NULL) when parallel */
+    struct norm_params norm1, norm2;                               /* norm2 absent (NULL) when parallel with one norm */
+    struct norm_params post1, post2;                               /* of attention and mlp, where norms are on both sides */
     struct linear_params qkv;                                      /* ((H+2G)*D, C): query, key, value heads */
     float *q_norm, *k_norm;                                        /* (D), with qk_norm */
     struct linear_params out;                                      /* (C, H*D) */
@@ -27,12 +28,13 @@ struct layer_params {
 };
 
 struct params {
-    float *embed;                                                  /* (V,C) */
+    float *embed;                                                  /* (V,E) */
+    struct linear_params embed_in, embed_out;                      /* (C,E), (E,C), where E is not C */
     float *position;                                               /* (context,C), learned positions only */
     struct norm_params embed_norm, final_norm;
     struct layer_params *layer;                                    /* L of them, on the host */
-    struct linear_params head;                                     /* (V,C); tied: weight == embed */
-    float *score, *score_bias;                                     /* (C), (1): scalar head only */
+    struct linear_params head;                                     /* (V,E); tied: weight == embed */
+    float *score, *score_bias;                                     /* (E), (1): scalar head only */
     float *all;                                                    /* the whole run of them, in visiting order */
     size_t count;                                                  /* floats in `all`, with gaps and a tail of zeros */
     size_t layer_from, layer_floats, floats;                       /* where layer 0 begins in it, the room of each layer, and
