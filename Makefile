@@ -60,12 +60,14 @@ ALL_CFLAGS = -std=gnu11 $(CFLAGS) $(if $(ARCH),-march=$(ARCH)) -ffp-contract=fas
              $(WARN) $(if $(filter bf16,$(PRECISION)),-DACT_BF16) -I. -Icommon/$(BACKEND) -MMD -MP -pthread
 LDLIBS := -ljansson -lpcre2-8 -lz -lm -pthread
 comma  := ,
-# Optional libraries: .zst files are read where libzstd is there, chat edits lines with libedit
+# Optional libraries: libzstd (.zst files are read), libedit (chat edits lines), libmicrohttpd (chat --serve)
 links   = $(shell echo 'int main(void) { return $(3) == 0; }' | $(CC) -include $(1) -x c - $(2) -o /dev/null 2>/dev/null && echo 1)
 ZSTD   := $(call links,zstd.h,-lzstd,ZSTD_versionNumber())
 EDIT   := $(call links,histedit.h,-ledit,history_init())
-ALL_CFLAGS += $(if $(filter 1,$(ZSTD)),-DHAVE_ZSTD) $(if $(filter 1,$(EDIT)),-DHAVE_LIBEDIT)
-LDLIBS += $(if $(filter 1,$(ZSTD)),-lzstd) $(if $(filter 1,$(EDIT)),-ledit)
+HTTP   := $(call links,microhttpd.h,-lmicrohttpd,MHD_get_version())
+ALL_CFLAGS += $(if $(filter 1,$(ZSTD)),-DHAVE_ZSTD) $(if $(filter 1,$(EDIT)),-DHAVE_LIBEDIT) \
+              $(if $(filter 1,$(HTTP)),-DHAVE_MICROHTTPD)
+LDLIBS += $(if $(filter 1,$(ZSTD)),-lzstd) $(if $(filter 1,$(EDIT)),-ledit) $(if $(filter 1,$(HTTP)),-lmicrohttpd)
 ifneq ($(SAN),)
 SANITIZE := -fsanitize=$(if $(filter tsan,$(SAN)),thread,address$(comma)undefined)
 ALL_CFLAGS += -O1 -fno-omit-frame-pointer $(SANITIZE) $(if $(filter tsan,$(SAN)),,-fno-sanitize-recover=all)

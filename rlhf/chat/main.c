@@ -5,6 +5,7 @@
  * here is what was trained.  This file opens the model; session.h says where the rest is. */
 #include "common/base/threads.h"
 #include "common/model/device.h"
+#include "rlhf/chat/http.h"
 #include "rlhf/chat/session.h"
 
 #include <stdlib.h>
@@ -43,13 +44,29 @@ static void parse(struct session *s, int argc, char **argv)
          .help = "Sample from tokens at least this probable, relative to the most likely."},
         {NULL, "seed", OPTION_INT, &s->seed, "1", 0, 9e18,
          .help = "The same seed, model and messages give the same answers."},
+        {"Server", "serve", OPTION_TEXT, &s->serve,
+         .help = "Serve the model at this ADDRESS:PORT (127.0.0.1:8080) with the OpenAI-compatible endpoints."},
+        {NULL, "slots", OPTION_INT, &s->slots, "16", 1, 4096, .help = "Answers made at the same time."},
+        {NULL, "queue", OPTION_INT, &s->queue, "64", 0, 1e6, .help = "Further answers that may wait for a free slot."},
+        {NULL, "max-body", OPTION_SIZE, &s->max_body, "1M", 1024, 1 << 30, .help = "Largest request, in bytes."},
+        {NULL, "max-time", OPTION_SECONDS, &s->max_time, "10m", 0.1, 1e6,
+         .help = "Longest time for an answer, with its time in the queue."},
+        {NULL, "grace", OPTION_SECONDS, &s->grace, "30s", 0, 1e6,
+         .help = "Time that answers under way get after SIGTERM or Ctrl-C."},
         {NULL},
     };
     struct error error;
     if (options_parse(table, argc, argv, "chat --model RUN|FILE [--prompt TEXT | --prompts FILES]",
-                      "Talks to a model in the terminal, or answers each line of a pipe. /help lists the commands; "
-                      "Ctrl-C stops an answer.", NULL, &error) != 0)
+                      "Talks to a model in the terminal, answers each line of a pipe, or serves the model (--serve). "
+                      "/help lists the commands; Ctrl-C stops an answer.", NULL, &error) != 0 ||
+        (s->serve && http_available(&error) != 0))
         quit_error(&error);
+    static const char *const of_serve[] = {"slots", "queue", "max-body", "max-time", "grace"};
+    for (size_t i = 0; i < sizeof of_serve / sizeof *of_serve; i++)
+        if (option_needs(table, of_serve[i], "serve", &error) != 0) quit_error(&error);
+    if (s->serve && (s->prompt || s->prompts.count || s->logprobs.count || s->samples > 1))
+        quit(EXIT_USAGE, "--%s cannot be given with --serve, whose clients say what is asked",
+             s->prompt ? "prompt" : s->prompts.count ? "prompts" : s->logprobs.count ? "logprobs" : "samples");
     if (s->prompts.count && (s->prompt || s->system))
         quit(EXIT_USAGE, "--%s cannot be given with --prompts, whose files say all that is asked",
              s->prompt ? "prompt" : "system");
@@ -66,7 +83,7 @@ static void build(void *self, struct memory *memory)
 {
     struct session *s = self;
     const struct config *c = &s->parent.config;
-    int slots = s->prompts.count || s->logprobs.count ? 32 : 1;
+    int slots = s->serve ? (int)s->slots : s->prompts.count || s->logprobs.count ? 32 : 1;
     struct model_use use = {.max_tokens = int_max(slots, int_min(c->context, 256)), .max_sequences = 1,
                             .cache_slots = slots, .cache_capacity = c->context, .logits_rows = slots};
     if (s->logprobs.count)
@@ -151,13 +168,14 @@ int main(int argc, char **argv)
     parse(&s, argc, argv);
     threads_start((int)s.threads);
     bool scores = s.logprobs.count > 0, files = s.prompts.count > 0 || scores;
-    s.input_tty = isatty(STDIN_FILENO) && !s.prompt && !files;
+    bool reads_input = !s.prompt && !files && !s.serve;
+    s.input_tty = isatty(STDIN_FILENO) && reads_input;
     s.output_tty = isatty(STDOUT_FILENO);
-    bool reads_input = !s.prompt && !files;
     if (reads_input && program_input_closed()) quit(EXIT_IO, "the input cannot be read: stdin is closed");
     open_model(&s, &memory);
     if (scores) session_logprobs(&s);
     else if (files) session_answer_files(&s);
+    else if (s.serve) session_serve(&s);
     else if (!session_talk(&s)) code = EXIT_DATA;
     close_model(&s, &memory);
     threads_stop();

@@ -1,5 +1,5 @@
 /* session.h - what chat holds: main.c opens the model, talk.c talks, answers.c answers files of prompts, logprobs.c
- * scores given texts. */
+ * scores given texts, serve.c serves others. */
 #ifndef QUARTET_SESSION_H
 #define QUARTET_SESSION_H
 
@@ -8,9 +8,11 @@
 #include "common/train/program.h"
 
 struct session {
-    const char *model_path, *prompt, *system, *config;
+    const char *model_path, *prompt, *system, *config, *serve;
     double temperature, top_p, min_p;
     int64_t top_k, max_new, seed, threads, device, samples;
+    int64_t slots, queue, max_body;  /* of --serve */
+    double max_time, grace;
     struct option_list prompts, logprobs;
     bool raw;                        /* no template: continue the text */
     bool ema;
@@ -36,5 +38,7 @@ void session_answer_files(struct session *s);
 /* For each row of the files of --logprobs, {"text"} or {"tokens"}, a line {"tokens", "logprobs", "argmax"} on stdout:
  * the ids, the log-probability of each (null for the first), and the most likely id after each. */
 void session_logprobs(struct session *s);
+/* Answers requests at --serve until it is asked to stop. */
+void session_serve(struct session *s);
 
 #endif

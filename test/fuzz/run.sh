@@ -18,7 +18,7 @@ if ! "$CLANG" -fsanitize=fuzzer,address,undefined "$BUILD/probe.c" -o "$BUILD/bi
 fi
 
 flags="-g -O1 -fno-omit-frame-pointer -fno-sanitize-recover=all"
-if ! make -s -j"$(nproc)" ZSTD=0 EDIT=0 BUILD="$BUILD" CC="$CLANG" WARN= CFLAGS="$flags -fsanitize=fuzzer-no-link,address,undefined" \
+if ! make -s -j"$(nproc)" ZSTD=0 EDIT=0 HTTP=0 BUILD="$BUILD" CC="$CLANG" WARN= CFLAGS="$flags -fsanitize=fuzzer-no-link,address,undefined" \
     "$BUILD/libquartet.a"; then
     echo "the sources do not compile with $CLANG"
     failed=1

@@ -1,0 +1,318 @@
+/* http.c - what libmicrohttpd wants.  An exchange is one request and its answer.  While the service works on it the
+ * connection is suspended; the service resumes it (http_wake) when there is something to send.  Whoever looks at a
+ * request that the service has holds the service's lock. */
+#include "rlhf/chat/http.h"
+#include "common/base/signals.h"
+#include "common/text/show.h"
+
+#ifdef HAVE_MICROHTTPD
+#include <microhttpd.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+enum { CONNECTIONS = 512, IDLE_SECONDS = 120, BODIES = 32 /* of the largest size, held at once */ };
+
+struct http { struct service *service; struct MHD_Daemon *daemon; size_t most, held; atomic_int open; };
+
+struct exchange {
+    struct http *http;
+    const struct route *route;
+    struct bytes body;
+    size_t length;                       /* of the body so far, kept or not */
+    struct request *request;             /* the service has it, or it is done */
+    struct api_error fault;              /* status 0: none */
+    struct MHD_Connection *connection;
+};
+
+typedef enum MHD_Result answer_fn(struct exchange *x, const char *rest);
+
+struct route {
+    const char *path;
+    bool post, prefix;                   /* POST, else GET; the path goes on (answer gets the rest) */
+    answer_fn *answer;
+};
+
+/* ---- sending ---- */
+
+static enum MHD_Result send_response(struct exchange *x, struct MHD_Response *response, unsigned status,
+                                     const char *type)
+{
+    MHD_add_response_header(response, "Content-Type", type);
+    if (status == 405) MHD_add_response_header(response, "Allow", x->route->post ? "POST" : "GET, HEAD");
+    if (status == 429 || status == 503) MHD_add_response_header(response, "Retry-After", "1");
+    if (status == 413) MHD_add_response_header(response, "Connection", "close");
+    enum MHD_Result result = MHD_queue_response(x->connection, status, response);
+    MHD_destroy_response(response);
+    return result;
+}
+
+static enum MHD_Result send_text(struct exchange *x, unsigned status, const struct bytes *text)
+{
+    return send_response(x, MHD_create_response_from_buffer(text->size, text->data, MHD_RESPMEM_MUST_COPY), status,
+                         "application/json");
+}
+
+static enum MHD_Result send_fault(struct exchange *x)
+{
+    struct bytes text = {0};
+    api_error_json(&text, &x->fault);
+    bytes_text(&text, "\n");
+    enum MHD_Result result = send_text(x, (unsigned)x->fault.status, &text);
+    bytes_free(&text);
+    return result;
+}
+
+/* ---- completions ---- */
+
+/* MHD asks for up to `most` more bytes of a stream of events. */
+static ssize_t read_events(void *self, uint64_t at, char *data, size_t most)
+{
+    struct exchange *x = self;
+    struct request *r = x->request;
+    ssize_t result = 0;
+    (void)at;
+    pthread_mutex_lock(&x->http->service->lock);
+    if (r->out.size > r->sent) {
+        size_t left = r->out.size - r->sent, n = left < most ? left : most;
+        memcpy(data, r->out.data + r->sent, n);
+        r->sent += n;
+        if (r->sent == r->out.size) r->out.size = r->sent = 0;
+        result = (ssize_t)n;
+    } else if (r->done) result = MHD_CONTENT_READER_END_OF_STREAM;
+    else {
+        r->waits = x->connection;
+        MHD_suspend_connection(x->connection);
+    }
+    pthread_mutex_unlock(&x->http->service->lock);
+    return result;
+}
+
+static enum MHD_Result answer_completion(struct exchange *x, const char *rest)
+{
+    struct service *sv = x->http->service;
+    struct request *r = host_alloc(1, sizeof *r);
+    bool chat = strstr(x->route->path, "chat") != NULL;
+    (void)rest;
+    r->fd = MHD_get_connection_info(x->connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+    if (api_read(&r->ask, &sv->model, chat, x->body.data ? x->body.data : "", x->body.size, &x->fault) != 0) {
+        free(r);
+        return send_fault(x);
+    }
+    bool stream = r->ask.stream;
+    if (!stream) {
+        r->waits = x->connection;
+        MHD_suspend_connection(x->connection);
+    }
+    if (service_submit(sv, r, &x->fault) != 0) {
+        service_leave(sv, r);
+        if (stream) return send_fault(x);
+        MHD_resume_connection(x->connection);               /* comes back with the fault */
+        return MHD_YES;
+    }
+    x->request = r;
+    if (!stream) return MHD_YES;
+    struct MHD_Response *response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 4096, read_events, x, NULL);
+    MHD_add_response_header(response, "Cache-Control", "no-cache");
+    return send_response(x, response, 200, "text/event-stream");
+}
+
+/* The service has woken an exchange whose answer comes as a whole. */
+static enum MHD_Result answer_done(struct exchange *x)
+{
+    struct service *sv = x->http->service;
+    pthread_mutex_lock(&sv->lock);
+    bool done = x->request->done;
+    if (!done) {
+        x->request->waits = x->connection;
+        MHD_suspend_connection(x->connection);
+    }
+    pthread_mutex_unlock(&sv->lock);
+    if (!done) return MHD_YES;
+    return send_text(x, (unsigned)x->request->status, &x->request->out);
+}
+
+/* ---- what is there ---- */
+
+static enum MHD_Result answer_health(struct exchange *x, const char *rest)
+{
+    static char ok[] = "{\"status\":\"ok\"}\n";
+    struct service *sv = x->http->service;
+    (void)rest;
+    pthread_mutex_lock(&sv->lock);
+    bool stopping = sv->stopping;
+    pthread_mutex_unlock(&sv->lock);
+    if (stopping) api_fail(&x->fault, 503, "", "The server is stopping");
+    return stopping ? send_fault(x) : send_text(x, 200, &(struct bytes){ok, sizeof ok - 1, 0});
+}
+
+static void add_model(struct bytes *out, const char *name)
+{
+    bytes_text(out, "{\"id\":");
+    show_json_text(out, name, strlen(name));
+    bytes_text(out, ",\"object\":\"model\",\"created\":0,\"owned_by\":\"quartet\"}");
+}
+
+static enum MHD_Result answer_models(struct exchange *x, const char *rest)
+{
+    const char *name = x->http->service->model.name;
+    struct bytes text = {0};
+    if (*rest && strcmp(rest, name) != 0) {
+        api_fail(&x->fault, 404, "model", "The model '%s' does not exist; this server has '%s'",
+                 text_shown(rest).text, name);
+        x->fault.code = "model_not_found";
+        return send_fault(x);
+    }
+    if (!*rest) bytes_text(&text, "{\"object\":\"list\",\"data\":[");
+    add_model(&text, name);
+    bytes_text(&text, *rest ? "\n" : "]}\n");
+    enum MHD_Result result = send_text(x, 200, &text);
+    bytes_free(&text);
+    return result;
+}
+
+static const struct route routes[] = {
+    {"/v1/chat/completions", true, false, answer_completion},
+    {"/v1/completions", true, false, answer_completion},
+    {"/v1/models/", false, true, answer_models},
+    {"/v1/models", false, false, answer_models},
+    {"/health", false, false, answer_health},
+};
+enum { ROUTES = sizeof routes / sizeof *routes };
+
+/* ---- an exchange ---- */
+
+static const char *header(const struct exchange *x, const char *name)
+{
+    const char *value = MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, name);
+    return value ? value : "";
+}
+
+static void too_large(struct exchange *x)
+{
+    api_fail(&x->fault, 413, "", "The body is larger than %zu bytes", x->http->most);
+    x->http->held -= x->body.size;
+    bytes_free(&x->body);
+}
+
+/* Finds what is asked for.  What is wrong already now is said once the body has been read past, since many clients do
+ * not listen before; of a very long one, or when the client waits to be told, at once. */
+static enum MHD_Result begin(struct exchange *x, const char *path, const char *method)
+{
+    unsigned long long length = strtoull(header(x, "Content-Length"), NULL, 10);
+    for (int i = 0; i < ROUTES && !x->route; i++) {
+        size_t n = strlen(routes[i].path);
+        if (routes[i].prefix ? strncmp(path, routes[i].path, n) == 0 : strcmp(path, routes[i].path) == 0)
+            x->route = &routes[i];
+    }
+    bool get = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0, post = strcmp(method, "POST") == 0;
+    if (!x->route) api_fail(&x->fault, 404, "", "Nothing is at %s %s", text_shown(method).text, text_shown(path).text);
+    else if (!(x->route->post ? post : get))
+        api_fail(&x->fault, 405, "", "%s is not answered at %s", text_shown(method).text, x->route->path);
+    else if (length > x->http->most) too_large(x);
+    else if (post && strncasecmp(header(x, "Content-Type"), "application/json", 16) != 0)
+        api_fail(&x->fault, 415, "", "Expected a body with 'Content-Type: application/json'");
+    bool at_once = length > 16 * (unsigned long long)x->http->most || *header(x, "Expect");
+    return x->fault.status && at_once ? send_fault(x) : MHD_YES;
+}
+
+/* Keeps, or reads past, a piece of the body; false when there is no end of it. */
+static bool take_body(struct exchange *x, const char *data, size_t n)
+{
+    struct http *h = x->http;
+    x->length += n;
+    if (!x->fault.status && x->length > h->most) too_large(x);
+    if (!x->fault.status && h->held + n > BODIES * h->most)
+        api_fail(&x->fault, 429, "", "Too many large requests at a time");
+    if (x->fault.status) return x->length <= 16 * h->most;
+    bytes_add(&x->body, data, n);
+    h->held += n;
+    return true;
+}
+
+static enum MHD_Result handle(void *self, struct MHD_Connection *connection, const char *path, const char *method,
+                              const char *version, const char *data, size_t *n, void **kept)
+{
+    struct http *h = self;
+    struct exchange *x = *kept;
+    (void)version;
+    if (!x) {
+        *kept = x = host_alloc(1, sizeof *x);
+        *x = (struct exchange){.http = h, .connection = connection};
+        h->open++;
+        return begin(x, path, method);
+    }
+    if (*n > 0) {
+        bool more = take_body(x, data, *n);
+        *n = 0;
+        return more ? MHD_YES : MHD_NO;
+    }
+    if (x->fault.status) return send_fault(x);
+    if (x->request) return answer_done(x);
+    return x->route->answer(x, path + strlen(x->route->path));
+}
+
+static void completed(void *self, struct MHD_Connection *connection, void **kept, enum MHD_RequestTerminationCode why)
+{
+    struct http *h = self;
+    struct exchange *x = *kept;
+    (void)connection, (void)why;
+    if (!x) return;
+    if (x->request) service_leave(h->service, x->request);
+    h->held -= x->body.size;
+    bytes_free(&x->body);
+    free(x);
+    *kept = NULL;
+    h->open--;
+}
+
+/* ---- the server ---- */
+
+int http_available(struct error *error)
+{
+    (void)error;
+    return 0;
+}
+
+struct http *http_start(struct service *sv, int socket, size_t body)
+{
+    struct http *h = host_alloc(1, sizeof *h);
+    h->service = sv;
+    h->most = body;
+    h->daemon = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, handle, h,
+                                 MHD_OPTION_LISTEN_SOCKET, socket, MHD_OPTION_NOTIFY_COMPLETED, completed, h,
+                                 MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS,
+                                 MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_SECONDS, MHD_OPTION_END);
+    if (!h->daemon) die("the HTTP server cannot be started");
+    return h;
+}
+
+void http_wake(void *connection) { MHD_resume_connection(connection); }
+
+void http_stop(struct http *h, double seconds)
+{
+    double end = seconds_now() + seconds;
+    while (h->open > 0 && seconds_now() < end) signals_nap();
+    MHD_stop_daemon(h->daemon);
+    free(h);
+}
+
+#else
+
+int http_available(struct error *error)
+{
+    return fail(error, EXIT_UNAVAILABLE, "this chat was built without libmicrohttpd, which --serve needs: install "
+                "libmicrohttpd-dev and build again (make clean all)");
+}
+
+struct http *http_start(struct service *sv, int socket, size_t body)
+{
+    (void)sv, (void)socket, (void)body;
+    die("no HTTP server in this build");
+}
+
+void http_wake(void *connection) { (void)connection; }
+void http_stop(struct http *h, double seconds) { (void)h, (void)seconds; }
+
+#endif
