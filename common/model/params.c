@@ -115,15 +115,16 @@ void params_each(struct params *p, const struct config *c, void (*visit)(void *c
 
 static size_t room_of(const struct param *p) { return (p->count + 15) / 16 * 16; }
 
-struct layout { struct params *params; int number; };
+/* at becomes the params' once it is whole: params_each reads it. */
+struct layout { struct params *params; size_t *at; int number; };
 
 static void lay_out(void *context, const struct param *p)
 {
     struct layout *l = context;
     struct params *all = l->params;
     if (p->layer == 0 && all->layer_floats == 0) all->layer_from = all->floats;
-    all->at = host_append(all->at, (size_t)l->number, 1, sizeof *all->at);
-    all->at[l->number++] = all->floats;
+    l->at = host_append(l->at, (size_t)l->number, 1, sizeof *l->at);
+    l->at[l->number++] = all->floats;
     all->floats += room_of(p);
     if (p->layer == 0) all->layer_floats += room_of(p);
 }
@@ -131,12 +132,13 @@ static void lay_out(void *context, const struct param *p)
 /* Where every parameter begins, before any has memory. */
 static void layout_make(struct params *p, const struct config *c, int ranks)
 {
-    struct layout l = {p, 0};
+    struct layout l = {.params = p};
     if (!p->layer) p->layer = host_alloc((size_t)c->layers, sizeof *p->layer);
     free(p->at);
     p->at = NULL;
     p->floats = p->layer_floats = 0;
     params_each(p, c, lay_out, &l);
+    p->at = l.at;
     size_t even = ranks > 1 ? (size_t)ranks * SQUARES_BLOCK : 1;
     p->count = (p->floats + even - 1) / even * even;
 }
