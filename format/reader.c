@@ -258,6 +258,7 @@ void ckpt_close(struct ckpt *c)
 {
     if (!c) return;
     if (c->owns_fd) close(c->input.fd);
+    if (c->outside.close) c->outside.close(c->outside.self);
     ckpt_meta_free(&c->header.meta);
     index_free(&c->index);
     free(c->section);

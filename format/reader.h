@@ -12,8 +12,19 @@ int input_read(const struct input *in, void *out, uint64_t offset, size_t size, 
 /* 1 when a byte from `from` up to `to` is not zero, else 0, or -1 (EXIT_IO). */
 int input_used(const struct input *in, uint64_t from, uint64_t to, struct error *error);
 
+/* A model of another system that is read as if it were a checkpoint: where its tensors come from, in place of input,
+ * sections and table.  read: as tensor_read, from any thread. */
+struct outside {
+    const char *kind;                    /* "GGUF file" */
+    void *self;
+    int (*read)(void *self, size_t tensor, void *out, uint64_t offset, size_t size, struct error *error);
+    void (*close)(void *self);
+    bool identified;                     /* by reader_identify: the CRCs of the tensors are known */
+};
+
 struct ckpt {
     struct input input;
+    struct outside outside;              /* read NULL: a file of ours */
     bool owns_fd;
     char *path;
     struct header header;
@@ -44,6 +55,12 @@ int section_read(struct bytes *out, const struct ckpt *c, const struct section *
 
 /* Verifies all tensors in parallel (T8, T10, T11); with `problems` continues after each.  Returns 0 or -1. */
 int reader_verify(struct ckpt *c, struct problems *problems, struct error *error);
+
+/* Reads all tensors of a model from outside: their CRCs, and the weights_id that follows from them.  Returns 0 or
+ * -1. */
+int reader_identify(struct ckpt *c, struct error *error);
+/* The identity of weights by what they are: names, types, shapes and CRCs of the tensors, in whatever order. */
+void weights_identity(uint8_t id[16], const struct index *index);
 
 /* Reads bytes of one tensor without checking its CRC (the caller did, or shows that it did not). */
 int tensor_read(const struct ckpt *c, size_t tensor, void *out, uint64_t offset, size_t size, struct error *error);
@@ -76,6 +93,7 @@ struct save {
     const struct piece *foreign;         /* sections unknown here; their data is taken over */
     size_t foreigns;
     bool in_run;                         /* update the folder's `latest` */
+    bool identify;                       /* meta->weights_id becomes that of weights_identity */
 };
 /* As ckpt_save. */
 int checkpoint_write(const struct save *save, struct error *error);

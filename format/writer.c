@@ -361,6 +361,10 @@ int checkpoint_write(const struct save *save, struct error *error)
     plan_header(&w);
     int status = create(&w, error);
     if (status == 0 && write_tensors(&w) != 0) status = broken(&w, error, "writing");
+    if (status == 0 && save->identify) {
+        weights_identity(save->meta->weights_id, &w.index);
+        memcpy(w.header.meta.weights_id, save->meta->weights_id, sizeof w.header.meta.weights_id);
+    }
     if (status == 0 && write_metadata(&w) != 0) status = broken(&w, error, "writing");
     if (status == 0) status = finish(&w, error);
     if (status == 0 && save->in_run) hint(&w);

@@ -154,7 +154,7 @@ static int take_tokenizer(struct tokenizer **t, const char *path, struct error *
         status = tokenizer_import(t, path, error);
     } else {
         struct ckpt *c;
-        if (ckpt_open(&c, path, error) != 0) return -1;
+        if (model_file_open(&c, path, NULL, error) != 0) return -1;
         const struct bytes *tokn = &ckpt_meta_of(c)->tokn;
         status = tokn->size == 0 ? fail(error, EXIT_DATA, "%s holds no tokenizer", ckpt_path(c))
                                  : tokenizer_read(t, tokn->data, tokn->size, error);
@@ -300,7 +300,7 @@ void pretrain_open_data(struct pretrain *p)
     struct tokenizer *resumed = resumed_tokenizer(p);
     if (p->model_path) {
         tokenizer_free(resumed);
-        if (parent_open(&p->parent, p->model_path, PRETRAIN_PARENTS, "init", &error) != 0) quit_error(&error);
+        if (parent_open(&p->parent, p->model_path, p->run, PRETRAIN_PARENTS, "init", &error) != 0) quit_error(&error);
         p->tokenizer = p->parent.tokenizer;
     } else {
         pretrain_config(p);                     /* a wrong size is an error before a tokenizer is trained for minutes */

@@ -34,7 +34,7 @@ static int plan_cluster(struct pretrain *p)
     if (p->train.batch_tokens > 0 && p->train.steps > 0) tokens = (double)(p->train.batch_tokens * p->train.steps);
     if (!(tokens > 0))
         quit(EXIT_USAGE, "--tokens is missing: a plan for a cluster needs the length of the run, as in --tokens 300B");
-    if (p->model_path && parent_open(&p->parent, p->model_path, PRETRAIN_PARENTS, "init", &error) != 0)
+    if (p->model_path && parent_open(&p->parent, p->model_path, p->run, PRETRAIN_PARENTS, "init", &error) != 0)
         quit_error(&error);
     pretrain_config(p);
     int code = train_plan_cluster(&p->config, p->row_tokens, tokens, &p->train, p->table);

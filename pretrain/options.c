@@ -28,7 +28,8 @@ void pretrain_options(struct option table[PRETRAIN_ROWS], struct pretrain *p)
         {NULL, "shards", OPTION_TEXT, &p->shards_folder, .flags = OPTION_MAY_CHANGE,
          .help = "Folder for the tokenised data, which several runs may share; by default the run's own."},
         {"Tokenizer", "tokenizer", OPTION_TEXT, &p->tokenizer_path, .flags = OPTION_COMMON | moved,
-         .help = "Tokenizer of a checkpoint, a run, a tokenizer.json or .model, or a folder with GPT-2's two files; else one is "
+         .help = "Tokenizer of a checkpoint, a run, a GGUF file, a tokenizer.json or .model, or a folder with one or with GPT-2's "
+                 "two files; else one is "
                  "trained."},
         {NULL, "vocab-size", OPTION_INT, &p->vocab_size, "8192", 257, 1 << 24, .flags = OPTION_COMMON,
          .help = "Vocabulary size of a trained tokenizer."},
@@ -53,7 +54,7 @@ void pretrain_options(struct option table[PRETRAIN_ROWS], struct pretrain *p)
         {NULL, "context", OPTION_INT, &p->context, "0", 0, 1 << 20,
          .flags = OPTION_COMMON, .help = "Longest sequence, in tokens; 0: the preset's."},
         {NULL, "model", OPTION_TEXT, &p->model_path, .flags = OPTION_COMMON | moved,
-         .help = "Start from the weights of this checkpoint or run instead."},
+         .help = "Start from the weights of this checkpoint, run, Hugging Face folder or GGUF file instead."},
         {"Reports", "eval-tokens", OPTION_INT, &p->eval_tokens, "32k", 0, 1e15, .flags = OPTION_MAY_CHANGE,
          .help = "Most held-out tokens per evaluation during training; 0: all."},
         {NULL, "eval-only", OPTION_FLAG, &p->eval_only, .flags = OPTION_NOT_SAVED,

@@ -25,9 +25,10 @@ static int data_rows(struct option *row, struct rlhf *p)
     const struct option rows[] = {
         {"Models and prompts", "policy", OPTION_TEXT, &p->policy_path, NULL,
          .flags = OPTION_REQUIRED | OPTION_MAY_CHANGE,
-         .help = "Checkpoint or run folder of sft or rlhf: where the policy starts, and the fixed reference."},
+         .help = "Checkpoint or run folder of sft or rlhf, or a Hugging Face folder or GGUF file: where the policy starts, "
+                 "and the fixed reference."},
         {NULL, "reward", OPTION_TEXT, &p->reward_path, NULL, .flags = OPTION_COMMON | OPTION_MAY_CHANGE,
-         .help = "Reward model: a checkpoint or run folder of rm."},
+         .help = "Reward model: a checkpoint or run folder of rm, or a Hugging Face folder."},
         {NULL, "prompts", OPTION_LIST, &p->prompt_paths, NULL, .flags = OPTION_REQUIRED | OPTION_MAY_CHANGE,
          .help = "What is asked: JSON rows of strings, {prompt}, {messages} ..., or lines of text; also .gz; "
                  "files, folders, globs."},

@@ -30,7 +30,7 @@ static int open_reward(struct rlhf *p, struct error *error)
     struct parent *a = &p->policy_parent, *b = &p->reward_parent;
     struct chat chat;
     char name[128];
-    if (parent_open(b, p->reward_path, 1u << STAGE_RM, "reward", error) != 0) return -1;
+    if (parent_open(b, p->reward_path, p->run, 1u << STAGE_RM, "reward", error) != 0) return -1;
     if (parent_same_tokenizer(a, b, error) != 0) return -1;
     if (chat_read(&chat, &b->meta->chat, b->tokenizer, error) != 0) return fail_in(error, "%s", ckpt_path(b->ckpt));
     if (chat.template != p->chat.template)
@@ -68,7 +68,7 @@ void rlhf_open_parents(struct rlhf *p, const struct option *table)
     unsigned stages = 1u << STAGE_SFT | 1u << STAGE_RLHF | 1u << STAGE_IMPORTED;
     if (!p->reward_path && !p->reward_command)
         quit(EXIT_USAGE, "no reward: give a reward model (--reward), a program (--reward-cmd), or both");
-    if (parent_open(&p->policy_parent, p->policy_path, stages, "policy", &error) != 0) quit_error(&error);
+    if (parent_open(&p->policy_parent, p->policy_path, p->run, stages, "policy", &error) != 0) quit_error(&error);
     p->policy_config = p->critic_config = p->policy_parent.config;
     p->critic_config.head = HEAD_SCALAR;
     kv_copy(&p->line, &p->policy_parent.line);

@@ -50,7 +50,8 @@ static void option_rows(struct option *row, struct rm *s)
          .help = "Shift (and scale) the trained reward to mean 0 (and deviation 1) on the best answers of the data."},
     };
     static const struct start_text text = {
-        .model = "Checkpoint or run folder to start from: of sft (or pretrain or imported, with a warning).",
+        .model = "Checkpoint or run folder to start from: of sft (or pretrain or imported, with a warning); or a Hugging "
+                 "Face folder or GGUF file.",
         .data = "Ranked answers: JSON arrays or lines, also .gz; files, folders, globs.",
         .length = "Longest prompt with its answer, in tokens; 0: the model's context.",
         .epochs = "1", .weight_decay = "0.01", .sample_every = "0"};

@@ -121,7 +121,7 @@ static void build(void *self, struct memory *m)
 static int open_model(struct scorer *s, struct error *error)
 {
     if (device_open((int)s->device, error) != 0) return -1;
-    if (parent_open(&s->parent, s->model_path, 1u << STAGE_RM, "reward", error) != 0) return -1;
+    if (parent_open(&s->parent, s->model_path, NULL, 1u << STAGE_RM, "reward", error) != 0) return -1;
     if (chat_read(&s->chat, &s->parent.meta->chat, s->parent.tokenizer, error) != 0) return -1;
     s->max_tokens = int_max((int)s->micro_tokens, s->parent.config.context);
     build(s, &s->memory);
@@ -150,7 +150,7 @@ int score_files(int argc, char **argv)
     const struct option table[] = {
         {"Scoring", "score", OPTION_FLAG, &s.score, NULL, .help = "Score answers instead of training."},
         {NULL, "model", OPTION_TEXT, &s.model_path, NULL, .flags = OPTION_REQUIRED,
-         .help = "Checkpoint or run folder of rm."},
+         .help = "Checkpoint or run folder of rm, or a Hugging Face folder."},
         {NULL, "micro-tokens", OPTION_INT, &s.micro_tokens, "4096", 1, 1 << 24,
          .help = "Most tokens scored at once (at least the model's context)."},
         {NULL, "threads", OPTION_INT, &s.threads, "0", 0, 4096, .help = "Number of threads; 0: one per core."},

@@ -40,7 +40,7 @@ static void option_rows(struct option *row, struct sft *s)
          .help = "Sampling temperature of these answers; 0: the most likely token."},
     };
     static const struct start_text text = {
-        .model = "Checkpoint or run folder to start from: of pretrain, sft, or imported.",
+        .model = "Checkpoint or run folder to start from: of pretrain or sft; or a Hugging Face folder or GGUF file.",
         .data = "Dialogues: JSON arrays or lines, also .gz; files, folders, globs.",
         .length = "Longest dialogue in tokens, cut at a turn border; 0: the model's context.",
         .epochs = "3", .weight_decay = "0", .sample_every = "200"};

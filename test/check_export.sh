@@ -31,6 +31,7 @@ for family in llama gpt2; do
     for stage in base sft rm; do
         check "export of $family $stage" $ckpt export "$dir/$family-$stage" --hf "$dir/x-$family-$stage"
         check "import of $family $stage" $ckpt import "$dir/x-$family-$stage" --out "$dir/again.ckpt"
+        [ "$($ckpt chat "$dir/again.ckpt")" = "$($ckpt chat "$dir/$family-$stage")" ] && ok || bad "$family $stage: another chat template"
         $ckpt strip "$dir/$family-$stage" "$dir/plain.ckpt" --force >/dev/null
         if [ $stage = rm ]; then $ckpt diff --tensors "$dir/plain.ckpt" "$dir/again.ckpt" >"$dir/out"; grep -q "[01] of [0-9]* tensors differ" "$dir/out" && ok || bad "$family rm: more than score.bias differs: $(tail -n 1 "$dir/out")"
         else check "the tensors of $family $stage" $ckpt diff --tensors "$dir/plain.ckpt" "$dir/again.ckpt"; fi

@@ -58,7 +58,7 @@ echo '{"weight_map":{"model.norm.weight":"no.safetensors"}}' >"$dir/m/model.safe
 cp test/golden/llama/model.safetensors "$dir/m/a.safetensors"
 echo '{"weight_map":{"model.nose.weight":"a.safetensors"}}' >"$dir/m/model.safetensors.index.json"; refused "an index that lies" 65 "not in the shard"
 echo '{}' >"$dir/m/model.safetensors.index.json";                                    refused "an index without a map" 65 "weight_map"
-rm -rf "$dir/m";                                                                     refused "no folder" 66 "config.json"
+rm -rf "$dir/m";                                                                     refused "no folder" 66 "m: cannot be opened: No such file"
 
 # ---- GGUF: quantised matrices become the floats that gguf-py makes of them ----
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # check_includes.sh - who may include whom.  Wings of common/, each on top of those before it:
-#     base   text, model   data   train;   format/ stands on base only, and all but base may use it.
+#     base   text, model   data, interop   train;   format/ stands on base only, and all but base may use it.
 # programs -> common, format, themselves (rlhf also rm's head);  test -> anything but a .c file.
 # Only common/cpu knows common/cpu, and only common/cuda common/cuda (but for act.h: the type of activations, found
 # through the include path), and only common/comm knows common/comm.  docs/house.md draws this.
@@ -29,7 +29,7 @@ check common/cuda "common/(base|model|cuda)/$h|act\.h|common/comm/engine\.h"
 check common/comm "common/(base|model|comm)/$h"
 check common/data "common/(base|text|model|data)/$h|format/$h"
 check common/interop "common/(base|text|model|interop)/$h|format/$h"
-check common/train "common/($wings)/$h|format/$h"
+check common/train "common/($wings|interop)/$h|format/$h"
 for program in pretrain sft rm; do check $program "common/($wings)/$h|format/$h|$program/$h"; done
 check rlhf "common/($wings)/$h|format/$h|rlhf/$h|rm/$h"
 check rlhf/chat "common/($wings)/$h|format/$h|rlhf/chat/$h"

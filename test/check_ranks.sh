@@ -88,6 +88,11 @@ ran "sft, 1 rank of 4 slices" sft 1 s4 $chats --slices 4
 check "sft: --zero 2 has the bits of one rank" same s3 s4
 ran "sft, 2 ranks, --zero 3" sft 2 s5 $chats --zero 3 --slices 4
 check "sft: --zero 3 has the bits of one rank" same s5 s4
+"$BIN/ckpt" export "$work/base" --hf "$work/hf" >"$work/out" 2>&1 && ok || wrong "export"
+foreign="--model $work/hf --data $work/chats.jsonl --steps 2 --batch-tokens 256 --micro-tokens 64"
+ran "sft of a Hugging Face folder, 1 rank" sft 1 f1 $foreign --slices 2
+ran "sft of a Hugging Face folder, 2 ranks" sft 2 f2 $foreign
+check "sft of a Hugging Face folder: 2 ranks have the bits of one" same f1 f2
 ranked="--model $work/s1 --data $work/ranked.jsonl --steps 4 --batch-tokens 256 --micro-tokens 64 --save-every 2 --eval-every 2"
 ran "rm, 1 rank" rm 1 r1 $ranked --slices 2
 ran "rm, 2 ranks" rm 2 r2 $ranked

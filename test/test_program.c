@@ -90,19 +90,19 @@ static void check_parents(void)
     save(name[3], STAGE_SFT, 257, 257, false);
     unsigned stages = 1u << STAGE_PRETRAIN | 1u << STAGE_SFT | 1u << STAGE_IMPORTED;
 
-    CHECK(parent_open(&p, path[0], stages, "init", &error) == 0 && p.config.vocab == 257 && p.line.count > 0);
-    CHECK(parent_open(&q, path[2], stages, "init", &error) == 0 && parent_same_tokenizer(&p, &p, &error) == 0);
+    CHECK(parent_open(&p, path[0], NULL, stages, "init", &error) == 0 && p.config.vocab == 257 && p.line.count > 0);
+    CHECK(parent_open(&q, path[2], NULL, stages, "init", &error) == 0 && parent_same_tokenizer(&p, &p, &error) == 0);
     CHECK(parent_same_tokenizer(&p, &q, &error) == -1 && error.exit_code == EXIT_MISMATCH && strstr(error.text, "other.ckpt"));
     parent_close(&q);
     parent_close(&p);
-    CHECK(parent_open(&p, path[1], stages, "init", &error) == -1 && error.exit_code == EXIT_MISMATCH && !p.ckpt);
+    CHECK(parent_open(&p, path[1], NULL, stages, "init", &error) == -1 && error.exit_code == EXIT_MISMATCH && !p.ckpt);
     CHECK(strstr(error.text, "is a checkpoint of stage rm, expected pretrain, sft or imported"));
-    CHECK(parent_open(&p, path[3], stages, "init", &error) == -1 && error.exit_code == EXIT_DATA && !p.ckpt);
+    CHECK(parent_open(&p, path[3], NULL, stages, "init", &error) == -1 && error.exit_code == EXIT_DATA && !p.ckpt);
     CHECK(strstr(error.text, "no tokenizer"));
-    CHECK(parent_open(&p, "/tmp/test_program_none", stages, "init", &error) == -1 && error.exit_code == EXIT_NOINPUT);
+    CHECK(parent_open(&p, "/tmp/test_program_none", NULL, stages, "init", &error) == -1 && error.exit_code == EXIT_NOINPUT);
 
     save(name[0], STAGE_PRETRAIN, 258, 257, true);
-    CHECK(parent_open(&p, path[0], stages, "init", &error) == -1 && error.exit_code == EXIT_DATA);
+    CHECK(parent_open(&p, path[0], NULL, stages, "init", &error) == -1 && error.exit_code == EXIT_DATA);
     CHECK(strstr(error.text, "258 ids, the model only 257"));
 }
 

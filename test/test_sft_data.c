@@ -324,7 +324,7 @@ static void check_growth(int setting, int padded)
     program_describe(&meta, &c, t, NULL, NULL);
     if (ckpt_save(folder, "base.ckpt", &meta, list.source, list.count, &error)) die("%s", error.text);
     char *path = host_text("%s/base.ckpt", folder);
-    if (parent_open(&p, path, 1u << STAGE_PRETRAIN, "init", &error)) die("%s", error.text);
+    if (parent_open(&p, path, NULL, 1u << STAGE_PRETRAIN, "init", &error)) die("%s", error.text);
     struct chat chat;
     chat_open(&chat, TEMPLATE_QUARTET, p.tokenizer);
     struct config grown = c;

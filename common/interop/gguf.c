@@ -239,9 +239,11 @@ int gguf_open(struct safetensors *s, json_t **facts, const char *path, struct er
     struct stat st;
     *s = (struct safetensors){0};
     *facts = NULL;
-    struct cursor c = {.file = fopen(path, "rbe"), .path = path, .error = error};
+    bool there = stat(path, &st) == 0;
+    if (there && !S_ISREG(st.st_mode)) return fail(error, EXIT_DATA, "%s: not a regular file", path);
+    struct cursor c = {.file = there ? fopen(path, "rbe") : NULL, .path = path, .error = error};
     if (!c.file) return fail(error, EXIT_NOINPUT, "%s: cannot be opened: %s", path, strerror(errno));
-    c.size = fstat(fileno(c.file), &st) == 0 && S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0;
+    c.size = (uint64_t)st.st_size;
     s->file = host_alloc(1, sizeof *s->file);
     s->files = 1;
     *s->file = (struct st_file){host_text("%s", path), open(path, O_RDONLY | O_CLOEXEC), c.size};

@@ -4,7 +4,9 @@
 #include "common/train/program.h"
 #include "common/base/signals.h"
 #include "common/base/threads.h"
+#include "common/interop/interop.h"
 #include "common/model/device.h"
+#include "format/reader.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -107,15 +109,17 @@ static void list_stages(struct bytes *out, unsigned stages)
 static int check_parent(struct parent *p, const char *path, unsigned stages, struct error *error)
 {
     const struct ckpt_meta *meta = p->meta;
-    if (meta->stage >= 32 || !(stages >> meta->stage & 1)) {
+    if (config_read(&p->config, &meta->conf, error) != 0) return fail_in(error, "%s", path);
+    bool reward = meta->stage == STAGE_IMPORTED && p->config.head == HEAD_SCALAR;       /* what rm would have made */
+    uint32_t stage = reward ? STAGE_RM : meta->stage;
+    if (stage >= 32 || !(stages >> stage & 1)) {
         struct bytes expected = {0};
         list_stages(&expected, stages);
         fail(error, EXIT_MISMATCH, "%s is a checkpoint of stage %s, expected %s", path,
-             stage_name((enum stage)meta->stage), expected.data);
+             stage_name((enum stage)stage), expected.data);
         bytes_free(&expected);
         return -1;
     }
-    if (config_read(&p->config, &meta->conf, error) != 0) return fail_in(error, "%s", path);
     if (meta->tokn.size == 0) return fail(error, EXIT_DATA, "%s: the checkpoint holds no tokenizer", path);
     if (tokenizer_read(&p->tokenizer, meta->tokn.data, meta->tokn.size, error) != 0) return fail_in(error, "%s", path);
     if (tokenizer_vocab(p->tokenizer) > p->config.vocab)
@@ -124,12 +128,42 @@ static int check_parent(struct parent *p, const char *path, unsigned stages, str
     return 0;
 }
 
-int parent_open(struct parent *p, const char *path, unsigned stages, const char *role, struct error *error)
+int model_file_open(struct ckpt **out, const char *path, struct run *run, struct error *error)
+{
+    struct bytes said = {0};
+    if (text_ends(path, ".safetensors") && !folder_is(path))
+        return fail(error, EXIT_USAGE, "%s: tensors without their config.json; give the folder that holds both", path);
+    if (!interop_is(path)) return ckpt_open(out, path, error);
+    int status = interop_open(out, path, &said, error);
+    for (char *line = said.data, *end; status == 0 && line && (end = strchr(line, '\n')); line = end + 1) {
+        char *text = host_text("%s: %.*s", path, (int)(end - line), line);
+        program_say(run, text);
+        free(text);
+    }
+    bytes_free(&said);
+    return status;
+}
+
+/* A model of another system is known by its weights: they are read once for that, before they are read to be used. */
+static int identify(struct parent *p, const char *path, struct run *run, struct error *error)
+{
+    char id[33], *text;
+    if (!p->ckpt->outside.read) return 0;
+    if (reader_identify(p->ckpt, error) != 0) return fail_in(error, "%s", path);
+    text = host_text("%s: %s, imported as it is read; its weights are %s", path, p->ckpt->outside.kind,
+                     hex_text(id, p->meta->weights_id, 16));
+    program_say(run, text);
+    free(text);
+    return 0;
+}
+
+int parent_open(struct parent *p, const char *path, struct run *run, unsigned stages, const char *role,
+                struct error *error)
 {
     *p = (struct parent){0};
-    if (ckpt_open(&p->ckpt, path, error) != 0) return -1;
+    if (model_file_open(&p->ckpt, path, run, error) != 0) return -1;
     p->meta = ckpt_meta_of(p->ckpt);
-    if (check_parent(p, ckpt_path(p->ckpt), stages, error) != 0) {
+    if (check_parent(p, ckpt_path(p->ckpt), stages, error) != 0 || identify(p, path, run, error) != 0) {
         parent_close(p);
         return -1;
     }

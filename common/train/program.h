@@ -27,10 +27,15 @@ struct parent {
     struct kv line;                     /* section LINE of a child: this parent in its role, and the chain above it */
 };
 
-/* path: a file or a run folder.  stages: the allowed ones, 1u << STAGE_PRETRAIN | ...   role: as in lineage_add.
+/* A checkpoint, or the newest one of a run folder (ckpt_open), or a model of another system in a Hugging Face folder
+ * or a GGUF file (interop_open): what was found there goes to the log of the run (NULL: to stderr).  Returns 0 or -1. */
+int model_file_open(struct ckpt **out, const char *path, struct run *run, struct error *error);
+
+/* path, run: as model_file_open.  stages: the allowed ones, 1u << STAGE_PRETRAIN | ...   role: as in lineage_add.
  * Returns 0, or -1 with *p closed: not a checkpoint, another stage (EXIT_MISMATCH), no tokenizer or one that has more
  * ids than the model. */
-int parent_open(struct parent *p, const char *path, unsigned stages, const char *role, struct error *error);
+int parent_open(struct parent *p, const char *path, struct run *run, unsigned stages, const char *role,
+                struct error *error);
 void parent_close(struct parent *p);
 
 /* 0, or -1 (EXIT_MISMATCH) naming both files, when the tokenizers are not the same. */

@@ -43,7 +43,7 @@ void start_open(struct start *s, struct run *run, const struct option *table)
         quit(EXIT_USAGE, "--out is missing: the run folder to write to (or --plan, or --dry-run)");
     s->run = run;
     s->table = table;
-    if (parent_open(&s->parent, s->model_path, stages, "init", &error) != 0) quit_error(&error);
+    if (parent_open(&s->parent, s->model_path, run, stages, "init", &error) != 0) quit_error(&error);
     s->config = s->parent.config;
     s->known_ids = tokenizer_vocab(s->parent.tokenizer);
     bool own = s->parent.meta->chat.count > 0;

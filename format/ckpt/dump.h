@@ -15,7 +15,7 @@ struct dump {
     const char *section;                /* what a command for key-values shows */
     char **argument;                    /* positional */
     int arguments, role, sort, type;          /* the words of --role and --sort by number, 0 the default */
-    bool json, hist, recompute, quick, deep, hex, group, tensors_only, force, compare, watch;
+    bool json, hist, recompute, quick, deep, hex, group, tensors_only, force, compare, watch, foreign;
     int64_t jobs, top, shard;
     double tol;
     const char *dir, *match, *out, *hf, *gguf;
@@ -35,6 +35,8 @@ __typeof__(dump_info) dump_sections, dump_tensors, dump_hash, dump_limits, dump_
 /* Opens d->argument[i], a file or a run folder (then its newest file that passes the quick checks).  With problems,
  * opening goes on past them.  Quits when it cannot be opened. */
 struct ckpt *dump_open(const struct dump *d, int i, struct problems *problems);
+/* A Hugging Face folder, a safetensors or a GGUF file?  dump_open opens it where d->foreign. */
+bool dump_is_foreign(const char *path);
 /* Is the tensor one that --role and a shell pattern (NULL: any) ask for? */
 bool dump_wants(const struct dump *d, const struct ckpt_tensor *t, const char *pattern);
 

@@ -187,6 +187,9 @@ int dump_diff(struct dump *d, struct ckpt *c, json_t *facts)
 {
     struct comparison r = {.keys = json_array(), .tensors = json_array()};
     struct ckpt *a = dump_open(d, 0, NULL), *b = dump_open(d, 1, NULL);
+    struct error error;
+    if (a->outside.read && reader_identify(a, &error) != 0) quit_error(&error);      /* as tensors are told by CRCs */
+    if (b->outside.read && reader_identify(b, &error) != 0) quit_error(&error);
     const struct ckpt_meta *x = &a->header.meta, *y = &b->header.meta;
     bool same_id = memcmp(x->weights_id, y->weights_id, 16) == 0;
     (void)c;

@@ -63,11 +63,27 @@ static json_t *info_lineage(const struct kv *line)
     return list;
 }
 
+/* What is known of a model of another system: only what its files say. */
+static int info_foreign(struct dump *d, struct ckpt *c, json_t *facts)
+{
+    const struct ckpt_meta *m = &c->header.meta;
+    const char *template = NULL;
+    kv_get_text(&m->chat, "template", &template);
+    fact_members(facts, json_pack("{s:o, s:s, s:s, s:o, s:b, s:s}", "bytes", fact_u64(c->header.file_size), "kind",
+                                  c->outside.kind, "names", m->conf.count ? "ours" : "its own", "config",
+                                  fact_kv(&m->conf), "tokenizer", m->tokn.size > 0, "chat_template",
+                                  template ? template : "-"));
+    info_tensors(facts, c);
+    d->note = host_text("The tensors were not read: `ckpt verify` does that.");
+    return 0;
+}
+
 int dump_info(struct dump *d, struct ckpt *c, json_t *facts)
 {
     char created[32], flags[64];
     const struct header *h = &c->header;
     const struct ckpt_meta *m = &h->meta;
+    if (c->outside.read) return info_foreign(d, c, facts);
     json_t *sections = json_array();
     for (uint32_t i = 0; i < h->section_count; i++) fact(sections, NULL, json_string(c->section[i].type));
     fact_members(facts, json_pack(
@@ -140,11 +156,13 @@ static json_t *tensor_row(const struct ckpt *c, const struct tensor *t)
 {
     json_t *shape = json_array();
     for (int k = 0; k < t->public.ndim; k++) fact(shape, NULL, fact_u64(t->public.shape[k]));
-    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:b, s:b}", "name", t->public.name, "role",
-                     role_name(t->public.role), "dtype", dtype_name(t->public.dtype), "shape", shape, "bytes",
-                     fact_u64(t->stored), "offset", fact_u64(c->tdat->offset + t->offset), "crc32",
-                     fact_crc(t->public.crc), "trainable", (t->flags & TENSOR_TRAINABLE) != 0, "decay",
-                     (t->flags & TENSOR_DECAY) != 0);
+    json_t *row = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o}", "name", t->public.name, "role",
+                            role_name(t->public.role), "dtype", dtype_name(t->public.dtype), "shape", shape, "bytes",
+                            fact_u64(t->stored), "offset", fact_u64((c->tdat ? c->tdat->offset : 0) + t->offset));
+    if (!c->outside.read)
+        fact_members(row, json_pack("{s:o, s:b, s:b}", "crc32", fact_crc(t->public.crc), "trainable",
+                                    (t->flags & TENSOR_TRAINABLE) != 0, "decay", (t->flags & TENSOR_DECAY) != 0));
+    return row;
 }
 
 /* "blk.3.attn_qkv.weight" belongs to "blk.3", anything else to what stands before its first dot. */
@@ -220,7 +238,9 @@ static uint32_t content_crc(const struct ckpt *c)
 int dump_hash(struct dump *d, struct ckpt *c, json_t *facts)
 {
     json_t *rows = json_array();
+    struct error error;
     (void)d;
+    if (c->outside.read && reader_identify(c, &error) != 0) quit_error(&error);
     for (size_t i = 0; i < c->index.count; i++) {
         const struct ckpt_tensor *t = &c->index.tensor[c->index.order[i]].public;
         fact(rows, NULL, json_pack("{s:o, s:o, s:s, s:s}", "crc32", fact_crc(t->crc), "bytes", fact_u64(t->bytes),

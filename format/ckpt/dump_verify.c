@@ -3,6 +3,8 @@
  * run folder are valid, and which one a run resumes from. */
 #include "format/ckpt/dump.h"
 
+#include "common/interop/interop.h"
+
 #include <dirent.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -78,7 +80,9 @@ static int verify_file(struct dump *d, json_t *rows, const char *path)
     uint64_t bytes = 0;
     size_t tensors = 0;
     double start = seconds_now();
-    if (reader_open_file(&c, path, &problems, &error) != 0) problems_add(&problems, &error);
+    int status = !dump_is_foreign(path) ? reader_open_file(&c, path, &problems, &error)
+               : interop_is(path) ? interop_open(&c, path, NULL, &error) : interop_open_raw(&c, path, &error);
+    if (status != 0) problems_add(&problems, &error);
     else {
         bytes = c->header.file_size;
         tensors = c->index.count;
@@ -100,7 +104,7 @@ static int verify_path(struct dump *d, json_t *rows, const char *path)
 {
     struct run_list list = {0};
     struct error error;
-    if (!folder_is(path)) return verify_file(d, rows, path);
+    if (!folder_is(path) || dump_is_foreign(path)) return verify_file(d, rows, path);
     int worst = folder_list(&list, path, &error) == 0 ? 0 : error.exit_code;
     if (worst == 0 && list.count == 0) {
         fail(&error, EXIT_NOINPUT, "%s: there is no checkpoint in this folder", path);

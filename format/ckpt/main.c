@@ -15,34 +15,39 @@ struct command {
     int (*run)(struct dump *d, struct ckpt *c, json_t *facts);
     enum { NOTHING, WHOLE, DAMAGED, ANYHOW } open;  /* argument 0; past problems: they are facts too, or passed over */
     const char *show, *about, *section;             /* show: of struct dump */
+    bool foreign;                                   /* reads models of other systems too */
 };
 
 static const struct command commands[] = {
-    {"info", "FILE|RUN", "", 1, 1, dump_info, DAMAGED, NULL, "The file on one screen, from its metadata only."},
+    {"info", "FILE|RUN", "", 1, 1, dump_info, DAMAGED, NULL,
+     "The file on one screen, from its metadata only.", .foreign = true},
     {"sections", "FILE|RUN", "", 1, 1, dump_sections, DAMAGED, "sections",
      "The section table: where each part lies, its size and checksum."},
     {"tensors", "FILE|RUN", "role match sort group ", 1, 1, dump_tensors, DAMAGED, "tensors",
-     "Every tensor: name, role, dtype, shape, bytes, offset, checksum."},
-    {"config", "FILE|RUN [KEY]", "", 1, 2, dump_keys, WHOLE, "values", "Settings of the model (CONF).", "CONF"},
+     "Every tensor: name, role, dtype, shape, bytes, offset, checksum.", .foreign = true},
+    {"config", "FILE|RUN [KEY]", "", 1, 2, dump_keys, WHOLE, "values", "Settings of the model (CONF).", "CONF",
+     .foreign = true},
     {"train", "FILE|RUN [KEY]", "", 1, 2, dump_keys, WHOLE, "values", "State of the trainer (TRNS).", "TRNS"},
     {"rng", "FILE|RUN [KEY]", "", 1, 2, dump_keys, WHOLE, "values", "Random streams (RNGS).", "RNGS"},
     {"data", "FILE|RUN [KEY]", "", 1, 2, dump_keys, WHOLE, "values", "Place in the data (DCUR).", "DCUR"},
-    {"chat", "FILE|RUN [KEY]", "", 1, 2, dump_keys, WHOLE, "values", "Chat template (CHAT).", "CHAT"},
-    {"meta", "FILE|RUN [KEY]", "", 1, 2, dump_keys, WHOLE, "values", "Free text (META).", "META"},
+    {"chat", "FILE|RUN [KEY]", "", 1, 2, dump_keys, WHOLE, "values", "Chat template (CHAT).", "CHAT", .foreign = true},
+    {"meta", "FILE|RUN [KEY]", "", 1, 2, dump_keys, WHOLE, "values", "Free text (META).", "META", .foreign = true},
     {"eval", "FILE|RUN [KEY]", "", 1, 2, dump_keys, WHOLE, "values", "Metrics when saved (EVAL).", "EVAL"},
-    {"tokenizer", "FILE|RUN", "", 1, 1, dump_tokenizer, WHOLE, NULL, "Size and identity of the tokenizer (TOKN)."},
+    {"tokenizer", "FILE|RUN", "", 1, 1, dump_tokenizer, WHOLE, NULL, "Size and identity of the tokenizer (TOKN).",
+     .foreign = true},
     {"lineage", "FILE|RUN", "dir ", 1, 1, dump_lineage, WHOLE, "",
      "The models this one came from, as a tree, from this file only."},
     {"stats", "FILE|RUN [PATTERN]", "hist recompute role jobs ", 1, 2, dump_stats, WHOLE, "tensors",
-     "Smallest, largest, mean, standard deviation ... of each tensor."},
+     "Smallest, largest, mean, standard deviation ... of each tensor.", .foreign = true},
     {"print", "FILE|RUN TENSOR [SLICE]", "hex role ", 2, 3, dump_print, WHOLE, "",
-     "Values of a tensor; SLICE as 0:4,7 (one item per dimension)."},
+     "Values of a tensor; SLICE as 0:4,7 (one item per dimension).", .foreign = true},
     {"verify", "FILE|RUN...", "quick deep jobs ", 1, 1000, dump_verify, NOTHING, "",
-     "Checks every byte; of a run folder every checkpoint. Reports all problems."},
+     "Checks every byte; of a run folder every checkpoint. Reports all problems.", .foreign = true},
     {"diff", "A B", "tol top tensors jobs ", 2, 2, dump_diff, NOTHING, "",
-     "What differs: settings and tensors, largest relative change first. Exits with 1 if anything does."},
+     "What differs: settings and tensors, largest relative change first. Exits with 1 if anything does.",
+     .foreign = true},
     {"hash", "FILE|RUN", "", 1, 1, dump_hash, WHOLE, "tensors",
-     "Identity and checksum of the weights and of each tensor."},
+     "Identity and checksum of the weights and of each tensor.", .foreign = true},
     {"strip", "FILE|RUN NEW", "force ", 2, 2, dump_strip, WHOLE, "",
      "Copies without training state (moments, master weights, cursors); the weights keep their identity."},
     {"ls", "RUN", "deep jobs ", 1, 1, dump_ls, NOTHING, "files",
@@ -54,7 +59,7 @@ static const struct command commands[] = {
     {"import", "FOLDER|FILE", "out ", 1, 1, dump_import, NOTHING, "",
      "A Hugging Face folder or a GGUF file as a checkpoint."},
     {"export", "FILE|RUN", "hf shard gguf type ", 1, 1, dump_export, WHOLE, "",
-     "The model as a Hugging Face folder that transformers loads, or as a GGUF file."},
+     "The model as a Hugging Face folder that transformers loads, or as a GGUF file.", .foreign = true},
     {"report", "RUN...", "dir out compare watch ", 1, 16, dump_report, NOTHING, "",
      "One HTML page of a run and its ancestors: curves, samples, gains, settings, lineage."},
     {"limits", "", "", 0, 0, dump_limits, NOTHING, NULL, "The fixed sizes and limits of the format."},
@@ -105,7 +110,8 @@ static void options_of(struct option table[8], const struct command *c, struct d
 
 static void help(void)
 {
-    printf("usage: %sckpt COMMAND ...\n\nLooks into checkpoints. A run folder stands for its newest checkpoint.\n\n",
+    printf("usage: %sckpt COMMAND ...\n\nLooks into checkpoints. A run folder stands for its newest checkpoint. info, tensors,\n"
+           "stats, verify, diff and some others read Hugging Face folders, safetensors and GGUF files too.\n\n",
            program_prefix());
     for (const struct command *c = commands; c->name; c++)
         printf("  %-10s %-24s %s\n", c->name, c->arguments, c->about);
@@ -134,11 +140,33 @@ bool dump_wants(const struct dump *d, const struct ckpt_tensor *t, const char *p
     return (d->role == 0 || d->role - 1 == (int)t->role) && (!pattern || fnmatch(pattern, t->name, 0) == 0);
 }
 
+static bool is_safetensors(const char *path)
+{
+    size_t n = strlen(path);
+    return n > 12 && strcmp(path + n - 12, ".safetensors") == 0;
+}
+
+/* A model of another system with our names, or with its own where it is none that can be imported. */
+static struct ckpt *open_foreign(const struct dump *d, const char *path)
+{
+    struct ckpt *c;
+    struct error error, why;
+    if (!d->foreign) quit(EXIT_USAGE, "%s: a model of another system; `ckpt import` makes a checkpoint of it", path);
+    bool alone = is_safetensors(path);
+    if (!alone && interop_open(&c, path, NULL, &why) == 0) return c;
+    if (interop_open_raw(&c, path, &error) != 0) quit_error(&error);
+    if (!alone) fprintf(stderr, "%s: %s; its tensors keep their own names\n", program_name(), why.text);
+    return c;
+}
+
+bool dump_is_foreign(const char *path) { return interop_is(path) || is_safetensors(path); }
+
 struct ckpt *dump_open(const struct dump *d, int i, struct problems *problems)
 {
     struct ckpt *c;
     struct error error;
     const char *path = d->argument[i];
+    if (dump_is_foreign(path)) return open_foreign(d, path);
     int status = folder_is(path) ? run_newest(&c, path, false, &error) - 1
                                  : reader_open_file(&c, path, problems, &error);
     if (status != 0) quit_error(&error);
@@ -177,7 +205,7 @@ int main(int argc, char **argv)
         return 0;
     }
     const struct command *c = find_command(word);
-    struct dump d = {.section = c->section, .show = c->show};
+    struct dump d = {.section = c->section, .show = c->show, .foreign = c->foreign};
     struct option table[8] = {{0}};
     struct option_list arguments;
     struct error error;

@@ -16,7 +16,7 @@ static void parse(struct session *s, int argc, char **argv)
 {
     const struct option table[] = {
         {"Model", "model", OPTION_TEXT, &s->model_path, .flags = OPTION_REQUIRED,
-         .help = "Run folder or checkpoint of pretrain, sft or rlhf."},
+         .help = "Run folder or checkpoint of pretrain, sft or rlhf; or a Hugging Face folder or GGUF file."},
         {NULL, "ema", OPTION_FLAG, &s->ema, .help = "Use the averaged weights of the checkpoint."},
         {NULL, "config", OPTION_TEXT, &s->config, .help = "File of \"name = value\" lines; the command line beats it."},
         {NULL, "threads", OPTION_INT, &s->threads, "0", 0, 4096,
@@ -127,7 +127,7 @@ static void open_model(struct session *s, struct memory *memory)
     struct error error;
     const unsigned stages = 1u << STAGE_PRETRAIN | 1u << STAGE_SFT | 1u << STAGE_RLHF | 1u << STAGE_IMPORTED;
     if (device_open((int)s->device, &error) != 0) quit_error(&error);
-    if (parent_open(&s->parent, s->model_path, stages, "policy", &error)) quit_error(&error);
+    if (parent_open(&s->parent, s->model_path, NULL, stages, "policy", &error)) quit_error(&error);
     read_template(s);
     build(s, memory);
     program_take(memory, build, s);
