@@ -3,6 +3,7 @@
  * episodes changes between epochs, keyed by (seed, iteration, epoch), so nothing of it needs saving. */
 #include "rlhf/ppo.h"
 #include "common/base/signals.h"
+#include "common/model/device.h"
 
 #include <assert.h>
 #include <math.h>
@@ -97,14 +98,22 @@ int ppo_answer(struct ppo *p, struct prompts *prompts, enum rng_stream stream, i
         .sampling = {.temperature = temperature, .top_p = 1, .allowed = p->o.allowed}, .stop = p->o.stop,
         .n_stop = p->o.n_stop, .stream = stream, .seed = p->o.seed, .step = (uint64_t)iteration};
     double start = seconds_now();
-    if (rollout_sample(r, p->policy, prompts, &how, first_index, error) != 0) return -1;
+    device_range("sample");
+    int status = rollout_sample(r, p->policy, prompts, &how, first_index, error);
+    device_range_end();
+    if (status != 0) return -1;
     double sampled = seconds_now();
+    device_range("score");
     rollout_logprobs(r, p->policy, temperature, r->old_logprobs, r->entropy);
     rollout_logprobs(r, p->reference, temperature, r->ref_logprobs, NULL);
+    device_range_end();
     double scored = seconds_now();
-    int status = signals_check(error, "scoring answers"), from, to;
+    int from, to;
+    status = signals_check(error, "scoring answers");
     rollout_mine(r, &from, &to);
+    device_range("reward");
     if (status == 0) status = p->reward(p->reward_self, r, r->raw_reward, error);
+    device_range_end();
     for (int e = from; e < to && status == 0; e++)
         if (!isfinite(r->raw_reward[e])) status = fail(error, EXIT_DATA, "the reward of answer %d is not finite", e);
     if (comm_agree(r->comm, status, error) != 0) return -1;

@@ -80,7 +80,8 @@ export CUDASIM_DEVICES=1
 
 # other orders of threads and streams, the same bits
 export CUDASIM_ORDER=random CUDASIM_STREAMS=random
-expect 0 "done" "$BIN/pretrain" $base $same --lr 3e-3 --out "$work/random"
+expect 0 "a profiler would record now" "$BIN/pretrain" $base $same --lr 3e-3 --profile-steps 2:3 --out "$work/random"
+check "two steps are recorded" grep -q "a profiler would record no more" "$work/out"
 check "orders of threads and streams change nothing" same_tensors "$work/pretrain-gpu" "$work/random"
 
 echo "check_simulated: $passed passed, $failed failed, $skipped skipped"

@@ -29,6 +29,22 @@ static void check_batch(void)
     }
 }
 
+/* --profile-steps: two numbers, ascending, from 1. */
+static void check_profile_steps(void)
+{
+    static const char *const wrong[] = {"", "3", "3:", "0:2", "5:4", "1:2x", "a:b", "1-2"};
+    struct train_options o = {0};
+    struct error error;
+    int64_t first = 9, last = 9;
+    CHECK(profile_steps(&first, &last, &o, &error) == 0 && first == 0 && last == 0);
+    o.profile_steps = "3:12";
+    CHECK(profile_steps(&first, &last, &o, &error) == 0 && first == 3 && last == 12);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        o.profile_steps = wrong[i];
+        CHECK(profile_steps(&first, &last, &o, &error) == -1 && error.exit_code == EXIT_USAGE);
+    }
+}
+
 /* What the user gives stays; what a checkpoint has comes before the rules; the text of a filled option is its number. */
 static void check_fill(void)
 {
@@ -68,5 +84,6 @@ int main(void)
     check_lr();
     check_batch();
     check_fill();
+    check_profile_steps();
     return test_end("test_defaults");
 }

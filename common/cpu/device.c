@@ -58,6 +58,10 @@ uint64_t device_memory_available(void) { return host_memory_available(); }
 uint64_t device_memory_peak(void) { return taken.peak; }
 bool device_shares_host(void) { return true; }
 
+void device_range(const char *name) { (void)name; }
+void device_range_end(void) {}
+void device_record(bool on) { (void)on; }
+
 const char *device_build(void)
 {
     static char build[64];

@@ -1,6 +1,9 @@
 /* device.cu (CUDA) - one GPU and one stream: whatever is asked for happens in the order of the calls. */
 #include "common/cuda/products.h"
 
+#include <cuda_profiler_api.h>
+#include <nvtx3/nvToolsExt.h>
+
 static struct {
     cudaStream_t stream;
     int multiprocessors;
@@ -97,22 +100,6 @@ void device_free(void *memory, size_t bytes)
     device.held -= bytes;
 }
 
-static void copy(void *to, const void *from, size_t bytes, cudaMemcpyKind kind)
-{
-    if (bytes > 0) cuda_check(cudaMemcpyAsync(to, from, bytes, kind, cuda_stream()), "copying");
-}
-
-void device_put(void *to, const void *host, size_t bytes) { copy(to, host, bytes, cudaMemcpyHostToDevice); }
-void device_get(void *host, const void *from, size_t bytes) { copy(host, from, bytes, cudaMemcpyDeviceToHost); }
-void device_copy(void *to, const void *from, size_t bytes) { copy(to, from, bytes, cudaMemcpyDeviceToDevice); }
-
-void device_clear(void *memory, size_t bytes)
-{
-    if (bytes > 0) cuda_check(cudaMemsetAsync(memory, 0, bytes, cuda_stream()), "clearing device memory");
-}
-
-void device_wait(void) { cuda_check(cudaStreamSynchronize(cuda_stream()), "waiting for the device"); }
-
 uint64_t device_memory_available(void)
 {
     size_t available, total;
@@ -123,6 +110,16 @@ uint64_t device_memory_available(void)
 
 uint64_t device_memory_peak(void) { return device.peak; }
 bool device_shares_host(void) { return false; }
+
+/* Without a profiler NVTX does nothing, and the calls of the profiler may fail. */
+void device_range(const char *name) { nvtxRangePushA(name); }
+void device_range_end(void) { nvtxRangePop(); }
+
+void device_record(bool on)
+{
+    device_wait();
+    if ((on ? cudaProfilerStart() : cudaProfilerStop()) != cudaSuccess) cudaGetLastError();
+}
 
 const char *device_build(void)
 {

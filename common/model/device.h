@@ -32,6 +32,13 @@ uint64_t device_memory_available(void);
 uint64_t device_memory_peak(void);
 bool device_shares_host(void);
 
+/* For a profiler (Nsight Systems; nothing on the CPU): what is asked for between range and range_end goes by that name.
+ * Ranges nest.  record: from here on, or no more, when the profiler waits to be told (--capture-range=cudaProfilerApi);
+ * everything asked for before is done first. */
+void device_range(const char *name);
+void device_range_end(void);
+void device_record(bool on);
+
 /* A short description for the log: "2 threads, AVX-512". */
 const char *device_name(void);
 

@@ -41,10 +41,13 @@ struct run *program_start(const char *name, const struct option *table, struct t
 {
     struct error error;
     struct run *run;
+    int64_t first, last;
     program_begin(name);
     program_set_build(*comm_engine() ? host_text("%s, %s", device_build(), comm_engine()) : device_build());
     if (options_parse(table, argc, argv, usage, about, NULL, &error) != 0 ||
-        (o->devices && devices_start(o->devices, &o->device, argv, &error) != 0) || comm_open(&o->comm, o->out, o->parallel.cluster ? 1 : int_max((int)o->parallel.tensor, 1), &error) != 0)
+        profile_steps(&first, &last, o, &error) != 0 ||
+        (o->devices && devices_start(o->devices, &o->device, argv, &error) != 0) ||
+        comm_open(&o->comm, o->out, o->parallel.cluster ? 1 : int_max((int)o->parallel.tensor, 1), &error) != 0)
         quit_error(&error);
     program_at_quit(comm_leave, o->comm);
     struct place place = comm_place(o->comm);

@@ -87,7 +87,9 @@ static int evaluate(struct train_state *s, struct record *r, struct error *error
     double start = seconds_now();
     struct bytes line = {0};
     struct record before = *r;
+    device_range("evaluate");
     int status = comm_agree(s->o->comm, s->task->evaluate(s->task->self, r, error), error);
+    device_range_end();
     if (status) {
         *r = before;                     /* on all ranks alike */
         return fail_in(error, "the evaluation after step %lld", (long long)s->step);
@@ -158,7 +160,10 @@ static int save(struct train_state *s, uint32_t flags, struct error *error)
     char name[64];
     double start = seconds_now();
     snprintf(name, sizeof name, flags & CKPT_FINAL ? "final.ckpt" : "step-%08lld.ckpt", (long long)s->step);
-    if (comm_agree(s->o->comm, train_save(s, name, flags, error), error)) return -1;
+    device_range("save");
+    int status = comm_agree(s->o->comm, train_save(s, name, flags, error), error);
+    device_range_end();
+    if (status) return -1;
     s->clock.save = seconds_now() - start;
     signals_reserve(save_reserve(s));
     s->saved_step = s->step;
@@ -340,11 +345,24 @@ static int report_step(struct train_state *s, struct error *error)
     return 0;
 }
 
-static int one_step(struct train_state *s, struct error *error)
+/* Everything of one step but its checkpoint. */
+static int step_and_report(struct train_state *s, struct error *error)
 {
     if (make_updates(s, error)) return -1;
     show_progress(s, &s->record);
-    if (report_step(s, error)) return -1;
+    return report_step(s, error);
+}
+
+static int one_step(struct train_state *s, struct error *error)
+{
+    char name[32];
+    if (s->step + 1 == s->profile_first) device_record(true);
+    snprintf(name, sizeof name, "step %lld", (long long)s->step + 1);
+    device_range(name);
+    int status = step_and_report(s, error);
+    device_range_end();
+    if (status) return -1;
+    if (s->step == s->profile_last) device_record(false);
     return s->step < s->o->steps && due(s->step, s->o->save_every) ? save_or_warn(s, error) : 0;
 }
 
@@ -420,7 +438,8 @@ int train(struct task *task, struct run *run, const struct train_options *o, con
         die("%d learners, expected 1 to %d", task->n_learners, LEARNERS_MAX);
     if (task->n_sums + task->n_maxima > SUMS_MAX) die("%d sums, expected at most %d", task->n_sums, SUMS_MAX);
     s.slice = host_alloc((size_t)comm_place(o->comm).d, sizeof *s.slice);
-    int code = start(&s, &error);
+    int code = profile_steps(&s.profile_first, &s.profile_last, o, &error);
+    if (code == 0) code = start(&s, &error);
     if (code == 0 && task->sample && o->sample_every > 0 && !holds_model(&s))
         run_log(run, "no samples are drawn, because no rank holds the whole model");
     if (code == 0) code = run_steps(&s, &error);

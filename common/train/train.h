@@ -97,6 +97,7 @@ struct train_options {
     double weight_decay, beta1, beta2, eps, clip;
     int64_t eval_every, save_every, keep, keep_every, sample_every, log_every;
     bool tensorboard;
+    const char *profile_steps;      /* "a:b", or NULL */
     double time_limit;
     int recompute;                  /* none | block */
     bool plan;
@@ -123,12 +124,16 @@ struct train_defaults {
                *sample_every;
 };
 /* Fills rows with the shared options and returns their number (<= TRAIN_ROWS). */
-enum { TRAIN_ROWS = 41 };
+enum { TRAIN_ROWS = 42 };
 int train_option_rows(struct option *rows, struct train_options *o, const struct train_defaults *defaults);
 
 /* After comm_open: 0, or -1 (EXIT_USAGE) when ranks are asked for that a run cannot have, or a plan's options without a
  * plan. */
 int parallel_check(const struct option *table, const struct train_options *o, struct error *error);
+
+/* The steps that --profile-steps names, counted from 1: the first and the last, or 0 and 0 without the option.  Returns
+ * 0, or -1 (EXIT_USAGE) with *error. */
+int profile_steps(int64_t *first, int64_t *last, const struct train_options *o, struct error *error);
 
 /* Sets "option.<name>" (dashes as underscores) of kv to the text of every saved option. */
 void options_save(struct kv *kv, const struct option *table);

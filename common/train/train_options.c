@@ -107,6 +107,9 @@ int train_option_rows(struct option *rows, struct train_options *o, const struct
          .help = "Steps between progress lines; 0: by time. metrics.jsonl has every step."},
         {NULL, "tensorboard", OPTION_FLAG, &o->tensorboard, NULL, .flags = CHANGES,
          .help = "Also write metrics and samples for TensorBoard into the run folder."},
+        {NULL, "profile-steps", OPTION_TEXT, &o->profile_steps, NULL, .flags = OPTION_NOT_SAVED,
+         .help = "With a build for CUDA: steps a:b that a profiler records which waits to be told, as nsys profile "
+                 "--capture-range=cudaProfilerApi does."},
         {NULL, "save-every", OPTION_INT, &o->save_every, d->save_every, 0, 1e12, .flags = OPTION_COMMON | CHANGES,
          .help = "Steps between checkpoints; 0: only at the end, and when stopped."},
         {NULL, "keep", OPTION_INT, &o->keep, "3", 1, 1e6, .flags = CHANGES,
@@ -138,6 +141,19 @@ int parallel_check(const struct option *table, const struct train_options *o, st
         return fail(error, EXIT_USAGE, "--data-parallel %lld, but %d rank%s started (mpirun -n %lld, srun -n %lld)",
                     (long long)p->data, world, world == 1 ? " was" : "s were", (long long)p->data * t, (long long)p->data * t);
     return option_needs(table, "gpu-hour", "cluster", error);
+}
+
+int profile_steps(int64_t *first, int64_t *last, const struct train_options *o, struct error *error)
+{
+    long long a = 0, b = 0;
+    int end = 0;
+    const char *text = o->profile_steps;
+    if (text && (sscanf(text, "%lld:%lld%n", &a, &b, &end) != 2 || text[end] || a < 1 || b < a))
+        return fail(error, EXIT_USAGE, "--profile-steps: '%s', expected a:b, the first and the last step to record, with "
+                    "1 <= a <= b", text);
+    *first = a;
+    *last = b;
+    return 0;
 }
 
 /* ---- in checkpoints ---- */

@@ -43,6 +43,7 @@ struct train_state {
     struct record record;                /* of step `step`, while its evaluation is still to come; else empty */
     bool may_give_up;                    /* the step under way: nothing of it has been kept yet */
 
+    int64_t profile_first, profile_last;    /* steps, from 1; 0: none */
     bool resumed;
     int64_t saved_step;                  /* of the newest checkpoint in the folder, or -1 */
     int failed_saves;                    /* in a row */

@@ -118,9 +118,15 @@ double train_micro_batch(const struct task *task, int i, double scale, int *rows
         if (!b && !l->frozen) model_idle(l->model, true);
         if (!b) continue;
         *rows = b->N;
+        device_range("forward");
         model_forward(l->model, b, true);
+        device_range_end();
+        device_range("head");
         sum += task->head(task->self, i, k, scale);
+        device_range_end();
+        device_range("backward");
         model_backward(l->model);
+        device_range_end();
     }
     return sum;
 }
@@ -211,6 +217,8 @@ int train_update(struct train_state *s, struct step_result *result, int update, 
         result->norm[i] += norm[i];                             /* 0 of a frozen learner */
         result->norms[i] += !task->learner[i].frozen;
     }
+    device_range("update");
     if (!is_spike(s, update, norm)) apply(s, norm);
+    device_range_end();
     return 1;
 }

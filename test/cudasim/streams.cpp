@@ -2,6 +2,8 @@
  * uses exist: another does not link.  Work without a stream of its own is refused. */
 #include "sim.h"
 
+#include <cuda_profiler_api.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -279,6 +281,17 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int)
     cudaMemGetInfo(&available, &p->totalGlobalMem);
     return cudaSuccess;
 }
+
+static cudaError_t record(const char *sentence)
+{
+    for (const auto &s : streams)
+        if (s->done < s->added) return failed(cudaErrorUnknown, "a profiler told while work is under way");
+    fprintf(stderr, "cudasim: %s\n", sentence);
+    return cudaSuccess;
+}
+
+cudaError_t cudaProfilerStart(void) { return record("a profiler would record now"); }
+cudaError_t cudaProfilerStop(void) { return record("a profiler would record no more"); }
 
 cudaError_t cudaRuntimeGetVersion(int *version)
 {
