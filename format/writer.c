@@ -379,7 +379,9 @@ void ckpt_walk(const struct ckpt_source *source, size_t count, int done)
         uint64_t bytes = dtype_size(source[i].dtype);
         for (int k = 0; k < source[i].ndim; k++) bytes *= source[i].shape[k];
         for (uint64_t at = 0; at < bytes; at += CKPT_CHUNK)
-            if (done-- <= 0) source[i].fetch(source[i].self, buffer, at, bytes - at < CKPT_CHUNK ? (size_t)(bytes - at) : (size_t)CKPT_CHUNK);
+            if (done-- <= 0)
+                source[i].fetch(source[i].self, buffer, at,
+                                bytes - at < CKPT_CHUNK ? (size_t)(bytes - at) : (size_t)CKPT_CHUNK);
     }
     free(buffer);
 }

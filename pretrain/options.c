@@ -28,9 +28,8 @@ void pretrain_options(struct option table[PRETRAIN_ROWS], struct pretrain *p)
         {NULL, "shards", OPTION_TEXT, &p->shards_folder, .flags = OPTION_MAY_CHANGE,
          .help = "Folder for the tokenised data, which several runs may share; by default the run's own."},
         {"Tokenizer", "tokenizer", OPTION_TEXT, &p->tokenizer_path, .flags = OPTION_COMMON | moved,
-         .help = "Tokenizer of a checkpoint, a run, a GGUF file, a tokenizer.json or .model, or a folder with one or with GPT-2's "
-                 "two files; else one is "
-                 "trained."},
+         .help = "Tokenizer of a checkpoint, a run, a GGUF file, a tokenizer.json or .model, or a folder with one or with "
+                 "GPT-2's two files; else one is trained."},
         {NULL, "vocab-size", OPTION_INT, &p->vocab_size, "8192", 257, 1 << 24, .flags = OPTION_COMMON,
          .help = "Vocabulary size of a trained tokenizer."},
         {NULL, "pattern", OPTION_CHOICE, &p->pattern, "gpt2", .choices = "gpt2|llama3|qwen2",
@@ -78,21 +77,16 @@ void pretrain_options(struct option table[PRETRAIN_ROWS], struct pretrain *p)
 }
 
 /* A model trained before keeps its sizes, a tokenizer its ids: giving one is a misunderstanding to point out. */
-static void refuse_sizes(const struct pretrain *p)
+static void refuse(const struct pretrain *p, const char *names, const char *with)
 {
-    static const char *const name[] = {"preset", "layers", "channels", "heads", "kv-heads", "ffn", "init-std",
-                                       "tokenizer", "vocab-size", "pattern", "tokenizer-bytes"};
-    for (size_t i = 0; i < sizeof name / sizeof *name; i++)
-        if (option_changed(p->table, name[i]))
-            quit(EXIT_USAGE, "--%s cannot be given with --model, which brings its own", name[i]);
-}
-
-static void refuse_training(const struct pretrain *p)
-{
-    static const char *const name[] = {"vocab-size", "pattern", "tokenizer-bytes"};
-    for (size_t i = 0; p->tokenizer_path && i < sizeof name / sizeof *name; i++)
-        if (option_changed(p->table, name[i]))
-            quit(EXIT_USAGE, "--%s cannot be given with --tokenizer, which brings its own", name[i]);
+    size_t length;
+    const char *name;
+    for (int i = 0; (name = word_at(names, i, &length)); i++) {
+        char word[32];
+        snprintf(word, sizeof word, "%.*s", (int)length, name);
+        if (option_changed(p->table, word))
+            quit(EXIT_USAGE, "--%s cannot be given with --%s, which brings its own", word, with);
+    }
 }
 
 static void preset_config(struct pretrain *p, struct config *c)
@@ -125,12 +119,13 @@ static void preset_config(struct pretrain *p, struct config *c)
 void pretrain_config(struct pretrain *p)
 {
     if (p->parent.ckpt) {
-        refuse_sizes(p);
+        refuse(p, "preset|layers|channels|heads|kv-heads|ffn|init-std|tokenizer|vocab-size|pattern|tokenizer-bytes",
+               "model");
         p->config = p->parent.config;
         if (p->context > p->config.context)
             quit(EXIT_USAGE, "--context %lld is above the model's %d", (long long)p->context, p->config.context);
     } else {
-        refuse_training(p);
+        if (p->tokenizer_path) refuse(p, "vocab-size|pattern|tokenizer-bytes", "tokenizer");
         preset_config(p, &p->config);
     }
     p->row_tokens = p->context ? (int)p->context : p->config.context;

@@ -139,7 +139,8 @@ static void see_group(struct seen *e, const struct rankings *k, uint32_t group)
     for (uint32_t i = 0; i < K; i++) {
         e->length[e->answers + i] = spoken[i];
         for (uint32_t j = 0; j < K; j++)
-            if (quality[i] > quality[j]) calibration_add(&e->pairs, score[i] - score[j], (int)spoken[i] - (int)spoken[j]);
+            if (quality[i] > quality[j])
+                calibration_add(&e->pairs, score[i] - score[j], (int)spoken[i] - (int)spoken[j]);
     }
     e->answers += K;
 }

@@ -80,7 +80,8 @@ static bool is_run(const char *folder)
 static bool is_tokenizer_or_shards(const char *folder)
 {
     glob_t shards = {0};
-    if (path_holds(folder, "tokenizer.json") || (path_holds(folder, "vocab.json") && path_holds(folder, "merges.txt")) ||
+    if (path_holds(folder, "tokenizer.json") ||
+        (path_holds(folder, "vocab.json") && path_holds(folder, "merges.txt")) ||
         (path_holds(folder, "encoder.json") && path_holds(folder, "vocab.bpe"))) return true;
     char *pattern = host_text("%s/*.shard", folder);
     bool found = glob(pattern, GLOB_NOSORT, NULL, &shards) == 0;

@@ -47,8 +47,8 @@ size_t memory_mark(const struct memory *m, enum phase phase);
 void memory_release(struct memory *m, enum phase phase, size_t mark);
 
 /* Whether what was measured can be had: 0, or -1 (EXIT_INTERNAL) with a sentence that names the need, what is
- * available, the largest phase, and which options lower it.  memory_fits_in: within `host` and `device` bytes, or, when the device
- * shares the host's memory, both parts together within the lesser of the two. */
+ * available, the largest phase, and which options lower it.  memory_fits_in: within `host` and `device` bytes, or, when
+ * the device shares the host's memory, both parts together within the lesser of the two. */
 int memory_fits(const struct memory *m, struct error *error);
 int memory_fits_in(const struct memory *m, uint64_t host, uint64_t device, bool shared, struct error *error);
 

@@ -294,7 +294,8 @@ void program_next(struct run *run, const char *label, const char *program, const
     while (above > 0 && folder[above - 1] == '/') above--;
     while (above > 0 && folder[above - 1] != '/') above--;
     path = path > own && strcmp(self + path - own, program_name()) == 0 ? path - own : 0;
-    char *command = host_text("%.*s%s", (int)path, self, program), *out = host_text("%.*s%s", (int)above, folder, program);
+    char *command = host_text("%.*s%s", (int)path, self, program);
+    char *out = host_text("%.*s%s", (int)above, folder, program);
     bytes_text(&line, "%s: ", label);
     bytes_quoted(&line, command);
     bytes_text(&line, " %s ", parents);

@@ -212,7 +212,8 @@ int main(int argc, char **argv)
     char *usage = host_text("ckpt %s %s", c->name, c->arguments);
     options_of(table, c, &d);
     if (options_parse(table, argc - 1, argv + 1, usage, c->about, &arguments, &error) != 0) quit_error(&error);
-    if (arguments.count < c->least || arguments.count > c->most) quit(EXIT_USAGE, "usage: %s%s", program_prefix(), usage);
+    if (arguments.count < c->least || arguments.count > c->most)
+        quit(EXIT_USAGE, "usage: %s%s", program_prefix(), usage);
     d.argument = arguments.item;
     d.arguments = arguments.count;
     if (takes(c, "jobs")) threads_start((int)d.jobs);

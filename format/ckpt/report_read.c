@@ -240,9 +240,9 @@ static void read_status(struct run_view *run)
     const char *words = json_string_value(json_object_get(status, "text"));
     run->state = html_copy(state ? state : run_view_alive(run) ? "running" : "unknown");
     run->status_text = html_copy(words ? words : "");
-    static const char name[] = "%15[a-z0-9-]";
-    if (sscanf(program ? program : "", name, run->program) != 1 && sscanf(run->conf, "# %15[a-z0-9-]", run->program) != 1)
-        sscanf(lock, name, run->program);
+    if (sscanf(program ? program : "", "%15[a-z0-9-]", run->program) != 1 &&
+        sscanf(run->conf, "# %15[a-z0-9-]", run->program) != 1)
+        sscanf(lock, "%15[a-z0-9-]", run->program);
     json_decref(status);
     free(text);
     free(lock);
