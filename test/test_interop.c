@@ -22,7 +22,7 @@ static bool imported_open(struct imported *x, const char *folder, const char *wo
     struct error error = {0};
     char *file = host_text("%s/model.ckpt", work);
     memset(x, 0, sizeof *x);
-    bool ok = interop_import(folder, file, NULL, &error) == 0 && ckpt_open(&x->ckpt, file, &error) == 0 &&
+    bool ok = interop_import(folder, NULL, file, NULL, &error) == 0 && ckpt_open(&x->ckpt, file, &error) == 0 &&
               config_read(&x->config, &ckpt_meta_of(x->ckpt)->conf, &error) == 0;
     free(file);
     if (!test_check(ok, __FILE__, __LINE__, "%s: %s", folder, error.text)) return false;

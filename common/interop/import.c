@@ -2,6 +2,7 @@
  * written. */
 #include "common/interop/chat_jinja.h"
 #include "common/interop/foreign.h"
+#include "common/interop/llama2c.h"
 #include "common/text/chat.h"
 
 #include <stdlib.h>
@@ -57,12 +58,14 @@ static void tell(struct bytes *said, const char *line)
     if (said) bytes_text(said, "%s\n", line);
 }
 
-static int open_gguf(struct foreign *m, struct bytes *said, struct error *error)
+/* A GGUF file; or, with a tokenizer beside it, a model of llama2.c. */
+static int open_gguf(struct foreign *m, const char *tokenizer, struct bytes *said, struct error *error)
 {
     json_t *facts = NULL, *json = NULL;
     struct error why;
-    m->kind = "GGUF file";
-    if (gguf_open(&m->tensors, &facts, m->from, error) != 0) return -1;
+    m->kind = tokenizer ? "model of llama2.c" : "GGUF file";
+    if ((tokenizer ? llama2c_open(&m->tensors, &facts, m->from, tokenizer, error)
+                   : gguf_open(&m->tensors, &facts, m->from, error)) != 0) return -1;
     m->names = gguf_names(facts, error);
     if (m->names) json = gguf_config(facts, &m->tensors, error);
     int status = json ? family_config(&m->family, &m->config, json, error) : -1;
@@ -180,14 +183,15 @@ static int finish(struct ckpt **out, struct ckpt *c, int status, struct error *e
     return status;
 }
 
-int interop_open(struct ckpt **out, const char *path, struct bytes *said, struct error *error)
+static int open_model(struct ckpt **out, const char *path, const char *tokenizer, struct bytes *said,
+                      struct error *error)
 {
     struct ckpt *c = new_ckpt(path);
     struct foreign *m = c->outside.self;
     struct ckpt_meta *meta = &c->header.meta;
     char line[200], shown[128];
     *out = NULL;
-    int status = folder_is(path) ? open_folder(m, error) : open_gguf(m, said, error);
+    int status = folder_is(path) && !tokenizer ? open_folder(m, error) : open_gguf(m, tokenizer, said, error);
     if (status == 0) status = foreign_map(m, error);
     if (status == 0) status = take_tokenizer(m, meta, said, error);
     if (status == 0) {
@@ -198,6 +202,11 @@ int interop_open(struct ckpt **out, const char *path, struct bytes *said, struct
         tell(said, config_line(line, sizeof line, &m->config));
     }
     return finish(out, c, status, error);
+}
+
+int interop_open(struct ckpt **out, const char *path, struct bytes *said, struct error *error)
+{
+    return open_model(out, path, NULL, said, error);
 }
 
 int interop_open_raw(struct ckpt **out, const char *path, struct error *error)
@@ -249,11 +258,12 @@ static int write_checkpoint(struct ckpt *c, const char *to, struct error *error)
     return status;
 }
 
-int interop_import(const char *from, const char *to, void (*say)(const char *line), struct error *error)
+int interop_import(const char *from, const char *tokenizer, const char *to, void (*say)(const char *line),
+                   struct error *error)
 {
     struct ckpt *c;
     struct bytes said = {0};
-    if (interop_open(&c, from, &said, error) != 0) {
+    if (open_model(&c, from, tokenizer, &said, error) != 0) {
         bytes_free(&said);
         return -1;
     }

@@ -18,11 +18,13 @@ int interop_open(struct ckpt **out, const char *path, struct bytes *said, struct
  * values are float32. */
 int interop_open_raw(struct ckpt **out, const char *path, struct error *error);
 
-/* Writes the model in a Hugging Face folder (config.json, safetensors, tokenizer.json, chat template) or a GGUF file
- * to the checkpoint `to`, which is replaced.  Numbers stay as they are: float32, float16 and bfloat16; quantised ones
- * become float32.  say (may be NULL) is told what was found.  weights_id follows from the weights.  Memory: a few MiB.
- * Returns 0, or -1 (EXIT_NOINPUT, EXIT_IO, EXIT_DATA) with nothing written. */
-int interop_import(const char *from, const char *to, void (*say)(const char *line), struct error *error);
+/* Writes the model in a Hugging Face folder (config.json, safetensors, tokenizer.json, chat template), a GGUF file, or
+ * with `tokenizer`, which else is NULL, the two files of llama2.c to the checkpoint `to`, which is replaced.  Numbers
+ * stay as they are: float32, float16 and bfloat16; quantised ones become float32.  say (may be NULL) is told what was
+ * found.  weights_id follows from the weights.  Memory: a few MiB.  Returns 0, or -1 (EXIT_NOINPUT, EXIT_IO,
+ * EXIT_DATA) with nothing written. */
+int interop_import(const char *from, const char *tokenizer, const char *to, void (*say)(const char *line),
+                   struct error *error);
 
 /* Writes a checkpoint as a Hugging Face folder that transformers loads: config.json, safetensors in files of at most
  * `shard` bytes, tokenizer.json, chat template, model card.  The folder must not exist, or be empty.  Returns 0, or -1

@@ -15,7 +15,7 @@ struct dump {
     const char *section;                /* what a command for key-values shows */
     char **argument;                    /* positional */
     int arguments, role, sort, type;          /* the words of --role and --sort by number, 0 the default */
-    bool json, hist, recompute, quick, deep, hex, group, tensors_only, force, compare, watch, foreign;
+    bool json, hist, recompute, quick, deep, hex, group, tensors_only, force, compare, watch, foreign, llama2c;
     int64_t jobs, top, shard;
     double tol;
     const char *dir, *match, *out, *hf, *gguf;

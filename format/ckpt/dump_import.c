@@ -11,7 +11,11 @@ int dump_import(struct dump *d, struct ckpt *c, json_t *facts)
     struct header h;
     char size[16];
     (void)c;
-    if (interop_import(d->argument[0], d->out, say, &error) != 0 || reader_header(&h, d->out, &error) != 0)
+    if (d->llama2c != (d->arguments == 2))
+        quit(EXIT_USAGE, "import: %s", d->llama2c ? "--llama2c needs two files: MODEL.bin TOKENIZER.bin"
+             : "one folder or file is imported at a time (of llama2.c: --llama2c MODEL.bin TOKENIZER.bin)");
+    if (interop_import(d->argument[0], d->llama2c ? d->argument[1] : NULL, d->out, say, &error) != 0 ||
+        reader_header(&h, d->out, &error) != 0)
         quit_error(&error);
     fact_members(facts, json_pack("{s:o, s:o, s:o}", "file", fact_text(d->out), "bytes", fact_u64(h.file_size),
                                   "weights_id",
