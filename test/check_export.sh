@@ -57,7 +57,7 @@ done
 # every family comes back: the same weights byte for byte, and from the config.json written here the same settings
 if [ -d "${SHARED:-../shared}/golden" ]; then
     for case in gpt2 gpt2-inner bloom llama llama-tied llama-headdim llama-bias llama-rope-linear llama-rope-llama3 llama-rope-yarn \
-                llama-rope-dynamic smollm mistral qwen2 qwen3 falcon-7b falcon-11b falcon-40b gpt-neox glm glm4; do
+                llama-rope-dynamic smollm mistral qwen2 qwen2-sliding qwen3 falcon-7b falcon-11b falcon-40b falcon-rw falcon-rw-12heads gpt-neox glm glm4; do
         rm -rf "$dir/back"
         check "$case" $ckpt import "${SHARED:-../shared}/golden/$case" --out "$dir/a2.ckpt"
         check "export of $case" $ckpt export "$dir/a2.ckpt" --hf "$dir/back"
@@ -71,7 +71,7 @@ fi
 
 # models of other systems as GGUF: tensors, tokenizer and template come back, and another name of a llama is llama
 if [ -d "${SHARED:-../shared}/golden" ]; then
-    for case in llama llama-bias llama-headdim qwen2 qwen3 smollm gpt2-inner mistral; do
+    for case in llama llama-bias llama-headdim qwen2 qwen3 smollm gpt2-inner; do
         check "$case" $ckpt import "${SHARED:-../shared}/golden/$case" --out "$dir/a2.ckpt"
         check "GGUF of $case" $ckpt export "$dir/a2.ckpt" --gguf "$dir/x.gguf"
         check "import of the GGUF of $case" $ckpt import "$dir/x.gguf" --out "$dir/again.ckpt"
@@ -98,6 +98,9 @@ if [ -d "${SHARED:-../shared}/golden" ]; then
     $ckpt import "${SHARED:-../shared}/golden/llama-rope-yarn" --out "$dir/a2.ckpt" >/dev/null
     "$ckpt" export "$dir/a2.ckpt" --gguf "$dir/no.gguf" 2>"$dir/said"
     [ $? -eq 78 ] && grep -q 'rope scaling' "$dir/said" && [ ! -e "$dir/no.gguf" ] && ok || bad "rope scaling as GGUF: $(cat "$dir/said")"
+    $ckpt import "${SHARED:-../shared}/golden/mistral" --out "$dir/window.ckpt" >/dev/null
+    "$ckpt" export "$dir/window.ckpt" --gguf "$dir/no.gguf" 2>"$dir/said"
+    [ $? -eq 78 ] && grep -q 'window of keys' "$dir/said" && [ ! -e "$dir/no.gguf" ] && ok || bad "a window as GGUF: $(cat "$dir/said")"
 fi
 check "no tokenizer" $ckpt export "$dir/a.ckpt" --gguf "$dir/x.gguf"
 "$ckpt" export "$dir/a.ckpt" 2>"$dir/said"

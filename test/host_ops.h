@@ -295,39 +295,48 @@ HOST_OP host_token_loss(float *logprobs, float *entropy, float *losses, float *d
     copies_end(&c);
 }
 
-HOST_OP host_attention_forward(float *y, float *lse, const float *qkv, const int *offsets, const float *slopes, int S, int N,
-                               int H, int G, int D)
+/* sight->slopes is host memory. */
+static inline struct sight sight_on_device(struct copies *c, const struct sight *s, int H)
+{
+    return (struct sight){given(c, s->slopes, (size_t)H), s->rounded, s->window};
+}
+
+HOST_OP host_attention_forward(float *y, float *lse, const float *qkv, const int *offsets, const struct sight *s, int S,
+                               int N, int H, int G, int D)
 {
     struct copies c = {0};
+    struct sight sight = sight_on_device(&c, s, H);
     size_t n = (size_t)N;
     attention_forward(made_act(&c, y, n * (size_t)(H * D)), made(&c, lse, n * (size_t)H),
                       given_act(&c, qkv, n * (size_t)((H + 2 * G) * D)), given(&c, offsets, (size_t)S + 1),
-                      given(&c, slopes, (size_t)H), S, N, H, G, D);
+                      &sight, S, N, H, G, D);
     copies_end(&c);
 }
 
 HOST_OP host_attention_backward(float *dqkv, const float *dy, const float *y, const float *lse, const float *qkv,
-                                const int *offsets, const float *slopes, int S, int N, int H, int G, int D)
+                                const int *offsets, const struct sight *s, int S, int N, int H, int G, int D)
 {
     struct copies c = {0};
+    struct sight sight = sight_on_device(&c, s, H);
     size_t n = (size_t)N, narrow = n * (size_t)(H * D), wide = n * (size_t)((H + 2 * G) * D);
     size_t work = attention_backward_work(N, H, G, D) * sizeof(float);
     float *on_work = device_alloc(work);
     attention_backward(made_act(&c, dqkv, wide), given_act(&c, dy, narrow), given_act(&c, y, narrow),
                        given(&c, lse, n * (size_t)H), given_act(&c, qkv, wide), given(&c, offsets, (size_t)S + 1),
-                       given(&c, slopes, (size_t)H), on_work, S, N, H, G, D);
+                       &sight, on_work, S, N, H, G, D);
     device_free(on_work, work);
     copies_end(&c);
 }
 
 /* cache is device memory. */
 HOST_OP host_attention_cached(float *y, act_t *cache, const float *qkv, const int *slots, const int *positions,
-                              const float *slopes, int N, int H, int G, int D, int n_slots, int capacity)
+                              const struct sight *s, int N, int H, int G, int D, int n_slots, int capacity)
 {
     struct copies c = {0};
+    struct sight sight = sight_on_device(&c, s, H);
     size_t n = (size_t)N;
     attention_cached(made_act(&c, y, n * (size_t)(H * D)), cache, given_act(&c, qkv, n * (size_t)((H + 2 * G) * D)),
-                     given(&c, slots, n), given(&c, positions, n), given(&c, slopes, (size_t)H), N, H, G, D, n_slots,
+                     given(&c, slots, n), given(&c, positions, n), &sight, N, H, G, D, n_slots,
                      capacity);
     copies_end(&c);
 }

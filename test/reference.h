@@ -109,9 +109,18 @@ static double reference_slope(int h, int H)
     return h < n ? pow(pow(2, -8.0 / n), h + 1) : pow(pow(2, -8.0 / (2 * n)), 2 * (h - n) + 1);
 }
 
+/* To 8 significant bits. */
+static double reference_bf16(double x)
+{
+    int e;
+    double part = frexp(x, &e);
+    return ldexp(nearbyint(ldexp(part, 8)), e - 8);
+}
+
 /* One sequence of T rows: queries and keys normalised and rotated as set, then softmax over the past. */
 static void reference_attention(const struct reference *r, double *y, double *qkv, const struct layer_params *p, int T)
 {
+    int layer = (int)(p - r->m->params.layer);
     const struct config *c = &r->m->config;
     int H = c->heads, G = c->kv_heads, D = c->head_dim, W = (H + 2 * G) * D;
     double *score = reference_take(1, T);
@@ -128,7 +137,10 @@ static void reference_attention(const struct reference *r, double *y, double *qk
             for (int j = 0; j <= i; j++) {
                 score[j] = 0;
                 for (int d = 0; d < D; d++) score[j] += q[d] * k[j * W + d] / sqrt(D);
-                if (c->position == POSITION_ALIBI) score[j] -= reference_slope(h, H) * (i - j);
+                if (c->position == POSITION_ALIBI && c->alibi_rounded)
+                    score[j] += reference_bf16(reference_bf16(reference_slope(h, H)) * reference_bf16(j)) / sqrt(D);
+                else if (c->position == POSITION_ALIBI) score[j] -= reference_slope(h, H) * (i - j);
+                if (c->window && layer >= c->full_layers && i - j >= c->window) score[j] = -1e300;
                 most = fmax(most, score[j]);
             }
             for (int j = 0; j <= i; j++) sum += score[j] = exp(score[j] - most);

@@ -5,7 +5,7 @@
 #include "test/host_ops.h"
 #include "test/test.h"
 
-struct shape { int H, G, D; bool alibi; const int *lengths; int S; };
+struct shape { int H, G, D; bool alibi; const int *lengths; int S, window; bool rounded; };
 
 static const int one[] = {1}, ragged[] = {5, 1, 37, 64, 13}, longer[] = {300, 7, 129}, longest[] = {397};
 static const struct shape shapes[] = {
@@ -13,6 +13,9 @@ static const struct shape shapes[] = {
     {6, 2, 20, true, longer, 3},   {3, 3, 64, true, longer, 3},   {8, 2, 64, false, longest, 1},
     {2, 2, 80, false, longer, 3},  {4, 1, 128, true, longest, 1},
     {2, 1, 200, false, longer, 3}, {1, 1, 1024, false, ragged, 5},
+    {6, 2, 20, true, longer, 3, 5}, {3, 3, 64, false, longer, 3, 33}, {8, 2, 64, false, longest, 1, 1},
+    {2, 2, 128, true, longest, 1, 300}, {4, 2, 24, false, ragged, 5, 1000}, {6, 6, 8, true, longer, 3, 0, true},
+    {4, 2, 64, true, longest, 1, 100, true},
 };
 enum { SHAPES = sizeof shapes / sizeof shapes[0], MOST_SEQUENCES = 8 };
 
@@ -51,22 +54,36 @@ static void problem_close(struct problem *p)
     free(p->qkv); free(p->dy); free(p->y); free(p->lse); free(p->dqkv);
 }
 
+static struct sight sight_of(const struct problem *p)
+{
+    return (struct sight){p->s.alibi ? p->slopes : NULL, p->s.rounded, p->s.window};
+}
+
 static void forward(struct problem *p)
 {
+    struct sight sight = sight_of(p);
     const struct shape *s = &p->s;
-    host_attention_forward(p->y, p->lse, p->qkv, p->offsets, s->alibi ? p->slopes : NULL, s->S, p->N, s->H, s->G, s->D);
+    host_attention_forward(p->y, p->lse, p->qkv, p->offsets, &sight, s->S, p->N, s->H, s->G, s->D);
 }
 
 static void backward(struct problem *p)
 {
+    struct sight sight = sight_of(p);
     const struct shape *s = &p->s;
-    host_attention_backward(p->dqkv, p->dy, p->y, p->lse, p->qkv, p->offsets, s->alibi ? p->slopes : NULL, s->S, p->N, s->H,
-                            s->G, s->D);
+    host_attention_backward(p->dqkv, p->dy, p->y, p->lse, p->qkv, p->offsets, &sight, s->S, p->N, s->H, s->G, s->D);
 }
 
 /* What rounding the probabilities may change, as a share of the sum of probability * |value|: tensor cores take them as
  * bfloat16: half a unit in the last of 8 places. */
 static double probability_error(void) { return ACT_IS_FLOAT || device_shares_host() ? 0 : 0x1p-8; }
+
+/* To 8 significant bits. */
+static float nearest_bf16(float x)
+{
+    int e;
+    float part = frexpf(x, &e);
+    return ldexpf(nearbyintf(ldexpf(part, 8)), e - 8);
+}
 
 /* The definition, one row and head: y, its tolerance, lse, and what the row adds to the gradients. */
 static void reference_row(const struct problem *p, double *y, double *most, double *lse, double *dqkv, int start,
@@ -80,7 +97,9 @@ static void reference_row(const struct problem *p, double *y, double *most, doub
     double *dq = dqkv + (size_t)row * p->width + h * D, *dk0 = dqkv + (size_t)start * p->width + (s->H + g) * D;
     for (int j = 0; j < n; j++) {
         for (int d = 0; d < D; d++) w[j] += (double)q[d] * (double)k0[(size_t)j * p->width + d];
-        w[j] = w[j] * scale - (s->alibi ? (double)p->slopes[h] * (row - start - j) : 0);
+        if (s->rounded) w[j] = (w[j] + (double)nearest_bf16(p->slopes[h] * nearest_bf16((float)j))) * scale;
+        else w[j] = w[j] * scale - (s->alibi ? (double)p->slopes[h] * (row - start - j) : 0);
+        if (s->window && row - start - j >= s->window) w[j] = -1e300;
         max = fmax(max, w[j]);
     }
     for (int j = 0; j < n; j++) sum += w[j] = exp(w[j] - max);
@@ -189,6 +208,7 @@ static void check_causal(struct problem *p)
 /* Through the cache: rows of all sequences interleaved, `chunk` of each at a time, slots in another order. */
 static void check_cached(struct problem *p, int chunk)
 {
+    struct sight sight = sight_of(p);
     const struct shape *s = &p->s;
     int capacity = 0, slots[4096], positions[4096], from[4096];
     size_t narrow = (size_t)s->H * s->D, wide = (size_t)p->width;
@@ -211,7 +231,7 @@ static void check_cached(struct problem *p, int chunk)
                 from[n] = p->offsets[q] + i;
                 memcpy(qkv + (size_t)n * wide, p->qkv + (size_t)from[n] * wide, wide * sizeof *qkv);
             }
-        host_attention_cached(y, cache, qkv, slots, positions, s->alibi ? p->slopes : NULL, n, s->H, s->G, s->D, s->S + 1,
+        host_attention_cached(y, cache, qkv, slots, positions, &sight, n, s->H, s->G, s->D, s->S + 1,
                               capacity);
         for (int i = 0; i < n; i++) ok &= same(y + (size_t)i * narrow, p->y + (size_t)from[i] * narrow, narrow);
     }

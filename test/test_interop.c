@@ -84,7 +84,7 @@ static void check_sequence(struct imported *x, const char *name, const json_t *s
     const json_t *logits = json_object_get(s, "logits");
     struct batch b = batch_of(tokens, targets, mask, offsets, n);
     for (int i = 0; i < n; i++) rows[i] = i;
-    if (n > x->config.context) return;                          /* a window, or dynamic rope: only shorter texts are ours */
+    if (n > x->config.context) return;                          /* dynamic rope: only shorter texts are ours */
     model_forward(&x->m, &b, false);
     model_logits(&x->m, rows, n);
     float *z = host_copy(x->m.logits, (size_t)(n * V));
@@ -188,7 +188,10 @@ static void check_old_keys(const struct config *c, const char *folder, const cha
                        old.kv_heads == c->kv_heads && old.head_dim == c->head_dim && old.norm_eps == c->norm_eps &&
                        old.activation == c->activation && old.qkv_bias == c->qkv_bias &&
                        old.rope_scaling == c->rope_scaling && old.rope_factor == c->rope_factor &&
-                       old.rope_original == c->rope_original && old.rope_low == c->rope_low && old.rope_high == c->rope_high, __FILE__, __LINE__,
+                       old.window == c->window && old.full_layers == c->full_layers &&
+                       old.alibi_rounded == c->alibi_rounded && old.norm_place == c->norm_place &&
+                       old.parallel == c->parallel && old.parallel_norms == c->parallel_norms &&
+                       old.embed_width == c->embed_width && old.rope_original == c->rope_original && old.rope_low == c->rope_low && old.rope_high == c->rope_high, __FILE__, __LINE__,
                    "%s: config-v4.json: %s", name, error.text);
     json_decref(json);
     free(path);
@@ -275,8 +278,8 @@ int main(void)
     static const char *const cases[] = {
         "gpt2", "gpt2-inner", "opt", "bloom", "llama", "llama-tied", "llama-tied-sharded", "llama-tied-bfloat16",
         "llama-tied-float16", "llama-headdim", "llama-bias", "llama-rope-linear", "llama-rope-llama3", "llama-rope-yarn",
-        "llama-rope-dynamic", "smollm", "mistral", "qwen2", "qwen3", "falcon-7b", "falcon-11b",
-        "falcon-40b", "gpt-neox", "opt-350m", "glm",
+        "llama-rope-dynamic", "smollm", "mistral", "qwen2", "qwen2-sliding", "qwen3", "falcon-7b", "falcon-11b",
+        "falcon-40b", "falcon-rw", "falcon-rw-12heads", "gpt-neox", "opt-350m", "glm",
         "glm4", "baichuan-7b", "baichuan-13b", "gguf-quantised", "reward-gpt2", "reward-llama", "reward-qwen3"};
     char work[] = "/tmp/test_interop.XXXXXX", path[600], file[100];
     threads_start(2);

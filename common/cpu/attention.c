@@ -31,32 +31,38 @@ struct strip {
     const float *q; size_t ldq;
     float *y;                                   /* the weighted sum so far (rows,D) */
     int position, position_step;                /* of row r: position + r * position_step */
+    const struct sight *sight;
     const float *slopes; int slope_step;        /* of row r: slopes[r * slope_step]; NULL: none */
+    int begin;                                  /* of the first block of keys */
     float *max, *sum;                           /* of row r, so far */
 };
 
 /* Scores of one row become exp(score - max).  Returns the factor for what earlier blocks gave.  Compiled once: all
  * callers get the same bits. */
 static __attribute__((noinline)) float softmax_part(float *s, int valid, int width, float scale, float slope,
-                                                    int distance, float *max, float *sum)
+                                                    const struct sight *sight, int key, int distance, float *max,
+                                                    float *sum)
 {
+    int hidden = sight->window ? distance - sight->window + 1 : 0;      /* keys before the window */
     vf most = v_set(-__builtin_inff());
     for (int j = 0; j < width; j += VW) {
         vf x = v_load(s + j) * scale;
-        if (slope != 0) x = x - slope * __builtin_convertvector(distance - j - v_lanes(), vf);
+        if (slope != 0) x = attention_biased(x, slope, sight->rounded, scale, key + j, distance - j);
         if (j + VW > valid) x = v_select(v_lanes() < valid - j, x, v_set(-__builtin_inff()));
+        if (j < hidden) x = v_select(v_lanes() < hidden - j, v_set(-__builtin_inff()), x);
         v_store(s + j, x);
         most = v_max(x, most);
     }
     float old = *max, new = v_max_lane(most);
     new = old > new ? old : new;
+    float base = new > -__builtin_inff() ? new : 0;                     /* no key of the block is seen */
     vf total = v_set(0);
     for (int j = 0; j < width; j += VW) {
-        vf e = v_exp_low(v_load(s + j) - new);
+        vf e = v_exp_low(v_load(s + j) - base);
         v_store(s + j, e);
         total += e;
     }
-    float factor = v_exp_low(v_set(old - new))[0];
+    float factor = v_exp_low(v_set(old - base))[0];
     *max = new;
     *sum = *sum * factor + v_sum(total);
     return factor;
@@ -87,14 +93,15 @@ static void attend(const struct strip *t, const struct block *b, int keys)
     for (int j = 0; j < width; j += TILE_COLUMNS)
         tile_rows(scores + j, SCORES_LD, NULL, 0, t->q, t->ldq, b->k + (size_t)j * t->D, t->rows, t->D);
     for (int r = 0; r < t->rows; r++) {
-        if (b->start == 0) { t->max[r] = -__builtin_inff(); t->sum[r] = 0; }
+        if (b->start == t->begin) { t->max[r] = -__builtin_inff(); t->sum[r] = 0; }
         int distance = t->position + r * t->position_step - b->start;
         factor[r] = softmax_part(scores + r * SCORES_LD, int_min(distance + 1, keys), width, scale,
-                                 t->slopes ? t->slopes[r * t->slope_step] : 0, distance, &t->max[r], &t->sum[r]);
+                                 t->slopes ? t->slopes[r * t->slope_step] : 0, t->sight, b->start, distance,
+                                 &t->max[r], &t->sum[r]);
     }
     for (int d = 0; d < t->D; d += TILE_COLUMNS) {
         tile_rows(sums, TILE_COLUMNS, NULL, 0, scores, SCORES_LD, b->v + d / TILE_COLUMNS * b->v_panel, t->rows, most);
-        add_values(t, sums, factor, d, b->start == 0);
+        add_values(t, sums, factor, d, b->start == t->begin);
     }
 }
 
@@ -113,7 +120,7 @@ struct forward {
     act_t *y;
     float *lse;
     const act_t *qkv;
-    const float *slopes;
+    const struct sight *sight;
     const int *offsets;
     int S, N, H, G, D, keys;
 };
@@ -136,20 +143,22 @@ static void attend_rows(const struct forward *f, int start, int from, int to, in
 {
     int D = f->D, g = h / (f->H / f->G), end = to - start;          /* positions below end are seen */
     size_t ld = (size_t)(f->H + 2 * f->G) * D, panel = (size_t)f->keys * TILE_COLUMNS;
+    int window = f->sight->window;
     float max[ROWS], sum[ROWS];
     const act_t *k = f->qkv + start * ld + (size_t)(f->H + g) * D, *v = k + (size_t)f->G * D;
-    for (int j = 0; j < end; j += f->keys) {
+    for (int j = attention_begin(from - start, window, f->keys); j < end; j += f->keys) {
         int n = int_min(f->keys, end - j);
         struct block block = {m->k_panels, m->v_panels, panel, j};
         attention_pack_columns(m->k_panels, k + j * ld, ld, n, D);
         attention_pack_rows(m->v_panels, panel, v + j * ld, ld, n, D);
-        for (int i = int_max(from - start, j), rows; i < end; i += rows) {
+        for (int i = int_max(from - start, j), rows; i < end && (!window || i - window + 1 < j + n); i += rows) {
             int edge = (i / f->keys + 1) * f->keys, at = start + i - from;      /* a strip lies in one block */
             rows = int_min(int_min(TILE_ROWS, end - i), edge - i);
             size_t row = (size_t)(start + i);
             struct strip t = {.rows = rows, .D = D, .ldq = ld, .y = m->y + at * D,
-                              .position = i, .position_step = 1,
-                              .slopes = f->slopes ? f->slopes + h : NULL, .max = max + at, .sum = sum + at};
+                              .position = i, .position_step = 1, .sight = f->sight,
+                              .begin = attention_begin(i, window, f->keys),
+                              .slopes = f->sight->slopes ? f->sight->slopes + h : NULL, .max = max + at, .sum = sum + at};
             t.q = attention_floats(m->q, f->qkv + row * ld + (size_t)h * D, &t.ldq, rows, D);
             attend(&t, &block, n);
             if (edge == j + f->keys)
@@ -184,11 +193,11 @@ static void forward_task(void *context, int i, int thread)
     }
 }
 
-void attention_forward(act_t *y, float *lse, const act_t *qkv, const int *offsets, const float *slopes, int S, int N,
+void attention_forward(act_t *y, float *lse, const act_t *qkv, const int *offsets, const struct sight *sight, int S, int N,
                        int H, int G, int D)
 {
     assert(D >= 1 && D <= HEAD_MOST && H % G == 0 && (N == 0 || offsets[S] == N));
-    struct forward f = {y, lse, qkv, slopes, offsets, S, N, H, G, D, keys_in_block(D)};
+    struct forward f = {y, lse, qkv, sight, offsets, S, N, H, G, D, keys_in_block(D)};
     threads_for((N + ROWS - 1) / ROWS * H, forward_task, &f);
 }
 
@@ -197,7 +206,7 @@ void attention_forward(act_t *y, float *lse, const act_t *qkv, const int *offset
 struct cached {
     act_t *y, *cache;
     const act_t *qkv;
-    const float *slopes;
+    const struct sight *sight;
     const int *slots, *positions;
     int N, H, G, D, keys, capacity;
 };
@@ -248,7 +257,7 @@ static struct block cached_block(const struct cached *c, const act_t *keys, int 
 static void attend_cached(const struct cached *c, const struct strip *t, const act_t *keys, const struct room *m)
 {
     int end = t->position + (t->rows - 1) * t->position_step + 1;
-    for (int j = 0; j < end; j += c->keys) {
+    for (int j = t->begin; j < end; j += c->keys) {
         int n = int_min(c->keys, end - j);
         struct block block = cached_block(c, keys, j, n, m);
         attend(t, &block, n);
@@ -281,8 +290,9 @@ static void cached_task(void *context, int i, int thread)
         for (int h = g * group, rows; h < (g + 1) * group; h += down ? 1 : rows) {
             rows = down ? n : int_min(TILE_ROWS, (g + 1) * group - h);
             struct strip t = {.rows = rows, .D = D, .ldq = down ? ld : (size_t)D, .y = room.y,
-                              .position = c->positions[row], .position_step = down,
-                              .slopes = c->slopes ? c->slopes + h : NULL, .slope_step = !down,
+                              .position = c->positions[row], .position_step = down, .sight = c->sight,
+                              .begin = attention_begin(c->positions[row], c->sight->window, c->keys),
+                              .slopes = c->sight->slopes ? c->sight->slopes + h : NULL, .slope_step = !down,
                               .max = max, .sum = sum};
             t.q = attention_floats(room.q, c->qkv + row * ld + (size_t)h * D, &t.ldq, rows, D);
             attend_cached(c, &t, cache_at(c, c->slots[row], g), &room);
@@ -292,12 +302,12 @@ static void cached_task(void *context, int i, int thread)
 }
 
 void attention_cached(act_t *y, act_t *cache, const act_t *qkv, const int *slots, const int *positions,
-                      const float *slopes, int N, int H, int G, int D, int n_slots, int capacity)
+                      const struct sight *sight, int N, int H, int G, int D, int n_slots, int capacity)
 {
     assert(D >= 1 && D <= HEAD_MOST && H % G == 0);
     for (int i = 0; i < N; i++)
         assert(slots[i] >= 0 && slots[i] < n_slots && positions[i] >= 0 && positions[i] < capacity);
-    struct cached c = {y, cache, qkv, slopes, slots, positions, N, H, G, D, keys_in_block(D),
+    struct cached c = {y, cache, qkv, sight, slots, positions, N, H, G, D, keys_in_block(D),
                        (int)tile_round((size_t)capacity, TILE_COLUMNS)};
     int chunks = (N + DECODE_ROWS - 1) / DECODE_ROWS;
     threads_for(chunks, write_task, &c);

@@ -16,6 +16,19 @@ static inline int attention_block(int D, int most, int least, int floats)
     return n;
 }
 
+/* The first block of keys that a row sees. */
+static inline int attention_begin(int position, int window, int keys)
+{
+    return window == 0 || position < window ? 0 : (position - window + 1) / keys * keys;
+}
+
+/* A row's scaled scores of the keys from position `key` on with their biases; distance: from there to the row. */
+INLINE vf attention_biased(vf x, float slope, bool rounded, float scale, int key, int distance)
+{
+    if (!rounded) return x - slope * __builtin_convertvector(distance - v_lanes(), vf);
+    return x + v_to_bf16(slope * v_to_bf16(__builtin_convertvector(key + v_lanes(), vf))) * scale;
+}
+
 static inline float attention_scale(int D) { return (float)(1 / sqrt((double)D)); }      /* 1 / sqrt(D) */
 
 /* n rows of D activations at distance *ld as floats: the array itself, or a copy in `to` with *ld = D. */

@@ -16,7 +16,8 @@ struct backward {
     act_t *dqkv;
     float *delta, *shared, *dq;                 /* dq: (N,H,D), where dqkv does not hold floats; else NULL */
     const act_t *dy, *y, *qkv;
-    const float *lse, *slopes;
+    const float *lse;
+    const struct sight *sight;
     const int *offsets;
     int N, H, G, D, keys, queries;
 };
@@ -74,12 +75,15 @@ static void put(float *to, size_t ld, const float *sums, int rows, int n, bool a
  * masked. */
 static void probabilities(const struct query_head *t, float *p, float *ds, int i, int j, int width)
 {
+    int window = t->b->sight->window, hidden = window ? i - window + 1 : 0;      /* keys before the window */
     float lse = t->lse[(size_t)i * t->b->H], delta = t->delta[(size_t)i * t->b->H];
     for (int c = 0; c < width; c += VW) {
         vf x = v_load(p + c) * t->scale - lse;
-        if (t->slope != 0) x = x - t->slope * __builtin_convertvector(i - j - c - v_lanes(), vf);
+        if (t->slope != 0)
+            x = attention_biased(x, t->slope, t->b->sight->rounded, t->scale, j + c, i - j - c);
         vf e = v_exp_low(x);
         if (j + c + VW > i + 1) e = v_select(v_lanes() <= i - j - c, e, v_set(0));
+        if (j + c < hidden) e = v_select(v_lanes() < hidden - j - c, v_set(0), e);
         v_store(p + c, e);
         v_store(ds + c, e * (v_load(ds + c) - delta) * t->scale);
     }
@@ -107,7 +111,8 @@ static void query_rows(const struct query_head *t, const float *q, size_t ldq, c
         }
         for (int d = 0; d < D; d += TILE_COLUMNS) {
             tile_rows(sums, TILE_COLUMNS, NULL, 0, ds, LD, t->k_rows + (size_t)d * n, rows, most);
-            put(t->dq + i * t->lddq + d, t->lddq, sums, rows, int_min(TILE_COLUMNS, D - d), j0 > 0);
+            put(t->dq + i * t->lddq + d, t->lddq, sums, rows, int_min(TILE_COLUMNS, D - d),
+                t->b->sight->window || j0 > 0);
         }
     }
 }
@@ -139,7 +144,8 @@ static void key_block(const struct query_head *t, int j, int n)
     attention_pack_rows(t->k_rows, (size_t)n * TILE_COLUMNS, t->k + j * t->ld, t->ld, n, D);
     memset(t->dk_sum, 0, n * width * sizeof *t->dk_sum);
     memset(t->dv_sum, 0, n * width * sizeof *t->dv_sum);
-    for (int i = j; i < t->T; i += t->b->queries) {
+    int window = t->b->sight->window, end = window && j + n - 1 < t->T - window ? j + n - 1 + window : t->T;
+    for (int i = j; i < end; i += t->b->queries) {
         int m = int_min(t->b->queries, t->T - i);
         size_t ldq = t->ld, ldy = t->ldy;
         const float *q = attention_floats(t->q_floats, t->q + i * t->ld, &ldq, m, D);
@@ -181,7 +187,7 @@ static void head_task(void *context, int number, int thread)
     size_t start = (size_t)b->offsets[number / H], ld = (size_t)(H + 2 * b->G) * D, ldy = (size_t)H * D;
     act_t *dk = b->dqkv + start * ld + (size_t)(H + g) * D;
     struct query_head t = {.b = b, .ld = ld, .ldy = ldy, .T = b->offsets[number / H + 1] - (int)start,
-                     .scale = attention_scale(D), .slope = b->slopes ? b->slopes[h] : 0,
+                     .scale = attention_scale(D), .slope = b->sight->slopes ? b->sight->slopes[h] : 0,
                      .q = b->qkv + start * ld + (size_t)h * D, .k = b->qkv + start * ld + (size_t)(H + g) * D,
                      .v = b->qkv + start * ld + (size_t)(H + b->G + g) * D,
                      .dq_act = b->dqkv + start * ld + (size_t)h * D, .dk_act = dk, .dv_act = dk + (size_t)b->G * D,
@@ -195,6 +201,8 @@ static void head_task(void *context, int number, int thread)
     }
     size_t floats = lay_out(&t, scratch_of(thread).attention);
     assert(floats <= SCRATCH_FLOATS);
+    for (int i = 0; b->sight->window && i < t.T; i++)           /* it is added up from whichever keys a row sees first */
+        memset(t.dq + i * t.lddq, 0, (size_t)D * sizeof *t.dq);
     deltas(&t);
     for (int j = 0; j < t.T; j += b->keys) key_block(&t, j, int_min(b->keys, t.T - j));
     for (int i = 0; i < t.T && b->dq; i++) attention_store(t.dq_act + i * ld, t.dq + i * t.lddq, D);
@@ -224,11 +232,11 @@ size_t attention_backward_work(int max_N, int H, int G, int D)
 }
 
 void attention_backward(act_t *dqkv, const act_t *dy, const act_t *y, const float *lse, const act_t *qkv,
-                        const int *offsets, const float *slopes, float *work, int S, int N, int H, int G, int D)
+                        const int *offsets, const struct sight *sight, float *work, int S, int N, int H, int G, int D)
 {
     assert(D >= 1 && D <= HEAD_MOST && H % G == 0);
     float *rest = work + (size_t)N * H, *dq = act_floats(dqkv) ? NULL : rest + (H > G ? 2 * (size_t)N * H * D : 0);
-    struct backward b = {dqkv, work, H > G ? rest : NULL, dq, dy, y, qkv, lse, slopes, offsets, N, H, G, D,
+    struct backward b = {dqkv, work, H > G ? rest : NULL, dq, dy, y, qkv, lse, sight, offsets, N, H, G, D,
                          attention_block(D, KEYS_MOST, KEYS_LEAST, BLOCK_FLOATS),
                          attention_block(D, QUERIES_MOST, QUERIES_LEAST, BLOCK_FLOATS)};
     threads_for(S * H, head_task, &b);

@@ -97,6 +97,8 @@ INLINE void v_store_upto(float *p, vf x, int n)
     if (n >= VW) v_store(p, x);
     else v_store_part(p, x, n);
 }
+/* To the nearest bfloat16, ties to even; of numbers that are finite. */
+INLINE vf v_to_bf16(vf x) { vi u = (vi)x; return (vf)((u + 0x7fff + (u >> 16 & 1)) & ~0xffff); }
 /* Activations as floats: up to a vector, and one alone.  Only these know how act_t is stored.  bfloat16 is rounded to
  * nearest, ties to even; a NaN stays one. */
 #ifdef ACT_BF16

@@ -30,7 +30,7 @@ __device__ static inline void attend_run(const struct attention &a, const struct
     const act_t *k = a.offsets ? a.key(u.start, g) : a.cached(a.slots[u.first], g, 0);
     const act_t *v = a.offsets ? a.value(u.start, g) : a.cached(a.slots[u.first], g, 1);
     size_t ld = a.offsets ? a.width() : (size_t)a.D;
-    for (int j = 0; j < seen; j += KEYS) {
+    for (int j = a.begin(u.position, KEYS); j < seen; j += KEYS) {
         int n = seen - j < KEYS ? seen - j : KEYS;
         float score[ROWS];
         dots<ROWS, CHANNELS * WARP>(score, q, tile, k + (size_t)j * ld, ld, n, a.D);
@@ -38,9 +38,10 @@ __device__ static inline void attend_run(const struct attention &a, const struct
         for (int r = 0; r < ROWS; r++) {
             int row = first_row + r, distance = u.position + row - u.first - j;
             weight[r][lane] = 0;
-            if (row < u.first || row >= u.end || distance < 0) continue;        /* the whole warp */
-            float x = fmaf(score[r], a.scale, -a.slope(h) * (float)(distance - lane));
-            weigh<CHANNELS>(s.sum[r], &s.max[r], &s.total[r], weight[r], x, lane <= distance);
+            if (row < u.first || row >= u.end || distance < 0 || distance - (KEYS - 1) >= a.window)
+                continue;                                                       /* the whole warp */
+            float x = fmaf(score[r], a.scale, a.bias(h, distance - lane, j + lane));
+            weigh<CHANNELS>(s.sum[r], &s.max[r], &s.total[r], weight[r], x, a.sees(distance - lane));
         }
         __syncwarp();
         add_rows<ROWS, CHANNELS>(s.sum, weight, tile, v + (size_t)j * ld, ld, n, a.D);
@@ -82,19 +83,20 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS, 2) attend(struct att
 
 static attention_kernel *const attends[4] = ATTENTION_VARIANTS(attend);
 
-static struct attention shape(const act_t *qkv, const float *slopes, int N, int H, int G, int D)
+static struct attention shape(const act_t *qkv, const struct sight *sight, int N, int H, int G, int D)
 {
     struct attention a = {};
-    a.qkv = qkv; a.slopes = slopes;
+    attention_see(&a, sight);
+    a.qkv = qkv;
     a.N = N; a.H = H; a.G = G; a.D = D;
     a.scale = (float)(1 / sqrt((double)D));
     return a;
 }
 
-void attention_forward(act_t *y, float *lse, const act_t *qkv, const int *offsets, const float *slopes, int S, int N,
+void attention_forward(act_t *y, float *lse, const act_t *qkv, const int *offsets, const struct sight *sight, int S, int N,
                        int H, int G, int D)
 {
-    struct attention a = shape(qkv, slopes, N, H, G, D);
+    struct attention a = shape(qkv, sight, N, H, G, D);
     a.y = y; a.lse = lse; a.offsets = offsets; a.S = S;
     if (N == 0 || flash_forward(&a)) return;
     attention_launch(attends, a, H, "attend");
@@ -117,10 +119,10 @@ size_t attention_cache_elements(int slots, int capacity, int G, int D)
 }
 
 void attention_cached(act_t *y, act_t *cache, const act_t *qkv, const int *slots, const int *positions,
-                      const float *slopes, int N, int H, int G, int D, int n_slots, int capacity)
+                      const struct sight *sight, int N, int H, int G, int D, int n_slots, int capacity)
 {
     (void)n_slots;
-    struct attention a = shape(qkv, slopes, N, H, G, D);
+    struct attention a = shape(qkv, sight, N, H, G, D);
     a.y = y; a.cache = cache; a.slots = slots; a.positions = positions; a.capacity = capacity;
     if (N == 0) return;
     write_cache<<<(unsigned)N, BLOCK, 0, cuda_stream()>>>(a);

@@ -9,7 +9,20 @@
 
 #include "common/cuda/kernel.h"
 
+#include <limits.h>
+#include <string.h>
+
 enum { ATTENTION_WARPS = 4, ATTENTION_THREADS = ATTENTION_WARPS * WARP, KEYS = WARP, CHUNK = 64, HEAD_MOST = 1024 };
+
+/* To the nearest bfloat16, ties to even; of finite numbers, in a float. */
+__device__ static inline float to_bf16(float x)
+{
+    unsigned bits;
+    memcpy(&bits, &x, sizeof bits);
+    bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000u;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
 
 struct attention {
     act_t *y, *dqkv, *cache;
@@ -19,6 +32,8 @@ struct attention {
     const int *offsets;                     /* (S+1), or NULL: rows of the cache */
     const int *slots, *positions;           /* (N), with the cache */
     int S, N, H, G, D, capacity;
+    int window;                             /* a query sees keys at distances below; no window: INT_MAX */
+    bool rounded;
     float scale;
     float *part;                            /* flash.cu: what each segment of keys gives; NULL: nobody wants it apart */
     int segments, pack;                     /* segments of keys, heads of a tile */
@@ -29,6 +44,18 @@ struct attention {
     __device__ const act_t *value(int row, int g) const { return query(row, H + G + g); }
     __device__ size_t output(int row, int h) const { return ((size_t)row * (size_t)H + (size_t)h) * (size_t)D; }
     __device__ float slope(int h) const { return slopes ? slopes[h] : 0; }
+    __device__ bool sees(int distance) const { return distance >= 0 && distance < window; }
+    /* The first key that is seen from a position, down to a multiple of `block`. */
+    __device__ int begin(int position, int block) const
+    {
+        return position < window ? 0 : (position - window + 1) / block * block;
+    }
+    /* What is added to the scaled score of a key; unit: of the score's logarithm. */
+    __device__ float bias(int h, int distance, int key) const { return bias_by(slope(h), distance, key, 1); }
+    __device__ float bias_by(float slope, int distance, int key, float unit) const
+    {
+        return rounded ? to_bf16(slope * to_bf16((float)key)) * (scale * unit) : -(slope * unit * (float)distance);
+    }
     /* The keys of a slot, then its values. */
     __device__ act_t *cached(int slot, int g, int values) const
     {
@@ -132,6 +159,13 @@ __device__ static inline void store_row(act_t *to, const float (&sum)[CHANNELS],
         int d = (int)threadIdx.x % WARP + WARP * c;
         if (d < D) set(to + d, sum[c] * factor);
     }
+}
+
+static inline void attention_see(struct attention *a, const struct sight *s)
+{
+    a->slopes = s->slopes;
+    a->rounded = s->rounded;
+    a->window = s->window ? s->window : INT_MAX;
 }
 
 /* Rows per warp and channels per lane of the four variants of a kernel: as many rows as registers and shared memory

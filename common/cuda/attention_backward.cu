@@ -16,9 +16,10 @@ static __global__ void row_deltas(struct attention a)
     if (threadIdx.x % WARP == 0) a.delta[i] = sum;
 }
 
-__device__ static inline float probability(const struct attention &a, float dot, int h, int distance, float lse)
+__device__ static inline float probability(const struct attention &a, float dot, int h, int distance, int key,
+                                           float lse)
 {
-    return distance < 0 ? 0 : expf(fmaf(dot, a.scale, -a.slope(h) * (float)distance) - lse);
+    return a.sees(distance) ? expf(fmaf(dot, a.scale, a.bias(h, distance, key)) - lse) : 0;
 }
 
 /* The queries of one run against all keys they see: sum += ds k. */
@@ -29,7 +30,7 @@ __device__ static inline void query_run(const struct attention &a, const struct 
 {
     int h = (int)blockIdx.y, g = h / (a.H / a.G), lane = (int)threadIdx.x % WARP, seen = u.position + u.end - u.first;
     size_t ld = a.width();
-    for (int j = 0; j < seen; j += KEYS) {
+    for (int j = a.begin(u.position, KEYS); j < seen; j += KEYS) {
         int n = seen - j < KEYS ? seen - j : KEYS;
         const act_t *k = a.key(u.start + j, g), *v = a.value(u.start + j, g);
         float dot[ROWS], slope[ROWS];
@@ -40,8 +41,8 @@ __device__ static inline void query_run(const struct attention &a, const struct 
             int row = first_row + r, distance = u.position + row - u.first - j - lane;
             bool mine = row >= u.first && row < u.end;
             size_t i = (size_t)(mine ? row : u.first) * (size_t)a.H + (size_t)h;
-            float p = mine ? probability(a, dot[r], h, distance, a.lse[i]) : 0;
-            weight[r][lane] = mine && distance >= 0 ? p * (slope[r] - a.delta[i]) : 0;
+            float p = mine ? probability(a, dot[r], h, distance, j + lane, a.lse[i]) : 0;
+            weight[r][lane] = mine && a.sees(distance) ? p * (slope[r] - a.delta[i]) : 0;
         }
         __syncwarp();
         add_rows<ROWS, CHANNELS>(sum, weight, tile, k, ld, n, a.D);
@@ -88,7 +89,8 @@ __device__ static inline void key_run(const struct attention &a, const struct ru
 {
     int lane = (int)threadIdx.x % WARP;
     size_t narrow = (size_t)a.H * (size_t)a.D;
-    for (int i = u.position; i < u.length; i += KEYS) {
+    int last = u.position + u.end - u.first - 1, end = u.length - last > a.window ? last + a.window : u.length;
+    for (int i = u.position; i < end; i += KEYS) {
         int n = u.length - i < KEYS ? u.length - i : KEYS;
         const act_t *q = a.query(u.start + i, h), *dy = a.dy + a.output(u.start + i, h);
         float dot[ROWS], slope[ROWS];
@@ -98,9 +100,9 @@ __device__ static inline void key_run(const struct attention &a, const struct ru
         float lse = a.lse[at], delta = a.delta[at];
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
-            int row = first_row + r, distance = i + lane - (u.position + row - u.first);
-            bool seen = row >= u.first && row < u.end && lane < n && distance >= 0;
-            float x = seen ? probability(a, dot[r], h, distance, lse) : 0;
+            int row = first_row + r, key = u.position + row - u.first, distance = i + lane - key;
+            bool seen = row >= u.first && row < u.end && lane < n && a.sees(distance);
+            float x = seen ? probability(a, dot[r], h, distance, key, lse) : 0;
             p[r][lane] = x;
             ds[r][lane] = seen ? x * (slope[r] - delta) : 0;
         }
@@ -159,12 +161,13 @@ size_t attention_backward_work(int max_N, int H, int G, int D)
 }
 
 void attention_backward(act_t *dqkv, const act_t *dy, const act_t *y, const float *lse, const act_t *qkv,
-                        const int *offsets, const float *slopes, float *work, int S, int N, int H, int G, int D)
+                        const int *offsets, const struct sight *sight, float *work, int S, int N, int H, int G, int D)
 {
     struct attention a = {};
     if (N == 0) return;
     a.y = (act_t *)y; a.dqkv = dqkv; a.qkv = qkv; a.dy = dy;
-    a.lse = (float *)lse; a.delta = work; a.slopes = slopes; a.offsets = offsets;
+    a.lse = (float *)lse; a.delta = work; a.offsets = offsets;
+    attention_see(&a, sight);
     a.S = S; a.N = N; a.H = H; a.G = G; a.D = D;
     a.scale = (float)(1 / sqrt((double)D));
     row_deltas<<<blocks_of((size_t)N * (size_t)H, WARPS), BLOCK, 0, cuda_stream()>>>(a);

@@ -55,23 +55,24 @@ __device__ static inline struct lane_rows rows_of_lane(const struct attention &a
         r.row[u] = t.row + token;
         r.head[u] = (int)blockIdx.y * a.pack + i % a.pack;
         r.position[u] = token < t.n ? t.position + token : -1;
-        r.slope[u] = token < t.n ? a.slope(r.head[u]) * LOG2_E : 0;
+        r.slope[u] = token < t.n ? a.slope(r.head[u]) : 0;
     }
     return r;
 }
 
 /* Scores become weights, 2^(score - max), with what earlier keys gave scaled to the new maximum. */
 template <class F>
-__device__ static inline void weigh(struct attended<F> &s, float (&score)[F::STREAM / 8][4], const struct lane_rows &r,
-                                    int key, float scale)
+__device__ static inline void weigh(struct attended<F> &s, float (&score)[F::STREAM / 8][4], const struct attention &a,
+                                    const struct lane_rows &r, int first)
 {
-    float most[2] = {s.max[0], s.max[1]}, factor[2], base[2];
+    float most[2] = {s.max[0], s.max[1]}, factor[2], base[2], scale = a.scale * LOG2_E;
 #pragma unroll
     for (int j = 0; j < F::STREAM / 8; j++)
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            int distance = r.position[i / 2] - (key + 8 * j + 2 * ((int)threadIdx.x % 4) + i % 2);
-            score[j][i] = distance < 0 ? -INFINITY : fmaf(score[j][i], scale, -(r.slope[i / 2] * (float)distance));
+            int key = first + 8 * j + 2 * ((int)threadIdx.x % 4) + i % 2, distance = r.position[i / 2] - key;
+            score[j][i] = !a.sees(distance) ? -INFINITY
+                        : fmaf(score[j][i], scale, a.bias_by(r.slope[i / 2], distance, key, LOG2_E));
             most[i / 2] = fmaxf(most[i / 2], score[j][i]);
         }
 #pragma unroll
@@ -196,7 +197,7 @@ __device__ static inline void attend_keys(const struct attention &a, const struc
         if (j <= r.last) {                      /* the whole warp */
             float weight[F::STREAM / 8][4];
             score<F>(weight, q, tile, a.D);
-            weigh<F>(s, weight, r, j, a.scale * LOG2_E);
+            weigh<F>(s, weight, a, r, j);
             accumulate<F, F::WIDTH>(s.sum, weight, tile + F::STREAM_TILE, 0, a.D);
         }
         if ((j + F::STREAM) % SEGMENT == 0 || j + F::STREAM >= to) end_segment<F>(s, a, r, max, total, so_far);
@@ -214,7 +215,7 @@ template <class F> static __global__ void __launch_bounds__(F::THREADS, 2) flash
     int most = F::ROWS / a.pack;
     if (!(a.offsets ? tile_at(&t, a, (int)(gridDim.x - 1 - blockIdx.x), most)
                     : cached_tile_at(&t, a, (int)blockIdx.x, most))) return;            /* the whole block */
-    int seen = t.position + t.n, from = (int)blockIdx.z * SEGMENT;
+    int seen = t.position + t.n, from = a.part ? (int)blockIdx.z * SEGMENT : a.begin(t.position, SEGMENT);
     int to = a.part && from + SEGMENT < seen ? from + SEGMENT : seen;
     if (from >= seen) return;                   /* the whole block */
     struct lane_rows r = rows_of_lane<F>(a, t);

@@ -34,9 +34,9 @@ __device__ static inline void query_block(float (&sum)[F::WIDTH / 8][4], const s
     for (int j = 0; j < F::STREAM / 8; j++)
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            int u = i / 2, distance = r.position[u] - (key + 8 * j + 2 * ((int)threadIdx.x % 4) + i % 2);
-            float x = fmaf(dot[j][i], a.scale * LOG2_E, -(r.slope * (float)distance)) - r.lse[u];
-            ds[j][i] = distance < 0 ? 0 : exp2f(x) * (ds[j][i] - r.delta[u]);
+            int u = i / 2, k = key + 8 * j + 2 * ((int)threadIdx.x % 4) + i % 2, distance = r.position[u] - k;
+            float x = fmaf(dot[j][i], a.scale * LOG2_E, a.bias_by(r.slope, distance, k, LOG2_E)) - r.lse[u];
+            ds[j][i] = !a.sees(distance) ? 0 : exp2f(x) * (ds[j][i] - r.delta[u]);
         }
     accumulate<F, F::WIDTH>(sum, ds, streamed, 0, a.D);
 }
@@ -60,9 +60,10 @@ template <class F> static __global__ void __launch_bounds__(F::THREADS, 2) flash
         }
         copies_close();
     };
-    load(0);
+    int begin = a.begin(t.position, F::STREAM);
+    load(begin);
     struct query_rows r;
-    r.slope = a.slope(h) * LOG2_E;
+    r.slope = a.slope(h);
     for (int u = 0; u < 2; u++) {
         int i = first + (int)threadIdx.x % WARP / 4 + 8 * u;
         size_t at = (size_t)(t.row + (i < t.n ? i : 0)) * (size_t)a.H + (size_t)h;
@@ -71,7 +72,7 @@ template <class F> static __global__ void __launch_bounds__(F::THREADS, 2) flash
         r.delta[u] = a.delta[at];
     }
     float sum[F::WIDTH / 8][4] = {};
-    for (int j = 0; j < seen; j += F::STREAM) {
+    for (int j = begin; j < seen; j += F::STREAM) {
         load(j + F::STREAM);
         copies_wait<1>();
         __syncthreads();
@@ -104,10 +105,10 @@ __device__ static inline void key_block(float (&dk)[PART / 8][4], float (&dv)[PA
     for (int j = 0; j < F::STREAM / 8; j++)
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            int column = 8 * j + pair + i % 2, distance = query + column - (key + 8 * (i / 2));
-            float x = fmaf(p[j][i], a.scale * LOG2_E, -(slope * (float)distance)) - r.lse[column] * LOG2_E;
-            p[j][i] = distance < 0 || query + column >= length ? 0 : exp2f(x);
-            ds[j][i] = distance < 0 || query + column >= length ? 0 : p[j][i] * (ds[j][i] - r.delta[column]);
+            int column = 8 * j + pair + i % 2, k = key + 8 * (i / 2), distance = query + column - k;
+            float x = fmaf(p[j][i], a.scale * LOG2_E, a.bias_by(slope, distance, k, LOG2_E)) - r.lse[column] * LOG2_E;
+            p[j][i] = !a.sees(distance) || query + column >= length ? 0 : exp2f(x);
+            ds[j][i] = !a.sees(distance) || query + column >= length ? 0 : p[j][i] * (ds[j][i] - r.delta[column]);
         }
     accumulate<F, PART>(dv, p, streamed + F::STREAM_TILE, channel, a.D);
     accumulate<F, PART>(dk, ds, streamed, channel, a.D);
@@ -124,7 +125,8 @@ template <class F, int PART> static __global__ void __launch_bounds__(F::THREADS
     if (!tile_at(&t, a, (int)blockIdx.x, F::ROWS)) return;                               /* the whole block */
     load_rows<F>(own, F::ROWS, t.n, a.D, [&](int i) { return a.key(t.row + i, g); });
     load_rows<F>(own + F::OWN_TILE, F::ROWS, t.n, a.D, [&](int i) { return a.value(t.row + i, g); });
-    int blocks = (t.length - t.position + F::STREAM - 1) / F::STREAM;
+    int last = t.position + t.n - 1, end = t.length - last > a.window ? last + a.window : t.length;     /* of queries */
+    int blocks = (end - t.position + F::STREAM - 1) / F::STREAM;
     auto load = [&](int step) {
         half_t *tile = stages + step % 2 * 2 * F::STREAM_TILE;
         int h = g * group + step / blocks, from = t.position + step % blocks * F::STREAM, n = t.length - from;
@@ -149,7 +151,7 @@ template <class F, int PART> static __global__ void __launch_bounds__(F::THREADS
         __syncthreads();
         if (query + F::STREAM > t.position + first)     /* the whole warp: some query sees a key of it */
             key_block<F, PART>(dk, dv, a, rows[step % 2], own, stages + step % 2 * 2 * F::STREAM_TILE,
-                               a.slope(g * group + step / blocks) * LOG2_E, t.position + first + i, query, t.length);
+                               a.slope(g * group + step / blocks), t.position + first + i, query, t.length);
         __syncthreads();
     }
 #pragma unroll

@@ -38,15 +38,13 @@ static const struct key keys[] = {
     {"enable_bias", MUST, 0, "true"},
     {"layer_norm_elementwise_affine", MUST, 0, "true"},
     {"apply_residual_connection_post_layernorm", MUST, 0, "false"},
-    {"use_sliding_window", MUST, 0, "false"},
-    {"alibi", MUST, 0, "false"},
     {"quantization_config", MUST, 0, "null"},
     /* what does not change the result */
     {"architectures|model_type|_name_or_path|name_or_path|transformers_version|dtype|torch_dtype|use_cache|bos_token_id|"
      "eos_token_id|pad_token_id|sep_token_id|unk_token_id|decoder_start_token_id|attn_pdrop|embd_pdrop|resid_pdrop|"
      "attention_dropout|hidden_dropout|dropout|activation_dropout|layerdrop|classifier_dropout|summary_activation|"
      "summary_first_dropout|summary_proj_to_labels|summary_type|summary_use_proj|reorder_and_upcast_attn|pretraining_tp|"
-     "slow_but_exact|task_specific_params|max_window_layers|id2label|label2id|problem_type|output_past|_num_labels|"
+     "slow_but_exact|task_specific_params|id2label|label2id|problem_type|output_past|_num_labels|"
      "attn_implementation|_attn_implementation|use_return_dict|return_dict|output_attentions|output_hidden_states|"
      "gradient_checkpointing|auto_map|is_decoder|skip_bias_add|attention_softmax_in_fp32|masked_softmax_fusion|"
      "bias_dropout_fusion|unk_index|offset_alibi|normalize_reward", MUST, 0, NULL},
@@ -133,10 +131,12 @@ static int take_truth(bool *truth, json_t *json, const char *name, struct error 
 static int take_falcon(const struct family **f, struct config *c, json_t *json, struct error *error)
 {
     static const char *const done[] = {"num_ln_in_parallel_attn", "num_kv_heads", NULL};
-    bool decoder = false, one = true, parallel = true, bias = false;
+    bool decoder = false, one = true, parallel = true, bias = false, alibi = false;
     if (take_truth(&decoder, json, "new_decoder_architecture", error) != 0 ||
         take_truth(&one, json, "multi_query", error) != 0 || take_truth(&parallel, json, "parallel_attn", error) != 0 ||
-        take_truth(&bias, json, "bias", error) != 0) return -1;
+        take_truth(&bias, json, "bias", error) != 0 || take_truth(&alibi, json, "alibi", error) != 0) return -1;
+    if (alibi) c->position = POSITION_ALIBI;
+    c->alibi_rounded = alibi;
     json_t *norms = json_object_get(json, "num_ln_in_parallel_attn"), *kv = json_object_get(json, "num_kv_heads");
     bool given = norms && !json_is_null(norms);
     if (given && json_integer_value(norms) != 1 && json_integer_value(norms) != 2)
@@ -184,18 +184,57 @@ static int take_opt(struct config *c, json_t *json, struct error *error)
     return 0;
 }
 
+/* layer_types: layers that see everything, then those with a window.  Returns how many of the first kind, or -1. */
+static int full_layers(const json_t *types, struct error *error)
+{
+    int full = 0, n = (int)json_array_size(types);
+    for (int i = 0; i < n; i++) {
+        const json_t *value = json_array_get(types, (size_t)i);
+        const char *word = json_string_value(value);
+        bool all = word && strcmp(word, "full_attention") == 0;
+        if (!all && (!word || strcmp(word, "sliding_attention") != 0))
+            return family_refuse(error, "layer_types", value, "full_attention or sliding_attention");
+        if (all && i > full) return family_refuse(error, "layer_types", types, "full_attention in the first layers alone");
+        full += all;
+    }
+    return full;
+}
+
+/* A window of keys: mistral has one in every layer, qwen2 and qwen3 from layer max_window_layers on, if they use it. */
+static int take_window(struct config *c, bool always, json_t *json, struct error *error)
+{
+    static const char *const done[] = {"sliding_window", "max_window_layers", "layer_types", NULL};
+    json_t *window = json_object_get(json, "sliding_window"), *types = json_object_get(json, "layer_types");
+    json_t *first = json_object_get(json, "max_window_layers");
+    json_int_t layers = json_integer_value(json_object_get(json, "num_hidden_layers"));
+    bool used = always;
+    if (!always && take_truth(&used, json, "use_sliding_window", error) != 0) return -1;
+    if (window && !json_is_null(window) && json_integer_value(window) < 1)
+        return family_refuse(error, "sliding_window", window, "a number from 1 up");
+    json_int_t w = used ? json_integer_value(window) : 0;
+    json_int_t full = types && !json_is_null(types) ? full_layers(types, error)
+                    : always ? 0 : first ? json_integer_value(first) : 28;          /* 28: the class's */
+    if (full < 0) return -1;
+    if (types && (json_int_t)json_array_size(types) != layers && !json_is_null(types))
+        return family_refuse(error, "layer_types", types, "one word a layer");
+    if (types && !json_is_null(types) && full < layers && w < 1)
+        return family_refuse(error, "layer_types", types, "full_attention, for there is no sliding_window in use");
+    if (w > 0 && w < INT32_MAX && full < layers) {
+        c->window = (int)w;
+        c->full_layers = (int)full;
+    }
+    remove_keys(json, done);
+    return 0;
+}
+
 /* Keys that say more than one thing, or something else in each family; what is done with is removed. */
 static int take_special(const struct family **family, struct config *c, json_t *json, struct error *error)
 {
     const struct family *f = *family;
-    json_t *value;
-    json_t *types = json_object_get(json, "layer_types");
-    for (size_t i = 0; i < json_array_size(types); i++) {
-        value = json_array_get(types, i);
-        if (!json_is_string(value) || strcmp(json_string_value(value), "full_attention") != 0)
-            return family_refuse(error, "layer_types", value, "full_attention");
-    }
-    json_object_del(json, "layer_types");
+    bool always = strcmp(f->type, "mistral") == 0, may = always || strncmp(f->type, "qwen", 4) == 0;
+    json_t *window = json_object_get(json, "sliding_window");
+    if (!may && window && !json_is_null(window)) return family_refuse(error, "sliding_window", window, "null");
+    if (take_window(c, always, json, error) != 0) return -1;
     if (strcmp(f->type, "falcon") == 0 && take_falcon(family, c, json, error) != 0) return -1;
     if (strcmp(f->type, "gpt_neox") == 0 && take_neox(c, json, error) != 0) return -1;
     if (strcmp(f->type, "opt") == 0 && take_opt(c, json, error) != 0) return -1;
@@ -235,14 +274,10 @@ int family_config(const struct family **family, struct config *c, json_t *json, 
     new.score_std = 1;
     new.init_std = 0.02;
     snprintf(new.family, sizeof new.family, "%s", f->type);
-    /* a window of at least the context sees all of it; a shorter one limits the context */
-    int64_t window = json_is_false(json_object_get(json, "use_sliding_window"))
-                   ? 0 : json_integer_value(json_object_get(json, "sliding_window"));
-    json_object_del(json, "sliding_window");
     if (take_special(&f, &new, json, error) != 0 || family_rope_read(&new, json, error) != 0 ||
         take_all(&new, json, error) != 0) return -1;
     if (new.heads < 1) return fail(error, EXIT_DATA, "config.json: the number of attention heads is missing");
-    if (window > 0 && window < new.context) new.context = (int)window;
+    if (new.window >= new.context) new.window = new.full_layers = 0;            /* it hides nothing */
     if (!new.kv_heads) new.kv_heads = new.heads;
     if (!new.head_dim || (!json_object_get(json, "head_dim") &&
                           f->config.head_dim == 0)) new.head_dim = new.channels / new.heads;
@@ -305,13 +340,18 @@ static json_t *json_by(const struct family *f, const struct config *c)
     if (strcmp(f->type, "opt") == 0)
         json_object_update_new(json, json_pack("{s:b, s:i}", "do_layer_norm_before", c->norm_place == NORM_BEFORE,
                                                "word_embed_proj_dim", config_embed_width(c)));
+    if (strcmp(f->type, "mistral") == 0 || strncmp(f->type, "qwen", 4) == 0)        /* absent: 4096 to some */
+        json_object_set_new(json, "sliding_window", c->window ? json_integer(c->window) : json_null());
+    if (strncmp(f->type, "qwen", 4) == 0)
+        json_object_update_new(json, json_pack("{s:b, s:i}", "use_sliding_window", c->window > 0, "max_window_layers",
+                                               c->window ? c->full_layers : c->layers));
     if (strcmp(f->type, "gpt_neox") == 0)
         json_object_update_new(json, json_pack("{s:f, s:f, s:b}", "rotary_pct", c->rope_fraction, "rotary_emb_base",
                                                c->rope_theta, "use_parallel_residual", c->parallel));
     if (strcmp(f->type, "falcon") == 0) {
         static const char form[] = "{s:b, s:b, s:b, s:b, s:b, s:i, s:o}";
         bool decoder = c->parallel && (c->kv_heads != 1 || c->parallel_norms);
-        json_object_update_new(json, json_pack(form, "alibi", 0, "parallel_attn", c->parallel, "bias", c->mlp_bias,
+        json_object_update_new(json, json_pack(form, "alibi", c->position == POSITION_ALIBI, "parallel_attn", c->parallel, "bias", c->mlp_bias,
                                                "multi_query", c->kv_heads == 1 || decoder, "new_decoder_architecture",
                                                decoder, "num_kv_heads", c->kv_heads, "num_ln_in_parallel_attn",
                                                decoder ? json_integer(c->parallel_norms ? 2 : 1) : json_null()));

@@ -318,6 +318,8 @@ static int choose_names(struct export *x, struct error *error)
     json_decref(facts);
     if (x->config.head == HEAD_SCALAR)
         return fail(error, EXIT_MISMATCH, "a reward model has no place in a GGUF file; --hf writes it");
+    if (x->config.window)
+        return fail(error, EXIT_MISMATCH, "a window of keys is not written to a GGUF file; --hf writes it");
     if (x->config.rope_scaling != ROPE_PLAIN)
         return fail(error, EXIT_MISMATCH, "rope scaling is not written to a GGUF file; --hf writes it");
     if (x->names) return 0;

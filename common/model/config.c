@@ -33,6 +33,9 @@ static const struct setting setting[] = {
     {"rope.low", REAL, AT(rope_low), 0, 1e6, NULL, true},
     {"rope.high", REAL, AT(rope_high), 0, 1e6, NULL, true},
     {"rope.attention", REAL, AT(rope_attention), 0, 1e6, NULL, true},
+    {"alibi.rounded", YES_NO, AT(alibi_rounded), 0, 1, NULL, true},
+    {"attn.window", COUNT, AT(window), 0, 1 << 24, NULL, true},
+    {"attn.full_layers", COUNT, AT(full_layers), 0, 4096, NULL, true},
     {"norm", WORD, AT(norm), 0, 0, "layernorm|rmsnorm"},
     {"norm.place", WORD, AT(norm_place), 0, 0, "before|both|after", true},
     {"norm_eps", REAL, AT(norm_eps), 0, 1, NULL},
@@ -73,6 +76,8 @@ int config_check(const struct config *c, struct error *error)
         (bands && (c->rope_original < 1 || !(c->rope_low > 0 && c->rope_low < c->rope_high) || c->rope_theta <= 1)))
         return fail(error, EXIT_USAGE, "rope scaling needs rotary positions, a factor from 1 up and, for llama3 and "
                     "yarn, an original length and 0 < low < high");
+    if ((c->alibi_rounded && c->position != POSITION_ALIBI) || (c->full_layers && !c->window))
+        return fail(error, EXIT_USAGE, "alibi.rounded needs pos alibi, and attn.full_layers needs attn.window");
     if ((c->parallel_norms && !c->parallel) || (c->norm_place != NORM_BEFORE && c->parallel))
         return fail(error, EXIT_USAGE, "parallel.norms needs parallel, and parallel needs norms before, not both or "
                     "after");
@@ -193,9 +198,12 @@ uint64_t config_matmul_parameters(const struct config *c)
 
 double config_train_flops(const struct config *c, double T)
 {
-    /* causal attention: scores and values, 2 products of D over on average (T+1)/2 keys, 2 flop each, forward once
-     * and backward twice */
-    double attention = 3 * 2 * 2 * (double)c->layers * c->heads * c->head_dim * (T + 1) / 2;
+    /* causal attention: scores and values, 2 products of D over on average (T+1)/2 keys, or w - w (w-1) / 2T where a
+     * window is shorter than T, 2 flop each, forward once and backward twice */
+    double all = (T + 1) / 2, w = c->window, seen = w > 0 && w < T ? w - w * (w - 1) / (2 * T) : all;
+    double keys = all * int_min(w > 0 ? c->full_layers : c->layers, c->layers);
+    keys += seen * (w > 0 ? int_max(c->layers - c->full_layers, 0) : 0);
+    double attention = 3 * 2 * 2 * (double)c->heads * c->head_dim * keys;
     return 6 * (double)config_matmul_parameters(c) + attention;
 }
 

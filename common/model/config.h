@@ -32,6 +32,9 @@ struct config {
     double rope_low, rope_high;                    /* llama3: low and high frequency factor; yarn: slow and fast beta */
     double rope_attention;    /* yarn: factor on cos and sin; 0: 0.1 ln(factor) + 1 */
     enum norm norm;
+    bool alibi_rounded;       /* biases rounded to bfloat16, and divided by sqrt(D) as scores are (falcon) */
+    int window;               /* keys that a query sees, its own the last of them; 0: all */
+    int full_layers;          /* the first layers, without the window */
     enum norm_place norm_place;
     double norm_eps;
     enum activation activation;

@@ -112,6 +112,13 @@ static void acts_open(struct model *m, struct memory *memory)
     a->dact = take_acts(memory, N, c->ffn);
 }
 
+static float nearest_bfloat16(float x)
+{
+    int exponent;
+    float part = frexpf(x, &exponent);
+    return ldexpf(nearbyintf(ldexpf(part, 8)), exponent - 8);
+}
+
 /* Slopes of Press et al. 2022: 2^(-8 i / n) for the largest power of two n <= H, then the odd steps of the next
  * power. */
 static void slopes_open(struct model *m, struct memory *memory)
@@ -123,6 +130,7 @@ static void slopes_open(struct model *m, struct memory *memory)
     while (2 * n <= H) n *= 2;
     for (int h = 0; h < H; h++)
         slopes[h] = (float)(h < n ? pow(2, -8.0 * (h + 1) / n) : pow(2, -4.0 * (2 * (h - n) + 1) / n));
+    for (int h = 0; h < H && m->config.alibi_rounded; h++) slopes[h] = nearest_bfloat16(slopes[h]);
     device_put(m->slopes, slopes + comm_place(m->use.comm).tensor * own, (size_t)own * sizeof *slopes);
     device_wait();
     free(slopes);
@@ -285,6 +293,13 @@ static struct join join_of(const struct config *c, struct block_acts *a, const s
     return (struct join){a->raw1, both ? &a->post1 : &a->norm1, both ? &p->post1 : &p->norm1};
 }
 
+/* What layer l sees. */
+static struct sight sight_of(const struct model *m, int l)
+{
+    const struct config *c = &m->config;
+    return (struct sight){m->slopes, c->alibi_rounded, l < c->full_layers ? 0 : c->window};
+}
+
 /* y = attention's weighted values, from its input h.  Keys are found within the S sequences of the batch, or, where S
  * is 0, in the cache. */
 static void attend(struct model *m, int l, const act_t *h)
@@ -293,16 +308,17 @@ static void attend(struct model *m, int l, const act_t *h)
     struct block_acts *a = &m->acts->block[l];
     struct layer_params *p = &m->params.layer[l];
     int N = m->N, H = c->heads, G = c->kv_heads, D = c->head_dim;
+    struct sight sight = sight_of(m, l);
     linear_forward(c->qk_norm ? a->qkv_raw : a->qkv, h, &p->qkv, NULL, N, qkv_width(c), c->channels);
     if (c->qk_norm)
         qk_norm_forward(a->qkv, a->qk_rstd, a->qkv_raw, p->q_norm, p->k_norm, (float)c->norm_eps, N, H, G, D);
     if (c->position == POSITION_ROPE)
         rope_forward(a->qkv, m->positions, m->frequency, N, H, G, D, config_rotated(c), m->rope_factor, c->rope_layout);
     if (m->S == 0)
-        attention_cached(a->y, m->cache[l], a->qkv, m->slots, m->positions, m->slopes, N, H, G, D,
+        attention_cached(a->y, m->cache[l], a->qkv, m->slots, m->positions, &sight, N, H, G, D,
                          m->use.cache_slots, m->use.cache_capacity);
     else
-        attention_forward(a->y, a->lse, a->qkv, m->offsets, m->slopes, m->S, N, H, G, D);
+        attention_forward(a->y, a->lse, a->qkv, m->offsets, &sight, m->S, N, H, G, D);
 }
 
 /* out = block(x); out may be x.  out NULL: only what backward needs is computed. */
@@ -448,7 +464,8 @@ static void attend_backward(struct model *m, int l)
     struct block_acts *b = &a->block[l];
     struct layer_params *p = &m->params.layer[l], *d = &m->grads.layer[l];
     int N = m->N, H = c->heads, G = c->kv_heads, D = c->head_dim;
-    attention_backward(a->dqkv, a->dy, b->y, b->lse, b->qkv, m->offsets, m->slopes, m->work, m->S, N, H, G, D);
+    struct sight sight = sight_of(m, l);
+    attention_backward(a->dqkv, a->dy, b->y, b->lse, b->qkv, m->offsets, &sight, m->work, m->S, N, H, G, D);
     if (c->position == POSITION_ROPE)
         rope_backward(a->dqkv, m->positions, m->frequency, N, H, G, D, config_rotated(c), m->rope_factor,
                       c->rope_layout);

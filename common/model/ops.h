@@ -75,15 +75,17 @@ void rope_backward(act_t *dqkv, const int *positions, const double *frequency, i
                    double factor, enum rope_layout layout);
 
 /* ---- attention: causal within each sequence, never stores N x N ----------------------------------------------------
- * y[i,h] = sum_j softmax_j( q[i,h].k[j,g] / sqrt(D) - slope[h] * (pos_i - pos_j) ) v[j,g],  j <= i in i's sequence,
- *   g = h / (H/G).   y (N,H*D)   lse (N,H): log of the softmax's denominator (with the maximum added back)
- *   slopes (H), or NULL (no alibi).   Keys are visited in blocks fixed by their position in the sequence.
+ * y[i,h] = sum_j softmax_j( q[i,h].k[j,g] / sqrt(D) + bias ) v[j,g],  j <= i in i's sequence, and j > i - window where
+ *   that is not 0,  g = h / (H/G).   y (N,H*D)   lse (N,H): log of the softmax's denominator (with the maximum added
+ *   back).   bias = 0, or with slopes (H) (alibi) -slope[h] * (pos_i - pos_j), or, rounded, b(slope[h] * b(pos_j)) /
+ *   sqrt(D), where b rounds to bfloat16.   Keys are visited in blocks fixed by their position in the sequence.
  * backward: dqkv (N,(H+2G)*D) overwritten.   work: attention_backward_work() floats of scratch.
  * Source: Dao et al. 2022 (blocked softmax); Press et al. 2022 (alibi). */
-void attention_forward(act_t *y, float *lse, const act_t *qkv, const int *offsets, const float *slopes,
+struct sight { const float *slopes; bool rounded; int window; };
+void attention_forward(act_t *y, float *lse, const act_t *qkv, const int *offsets, const struct sight *sight,
                        int S, int N, int H, int G, int D);
 void attention_backward(act_t *dqkv, const act_t *dy, const act_t *y, const float *lse, const act_t *qkv,
-                        const int *offsets, const float *slopes, float *work, int S, int N, int H, int G, int D);
+                        const int *offsets, const struct sight *sight, float *work, int S, int N, int H, int G, int D);
 size_t attention_backward_work(int max_N, int H, int G, int D);
 
 /* Decoding.  The cache of one layer holds `slots` sequences of up to `capacity` positions; its inner layout is the
@@ -92,7 +94,7 @@ size_t attention_backward_work(int max_N, int H, int G, int D);
  * to positions 0..its own.  Gives the bits attention_forward gives for the same sequence.   slots, positions (N) */
 size_t attention_cache_elements(int slots, int capacity, int G, int D);
 void attention_cached(act_t *y, act_t *cache, const act_t *qkv, const int *slots, const int *positions,
-                      const float *slopes, int N, int H, int G, int D, int n_slots, int capacity);
+                      const struct sight *sight, int N, int H, int G, int D, int n_slots, int capacity);
 
 /* ---- linear layers: y = x W^T + b ----------------------------------------------------------------------------------
  * weight (out,in) float32 master.  packed: matmul_packed_elements() act_t, made by matmul_pack after every change of

@@ -208,8 +208,8 @@ struct attention { act_t *y, *qkv, *dy, *dqkv; float *lse, *work; int *offsets; 
 static void attention_run(void *context)
 {
     struct attention *a = context;
-    if (!a->backward) attention_forward(a->y, a->lse, a->qkv, a->offsets, NULL, a->S, a->N, a->H, a->G, a->D);
-    else attention_backward(a->dqkv, a->dy, a->y, a->lse, a->qkv, a->offsets, NULL, a->work, a->S, a->N, a->H, a->G,
+    if (!a->backward) attention_forward(a->y, a->lse, a->qkv, a->offsets, &(struct sight){NULL}, a->S, a->N, a->H, a->G, a->D);
+    else attention_backward(a->dqkv, a->dy, a->y, a->lse, a->qkv, a->offsets, &(struct sight){NULL}, a->work, a->S, a->N, a->H, a->G,
                             a->D);
 }
 
