@@ -57,7 +57,7 @@ done
 # every family comes back: the same weights byte for byte, and from the config.json written here the same settings
 if [ -d "${SHARED:-../shared}/golden" ]; then
     for case in gpt2 gpt2-inner bloom llama llama-tied llama-headdim llama-bias llama-rope-linear llama-rope-llama3 llama-rope-yarn \
-                llama-rope-dynamic smollm mistral qwen2 qwen2-sliding qwen3 falcon-7b falcon-11b falcon-40b falcon-rw falcon-rw-12heads gpt-neox glm glm4; do
+                llama-rope-dynamic smollm mistral qwen2 qwen2-sliding qwen3 falcon-7b falcon-11b falcon-40b falcon-rw falcon-rw-12heads gptj codegen phi gpt-neox glm glm4; do
         rm -rf "$dir/back"
         check "$case" $ckpt import "${SHARED:-../shared}/golden/$case" --out "$dir/a2.ckpt"
         check "export of $case" $ckpt export "$dir/a2.ckpt" --hf "$dir/back"
@@ -83,7 +83,7 @@ else
 fi
 
 # a model of every family that is trained from scratch here comes back as what it was
-for preset in opt bloom falcon gpt_neox mistral qwen2 qwen3 glm4 baichuan opt-350m; do
+for preset in opt bloom falcon gptj gpt_neox mistral qwen2 qwen3 glm4 baichuan opt-350m; do
     check "pretrain of $preset" "$BIN/pretrain" --data "$dir/text.txt" --preset $preset $tiny --heads 4 --steps 1 --out "$dir/$preset-base"
     check "export of $preset" $ckpt export "$dir/$preset-base" --hf "$dir/x-$preset"
     check "import of $preset" $ckpt import "$dir/x-$preset" --out "$dir/again.ckpt"

@@ -256,12 +256,12 @@ HOST_OP host_matmul_backward_weight(float *dweight, float *dbias, const float *d
     copies_end(&c);
 }
 
-HOST_OP host_logits_forward(float *logits, const float *h, const act_t *packed, int n, int V, int C)
+HOST_OP host_logits_forward(float *logits, const float *h, const act_t *packed, const float *bias, int n, int V, int C)
 {
     struct copies c = {0};
     size_t rows = (size_t)n;
     logits_forward(made(&c, logits, rows * (size_t)V), given_act(&c, h, rows * (size_t)C),
-                   given_packed(&c, packed, matmul_packed_elements(V, C)), n, V, C);
+                   given_packed(&c, packed, matmul_packed_elements(V, C)), given(&c, bias, (size_t)V), n, V, C);
     copies_end(&c);
 }
 
@@ -284,6 +284,8 @@ HOST_OP host_token_loss(float *logprobs, float *entropy, float *losses, float *d
     struct token_loss how = *l;
     size_t rows = (size_t)n, hidden = rows * (size_t)C, work = token_loss_work(n, C, V) * sizeof(float);
     float *on_work = device_alloc(work);
+    how.bias = given(&c, l->bias, (size_t)V);
+    how.dbias = made(&c, l->dbias, (size_t)V);
     if (l->kind == LOSS_POLICY) {
         how.old_logprobs = given(&c, l->old_logprobs, rows);
         how.advantages = given(&c, l->advantages, rows);

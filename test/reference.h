@@ -89,7 +89,7 @@ static double reference_frequency(const struct config *c, int i, int R)
 
 static void reference_rotate(double *head, int position, const struct config *c)
 {
-    int R = 2 * (int)(c->head_dim * c->rope_fraction / 2);
+    int R = 2 * (int)(c->head_dim * c->rope_fraction / 2 + 1e-9);
     for (int i = 0; i < R / 2; i++) {
         double *a = c->rope_layout == ROPE_HALF ? &head[i] : &head[2 * i];
         double *b = c->rope_layout == ROPE_HALF ? &head[i + R / 2] : &head[2 * i + 1];
@@ -226,7 +226,7 @@ static void reference_forward(const struct reference *r, const struct batch *b)
 static void reference_logits(const struct reference *r, double *z, int i)
 {
     const struct config *c = &r->m->config;
-    struct linear_params head = {.weight = c->tied ? r->m->params.embed : r->m->params.head.weight};
+    struct linear_params head = {.weight = c->tied ? r->m->params.embed : r->m->params.head.weight, .bias = r->m->params.head.bias};
     reference_linear(r, z, r->hidden + i * config_embed_width(c), &head, NULL, 1, c->vocab, config_embed_width(c));
 }
 

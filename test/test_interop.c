@@ -279,7 +279,7 @@ int main(void)
         "gpt2", "gpt2-inner", "opt", "bloom", "llama", "llama-tied", "llama-tied-sharded", "llama-tied-bfloat16",
         "llama-tied-float16", "llama-headdim", "llama-bias", "llama-rope-linear", "llama-rope-llama3", "llama-rope-yarn",
         "llama-rope-dynamic", "smollm", "mistral", "qwen2", "qwen2-sliding", "qwen3", "falcon-7b", "falcon-11b",
-        "falcon-40b", "falcon-rw", "falcon-rw-12heads", "gpt-neox", "opt-350m", "glm",
+        "falcon-40b", "falcon-rw", "falcon-rw-12heads", "gptj", "codegen", "phi", "gpt-neox", "opt-350m", "glm",
         "glm4", "baichuan-7b", "baichuan-13b", "gguf-quantised", "reward-gpt2", "reward-llama", "reward-qwen3"};
     char work[] = "/tmp/test_interop.XXXXXX", path[600], file[100];
     threads_start(2);

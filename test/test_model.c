@@ -279,6 +279,7 @@ static void test_mask(int setting)
     }
     CHECK(same_bits(losses[0], losses[1], (size_t)n) && same_bits(gradient[0], gradient[1], t.m.grads.count));
     if (!c.tied) {
+        if (c.head_bias) fill(t.m.params.head.bias, 0, (size_t)c.vocab);
         fill(t.m.params.head.weight, 0, (size_t)(c.vocab * config_embed_width(&c)));
         params_pack(&t.m.params, &c);
         model_forward(&t.m, &b, false);

@@ -354,7 +354,7 @@ static void check_bits(void)
         order &= same(a.logprobs + i, t.logprobs + N - 1 - i, 1) && same(a.entropy + i, t.entropy + N - 1 - i, 1) &&
                  same(a.dh + (size_t)i * C, t.dh + (size_t)(N - 1 - i) * C, C);
     float *logits = array((size_t)N * V, 0, 1);
-    host_logits_forward(logits, t.h, t.packed, N, V, C);
+    host_logits_forward(logits, t.h, t.packed, NULL, N, V, C);
     for (int i = 0; i < N; i += 13) {
         struct vocabulary one = a;
         one.n = 1;

@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-enum { TINY_SETTINGS = 24 };
+enum { TINY_SETTINGS = 26 };
 
 /* Setting number i, and its name. */
 __attribute__((unused))
@@ -20,9 +20,10 @@ static struct config tiny_config(int i, const char **name)
                                                      "scalar gpt2", "qwen2", "all biases", "wide", "linear rope",
                                                      "llama3 rope", "yarn", "gpt-neox", "glm4", "opt-350m",
                                                      "scalar opt-350m", "embedding of its own width",
-                                                     "mistral", "qwen2 with windows", "falcon-rw", "alibi and window"};
+                                                     "mistral", "qwen2 with windows", "falcon-rw", "alibi and window", "gpt-j",
+                                                     "tied with a bias"};
     struct config c;
-    bool gpt2 = i == 0 || i == 2 || i == 3 || i == 5 || i == 8 || i == 10 || i == 15 || i == 17 || i == 18 || i == 22;
+    bool gpt2 = i == 0 || i == 2 || i == 3 || i == 5 || i == 8 || i == 10 || i == 15 || i == 17 || i == 18 || i == 22 || i == 24;
     if (config_preset(&c, gpt2 ? "gpt2" : "llama", NULL)) die("no preset");
     c.layers = 2; c.channels = 24; c.heads = c.kv_heads = 4; c.head_dim = 6; c.ffn = 21; c.vocab = 37; c.context = 19;
     switch (i) {
@@ -43,6 +44,9 @@ static struct config tiny_config(int i, const char **name)
     if (i == 17 || i == 18) { c.norm_place = NORM_AFTER; c.embed_width = 13; c.activation = ACTIVATION_RELU; }
     if (i == 18) { c.head = HEAD_SCALAR; c.tied = false; c.activation = ACTIVATION_GELU; }
     if (i == 19) { c.embed_width = 40; c.embed_norm = true; }
+    if (i == 24) { c.position = POSITION_ROPE; c.rope_layout = ROPE_PAIRS; c.rope_fraction = 8.0 / 12; c.head_dim = 12; c.parallel = true; }
+    if (i == 24) { c.qkv_bias = c.out_bias = c.tied = false; c.head_bias = true; }
+    if (i == 25) c.head_bias = true;
     if (i == 20) { c.window = 5; c.kv_heads = 2; c.tied = false; }
     if (i == 21) { c.window = 4; c.full_layers = 1; c.qkv_bias = true; c.kv_heads = 2; }
     if (i == 22) { c.position = POSITION_ALIBI; c.alibi_rounded = true; c.activation = ACTIVATION_GELU; c.heads = c.kv_heads = 6; c.head_dim = 4; }

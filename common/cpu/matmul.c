@@ -290,10 +290,10 @@ void matmul_forward(act_t *y, const act_t *x, const act_t *packed, const float *
                               .c = act_floats(y), .y = y, .bias = bias, .residual = residual});
 }
 
-void logits_forward(float *logits, const act_t *h, const act_t *packed, int n, int V, int C)
+void logits_forward(float *logits, const act_t *h, const act_t *packed, const float *bias, int n, int V, int C)
 {
     product(&(struct product){.M = n, .N = V, .K = C, .a = h, .lda = (size_t)C, .b = packed, .form = PANELS,
-                              .c = logits});
+                              .c = logits, .bias = bias});
 }
 
 void product_backward_input(act_t *dx, const act_t *dy, size_t ldy, const act_t *packed, bool add, int N, int out,
@@ -308,7 +308,7 @@ void matmul_backward_input(act_t *dx, const act_t *dy, const act_t *packed, bool
     product_backward_input(dx, dy, (size_t)out, packed, add, N, out, in);
 }
 
-struct column_sums { float *sums; const act_t *x; int rows, columns; };
+struct column_sums { float *sums; const act_t *x; int rows; size_t ld; };
 
 enum { SUM_COLUMNS = 4 * VW };
 
@@ -319,9 +319,14 @@ static void column_sums_task(const void *context, size_t from, size_t end)
     for (int k = 0; k < s->rows; k += MATMUL_BLOCK) {
         float sum[SUM_COLUMNS] = {0};
         for (int r = k; r < int_min(k + MATMUL_BLOCK, s->rows); r++)
-            for (size_t c = 0; c < n; c++) sum[c] += act_get(s->x[(size_t)r * s->columns + from + c]);
+            for (size_t c = 0; c < n; c++) sum[c] += act_get(s->x[(size_t)r * s->ld + from + c]);
         for (size_t c = 0; c < n; c++) s->sums[from + c] += sum[c];
     }
+}
+
+void product_backward_bias(float *dbias, const act_t *dy, size_t ldy, int N, int out)
+{
+    blocks_for((size_t)out, SUM_COLUMNS, column_sums_task, &(struct column_sums){dbias, dy, N, ldy});
 }
 
 void product_backward_weight(float *dweight, const act_t *dy, size_t ldy, const act_t *x, int N, int out, int in)
@@ -334,6 +339,5 @@ void product_backward_weight(float *dweight, const act_t *dy, size_t ldy, const 
 void matmul_backward_weight(float *dweight, float *dbias, const act_t *dy, const act_t *x, int N, int out, int in)
 {
     product_backward_weight(dweight, dy, (size_t)out, x, N, out, in);
-    if (N > 0 && dbias)
-        blocks_for((size_t)out, SUM_COLUMNS, column_sums_task, &(struct column_sums){dbias, dy, N, out});
+    if (N > 0 && dbias) product_backward_bias(dbias, dy, (size_t)out, N, out);
 }

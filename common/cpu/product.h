@@ -8,5 +8,6 @@
 void product_backward_input(act_t *dx, const act_t *dy, size_t ldy, const act_t *packed, bool add, int N, int out,
                             int in);
 void product_backward_weight(float *dweight, const act_t *dy, size_t ldy, const act_t *x, int N, int out, int in);
+void product_backward_bias(float *dbias, const act_t *dy, size_t ldy, int N, int out);
 
 #endif

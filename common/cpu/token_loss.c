@@ -86,7 +86,7 @@ void token_loss(float *logprobs, float *entropy, float *losses, act_t *dh, float
     int rows = chunk_rows(V);
     for (int i = 0; i < n; i += rows) {
         int m = int_min(rows, n - i);
-        logits_forward(work, h + (size_t)i * C, packed, m, V, C);
+        logits_forward(work, h + (size_t)i * C, packed, loss->bias, m, V, C);
         struct chunk c = {logprobs + i, entropy ? entropy + i : NULL, losses ? losses + i : NULL, work, targets + i,
                           loss->old_logprobs ? loss->old_logprobs + i : NULL,
                           loss->advantages ? loss->advantages + i : NULL,
@@ -97,5 +97,6 @@ void token_loss(float *logprobs, float *entropy, float *losses, act_t *dh, float
         size_t ld = (size_t)V * sizeof *work / sizeof *dz;
         product_backward_input(dh + (size_t)i * C, dz, ld, packed, false, m, V, C);
         product_backward_weight(dweight, dz, ld, h + (size_t)i * C, m, V, C);
+        if (loss->bias) product_backward_bias(loss->dbias, dz, ld, m, V);
     }
 }

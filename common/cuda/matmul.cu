@@ -70,7 +70,21 @@ void matmul_backward_weight(float *dweight, float *dbias, const act_t *dy, const
     if (dbias) add_columns<matmul_bias_term>(dbias, matmul_bias_term{dy, out}, N, out);
 }
 
-void logits_forward(float *logits, const act_t *h, const act_t *packed, int n, int V, int C)
+static __global__ void add_bias(float *y, const float *bias, size_t rows, int columns, size_t ld)
+{
+    for (size_t i = thread_of_grid(); i < rows * (size_t)columns; i += threads_of_grid())
+        y[i / (size_t)columns * ld + i % (size_t)columns] += bias[i % (size_t)columns];
+}
+
+void cuda_add_bias(float *y, const float *bias, int rows, int columns, size_t ld)
+{
+    if (!bias || rows == 0) return;
+    add_bias<<<cuda_blocks((size_t)rows * (size_t)columns), BLOCK, 0, cuda_stream()>>>(y, bias, (size_t)rows, columns,
+                                                                                      ld);
+    cuda_launched("add_bias");
+}
+
+void logits_forward(float *logits, const act_t *h, const act_t *packed, const float *bias, int n, int V, int C)
 {
     struct product p = {};
     p.to = logits; p.type = CUDA_R_32F; p.ld = (size_t)V;
@@ -78,4 +92,5 @@ void logits_forward(float *logits, const act_t *h, const act_t *packed, int n, i
     p.y = {packed, (size_t)C, true};
     p.rows = n; p.columns = V; p.inner = C;
     cuda_product(&p);
+    cuda_add_bias(logits, bias, n, V, (size_t)V);
 }

@@ -31,4 +31,7 @@ size_t cuda_products_version(void);      /* of cuBLASLt: 10000 major + 100 minor
 #define ACT_TYPE CUDA_R_32F
 #endif
 
+/* y[row, c] += bias[c], float32; nothing where there is no bias. */
+void cuda_add_bias(float *y, const float *bias, int rows, int columns, size_t ld);
+
 #endif

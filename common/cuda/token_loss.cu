@@ -1,5 +1,6 @@
 /* token_loss.cu (CUDA) - the vocabulary head by chunks of rows: product, softmax and loss, gradient of the logits, two
  * products back.  Rows of logits lie at a distance that is a multiple of 16 bytes. */
+#include "common/cuda/columns.h"
 #include "common/cuda/products.h"
 #include "common/cuda/softmax.h"
 
@@ -90,6 +91,13 @@ static __global__ void loss_rows(struct chunk c)
         write_gradient(c.dlogits + (size_t)row * (size_t)c.ld, z, s, target, slope * scale, entropy_coef * scale, c.V);
 }
 
+struct head_bias_term {
+    typedef float sum;
+    const act_t *dlogits;
+    size_t ld;
+    __device__ float operator()(int row, int c) const { return to_float(dlogits[(size_t)row * ld + (size_t)c]); }
+};
+
 static struct product product_of(void *to, cudaDataType type, size_t ld, struct operand x, struct operand y, int rows,
                                  int columns, int inner, const void *from)
 {
@@ -111,6 +119,7 @@ void token_loss(float *logprobs, float *entropy, float *losses, act_t *dh, float
         struct product forward = product_of(work, CUDA_R_32F, wide, {hidden, width, false}, {packed, width, true}, m, V,
                                             C, NULL);
         cuda_product(&forward);
+        cuda_add_bias(work, loss->bias, m, V, wide);
         struct chunk c = {logprobs + i, entropy ? entropy + i : NULL, losses ? losses + i : NULL, work,
                           dh ? dlogits : NULL, targets + i, policy ? loss->old_logprobs + i : NULL,
                           policy ? loss->advantages + i : NULL, loss->kind, loss->temperature, loss->scale,
@@ -124,5 +133,6 @@ void token_loss(float *logprobs, float *entropy, float *losses, act_t *dh, float
                                            C, m, dweight);
         cuda_product(&input);
         cuda_product(&weight);
+        if (loss->bias) add_columns<head_bias_term>(loss->dbias, head_bias_term{dlogits, wide}, m, V);
     }
 }

@@ -33,6 +33,16 @@
     "num_hidden_layers hidden_size num_attention_heads ffn_hidden_size max_position_embeddings vocab_size " \
     "layer_norm_epsilon rope_theta activation"
 
+#define GPTJ_NAMES \
+    [SLOT_EMBED] = "wte", [SLOT_NORM1] = "h.%d.ln_1", [SLOT_OUT] = "h.%d.attn.out_proj", \
+    [SLOT_UP] = "h.%d.mlp.fc_in", [SLOT_DOWN] = "h.%d.mlp.fc_out", [SLOT_FINAL_NORM] = "ln_f", [SLOT_HEAD] = "lm_head", \
+    [SLOT_SCORE] = "score"
+#define GPTJ \
+    .position = POSITION_ROPE, .rope_layout = ROPE_PAIRS, .rope_theta = 10000, .rope_fraction = 1, \
+    .norm = NORM_LAYERNORM, .norm_bias = true, .norm_eps = 1e-5, .activation = ACTIVATION_GELU_TANH, \
+    .mlp_bias = true, .parallel = true, .head_bias = true, .context = 2048
+#define GPTJ_KEYS "n_layer n_embd n_head n_inner n_positions vocab_size layer_norm_epsilon activation_function"
+
 const struct family families[] = {
     {"gpt2", "GPT2", "transformer.",
      {[SLOT_EMBED] = "wte", [SLOT_POSITION] = "wpe", [SLOT_NORM1] = "h.%d.ln_1", [SLOT_QKV] = "h.%d.attn.c_attn",
@@ -60,6 +70,20 @@ const struct family families[] = {
     {"falcon", "Falcon", "transformer.",                        /* that of two norms: family_config chooses */
      {FUSED_NAMES, [SLOT_NORM1] = "h.%d.ln_attn", [SLOT_NORM2] = "h.%d.ln_mlp"}, .grouped = true,
      .config = {FALCON, .parallel_norms = true}, .keys = FALCON_KEYS},
+    {"gptj", "GPTJ", "transformer.", {GPTJ_NAMES, [SLOT_QKV] = "h.%d.attn.{q,k,v}_proj"}, .config = {GPTJ},
+     .keys = GPTJ_KEYS},
+    {"codegen", "CodeGen", "transformer.", {GPTJ_NAMES, [SLOT_QKV] = "h.%d.attn.qkv_proj"}, .blocks = 4,
+     .config = {GPTJ}, .keys = GPTJ_KEYS " n_ctx"},
+    {"phi", "Phi", "model.",
+     {[SLOT_EMBED] = "embed_tokens", [SLOT_NORM1] = "layers.%d.input_layernorm",
+      [SLOT_QKV] = "layers.%d.self_attn.{q,k,v}_proj", [SLOT_OUT] = "layers.%d.self_attn.dense",
+      [SLOT_UP] = "layers.%d.mlp.fc1", [SLOT_DOWN] = "layers.%d.mlp.fc2", [SLOT_FINAL_NORM] = "final_layernorm",
+      [SLOT_HEAD] = "lm_head", [SLOT_SCORE] = "score"},
+     .config = {BIASES, .position = POSITION_ROPE, .rope_theta = 10000, .rope_fraction = 0.5, .norm = NORM_LAYERNORM,
+                .norm_bias = true, .norm_eps = 1e-5, .activation = ACTIVATION_GELU_TANH, .parallel = true,
+                .head_bias = true, .context = 2048},
+     .keys = "num_hidden_layers hidden_size num_attention_heads num_key_value_heads intermediate_size "
+             "max_position_embeddings vocab_size layer_norm_eps rope_theta partial_rotary_factor hidden_act"},
     {"gpt_neox", "GPTNeoX", "gpt_neox.",
      {[SLOT_EMBED] = "embed_in", [SLOT_NORM1] = "layers.%d.input_layernorm",
       [SLOT_QKV] = "layers.%d.attention.query_key_value", [SLOT_OUT] = "layers.%d.attention.dense",
@@ -158,6 +182,11 @@ struct family_place family_place(const struct family *f, const struct config *c,
 {
     struct family_place p = {0, row};
     if (pieces == 1 && slot == SLOT_POSITION) p.row += f->position_rows;
+    if (pieces == 1 && slot == SLOT_QKV && f->blocks) {
+        static const int order[3] = {0, 2, 1};                  /* of query, key, value */
+        int64_t D = c->head_dim, H = c->heads, head = row / D, own = H / f->blocks, h = head % H;
+        p.row = ((h / own * 3 + order[head / H]) * own + h % own) * D + row % D;
+    }
     if (pieces == 1 && slot == SLOT_QKV && f->grouped) {
         int64_t D = c->head_dim, head = row / D, each = c->heads / c->kv_heads, key = head - c->heads;
         int64_t group = key < 0 ? head / each : key % c->kv_heads;

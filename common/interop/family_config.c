@@ -30,6 +30,7 @@ static const struct key keys[] = {
     {"mean", REAL, AT(score_mean)},
     {"std", REAL, AT(score_std)},
     /* what a family may have and the transformer here does not */
+    {"qk_layernorm", MUST, 0, "false"},
     {"scale_attn_by_inverse_layer_idx", MUST, 0, "false"},
     {"scale_attn_weights", MUST, 0, "true"},
     {"add_cross_attention", MUST, 0, "false"},
@@ -170,6 +171,21 @@ static int take_neox(struct config *c, json_t *json, struct error *error)
     return 0;
 }
 
+/* rotary_dim of each head are rotated; absent: 64, null: all. */
+static int take_gptj(const struct family *f, struct config *c, json_t *json, struct error *error)
+{
+    json_t *value = json_object_get(json, "rotary_dim");
+    json_int_t heads = json_integer_value(json_object_get(json, "n_head"));
+    json_int_t D = heads > 0 ? json_integer_value(json_object_get(json, "n_embd")) / heads : 0;
+    json_int_t R = !value ? 64 : json_is_null(value) ? D : json_integer_value(value);
+    if (D > 0 && (R < 2 || R > D || R % 2 != 0)) return family_refuse(error, "rotary_dim", value, "an even part of a head");
+    if (f->blocks && heads % f->blocks != 0)
+        return family_refuse(error, "n_head", json_object_get(json, "n_head"), "a multiple of 4");
+    if (D > 0) c->rope_fraction = (double)R / (double)D;
+    json_object_del(json, "rotary_dim");
+    return 0;
+}
+
 static int take_opt(struct config *c, json_t *json, struct error *error)
 {
     static const char *const done[] = {"word_embed_proj_dim", NULL};
@@ -237,6 +253,7 @@ static int take_special(const struct family **family, struct config *c, json_t *
     if (take_window(c, always, json, error) != 0) return -1;
     if (strcmp(f->type, "falcon") == 0 && take_falcon(family, c, json, error) != 0) return -1;
     if (strcmp(f->type, "gpt_neox") == 0 && take_neox(c, json, error) != 0) return -1;
+    if ((strcmp(f->type, "gptj") == 0 || strcmp(f->type, "codegen") == 0) && take_gptj(f, c, json, error) != 0) return -1;
     if (strcmp(f->type, "opt") == 0 && take_opt(c, json, error) != 0) return -1;
     if (strcmp(f->type, "baichuan") == 0 && json_object_get(json, "model_max_length")) c->position = POSITION_ALIBI;
     return 0;
@@ -285,7 +302,7 @@ int family_config(const struct family **family, struct config *c, json_t *json, 
     if (strcmp(f->type, "llama") == 0) new.out_bias = new.qkv_bias;
     if (class && strstr(class, "SequenceClassification")) {
         new.head = HEAD_SCALAR;
-        new.tied = false;
+        new.tied = new.head_bias = false;
     } else if (class && !strstr(class, "CausalLM") && !strstr(class, "LMHead")) {
         return fail(error, EXIT_DATA,
                     "config.json: the architecture is %s (expected a language model, or one for sequence "
@@ -335,7 +352,7 @@ static json_t *json_by(const struct family *f, const struct config *c)
     }
     put_key(json, c, strcmp(f->type, "opt") == 0 ? "init_std" : "initializer_range");
     if (!scalar) put_key(json, c, "tie_word_embeddings");
-    if (f->config.position == POSITION_ROPE)
+    if (strstr(f->keys, "rope_theta"))
         family_rope_write(json, c, strstr(f->keys, "partial_rotary_factor") != NULL);
     if (strcmp(f->type, "opt") == 0)
         json_object_update_new(json, json_pack("{s:b, s:i}", "do_layer_norm_before", c->norm_place == NORM_BEFORE,
@@ -345,6 +362,8 @@ static json_t *json_by(const struct family *f, const struct config *c)
     if (strncmp(f->type, "qwen", 4) == 0)
         json_object_update_new(json, json_pack("{s:b, s:i}", "use_sliding_window", c->window > 0, "max_window_layers",
                                                c->window ? c->full_layers : c->layers));
+    if (strcmp(f->type, "gptj") == 0 || strcmp(f->type, "codegen") == 0)
+        json_object_set_new(json, "rotary_dim", json_integer(config_rotated(c)));
     if (strcmp(f->type, "gpt_neox") == 0)
         json_object_update_new(json, json_pack("{s:f, s:f, s:b}", "rotary_pct", c->rope_fraction, "rotary_emb_base",
                                                c->rope_theta, "use_parallel_residual", c->parallel));
@@ -376,7 +395,7 @@ static char *difference(const struct config *a, const struct config *b)
     for (size_t i = 0; i < x.count + y.count && !found; i++) {      /* those of either: some are written where used */
         const struct kv_entry *p = i < x.count ? &x.entry[i] : &y.entry[i - x.count];
         bool rope = a->position == POSITION_ROPE;
-        if (a->head == HEAD_SCALAR && strcmp(p->key, "tie_embeddings") == 0) continue;
+        if (a->head == HEAD_SCALAR && (strcmp(p->key, "tie_embeddings") == 0 || strcmp(p->key, "head.bias") == 0)) continue;
         if (strstr(no_matter, p->key) && !(rope && strncmp(p->key, "rope.", 5) == 0)) continue;
         if (!same_entry(p, kv_find(i < x.count ? &y : &x, p->key))) found = host_text("%s", p->key);
     }

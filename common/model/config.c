@@ -50,6 +50,7 @@ static const struct setting setting[] = {
     {"parallel.norms", YES_NO, AT(parallel_norms), 0, 1, NULL, true},
     {"embed_width", COUNT, AT(embed_width), 0, 1 << 20, NULL, true},
     {"tie_embeddings", YES_NO, AT(tied), 0, 1, NULL},
+    {"head.bias", YES_NO, AT(head_bias), 0, 1, NULL, true},
     {"head", WORD, AT(head), 0, 0, "lm|scalar"},
     {"init.std", REAL, AT(init_std), 0, 10, NULL},
     {"score.mean", REAL, AT(score_mean), -1e30, 1e30, NULL},

@@ -46,6 +46,7 @@ struct config {
     bool parallel_norms;      /* parallel: the mlp has a norm of its own (gpt-neox, falcon-40b) */
     int embed_width;          /* E, of the embedding, with matrices (C,E) after it and (E,C) before the head; 0: C */
     bool tied;                /* output matrix = token embedding */
+    bool head_bias;           /* of the output matrix (V): not with a scalar head, which has its own */
     enum head head;           /* scalar: one number a position (reward model, critic), weights (C) and a bias */
     double init_std;
     double score_mean, score_std;      /* scalar head: reward = (raw - mean) / std; 0 and 1 until normalised */

@@ -32,7 +32,7 @@ static double yarn(double f, int pair, const struct config *c, int R)
     return f / c->rope_factor * stretched + f * (1 - stretched);
 }
 
-int config_rotated(const struct config *c) { return 2 * (int)(c->head_dim * c->rope_fraction / 2); }
+int config_rotated(const struct config *c) { return 2 * (int)(c->head_dim * c->rope_fraction / 2 + 1e-9); }
 
 double config_frequencies(double *frequency, const struct config *c)
 {

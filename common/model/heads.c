@@ -73,6 +73,8 @@ int model_token_loss(struct model *m, const struct batch *b, const struct token_
     size_t bytes = (size_t)n * sizeof(float);
     if (n > 0) {
         struct token_loss l = *loss;
+        l.bias = m->params.head.bias;
+        l.dbias = m->grads.head.bias;
         if (l.kind == LOSS_POLICY) {
             device_put(a->old_logprobs, loss->old_logprobs, bytes);
             device_put(a->advantages, loss->advantages, bytes);
@@ -129,7 +131,7 @@ void model_logits(struct model *m, const int *rows, int n)
 {
     assert(n <= m->use.logits_rows && n <= m->N && m->config.head == HEAD_VOCABULARY);
     if (n == 0) return;
-    logits_forward(m->logits, head_rows(m, rows, n), m->params.head.packed, n, m->config.vocab,
+    logits_forward(m->logits, head_rows(m, rows, n), m->params.head.packed, m->params.head.bias, n, m->config.vocab,
                    config_embed_width(&m->config));
 }
 

@@ -125,16 +125,17 @@ void rows_scatter(act_t *to, const act_t *from, const int *rows, int n, int C);
 void acts_add(act_t *y, const act_t *x, size_t n);
 
 /* ---- the vocabulary head and its losses, in chunks of rows; logits (rows,V) never exist whole -----------------------
- * For each of n rows: z = h W^T / temperature, logprob = z[target] - logsumexp(z), entropy = logsumexp(z) - sum p z,
+ * For each of n rows: z = (h W^T + bias) / temperature, logprob = z[target] - logsumexp(z), entropy = logsumexp(z) - sum p z,
  *   and by kind, with the sum over the rows as the loss:
  *   LOGPROBS        no loss, nothing is differentiated
  *   CROSS_ENTROPY   loss = -logprob
  *   POLICY          rho = exp(clamp(logprob - old_logprob, +-20));  A = advantage;
  *                   loss = max(-A rho, -A clip(rho, 1-clip_low, 1+clip_high)) [, min(loss, -dual_clip A) where A < 0
  *                   and dual_clip > 0] - entropy_coef * entropy
- *   h (n,C)   targets (n)   packed: of the (V,C) output matrix
+ *   h (n,C)   targets (n)   packed: of the (V,C) output matrix   bias (V), in struct token_loss, or NULL
  *   logprobs (n)   entropy (n) or NULL   losses (n) or NULL
  *   dh (n,C) overwritten with scale * dloss/dh, and dweight (V,C) += scale * dloss/dW; both NULL: forward alone.
+ *   dbias (V) += scale * dloss/dbias, where there is a bias and a gradient.
  *   work: token_loss_work() floats: a chunk of rows of V logits, and more.
  * Ties: rho exactly on a clip border passes the gradient.
  * Source: Schulman et al. 2017, eq. 7; dual clip: Ye et al. 2020, eq. 5. */
@@ -145,6 +146,8 @@ struct token_loss {
     float scale;                             /* of the gradient: 1 / (count of the whole step) */
     const float *old_logprobs, *advantages;  /* (n), POLICY only */
     float clip_low, clip_high, dual_clip, entropy_coef;
+    const float *bias;                       /* (V), or NULL */
+    float *dbias;
 };
 size_t token_loss_work(int max_n, int C, int V);
 void token_loss(float *logprobs, float *entropy, float *losses, act_t *dh, float *dweight, const act_t *h,
@@ -170,8 +173,9 @@ struct sampling { float temperature, top_p, min_p; int top_k, allowed; };
 void sample_rows(int *tokens, float *logprobs, float *logits, const double *uniform, const struct sampling *s, int n,
                  int V);
 
-/* logits = h W^T, not rounded to act_t.   logits (n,V)   h (n,C)   packed: of the (V,C) output matrix */
-void logits_forward(float *logits, const act_t *h, const act_t *packed, int n, int V, int C);
+/* logits = h W^T (+ bias), not rounded to act_t.   logits (n,V)   h (n,C)   packed: of the (V,C) output matrix   bias
+ * (V) or NULL */
+void logits_forward(float *logits, const act_t *h, const act_t *packed, const float *bias, int n, int V, int C);
 
 /* Whether a token's log-probability from sample_rows, after decoding, has the bits that token_loss gives it in
  * training.  True where products do not depend on their number of rows. */

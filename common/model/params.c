@@ -108,8 +108,9 @@ void params_each(struct params *p, const struct config *c, void (*visit)(void *c
     if (c->head == HEAD_SCALAR) {
         say_vector(&w, "score.weight", &p->score, E, INIT_SCALAR_HEAD);
         say_vector(&w, "score.bias", &p->score_bias, 1, INIT_ZEROS);
-    } else if (!c->tied) {
-        say_vocabulary(&w, "output.weight", &p->head.weight, &p->head.packed);
+    } else {
+        if (!c->tied) say_vocabulary(&w, "output.weight", &p->head.weight, &p->head.packed);
+        if (c->head_bias) say_vector(&w, "output.bias", &p->head.bias, c->vocab, INIT_ZEROS);
     }
 }
 

@@ -20,6 +20,8 @@ static const struct preset { const char *name; struct config config; } families[
     {"falcon", {FALCON, .kv_heads = 1}},
     {"gpt_neox", {GPT, BIASES, .family = "gpt_neox", .position = POSITION_ROPE, .rope_fraction = 0.25,
                   .activation = ACTIVATION_GELU, .parallel = true, .parallel_norms = true}},
+    {"gptj", {GPT, .family = "gptj", .position = POSITION_ROPE, .rope_layout = ROPE_PAIRS, .rope_fraction = 0.5,
+              .activation = ACTIVATION_GELU_TANH, .mlp_bias = true, .parallel = true, .head_bias = true}},
     {"mistral", {LLAMA, .family = "mistral", .kv_heads = 4}},
     {"qwen2", {LLAMA, .family = "qwen2", .kv_heads = 4, .norm_eps = 1e-6, .rope_theta = 1e6, .qkv_bias = true,
                .tied = true}},
@@ -28,10 +30,14 @@ static const struct preset { const char *name; struct config config; } families[
     {"glm4", {LLAMA, .family = "glm4", .kv_heads = 4, .rope_layout = ROPE_PAIRS, .rope_fraction = 0.5,
               .qkv_bias = true, .norm_place = NORM_BOTH}},
     {"baichuan", {LLAMA, .family = "baichuan", .norm_eps = 1e-6}},
-    /* sizes with settings of their own: Zhang et al. 2022; Almazrouei et al. 2023; Yang et al. 2023, table 3 */
+    /* sizes with settings of their own: Zhang et al. 2022; Wang & Komatsuzaki 2021; Almazrouei et al. 2023;
+     * Yang et al. 2023, table 3 */
     {"opt-350m", {GPT, BIASES, .family = "opt", .layers = 24, .channels = 1024, .heads = 16, .ffn = 4096,
                   .vocab = 50272, .context = 2048, .activation = ACTIVATION_RELU, .tied = true,
                   .norm_place = NORM_AFTER, .embed_width = 512}},
+    {"gptj-6b", {GPT, .family = "gptj", .layers = 28, .channels = 4096, .heads = 16, .ffn = 16384, .vocab = 50400,
+                 .context = 2048, .position = POSITION_ROPE, .rope_layout = ROPE_PAIRS, .rope_fraction = 0.25,
+                 .activation = ACTIVATION_GELU_TANH, .mlp_bias = true, .parallel = true, .head_bias = true}},
     {"falcon-40b", {FALCON, .layers = 60, .channels = 8192, .heads = 128, .kv_heads = 8, .ffn = 32768, .vocab = 65024,
                     .context = 2048, .parallel_norms = true}},
     {"baichuan-13b", {.family = "baichuan", .layers = 40, .channels = 5120, .heads = 40, .ffn = 13696, .vocab = 64000,

@@ -215,7 +215,7 @@ static void fill_rows(float *table, int known, int rows, int C)
 int parent_load(struct model *m, struct parent *p, int known_ids, uint64_t seed, struct error *error)
 {
     struct model view = *m;
-    int V = m->config.vocab, C = m->config.channels, ids = tokenizer_vocab(p->tokenizer);
+    int V = m->config.vocab, C = config_embed_width(&m->config), ids = tokenizer_vocab(p->tokenizer);
     assert(known_ids > 0 && known_ids <= ids && p->config.vocab <= V && ids <= V);
     view.config.vocab = p->config.vocab;
     if (model_load(&view, p->ckpt, "", ROLE_WEIGHT, true, seed, error) != 0) return -1;
@@ -223,6 +223,7 @@ int parent_load(struct model *m, struct parent *p, int known_ids, uint64_t seed,
     if (known_ids < rows) {
         fill_rows(m->params.embed, known_ids, rows, C);
         if (m->config.head == HEAD_VOCABULARY && !m->config.tied) fill_rows(m->params.head.weight, known_ids, rows, C);
+        if (m->params.head.bias) fill_rows(m->params.head.bias, known_ids, rows, 1);
     }
     weights_keep_ends(m);
     weights_gather(m);

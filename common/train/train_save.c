@@ -278,7 +278,7 @@ static int check_left_over(const struct load *l, bool scalar)
         const struct ckpt_tensor *t = ckpt_tensor_at(l->ckpt, i);
         bool of_critic = n == 0 && strncmp(t->name, LEARNER_CRITIC, strlen(LEARNER_CRITIC)) == 0;
         if (l->used[i] || t->role != l->role || strncmp(t->name, l->prefix, n) != 0 || of_critic) continue;
-        if (scalar && strcmp(t->name + n, "output.weight") == 0) continue;
+        if (scalar && strncmp(t->name + n, "output.", 7) == 0) continue;           /* the vocabulary head */
         return fail(l->error, EXIT_MISMATCH, "%s: the tensor %s is not part of this model", ckpt_path(l->ckpt),
                     t->name);
     }
