@@ -13,9 +13,9 @@ static const struct shape shapes[] = {
     {6, 2, 20, true, longer, 3},   {3, 3, 64, true, longer, 3},   {8, 2, 64, false, longest, 1},
     {2, 2, 80, false, longer, 3},  {4, 1, 128, true, longest, 1},
     {2, 1, 200, false, longer, 3}, {1, 1, 1024, false, ragged, 5},
-    {6, 2, 20, true, longer, 3, 5}, {3, 3, 64, false, longer, 3, 33}, {8, 2, 64, false, longest, 1, 1},
-    {2, 2, 128, true, longest, 1, 300}, {4, 2, 24, false, ragged, 5, 1000}, {6, 6, 8, true, longer, 3, 0, true},
-    {4, 2, 64, true, longest, 1, 100, true},
+    {2, 1, 20, true, longer, 3, 5}, {1, 1, 64, false, longer, 3, 33}, {2, 1, 8, false, longest, 1, 1},
+    {1, 1, 128, true, longest, 1, 300}, {4, 2, 24, false, ragged, 5, 1000}, {2, 2, 8, true, longer, 3, 0, true},
+    {2, 1, 64, true, longest, 1, 100, true},
 };
 enum { SHAPES = sizeof shapes / sizeof shapes[0], MOST_SEQUENCES = 8 };
 
