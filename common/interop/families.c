@@ -116,6 +116,9 @@ const struct family families[] = {
      .keys = LLAMA_KEYS " partial_rotary_factor attention_bias"},
     {"baichuan", "BaiChuan", "model.", {LLAMA_NAMES, GATE_UP, [SLOT_QKV] = "layers.%d.self_attn.W_pack"},
      .config = {LLAMA, .rope_fraction = 1}},
+    {"baichuan", "Baichuan", "model.",                          /* the second: family_config chooses */
+     {LLAMA_NAMES, GATE_UP, [SLOT_QKV] = "layers.%d.self_attn.W_pack"}, .unit_head = true,
+     .config = {LLAMA, .rope_fraction = 1}},
     {NULL}};
 
 

@@ -19,6 +19,7 @@ struct family {
     bool transposed;                        /* linear layers are stored (in,out) */
     bool turned;                            /* rows of query and key heads: pairs i, i + D/2 lie side by side */
     bool grouped;                           /* rows of qkv: for each key head its query heads, its key, its value */
+    bool unit_head;                         /* each row of the head is scaled to length 1 before it is used */
     int blocks;                             /* qkv lies in so many blocks of heads, in each query, value, key */
     int position_rows;                      /* rows of the position table before that of position 0 */
     struct config config;                   /* what no key of config.json says */

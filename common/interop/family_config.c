@@ -243,6 +243,16 @@ static int take_window(struct config *c, bool always, json_t *json, struct error
     return 0;
 }
 
+/* 13B has no number of positions, and no rotation.  What only the second generation's config.json has is a weight of its
+ * training's loss: *f is then the next row. */
+static void take_baichuan(const struct family **f, struct config *c, json_t *json)
+{
+    if (json_object_get(json, "model_max_length") && !json_object_get(json, "max_position_embeddings"))
+        c->position = POSITION_ALIBI;
+    if (json_object_get(json, "z_loss_weight")) ++*f;
+    json_object_del(json, "z_loss_weight");
+}
+
 /* Keys that say more than one thing, or something else in each family; what is done with is removed. */
 static int take_special(const struct family **family, struct config *c, json_t *json, struct error *error)
 {
@@ -255,7 +265,7 @@ static int take_special(const struct family **family, struct config *c, json_t *
     if (strcmp(f->type, "gpt_neox") == 0 && take_neox(c, json, error) != 0) return -1;
     if ((strcmp(f->type, "gptj") == 0 || strcmp(f->type, "codegen") == 0) && take_gptj(f, c, json, error) != 0) return -1;
     if (strcmp(f->type, "opt") == 0 && take_opt(c, json, error) != 0) return -1;
-    if (strcmp(f->type, "baichuan") == 0 && json_object_get(json, "model_max_length")) c->position = POSITION_ALIBI;
+    if (strcmp(f->type, "baichuan") == 0) take_baichuan(family, c, json);
     return 0;
 }
 

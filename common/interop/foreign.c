@@ -72,7 +72,8 @@ static int find_pieces(struct foreign *m, struct target *t, struct error *error)
         }
         free(name[p]);
     }
-    if (t->pieces == 0) t->dtype = DTYPE_F32;
+    t->unit = m->names->unit_head && t->slot == SLOT_HEAD;
+    if (t->pieces == 0 || t->unit) t->dtype = DTYPE_F32;
     return status;
 }
 
@@ -97,7 +98,8 @@ static void count_target(void *context, const struct param *p)
 static int decide_tied(struct foreign *m, struct error *error)
 {
     struct st_tensor *head = find_slot(m, SLOT_HEAD), *embed = find_slot(m, SLOT_EMBED);
-    bool scalar = m->config.head == HEAD_SCALAR, equal = head && embed && head->bytes == embed->bytes;
+    bool scalar = m->config.head == HEAD_SCALAR, may = head && embed && !m->names->unit_head;
+    bool equal = may && head->bytes == embed->bytes;
     enum { BLOCK = 1 << 20 };
     uint8_t *a = host_alloc(BLOCK, 1), *b = host_alloc(BLOCK, 1);
     int status = 0;
@@ -118,6 +120,7 @@ static int decide_tied(struct foreign *m, struct error *error)
 static bool is_buffer(const char *name)
 {
     static const char *const ends[] = {".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias",
+                                       ".attn.causal_mask",
                                        "rotary_emb.inv_freq"};
     for (size_t i = 0, n = strlen(name); i < sizeof ends / sizeof *ends; i++)
         if (n >= strlen(ends[i]) && strcmp(name + n - strlen(ends[i]), ends[i]) == 0) return true;
@@ -203,6 +206,27 @@ static int read_turned(const struct foreign *m, const struct target *t, uint8_t 
     return status;
 }
 
+/* Values [from, to) of a target whose rows are scaled to length 1. */
+static int read_unit(const struct foreign *m, const struct target *t, uint8_t *out, uint64_t from, uint64_t to,
+                     struct error *error)
+{
+    uint64_t columns = (uint64_t)t->columns;
+    float *row = host_alloc((size_t)columns, sizeof *row);
+    int status = 0;
+    for (uint64_t at = from, end; at < to && status == 0; at = end) {
+        double squares = 0;
+        uint64_t first = at / columns * columns;
+        end = first + columns < to ? first + columns : to;
+        status = read_values(m, (uint8_t *)row, DTYPE_F32, t->piece[0], first, (size_t)columns, error);
+        for (uint64_t c = 0; c < columns; c++) squares += (double)row[c] * (double)row[c];
+        double length = fmax(sqrt(squares), 1e-12);             /* as the published code has it */
+        for (uint64_t c = 0; c < columns; c++) row[c] = (float)((double)row[c] / length);
+        if (status == 0) memcpy(out + (at - from) * sizeof *row, row + (at - first), (size_t)(end - at) * sizeof *row);
+    }
+    free(row);
+    return status;
+}
+
 int foreign_read(void *foreign, size_t tensor, void *out, uint64_t offset, size_t bytes, struct error *error)
 {
     const struct foreign *m = foreign;
@@ -213,6 +237,7 @@ int foreign_read(void *foreign, size_t tensor, void *out, uint64_t offset, size_
     if (t->pieces == 0) memset(out, 0, bytes);
     if (t->pieces == 0) return 0;
     if (!m->names) return read_values(m, put, t->dtype, t->piece[0], from, (size_t)(to - from), error);
+    if (t->unit) return read_unit(m, t, out, from, to, error);
     for (uint64_t at = from; at < to;) {            /* rows that lie one behind the other there are read at once */
         int64_t row = (int64_t)(at / columns), last = (int64_t)((to - 1) / columns), high = 1;
         struct family_place place = family_place(m->names, &m->config, t->slot, t->pieces, t->rows, row), next;

@@ -15,6 +15,7 @@ struct target {
     int pieces, ndim;
     struct st_tensor *piece[PIECES];
     bool transposed, decay;
+    bool unit;                                  /* its rows are scaled to length 1 */
     int64_t rows, columns;
     uint32_t dtype;
     uint64_t shape[8];
