@@ -31,6 +31,22 @@ END
 passed=$((passed + p)) failed=$((failed + f))
 check "there are kernels" [ "$p" -gt 0 ]
 
+# The table of kernels, where this is the build that it is made from.
+reported() { grep -q "'$2' for '$3'" "$BUILD/common/cuda/$1.ptxas"; }
+if ! reported flash _Z13flash_combine9attention sm_80 || ! reported flash _Z13flash_combine9attention sm_90; then
+    echo "skipped: docs/cuda-kernels.md is made from a bfloat16 build for sm_80 and sm_90"
+    skipped=$((skipped + 1))
+else
+    test/cuda_kernels.sh >"$work/kernels.md"
+    if [ "$(grep -c 'of CUDA' docs/cuda-kernels.md)" -eq 1 ] &&
+       [ "$(grep 'of CUDA' docs/cuda-kernels.md)" != "$(grep 'of CUDA' "$work/kernels.md")" ]; then
+        echo "skipped: docs/cuda-kernels.md is of another release of CUDA"
+        skipped=$((skipped + 1))
+    else
+        check "docs/cuda-kernels.md is what test/cuda_kernels.sh prints" cmp "$work/kernels.md" docs/cuda-kernels.md
+    fi
+fi
+
 expect 0 "CUDA" "$BIN/pretrain" --version
 if [ -e /dev/nvidiactl ]; then
     echo "skipped: there is a GPU, so its absence cannot be tested"
