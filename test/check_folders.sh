@@ -86,6 +86,15 @@ expect 65 "bad/model.safetensors: tensor" "$BIN/sft" --model "$work/bad/" $sft -
 expect 65 "bad/model.safetensors: tensor" "$BIN/ckpt" verify "$work/bad"
 bad shards; rm "$work/bad/model-00002-of-"*
 expect 66 "bad/model-00002-of-" "$BIN/chat" --model "$work/bad" --prompt x
+bad shards; head -c 9000 "$work/shards/model-00002-of-"* >"$work/cut" && mv "$work/cut" "$(ls "$work/bad/model-00002-of-"*)"
+expect 65 "bad/model-00002-of-" "$BIN/ckpt" import "$work/bad" --out "$work/x.ckpt"
+bad shards; last=$(ls "$work/bad" | grep '^model-.*-of-.*safetensors$' | tail -n 1)       # it holds several tensors
+cp "$work/bad/$last" "$work/bad/more.safetensors"
+sed -i "0,/$last/s//more.safetensors/" "$work/bad/model.safetensors.index.json"
+expect 65 "is there twice" "$BIN/ckpt" import "$work/bad" --out "$work/x.ckpt"
+bad hf; cp "$work/sft-folder/tokenizer.json" "$work/bad/"
+expect 65 "the tokenizer has 304 ids, the embedding only 300" "$BIN/ckpt" import "$work/bad" --out "$work/x.ckpt"
+check "a refused import left a file" [ ! -e "$work/x.ckpt" ]
 bad hf; sed -i 's/"vocab_size": *[0-9]*/"vocab_size": 7/' "$work/bad/config.json"
 expect 65 "model.embed_tokens.weight" "$BIN/rlhf" --policy "$work/bad" --reward "$work/rm" $rlhf --out "$work/x4"
 bad hf; rm "$work/bad/tokenizer.json"

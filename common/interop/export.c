@@ -4,6 +4,7 @@
 #include "common/interop/chat_jinja.h"
 #include "common/interop/families.h"
 #include "common/interop/interop.h"
+#include "common/interop/strips.h"
 #include "common/model/params.h"
 #include "format/reader.h"
 
@@ -76,7 +77,7 @@ static int in_order(const void *a, const void *b, void *context)
     return s != t ? (s < t ? 1 : -1) : strcmp(x->name, y->name);
 }
 
-/* Fills `to` with a tensor's bytes. */
+/* Fills `to` with the bytes of a tensor that is transposed. */
 static int gather(uint8_t *to, const struct export *x, const struct out *o, struct error *error)
 {
     const struct ckpt_tensor *t = ckpt_tensor_at(x->ckpt, o->tensor);
@@ -89,10 +90,8 @@ static int gather(uint8_t *to, const struct export *x, const struct out *o, stru
         struct family_place at = family_place(x->family, &x->config, o->slot, o->pieces, rows, r);
         const uint8_t *line = from + (size_t)r * row;
         if (at.piece != o->piece) continue;
-        if (!o->transposed) memcpy(to + (size_t)at.row * row, line, row);
-        else
-            for (size_t c = 0; c < (size_t)o->columns; c++)
-                memcpy(to + (c * (size_t)o->rows + (size_t)at.row) * size, line + c * size, size);
+        for (size_t c = 0; c < (size_t)o->columns; c++)
+            memcpy(to + (c * (size_t)o->rows + (size_t)at.row) * size, line + c * size, size);
     }
     free(from);
     return status;
@@ -147,24 +146,48 @@ static struct bytes header_of(const struct export *x, size_t first, size_t end)
     return text;
 }
 
+struct place { int file; uint64_t at; size_t row; const char *path; };
+
+static int put_bytes(struct place *p, const uint8_t *data, size_t bytes, struct error *error)
+{
+    if (file_write_at(p->file, data, p->at, bytes) != 0)
+        return fail(error, EXIT_IO, "%s: cannot be written: %s", p->path, strerror(errno));
+    p->at += bytes;
+    return 0;
+}
+
+static int put_rows(void *self, const uint8_t *values, size_t rows, struct error *error)
+{
+    struct place *p = self;
+    return put_bytes(p, values, rows * p->row, error);
+}
+
+static int put_tensor(struct place *p, const struct export *x, const struct out *o, struct error *error)
+{
+    size_t size = dtype_size(dtype_of(x, o));
+    const struct strips strips = {x->ckpt, x->family, &x->config, o->slot, o->piece, o->pieces, o->tensor, o->rows,
+                                  o->columns, size};
+    p->row = (size_t)o->columns * size;
+    if (!o->transposed) return strips_each(&strips, put_rows, p, error);
+    uint8_t *buffer = host_alloc((size_t)bytes_of(x, o) + 1, 1);
+    int status = gather(buffer, x, o, error);
+    if (status == 0) status = put_bytes(p, buffer, (size_t)bytes_of(x, o), error);
+    free(buffer);
+    return status;
+}
+
 /* Tensors [first, end) as one file. */
 static int put_tensors(const struct export *x, const char *name, size_t first, size_t end, struct error *error)
 {
     char *path = host_text("%s/%s", x->folder, name);
-    int file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666), status = 0;
+    int file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     struct bytes header = header_of(x, first, end);
-    uint64_t at = header.size;
-    bool ok = file >= 0 && file_write_at(file, header.data, 0, header.size) == 0;
-    for (size_t i = first; i < end && ok && status == 0; i++) {
-        uint64_t bytes = bytes_of(x, &x->out[i]);
-        uint8_t *buffer = host_alloc((size_t)bytes + 1, 1);
-        status = gather(buffer, x, &x->out[i], error);
-        ok = status != 0 || file_write_at(file, buffer, at, (size_t)bytes) == 0;
-        at += bytes;
-        free(buffer);
-    }
-    ok = ok && (status != 0 || fsync(file) == 0);
-    if (!ok) status = fail(error, EXIT_IO, "%s: cannot be written: %s", path, strerror(errno));
+    struct place place = {.file = file, .path = path};
+    int status = file >= 0 ? put_bytes(&place, (const uint8_t *)header.data, header.size, error)
+               : fail(error, EXIT_IO, "%s: cannot be written: %s", path, strerror(errno));
+    for (size_t i = first; i < end && status == 0; i++) status = put_tensor(&place, x, &x->out[i], error);
+    if (status == 0 && fsync(file) != 0)
+        status = fail(error, EXIT_IO, "%s: cannot be written: %s", path, strerror(errno));
     if (file >= 0) close(file);
     bytes_free(&header);
     free(path);

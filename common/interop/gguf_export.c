@@ -5,6 +5,7 @@
 #include "common/interop/interop.h"
 #include "common/model/params.h"
 #include "common/text/chat.h"
+#include "common/interop/strips.h"
 #include "format/reader.h"
 
 #include <errno.h>
@@ -242,28 +243,32 @@ static uint64_t bytes_of(const struct matrix *o)
     return o->type == INTEROP_F32 ? 4 * n : o->type == INTEROP_Q8_0 ? n / BLOCK * BLOCK_BYTES : 2 * n;
 }
 
-static int write_piece(const struct export *x, const struct matrix *o, int file, uint64_t at, struct error *error)
+struct place { const struct matrix *piece; uint32_t dtype; int file; uint64_t at; };
+
+static int write_rows(void *self, const uint8_t *values, size_t rows, struct error *error)
 {
-    const struct ckpt_tensor *t = ckpt_tensor_at(x->ckpt, o->tensor);
-    size_t n = (size_t)(o->rows * o->columns), all = (size_t)(t->bytes / dtype_size(t->dtype)),
-        row = (size_t)o->columns;
-    uint8_t *raw = host_alloc((size_t)t->bytes + 1, 1), *out;
-    float *wide = host_alloc(all + 1, sizeof *wide), *values = host_alloc(n + 1, sizeof *values);
-    int status = tensor_read(x->ckpt, o->tensor, raw, 0, (size_t)t->bytes, error);
-    if (status == 0) dtype_to_f32(wide, raw, all, t->dtype);
-    free(raw);
-    for (int64_t r = 0; r < (int64_t)t->shape[0] && status == 0; r++) {
-        struct family_place to = family_place(x->names, &x->config, o->slot, o->pieces, (int64_t)t->shape[0], r);
-        if (to.piece == o->piece) memcpy(values + (size_t)to.row * row, wide + (size_t)r * row, row * sizeof *wide);
-    }
+    struct place *p = self;
+    struct matrix some = *p->piece;
+    some.rows = (int64_t)rows;
+    size_t n = rows * (size_t)some.columns, bytes = (size_t)bytes_of(&some);
+    float *wide = host_alloc(n + 1, sizeof *wide);
+    uint8_t *out = host_alloc(bytes + 1, 1);
+    dtype_to_f32(wide, values, n, p->dtype);
+    gguf_encode(out, wide, n, some.type);
+    int status = file_write_at(p->file, out, p->at, bytes);
+    if (status != 0) fail(error, EXIT_IO, "the file cannot be written: %s", strerror(errno));
+    p->at += bytes;
     free(wide);
-    out = host_alloc((size_t)bytes_of(o) + 1, 1);
-    gguf_encode(out, values, n, o->type);
-    if (status == 0 && file_write_at(file, out, at, (size_t)bytes_of(o)) != 0)
-        status = fail(error, EXIT_IO, "the file cannot be written: %s", strerror(errno));
-    free(values);
     free(out);
     return status;
+}
+
+static int write_piece(const struct export *x, const struct matrix *o, int file, uint64_t at, struct error *error)
+{
+    struct place place = {o, ckpt_tensor_at(x->ckpt, o->tensor)->dtype, file, at};
+    const struct strips strips = {x->ckpt, x->names, &x->config, o->slot, o->piece, o->pieces, o->tensor, o->rows,
+                                  o->columns, dtype_size(place.dtype)};
+    return strips_each(&strips, write_rows, &place, error);
 }
 
 static int write_file(struct export *x, int file, struct error *error)

@@ -136,6 +136,15 @@ static int read_header(json_t **out, uint64_t *data, const struct st_file *f, st
     return 0;
 }
 
+static int check_metadata(json_t *metadata, const char *path, struct error *error)
+{
+    const char *name;
+    json_t *value;
+    bool good = json_is_object(metadata);
+    json_object_foreach(metadata, name, value) good = good && json_is_string(value);
+    return good ? 0 : fail(error, EXIT_DATA, "%s: its __metadata__ is not an object of texts", path);
+}
+
 static int add_file(struct safetensors *s, const char *path, struct error *error)
 {
     struct stat st;
@@ -153,7 +162,11 @@ static int add_file(struct safetensors *s, const char *path, struct error *error
     if (read_header(&header, &data, f, error) != 0) return -1;
     int status = 0;
     json_object_foreach(header, name, entry) {
-        if (strcmp(name, "__metadata__") == 0) continue;
+        if (strcmp(name, "__metadata__") == 0) {
+            status = check_metadata(entry, path, error);
+            if (status != 0) break;
+            continue;
+        }
         s->tensor = host_grow(s->tensor, s->count + 1, sizeof *s->tensor);
         status = take_tensor(&s->tensor[s->count], name, entry, data, path, error);
         if (status != 0) break;
@@ -161,6 +174,16 @@ static int add_file(struct safetensors *s, const char *path, struct error *error
     }
     json_decref(header);
     return status == 0 ? check_cover(s->tensor + first, s->count - first, data, f, error) : -1;
+}
+
+/* Puts the tensors in the order of their names; each is there once. */
+static int sort_tensors(struct safetensors *s, const char *path, struct error *error)
+{
+    if (s->count) qsort(s->tensor, s->count, sizeof *s->tensor, by_name);
+    for (size_t i = 1; i < s->count; i++)
+        if (strcmp(s->tensor[i - 1].name, s->tensor[i].name) == 0)
+            return fail(error, EXIT_DATA, "%s: tensor %s is there twice", path, s->tensor[i].name);
+    return 0;
 }
 
 /* The shards of an index: each named once is opened once, and holds what the index says it holds. */
@@ -184,7 +207,7 @@ static int add_shards(struct safetensors *s, const char *folder, const char *ind
         }
         if (status != 0) break;
     }
-    if (status == 0 && s->count) qsort(s->tensor, s->count, sizeof *s->tensor, by_name);
+    if (status == 0) status = sort_tensors(s, folder, error);
     if (status == 0)
         json_object_foreach(map, name, file) {
             const struct st_tensor *t = safetensors_find(s, name);
@@ -208,10 +231,7 @@ int safetensors_open(struct safetensors *s, const char *path, struct error *erro
                : access(index, F_OK) == 0 ? add_shards(s, path, index, error) : add_file(s, single, error);
     free(single);
     free(index);
-    if (status == 0 && s->count) qsort(s->tensor, s->count, sizeof *s->tensor, by_name);
-    for (size_t i = 1; status == 0 && i < s->count; i++)
-        if (strcmp(s->tensor[i - 1].name, s->tensor[i].name) == 0)
-            status = fail(error, EXIT_DATA, "%s: tensor %s is there twice", path, s->tensor[i].name);
+    if (status == 0) status = sort_tensors(s, path, error);
     if (status != 0) safetensors_close(s);
     return status;
 }
