@@ -117,6 +117,7 @@ int ppo_answer(struct ppo *p, struct prompts *prompts, enum rng_stream stream, i
     for (int e = from; e < to && status == 0; e++)
         if (!isfinite(r->raw_reward[e])) status = fail(error, EXIT_DATA, "the reward of answer %d is not finite", e);
     if (comm_agree(r->comm, status, error) != 0) return -1;
+    comm_share_host(r->comm, GROUP_TENSOR, r->raw_reward + from, (size_t)(to - from) * sizeof(float), 0);
     rollout_share(r, r->old_logprobs, sizeof(float), true);
     rollout_share(r, r->ref_logprobs, sizeof(float), true);
     rollout_share(r, r->entropy, sizeof(float), true);

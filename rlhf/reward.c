@@ -254,5 +254,5 @@ int reward_source_get(void *self, struct rollouts *r, float *reward, struct erro
     const struct reward_source *w = self;
     for (int e = 0; e < r->episodes; e++) reward[e] = 0;
     if (w->model) score_by_model(w, r, reward);
-    return w->program ? ask_program(w, r, reward, error) : 0;
+    return w->program && comm_place(r->comm).tensor == 0 ? ask_program(w, r, reward, error) : 0;
 }

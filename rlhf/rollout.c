@@ -137,7 +137,7 @@ void rollout_logprobs(struct rollouts *r, struct model *m, float temperature, fl
 {
     struct token_loss loss = {.kind = LOSS_LOGPROBS, .temperature = temperature};
     int e, to;
-    for (rollout_mine(r, &e, &to); e < to && !signals_stop();) {
+    for (rollout_mine(r, &e, &to); e < to && !(model_alone(m) && signals_stop());) {
         int n = rollout_pack(r, NULL, e, to, -1);
         model_forward(m, &r->batch, false);
         model_token_loss(m, &r->batch, &loss, logprobs + r->first[e], entropy ? entropy + r->first[e] : NULL, NULL,

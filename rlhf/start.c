@@ -151,7 +151,7 @@ void rlhf_build(void *self, struct memory *m)
 {
     struct rlhf *p = self;
     int N = (int)p->train.micro_tokens;
-    struct model_use scoring = {.max_tokens = N, .max_sequences = N}, trained = scoring;
+    struct model_use scoring = {.max_tokens = N, .max_sequences = N, .comm = p->train.comm}, trained = scoring;
     train_use(&trained, &p->train);
     struct model_use sampling = trained;
     sampling.ema = p->ema > 0;
@@ -213,8 +213,8 @@ void rlhf_start_ppo(struct rlhf *p)
     q->o.seed = (uint64_t)p->train.seed;
     if (p->train.parallel.zero > 1 && !p->train.parallel.cluster)
         quit(EXIT_USAGE, "--zero %lld: the ranks of rlhf share out moments only (0 or 1)", (long long)p->train.parallel.zero);
-    if (p->train.parallel.tensor > 1 && !p->train.parallel.cluster)
-        quit(EXIT_USAGE, "--tensor-parallel %lld: rlhf does not split layers yet", (long long)p->train.parallel.tensor);
+    const struct config *split[] = {&p->policy_config, &p->critic_config, &p->reward_config};
+    for (int i = 0; i < (p->reward_path ? 3 : 2); i++) parallel_fit(&p->train, split[i], 0);
     q->o.slices = (int)p->train.parallel.slices;
     q->o.comm = p->train.comm;
     q->o.shaping.norm = (enum reward_norm)p->norm;
@@ -224,7 +224,7 @@ void rlhf_start_ppo(struct rlhf *p)
     p->source = (struct reward_source){.model = p->reward_path ? &p->reward : NULL, .end = p->chat.end,
                                        .coef = p->reward_coef, .tokenizer = p->policy_parent.tokenizer};
     if (p->reward_command && !p->train.plan &&
-        reward_cmd_open(&p->source.program, p->reward_command, p->reward_timeout, &error) != 0)
+        comm_place(p->train.comm).tensor == 0 && reward_cmd_open(&p->source.program, p->reward_command, p->reward_timeout, &error) != 0)
         quit_error(&error);
 }
 

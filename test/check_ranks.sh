@@ -150,6 +150,12 @@ check "sft: layers split by 2 have the losses of one rank" agree s6 s7
 ran "rm, tensor 2" rm 2 r6 $ranked --tensor-parallel 2
 ran "rm, 1 rank, 1 slice" rm 1 r7 $ranked
 check "rm: layers split by 2 have the losses of one rank" agree r6 r7
+ran "rlhf, tensor 2" rlhf 2 l6 $asked --tensor-parallel 2 --slices 2 --reward-cmd "sh $work/reward.sh $work/six" --sample-every 1
+check "rlhf: layers split by 2 have the losses of one rank" agree l6 c1
+check "its program is asked once by each group" [ "$(wc -l <"$work/six")" = "$(wc -l <"$work/one")" ]
+ran "rlhf with a reward model, tensor 2, data 2" rlhf 4 l7 $prompts --tensor-parallel 2 --slices 2
+ran "rlhf with a reward model, tensor 2" rlhf 2 l8 $prompts --tensor-parallel 2 --slices 2
+check "rlhf: tensor 2, data 2 has the bits of tensor 2" same l7 l8
 
 # ---- memory ----
 moments() { "$@" --threads 1 --plan 2>/dev/null | awk '/moments/ { print $NF }'; }
@@ -195,7 +201,6 @@ expect 64 "an update has 12 of them, but 4 slices" $launch -n 2 "$ranks/pretrain
 expect 64 "share out moments only" $launch -n 2 "$ranks/rlhf" $prompts --zero 2 --out "$work/no"
 expect 64 "--tensor-parallel 3: 2 heads, 2 key/value heads" $launch -n 3 "$ranks/pretrain" $text --tensor-parallel 3 --out "$work/no"
 expect 64 "start a multiple of it" $launch -n 3 "$ranks/pretrain" $text --tensor-parallel 2 --out "$work/no"
-expect 64 "rlhf does not split layers" $launch -n 2 "$ranks/rlhf" $prompts --tensor-parallel 2 --out "$work/no"
 expect 64 "--data-parallel 3, but 2 ranks were started" $launch -n 2 "$ranks/pretrain" $text --data-parallel 3 --out "$work/no"
 expect 78 "\"--lr 0.01\" here, but \"--lr 0.02\" on rank 0" $launch -n 1 "$ranks/pretrain" $text --lr 0.02 --out "$work/no" \
     : -n 1 "$ranks/pretrain" $text --lr 0.01 --out "$work/no"

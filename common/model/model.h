@@ -76,6 +76,9 @@ void model_close(struct model *m);          /* host bookkeeping; the arenas belo
 void model_gradients_open(struct params *grads, float **sum, size_t count, const struct config *c,
                           const struct model_use *use, struct memory *memory);
 
+/* Whether this rank computes without others; else all of its group make the same calls, and must not stop by themselves. */
+static inline bool model_alone(const struct model *m) { return !m->use.sharded && comm_place(m->use.comm).t == 1; }
+
 /* Host arrays given to model_forward, model_decode and model_logits stay untouched until device_wait: model_token_loss,
  * model_values and sample_rows wait. */
 

@@ -177,6 +177,6 @@ void sample_run(struct model *m, struct sample *samples, int n, const struct sam
     }
     do {
         while (next < n && sampler_room(g) > 0) sampler_join(g, &samples[next++], how);
-    } while (!signals_stop() && sampler_step(g));
+    } while (!(model_alone(m) && signals_stop()) && sampler_step(g));
     sampler_close(g);
 }

@@ -62,8 +62,8 @@ static void keep_results(struct train_state *s, const struct record *r)
 
 int evaluation_next(const struct model *m, int64_t i, struct error *error)
 {
-    if (!m->use.sharded) return signals_check(error, "evaluating");
-    if (i % comm_place(m->use.comm).d) return 0;                /* ranks that gather weights must stop together */
+    if (model_alone(m)) return signals_check(error, "evaluating");
+    if (i % comm_place(m->use.comm).d) return 0;
     return comm_agree(m->use.comm, signals_check(error, "evaluating"), error);
 }
 
@@ -320,12 +320,6 @@ static int make_updates(struct train_state *s, struct error *error)
     return 0;
 }
 
-/* Whether one rank alone can compute. */
-static bool holds_model(const struct train_state *s)
-{
-    return !s->task->learner[0].model->use.sharded && comm_place(s->o->comm).t == 1;
-}
-
 /* What follows the updates: evaluation, the record, samples.  Until the evaluation is whole the record is kept. */
 static int report_step(struct train_state *s, struct error *error)
 {
@@ -338,7 +332,7 @@ static int report_step(struct train_state *s, struct error *error)
     keep_results(s, r);
     run_metrics(s->run, r);
     r->count = 0;
-    if (task->sample && comm_place(o->comm).rank == 0 && holds_model(s) && s->step > 0 &&
+    if (task->sample && comm_place(o->comm).data == 0 && !task->learner[0].model->use.sharded && s->step > 0 &&
         (due(s->step, o->sample_every) || (last && o->sample_every > 0)))
         task->sample(task->self, s->run, s->step);
     if (seconds_now() - s->clock.status > 10) show_status(s, "running", s->clock.line);
@@ -440,7 +434,7 @@ int train(struct task *task, struct run *run, const struct train_options *o, con
     s.slice = host_alloc((size_t)comm_place(o->comm).d, sizeof *s.slice);
     int code = profile_steps(&s.profile_first, &s.profile_last, o, &error);
     if (code == 0) code = start(&s, &error);
-    if (code == 0 && task->sample && o->sample_every > 0 && !holds_model(&s))
+    if (code == 0 && task->sample && o->sample_every > 0 && task->learner[0].model->use.sharded)
         run_log(run, "no samples are drawn, because no rank holds the whole model");
     if (code == 0) code = run_steps(&s, &error);
     if (code < 0) {
