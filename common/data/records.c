@@ -125,7 +125,7 @@ static int parse(struct records *r, int64_t line, const char *text, size_t lengt
     bool changed = false;
     if (whole <= left) {
         repair(&r->repaired, &lone, text + start, whole, SIZE_MAX);
-        changed = r->repaired.size != whole || memcmp(r->repaired.data, text + start, whole) != 0;
+        changed = r->repaired.size != whole || (whole > 0 && memcmp(r->repaired.data, text + start, whole) != 0);
         r->row = r->repaired.size ? json_loadb(r->repaired.data, r->repaired.size, flags, &again) : NULL;
     }
     if (r->row) {

@@ -5,7 +5,7 @@ set -e
 ${CC:-cc} -fpreprocessed -dD -E -P "$1" | sed '/^#/d' | tr '\n' ' ' | awk -v flags="$3" '
 BEGIN { RS = ";" }
 /\)[ ]*$/ {
-    sub(/^ +/, ""); sub(/ +$/, "")
+    sub(/^[ }]+/, ""); sub(/ +$/, "")
     open = index($0, "(")
     head = substr($0, 1, open - 1); arguments = substr($0, open + 1, length($0) - open - 1)
     match(head, /[a-z0-9_]+$/)
