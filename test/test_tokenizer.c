@@ -476,7 +476,8 @@ static void test_broken(void)
     check_refused(&b, 28, 0xFFFFFFFF, "its head means");
     check_refused(&b, 16, 77, "pattern 77");
     check_refused(&b, 16, 255, "pattern 255 with 0 bytes");                     /* TK8 */
-    check_refused(&b, 20, 4, "flags 0x4");
+    check_refused(&b, 20, 4, "stages without a pattern");
+    check_refused(&b, 20, 8, "flags 0x8");
     check_refused(&b, 60, 1, "head is 1");
     check_refused(&b, offsets, 1, "first token starts at 1");                   /* TK2 */
     check_refused(&b, offsets + 8, 0, "spans bytes");

@@ -139,12 +139,14 @@ static const char *pre_of(enum pattern p, const json_t *json)
 {
     static const char smollm[] =                        /* what tokenizer_import.c makes of single digits before GPT-2's */
         "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+|\\s+(?![^\\s\\p{N}])|\\s+";
-    const json_t *split = json_array_get(json_object_get(json_object_get(json, "pre_tokenizer"), "pretokenizers"), 0);
+    const json_t *stages = json_object_get(json_object_get(json, "pre_tokenizer"), "pretokenizers");
+    const json_t *split = json_array_get(stages, 0);
     const char *regex = json_string_value(json_object_get(json_object_get(split, "pattern"), "Regex"));
     bool ignore = json_is_true(json_object_get(json_object_get(json, "model"), "ignore_merges"));
     if (p == PATTERN_LLAMA3) return ignore ? "llama-bpe" : "smaug-bpe";
     if (ignore) return NULL;
-    if (p == PATTERN_CUSTOM) return regex && strcmp(regex, smollm) == 0 ? "smollm" : NULL;
+    bool one = json_array_size(stages) == 2;            /* and ByteLevel */
+    if (p == PATTERN_CUSTOM) return one && regex && strcmp(regex, smollm) == 0 ? "smollm" : NULL;
     return p == PATTERN_GPT2 ? "gpt-2" : p == PATTERN_QWEN2 ? "qwen2" : NULL;
 }
 

@@ -253,36 +253,44 @@ static bool prefixed(const struct tokenizer *t, enum text_place place)
     return place == TEXT_START ? t->flags & TOKENIZER_PREFIX : place == TEXT_SECTION && t->flags & TOKENIZER_SECTIONS;
 }
 
-void text_normalise(struct bytes *out, const struct tokenizer *t, enum text_place place, const char *text, size_t length)
+/* U+2581, which such vocabularies write for a blank, as one, from byte `from` on. */
+static void unmark(struct bytes *text, size_t from)
 {
-    static const char mark[] = "\xE2\x96\x81";              /* U+2581, which such vocabularies write for a blank */
-    if (prefixed(t, place) && !(t->flags & TOKENIZER_UNLESS_BLANK) && length) bytes_add(out, " ", 1);
+    size_t to = from;
+    for (size_t i = from; i < text->size; to++) {
+        bool blank = i + 3 <= text->size && memcmp(text->data + i, "\xE2\x96\x81", 3) == 0;
+        text->data[to] = blank ? ' ' : text->data[i];
+        i += blank ? 3 : 1;
+    }
+    text->size = to;
+}
+
+void text_normalise(struct bytes *out, const struct tokenizer *t, enum text_place place, const char *text,
+                    size_t length)
+{
+    bool later = t->flags & TOKENIZER_UNLESS_BLANK;                    /* encode_leaf does it */
+    if (prefixed(t, place) && !later && length) bytes_add(out, " ", 1);
     size_t from = out->size;
     if (t->flags & TOKENIZER_NFC && !nfc_plain(text, length)) nfc(out, text, length);
     else bytes_add(out, text, length);
-    if (!by_characters(t)) return;
-    size_t to = from;
-    for (size_t i = from; i < out->size; to++) {
-        bool blank = i + 3 <= out->size && memcmp(out->data + i, mark, 3) == 0;
-        out->data[to] = blank ? ' ' : out->data[i];
-        i += blank ? 3 : 1;
-    }
-    out->size = to;
+    if (by_characters(t) && !later) unmark(out, from);
 }
 
 /* What lies between tokens that were found in the normalised text. */
 static void encode_leaf(struct ids *out, const struct tokenizer *t, struct scratch *s, enum text_place place,
                         const char *text, size_t length)
 {
-    if (!(t->flags & TOKENIZER_UNLESS_BLANK) || !length || *text == ' ' || !prefixed(t, place)) {
-        encode_text(out, t, s, text, length);
-        return;
+    struct bytes own = {0};
+    if (t->flags & TOKENIZER_UNLESS_BLANK) {
+        bool blank = *text == ' ' || (length >= 3 && memcmp(text, "\xE2\x96\x81", 3) == 0);
+        if (!blank && prefixed(t, place)) bytes_add(&own, " ", 1);
+        bytes_add(&own, text, length);
+        unmark(&own, 0);
+        text = own.data;
+        length = own.size;
     }
-    struct bytes longer = {0};
-    bytes_add(&longer, " ", 1);
-    bytes_add(&longer, text, length);
-    encode_text(out, t, s, longer.data, longer.size);
-    bytes_free(&longer);
+    encode_text(out, t, s, text, length);
+    bytes_free(&own);
 }
 
 /* A stretch of text; stage 0: as it is given, stage 1: normalised. */

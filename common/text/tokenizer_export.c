@@ -5,18 +5,23 @@
 #include <jansson.h>
 #include <stdlib.h>
 
-/* Bytes spelled in the printable alphabet (tokenizer_import.c), as a JSON string. */
+void bytes_spell(struct bytes *out, const char *bytes, size_t length)
+{
+    for (size_t i = 0; i < length; i++) {
+        int b = (unsigned char)bytes[i], c = b;
+        if (b < 33) c = 256 + b;
+        else if (b >= 127 && b < 161) c = 256 + 33 + b - 127;
+        else if (b == 173) c = 256 + 67;
+        char two[2] = {(char)(c < 128 ? c : 0xC0 | c >> 6), (char)(0x80 | (c & 0x3F))};
+        bytes_add(out, two, c < 128 ? 1 : 2);
+    }
+}
+
+/* The same as a JSON string. */
 static json_t *spelled(const char *bytes, size_t length)
 {
     struct bytes text = {0};
-    for (size_t i = 0; i < length; i++) {
-        int b = (unsigned char)bytes[i], below = 0;
-        bool itself = (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
-        for (int x = 0; x < b && !itself; x++) below += !((x >= 33 && x <= 126) || (x >= 161 && x <= 172) || x >= 174);
-        int c = itself ? b : 256 + below;
-        char out[2] = {(char)(c < 128 ? c : 0xC0 | c >> 6), (char)(0x80 | (c & 0x3F))};
-        bytes_add(&text, out, c < 128 ? 1 : 2);
-    }
+    bytes_spell(&text, bytes, length);
     json_t *value = json_stringn(text.data ? text.data : "", text.size);
     bytes_free(&text);
     return value;
@@ -73,15 +78,32 @@ static void put_characters(json_t *root, const struct tokenizer *t)
     json_decref(list);
 }
 
+static json_t *split_of(const char *regex, size_t length)
+{
+    return json_pack("{s:s, s:{s:s%}, s:s, s:b}", "type", "Split", "pattern", "Regex", regex, length, "behavior",
+                     "Isolated", "invert", 0);
+}
+
 static json_t *splitting(const struct tokenizer *t)
 {
     const char *regex = t->pattern == PATTERN_CUSTOM ? t->regex : pattern_regex(t->pattern);
-    bool gpt2 = t->pattern == PATTERN_GPT2;
+    bool gpt2 = t->pattern == PATTERN_GPT2, spelled = false;
+    json_t *list = json_array();
     json_t *bytes = json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 0, "trim_offsets", 1,
                               "use_regex", gpt2);
-    if (gpt2) return bytes;
-    return json_pack("{s:s, s:[{s:s, s:{s:s}, s:s, s:b}, o]}", "type", "Sequence", "pretokenizers", "type", "Split", "pattern",
-                     "Regex", regex, "behavior", "Isolated", "invert", 0, bytes);
+    for (size_t n; !gpt2; regex += n + 1) {
+        n = strcspn(regex, STAGE_NEXT);
+        if (*regex == *STAGE_SPELLED && !spelled) json_array_append(list, bytes);
+        spelled |= *regex == *STAGE_SPELLED;
+        json_array_append_new(list, split_of(regex + spelled, n - spelled));
+        if (!regex[n]) break;
+    }
+    if (!spelled) json_array_append(list, bytes);
+    json_decref(bytes);
+    json_t *one = json_array_get(list, 0), *all = gpt2 ? json_incref(one) : json_pack("{s:s, s:O}", "type", "Sequence",
+                                                                                     "pretokenizers", list);
+    json_decref(list);
+    return all;
 }
 
 bool tokenizer_prefixes(const struct tokenizer *t) { return t->flags & TOKENIZER_PREFIX; }

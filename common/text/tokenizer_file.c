@@ -147,9 +147,13 @@ static int read_pattern(struct tokenizer *t, const struct layout *l, struct erro
     if ((t->pattern == PATTERN_CUSTOM) != (l->regex > 0))
         return fail(error, EXIT_DATA, "tokenizer: pattern %d with %u bytes of regular expression", (int)t->pattern,
                     l->regex);
+    if (l->regex == 0 && l->flags & TOKENIZER_STAGES)
+        return fail(error, EXIT_DATA, "tokenizer: stages without a pattern of its own");
     if (l->regex == 0) return 0;
     if (memchr(l->text, 0, l->regex)) return fail(error, EXIT_DATA, "tokenizer: its pattern has a zero byte");
     t->regex = host_text("%.*s", (int)l->regex, (const char *)l->text);
+    if ((strpbrk(t->regex, STAGE_NEXT STAGE_SPELLED) != NULL) != ((t->flags & TOKENIZER_STAGES) != 0))
+        return fail(error, EXIT_DATA, "tokenizer: its pattern and its flags do not agree on the number of stages");
     enum pattern same = pattern_of(t->regex);
     return same == PATTERN_CUSTOM ? 0 : fail(error, EXIT_DATA, "tokenizer: its pattern is %s, which has the number %d",
                                              pattern_name(same), (int)same);

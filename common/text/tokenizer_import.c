@@ -240,10 +240,21 @@ static int place_added(struct import *im, const json_t *one, struct error *error
     size_t start = im->area.size;
     int id = (int)json_integer_value(json_object_get(one, "id"));
     bool found = json_is_false(json_object_get(one, "special"));
-    bytes_add(&im->area, json_string_value(json_object_get(one, "content")), json_string_length(json_object_get(one, "content")));
+    const json_t *content = json_object_get(one, "content");
+    const json_t *other = json_object_get(im->vocab, json_string_value(content));
+    bytes_add(&im->area, json_string_value(content), json_string_length(content));
+    char shown[60];
+    if (other && json_integer_value(other) != id)
+        return fail(error, EXIT_DATA, "the added token \"%s\" has the id %d, and %lld in the vocabulary",
+                    text_escape(shown, sizeof shown, im->area.data + start, im->area.size - start), id,
+                    (long long)json_integer_value(other));
     if (import_place(im, id, start, found ? TOKEN_FOUND : TOKEN_SPECIAL, error)) return -1;
     for (int i = 0; i < 4; i++)
         if (json_is_true(json_object_get(one, flags[i].name))) im->t->token[id].flags |= flags[i].flag;
+    int all = im->t->token[id].flags;
+    if (found && by_characters(im->t) && all & TOKEN_NORMALIZED && all & (TOKEN_LSTRIP | TOKEN_RSTRIP))
+        return fail(error, EXIT_DATA, "added token %d is normalized and strips blanks, which is not known together "
+                    "in a vocabulary of characters", id);
     return 0;
 }
 

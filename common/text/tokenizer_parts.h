@@ -20,16 +20,17 @@ enum {
     TOKEN_NORMALIZED = 0x80,          /* found in the text as the model sees it, not as it is given */
     TOKENIZER_IGNORE_MERGES = 1,      /* a piece that is a token is that token, whatever the merges say */
     TOKENIZER_NFC = 2,                /* text is brought into NFC first */
+    TOKENIZER_STAGES = 4,             /* the pattern is several, one after another */
     TOKENIZER_PREFIX = 8,             /* a blank is put before a text ... */
     TOKENIZER_SECTIONS = 16,          /* ... and before what follows a special or found token ... */
     TOKENIZER_UNLESS_BLANK = 32,      /* ... unless it begins with one */
     TOKENIZER_STRIP = 64,             /* decoding leaves out one leading blank */
     TOKENIZER_SCORES = 128,           /* merges are not listed: any two tokens that make a third, by its score */
-    TOKENIZER_FLAGS_BYTES = 3, TOKENIZER_FLAGS_CHARACTERS = 251,
+    TOKENIZER_FLAGS_BYTES = 7, TOKENIZER_FLAGS_CHARACTERS = 251,
     TOKEN_BYTES_MAX = 65535,
     TOKENIZER_VOCAB_MAX = 1 << 24,
     PIECE_MAX = 32768,                /* longer pieces are cut: bounds the memory of encoding and training */
-    REGEX_MAX = 4096,
+    REGEX_MAX = 4096, STAGES_MAX = 16,
     SCORED_BYTES_MAX = 1024,          /* of a token, where tokens have scores: every cut of it is tried */
 };
 
@@ -79,6 +80,10 @@ int tokenizer_find(const struct tokenizer *t, const char *bytes, size_t length, 
 struct splitter;
 /* An expression for Oniguruma in the words of PCRE2, appended: 0, or -1 (EXIT_DATA) where that is not known. */
 int regex_translate(struct bytes *out, const char *regex, struct error *error);
+/* A pattern of its own may be several, STAGE_NEXT between: each cuts the pieces that the one before left.  One behind
+ * STAGE_SPELLED sees bytes as characters of the printable alphabet. */
+#define STAGE_NEXT "\x1E"
+#define STAGE_SPELLED "\x1F"
 int splitter_open(struct splitter **out, enum pattern pattern, const char *regex, struct error *error);
 /* For a tokenizer of characters. */
 void splitter_open_joints(struct splitter **out, const struct tokenizer *t);
@@ -96,8 +101,11 @@ enum pattern pattern_of(const char *regex);               /* PATTERN_CUSTOM when
 struct split {
     const struct splitter *splitter;
     void *match;                                          /* PCRE2's scratch */
-    const char *text;
+    const char *text, *shown;                             /* shown: to the library (tokenizer_unicode.h) */
     size_t length, at, run, run_end, next, next_end;      /* the next match is [next, next_end), in bytes of text */
+    struct bytes copy, spelled;                           /* what shown, and text, may lie in */
+    const char *unspelled;                                /* what is spelled in text: here the next piece begins */
+    struct split *inner;                                  /* cuts the pieces further, or NULL */
     bool interpret;                                       /* without PCRE2's compiled code: its stack overflowed */
     bool matched;                                         /* the last look for a match found one */
     int failed;                                           /* PCRE2's error: the limits stopped a match, split_next ends */
@@ -107,6 +115,9 @@ void split_close(struct split *s);
 void split_start(struct split *s, const char *text, size_t length);
 bool split_next(struct split *s, const char **piece, size_t *length);
 void split_check(const struct split *s);                  /* after the last piece: quits when a match was given up */
+
+/* Bytes as GPT-2's files write them: those that are printable in Latin-1 are themselves, the others U+0100, U+0101, ... */
+void bytes_spell(struct bytes *out, const char *bytes, size_t length);
 
 void scratch_free(struct scratch *s);                     /* the whole list */
 

@@ -76,7 +76,8 @@ static int class_items(struct walk *w, struct bytes *set, struct bytes *and, int
             w->at += 2;
         } else if (*w->at == '\\') {
             if (escape(w, set, true) != 0) return -1;
-        } else bytes_add(set, w->at++, 1);
+        } else if (strchr(STAGE_NEXT STAGE_SPELLED, *w->at)) return refuse(w, "a control character");
+        else bytes_add(set, w->at++, 1);
     }
     w->at++;
     return 0;
@@ -160,6 +161,7 @@ int regex_translate(struct bytes *out, const char *regex, struct error *error)
             if (*w.at == '\\') status = escape(&w, out, false);
             else if (*w.at == '[') status = class(&w);
             else if (*w.at == '.') { bytes_text(out, "[^\\n]"); w.at++; }
+            else if (strchr(STAGE_NEXT STAGE_SPELLED, *w.at)) status = refuse(&w, "a control character");
             else if (*w.at == '^' || *w.at == '$' || n == 0) status = refuse(&w, "a border");
             else { bytes_add(out, w.at, (size_t)n); w.at += n; }
         }

@@ -95,15 +95,74 @@ static int read_digits(struct tokenizer *t, const json_t *digits, struct error *
     return set_regex(t, regex, error);
 }
 
+/* What the package takes for punctuation: ASCII's, and Unicode's as of version 8. */
+static const char punctuation[] =
+    "(?:[!-/:-@\\[-`{-~\\x{166D}\\x{111C9}]|(?![\\x{61D}\\x{9FD}\\x{A76}\\x{C77}\\x{C84}\\x{1B4E}\\x{1B4F}\\x{1B7D}-"
+    "\\x{1B7F}\\x{2E43}-\\x{2E4F}\\x{2E52}-\\x{2E5D}\\x{10D6E}\\x{10EAD}\\x{10F55}-\\x{10F59}\\x{10F86}-\\x{10F89}"
+    "\\x{113D4}\\x{113D5}\\x{113D7}\\x{113D8}\\x{1144B}-\\x{1144F}\\x{1145A}\\x{1145B}\\x{1145D}\\x{11660}-\\x{1166C}"
+    "\\x{116B9}\\x{1183B}\\x{11944}-\\x{11946}\\x{119E2}\\x{11A3F}-\\x{11A46}\\x{11A9A}-\\x{11A9C}\\x{11A9E}-"
+    "\\x{11AA2}\\x{11B00}-\\x{11B09}\\x{11BE1}\\x{11C41}-\\x{11C45}\\x{11C70}\\x{11C71}\\x{11EF7}\\x{11EF8}"
+    "\\x{11F43}-\\x{11F4F}\\x{11FFF}\\x{12FF1}\\x{12FF2}\\x{16D6D}-\\x{16D6F}\\x{16E97}-\\x{16E9A}\\x{16FE2}"
+    "\\x{1E5FF}\\x{1E95E}\\x{1E95F}])\\p{P})";
+
+/* One of several stages as an expression that isolates what it matches. */
+static int stage_regex(struct bytes *out, const json_t *one, struct error *error)
+{
+    const char *regex = json_string_value(json_object_get(json_object_get(one, "pattern"), "Regex"));
+    const char *behavior = json_string_value(json_object_get(one, "behavior")), *type = type_of(one);
+    bool isolated = !behavior || strcmp(behavior, "Isolated") == 0;
+    if (strcmp(type, "Digits") == 0)
+        bytes_text(out, "\\p{N}%s", json_is_true(json_object_get(one, "individual_digits")) ? "" : "+");
+    else if (strcmp(type, "Punctuation") == 0 && (isolated || strcmp(behavior, "Contiguous") == 0))
+        bytes_text(out, "%s%s", punctuation, isolated ? "" : "+");
+    else if (strcmp(type, "Split") == 0 && regex && behavior && isolated &&
+             !json_is_true(json_object_get(one, "invert")))
+        return regex_translate(out, regex, error);
+    else return fail(error, EXIT_DATA, "it splits text with %.40s%s%.40s, which is not known here", type,
+                     behavior ? " of the behavior " : "", behavior ? behavior : "");
+    return 0;
+}
+
+/* Several stages, with ByteLevel among them: what stands behind it sees the alphabet of bytes. */
+static int read_stages(struct tokenizer *t, const json_t *list, struct error *error)
+{
+    struct bytes all = {0};
+    bool spelled = false;
+    int status = 0;
+    for (size_t i = 0; i < json_array_size(list) && status == 0; i++) {
+        const json_t *one = json_array_get(list, i);
+        bool level = strcmp(type_of(one), "ByteLevel") == 0;
+        if (level && (spelled || json_is_true(json_object_get(one, "add_prefix_space"))))
+            status = fail(error, EXIT_DATA,
+                          "it has ByteLevel twice, or with add_prefix_space, which is not known here");
+        if (!level || !json_is_false(json_object_get(one, "use_regex"))) {
+            if (all.size) bytes_text(&all, STAGE_NEXT);
+            if (spelled) bytes_text(&all, STAGE_SPELLED);
+            if (level) bytes_text(&all, "%s", pattern_regex(PATTERN_GPT2));
+            else if (status == 0) status = stage_regex(&all, one, error);
+        }
+        spelled |= level;
+    }
+    if (status == 0 && (!spelled || all.size > REGEX_MAX))
+        status = !spelled ? fail(error, EXIT_DATA, "it splits text in stages without ByteLevel: it is not byte-level BPE")
+                          : fail(error, EXIT_DATA, "its patterns have more than %d bytes", REGEX_MAX);
+    if (status == 0) {
+        t->pattern = PATTERN_CUSTOM;
+        t->flags |= TOKENIZER_STAGES;
+        t->regex = host_text("%s", all.data);
+    }
+    bytes_free(&all);
+    return status;
+}
+
 static int read_splitting(struct tokenizer *t, const json_t *pre, struct error *error)
 {
-    const json_t *first = NULL, *last = pre;
+    const json_t *first = NULL, *last = pre, *list = json_object_get(pre, "pretokenizers");
+    size_t n = json_array_size(list);
     if (strcmp(type_of(pre), "Sequence") == 0) {
-        const json_t *list = json_object_get(pre, "pretokenizers");
-        size_t n = json_array_size(list);
-        if (n < 1 || n > 2) return fail(error, EXIT_DATA, "it splits text in %zu stages, and 1 or 2 are known", n);
+        if (n > 2) return read_stages(t, list, error);
         first = n == 2 ? json_array_get(list, 0) : NULL;
-        last = json_array_get(list, n - 1);
+        last = json_array_get(list, n == 2);
     }
     if (strcmp(type_of(last), "ByteLevel") != 0)
         return fail(error, EXIT_DATA, "its pre-tokenizer is %.40s, expected ByteLevel: it is not byte-level BPE",
@@ -115,9 +174,9 @@ static int read_splitting(struct tokenizer *t, const json_t *pre, struct error *
     if (!first && regex) return set_regex(t, pattern_regex(PATTERN_GPT2), error);
     if (first && !regex && strcmp(type_of(first), "Split") == 0) return read_split(t, first, error);
     if (first && regex && strcmp(type_of(first), "Digits") == 0) return read_digits(t, first, error);
+    if (first) return read_stages(t, list, error);
     return fail(error, EXIT_DATA,
-                "it splits text with %.40s then ByteLevel %s GPT-2's pattern, which is not known here",
-                first ? type_of(first) : "nothing", regex ? "with" : "without");
+                "it splits text with nothing then ByteLevel without GPT-2's pattern, which is not known here");
 }
 
 /* Metaspace: a blank before every text that begins without one, and pieces that begin at blanks. */

@@ -5,11 +5,18 @@
  * pattern can see.  What a pattern does not match is a piece too (behaviour "Isolated" of a tokenizer.json). */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "common/text/tokenizer_parts.h"
+#include "common/text/tokenizer_unicode.h"
 
 #include <pcre2.h>
 #include <stdlib.h>
 
-struct splitter { pcre2_code *code; pcre2_match_context *limits; struct joints *joints; };      /* joints: instead */
+struct splitter {
+    pcre2_code *code;
+    pcre2_match_context *limits;
+    struct joints *joints;              /* instead of the two above */
+    bool spelled;                       /* bytes are matched as characters of the alphabet */
+    struct splitter *inner;             /* the next stage, or NULL */
+};
 
 static const struct { enum pattern pattern; const char *name, *regex; } known[] = {
     {PATTERN_GPT2, "gpt2",
@@ -45,10 +52,10 @@ enum pattern pattern_of(const char *regex)
 }
 
 /* \p{Han} means the script; from 10.40 on PCRE2 would add characters that several scripts use. */
-static char *scripts_only(const char *regex)
+static char *scripts_only(const char *regex, size_t length)
 {
     struct bytes b = {0};
-    for (const char *at = regex; *at;) {
+    for (const char *at = regex; at < regex + length;) {
         size_t n = at[0] == '\\' && at[1] ? 2 : 1, name = n == 2 && (at[1] == 'p' || at[1] == 'P') && at[2] == '{'
                  ? strspn(at + 3, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_") : 0;
         bytes_add(&b, at, n);
@@ -61,30 +68,49 @@ static char *scripts_only(const char *regex)
     return text;
 }
 
-int splitter_open(struct splitter **out, enum pattern pattern, const char *regex, struct error *error)
+static int open_stage(struct splitter *s, const char *regex, size_t length, bool known_one, struct error *error)
 {
-    const char *source = pattern == PATTERN_CUSTOM ? regex : pattern_regex(pattern);
-    if (!source) return fail(error, EXIT_DATA, "tokenizer: pattern %d is unknown to this version", (int)pattern);
     int why;
     PCRE2_SIZE where;
-    char *text = scripts_only(source);
-    pcre2_code *code = pcre2_compile((PCRE2_SPTR)text, PCRE2_ZERO_TERMINATED,
-                                     PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &why, &where, NULL);
+    s->spelled = length && *regex == *STAGE_SPELLED;
+    char *text = scripts_only(regex + s->spelled, length - s->spelled);
+    s->code = pcre2_compile((PCRE2_SPTR)text, PCRE2_ZERO_TERMINATED,
+                            PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &why, &where, NULL);
     free(text);
-    if (!code) {
+    if (!s->code) {
         char message[200];
         pcre2_get_error_message(why, (PCRE2_UCHAR *)message, sizeof message);
         return fail(error, EXIT_DATA, "tokenizer: its splitting pattern does not compile: %s at byte %zu", message, where);
     }
-    pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);      /* where it is not possible matching is slower, and equal */
-    struct splitter *s = host_alloc(1, sizeof *s);
-    s->code = code;
+    pcre2_jit_compile(s->code, PCRE2_JIT_COMPLETE);      /* where it is not possible matching is slower, and equal */
     s->limits = pcre2_match_context_create(NULL);
     if (!s->limits) die("no memory for the tokenizer's pattern");
     /* The known patterns step back over at most one run of blanks; a stranger's may try for ever. */
-    pcre2_set_match_limit(s->limits, pattern == PATTERN_CUSTOM ? 10000000 : UINT32_MAX);
+    pcre2_set_match_limit(s->limits, known_one ? UINT32_MAX : 10000000);
     pcre2_set_heap_limit(s->limits, 4 << 20);         /* KiB: what a run of 4 MiB may need in the interpreter */
-    *out = s;
+    return 0;
+}
+
+int splitter_open(struct splitter **out, enum pattern pattern, const char *regex, struct error *error)
+{
+    const char *source = pattern == PATTERN_CUSTOM ? regex : pattern_regex(pattern);
+    if (!source) return fail(error, EXIT_DATA, "tokenizer: pattern %d is unknown to this version", (int)pattern);
+    struct splitter *first = NULL, **last = &first;
+    int stages = 0;
+    for (size_t n; ; source += n + 1, last = &(*last)->inner) {
+        n = strcspn(source, STAGE_NEXT);
+        if (++stages > STAGES_MAX) {
+            splitter_close(first);
+            return fail(error, EXIT_DATA, "tokenizer: its pattern has more than %d stages", STAGES_MAX);
+        }
+        *last = host_alloc(1, sizeof **last);
+        if (open_stage(*last, source, n, pattern != PATTERN_CUSTOM, error) != 0) {
+            splitter_close(first);
+            return -1;
+        }
+        if (!source[n]) break;
+    }
+    *out = first;
     return 0;
 }
 
@@ -109,6 +135,7 @@ bool splitter_matches(const struct splitter *s, const char *text, size_t length)
 void splitter_close(struct splitter *s)
 {
     if (!s) return;
+    splitter_close(s->inner);
     joints_close(s->joints);
     pcre2_code_free(s->code);
     pcre2_match_context_free(s->limits);
@@ -119,17 +146,32 @@ void split_open(struct split *s, const struct splitter *splitter)
 {
     *s = (struct split){.splitter = splitter, .match = pcre2_match_data_create(1, NULL)};
     if (!s->match) die("no memory to split text");
+    if (!splitter->inner) return;
+    s->inner = host_alloc(1, sizeof *s->inner);
+    split_open(s->inner, splitter->inner);
 }
 
 void split_close(struct split *s)
 {
     pcre2_match_data_free(s->match);
+    bytes_free(&s->copy);
+    bytes_free(&s->spelled);
+    if (s->inner) split_close(s->inner);
+    free(s->inner);
 }
 
 void split_start(struct split *s, const char *text, size_t length)
 {
-    s->text = text;
+    s->text = s->unspelled = text;
     s->length = length;
+    if (s->splitter->spelled) {
+        s->spelled.size = 0;
+        bytes_spell(&s->spelled, text, length);
+        s->text = s->spelled.data ? s->spelled.data : "";
+        s->length = s->spelled.size;
+    }
+    s->shown = s->splitter->joints || s->splitter->spelled ? s->text : unicode_shown(&s->copy, s->text, s->length);
+    if (s->inner) split_start(s->inner, text, 0);
     s->at = s->run = s->run_end = s->next = s->next_end = 0;
     s->interpret = s->matched = false;
     s->failed = 0;
@@ -149,7 +191,7 @@ static bool find_match(struct split *s)
         return true;
     }
     do {
-        n = pcre2_match(s->splitter->code, (PCRE2_SPTR)(s->text + s->run), s->run_end - s->run, s->at - s->run,
+        n = pcre2_match(s->splitter->code, (PCRE2_SPTR)(s->shown + s->run), s->run_end - s->run, s->at - s->run,
                         s->interpret ? how | PCRE2_NO_JIT : how, s->match, s->splitter->limits);
     } while (n < 0 && n != PCRE2_ERROR_NOMATCH && !s->interpret && (s->interpret = true));
     s->next = s->at;
@@ -176,7 +218,7 @@ void split_check(const struct split *s)
          text_escape(where, sizeof where, s->text + s->at, left < 60 ? left : 60));
 }
 
-bool split_next(struct split *s, const char **piece, size_t *length)
+static bool next_piece(struct split *s, const char **piece, size_t *length)
 {
     if (s->at == s->length || s->failed) return false;
     if (s->at == s->run_end) {
@@ -195,5 +237,24 @@ bool split_next(struct split *s, const char **piece, size_t *length)
     *piece = s->text + s->at;
     *length = end - s->at;
     s->at = end;
+    if (!s->splitter->spelled) return true;
+    size_t characters = 0;
+    for (size_t i = 0; i < *length; i++) characters += ((*piece)[i] & 0xC0) != 0x80;
+    *piece = s->unspelled;
+    *length = characters;
+    s->unspelled += characters;
+    return true;
+}
+
+bool split_next(struct split *s, const char **piece, size_t *length)
+{
+    const char *outer;
+    size_t n;
+    if (!s->inner) return next_piece(s, piece, length);
+    while (!split_next(s->inner, piece, length)) {
+        s->failed = s->inner->failed;
+        if (s->failed || !next_piece(s, &outer, &n)) return false;
+        split_start(s->inner, outer, n);
+    }
     return true;
 }

@@ -1,5 +1,6 @@
 /* dump_info.c - `ckpt info`, sections, tensors, hash, limits and the metadata sections: what a file holds.  No tensor
  * is read, so 10 GB answer at once.  A damaged file is shown as far as it can be understood. */
+#include "common/text/tokenizer.h"
 #include "format/ckpt/dump.h"
 
 #include <inttypes.h>
@@ -288,6 +289,9 @@ int dump_tokenizer(struct dump *d, struct ckpt *c, json_t *facts)
     kv_get_u64(&c->header.meta.conf, "vocab_size", &vocabulary);
     fact_members(facts, json_pack("{s:b, s:o, s:o, s:o}", "present", b->size > 0, "bytes", fact_u64(b->size), "crc32",
                                   fact_crc(crc32_of(0, b->data, b->size)), "vocab_size", fact_u64(vocabulary)));
+    if (!b->size) return 0;
+    fact(facts, "unicode", json_string(TOKENIZER_UNICODE));
+    fact(facts, "nfc", json_string(TOKENIZER_UNICODE_NFC));
     return 0;
 }
 
