@@ -21,9 +21,12 @@ for family in llama gpt2; do
         name=$family-$template
         quiet "$BIN/sft" --model "$dir/$family-base" --data "$dir/chats.jsonl" --template $template --steps 30 --lr 3e-3 --validation 0 --out "$dir/$name-sft"
         quiet "$BIN/rm" --model "$dir/$name-sft" --data "$dir/ranked.jsonl" --steps 5 --validation 0 --out "$dir/$name-rm"
-        for stage in sft rm; do quiet "$BIN/ckpt" export "$dir/$name-$stage" --hf "$dir/hf-$name-$stage"; done
-        "$BIN/chat" --model "$dir/$name-sft" --logprobs "$dir/rows.jsonl" >"$dir/$name.logprobs" || end 0 1 0
-        "$BIN/chat" --model "$dir/$name-sft" --prompts "$dir/prompts.jsonl" --temperature 0 --max-new-tokens 12 >"$dir/$name.answers" || end 0 1 0
+        quiet "$BIN/rlhf" --policy "$dir/$name-sft" --reward "$dir/$name-rm" --prompts "$dir/chats.jsonl" --episodes 8 --max-new-tokens 8 --steps 2 --validation 0 --out "$dir/$name-rlhf"
+        for stage in sft rm rlhf; do quiet "$BIN/ckpt" export "$dir/$name-$stage" --hf "$dir/hf-$name-$stage"; done
+        for stage in sft rlhf; do
+            "$BIN/chat" --model "$dir/$name-$stage" --logprobs "$dir/rows.jsonl" >"$dir/$name-$stage.logprobs" || end 0 1 0
+            "$BIN/chat" --model "$dir/$name-$stage" --prompts "$dir/prompts.jsonl" --temperature 0 --max-new-tokens 12 >"$dir/$name-$stage.answers" || end 0 1 0
+        done
         "$BIN/rm" --score --model "$dir/$name-rm" "$dir/pairs.jsonl" >"$dir/$name.scores" || end 0 1 0
         names="$names $name"
     done

@@ -40,8 +40,8 @@ def quiet(what):
 
 
 torch.set_grad_enabled(False)
-for name in names:
-    path = f"{folder}/hf-{name}-sft"
+for name in [f"{name}-{stage}" for name in names for stage in ("sft", "rlhf")]:
+    path = f"{folder}/hf-{name}"
     model, tokenizer = AutoModelForCausalLM.from_pretrained(path), AutoTokenizer.from_pretrained(path)
     quiet(name)
     texts = [row["text"] for row in lines(f"{folder}/rows.jsonl")]
@@ -65,6 +65,7 @@ for name in names:
         text = tokenizer.decode(out, skip_special_tokens=True)
         check(text == row["response"], f"{name}: answer {text!r}, expected {row['response']!r}")
     forget()
+for name in names:
     path = f"{folder}/hf-{name}-rm"
     judge, tokenizer = AutoModelForSequenceClassification.from_pretrained(path), AutoTokenizer.from_pretrained(path)
     quiet(name + " rm")
