@@ -35,10 +35,15 @@ test-full: packages
 	@$(MAKE) tests
 	@BIN=$(BIN) BUILD=$(BUILD) test/run.sh full
 
+# The job scripts of docs/batch through a private Slurm (slurm-wlm and munge), with ranks where there is an mpicc.
+test-slurm: $(PROGRAMS)
+	@if command -v mpicc >/dev/null; then $(MAKE) -s MPI=1 BUILD=build/cpu-mpi BIN=build/cpu-mpi/bin all; fi
+	@BIN=$(BIN) BUILD=$(BUILD) RANKS=build/cpu-mpi/bin test/slurm/run.sh
+
 bench: $(PROGRAMS) $(BENCHES) $(TOOLS)
 	@BIN=$(BIN) BUILD=$(BUILD) test/bench/run.sh
 
 fuzz:
 	@BUILD=build/fuzz FUZZ_SECONDS=$(FUZZ_SECONDS) test/fuzz/run.sh
 
-.PHONY: tests test test-full bench fuzz
+.PHONY: tests test test-full test-slurm bench fuzz
