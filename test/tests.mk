@@ -8,7 +8,7 @@ TOOLS    += $(BUILD)/test/seam/fault
 SEAM_OBJECT := $(BUILD)/test/seam/seam.o
 ALL_LDFLAGS += -rdynamic $(SEAM_OBJECT) -Wl,@$(BUILD)/seam/wrapped
 endif
-BENCHES  := $(patsubst %.c,$(BUILD)/%,$(wildcard test/bench/bench_*.c))
+BENCHES  := $(patsubst %.c,$(BUILD)/%,$(wildcard test/bench/bench_*.c test/bench/growth_*.c))
 
 tests: $(PROGRAMS) $(UNITS) $(TOOLS)
 
@@ -42,8 +42,10 @@ test-slurm: $(PROGRAMS)
 
 bench: $(PROGRAMS) $(BENCHES) $(TOOLS)
 	@BIN=$(BIN) BUILD=$(BUILD) test/bench/run.sh
+bench-growth: $(PROGRAMS) $(BENCHES) $(TOOLS)
+	@BIN=$(BIN) BUILD=$(BUILD) test/bench/growth.sh
 
 fuzz:
 	@BUILD=build/fuzz FUZZ_SECONDS=$(FUZZ_SECONDS) test/fuzz/run.sh
 
-.PHONY: tests test test-full test-slurm bench fuzz
+.PHONY: tests test test-full test-slurm bench bench-growth fuzz
