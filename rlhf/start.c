@@ -212,7 +212,8 @@ void rlhf_start_ppo(struct rlhf *p)
     q->o.micro_tokens = p->train.micro_tokens;
     q->o.seed = (uint64_t)p->train.seed;
     if (p->train.parallel.zero > 1 && !p->train.parallel.cluster)
-        quit(EXIT_USAGE, "--zero %lld: the ranks of rlhf share out moments only (0 or 1)", (long long)p->train.parallel.zero);
+        quit(EXIT_USAGE, "--zero %lld: the ranks of rlhf share out moments only (0 or 1)",
+             (long long)p->train.parallel.zero);
     const struct config *split[] = {&p->policy_config, &p->critic_config, &p->reward_config};
     for (int i = 0; i < (p->reward_path ? 3 : 2); i++) parallel_fit(&p->train, split[i], 0);
     q->o.slices = (int)p->train.parallel.slices;
@@ -224,7 +225,8 @@ void rlhf_start_ppo(struct rlhf *p)
     p->source = (struct reward_source){.model = p->reward_path ? &p->reward : NULL, .end = p->chat.end,
                                        .coef = p->reward_coef, .tokenizer = p->policy_parent.tokenizer};
     if (p->reward_command && !p->train.plan &&
-        comm_place(p->train.comm).tensor == 0 && reward_cmd_open(&p->source.program, p->reward_command, p->reward_timeout, &error) != 0)
+        comm_place(p->train.comm).tensor == 0 &&
+        reward_cmd_open(&p->source.program, p->reward_command, p->reward_timeout, &error) != 0)
         quit_error(&error);
 }
 

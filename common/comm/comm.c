@@ -140,7 +140,8 @@ static void exchange_strip(struct comm *c, enum group group, const struct range 
                                               rank_of(c, group, r), false, true};
     for (int r = 0; r < d; r++) {
         size_t length = strip_of(g, r, at, &data);
-        if (r != me && length > 0) t[n++] = (struct transfer){(void *)data, length * sizeof(float), rank_of(c, group, r), true, true};
+        if (r == me || length == 0) continue;
+        t[n++] = (struct transfer){(void *)data, length * sizeof(float), rank_of(c, group, r), true, true};
     }
     if (n) engine_start(c->engine, t, n);
     free(t);
@@ -173,7 +174,8 @@ void comm_sum_scatter(struct comm *c, enum group g, float *sum, const float *x, 
         size_t length = strip_of(&range, me, at, &mine);
         wait(c);
         exchange_strip(c, g, &range, at + STRIP, (int)turn ^ 1);
-        if (length > 0) add_strip(c, sum + (from + (size_t)(mine - x) - (size_t)me * piece), mine, length, (int)turn, add_to);
+        size_t in_piece = from + (size_t)(mine - x) - (size_t)me * piece;
+        if (length > 0) add_strip(c, sum + in_piece, mine, length, (int)turn, add_to);
     }
     wait(c);
 }
@@ -238,16 +240,15 @@ void comm_gather_range(struct comm *c, enum group g, float *x, const float *mine
 {
     int me, d = members(c, g, &me), n = 0;
     struct transfer *t = host_alloc(2 * (size_t)d, sizeof *t);
-    size_t lo = from > (size_t)me * piece ? from : (size_t)me * piece, hi = ((size_t)me + 1) * piece;
-    if (hi > to) hi = to;
-    if (lo < hi) device_copy(x + (lo - from), mine + (lo - (size_t)me * piece), (hi - lo) * sizeof *x);
+    size_t own = (size_t)me * piece, lo = from > own ? from : own, hi = to < own + piece ? to : own + piece;
+    const float *send = mine + (lo - own);
+    if (lo < hi) device_copy(x + (lo - from), send, (hi - lo) * sizeof *x);
     for (int r = 0; r < d; r++) {
-        size_t a = from > (size_t)r * piece ? from : (size_t)r * piece, b = ((size_t)r + 1) * piece;
-        if (b > to) b = to;
-        if (r != me && a < b) t[n++] = (struct transfer){x + (a - from), (b - a) * sizeof *x, rank_of(c, g, r), false, true};
+        size_t first = (size_t)r * piece, a = from > first ? from : first, b = to < first + piece ? to : first + piece;
+        int peer = rank_of(c, g, r);
+        if (r != me && a < b) t[n++] = (struct transfer){x + (a - from), (b - a) * sizeof *x, peer, false, true};
+        if (r != me && lo < hi) t[n++] = (struct transfer){(void *)send, (hi - lo) * sizeof *x, peer, true, true};
     }
-    for (int r = 0; r < d && lo < hi; r++)
-        if (r != me) t[n++] = (struct transfer){(void *)(mine + (lo - (size_t)me * piece)), (hi - lo) * sizeof *x, rank_of(c, g, r), true, true};
     if (n) engine_start(c->engine, t, n);
     free(t);
 }

@@ -8,9 +8,10 @@
 
 struct control;
 
-/* Rank 0 listens, its address travels by engine_meet (path), the others connect.  Returns 0, or -1 (EXIT_UNAVAILABLE) naming
- * the ranks that did not come. */
-int control_open(struct control **out, struct engine *e, const struct crew *crew, const char *path, struct error *error);
+/* Rank 0 listens, its address travels by engine_meet (path), the others connect.  Returns 0, or -1 (EXIT_UNAVAILABLE)
+ * naming the ranks that did not come. */
+int control_open(struct control **out, struct engine *e, const struct crew *crew, const char *path,
+                 struct error *error);
 void control_close(struct control *c);          /* all ranks end well: waits for their word */
 
 /* tell(self, sentence): called on rank 0 before all leave, by whichever thread learns of it, instead of stderr; on rank 1

@@ -80,7 +80,8 @@ int engine_open(struct engine **out, struct crew *crew, struct error *error)
 int engine_meet(struct engine *e, const char *path, void *x, size_t bytes, struct error *error)
 {
     struct bytes file = {};
-    if (!path) return fail(error, EXIT_USAGE, "the %d ranks meet beside the run folder: --out is needed", e->crew.world);
+    if (!path)
+        return fail(error, EXIT_USAGE, "the %d ranks meet beside the run folder: --out is needed", e->crew.world);
     if (e->crew.rank == 0) {
         char *folder = host_text("%s", path), *slash = strrchr(folder, '/');
         if (slash && slash > folder) *slash = 0;
@@ -121,8 +122,8 @@ int engine_connect(struct engine *e, struct error *error)
     ncclResult_t code = ncclCommInitRankConfig(&e->comm, e->crew.world, e->id, e->crew.rank, &config);
     code = settle(e, code);
     if (code == ncclSuccess) return 0;
-    return fail(error, EXIT_UNAVAILABLE, "NCCL cannot join the %d ranks: %s (NCCL_DEBUG=INFO says more; every rank needs "
-                "a GPU of its own)", e->crew.world, ncclGetErrorString(code));
+    return fail(error, EXIT_UNAVAILABLE, "NCCL cannot join the %d ranks: %s (NCCL_DEBUG=INFO says more; every rank "
+                "needs a GPU of its own)", e->crew.world, ncclGetErrorString(code));
 }
 
 void engine_close(struct engine *e)
@@ -190,7 +191,8 @@ static void move_hosts(struct engine *e, size_t at)
 {
     for (int i = 0; i < e->hosts; i++) {
         const struct transfer *t = &e->host[i];
-        if (t->send) copy(e->slot + (size_t)i * CHUNK, (char *)t->data + at, chunk_of(t, at), cudaMemcpyHostToDevice, e->stream);
+        char *slot = e->slot + (size_t)i * CHUNK;
+        if (t->send) copy(slot, (char *)t->data + at, chunk_of(t, at), cudaMemcpyHostToDevice, e->stream);
     }
     check(e, ncclGroupStart());
     for (int i = 0; i < e->hosts; i++)
@@ -199,7 +201,8 @@ static void move_hosts(struct engine *e, size_t at)
     finish(e);
     for (int i = 0; i < e->hosts; i++) {
         const struct transfer *t = &e->host[i];
-        if (!t->send) copy((char *)t->data + at, e->slot + (size_t)i * CHUNK, chunk_of(t, at), cudaMemcpyDeviceToHost, e->stream);
+        char *slot = e->slot + (size_t)i * CHUNK;
+        if (!t->send) copy((char *)t->data + at, slot, chunk_of(t, at), cudaMemcpyDeviceToHost, e->stream);
     }
     finish(e);
 }

@@ -16,17 +16,20 @@ struct place { int rank, world, tensor, t, data, d, pipe, p, local, locals; };
 enum group { GROUP_WORLD, GROUP_TENSOR, GROUP_DATA };
 enum number { NUMBER_FLOAT, NUMBER_ACT };                      /* act_t is summed in float32 and rounded once */
 
-/* Finds the other ranks; folder (may be NULL) is that of the run, beside which they can meet; t ranks are to split every layer.  Returns 0, or -1: EXIT_USAGE when a launcher's variables are incomplete, EXIT_UNAVAILABLE when
- * there are more ranks than this build can join, or the launcher's ranks do not find each other. */
+/* Finds the other ranks; folder (may be NULL) is that of the run, beside which they can meet; t ranks are to split every
+ * layer.  Returns 0, or -1: EXIT_USAGE when a launcher's variables are incomplete, EXIT_UNAVAILABLE when there are more
+ * ranks than this build can join, or the launcher's ranks do not find each other.  connect: as soon as device_open has
+ * chosen this rank's device. */
 int comm_open(struct comm **out, const char *folder, int t, struct error *error);
-int comm_connect(struct comm *c, struct error *error);         /* as soon as device_open has chosen this rank's device */
+int comm_connect(struct comm *c, struct error *error);
 void comm_close(struct comm *c);                               /* after all ranks have ended well */
 struct place comm_place(const struct comm *c);
 /* The engine, for --version: "MPI (Open MPI 4.1.4)"; "" where there is none. */
 const char *comm_engine(void);
 
-/* --devices, "all" or "0,1,3": 0 with the one that this process takes; a process that is asked for several starts one of
- * itself (argv) for each, passes signals on to them, waits, and exits with their code.  -1 (EXIT_USAGE, _UNAVAILABLE). */
+/* --devices, "all" or "0,1,3": 0 with the one that this process takes.  A process that is asked for several starts one
+ * of itself (argv) for each, passes signals on to them, waits, and exits with their code.  -1: EXIT_USAGE or
+ * EXIT_UNAVAILABLE. */
 int devices_start(const char *devices, int64_t *device, char **argv, struct error *error);
 
 /* Device memory.  They may return early: arguments stay untouched until comm_wait, after which ops see the result.
@@ -63,8 +66,8 @@ void comm_turn_begin(struct comm *c);
 void comm_turn_end(struct comm *c);
 
 /* tell(self, sentence): called on rank 0, or on rank 1 when rank 0 was lost, by any thread, when all ranks are about to
- * leave because of one; without it the sentence goes to stderr.  stall: seconds after which a rank that neither gets on nor waits for another is taken to
- * hang; 0: never. */
+ * leave because of one; without it the sentence goes to stderr.  stall: seconds after which a rank that neither gets on
+ * nor waits for another is taken to hang; 0: never. */
 void comm_watch(struct comm *c, double stall, void (*tell)(void *self, const char *sentence), void *self);
 
 /* All ranks leave with this code; the sentence says why.  self is the struct comm: the hook of program_at_quit.  With

@@ -223,7 +223,10 @@ void params_close(struct params *p)
 
 /* ---- tensor ranks ---- */
 
-bool config_splits(const struct config *c, int t) { return c->heads % t == 0 && c->kv_heads % t == 0 && c->ffn % t == 0; }
+bool config_splits(const struct config *c, int t)
+{
+    return c->heads % t == 0 && c->kv_heads % t == 0 && c->ffn % t == 0;
+}
 
 struct config config_of_rank(const struct config *whole, int t)
 {
@@ -266,7 +269,8 @@ void share_each(const struct share *s, const struct param *p, size_t first, size
         int holder;
         run = param_run(p, s->t, first + i, &holder, &local);
         if (run > n - i) run = n - i;
-        size_t at = p->first + local, end = at + run, from = at > s->from ? at : s->from, to = end < s->to ? end : s->to;
+        size_t at = p->first + local, end = at + run;
+        size_t from = at > s->from ? at : s->from, to = end < s->to ? end : s->to;
         if ((holder < 0 || holder == s->rank) && from < to) visit(context, from - s->from, i + (from - at), to - from);
     }
 }
@@ -335,7 +339,8 @@ static void init_one(void *context, const struct param *p)
 
 void params_init_share(struct params *p, const struct config *c, const struct share *share, uint64_t seed)
 {
-    struct start s = {.config = c, .seed = seed, .stage = host_alloc((size_t)STAGE * BLOCK, sizeof(float)), .share = share};
+    struct start s = {.config = c, .seed = seed, .share = share,
+                      .stage = host_alloc((size_t)STAGE * BLOCK, sizeof(float))};
     params_each(p, c, init_one, &s);
     free(s.stage);
 }

@@ -52,8 +52,8 @@ int ranks_alike(struct train_state *s, struct error *error)
     comm_share_host(comm, GROUP_WORLD, first, size, 0);
     while (at < size && at < mine.size && first[at] == mine.data[at]) at++;
     if (at < size || at < mine.size)
-        status = fail(error, EXIT_MISMATCH, "\"%s\" here, but \"%s\" on rank 0: start all ranks from one build, with the same "
-                      "options, on the same data", line_at(mine.data, at).text, line_at(first, at).text);
+        status = fail(error, EXIT_MISMATCH, "\"%s\" here, but \"%s\" on rank 0: start all ranks from one build, with "
+                      "the same options, on the same data", line_at(mine.data, at).text, line_at(first, at).text);
     bytes_free(&mine);
     free(first);
     return comm_agree(comm, status, error);

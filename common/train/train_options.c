@@ -108,8 +108,8 @@ int train_option_rows(struct option *rows, struct train_options *o, const struct
         {NULL, "tensorboard", OPTION_FLAG, &o->tensorboard, NULL, .flags = CHANGES,
          .help = "Also write metrics and samples for TensorBoard into the run folder."},
         {NULL, "profile-steps", OPTION_TEXT, &o->profile_steps, NULL, .flags = OPTION_NOT_SAVED,
-         .help = "With a build for CUDA: steps a:b that a profiler records which waits to be told, as nsys profile "
-                 "--capture-range=cudaProfilerApi does."},
+         .help = "With a build for CUDA: the first and last step, a:b, that a profiler records when it waits to be told "
+                 "(docs/cuda.md)."},
         {NULL, "save-every", OPTION_INT, &o->save_every, d->save_every, 0, 1e12, .flags = OPTION_COMMON | CHANGES,
          .help = "Steps between checkpoints; 0: only at the end, and when stopped."},
         {NULL, "keep", OPTION_INT, &o->keep, "3", 1, 1e6, .flags = CHANGES,
@@ -139,7 +139,8 @@ int parallel_check(const struct option *table, const struct train_options *o, st
                     world == 1 ? " was" : "s were");
     if (p->data >= 0 && p->data * t != world)
         return fail(error, EXIT_USAGE, "--data-parallel %lld, but %d rank%s started (mpirun -n %lld, srun -n %lld)",
-                    (long long)p->data, world, world == 1 ? " was" : "s were", (long long)p->data * t, (long long)p->data * t);
+                    (long long)p->data, world, world == 1 ? " was" : "s were", (long long)p->data * t,
+                    (long long)p->data * t);
     return option_needs(table, "gpu-hour", "cluster", error);
 }
 
@@ -247,13 +248,14 @@ void parallel_fit(struct train_options *o, const struct config *c, int n)
 {
     int d = comm_place(o->comm).d, t = comm_place(o->comm).t;
     if (!config_splits(c, t))
-        quit(EXIT_USAGE, "--tensor-parallel %d: %d heads, %d key/value heads and %d hidden units cannot all be split evenly",
-             t, c->heads, c->kv_heads, c->ffn);
+        quit(EXIT_USAGE, "--tensor-parallel %d: %d heads, %d key/value heads and %d hidden units cannot all be split "
+             "evenly", t, c->heads, c->kv_heads, c->ffn);
     if (o->parallel.zero < 2 || d == 1) return;
     if (o->parallel.slices_auto) o->parallel.slices = (n + d - 1) / d * d;
     if (n <= o->parallel.slices) return;
-    quit(EXIT_USAGE, "--zero %lld adds gradients up after every micro-batch, and an update has %d of them, but %lld slices: "
-         "give --zero 1, or --slices %d, which changes the results in the last digits", (long long)o->parallel.zero, n, (long long)o->parallel.slices,
+    quit(EXIT_USAGE, "--zero %lld adds gradients up after every micro-batch, and an update has %d of them, but %lld "
+         "slices: give --zero 1, or --slices %d, which changes the results in the last digits",
+         (long long)o->parallel.zero, n, (long long)o->parallel.slices,
          (n + d - 1) / d * d);
 }
 
