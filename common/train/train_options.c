@@ -108,8 +108,8 @@ int train_option_rows(struct option *rows, struct train_options *o, const struct
         {NULL, "tensorboard", OPTION_FLAG, &o->tensorboard, NULL, .flags = CHANGES,
          .help = "Also write metrics and samples for TensorBoard into the run folder."},
         {NULL, "profile-steps", OPTION_TEXT, &o->profile_steps, NULL, .flags = OPTION_NOT_SAVED,
-         .help = "With a build for CUDA: the first and last step, a:b, that a profiler records when it waits to be told "
-                 "(docs/cuda.md)."},
+         .help = "With a build for CUDA: the first and last step, a:b, that a profiler records when it waits to be "
+                 "told (docs/cuda.md)."},
         {NULL, "save-every", OPTION_INT, &o->save_every, d->save_every, 0, 1e12, .flags = OPTION_COMMON | CHANGES,
          .help = "Steps between checkpoints; 0: only at the end, and when stopped."},
         {NULL, "keep", OPTION_INT, &o->keep, "3", 1, 1e6, .flags = CHANGES,
@@ -150,8 +150,8 @@ int profile_steps(int64_t *first, int64_t *last, const struct train_options *o, 
     int end = 0;
     const char *text = o->profile_steps;
     if (text && (sscanf(text, "%lld:%lld%n", &a, &b, &end) != 2 || text[end] || a < 1 || b < a))
-        return fail(error, EXIT_USAGE, "--profile-steps: '%s', expected a:b, the first and the last step to record, with "
-                    "1 <= a <= b", text);
+        return fail(error, EXIT_USAGE, "--profile-steps: '%s', expected a:b, the first and the last step to record, "
+                    "with 1 <= a <= b", text);
     *first = a;
     *last = b;
     return 0;
