@@ -268,7 +268,7 @@ int interop_import(const char *from, const char *tokenizer, const char *to, void
         return -1;
     }
     const struct foreign *m = c->outside.self;
-    int status = gguf_check_values(&m->tensors, error);     /* before anything is said or written */
+    int status = gguf_check_values(&m->tensors, error);     /* before any message or output */
     for (char *line = said.data, *end; say && status == 0 && line && (end = strchr(line, '\n')); line = end + 1) {
         *end = 0;
         say(line);

@@ -166,7 +166,7 @@ static const struct key *key_of(const char *item)
     return NULL;
 }
 
-/* Devices first, whatever their place, because what is said about them changes what the table has. */
+/* The device is read first, wherever it stands: the other items change the values it has in the table. */
 static int read_items(struct cluster *c, char **item, int n, struct error *error)
 {
     bool named = false;

@@ -83,12 +83,12 @@ int train_option_rows(struct option *rows, struct train_options *o, const struct
         {NULL, "tensor-parallel", OPTION_INT, &o->parallel.tensor, "auto", 1, 4096, .flags = ranks,
          .help = "Ranks that split every layer; auto: 1, or what is best for --cluster."},
         {NULL, "pipeline-parallel", OPTION_INT, &o->parallel.pipeline, "auto", 1, 4096, .flags = ranks,
-         .help = "Stages that split the row of layers; auto: 1, or what is best for --cluster."},
+         .help = "Stages that split the row of layers, in a plan for --cluster only; auto: what is best."},
         {NULL, "data-parallel", OPTION_INT, &o->parallel.data, "auto", 1, 1 << 24, .flags = ranks,
          .help = "Replicas of the model, each with its share of the data; auto: all ranks divided by the two above."},
         {NULL, "zero", OPTION_INT, &o->parallel.zero, "auto", 0, 3, .flags = ranks,
          .help = "What replicas hold only a share of: 1: moments and averaged weights, 2: gradients too, 3: weights "
-                 "too; auto: 1, or what is best for --cluster. Results do not depend on it."},
+                 "too; auto: 1, or what is best for --cluster. With equal --slices results do not depend on it."},
         {NULL, "slices", OPTION_INT, &o->parallel.slices, "auto", 1, 4096, .flags = OPTION_AUTO | CHANGES,
          .help = "Parts of an update whose gradients are added up apart, a multiple of the replicas. Equal slices give "
                  "equal results on any number of ranks; auto: the replicas of the first start."},

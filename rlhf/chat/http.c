@@ -196,8 +196,8 @@ static void too_large(struct exchange *x)
     bytes_free(&x->body);
 }
 
-/* Finds what is asked for.  What is wrong already now is said once the body has been read past, since many clients do
- * not listen before; of a very long one, or when the client waits to be told, at once. */
+/* Finds the endpoint.  An error found here is answered after the body has been read, because many clients do not read
+ * an answer earlier; at once if the body is very long or the client waits for permission to send it. */
 static enum MHD_Result begin(struct exchange *x, const char *path, const char *method)
 {
     unsigned long long length = strtoull(header(x, "Content-Length"), NULL, 10);

@@ -1,5 +1,5 @@
 /* line.c - libedit when it is there and somebody types; getline otherwise.  Earlier lines are kept for as long as the
- * program runs and are not written to a file: what is said to a model is nobody else's business. */
+ * program runs and are not written to a file, because dialogues are private. */
 #include "rlhf/chat/line.h"
 
 #include <errno.h>

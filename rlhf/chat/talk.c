@@ -129,8 +129,8 @@ static void answer(struct session *s, struct bytes *text)
     bytes_free(&a.text);
 }
 
-/* Answers the last message --samples times; the dialogue goes on with the latest answer.  False, and without that
- * message, when it is too long. */
+/* Answers the last message --samples times; the dialogue continues with the last of the answers.  If the message is too
+ * long, removes it and returns false. */
 static bool answer_last(struct session *s)
 {
     const struct message *last = &s->dialogue.message[s->dialogue.count - 1];
