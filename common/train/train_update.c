@@ -137,17 +137,18 @@ static int add_round(struct train_state *s, const struct slice *mine, struct sli
 {
     const struct task *task = s->task;
     int d = comm_place(s->o->comm).d;
-    bool stop = false;
+    double stop = 0;
     comm_gather_host(s->o->comm, GROUP_DATA, s->slice, mine, sizeof *mine);
     for (int r = 0; r < d; r++) {
         const struct slice *x = &s->slice[r];
         total->loss += x->loss;
         total->rows += x->rows;
-        stop |= x->wish > 0;
+        stop = fmax(stop, (double)x->wish);
         for (int i = 0; i < task->n_sums + task->n_maxima; i++)
             total->sums[i] = i < task->n_sums ? total->sums[i] + x->sums[i] : fmax(total->sums[i], x->sums[i]);
     }
-    if (!stop) return 0;
+    comm_add(s->o->comm, GROUP_TENSOR, &stop, 0, 1);
+    if (!(stop > 0)) return 0;
     return fail(error, EXIT_STOPPED, "asked to stop while making step %lld: the same command resumes",
                 (long long)s->step + 1);
 }
