@@ -71,7 +71,7 @@ fi
 
 # models of other systems as GGUF: tensors, tokenizer and template come back, and another name of a llama is llama
 if [ -d "${SHARED:-../shared}/golden" ]; then
-    for case in llama llama-bias llama-headdim qwen2 qwen3 smollm gpt2-inner; do
+    for case in llama llama-bias llama-headdim qwen2 qwen3 smollm gpt2-inner llama-rope-linear llama-rope-llama3 llama-rope-yarn; do
         check "$case" $ckpt import "${SHARED:-../shared}/golden/$case" --out "$dir/a2.ckpt"
         check "GGUF of $case" $ckpt export "$dir/a2.ckpt" --gguf "$dir/x.gguf"
         check "import of the GGUF of $case" $ckpt import "$dir/x.gguf" --out "$dir/again.ckpt"
@@ -91,13 +91,40 @@ for preset in opt bloom falcon gptj gpt_neox mistral qwen2 qwen3 glm4 baichuan o
     check "the tensors of $preset" $ckpt diff --tensors "$dir/plain.ckpt" "$dir/again.ckpt"
 done
 
+# rope scaling in a GGUF file: the settings come back, the divisors of llama3 too
+scaled() {
+    rm -rf "$dir/scaled"
+    cp -r "$dir/x-llama-base" "$dir/scaled"
+    sed "s/\"rope_type\": \"default\"/\"rope_type\": \"$2\", $3/; s/\"rope_theta\": [0-9.]*/\"rope_theta\": 500000.0/" "$dir/x-llama-base/config.json" >"$dir/scaled/config.json"
+    check "$1" $ckpt import "$dir/scaled" --out "$dir/a2.ckpt"
+    check "GGUF of $1" $ckpt export "$dir/a2.ckpt" --gguf "$dir/x.gguf"
+    check "import of the GGUF of $1" $ckpt import "$dir/x.gguf" --out "$dir/again.ckpt"
+    $ckpt diff "$dir/a2.ckpt" "$dir/again.ckpt" >"$dir/out"
+    grep -q ' 0 of [0-9]* tensors differ' "$dir/out" && ! grep -vE '^(META +name|CONF +init.std|section|different)' "$dir/out" >/dev/null && ok || bad "$1: $(cat "$dir/out")"
+}
+bands='"low_freq_factor": 1.0, "high_freq_factor": 4.0'
+scaled "YaRN with a factor of its own" yarn '"factor": 4.0, "original_max_position_embeddings": 16, "attention_factor": 1.37, "beta_fast": 16.0'
+# spoilt WORDS SED: x.gguf with bytes replaced is refused
+spoilt() {
+    LC_ALL=C sed "$2" "$dir/x.gguf" >"$dir/y.gguf"
+    $ckpt import "$dir/y.gguf" --out "$dir/no.ckpt" >"$dir/out" 2>"$dir/said"
+    [ $? -eq 65 ] && grep -q "$1" "$dir/said" && [ ! -e "$dir/no.ckpt" ] && ok || bad "$2: $(cat "$dir/said")"
+}
+spoilt "yarn_zeta_fast of rope scaling yarn is not known" 's/yarn_beta_fast/yarn_zeta_fast/'
+spoilt 'scaling.type is "barn"' 's/\x04\(.\{7\}\)yarn/\x04\1barn/'
+scaled "llama3 in three bands" llama3 "\"factor\": 8.0, $bands, \"original_max_position_embeddings\": 1000"
+scaled "llama3 of 33 positions" llama3 "\"factor\": 32.0, $bands, \"original_max_position_embeddings\": 33"
+spoilt "rope_freqz.weight has no place" 's/rope_freqs/rope_freqz/'
+printf '\0\0\240\77' | dd of="$dir/x.gguf" bs=1 seek=$(($(wc -c <"$dir/x.gguf") - 64)) conv=notrunc 2>/dev/null      # the first of 16 divisors, 1
+spoilt "rope_freqs.weight is not that of rope scaling llama3" ''
+
 # refused
 "$ckpt" export "$dir/llama-rm" --gguf "$dir/no.gguf" 2>"$dir/said"
 [ $? -eq 78 ] && grep -q 'reward model' "$dir/said" && [ ! -e "$dir/no.gguf" ] && ok || bad "a reward model as GGUF: $(cat "$dir/said")"
 if [ -d "${SHARED:-../shared}/golden" ]; then
-    $ckpt import "${SHARED:-../shared}/golden/llama-rope-yarn" --out "$dir/a2.ckpt" >/dev/null
+    $ckpt import "${SHARED:-../shared}/golden/llama-rope-dynamic" --out "$dir/a2.ckpt" >/dev/null
     "$ckpt" export "$dir/a2.ckpt" --gguf "$dir/no.gguf" 2>"$dir/said"
-    [ $? -eq 78 ] && grep -q 'rope scaling' "$dir/said" && [ ! -e "$dir/no.gguf" ] && ok || bad "rope scaling as GGUF: $(cat "$dir/said")"
+    [ $? -eq 78 ] && grep -q 'rope scaling dynamic' "$dir/said" && [ ! -e "$dir/no.gguf" ] && ok || bad "rope scaling as GGUF: $(cat "$dir/said")"
     $ckpt import "${SHARED:-../shared}/golden/mistral" --out "$dir/window.ckpt" >/dev/null
     "$ckpt" export "$dir/window.ckpt" --gguf "$dir/no.gguf" 2>"$dir/said"
     [ $? -eq 78 ] && grep -q 'window of keys' "$dir/said" && [ ! -e "$dir/no.gguf" ] && ok || bad "a window as GGUF: $(cat "$dir/said")"

@@ -84,6 +84,9 @@ bad() { rm -rf "$work/bad"; cp -r "$work/$1" "$work/bad"; }
 bad hf; head -c 20000 "$work/hf/model.safetensors" >"$work/bad/model.safetensors"
 expect 65 "bad/model.safetensors: tensor" "$BIN/sft" --model "$work/bad/" $sft --steps 1 --out "$work/x3"
 expect 65 "bad/model.safetensors: tensor" "$BIN/ckpt" verify "$work/bad"
+bad hf; sed -i 's/"model_type": "llama"/"model_type": "walrus"/' "$work/bad/config.json"
+expect 65 "not a model that can be imported (65); its files are sound (20 tensors" "$BIN/ckpt" verify "$work/bad"
+check "verify does not say why" grep -q "model_type walrus" "$work/out"
 bad shards; rm "$work/bad/model-00002-of-"*
 expect 66 "bad/model-00002-of-" "$BIN/chat" --model "$work/bad" --prompt x
 bad shards; head -c 9000 "$work/shards/model-00002-of-"* >"$work/cut" && mv "$work/cut" "$(ls "$work/bad/model-00002-of-"*)"

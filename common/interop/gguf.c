@@ -328,8 +328,8 @@ json_t *gguf_config(const json_t *facts, const struct safetensors *tensors, stru
         {"vocab_size", NULL}};
     /* what must be as given, for the transformer has no setting for it; "" stands for the length of a head */
     static const char *const fixed[][2] = {
-        {"attention.value_length", ""}, {"rope.dimension_count", ""}, {"rope.scaling.type", "\"none\""},
-        {"attention.causal", "true"}, {"expert_count", "0"}, {"expert_used_count", "0"}};
+        {"attention.value_length", ""}, {"rope.dimension_count", ""}, {"attention.causal", "true"},
+        {"expert_count", "0"}, {"expert_used_count", "0"}};
     const char *arch = json_string_value(json_object_get(facts, "general.architecture")), *key;
     json_t *config = json_pack("{s:s}", "model_type", arch), *value;
     size_t n = strlen(arch);
@@ -338,7 +338,7 @@ json_t *gguf_config(const json_t *facts, const struct safetensors *tensors, stru
     if (head > 0) json_object_set_new(config, "head_dim", json_integer(head));
     json_object_foreach((json_t *)(uintptr_t)facts, key, value) {
         size_t k = 0, count = sizeof known / sizeof *known;
-        if (strncmp(key, arch, n) != 0 || key[n] != '.') continue;
+        if (strncmp(key, arch, n) != 0 || key[n] != '.' || gguf_rope_key(key, arch)) continue;
         while (k < count && strcmp(known[k][0], key + n + 1) != 0) k++;
         if (k == count && check_fixed(fixed, sizeof fixed / sizeof *fixed, key, key + n + 1, value, head, error) != 0) {
             json_decref(config);
@@ -356,7 +356,9 @@ json_t *gguf_config(const json_t *facts, const struct safetensors *tensors, stru
         json_object_set_new(config, "mlp_bias", json_boolean(mlp));
         if (!json_object_get(config, "rope_theta")) json_object_set_new(config, "rope_theta", json_real(10000));
     }
-    return config;
+    if (gguf_rope_read(config, facts, arch, tensors, error) == 0) return config;
+    json_decref(config);
+    return NULL;
 }
 
 /* ---- tokenizer ---- */
@@ -409,6 +411,8 @@ json_t *gguf_tokenizer(const json_t *facts, struct error *why)
     bool found = false;
     if (model && strcmp(model, "llama") == 0 && json_is_array(tokens)) return pieces_of(facts, why);
     for (int i = 0; pre && i < 5; i++) found |= strcmp(known[i], pre) == 0;
+    *why = (struct error){0};
+    if (model && strcmp(model, "none") == 0) return NULL;
     if (!model || strcmp(model, "gpt2") != 0 || !found || !json_is_array(tokens) || !json_is_array(merges)) {
         char shown[60];
         fail(why, EXIT_DATA, "its tokenizer is not one that is known here (model %s, pre %s)", model ? model : "missing",

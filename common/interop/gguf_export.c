@@ -20,7 +20,7 @@ enum { TYPE_U32 = 4, TYPE_I32 = 5, TYPE_F32 = 6, TYPE_BOOL = 7, TYPE_TEXT = 8, T
 static const struct { uint32_t type, file; } numbers[] = {{0, 0}, {1, 1}, {30, 32}, {8, 7}};
 
 struct matrix { char *name; enum slot slot; int piece, pieces; int64_t rows, columns; bool vector; size_t tensor;
-               enum interop_type type; };
+               enum interop_type type; float *given; };     /* given: its values, where they are none of the checkpoint */
 
 struct export {
     struct ckpt *ckpt;
@@ -97,6 +97,14 @@ static void put_model(struct export *x)
     put_count(x, ".attention.value_length", c->head_dim);
     put_count(x, ".rope.dimension_count", c->head_dim);
     put_real(x, ".rope.freq_base", c->rope_theta);
+    if (c->rope_scaling != ROPE_LINEAR && c->rope_scaling != ROPE_YARN) return;
+    put_word(x, ".rope.scaling.type", c->rope_scaling == ROPE_YARN ? "yarn" : "linear");
+    put_real(x, ".rope.scaling.factor", c->rope_factor);
+    if (c->rope_scaling != ROPE_YARN) return;
+    put_count(x, ".rope.scaling.original_context_length", c->rope_original);
+    put_real(x, ".rope.scaling.yarn_beta_fast", c->rope_high);
+    put_real(x, ".rope.scaling.yarn_beta_slow", c->rope_low);
+    if (c->rope_attention > 0) put_real(x, ".rope.scaling.attn_factor", gguf_attention_key(c));
 }
 
 /* Every row of the embedding has a token of its own text: those without one are padding. */
@@ -239,6 +247,18 @@ static void add_pieces(void *context, const struct param *p)
     }
 }
 
+/* What stretches frequencies as llama3 does is a tensor. */
+static void add_divisors(struct export *x)
+{
+    int pairs = config_rotated(&x->config) / 2;
+    if (x->config.rope_scaling != ROPE_LLAMA3) return;
+    struct matrix o = {.name = host_text("rope_freqs.weight"), .vector = true, .rows = pairs, .columns = 1,
+                       .type = INTEROP_F32, .given = host_alloc((size_t)pairs, sizeof(float))};
+    gguf_rope_divisors(o.given, &x->config);
+    x->piece = host_append(x->piece, x->count, 1, sizeof *x->piece);
+    x->piece[x->count++] = o;
+}
+
 static uint64_t bytes_of(const struct matrix *o)
 {
     uint64_t n = (uint64_t)(o->rows * o->columns);
@@ -267,6 +287,8 @@ static int write_rows(void *self, const uint8_t *values, size_t rows, struct err
 
 static int write_piece(const struct export *x, const struct matrix *o, int file, uint64_t at, struct error *error)
 {
+    if (o->given && file_write_at(file, o->given, at, (size_t)bytes_of(o)) == 0) return 0;
+    if (o->given) return fail(error, EXIT_IO, "the file cannot be written: %s", strerror(errno));
     struct place place = {o, ckpt_tensor_at(x->ckpt, o->tensor)->dtype, file, at};
     const struct strips strips = {x->ckpt, x->names, &x->config, o->slot, o->piece, o->pieces, o->tensor, o->rows,
                                   o->columns, dtype_size(place.dtype)};
@@ -327,8 +349,10 @@ static int choose_names(struct export *x, struct error *error)
         return fail(error, EXIT_MISMATCH, "a reward model has no place in a GGUF file; --hf writes it");
     if (x->config.window)
         return fail(error, EXIT_MISMATCH, "a window of keys is not written to a GGUF file; --hf writes it");
-    if (x->config.rope_scaling != ROPE_PLAIN)
-        return fail(error, EXIT_MISMATCH, "rope scaling is not written to a GGUF file; --hf writes it");
+    bool bands = x->config.rope_scaling == ROPE_LLAMA3 && strcmp(family->type, "llama") != 0;
+    if (x->config.rope_scaling == ROPE_DYNAMIC || bands)
+        return fail(error, EXIT_MISMATCH, "rope scaling %s of a model of type %s has no place in a GGUF file; --hf writes it",
+                    bands ? "llama3" : "dynamic", family->type);
     if (x->names) return 0;
     return fail(error, EXIT_MISMATCH,
                 "a model of type %s is not written as a GGUF file (gpt2, llama, qwen2 and qwen3 are)", family->type);
@@ -343,6 +367,7 @@ int interop_export_gguf(struct ckpt *c, const char *path, enum interop_type type
     x.params.layer = host_alloc(status == 0 ? (size_t)x.config.layers : 1, sizeof *x.params.layer);
     if (status == 0) params_each(&x.params, &x.config, add_pieces, &x);
     if (status == 0) status = x.status;
+    if (status == 0) add_divisors(&x);
     if (status == 0) status = ckpt_verify(c, error);
     if (status == 0) put_model(&x);
     if (status == 0) status = put_tokenizer(&x, error);
@@ -355,7 +380,10 @@ int interop_export_gguf(struct ckpt *c, const char *path, enum interop_type type
         status = fail(error, EXIT_IO, "%s: cannot be given its name: %s", path, strerror(errno));
     if (file >= 0) close(file);
     if (file >= 0 && status != 0) unlink(part);
-    for (size_t i = 0; i < x.count; i++) free(x.piece[i].name);
+    for (size_t i = 0; i < x.count; i++) {
+        free(x.piece[i].name);
+        free(x.piece[i].given);
+    }
     free(x.piece);
     bytes_free(&x.head);
     free(x.params.layer);

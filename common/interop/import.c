@@ -72,7 +72,7 @@ static int open_gguf(struct foreign *m, const char *tokenizer, struct bytes *sai
     const char *template = json_string_value(json_object_get(facts, "tokenizer.chat_template"));
     if (status != 0) fail_in(error, "%s", m->from);
     if (status == 0) m->tokenizer = gguf_tokenizer(facts, &why);
-    if (status == 0 && !m->tokenizer) tell(said, why.text);
+    if (status == 0 && !m->tokenizer && *why.text) tell(said, why.text);
     if (status == 0 && template) m->template = host_text("%s", template);
     json_decref(json);
     json_decref(facts);

@@ -54,8 +54,9 @@ static void look_deep(const struct ckpt *c, struct problems *problems)
     free(scan);
 }
 
-/* A file's line, or one line per problem. */
-static void print_file(const char *path, const struct problems *p, uint64_t bytes, size_t tensors, double seconds)
+/* A file's line, or one line per problem.  whole: a model of another system that is not one here, in sound files. */
+static void print_file(const char *path, const struct problems *p, bool whole, uint64_t bytes, size_t tensors,
+                       double seconds)
 {
     char size[16], *prefix = host_text("%s: ", path);
     if (p->count == 0)
@@ -65,7 +66,10 @@ static void print_file(const char *path, const struct problems *p, uint64_t byte
         bool named = strncmp(p->text[i], prefix, strlen(prefix)) == 0;
         printf("%s%s\n", named ? "" : prefix, p->text[i]);
     }
-    if (p->count)
+    if (whole)
+        printf("%snot a model that can be imported (65); its files are sound (%zu tensor%s, %s)\n", prefix, tensors,
+               plural((int64_t)tensors), text_bytes(size, (double)bytes));
+    else if (p->count)
         printf("%s%s, %" PRIu64 " problem%s\n", prefix, p->exit_code == EXIT_DATA ? "corrupt (65)" : "not verified",
                p->count, plural((int64_t)p->count));
     free(prefix);
@@ -82,19 +86,26 @@ static int verify_file(struct dump *d, json_t *rows, const char *path)
     double start = seconds_now();
     int status = !dump_is_foreign(path) ? reader_open_file(&c, path, &problems, &error)
                : interop_is(path) ? interop_open(&c, path, NULL, &error) : interop_open_raw(&c, path, &error);
+    bool whole = false;
     if (status != 0) problems_add(&problems, &error);
-    else {
+    if (status != 0 && interop_is(path) && interop_open_raw(&c, path, &error) == 0) {
+        status = 0;
+        whole = true;
+    }
+    if (status == 0) {
         bytes = c->header.file_size;
         tensors = c->index.count;
         if (!d->quick && tensors) reader_verify(c, &problems, &error);
         if (d->deep && tensors) look_deep(c, &problems);
         ckpt_close(c);
     }
+    whole = whole && problems.count == 1;
     json_t *row = json_pack("{s:o, s:o, s:o, s:o}", "file", fact_text(path), "bytes", fact_u64(bytes), "tensors",
                             fact_u64(tensors), "problem_count", fact_u64(problems.count));
     fact_problems(row, &problems);
+    if (whole) json_object_set_new(row, "result", json_string("not importable"));
     fact(rows, NULL, row);
-    if (!d->json) print_file(path, &problems, bytes, tensors, seconds_now() - start);
+    if (!d->json) print_file(path, &problems, whole, bytes, tensors, seconds_now() - start);
     int code = problems.exit_code;
     problems_free(&problems);
     return code;
