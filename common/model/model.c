@@ -153,10 +153,10 @@ void model_gradients_open(struct params *grads, float **sum, size_t count, const
                           const struct model_use *use, struct memory *memory)
 {
     struct place place = comm_place(use->comm);
-    if (use->reduced) params_open_parts(grads, c, memory, MEMORY_GRADS, 1, false);
+    if (use->zero >= 2) params_open_parts(grads, c, memory, MEMORY_GRADS, 1, false);
     else params_open(grads, c, memory, MEMORY_GRADS, place.d, false);
     size_t piece = count / (size_t)place.d;
-    if (use->slices > place.d || use->reduced) *sum = memory_take(memory, MEMORY_GRADS, piece, sizeof(float));
+    if (use->slices > place.d || use->zero >= 2) *sum = memory_take(memory, MEMORY_GRADS, piece, sizeof(float));
     else *sum = grads->all ? grads->all + (size_t)place.data * piece : NULL;
 }
 
@@ -165,13 +165,13 @@ static void weights_open(struct model *m, struct memory *memory)
     const struct config *c = &m->local;
     struct place place = comm_place(m->use.comm);
     m->params.frozen = m->use.frozen;
-    if (m->use.sharded) params_open_parts(&m->params, c, memory, MEMORY_PARAMS, place.d, true);
+    if (m->use.zero >= 3) params_open_parts(&m->params, c, memory, MEMORY_PARAMS, place.d, true);
     else params_open(&m->params, c, memory, MEMORY_PARAMS, m->use.train ? place.d : 1, true);
-    size_t pieces = m->use.shared ? (size_t)place.d : 1, piece = m->params.count / pieces;
-    m->from = m->use.shared ? (size_t)place.data * piece : 0;
+    size_t pieces = m->use.zero > 0 ? (size_t)place.d : 1, piece = m->params.count / pieces;
+    m->from = m->use.zero > 0 ? (size_t)place.data * piece : 0;
     m->to = m->from + piece;
     m->layer_held = -1;
-    if (m->use.sharded) m->own = memory_take(memory, MEMORY_PARAMS, piece, sizeof(float));
+    if (m->use.zero >= 3) m->own = memory_take(memory, MEMORY_PARAMS, piece, sizeof(float));
     else m->own = m->params.all ? m->params.all + m->from : NULL;
     if (!m->use.train) return;
     model_gradients_open(&m->grads, &m->sum, m->params.count, c, &m->use, memory);
@@ -541,7 +541,7 @@ void model_backward(struct model *m)
         weights_gather_layer(m, l);
         if (m->use.recompute) block_forward(m, l, NULL, a->stream[l]);
         block_backward(m, l, a->stream[l]);
-        if (m->use.reduced) gradient_reduce_layer(m, l);
+        if (m->use.zero >= 2) gradient_reduce_layer(m, l);
     }
     if (c->embed_norm)
         norm_backward(c, a->dx, &m->grads.embed_norm, a->dx, a->embedded, &m->params.embed_norm, &a->embed_norm, false,

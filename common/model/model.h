@@ -17,11 +17,10 @@ struct model_use {
     bool ema;               /* an averaged copy of the weights */
     struct comm *comm;      /* the ranks that train the model together; NULL: one */
     int slices;             /* train: how many gradients are computed apart and added (train.h); 0 is 1 */
-    bool shared;            /* ranks share out the moments: each holds and updates its piece of the parameters (ZeRO-1) */
-    bool reduced;           /* and the gradients, which are added up as soon as a layer has its own: a slice is one
-                               micro-batch (ZeRO-2) */
-    bool sharded;           /* and the weights, which are gathered a layer at a time: all ranks make the same calls of
-                               model_forward and model_backward, or of model_idle (ZeRO-3) */
+    int zero;               /* what data ranks share out.  1: the moments: each holds and updates its piece of the
+                               parameters.  2: and the gradients, which are added up as soon as a layer has its own: a
+                               slice is one micro-batch.  3: and the weights, which are gathered a layer at a time: all
+                               ranks make the same calls of model_forward and model_backward, or of model_idle */
     bool (*frozen)(const char *name);    /* true: no update for the parameter of this name; NULL: none is frozen */
 };
 
@@ -47,11 +46,11 @@ struct model {
     struct model_use use;
     struct params params, grads;               /* grads: train only, of the slice under way */
     size_t from, to;        /* the elements of params.all that this rank updates: its piece, or all of them */
-    float *own;             /* (to - from): their weights; but for sharded ones they lie in params.all */
+    float *own;             /* (to - from): their weights; where weights are not shared out, in params.all */
     float *m, *v, *ema;     /* (to - from): moments, train only, and the averaged weights, only when asked for */
     float *sum;             /* the gradients of all slices together: this rank's piece; may lie in grads */
     int layers_reduced;     /* of the slice under way */
-    int layer_held;         /* sharded: whose weights params.one_layer holds; -1: none */
+    int layer_held;         /* ZeRO-3: whose weights params.one_layer holds; -1: none */
     act_t *hidden;          /* (N,C) after the final norm: what the heads read; until the next forward of any model */
     act_t *dhidden;         /* (N,C) the caller writes the loss's gradient here before model_backward */
     float *work;            /* scratch for token_loss and attention_backward */
@@ -77,7 +76,7 @@ void model_gradients_open(struct params *grads, float **sum, size_t count, const
                           const struct model_use *use, struct memory *memory);
 
 /* Whether this rank computes without others; else all of its group make the same calls, and must not stop by themselves. */
-static inline bool model_alone(const struct model *m) { return !m->use.sharded && comm_place(m->use.comm).t == 1; }
+static inline bool model_alone(const struct model *m) { return m->use.zero < 3 && comm_place(m->use.comm).t == 1; }
 
 /* Host arrays given to model_forward, model_decode and model_logits stay untouched until device_wait: model_token_loss,
  * model_values and sample_rows wait. */
@@ -89,7 +88,7 @@ void model_forward(struct model *m, const struct batch *b, bool keep);
 /* Adds d(loss)/d(params) to m->grads, given dhidden for the last model_forward(keep). */
 void model_backward(struct model *m);
 
-/* Where weights are sharded: what a rank does that has nothing to compute while others make a forward, and a backward. */
+/* ZeRO-3: what a rank does that has nothing to compute while others make a forward, and a backward. */
 void model_idle(struct model *m, bool backward);
 
 /* Vocabulary head over the rows i of the last forward where b->mask is 1 (rows that do not count cost nothing).

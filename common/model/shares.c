@@ -7,8 +7,8 @@ static size_t piece_of(const struct model *m) { return m->params.count / (size_t
 
 void gradient_begin(struct model *m, bool first)
 {
-    if (m->use.reduced && first) device_clear(m->sum, piece_of(m) * sizeof(float));
-    if (!m->use.reduced && m->use.slices > 1) device_clear(m->grads.all, m->grads.count * sizeof(float));
+    if (m->use.zero >= 2 && first) device_clear(m->sum, piece_of(m) * sizeof(float));
+    if (m->use.zero < 2 && m->use.slices > 1) device_clear(m->grads.all, m->grads.count * sizeof(float));
 }
 
 /* Elements from..to of the parameters, which x holds, join the sum. */
@@ -56,24 +56,24 @@ void gradient_sum(struct model *m, bool first, bool last)
 {
     struct place place = comm_place(m->use.comm);
     size_t piece = piece_of(m);
-    if (m->use.reduced) reduce_rest(m);
+    if (m->use.zero >= 2) reduce_rest(m);
     else sum_partials(m, -1);
-    if (m->use.reduced || m->use.slices <= 1) return;
+    if (m->use.zero >= 2 || m->use.slices <= 1) return;
     if (place.d == 1 && first) device_clear(m->sum, piece * sizeof(float));
     comm_sum_scatter(m->use.comm, GROUP_DATA, m->sum, m->grads.all, 0, m->grads.count, piece, place.d == 1 || !first);
-    if (place.d == 1 || m->use.shared || !last) return;
+    if (place.d == 1 || m->use.zero > 0 || !last) return;
     comm_gather(m->use.comm, GROUP_DATA, m->grads.all, m->sum, piece * sizeof(float));
     comm_wait(m->use.comm);
 }
 
 float *gradient_own(struct model *m)
 {
-    return comm_place(m->use.comm).d > 1 && !m->use.shared ? m->grads.all : m->sum;
+    return comm_place(m->use.comm).d > 1 && m->use.zero == 0 ? m->grads.all : m->sum;
 }
 
 void gradient_clear(struct model *m)
 {
-    if (m->use.reduced) device_clear(m->sum, piece_of(m) * sizeof(float));
+    if (m->use.zero >= 2) device_clear(m->sum, piece_of(m) * sizeof(float));
     else device_clear(m->grads.all, m->grads.count * sizeof(float));
 }
 
@@ -82,7 +82,7 @@ void gradient_clear(struct model *m)
 struct share weights_share(struct model *m)
 {
     struct place place = comm_place(m->use.comm);
-    if (m->use.sharded) return (struct share){m->own, m->from, m->to, place.tensor, place.t};
+    if (m->use.zero >= 3) return (struct share){m->own, m->from, m->to, place.tensor, place.t};
     return (struct share){m->params.all, 0, m->params.count, place.tensor, place.t};
 }
 
@@ -108,7 +108,7 @@ static void gather(struct model *m, float *x, size_t from, size_t to)
 
 void weights_gather(struct model *m)
 {
-    if (m->use.sharded) {
+    if (m->use.zero >= 3) {
         m->layer_held = -1;
         each_end(m, gather);
         params_pack_layer(&m->params, &m->local, -1);
@@ -120,7 +120,7 @@ void weights_gather(struct model *m)
 void weights_gather_layer(struct model *m, int l)
 {
     size_t from = m->params.layer_from + (size_t)l * m->params.layer_floats;
-    if (!m->use.sharded || m->layer_held == l) return;
+    if (m->use.zero < 3 || m->layer_held == l) return;
     gather(m, m->params.one_layer, from, from + m->params.layer_floats);
     params_pack_layer(&m->params, &m->local, 0);                      /* layer 0's place is that of all */
     m->layer_held = l;
@@ -134,13 +134,13 @@ static void keep(struct model *m, float *x, size_t from, size_t to)
 
 void weights_keep_ends(struct model *m)
 {
-    if (m->use.sharded) each_end(m, keep);
+    if (m->use.zero >= 3) each_end(m, keep);
 }
 
 void model_idle(struct model *m, bool backward)
 {
     int L = m->config.layers;
-    if (!m->use.sharded) return;
+    if (m->use.zero < 3) return;
     for (int l = 0; l < L; l++) weights_gather_layer(m, l);
     for (int l = L - 1; backward && l >= 0; l--) {
         weights_gather_layer(m, l);

@@ -13,7 +13,7 @@
 void gradient_begin(struct model *m, bool first);
 void gradient_sum(struct model *m, bool first, bool last);
 
-/* Where gradients are shared out as well (use.reduced): layer l's of this rank's slice join the sum, and its place is
+/* ZeRO-2 and 3: layer l's of this rank's slice join the sum, and its place is
  * free for the next.  All ranks do so for layers L-1 to 0, and gradient_sum makes up for those without a slice. */
 void gradient_reduce_layer(struct model *m, int l);
 
@@ -22,9 +22,9 @@ void gradient_reduce_layer(struct model *m, int l);
 float *gradient_own(struct model *m);
 void gradient_clear(struct model *m);
 
-/* Weights change in m->own.  share: where a rank keeps what it reads of them: all of its parameters, or its share.  init: from (seed, ...) as params_init.  gather: after any change, what is to be read of it
- * on this rank, packed too: all of it, or, sharded, what lies outside the layers; gather_layer: then, before a layer is
- * used, its.  keep_ends: the way back, from what was changed outside the layers to m->own. */
+/* Weights change in m->own.  share: where a rank keeps what it reads of them: all of its parameters, or its
+ * share.  init: from (seed, ...) as params_init.  gather: after any change, what is to be read of it on this rank,
+ * packed too: all of it, or, with ZeRO-3, what lies outside the layers; gather_layer: then, before a layer is used, its.  keep_ends: the way back, from what was changed outside the layers to m->own. */
 struct share weights_share(struct model *m);
 void weights_init(struct model *m, uint64_t seed);
 void weights_gather(struct model *m);

@@ -71,7 +71,7 @@ static void add_squares(void *context, const struct param *p)
 double gradient_norm(struct model *m)
 {
     struct place place = comm_place(m->use.comm);
-    bool pieces = m->use.shared;
+    bool pieces = m->use.zero > 0;
     size_t blocks = squares_blocks(m->to - m->from), all = pieces ? blocks * (size_t)place.d : blocks;
     double sum = 0, *squares = host_alloc(all, sizeof *squares), *mine = squares;
     if (pieces) mine += blocks * (size_t)place.data;
@@ -110,7 +110,7 @@ void adamw_step(struct model *m, const struct adamw_options *o, int64_t t, doubl
     size_t own = m->to - m->from;
     params_each(&m->params, &m->local, update_one, &s);
     if (ema_decay > 0) ema_update(m->ema, m->own, (float)ema_decay, own);
-    if (m->use.shared && !m->use.sharded) {
+    if (m->use.zero == 1 || m->use.zero == 2) {
         comm_gather(m->use.comm, GROUP_DATA, m->params.all, m->own, own * sizeof(float));
         comm_wait(m->use.comm);
     }

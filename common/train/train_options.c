@@ -265,9 +265,7 @@ void train_use(struct model_use *use, const struct train_options *o)
     use->train = true;
     use->recompute = o->recompute != 0;
     use->slices = (int)o->parallel.slices;
-    use->shared = o->parallel.zero > 0 && comm_place(o->comm).d > 1;
-    use->reduced = o->parallel.zero > 1 && comm_place(o->comm).d > 1;
-    use->sharded = o->parallel.zero > 2 && comm_place(o->comm).d > 1;
+    use->zero = comm_place(o->comm).d > 1 ? (int)o->parallel.zero : 0;
 }
 
 void defaults_fill(struct train_options *o, const struct option *table, struct run *run, enum stage stage, int channels,

@@ -82,7 +82,7 @@ static void add_source(void *context, const struct param *p)
                         .piece = m->params.count / (size_t)comm_place(m->use.comm).d, .calls = &all->calls};
     q->base = all->role == ROLE_EMA ? m->ema : all->role == ROLE_ADAM_M ? m->m : m->v;
     if (all->role == ROLE_WEIGHT) q->base = m->own;
-    if (all->role == ROLE_WEIGHT && !m->use.sharded) {
+    if (all->role == ROLE_WEIGHT && m->use.zero < 3) {
         q->base = m->params.all;
         q->from = 0;
         q->to = m->params.count;
