@@ -47,7 +47,7 @@ expect 0 "done: 2 steps" env CUDASIM_STREAMS=lazy "$BIN/pretrain" $text --steps 
 bits "pretrain: --zero 2 has the bits of one GPU" z1 z2
 expect 0 "done: 2 steps" env CUDASIM_STREAMS=random "$BIN/pretrain" $text --steps 2 --devices 0,1 --zero 3 --out "$work/z3"
 bits "pretrain: --zero 3 has the bits of one GPU" z1 z3
-split="--channels 32 --heads 4 --kv-heads 2 --steps 3"
+split="--channels 32 --heads 4 --kv-heads 2 --steps 3 --vocab-size 271 --sample-every 3"
 expect 0 "done: 3 steps" "$BIN/pretrain" $text $split --out "$work/t1"
 expect 0 "each layer split by 2" env CUDASIM_STREAMS=lazy "$BIN/pretrain" $text $split --devices 0,1 --tensor-parallel 2 --out "$work/t2"
 for run in t1 t2; do grep -o '"loss":[0-9.e+-]*' "$work/$run/metrics.jsonl" | cut -d: -f2 >"$work/losses.$run"; done

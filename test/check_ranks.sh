@@ -137,12 +137,13 @@ check "pretrain: tensor 2, data 2, --zero 3, then tensor 2 has the bits of tenso
 ran "pretrain, tensor 2, stopped" pretrain 2 t4 $text --tensor-parallel 2 --slices 12 --steps 4
 ran "pretrain resumes on 1 rank" pretrain 1 t4 $text
 check "pretrain: stopped at tensor 2, resumed on one rank, has the losses of one rank" agree t4 z1
-for preset in gpt2 bloom; do
-    old="--preset $preset --data $work/text.txt --vocab-size 300 --layers 2 --channels 32 --heads 4 --context 32 --steps 3
+for split in "gpt2 2" "bloom 4" "gptj 2"; do      # tied, tied and normed, with a head of its own and its biases; tokens left over
+    preset=${split% *} n=${split#* }
+    old="--preset $preset --data $work/text.txt --vocab-size 301 --layers 2 --channels 32 --heads 4 --context 32 --steps 3
         --batch-tokens 256 --micro-tokens 128 --recompute block --eval-every 2 --validation 0.1"
-    ran "pretrain of a $preset, tensor 2" pretrain 2 $preset-2 $old --tensor-parallel 2
+    ran "pretrain of a $preset, tensor $n" pretrain "$n" $preset-2 $old --tensor-parallel "$n"
     ran "pretrain of a $preset, 1 rank" pretrain 1 $preset-1 $old
-    check "pretrain: $preset split by 2 has the losses of one rank" agree $preset-2 $preset-1
+    check "pretrain: $preset split by $n has the losses of one rank" agree $preset-2 $preset-1
 done
 ran "sft, tensor 2" sft 2 s6 $chats --tensor-parallel 2
 ran "sft, 1 rank, 1 slice" sft 1 s7 $chats

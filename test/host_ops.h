@@ -272,7 +272,7 @@ HOST_OP host_sample_rows(int *tokens, float *logprobs, float *logits, const doub
     size_t rows = (size_t)n;
     sample_rows(made(&c, tokens, rows), made(&c, logprobs, rows), made(&c, logits, rows * (size_t)V),
                 copy_made(&c, NULL, uniform, rows, sizeof *uniform, false),
-                copy_made(&c, NULL, s, rows, sizeof *s, false), n, V);
+                copy_made(&c, NULL, s, rows, sizeof *s, false), n, V, V);
     copies_end(&c);
 }
 

@@ -4,6 +4,8 @@
 #include "common/cpu/vector.h"
 #include "common/model/ops.h"
 
+#include <string.h>
+
 enum { COLUMNS = 64 };      /* a task of backward: whole cache lines, 64 apart */
 
 struct embed {
@@ -21,6 +23,10 @@ static void forward_rows(const void *context, size_t from, size_t end)
     size_t C = (size_t)e->C;
     for (size_t row = from; row < end; row++) {
         act_t *x = e->x + row * C;
+        if (e->tokens[row] < 0) {
+            memset(x, 0, C * sizeof *x);
+            continue;
+        }
         const float *token = e->table + (size_t)e->tokens[row] * C;
         const float *position = e->position_table ? e->position_table + (size_t)e->positions[row] * C : NULL;
         if (position) for (size_t c = 0; c < C; c++) x[c] = act_put(token[c] + position[c]);
@@ -48,7 +54,7 @@ static void backward_columns(const void *context, size_t from, size_t end)
     size_t C = (size_t)e->C, columns = end - from;
     for (int row = 0; row < e->N; row++) {
         const act_t *dx = e->dx + (size_t)row * C + from;
-        add_row(e->dtable + from, e->tokens[row], dx, C, columns);
+        if (e->tokens[row] >= 0) add_row(e->dtable + from, e->tokens[row], dx, C, columns);
         if (e->dposition_table) add_row(e->dposition_table + from, e->positions[row], dx, C, columns);
     }
 }

@@ -194,8 +194,18 @@ struct sample {
     float *logprobs, *logits;
     const double *uniform;
     const struct sampling *s;
-    int V;
+    int V, part;
 };
+
+static struct softmax whole_row(float *z, const struct sample *c, float temperature)
+{
+    struct softmax whole = softmax_row(z, int_min(c->part, c->V), temperature);
+    for (int i = c->part; i < c->V; i += c->part) {
+        struct softmax part = softmax_row(z + i, int_min(c->part, c->V - i), temperature);
+        whole = softmax_join(&whole, &part);
+    }
+    return whole;
+}
 
 static void sample_row(void *context, int i, int thread)
 {
@@ -203,7 +213,7 @@ static void sample_row(void *context, int i, int thread)
     const struct sample *c = context;
     const struct sampling *s = &c->s[i];
     float *z = c->logits + (size_t)i * (size_t)c->V;
-    struct softmax whole = softmax_row(z, c->V, s->temperature > 0 ? s->temperature : 1);
+    struct softmax whole = whole_row(z, c, s->temperature > 0 ? s->temperature : 1);
     struct row r = {.z = z, .n = s->allowed > 0 ? s->allowed : c->V, .top = whole};
     if (r.n < c->V) {
         r.top.max = z[0];
@@ -215,14 +225,23 @@ static void sample_row(void *context, int i, int thread)
     } else {
         c->tokens[i] = most_likely(&r);
     }
-    c->logprobs[i] = softmax_logprob(&whole, z, c->tokens[i]);
+    c->logprobs[i] = softmax_logprob(&whole, z[c->tokens[i]]);
 }
 
 void sample_rows(int *tokens, float *logprobs, float *logits, const double *uniform, const struct sampling *s, int n,
-                 int V)
+                 int V, int part)
 {
-    struct sample c = {tokens, logprobs, logits, uniform, s, V};
+    struct sample c = {tokens, logprobs, logits, uniform, s, V, part};
     threads_for(n, sample_row, &c);
+}
+
+void logits_join(float *logits, const float *parts, int n, int V, int part)
+{
+    for (int i = 0; i < n; i++)
+        for (int first = 0; first < V; first += part) {
+            const float *from = parts + ((size_t)(first / part) * (size_t)n + (size_t)i) * (size_t)part;
+            memcpy(logits + (size_t)i * (size_t)V + first, from, (size_t)int_min(part, V - first) * sizeof *logits);
+        }
 }
 
 bool sampling_is_exact(void) { return true; }

@@ -47,9 +47,18 @@ struct softmax softmax_row(float *z, int V, float temperature)
     return s;
 }
 
-float softmax_logprob(const struct softmax *s, const float *z, int token)
+struct softmax softmax_join(const struct softmax *a, const struct softmax *b)
 {
-    return (float)((double)z[token] - (double)s->max - log(s->sum));
+    struct softmax s = {.max = a->max > b->max ? a->max : b->max};
+    double da = (double)a->max - (double)s.max, db = (double)b->max - (double)s.max, ea = exp(da), eb = exp(db);
+    s.sum = ea * a->sum + eb * b->sum;
+    s.weighted = ea * (a->weighted + da * a->sum) + eb * (b->weighted + db * b->sum);
+    return s;
+}
+
+float softmax_logprob(const struct softmax *s, float z)
+{
+    return (float)((double)z - (double)s->max - log(s->sum));
 }
 
 float softmax_entropy(const struct softmax *s)
@@ -75,5 +84,5 @@ void softmax_gradient(float *dz, const struct softmax *s, int token, double logp
         if (V - i >= VW) v_store(dz + i, x);
         else v_store_part(dz + i, x, V - i);
     }
-    dz[token] += (float)logprob_slope;
+    if (token >= 0) dz[token] += (float)logprob_slope;
 }

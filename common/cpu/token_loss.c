@@ -28,7 +28,7 @@ struct chunk {
     const float *old_logprobs, *advantages;
     const struct token_loss *loss;
     bool gradient;
-    int V;
+    int rows, V, own;                                   /* own: those of the V logits of a row that are tokens */
 };
 
 /* The clipped policy loss of one row; *slope = d loss / d logprob. */
@@ -47,16 +47,12 @@ static double policy_loss(double *slope, double logprob, double old_logprob, dou
     return loss;
 }
 
-static void row_task(void *context, int i, int thread)
+/* What follows from the sums of row i, whose target has the logit z_target. */
+static void finish_row(const struct chunk *c, int i, struct softmax s, float z_target)
 {
-    const struct chunk *c = context;
     const struct token_loss *l = c->loss;
     float *z = c->logits + (size_t)i * c->V;
-    int target = c->targets[i];
-    (void)thread;
-    assert(target >= 0 && target < c->V);
-    struct softmax s = softmax_row(z, c->V, l->temperature);
-    float logprob = softmax_logprob(&s, z, target), entropy = softmax_entropy(&s);
+    float logprob = softmax_logprob(&s, z_target), entropy = softmax_entropy(&s);
     c->logprobs[i] = logprob;
     if (c->entropy) c->entropy[i] = entropy;
     double loss = 0, slope = 0, entropy_coef = 0;
@@ -71,11 +67,59 @@ static void row_task(void *context, int i, int thread)
     if (c->losses) c->losses[i] = (float)loss;
     if (c->gradient) {
         double scale = (double)l->scale / (double)l->temperature;
-        softmax_gradient(z, &s, target, slope * scale, entropy_coef * scale, c->V);
+        softmax_gradient(z, &s, c->targets[i], slope * scale, entropy_coef * scale, c->own);
+        for (int k = c->own; k < c->V; k++) z[k] = 0;
         if (!act_floats((act_t *)(void *)z))                /* as activations, in place */
             for (int k = 0; k < c->V; k += VW)
                 act_store((act_t *)(void *)z + k, v_load_upto(z + k, c->V - k), c->V - k);
     }
+}
+
+static void row_task(void *context, int i, int thread)
+{
+    const struct chunk *c = context;
+    float *z = c->logits + (size_t)i * c->V;
+    (void)thread;
+    assert(c->targets[i] >= 0 && c->targets[i] < c->V);
+    struct softmax s = softmax_row(z, c->V, c->loss->temperature);
+    finish_row(c, i, s, z[c->targets[i]]);
+}
+
+static void part_task(void *context, int i, int thread)
+{
+    const struct chunk *c = context;
+    const struct token_parts *p = c->loss->parts;
+    float *z = c->logits + (size_t)i * c->V;
+    (void)thread;
+    struct softmax s = softmax_row(z, c->own, c->loss->temperature);
+    p->all[(size_t)p->rank * c->rows + i] = (struct token_part){s, c->targets[i] >= 0 ? z[c->targets[i]] : 0};
+}
+
+static void join_task(void *context, int i, int thread)
+{
+    const struct chunk *c = context;
+    const struct token_part *part = c->loss->parts->all + i;
+    struct softmax s = part->row;
+    float target = part->target;
+    (void)thread;
+    for (int r = 1; r < c->loss->parts->ranks; r++) {
+        part += c->rows;
+        s = softmax_join(&s, &part->row);
+        target += part->target;
+    }
+    finish_row(c, i, s, target);
+}
+
+static void chunk_losses(struct chunk *c)
+{
+    const struct token_parts *p = c->loss->parts;
+    if (!p) {
+        threads_for(c->rows, row_task, c);
+        return;
+    }
+    threads_for(c->rows, part_task, c);
+    p->gather(p->self, (size_t)c->rows * sizeof *p->all);
+    threads_for(c->rows, join_task, c);
 }
 
 void token_loss(float *logprobs, float *entropy, float *losses, act_t *dh, float *dweight, const act_t *h,
@@ -90,8 +134,8 @@ void token_loss(float *logprobs, float *entropy, float *losses, act_t *dh, float
         struct chunk c = {logprobs + i, entropy ? entropy + i : NULL, losses ? losses + i : NULL, work, targets + i,
                           loss->old_logprobs ? loss->old_logprobs + i : NULL,
                           loss->advantages ? loss->advantages + i : NULL,
-                          loss, dh != NULL, V};
-        threads_for(m, row_task, &c);
+                          loss, dh != NULL, m, V, loss->parts ? loss->parts->own : V};
+        chunk_losses(&c);
         if (!dh) continue;
         const act_t *dz = (act_t *)(void *)work;
         size_t ld = (size_t)V * sizeof *work / sizeof *dz;

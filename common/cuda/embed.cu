@@ -6,6 +6,10 @@ static __global__ void look_up(act_t *x, const int *tokens, const int *positions
                                const float *position_table, int C)
 {
     size_t row = blockIdx.x, width = (size_t)C;
+    if (tokens[row] < 0) {
+        for (size_t c = threadIdx.x; c < width; c += BLOCK) set(x + row * width + c, 0);
+        return;
+    }
     const float *t = table + (size_t)tokens[row] * width;
     const float *p = position_table ? position_table + (size_t)positions[row] * width : NULL;
     for (size_t c = threadIdx.x; c < width; c += BLOCK) set(x + row * width + c, p ? t[c] + p[c] : t[c]);
@@ -19,11 +23,12 @@ void embed_forward(act_t *x, const int *tokens, const int *positions, const floa
     cuda_launched("look_up");
 }
 
-/* dtable[key] += dx of all rows with the key of row blockIdx.x, unless an earlier row has it too. */
+/* dtable[key] += dx of all rows with the key of row blockIdx.x, unless an earlier row has it too, or it is below 0. */
 static __global__ void add_rows(float *dtable, const act_t *dx, const int *keys, int N, int C)
 {
     __shared__ unsigned found[WARPS];
     int first = (int)blockIdx.x, key = keys[first], earlier = 0, thread = (int)threadIdx.x;
+    if (key < 0) return;
     for (int i = thread; i < first && !earlier; i += BLOCK) earlier = keys[i] == key;
     if (__syncthreads_or(earlier)) return;
     float *to = dtable + (size_t)key * (size_t)C;

@@ -122,7 +122,8 @@ __device__ static int most_likely(const struct row &r, int *count)
 }
 
 static __global__ void __launch_bounds__(BLOCK) sample(int *tokens, float *logprobs, float *logits,
-                                                       const double *uniform, const struct sampling *all, int V)
+                                                       const double *uniform, const struct sampling *all, int V,
+                                                       int width)
 {
     __shared__ struct softmax_parts part;
     __shared__ double sums[BLOCK];
@@ -131,7 +132,10 @@ static __global__ void __launch_bounds__(BLOCK) sample(int *tokens, float *logpr
     int i = (int)blockIdx.x;
     struct sampling s = all[i];
     float *z = logits + (size_t)i * (size_t)V;
-    struct softmax whole = softmax_row(z, V, s.temperature > 0 ? s.temperature : 1, &part);
+    float temperature = s.temperature > 0 ? s.temperature : 1;
+    struct softmax whole = softmax_row(z, width < V ? width : V, temperature, &part);
+    for (int k = width; k < V; k += width)
+        whole = softmax_join(whole, softmax_row(z + k, width < V - k ? width : V - k, temperature, &part));
     struct row r = {z, whole.max, s.allowed > 0 && s.allowed < V ? s.allowed : V, part.sum};
     if (r.n < V) {
         r.max = -INFINITY;
@@ -147,15 +151,30 @@ static __global__ void __launch_bounds__(BLOCK) sample(int *tokens, float *logpr
     }
     if (threadIdx.x > 0) return;
     tokens[i] = token;
-    logprobs[i] = softmax_logprob(&whole, z, token);
+    logprobs[i] = softmax_logprob(&whole, z[token]);
 }
 
 void sample_rows(int *tokens, float *logprobs, float *logits, const double *uniform, const struct sampling *s, int n,
-                 int V)
+                 int V, int part)
 {
     if (n == 0) return;
-    sample<<<(unsigned)n, BLOCK, 0, cuda_stream()>>>(tokens, logprobs, logits, uniform, s, V);
+    sample<<<(unsigned)n, BLOCK, 0, cuda_stream()>>>(tokens, logprobs, logits, uniform, s, V, part);
     cuda_launched("sample");
+}
+
+static __global__ void join_logits(float *logits, const float *parts, int n, int V, int part)
+{
+    for (size_t i = thread_of_grid(); i < (size_t)n * (size_t)V; i += threads_of_grid()) {
+        size_t row = i / (size_t)V, token = i % (size_t)V, width = (size_t)part;
+        logits[i] = parts[(token / width * (size_t)n + row) * width + token % width];
+    }
+}
+
+void logits_join(float *logits, const float *parts, int n, int V, int part)
+{
+    if (n == 0) return;
+    join_logits<<<cuda_blocks((size_t)n * (size_t)V), BLOCK, 0, cuda_stream()>>>(logits, parts, n, V, part);
+    cuda_launched("join_logits");
 }
 
 /* cuBLASLt may choose another algorithm for another number of rows. */

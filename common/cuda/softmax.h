@@ -4,10 +4,9 @@
 
 #include "common/cuda/kernel.h"
 
-struct softmax { float max; double sum, weighted; };    /* sum of e, and of e * (z - max), with e = exp(z - max) */
 struct softmax_parts { float max[WARPS]; double sum[WARPS]; };
 
-/* z = z / temperature in place, then the maximum and sums above, in every thread.   z (V), seen by the whole block when
+/* z = z / temperature in place, then its maximum and sums, in every thread.   z (V), seen by the whole block when
  * the call returns */
 __device__ static inline struct softmax softmax_row(float *z, int V, float temperature, struct softmax_parts *part)
 {
@@ -27,9 +26,19 @@ __device__ static inline struct softmax softmax_row(float *z, int V, float tempe
     return s;
 }
 
-__device__ static inline float softmax_logprob(const struct softmax *s, const float *z, int token)
+/* Those of a row in two parts. */
+__device__ static inline struct softmax softmax_join(const struct softmax &a, const struct softmax &b)
 {
-    return (float)((double)z[token] - (double)s->max - log(s->sum));
+    struct softmax s = {a.max > b.max ? a.max : b.max, 0, 0};
+    double da = (double)a.max - (double)s.max, db = (double)b.max - (double)s.max, ea = exp(da), eb = exp(db);
+    s.sum = ea * a.sum + eb * b.sum;
+    s.weighted = ea * (a.weighted + da * a.sum) + eb * (b.weighted + db * b.sum);
+    return s;
+}
+
+__device__ static inline float softmax_logprob(const struct softmax *s, float z)
+{
+    return (float)((double)z - (double)s->max - log(s->sum));
 }
 
 __device__ static inline float softmax_entropy(const struct softmax *s)

@@ -30,7 +30,8 @@ struct chunk {
     const float *old_logprobs, *advantages;
     enum token_loss_kind kind;
     float temperature, scale, clip_low, clip_high, dual_clip, entropy_coef;
-    int V, ld;
+    struct token_part *parts;                           /* (ranks, rows), or NULL: this rank has the whole head */
+    int rank, ranks, rows, V, ld, own;                  /* own: those of the V logits of a row that are tokens */
 };
 
 /* The clipped policy loss of one row; *slope = d loss / d logprob. */
@@ -52,25 +53,57 @@ __device__ static double policy_loss(double *slope, double logprob, double old_l
 /* dz = scale * gradient of (slope * logprob - entropy_coef * entropy), in place of z or beside it:
  *   slope * ([j = token] - p[j]) + entropy_coef * p[j] * (log p[j] + entropy) */
 __device__ static void write_gradient(act_t *dz, const float *z, const struct softmax &s, int token, double slope,
-                                      double entropy_coef, int V)
+                                      double entropy_coef, int own, int V)
 {
     double log_sum = log(s.sum), entropy = log_sum - s.weighted / s.sum;
     float inverse = (float)(1 / s.sum), constant = (float)(entropy_coef * (entropy - log_sum) - slope);
     float coef = (float)entropy_coef, extra = (float)slope;
-    for (int j = (int)threadIdx.x; j < V; j += BLOCK) {
+    for (int j = own + (int)threadIdx.x; j < V; j += BLOCK) set(dz + j, 0);
+    for (int j = (int)threadIdx.x; j < own; j += BLOCK) {
         float d = z[j] - s.max, p = expf(d) * inverse;
         float x = coef == 0 || p == 0 ? p * constant : p * (constant + coef * d);
         set(dz + j, j == token ? x + extra : x);
     }
 }
 
-static __global__ void loss_rows(struct chunk c)
+/* The sums of this rank's logits of a row. */
+static __global__ void part_rows(struct chunk c)
 {
     __shared__ struct softmax_parts part;
     int row = (int)blockIdx.x, target = c.targets[row];
     float *z = c.logits + (size_t)row * (size_t)c.ld;
-    struct softmax s = softmax_row(z, c.V, c.temperature, &part);
-    float logprob = softmax_logprob(&s, z, target), entropy = softmax_entropy(&s);
+    struct softmax s = softmax_row(z, c.own, c.temperature, &part);
+    __syncthreads();                                    /* all of z has its temperature */
+    if (threadIdx.x == 0) c.parts[(size_t)c.rank * (size_t)c.rows + (size_t)row] = {s, target >= 0 ? z[target] : 0};
+}
+
+/* Those of all ranks' logits, and the logit of the target. */
+__device__ static struct softmax join_parts(const struct chunk &c, int row, float *target)
+{
+    const struct token_part *part = c.parts + row;
+    struct softmax s = part->row;
+    *target = part->target;
+    for (int r = 1; r < c.ranks; r++) {
+        part += c.rows;
+        s = softmax_join(s, part->row);
+        *target += part->target;
+    }
+    return s;
+}
+
+static __global__ void loss_rows(struct chunk c)
+{
+    __shared__ struct softmax_parts part;
+    int row = (int)blockIdx.x, target = c.targets[row];
+    float *z = c.logits + (size_t)row * (size_t)c.ld, z_target;
+    struct softmax s;
+    if (c.parts) {
+        s = join_parts(c, row, &z_target);
+    } else {
+        s = softmax_row(z, c.V, c.temperature, &part);
+        z_target = z[target];
+    }
+    float logprob = softmax_logprob(&s, z_target), entropy = softmax_entropy(&s);
     double loss = 0, slope = 0, entropy_coef = 0;
     if (c.kind == LOSS_CROSS_ENTROPY) {
         loss = -(double)logprob;
@@ -85,10 +118,11 @@ static __global__ void loss_rows(struct chunk c)
         if (c.entropy) c.entropy[row] = entropy;
         if (c.losses) c.losses[row] = (float)loss;
     }
-    __syncthreads();                                    /* z[target] was read by all */
+    __syncthreads();                                    /* the target's logit was read by all */
     double scale = (double)c.scale / (double)c.temperature;
     if (c.dlogits)
-        write_gradient(c.dlogits + (size_t)row * (size_t)c.ld, z, s, target, slope * scale, entropy_coef * scale, c.V);
+        write_gradient(c.dlogits + (size_t)row * (size_t)c.ld, z, s, target, slope * scale, entropy_coef * scale,
+                       c.own, c.V);
 }
 
 struct head_bias_term {
@@ -110,6 +144,7 @@ void token_loss(float *logprobs, float *entropy, float *losses, act_t *dh, float
 {
     assert(loss->temperature > 0 && !dh == !dweight && (loss->kind != LOSS_LOGPROBS || !dh));
     bool policy = loss->kind == LOSS_POLICY;
+    const struct token_parts *parts = loss->parts;
     int rows = chunk_rows(V), ld = row_distance(V);
     size_t width = (size_t)C, wide = (size_t)ld;
     act_t *dlogits = (act_t *)(sizeof(act_t) == sizeof(float) ? work : work + (size_t)int_min(n, rows) * wide);
@@ -123,7 +158,13 @@ void token_loss(float *logprobs, float *entropy, float *losses, act_t *dh, float
         struct chunk c = {logprobs + i, entropy ? entropy + i : NULL, losses ? losses + i : NULL, work,
                           dh ? dlogits : NULL, targets + i, policy ? loss->old_logprobs + i : NULL,
                           policy ? loss->advantages + i : NULL, loss->kind, loss->temperature, loss->scale,
-                          loss->clip_low, loss->clip_high, loss->dual_clip, loss->entropy_coef, V, ld};
+                          loss->clip_low, loss->clip_high, loss->dual_clip, loss->entropy_coef, parts ? parts->all : NULL,
+                          parts ? parts->rank : 0, parts ? parts->ranks : 1, m, V, ld, parts ? parts->own : V};
+        if (parts) {
+            part_rows<<<(unsigned)m, BLOCK, 0, cuda_stream()>>>(c);
+            cuda_launched("part_rows");
+            parts->gather(parts->self, (size_t)m * sizeof *parts->all);
+        }
         loss_rows<<<(unsigned)m, BLOCK, 0, cuda_stream()>>>(c);
         cuda_launched("loss_rows");
         if (!dh) continue;

@@ -13,6 +13,7 @@ void heads_open(struct model *m, struct memory *memory)
     float **vocabulary[] = {&h->logprobs, &h->entropy, &h->losses, &h->old_logprobs, &h->advantages},
           **scalar[] = {&h->values, &h->dvalues};
     if (!h->counted) h->counted = host_alloc(2 * N, sizeof *h->counted);
+    if (!h->own_tokens) h->own_tokens = host_alloc(N, sizeof *h->own_tokens);
     if (!h->host_logprobs) h->host_logprobs = host_alloc(N, sizeof *h->host_logprobs);
     h->hidden = memory_take(memory, MEMORY_ACTS, NC, sizeof *h->hidden);
     if (m->use.train) h->dhidden = memory_take(memory, MEMORY_ACTS, NC, sizeof *h->dhidden);
@@ -20,7 +21,12 @@ void heads_open(struct model *m, struct memory *memory)
     h->targets = memory_take(memory, MEMORY_ACTS, N, sizeof *h->targets);
     for (int i = 0; i < (m->config.head == HEAD_SCALAR ? 2 : 5); i++)
         *(m->config.head == HEAD_SCALAR ? scalar : vocabulary)[i] = memory_take(memory, MEMORY_ACTS, N, sizeof(float));
+    size_t t = (size_t)comm_place(m->use.comm).t;
+    if (t > 1 && m->config.head == HEAD_VOCABULARY)
+        h->parts = memory_take(memory, MEMORY_ACTS, t * N, sizeof *h->parts);
     if (n == 0) return;
+    if (t > 1)
+        h->part_logits = memory_take(memory, MEMORY_CACHE, t * n * (size_t)m->local.vocab, sizeof *h->part_logits);
     m->logits = memory_take(memory, MEMORY_CACHE, n * (size_t)m->config.vocab, sizeof *m->logits);
     h->tokens = memory_take(memory, MEMORY_CACHE, n, sizeof *h->tokens);
     h->drawn_logprobs = memory_take(memory, MEMORY_CACHE, n, sizeof *h->drawn_logprobs);
@@ -57,16 +63,33 @@ static int counted_rows(struct model *m, const struct batch *b, int *rows, int *
         rows[n] = i;
         targets[n++] = b->targets[i];
     }
-    model_check_tokens(m, targets, n);
-    device_put(m->head.targets, targets, (size_t)n * sizeof(int));
+    device_put(m->head.targets, model_own_tokens(m, targets, n), (size_t)n * sizeof(int));
     return n;
+}
+
+static void gather_parts(void *self, size_t bytes)
+{
+    struct model *m = self;
+    char *all = (char *)m->head.parts;
+    comm_gather(m->use.comm, GROUP_TENSOR, all, all + (size_t)comm_place(m->use.comm).tensor * bytes, bytes);
+    comm_wait(m->use.comm);
+}
+
+/* How tensor ranks make one loss of their parts of the vocabulary. */
+static struct token_parts parts_of(struct model *m)
+{
+    struct place place = comm_place(m->use.comm);
+    int own = m->local.vocab;
+    return (struct token_parts){place.tensor, place.t, int_min(own, m->config.vocab - place.tensor * own),
+                                m->head.parts, gather_parts, m};
 }
 
 int model_token_loss(struct model *m, const struct batch *b, const struct token_loss *loss, float *logprobs,
                      float *entropy, float *losses, bool backward)
 {
     struct head_acts *a = &m->head;
-    const struct config *c = &m->config;
+    const struct config *c = &m->local;
+    struct token_parts parts = parts_of(m);
     float *dweight = c->tied ? m->grads.embed : m->grads.head.weight;
     assert(b->N == m->N && c->head == HEAD_VOCABULARY && (!backward || m->use.train));
     int *rows = a->counted, n = counted_rows(m, b, rows, rows + b->N);
@@ -75,6 +98,7 @@ int model_token_loss(struct model *m, const struct batch *b, const struct token_
         struct token_loss l = *loss;
         l.bias = m->params.head.bias;
         l.dbias = m->grads.head.bias;
+        l.parts = parts.ranks > 1 ? &parts : NULL;
         if (l.kind == LOSS_POLICY) {
             device_put(a->old_logprobs, loss->old_logprobs, bytes);
             device_put(a->advantages, loss->advantages, bytes);
@@ -85,6 +109,9 @@ int model_token_loss(struct model *m, const struct batch *b, const struct token_
         token_loss(a->logprobs, entropy ? a->entropy : NULL, losses ? a->losses : NULL,
                    backward ? head_gradient(m, n) : NULL, backward ? dweight : NULL, h, a->targets,
                    m->params.head.packed, &l, m->work, n, config_embed_width(c), c->vocab);
+        if (backward)
+            comm_sum(m->use.comm, GROUP_TENSOR, head_gradient(m, n), (size_t)n * (size_t)config_embed_width(c), NUMBER_ACT);
+        comm_wait(m->use.comm);
         if (logprobs) device_get(logprobs, a->logprobs, bytes);
         if (entropy) device_get(entropy, a->entropy, bytes);
         if (losses) device_get(losses, a->losses, bytes);
@@ -130,9 +157,17 @@ void model_values_backward(struct model *m, const float *dvalues, const int *row
 void model_logits(struct model *m, const int *rows, int n)
 {
     assert(n <= m->use.logits_rows && n <= m->N && m->config.head == HEAD_VOCABULARY);
+    struct place place = comm_place(m->use.comm);
+    int V = m->config.vocab, own = m->local.vocab;
+    size_t count = (size_t)n * (size_t)own;
+    float *all = m->head.part_logits, *to = place.t == 1 ? m->logits : all + (size_t)place.tensor * count;
     if (n == 0) return;
-    logits_forward(m->logits, head_rows(m, rows, n), m->params.head.packed, m->params.head.bias, n, m->config.vocab,
+    logits_forward(to, head_rows(m, rows, n), m->params.head.packed, m->params.head.bias, n, own,
                    config_embed_width(&m->config));
+    if (place.t == 1) return;
+    comm_gather(m->use.comm, GROUP_TENSOR, all, to, count * sizeof *to);
+    comm_wait(m->use.comm);
+    logits_join(m->logits, all, n, V, own);
 }
 
 void model_sample(struct model *m, int *tokens, float *logprobs, float *logits, const int *rows, const double *uniform,
@@ -144,7 +179,8 @@ void model_sample(struct model *m, int *tokens, float *logprobs, float *logits, 
     if (logits) device_get(logits, m->logits, count * (size_t)m->config.vocab * sizeof *logits);
     device_put(h->uniform, uniform, count * sizeof *uniform);
     device_put(h->sampling, sampling, count * sizeof *sampling);
-    sample_rows(h->tokens, h->drawn_logprobs, m->logits, h->uniform, h->sampling, n, m->config.vocab);
+    sample_rows(h->tokens, h->drawn_logprobs, m->logits, h->uniform, h->sampling, n, m->config.vocab,
+                m->local.vocab);
     comm_share(m->use.comm, GROUP_TENSOR, h->tokens, count * sizeof *tokens, 0);     /* they go on alike */
     comm_wait(m->use.comm);
     device_get(tokens, h->tokens, count * sizeof *tokens);

@@ -165,6 +165,7 @@ static void weights_open(struct model *m, struct memory *memory)
     const struct config *c = &m->local;
     struct place place = comm_place(m->use.comm);
     m->params.frozen = m->use.frozen;
+    m->params.vocab = m->config.vocab;
     if (m->use.zero >= 3) params_open_parts(&m->params, c, memory, MEMORY_PARAMS, place.d, true);
     else params_open(&m->params, c, memory, MEMORY_PARAMS, m->use.train ? place.d : 1, true);
     size_t pieces = m->use.zero > 0 ? (size_t)place.d : 1, piece = m->params.count / pieces;
@@ -228,6 +229,7 @@ void model_close(struct model *m)
     params_close(&m->grads);
     free(m->head.counted);
     free(m->head.host_logprobs);
+    free(m->head.own_tokens);
     *m = (struct model){0};
 }
 
@@ -262,11 +264,11 @@ static void columns_forward(const struct model *m, act_t *y, const act_t *x, con
     matmul_forward(y, x, l->packed, adds ? l->bias : NULL, adds || part ? residual : NULL, N, out, in);
 }
 
-/* (N,C) of which each tensor rank has computed a part: what follows out and down, and what comes back from qkv and
+/* (N,width) of which each tensor rank has computed a part: what follows out and down, and what comes back from qkv and
  * up. */
-static void sum_parts(const struct model *m, act_t *x, int N)
+static void sum_parts(const struct model *m, act_t *x, int width)
 {
-    comm_sum(m->use.comm, GROUP_TENSOR, x, (size_t)N * (size_t)m->config.channels, NUMBER_ACT);
+    comm_sum(m->use.comm, GROUP_TENSOR, x, (size_t)m->N * (size_t)width, NUMBER_ACT);
     comm_wait(m->use.comm);
 }
 
@@ -280,7 +282,7 @@ static void join_forward(const struct model *m, act_t *to, const struct join *j,
     bool both = c->norm_place == NORM_BOTH, before = c->norm_place == NORM_BEFORE;
     act_t *sum = before ? to : j->raw;
     columns_forward(m, sum, y, l, both ? NULL : x, c->parallel, m->N, c->channels, width);
-    sum_parts(m, sum, m->N);
+    sum_parts(m, sum, c->channels);
     if (before) return;
     norm_forward(c, to, j->acts, j->raw, j->norm, m->N);
     if (both) acts_add(to, x, (size_t)m->N * (size_t)c->channels);
@@ -343,7 +345,7 @@ static void block_forward(struct model *m, int l, act_t *out, const act_t *x)
     join_forward(m, out ? out : m->acts->dh, &second, a->act, &p->down, c->parallel ? out : a->x2, c->ffn);
 }
 
-/* x = what the embedding gives, before its norm. */
+/* x = what the embedding gives, before its norm.  One tensor rank has the row of a token, the others add 0. */
 static void embed_in(struct model *m, act_t *x)
 {
     const struct config *c = &m->config;
@@ -351,9 +353,11 @@ static void embed_in(struct model *m, act_t *x)
     int N = m->N, C = c->channels, E = c->embed_width;
     if (!E) {
         embed_forward(x, m->tokens, m->positions, p->embed, p->position, N, C);
+        sum_parts(m, x, C);
         return;
     }
     embed_forward(m->acts->narrow, m->tokens, NULL, p->embed, NULL, N, E);
+    sum_parts(m, m->acts->narrow, E);
     if (p->position) embed_forward(x, m->positions, NULL, p->position, NULL, N, C);
     linear_forward(x, m->acts->narrow, &p->embed_in, p->position ? x : NULL, N, C, E);
 }
@@ -388,11 +392,17 @@ static void stack_forward(struct model *m, int N, int S, bool keep)
     a->kept = keep;
 }
 
-void model_check_tokens(const struct model *m, const int *tokens, int N)
+const int *model_own_tokens(struct model *m, const int *tokens, int n)
 {
-    for (int i = 0; i < N; i++)
+    struct place place = comm_place(m->use.comm);
+    int own = m->local.vocab, first = place.tensor * own, *to = m->head.own_tokens;
+    for (int i = 0; i < n; i++)
         if (tokens[i] < 0 || tokens[i] >= m->config.vocab)
             die("token %d of the batch is %d, outside the vocabulary of %d", i, tokens[i], m->config.vocab);
+    if (place.t == 1) return tokens;
+    device_wait();                                      /* for what was put from there */
+    for (int i = 0; i < n; i++) to[i] = tokens[i] < first || tokens[i] >= first + own ? -1 : tokens[i] - first;
+    return to;
 }
 
 void model_forward(struct model *m, const struct batch *b, bool keep)
@@ -404,8 +414,7 @@ void model_forward(struct model *m, const struct batch *b, bool keep)
         if (length < 1 || length > m->config.context)
             die("a sequence of %d tokens does not fit the context of %d", length, m->config.context);
     }
-    model_check_tokens(m, b->tokens, b->N);
-    device_put(m->tokens, b->tokens, (size_t)b->N * sizeof(int));
+    device_put(m->tokens, model_own_tokens(m, b->tokens, b->N), (size_t)b->N * sizeof(int));
     device_put(m->offsets, b->offsets, ((size_t)b->S + 1) * sizeof(int));
     positions_fill(m->positions, m->offsets, b->S, b->N);
     stack_forward(m, b->N, b->S, keep);
@@ -414,11 +423,10 @@ void model_forward(struct model *m, const struct batch *b, bool keep)
 void model_decode(struct model *m, const int *tokens, const int *slots, const int *positions, int N)
 {
     assert(N > 0 && N <= m->use.max_tokens && m->use.cache_slots > 0);
-    model_check_tokens(m, tokens, N);
     for (int i = 0; i < N; i++)
         assert(slots[i] >= 0 && slots[i] < m->use.cache_slots && positions[i] >= 0 &&
                positions[i] < m->use.cache_capacity && positions[i] < m->config.context);
-    device_put(m->tokens, tokens, (size_t)N * sizeof(int));
+    device_put(m->tokens, model_own_tokens(m, tokens, N), (size_t)N * sizeof(int));
     device_put(m->positions, positions, (size_t)N * sizeof(int));
     device_put(m->slots, slots, (size_t)N * sizeof(int));
     stack_forward(m, N, 0, false);
@@ -451,7 +459,7 @@ static void input_backward(struct model *m, const act_t *x, const struct norm_pa
 {
     const struct config *c = &m->config;
     struct layer_acts *a = m->acts;
-    sum_parts(m, a->dh, m->N);
+    sum_parts(m, a->dh, c->channels);
     if (c->norm_place == NORM_AFTER) acts_add(a->dx, a->dh, (size_t)m->N * (size_t)c->channels);
     else norm_backward(c, a->dx, d, a->dh, x, n, acts, true, m->N);
 }

@@ -34,6 +34,9 @@ struct head_acts {
     float *values, *dvalues;                                        /* (N) scalar head */
     int *counted;                                                   /* (2N) host: rows that count and their targets */
     float *host_logprobs;                                           /* (N) host */
+    int *own_tokens;                                                /* (N) host: numbers within this rank's vocabulary */
+    struct token_part *parts;                                       /* (tensor ranks, N), where there are several */
+    float *part_logits;                                             /* (tensor ranks, logits_rows, their part of V) */
     int *tokens;                                                    /* (logits_rows) and so are the others: draws */
     float *drawn_logprobs;
     double *uniform;
@@ -42,7 +45,7 @@ struct head_acts {
 
 struct model {
     struct config config;
-    struct config local;    /* what this rank has of it: fewer heads and hidden units where tensor ranks split the layers */
+    struct config local;    /* what this rank has of it: fewer heads, hidden units and tokens where tensor ranks split it */
     struct model_use use;
     struct params params, grads;               /* grads: train only, of the slice under way */
     size_t from, to;        /* the elements of params.all that this rank updates: its piece, or all of them */
@@ -115,8 +118,9 @@ void model_logits(struct model *m, const int *rows, int n);
 void model_sample(struct model *m, int *tokens, float *logprobs, float *logits, const int *rows, const double *uniform,
                   const struct sampling *sampling, int n);
 
-/* For model.c and heads.c: the heads' part of model_open; and dies when a token is outside the vocabulary. */
+/* For model.c and heads.c: the heads' part of model_open; and n tokens (host) as the tables of this rank know them: below
+ * 0 where another tensor rank has the token.  It dies when one is outside the vocabulary. */
 void heads_open(struct model *m, struct memory *memory);
-void model_check_tokens(const struct model *m, const int *tokens, int N);
+const int *model_own_tokens(struct model *m, const int *tokens, int n);
 
 #endif

@@ -28,7 +28,9 @@ enum { MATMUL_BLOCK = 256 };   /* part of the numerics: changing it changes ever
 void ops_open(struct memory *memory);
 
 /* ---- embedding: x[i] = table[tokens[i]] (+ position_table[positions[i]]) ------------------------------------------
- *   x (N,C)   table (V,C)   position_table (context,C) or NULL   tokens, positions (N) */
+ *   x (N,C)   table (V,C)   position_table (context,C) or NULL   tokens, positions (N)
+ * A token below 0 is in another rank's part of the table: x[i] is 0, and of dx[i] only the position's gradient is
+ * taken. */
 void embed_forward(act_t *x, const int *tokens, const int *positions, const float *table, const float *position_table,
                    int N, int C);
 /* dtable[tokens[i]] += dx[i], dposition_table[positions[i]] += dx[i], in ascending i.   dposition_table may be NULL. */
@@ -137,8 +139,20 @@ void acts_add(act_t *y, const act_t *x, size_t n);
  *   dh (n,C) overwritten with scale * dloss/dh, and dweight (V,C) += scale * dloss/dW; both NULL: forward alone.
  *   dbias (V) += scale * dloss/dbias, where there is a bias and a gradient.
  *   work: token_loss_work() floats: a chunk of rows of V logits, and more.
+ *   parts: tensor ranks have the head's rows of `own` tokens each, V of them with those behind, which count for nothing.
+ *     A target of another rank's is below 0.  Every rank makes the sums of its own logits (struct token_part), gather
+ *     brings those of all ranks, of `bytes` each, to all, and all join them in rank order: every rank has the same
+ *     logprobs, entropy and losses, and dh of its own tokens, whose sum over the ranks is dh.
  * Ties: rho exactly on a clip border passes the gradient.
  * Source: Schulman et al. 2017, eq. 7; dual clip: Ye et al. 2020, eq. 5. */
+struct softmax { float max; double sum, weighted; };  /* of logits z: sum of e, and of e * (z - max), e = exp(z - max) */
+struct token_part { struct softmax row; float target; };                    /* target: its logit, or 0 */
+struct token_parts {
+    int rank, ranks, own;
+    struct token_part *all;                  /* (ranks, n) */
+    void (*gather)(void *self, size_t bytes);
+    void *self;
+};
 enum token_loss_kind { LOSS_LOGPROBS, LOSS_CROSS_ENTROPY, LOSS_POLICY };
 struct token_loss {
     enum token_loss_kind kind;
@@ -148,6 +162,7 @@ struct token_loss {
     float clip_low, clip_high, dual_clip, entropy_coef;
     const float *bias;                       /* (V), or NULL */
     float *dbias;
+    const struct token_parts *parts;         /* NULL: this rank has the whole head */
 };
 size_t token_loss_work(int max_n, int C, int V);
 void token_loss(float *logprobs, float *entropy, float *losses, act_t *dh, float *dweight, const act_t *h,
@@ -168,14 +183,18 @@ void value_backward(act_t *dh, float *dweight, float *dbias, const float *dvalue
  *   temperature 0: the most likely token.  Among equally likely tokens the lowest id counts as the most likely.
  *   allowed: only tokens < allowed are drawn (0: all V).
  *   logprobs[i] = log-probability of the drawn token under softmax(z) WITHOUT filters (at temperature 1 when it is 0).
- *   tokens, logprobs, uniform, s (n): each row has settings of its own   logits (n,V) is overwritten. */
+ *   tokens, logprobs, uniform, s (n): each row has settings of its own   logits (n,V) is overwritten.
+ *   part: a row's sums are those of parts of so many logits each, joined as token_loss joins them. */
 struct sampling { float temperature, top_p, min_p; int top_k, allowed; };
 void sample_rows(int *tokens, float *logprobs, float *logits, const double *uniform, const struct sampling *s, int n,
-                 int V);
+                 int V, int part);
 
 /* logits = h W^T (+ bias), not rounded to act_t.   logits (n,V)   h (n,C)   packed: of the (V,C) output matrix   bias
  * (V) or NULL */
 void logits_forward(float *logits, const act_t *h, const act_t *packed, const float *bias, int n, int V, int C);
+
+/* logits (n,V) from those of each part: parts (., n, part), the last of which may be longer than what is left of V. */
+void logits_join(float *logits, const float *parts, int n, int V, int part);
 
 /* Whether a token's log-probability from sample_rows, after decoding, has the bits that token_loss gives it in
  * training.  True where products do not depend on their number of rows. */

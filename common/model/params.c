@@ -39,12 +39,15 @@ static void say_vector(struct walk *w, const char *name, float **data, int n, en
     say(w, name, data, (struct param){.shape = {n}, .init = init});
 }
 
+/* How many ids tensor ranks split: more than the configuration's where it is a view of the first rows (program.c). */
+static int split_vocabulary(const struct walk *w) { return int_max(w->params->vocab, w->config->vocab); }
+
 /* A table of a row for each id. */
 static void say_vocabulary(struct walk *w, const char *name, float **data, act_t **packed)
 {
     const struct config *c = w->config;
     say(w, name, data, (struct param){.shape = {c->vocab, config_embed_width(c)}, .packed = packed, .init = INIT_NORMAL,
-                                      .split = SPLIT_ROWS, .part = {c->vocab}});
+                                      .split = SPLIT_ROWS, .part = {split_vocabulary(w)}});
 }
 
 static void say_norm(struct walk *w, const char *weight, const char *bias, struct norm_params *n)
@@ -110,7 +113,9 @@ void params_each(struct params *p, const struct config *c, void (*visit)(void *c
         say_vector(&w, "score.bias", &p->score_bias, 1, INIT_ZEROS);
     } else {
         if (!c->tied) say_vocabulary(&w, "output.weight", &p->head.weight, &p->head.packed);
-        if (c->head_bias) say_vector(&w, "output.bias", &p->head.bias, c->vocab, INIT_ZEROS);
+        if (c->head_bias)
+            say(&w, "output.bias", &p->head.bias, (struct param){.shape = {c->vocab}, .init = INIT_ZEROS,
+                                                  .split = SPLIT_ROWS, .part = {split_vocabulary(&w)}});
     }
 }
 
@@ -225,7 +230,7 @@ void params_close(struct params *p)
 
 bool config_splits(const struct config *c, int t)
 {
-    return c->heads % t == 0 && c->kv_heads % t == 0 && c->ffn % t == 0;
+    return c->heads % t == 0 && c->kv_heads % t == 0 && c->ffn % t == 0 && (t - 1) * ((c->vocab + t - 1) / t) < c->vocab;
 }
 
 struct config config_of_rank(const struct config *whole, int t)
@@ -234,6 +239,7 @@ struct config config_of_rank(const struct config *whole, int t)
     c.heads /= t;
     c.kv_heads /= t;
     c.ffn /= t;
+    c.vocab = (c.vocab + t - 1) / t;
     return c;
 }
 
@@ -242,7 +248,7 @@ size_t param_run(const struct param *p, int t, size_t first, int *holder, size_t
     size_t width = p->ndim == 2 ? (size_t)p->shape[1] : 1, row = first / width, column = first % width, before = 0;
     *holder = -1;
     *local = first;
-    if (t == 1 || p->layer < 0 || p->split == SPLIT_NONE) return p->count - first;
+    if (t == 1 || p->split == SPLIT_NONE) return p->count - first;
     if (p->split == SPLIT_COLUMNS) {
         size_t own = width / (size_t)t;
         *holder = (int)(column / own);
@@ -250,11 +256,12 @@ size_t param_run(const struct param *p, int t, size_t first, int *holder, size_t
         return own - column % own;
     }
     for (int i = 0; i < 3; i++) {
-        size_t rows = (size_t)p->part[i], own = rows / (size_t)t;
+        size_t rows = (size_t)p->part[i], own = (rows + (size_t)t - 1) / (size_t)t, left = own - row % own;
         if (row < rows) {
             *holder = (int)(row / own);
             *local = (before + row % own) * width + column;
-            return (own - row % own) * width - column;
+            if (left > rows - row) left = rows - row;
+            return left * width - column;
         }
         row -= rows;
         before += own;

@@ -36,6 +36,8 @@ struct params {
     struct linear_params head;                                     /* (V,E); tied: weight == embed */
     float *score, *score_bias;                                     /* (E), (1): scalar head only */
     float *all;                                                    /* the whole run of them, in visiting order */
+    int vocab;                                                     /* of the whole model: what tensor ranks split; 0: the
+                                                                      configuration's */
     size_t count;                                                  /* floats in `all`, with gaps and a tail of zeros */
     size_t layer_from, layer_floats, floats;                       /* where layer 0 begins in it, the room of each layer, and
                                                                       all without the tail */
@@ -56,7 +58,7 @@ struct param {
     enum init init;
     bool decay;                 /* matrices of linear layers: yes; embeddings, norms, biases: no */
     bool trainable;             /* false: the optimizer and the gradient norm leave it out */
-    enum split split;           /* of the layers' parameters, so far */
+    enum split split;
     bool partial;               /* tensor ranks have parts of its gradient: their sum is meant */
     int part[3];                /* rows of the matrices that lie in it one below another: query, key and value; up, or
                                    gate and up; else all rows.  Zeros follow; all zero where nothing is cut */
@@ -77,7 +79,8 @@ void params_open_parts(struct params *p, const struct config *c, struct memory *
                        bool packed);
 void params_close(struct params *p);
 
-/* t tensor ranks split the layers: the configuration of one of them, whose parameters have the shapes that it holds. */
+/* t tensor ranks split layers and vocabulary: the configuration of one of them, whose parameters have the shapes that it
+ * holds.  Of the vocabulary each has as many rows; those of the last behind the end stay 0. */
 struct config config_of_rank(const struct config *whole, int t);
 bool config_splits(const struct config *whole, int t);          /* whether t ranks can */
 /* Where elements of a whole parameter (p as params_each shows the whole configuration) lie: from element `first` on

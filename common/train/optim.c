@@ -59,7 +59,7 @@ static void add_squares(void *context, const struct param *p)
     const struct model *m = q->model;
     size_t first, n = own_part(m, p, &first), at = first - m->from, block = at / SQUARES_BLOCK;
     struct place place = comm_place(m->use.comm);
-    if (n == 0 || (place.tensor > 0 && (p->layer < 0 || p->split == SPLIT_NONE))) return;
+    if (n == 0 || (place.tensor > 0 && p->split == SPLIT_NONE)) return;
     size_t border = (block + 1) * SQUARES_BLOCK - at, head = n < border ? n : border, rest = squares_blocks(n - head);
     double *part = host_alloc(rest + 1, sizeof *part);
     sum_squares(part, gradient_own(q->model) + at, head);

@@ -193,20 +193,26 @@ int parent_same_tokenizer(const struct parent *a, const struct parent *b, struct
                 crc_b, length_b);
 }
 
-/* table (rows,C): rows known.. become the mean of those before, summed in double in row order. */
-static void fill_rows(float *table, int known, int rows, int C)
+/* table (rows,C): rows known.. become the mean of those before, summed in double in row order.  Tensor ranks have parts
+ * of it, and one after the other adds its own. */
+static void fill_rows(const struct model *m, float *table, int known, int rows, int C)
 {
-    size_t n = (size_t)known, more = (size_t)(rows - known), width = (size_t)C;
-    float *old = host_alloc(n * width, sizeof *old), *new = host_alloc(more * width, sizeof *new);
+    struct place place = comm_place(m->use.comm);
+    int own = m->local.vocab, first = place.tensor * own;
+    size_t width = (size_t)C, n = (size_t)int_max(int_min(known - first, own), 0),
+           end = (size_t)int_max(int_min(rows - first, own), (int)n);
+    float *values = host_alloc(end * width, sizeof *values);
     double *sum = host_alloc(width, sizeof *sum);
-    device_get(old, table, n * width * sizeof *old);
+    device_get(values, table, n * width * sizeof *values);
     device_wait();
-    for (size_t i = 0; i < n * width; i++) sum[i % width] += (double)old[i];
-    for (size_t i = 0; i < more * width; i++) new[i] = (float)(sum[i % width] / known);
-    device_put(table + n * width, new, more * width * sizeof *new);
+    for (int r = 0; r < place.t; r++) {
+        for (size_t i = 0; i < n * width && r == place.tensor; i++) sum[i % width] += (double)values[i];
+        comm_share_host(m->use.comm, GROUP_TENSOR, sum, width * sizeof *sum, r);
+    }
+    for (size_t i = n * width; i < end * width; i++) values[i] = (float)(sum[i % width] / known);
+    device_put(table + n * width, values + n * width, (end - n) * width * sizeof *values);
     device_wait();
-    free(old);
-    free(new);
+    free(values);
     free(sum);
 }
 
@@ -221,9 +227,10 @@ int parent_load(struct model *m, struct parent *p, int known_ids, uint64_t seed,
     if (model_load(&view, p->ckpt, "", ROLE_WEIGHT, true, seed, error) != 0) return -1;
     int rows = p->config.vocab < V ? V : ids;
     if (known_ids < rows) {
-        fill_rows(m->params.embed, known_ids, rows, C);
-        if (m->config.head == HEAD_VOCABULARY && !m->config.tied) fill_rows(m->params.head.weight, known_ids, rows, C);
-        if (m->params.head.bias) fill_rows(m->params.head.bias, known_ids, rows, 1);
+        fill_rows(m, m->params.embed, known_ids, rows, C);
+        if (m->config.head == HEAD_VOCABULARY && !m->config.tied)
+            fill_rows(m, m->params.head.weight, known_ids, rows, C);
+        if (m->params.head.bias) fill_rows(m, m->params.head.bias, known_ids, rows, 1);
     }
     weights_keep_ends(m);
     weights_gather(m);

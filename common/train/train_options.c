@@ -248,8 +248,8 @@ void parallel_fit(struct train_options *o, const struct config *c, int n)
 {
     int d = comm_place(o->comm).d, t = comm_place(o->comm).t;
     if (!config_splits(c, t))
-        quit(EXIT_USAGE, "--tensor-parallel %d: %d heads, %d key/value heads and %d hidden units cannot all be split "
-             "evenly", t, c->heads, c->kv_heads, c->ffn);
+        quit(EXIT_USAGE, "--tensor-parallel %d: %d heads, %d key/value heads, %d hidden units and %d tokens cannot all "
+             "be split evenly", t, c->heads, c->kv_heads, c->ffn, c->vocab);
     if (o->parallel.zero < 2 || d == 1) return;
     if (o->parallel.slices_auto) o->parallel.slices = (n + d - 1) / d * d;
     if (n <= o->parallel.slices) return;
