@@ -161,6 +161,7 @@ void rlhf_build(void *self, struct memory *m)
     model_open(&p->policy, &p->policy_config, &sampling, m);
     model_open(&p->reference, &p->policy_config, &scoring, m);
     if (p->reward_path) model_open(&p->reward, &p->reward_config, &scoring, m);
+    trained.number = 1;
     model_open(&p->critic, &p->critic_config, &trained, m);
     if (p->ppo.ptx) ptx_open(&p->ptx, &p->policy, m);
     ppo_open(&p->ppo, p->longest, m);

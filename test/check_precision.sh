@@ -31,5 +31,19 @@ for first in bin "$BIN"; do
         'BEGIN { exit !(a > 0 && b > 0 && (a - b) / a < 0.01 && (b - a) / a < 0.01) }'
 done
 check "tensors have the same names, types and shapes" cmp -s "$work/bin.tensors" "$work/$(basename "$BIN").tensors"
+
+# --stochastic-rounding: threads change no bit, nor does a stop; nearest has other bits; float32 has nothing to round
+small="--data $work/text.txt --vocab-size 300 --layers 1 --channels 32 --heads 2 --context 64 --batch-tokens 512 --save-every 3 --lr 1e-2 --schedule constant --warmup 0"
+random="$small --stochastic-rounding"
+bits() { "$BIN/ckpt" diff --tensors "$work/$1" "$work/$2" >"$work/out" 2>&1; }
+expect 64 "this build computes in float32" bin/pretrain $random --steps 6 --out "$work/no"
+expect 0 "done: 6 steps" "$BIN/pretrain" $random --steps 6 --threads 1 --out "$work/r1"
+expect 0 "done: 3 steps" "$BIN/pretrain" $random --steps 3 --threads 3 --out "$work/r3"
+expect 78 "--stochastic-rounding is false now, but the run was started with true" "$BIN/pretrain" $small --steps 6 --out "$work/r3"
+expect 0 "resumes from step 3" "$BIN/pretrain" $random --steps 6 --threads 2 --out "$work/r3"
+expect 0 "done: 6 steps" "$BIN/pretrain" $small --steps 6 --threads 1 --out "$work/nearest"
+check "a stopped run, on other threads, has the bits of one that was not" bits r1 r3
+if bits r1 nearest; then wrong "rounding at random has the bits of rounding to nearest"; else ok; fi
+
 echo "check_precision: $passed passed, $failed failed, 0 skipped"
 [ "$failed" -eq 0 ]

@@ -224,7 +224,7 @@ HOST_OP host_value_backward(float *dh, float *dweight, float *dbias, const float
 HOST_OP host_matmul_pack(act_t *packed, const float *weight, int out, int in)
 {
     struct copies c = {0};
-    matmul_pack(made_packed(&c, packed, matmul_packed_elements(out, in)), given(&c, weight, (size_t)out * (size_t)in), out, in);
+    matmul_pack(made_packed(&c, packed, matmul_packed_elements(out, in)), given(&c, weight, (size_t)out * (size_t)in), NULL, out, in);
     copies_end(&c);
 }
 

@@ -188,10 +188,12 @@ static int toy_load(void *self, const struct ckpt_meta *meta, struct error *erro
 static void build(struct toy *toy, bool ema)
 {
     struct config c = tiny(HEAD_VOCABULARY), scalar = tiny(HEAD_SCALAR);
-    struct model_use use = {.train = true, .max_tokens = SEQUENCES * LENGTH, .max_sequences = SEQUENCES, .ema = ema};
+    struct model_use use = {.train = true, .max_tokens = SEQUENCES * LENGTH, .max_sequences = SEQUENCES, .ema = ema,
+                            .at_random = sizeof(act_t) < sizeof(float), .seed = 3};
     ops_open(&toy->memory);
     model_open(&toy->model, &c, &use, &toy->memory);
     use.ema = false;
+    use.number = 1;
     model_open(&toy->critic, &scalar, &use, &toy->memory);
 }
 

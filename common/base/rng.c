@@ -1,24 +1,19 @@
 /* rng.c - Philox4x32-10.  The counter holds (draw, index low, index high, step); the key holds seed and stream, mixed
  * so that neighbouring seeds and streams share nothing. */
 #include "common/base/rng.h"
+#include "common/base/philox.h"
 
 #include <math.h>
 
 void philox4x32(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2])
 {
-    uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
-    uint32_t k0 = key[0], k1 = key[1];
-    for (int round = 0; round < 10; round++) {
-        uint64_t a = (uint64_t)0xD2511F53 * c0, b = (uint64_t)0xCD9E8D57 * c2;
-        uint32_t n0 = (uint32_t)(b >> 32) ^ c1 ^ k0, n2 = (uint32_t)(a >> 32) ^ c3 ^ k1;
-        c1 = (uint32_t)b;
-        c3 = (uint32_t)a;
-        c0 = n0;
-        c2 = n2;
-        k0 += 0x9E3779B9;
-        k1 += 0xBB67AE85;
-    }
-    out[0] = c0; out[1] = c1; out[2] = c2; out[3] = c3;
+    philox_block(out, counter[0], counter[1], counter[2], counter[3], key[0], key[1]);
+}
+
+void rng_key(uint32_t key[2], uint64_t seed, enum rng_stream stream)
+{
+    key[0] = (uint32_t)seed ^ ((uint32_t)stream * 0x9E3779B9u);
+    key[1] = (uint32_t)(seed >> 32) + (uint32_t)stream;
 }
 
 struct rng rng_at(uint64_t seed, enum rng_stream stream, uint64_t step, uint64_t index)
@@ -31,7 +26,8 @@ uint32_t rng_u32(struct rng *r)
     uint32_t word = r->draw & 3;
     if (word == 0) {
         uint32_t counter[4] = {r->draw >> 2, (uint32_t)r->index, (uint32_t)(r->index >> 32), (uint32_t)r->step};
-        uint32_t key[2] = {(uint32_t)r->seed ^ (r->stream * 0x9E3779B9u), (uint32_t)(r->seed >> 32) + r->stream};
+        uint32_t key[2];
+        rng_key(key, r->seed, (enum rng_stream)r->stream);
         philox4x32(r->block, counter, key);
     }
     r->draw++;

@@ -9,9 +9,30 @@ static __global__ void convert(act_t *to, const float *from, size_t n)
 
 size_t matmul_packed_elements(int out, int in) { return (size_t)out * (size_t)in; }
 
-void matmul_pack(act_t *packed, const float *weight, int out, int in)
+/* A thread rounds ROUNDING_RUN neighbours. */
+static __global__ void round_rows(act_t *to, const float *from, int out, int in, struct rounding r)
+{
+    size_t runs = ((size_t)in + ROUNDING_RUN - 1) / ROUNDING_RUN;
+    for (size_t i = thread_of_grid(); i < (size_t)out * runs; i += threads_of_grid()) {
+        size_t row = i / runs, first = i % runs * ROUNDING_RUN, at = row * (size_t)in;
+        uint64_t place = rounding_place(&r, row, first);
+        uint32_t bits[4];
+        rounding_bits(bits, &r, place);
+        for (size_t c = first; c < first + ROUNDING_RUN && c < (size_t)in; c++, place++) {
+            if (c > first && place % ROUNDING_RUN == 0) rounding_bits(bits, &r, place);
+            set(to + at + c, rounding_of(from[at + c], place, bits));
+        }
+    }
+}
+
+void matmul_pack(act_t *packed, const float *weight, const struct rounding *rounding, int out, int in)
 {
     size_t n = (size_t)out * (size_t)in;
+    if (rounding) {
+        round_rows<<<cuda_blocks(n / ROUNDING_RUN + 1), BLOCK, 0, cuda_stream()>>>(packed, weight, out, in, *rounding);
+        cuda_launched("round_rows");
+        return;
+    }
     convert<<<cuda_blocks(n), BLOCK, 0, cuda_stream()>>>(packed, weight, n);
     cuda_launched("convert");
 }

@@ -166,6 +166,7 @@ static void weights_open(struct model *m, struct memory *memory)
     struct place place = comm_place(m->use.comm);
     m->params.frozen = m->use.frozen;
     m->params.vocab = m->config.vocab;
+    m->params.rounds = (struct rounds){m->use.at_random, m->use.seed, 0, m->use.number, place.tensor, place.t};
     if (m->use.zero >= 3) params_open_parts(&m->params, c, memory, MEMORY_PARAMS, place.d, true);
     else params_open(&m->params, c, memory, MEMORY_PARAMS, m->use.train ? place.d : 1, true);
     size_t pieces = m->use.zero > 0 ? (size_t)place.d : 1, piece = m->params.count / pieces;

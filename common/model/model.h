@@ -21,6 +21,9 @@ struct model_use {
                                parameters.  2: and the gradients, which are added up as soon as a layer has its own: a
                                slice is one micro-batch.  3: and the weights, which are gathered a layer at a time: all
                                ranks make the same calls of model_forward and model_backward, or of model_idle */
+    bool at_random;         /* weights become bfloat16 by rounding at random, from seed and the number of this model */
+    uint64_t seed;
+    int number;
     bool (*frozen)(const char *name);    /* true: no update for the parameter of this name; NULL: none is frozen */
 };
 

@@ -19,6 +19,7 @@
 
 #include "common/model/config.h"
 #include "common/model/memory.h"
+#include "common/model/rounding.h"
 #include "act.h"               /* the backend's act_t: the type of activations and packed weights */
 
 enum { MATMUL_BLOCK = 256 };   /* part of the numerics: changing it changes every bit */
@@ -100,9 +101,10 @@ void attention_cached(act_t *y, act_t *cache, const act_t *qkv, const int *slots
 
 /* ---- linear layers: y = x W^T + b ----------------------------------------------------------------------------------
  * weight (out,in) float32 master.  packed: matmul_packed_elements() act_t, made by matmul_pack after every change of
- * weight and read by the products (on CUDA: bfloat16 copy; on the CPU: panels). */
+ * weight and read by the products (on CUDA: bfloat16 copy; on the CPU: panels).  rounding: how each element becomes a
+ * bfloat16 (rounding.h); NULL: to nearest. */
 size_t matmul_packed_elements(int out, int in);
-void matmul_pack(act_t *packed, const float *weight, int out, int in);
+void matmul_pack(act_t *packed, const float *weight, const struct rounding *rounding, int out, int in);
 /* y = x W^T (+ bias) (+ residual).   y (N,out)   x (N,in)   bias (out) or NULL   residual (N,out) or NULL, may be y */
 void matmul_forward(act_t *y, const act_t *x, const act_t *packed, const float *bias, const act_t *residual,
                     int N, int out, int in);

@@ -358,28 +358,44 @@ void params_init(struct params *p, const struct config *c, uint64_t seed)
     params_pack(p, c);
 }
 
-/* Of the layer that context points to, or of all. */
-static void pack_one(void *context, const struct param *p)
+/* layer: only of that one, if not NULL; number: of the parameter. */
+struct pack { struct params *params; const struct config *config; const int *layer; uint64_t number; };
+
+static struct rounding rounding_of_param(const struct rounds *r, const struct param *p, uint64_t number)
 {
-    const int *layer = context;
-    if (layer && *layer != p->layer) return;
-    if (p->packed && *p->packed) matmul_pack(*p->packed, *p->data, (int)p->shape[0], (int)p->shape[1]);
+    struct rounding o = {.update = (uint32_t)r->update, .number = (uint64_t)r->model << 16 | number};
+    size_t t = (size_t)int_max(r->t, 1), rank = (size_t)r->rank, row = 0, before = 0;
+    rng_key(o.key, r->seed, RNG_ROUNDING);
+    o.width = (size_t)p->shape[1] * (p->split == SPLIT_COLUMNS ? t : 1);
+    o.column = p->split == SPLIT_COLUMNS ? rank * (size_t)p->shape[1] : 0;
+    for (int i = 0; i < 3 && p->split == SPLIT_ROWS; i++) {
+        size_t rows = p->part[1] ? (size_t)p->part[i] : (size_t)p->shape[0];      /* one part: all of them */
+        o.shift[i] = before + rank * rows - row;
+        o.end[i] = row += rows;
+        before += t * rows;
+    }
+    return o;
 }
 
-static void pack_tied(struct params *p, const struct config *c)
+static void pack_one(void *context, const struct param *p)
 {
-    if (c->head == HEAD_VOCABULARY && c->tied && p->head.packed)
-        matmul_pack(p->head.packed, p->embed, c->vocab, config_embed_width(c));
+    struct pack *k = context;
+    const struct rounds *r = &k->params->rounds;
+    bool tied = p->data == &k->params->embed && k->config->head == HEAD_VOCABULARY && k->config->tied;
+    act_t *packed = tied ? k->params->head.packed : p->packed ? *p->packed : NULL;
+    uint64_t number = k->number++;
+    if (!packed || (k->layer && *k->layer != p->layer)) return;
+    struct rounding rounding = rounding_of_param(r, p, number);
+    bool at_random = r->on && r->update > 0 && p->trainable;
+    matmul_pack(packed, *p->data, at_random ? &rounding : NULL, (int)p->shape[0], (int)p->shape[1]);
 }
 
 void params_pack_layer(struct params *p, const struct config *c, int l)
 {
-    params_each(p, c, pack_one, &l);
-    if (l < 0) pack_tied(p, c);
+    params_each(p, c, pack_one, &(struct pack){p, c, &l, 0});
 }
 
 void params_pack(struct params *p, const struct config *c)
 {
-    params_each(p, c, pack_one, NULL);
-    pack_tied(p, c);
+    params_each(p, c, pack_one, &(struct pack){p, c, NULL, 0});
 }

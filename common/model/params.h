@@ -14,6 +14,10 @@ enum init { INIT_NORMAL, INIT_RESIDUAL /* normal, std / sqrt(2 L) */, INIT_ONES,
 /* How tensor-parallel ranks may cut a parameter: not at all, by rows, each of its parts by itself, or by columns. */
 enum split { SPLIT_NONE, SPLIT_ROWS, SPLIT_COLUMNS };
 
+/* on: packed forms of parameters that have had updates are rounded at random (rounding.h), as number `update` of this
+ * seed and of model number `model`; update 0: to nearest.  rank, t: of the tensor ranks that share out the layers. */
+struct rounds { bool on; uint64_t seed; int64_t update; int model, rank, t; };
+
 struct norm_params { float *weight, *bias; };                      /* (C); bias NULL where there is none */
 struct linear_params { float *weight, *bias; act_t *packed; };     /* (out,in), (out) or NULL, packed panels or NULL */
 
@@ -44,6 +48,7 @@ struct params {
     size_t *at;                                                    /* where each parameter begins in it, on the host */
     float *one_layer;                                              /* params_open_parts: the arrays of each layer in turn */
     bool (*frozen)(const char *name);                              /* parameters that get no update; NULL: none */
+    struct rounds rounds;                                          /* how packed forms are rounded */
 };
 
 /* One parameter as the visitor sees it. */

@@ -122,7 +122,7 @@ void weights_gather_layer(struct model *m, int l)
     size_t from = m->params.layer_from + (size_t)l * m->params.layer_floats;
     if (m->use.zero < 3 || m->layer_held == l) return;
     gather(m, m->params.one_layer, from, from + m->params.layer_floats);
-    params_pack_layer(&m->params, &m->local, 0);                      /* layer 0's place is that of all */
+    params_pack_layer(&m->params, &m->local, l);
     m->layer_held = l;
 }
 

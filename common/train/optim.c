@@ -108,6 +108,7 @@ void adamw_step(struct model *m, const struct adamw_options *o, int64_t t, doubl
                              .correction1 = (float)(1 - pow(o->beta1, (double)t)),
                              .correction2 = (float)(1 - pow(o->beta2, (double)t)), .grad_scale = (float)grad_scale};
     size_t own = m->to - m->from;
+    m->params.rounds.update = t;
     params_each(&m->params, &m->local, update_one, &s);
     if (ema_decay > 0) ema_update(m->ema, m->own, (float)ema_decay, own);
     if (m->use.zero == 1 || m->use.zero == 2) {

@@ -94,6 +94,7 @@ struct train_options {
     double lr, min_lr;              /* min_lr < 0: a tenth of lr */
     int64_t warmup;                 /* steps; < 0: the program's default share of the steps */
     int schedule;
+    bool stochastic_rounding;
     double weight_decay, beta1, beta2, eps, clip;
     int64_t eval_every, save_every, keep, keep_every, sample_every, log_every;
     bool tensorboard;
@@ -124,7 +125,7 @@ struct train_defaults {
                *sample_every;
 };
 /* Fills rows with the shared options and returns their number (<= TRAIN_ROWS). */
-enum { TRAIN_ROWS = 42 };
+enum { TRAIN_ROWS = 43 };
 int train_option_rows(struct option *rows, struct train_options *o, const struct train_defaults *defaults);
 
 /* After comm_open: 0, or -1 (EXIT_USAGE) when ranks are asked for that a run cannot have, or a plan's options without a

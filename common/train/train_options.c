@@ -72,6 +72,10 @@ int train_option_rows(struct option *rows, struct train_options *o, const struct
         {NULL, "eps", OPTION_REAL, &o->eps, d->eps, 1e-20, 1, .help = "AdamW's epsilon."},
         {NULL, "clip", OPTION_REAL, &o->clip, "1", 0, 1e9, .help = "Largest global gradient norm; 0: no clipping."},
 
+        {NULL, "stochastic-rounding", OPTION_FLAG, &o->stochastic_rounding, NULL,
+         .help = "In a bfloat16 build: after an update, matrices are rounded up or down at random, so that small steps "
+                 "are not lost on average (docs/precision.md)."},
+
         {"Guards", "skip-limit", OPTION_INT, &o->skip_limit, "3", 1, 1e6, .flags = CHANGES,
          .help = "Updates in a row with a loss or gradient norm that is not finite before the run ends with code 65."},
         {NULL, "spike-z", OPTION_REAL, &o->spike_z, "0", 0, 1e9,
@@ -127,6 +131,9 @@ int parallel_check(const struct option *table, const struct train_options *o, st
 {
     const struct parallel_options *p = &o->parallel;
     int world = comm_place(o->comm).world;
+    if (o->stochastic_rounding && sizeof(act_t) == sizeof(float))
+        return fail(error, EXIT_USAGE, "--stochastic-rounding is about rounding weights to bfloat16, and this build "
+                    "computes in float32: use one of make PRECISION=bf16");
     if (p->cluster && !o->plan)
         return fail(error, EXIT_USAGE, "--cluster describes machines to plan for: it needs --plan");
     if (p->cluster) return option_needs(table, "gpu-hour", "cluster", error);
@@ -263,6 +270,8 @@ void train_use(struct model_use *use, const struct train_options *o)
 {
     use->comm = o->comm;
     use->train = true;
+    use->at_random = o->stochastic_rounding;
+    use->seed = (uint64_t)o->seed;
     use->recompute = o->recompute != 0;
     use->slices = (int)o->parallel.slices;
     use->zero = comm_place(o->comm).d > 1 ? (int)o->parallel.zero : 0;

@@ -328,6 +328,7 @@ static int load_learner(struct train_state *s, int i, const struct ckpt_meta *me
             return fail(error, EXIT_DATA, "%s: %s holds a number that is not finite", ckpt_path(c), key);
         norms_add(&s->norms[i], norms[k]);
     }
+    m->params.rounds.update = s->t[i];
     if (model_load(m, c, l->name, ROLE_WEIGHT, false, 0, error)) return -1;
     float *base[] = {m->m, m->v, m->ema};
     struct place place = comm_place(m->use.comm);

@@ -84,7 +84,7 @@ static struct product product_open(int N, int out, int in)
                         .w = bench_numbers(o * i), .dw = bench_numbers(o * i)};
     p.float_x = act_floats(p.x) ? act_floats(p.x) : bench_numbers(n * i);
     p.float_y = act_floats(p.y) ? act_floats(p.y) : bench_numbers(n * o);
-    matmul_pack(p.packed, p.w, out, in);
+    matmul_pack(p.packed, p.w, NULL, out, in);
     return p;
 }
 
@@ -190,7 +190,7 @@ static void bench_decode(double peak, double read)
 static void pack_run(void *context)
 {
     struct product *p = context;
-    matmul_pack(p->packed, p->w, p->out, p->in);
+    matmul_pack(p->packed, p->w, NULL, p->out, p->in);
 }
 
 static void bench_pack(double copy)
@@ -265,7 +265,7 @@ static void bench_loss(double peak)
     struct loss t = {bench_numbers((size_t)n), bench_numbers(matrix), bench_numbers(matrix), bench_numbers(work),
                      bench_acts(rows), bench_acts(rows), device_alloc(packed), host_alloc((size_t)n, sizeof(int)),
                      n, C, V};
-    matmul_pack(t.packed, t.weight, V, C);
+    matmul_pack(t.packed, t.weight, NULL, V, C);
     double flops = 6.0 * n * C * V, seconds = bench_seconds(loss_run, &t, budget);
     printf("\nloss head, %d rows of %d: %.1f GF, %.0f %% of peak\n", n, V, 1e-9 * flops / seconds,
            100 * flops / seconds / peak);
