@@ -8,7 +8,7 @@
 
 void ptx_open(struct ptx *x, const struct model *policy, struct memory *memory)
 {
-    model_gradients_open(&x->grads, &x->gradient_sum, policy->params.count, &policy->local, &policy->use, memory);
+    model_gradients_open(&x->grads, &x->gradient_sum, &policy->params, &policy->local, &policy->use, memory);
     batch_open(&x->batch, memory, x->max_tokens, x->max_tokens);
 }
 

@@ -215,6 +215,9 @@ void rlhf_start_ppo(struct rlhf *p)
     if (p->train.parallel.zero > 1 && !p->train.parallel.cluster)
         quit(EXIT_USAGE, "--zero %lld: the ranks of rlhf share out moments only (0 or 1)",
              (long long)p->train.parallel.zero);
+    if (p->train.parallel.pipeline > 1 && !p->train.parallel.cluster)
+        quit(EXIT_USAGE, "--pipeline-parallel %lld: the ranks of rlhf split layers, but not the row of them "
+             "(--tensor-parallel)", (long long)p->train.parallel.pipeline);
     const struct config *split[] = {&p->policy_config, &p->critic_config, &p->reward_config};
     for (int i = 0; i < (p->reward_path ? 3 : 2); i++) parallel_fit(&p->train, split[i], 0);
     q->o.slices = (int)p->train.parallel.slices;

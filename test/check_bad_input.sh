@@ -94,7 +94,8 @@ done <<'TABLE'
 64|out of range (expected 257|pretrain --vocab-size 100
 64|there is no preset 'lama' (expected gpt2, llama, |pretrain --preset lama
 64|--tensor-parallel 8, but 1 rank was started|pretrain --tensor-parallel 8
-64|--pipeline-parallel 2 can only be planned for|pretrain --pipeline-parallel 2
+64|--pipeline-parallel 2, but 1 rank was started: start a multiple of 2|pretrain --pipeline-parallel 2
+64|--zero 2 with --pipeline-parallel 2: stages share out moments only|pretrain --pipeline-parallel 2 --zero 2
 64|--data-parallel 2, but 1 rank was started|sft --data-parallel 2 --model $work/base --data $work/chats.jsonl
 64|--cluster describes machines to plan for: it needs --plan|pretrain --cluster "a100-80 x 8"
 64|--gpu-hour means nothing without --cluster|pretrain --plan --gpu-hour 2

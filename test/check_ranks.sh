@@ -158,11 +158,41 @@ ran "rlhf with a reward model, tensor 2, data 2" rlhf 4 l7 $prompts --tensor-par
 ran "rlhf with a reward model, tensor 2" rlhf 2 l8 $prompts --tensor-parallel 2 --slices 2
 check "rlhf: tensor 2, data 2 has the bits of tensor 2" same l7 l8
 
+# ---- stages that split the row of layers: the bits of one rank, but for tied embeddings, which have two owners ----
+row="--preset llama3-8b --data $work/text.txt --vocab-size 300 --layers 5 --channels 32 --heads 2 --kv-heads 2 --ffn 64 --context 32 --steps 3
+    --schedule constant --batch-tokens 384 --micro-tokens 64 --eval-every 2 --save-every 2 --validation 0.1"
+ran "pretrain, untied, 1 rank" pretrain 1 v1 $row
+ran "pretrain, 2 stages" pretrain 2 v2 $row --pipeline-parallel 2 --recompute block
+check "pretrain: 2 stages have the bits of one rank" same v1 v2
+ran "pretrain, 4 stages, fewer micro-batches, stopped" pretrain 4 v4 $row --pipeline-parallel 4 --micro-tokens 192 --steps 2
+ran "pretrain, 1 rank, fewer micro-batches" pretrain 1 v5 $row --micro-tokens 192
+ran "pretrain resumes, 3 stages" pretrain 3 v4 $row --pipeline-parallel 3 --micro-tokens 192
+check "pretrain: stopped on 4 stages, resumed on 3, has the bits of one rank" bits v4 v5
+ran "pretrain, tensor 2, data 2" pretrain 4 v6 $row --tensor-parallel 2
+ran "pretrain, tensor 2, pipeline 2, data 2" pretrain 8 v7 $row --tensor-parallel 2 --pipeline-parallel 2
+check "pretrain: tensor 2, pipeline 2, data 2 has the bits of tensor 2, data 2" same v6 v7
+ran "pretrain, tied, 3 stages" pretrain 3 v8 $row --preset gpt2 --pipeline-parallel 3
+ran "pretrain, tied, 1 rank" pretrain 1 v9 $row --preset gpt2
+check "pretrain: stages of a tied model have the losses of one rank" agree v8 v9
+talks="--model $work/v1 --data $work/chats.jsonl --steps 2 --batch-tokens 256 --micro-tokens 64 --eval-every 2 --sample-every 2"
+ran "sft, 1 rank, untied" sft 1 sp1 $talks --slices 2
+ran "sft, 2 stages, data 2" sft 4 sp2 $talks --pipeline-parallel 2
+check "sft: 2 stages, data 2 have the bits of one rank" same sp1 sp2
+check "sft: and its samples" cmp "$work/sp1/samples.txt" "$work/sp2/samples.txt"
+ran "rm, 3 stages" rm 3 rp2 $ranked --model "$work/sp1" --pipeline-parallel 3
+ran "rm, 1 rank, untied" rm 1 rp1 $ranked --model "$work/sp1"
+check "rm: 3 stages have the bits of one rank" same rp1 rp2
+
 # ---- memory ----
 moments() { "$@" --threads 1 --plan 2>/dev/null | awk '/moments/ { print $NF }'; }
 one=$(moments "$ranks/pretrain" $text --channels 256)
 two=$(moments $launch -n 2 "$ranks/pretrain" $text --channels 256)
 check "two ranks hold half of the moments each ($two of $one bytes)" below "$two" "$((one * 51 / 100))"
+
+acts() { "$@" --threads 1 --plan 2>/dev/null | awk '$1 == "acts" { print $NF }'; }
+one=$(acts "$ranks/pretrain" $row --micro-tokens 32)
+two=$(acts $launch -n 2 "$ranks/pretrain" $row --micro-tokens 32 --pipeline-parallel 2)
+check "2 stages keep 2 micro-batches of about half of the layers ($two of $one bytes)" below "$two" "$((one * 12 / 10))"
 
 # ---- faults: one code, the right rank named, nobody left, and the same command goes on ----
 # fault SIGNAL RANK: what becomes of 3 ranks when one of them gets it
@@ -212,6 +242,9 @@ expect 64 "an update has 12 of them, but 4 slices" $launch -n 2 "$ranks/pretrain
 expect 64 "share out moments only" $launch -n 2 "$ranks/rlhf" $prompts --zero 2 --out "$work/no"
 expect 64 "--tensor-parallel 3: 2 heads, 2 key/value heads" $launch -n 3 "$ranks/pretrain" $text --tensor-parallel 3 --out "$work/no"
 expect 64 "start a multiple of it" $launch -n 3 "$ranks/pretrain" $text --tensor-parallel 2 --out "$work/no"
+expect 64 "--pipeline-parallel 6: each stage takes a layer at least, and the model has 5" $launch -n 6 "$ranks/pretrain" $row --pipeline-parallel 6 --out "$work/no"
+expect 64 "--pipeline-parallel 2: the ranks of rlhf split layers" $launch -n 2 "$ranks/rlhf" $prompts --pipeline-parallel 2 --out "$work/no"
+expect 64 "with --tensor-parallel 2, but 2 ranks were started: start a multiple of 4" $launch -n 2 "$ranks/pretrain" $text --tensor-parallel 2 --pipeline-parallel 2 --out "$work/no"
 expect 64 "--data-parallel 3, but 2 ranks were started" $launch -n 2 "$ranks/pretrain" $text --data-parallel 3 --out "$work/no"
 expect 78 "\"--lr 0.01\" here, but \"--lr 0.02\" on rank 0" $launch -n 1 "$ranks/pretrain" $text --lr 0.02 --out "$work/no" \
     : -n 1 "$ranks/pretrain" $text --lr 0.01 --out "$work/no"

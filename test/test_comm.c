@@ -41,7 +41,7 @@ static void launched(int code, const char *word, const char *const variable[6])
     struct comm *c;
     struct error error = {0};
     for (int i = 0; i < 6 && variable[i]; i += 2) setenv(variable[i], variable[i + 1], 1);
-    CHECK(comm_open(&c, NULL, 1, &error) == (code ? -1 : 0) && error.exit_code == code);
+    CHECK(comm_open(&c, NULL, 1, 1, &error) == (code ? -1 : 0) && error.exit_code == code);
     CHECK(!code || strstr(error.text, word));
     for (int i = 0; i < 6 && variable[i]; i += 2) unsetenv(variable[i]);
 }
@@ -56,7 +56,7 @@ int main(void)
     struct comm *c;
     struct error error;
     for (size_t i = 0; i < sizeof mine / sizeof *mine; i++) unsetenv(mine[i]);
-    CHECK(comm_open(&c, NULL, 1, &error) == 0);
+    CHECK(comm_open(&c, NULL, 1, 1, &error) == 0);
     struct place p = comm_place(c);
     CHECK(p.rank == 0 && p.world == 1 && p.tensor == 0 && p.t == 1 && p.data == 0 && p.d == 1 && p.pipe == 0 && p.p == 1);
     CHECK(p.local == 0 && p.locals == 1 && comm_agree(c, 0, &error) == 0 && comm_agree(c, -1, &error) == -1);

@@ -234,6 +234,67 @@ static void test_model_load(void)
     toy_close(toy);
 }
 
+/* What a stage is waiting for before turn number `turn`: what its last turn has made goes out, and what this one needs
+ * comes in, both at once.  1: activations, 3: gradients of a micro-batch; 0: nothing. */
+struct traffic { int out, out_to, in, in_from, micro_out, micro_in; };
+
+static struct traffic traffic_at(int stage, int p, int m, int turn)
+{
+    struct traffic t = {0};
+    if (turn > 0) {
+        struct turn last = pipeline_turn(stage, p, m, turn - 1);
+        t.out_to = stage + (last.backward ? -1 : 1);
+        t.out = t.out_to >= 0 && t.out_to < p ? 1 + 2 * last.backward : 0;
+        t.micro_out = last.micro;
+    }
+    if (turn < 2 * m) {
+        struct turn next = pipeline_turn(stage, p, m, turn);
+        t.in_from = stage + (next.backward ? 1 : -1);
+        t.in = t.in_from >= 0 && t.in_from < p ? 1 + 2 * next.backward : 0;
+        t.micro_in = next.micro;
+    }
+    return t;
+}
+
+/* Turns with sends that wait for their receivers: all stages reach their ends, each micro-batch goes back after it went
+ * forward, in order, and no more are under way than are promised. */
+static void check_pipeline(int p, int m)
+{
+    int turn[8] = {0}, forwards[8] = {0}, backwards[8] = {0}, most[8] = {0};
+    bool sent[8] = {false}, got[8] = {false}, moved = true;
+    while (moved) {
+        moved = false;
+        for (int s = 0; s < p; s++) {
+            struct traffic t = traffic_at(s, p, m, turn[s]);
+            for (int other = 0; turn[s] <= 2 * m && t.out && !sent[s] && other < p; other++) {
+                struct traffic u = traffic_at(other, p, m, turn[other]);
+                if (other != t.out_to || turn[other] > 2 * m || got[other] || u.in != t.out || u.in_from != s) continue;
+                CHECK(u.micro_in == t.micro_out);
+                sent[s] = got[other] = moved = true;
+            }
+        }
+        for (int s = 0; s < p; s++) {
+            struct traffic t = traffic_at(s, p, m, turn[s]);
+            if (turn[s] > 2 * m || (t.out && !sent[s]) || (t.in && !got[s])) continue;
+            struct turn now = pipeline_turn(s, p, m, turn[s]);
+            if (turn[s] < 2 * m) CHECK(now.micro == (now.backward ? backwards[s]++ : forwards[s]++));
+            CHECK(backwards[s] <= forwards[s]);
+            if (forwards[s] - backwards[s] > most[s]) most[s] = forwards[s] - backwards[s];
+            sent[s] = got[s] = false;
+            turn[s]++;
+            moved = true;
+        }
+    }
+    for (int s = 0; s < p; s++)
+        CHECK(turn[s] == 2 * m + 1 && forwards[s] == m && backwards[s] == m && most[s] == int_min(m, p - s));
+}
+
+static void test_pipeline(void)
+{
+    for (int p = 1; p <= 8; p++)
+        for (int m = 1; m <= 20; m++) check_pipeline(p, m);
+}
+
 int main(void)
 {
     if (!mkdtemp(base)) return 1;
@@ -246,6 +307,7 @@ int main(void)
     test_guards();
     test_spikes();
     test_model_load();
+    test_pipeline();
     char *command = host_text("rm -r '%s'", base);
     CHECK(system(command) == 0);
     free(command);

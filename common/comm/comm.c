@@ -24,7 +24,7 @@ struct comm {
     size_t parts_bytes;
 };
 
-int comm_open(struct comm **out, const char *folder, int t, struct error *error)
+int comm_open(struct comm **out, const char *folder, int t, int p, struct error *error)
 {
     struct crew crew, launched;
     struct engine *engine;
@@ -47,7 +47,8 @@ int comm_open(struct comm **out, const char *folder, int t, struct error *error)
     c->engine = engine;
     c->control = control;
     c->place = (struct place){.rank = crew.rank, .world = crew.world, .tensor = crew.rank % t, .t = t,
-                              .data = crew.rank / t, .d = crew.world / t, .p = 1,
+                              .data = crew.rank / t % int_max(crew.world / (t * p), 1), .d = crew.world / (t * p),
+                              .pipe = crew.rank / int_max(crew.world / p, 1), .p = p,
                               .local = crew.local, .locals = crew.locals};
     return 0;
 }
@@ -89,16 +90,32 @@ const char *comm_engine(void) { return engine_name(); }
 static int members(const struct comm *c, enum group g, int *mine)
 {
     struct place p = comm_place(c);
-    *mine = g == GROUP_TENSOR ? p.tensor : g == GROUP_DATA ? p.data : p.rank;
-    return g == GROUP_TENSOR ? p.t : g == GROUP_DATA ? p.d : p.world;
+    const int place[] = {p.rank, p.tensor, p.data, p.pipe, p.pipe > 0};
+    const int ranks[] = {p.world, p.t, p.d, p.p, int_min(p.p, 2)};
+    *mine = place[g];
+    return ranks[g];
+}
+
+static int rank_at(const struct place *p, int tensor, int data, int pipe)
+{
+    return tensor + p->t * (data + p->d * pipe);
 }
 
 /* The rank that is number i of the group. */
 static int rank_of(const struct comm *c, enum group g, int i)
 {
-    struct place p = c->place;
-    return g == GROUP_TENSOR ? p.data * p.t + i : g == GROUP_DATA ? i * p.t + p.tensor : i;
+    const struct place *p = &c->place;
+    switch (g) {
+    case GROUP_WORLD: break;
+    case GROUP_TENSOR: return rank_at(p, i, p->data, p->pipe);
+    case GROUP_DATA: return rank_at(p, p->tensor, i, p->pipe);
+    case GROUP_PIPE: return rank_at(p, p->tensor, p->data, i);
+    case GROUP_ENDS: return rank_at(p, p->tensor, p->data, i ? p->p - 1 : 0);
+    }
+    return i;
 }
+
+int comm_rank_of(const struct comm *c, int data, int pipe) { return rank_at(&c->place, c->place.tensor, data, pipe); }
 
 void comm_watch(struct comm *c, double stall, void (*tell)(void *self, const char *sentence), void *self)
 {
@@ -268,6 +285,17 @@ void comm_share(struct comm *c, enum group g, void *x, size_t bytes, int from) {
 void comm_wait(struct comm *c)
 {
     if (c) wait(c);
+}
+
+void comm_exchange(struct comm *c, enum group g, const struct parcel *out, const struct parcel *in)
+{
+    struct transfer t[2];
+    int n = 0;
+    if (in->bytes) t[n++] = (struct transfer){in->data, in->bytes, rank_of(c, g, in->peer), false, true};
+    if (out->bytes) t[n++] = (struct transfer){out->data, out->bytes, rank_of(c, g, out->peer), true, true};
+    if (n == 0) return;
+    engine_start(c->engine, t, n);
+    wait(c);
 }
 
 /* ---- host memory ---- */

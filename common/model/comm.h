@@ -4,7 +4,7 @@
  * fails: a lost peer ends the process.
  *
  * rank = tensor + t (data + d pipe): t tensor ranks split every layer, d data ranks read different micro-batches, p
- * stages split the row of layers.  Today p = 1. */
+ * stages split the row of layers. */
 #ifndef QUARTET_COMM_H
 #define QUARTET_COMM_H
 
@@ -13,14 +13,15 @@
 struct comm;
 /* Which, of how many; local: on this host. */
 struct place { int rank, world, tensor, t, data, d, pipe, p, local, locals; };
-enum group { GROUP_WORLD, GROUP_TENSOR, GROUP_DATA };
+enum group { GROUP_WORLD, GROUP_TENSOR, GROUP_DATA, GROUP_PIPE,
+             GROUP_ENDS };                                    /* the first and the last stage, which alone may use it */
 enum number { NUMBER_FLOAT, NUMBER_ACT };                      /* act_t is summed in float32 and rounded once */
 
 /* Finds the other ranks; folder (may be NULL) is that of the run, beside which they can meet; t ranks are to split every
- * layer.  Returns 0, or -1: EXIT_USAGE when a launcher's variables are incomplete, EXIT_UNAVAILABLE when there are more
- * ranks than this build can join, or the launcher's ranks do not find each other.  connect: as soon as device_open has
+ * layer, and p the row of layers.  Returns 0, or -1: EXIT_USAGE when a launcher's variables are incomplete,
+ * EXIT_UNAVAILABLE when there are more ranks than this build can join, or the launcher's ranks do not find each other.  connect: as soon as device_open has
  * chosen this rank's device. */
-int comm_open(struct comm **out, const char *folder, int t, struct error *error);
+int comm_open(struct comm **out, const char *folder, int t, int p, struct error *error);
 int comm_connect(struct comm *c, struct error *error);
 void comm_close(struct comm *c);                               /* after all ranks have ended well */
 struct place comm_place(const struct comm *c);
@@ -47,6 +48,11 @@ void comm_gather_range(struct comm *c, enum group g, float *x, const float *mine
 void comm_share(struct comm *c, enum group g, void *x, size_t bytes, int from);
 void comm_wait(struct comm *c);
 
+/* Between single ranks of a group, device memory, done on return: both at once, so that two ranks which give each other
+ * something cannot wait for ever.  bytes 0: nothing. */
+struct parcel { void *data; size_t bytes; int peer; };
+void comm_exchange(struct comm *c, enum group g, const struct parcel *out, const struct parcel *in);
+
 /* Host memory, small, done on return.  add: the first n_sums of x become their sums over the group, in rank order, and
  * the n_maxima behind them the largest. */
 void comm_gather_host(struct comm *c, enum group g, void *all, const void *mine, size_t bytes);
@@ -55,6 +61,8 @@ void comm_add(struct comm *c, enum group g, double *x, int n_sums, int n_maxima)
 /* One rank to another, without a third: both must make the call. */
 void comm_send_host(struct comm *c, const void *x, size_t bytes, int to);
 void comm_receive_host(struct comm *c, void *x, size_t bytes, int from);
+/* The rank of this tensor rank's data rank and stage of these numbers. */
+int comm_rank_of(const struct comm *c, int data, int pipe);
 
 /* What all ranks do next together: 0 when every rank's status is 0.  Else all of them get -1 and the error of the rank
  * with the lowest number that failed for another reason than being asked to stop, or that was asked to. */

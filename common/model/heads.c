@@ -15,6 +15,11 @@ void heads_open(struct model *m, struct memory *memory)
     if (!h->counted) h->counted = host_alloc(2 * N, sizeof *h->counted);
     if (!h->own_tokens) h->own_tokens = host_alloc(N, sizeof *h->own_tokens);
     if (!h->host_logprobs) h->host_logprobs = host_alloc(N, sizeof *h->host_logprobs);
+    if (n > 0) {
+        h->tokens = memory_take(memory, MEMORY_CACHE, n, sizeof *h->tokens);
+        h->drawn_logprobs = memory_take(memory, MEMORY_CACHE, n, sizeof *h->drawn_logprobs);
+    }
+    if (!model_last(m)) return;
     h->hidden = memory_take(memory, MEMORY_ACTS, NC, sizeof *h->hidden);
     if (m->use.train) h->dhidden = memory_take(memory, MEMORY_ACTS, NC, sizeof *h->dhidden);
     h->rows = memory_take(memory, MEMORY_ACTS, N, sizeof *h->rows);
@@ -28,8 +33,6 @@ void heads_open(struct model *m, struct memory *memory)
     if (t > 1)
         h->part_logits = memory_take(memory, MEMORY_CACHE, t * n * (size_t)m->local.vocab, sizeof *h->part_logits);
     m->logits = memory_take(memory, MEMORY_CACHE, n * (size_t)m->config.vocab, sizeof *m->logits);
-    h->tokens = memory_take(memory, MEMORY_CACHE, n, sizeof *h->tokens);
-    h->drawn_logprobs = memory_take(memory, MEMORY_CACHE, n, sizeof *h->drawn_logprobs);
     h->uniform = memory_take(memory, MEMORY_CACHE, n, sizeof *h->uniform);
     h->sampling = memory_take(memory, MEMORY_CACHE, n, sizeof *h->sampling);
 }
@@ -125,6 +128,7 @@ double model_cross_entropy(struct model *m, const struct batch *b, double scale,
 {
     struct token_loss how = {.kind = LOSS_CROSS_ENTROPY, .temperature = 1, .scale = (float)scale};
     double sum = 0;
+    if (!model_last(m)) return 0;
     int n = model_token_loss(m, b, &how, m->head.host_logprobs, NULL, NULL, backward);
     for (int i = 0; i < n; i++) sum -= (double)m->head.host_logprobs[i];
     return sum;
@@ -133,12 +137,14 @@ double model_cross_entropy(struct model *m, const struct batch *b, double scale,
 void model_values(struct model *m, float *values, const int *rows, int n)
 {
     assert(m->config.head == HEAD_SCALAR && n <= m->N);
-    if (n > 0) {
+    if (n > 0 && model_last(m)) {
         const act_t *h = head_rows(m, rows, n);
         value_forward(m->head.values, h, m->params.score, m->params.score_bias, n, config_embed_width(&m->config));
         device_get(values, m->head.values, (size_t)n * sizeof(float));
     }
     device_wait();
+    if (!model_kept(m)) comm_share_host(m->use.comm, GROUP_PIPE, values, (size_t)n * sizeof(float),
+                                        comm_place(m->use.comm).p - 1);
 }
 
 void model_values_backward(struct model *m, const float *dvalues, const int *rows, int n)
@@ -170,8 +176,8 @@ void model_logits(struct model *m, const int *rows, int n)
     logits_join(m->logits, all, n, V, own);
 }
 
-void model_sample(struct model *m, int *tokens, float *logprobs, float *logits, const int *rows, const double *uniform,
-                  const struct sampling *sampling, int n)
+static void draw(struct model *m, float *logits, const int *rows, const double *uniform,
+                 const struct sampling *sampling, int n)
 {
     struct head_acts *h = &m->head;
     size_t count = (size_t)n;
@@ -181,8 +187,21 @@ void model_sample(struct model *m, int *tokens, float *logprobs, float *logits, 
     device_put(h->sampling, sampling, count * sizeof *sampling);
     sample_rows(h->tokens, h->drawn_logprobs, m->logits, h->uniform, h->sampling, n, m->config.vocab,
                 m->local.vocab);
-    comm_share(m->use.comm, GROUP_TENSOR, h->tokens, count * sizeof *tokens, 0);     /* they go on alike */
+    comm_share(m->use.comm, GROUP_TENSOR, h->tokens, count * sizeof(int), 0);     /* they go on alike */
     comm_wait(m->use.comm);
+}
+
+void model_sample(struct model *m, int *tokens, float *logprobs, float *logits, const int *rows, const double *uniform,
+                  const struct sampling *sampling, int n)
+{
+    struct head_acts *h = &m->head;
+    struct comm *comm = m->use.comm;
+    size_t count = (size_t)n;
+    int last = comm_place(comm).p - 1;
+    if (model_last(m)) draw(m, logits, rows, uniform, sampling, n);
+    comm_share(comm, GROUP_PIPE, h->tokens, count * sizeof *tokens, last);
+    comm_share(comm, GROUP_PIPE, h->drawn_logprobs, count * sizeof *logprobs, last);
+    comm_wait(comm);
     device_get(tokens, h->tokens, count * sizeof *tokens);
     device_get(logprobs, h->drawn_logprobs, count * sizeof *logprobs);
     device_wait();

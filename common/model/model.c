@@ -26,7 +26,9 @@ struct layer_acts {
     act_t *narrow, *embedded;     /* (N,E) before the matrix that makes it wide; before the embedding norm */
     act_t *last;                  /* before the matrix that makes it narrow again */
     struct norm_acts embed_norm, final_norm;
-    act_t *dnarrow, *dx, *dh, *dy, *dqkv, *dup, *dact;
+    act_t *dnarrow, *dx, *dh, *dy, *dqkv, *dup, *dact;   /* of all flights the same */
+    int *tokens, *positions, *offsets;                   /* the batch, on the device */
+    int N, S;
     bool kept;                                           /* the last forward can be followed by a backward */
 };
 
@@ -76,40 +78,81 @@ static void block_open(struct block_acts *a, const struct config *c, int N, stru
     if (both) a->post2 = take_norm(memory, N);
 }
 
-static void acts_open(struct model *m, struct memory *memory)
+/* What every micro-batch under way keeps for itself. */
+static void flight_open(struct model *m, struct layer_acts *a, struct memory *memory)
 {
     const struct config *c = &m->local;
-    struct layer_acts *a = m->acts;
-    int N = m->use.max_tokens, C = c->channels, E = config_embed_width(c), L = c->layers;
+    const struct layer_acts *first = m->flight;
+    int N = m->use.max_tokens, C = c->channels, begin = m->begin;
     bool keep_all = m->use.train && !m->use.recompute;
-    for (int l = 0; l <= L; l++) a->stream[l] = l == 0 || m->use.train ? take_acts(memory, N, C) : a->stream[0];
-    for (int l = 0; l < L; l++) {
-        if (l == 0 || keep_all) block_open(&a->block[l], c, N, memory);
-        else a->block[l] = a->block[0];
+    for (int l = begin; l <= m->end; l++)
+        a->stream[l] = l == begin || m->use.train ? take_acts(memory, N, C) : a->stream[begin];
+    for (int l = begin; l < m->end; l++) {
+        if ((l == begin && a == first) || keep_all) block_open(&a->block[l], c, N, memory);
+        else a->block[l] = first->block[begin];
     }
-    if (c->embed_norm) {
+    a->tokens = memory_take(memory, MEMORY_ACTS, (size_t)N, sizeof(int));
+    a->positions = memory_take(memory, MEMORY_ACTS, (size_t)N, sizeof(int));
+    a->offsets = memory_take(memory, MEMORY_ACTS, (size_t)m->use.max_sequences + 1, sizeof(int));
+    if (model_first(m) && c->embed_norm) {
         a->embedded = take_acts(memory, N, C);
         a->embed_norm = take_norm(memory, N);
     }
-    if (c->embed_width) {
-        a->narrow = take_acts(memory, N, E);
-        a->last = take_acts(memory, N, C);
-    }
-    a->final_norm = take_norm(memory, N);
+    if (model_first(m) && c->embed_width) a->narrow = take_acts(memory, N, config_embed_width(c));
+}
+
+/* Between the layers and the head. */
+static void final_open(struct model *m, struct memory *memory)
+{
+    const struct config *c = &m->local;
+    int N = m->use.max_tokens, E = config_embed_width(c);
+    if (c->embed_width) m->flight->last = take_acts(memory, N, c->channels);
+    m->flight->final_norm = take_norm(memory, N);
     m->hidden = take_acts(memory, N, E);
-    m->tokens = memory_take(memory, MEMORY_ACTS, (size_t)N, sizeof(int));
-    m->positions = memory_take(memory, MEMORY_ACTS, (size_t)N, sizeof(int));
-    m->offsets = memory_take(memory, MEMORY_ACTS, (size_t)m->use.max_sequences + 1, sizeof(int));
-    if (m->use.cache_slots > 0) m->slots = memory_take(memory, MEMORY_ACTS, (size_t)N, sizeof(int));
-    if (!m->use.train) return;
-    m->dhidden = take_acts(memory, N, E);
-    if (c->embed_width) a->dnarrow = take_acts(memory, N, E);
+    if (m->use.train) m->dhidden = take_acts(memory, N, E);
+}
+
+static void flight_use(struct model *m, int64_t number)
+{
+    m->acts = &m->flight[number % m->use.flights];
+    m->tokens = m->acts->tokens;
+    m->positions = m->acts->positions;
+    m->offsets = m->acts->offsets;
+    m->N = m->acts->N;
+    m->S = m->acts->S;
+}
+
+static void backward_open(struct layer_acts *a, const struct config *c, int N, struct memory *memory)
+{
+    int C = c->channels;
+    if (c->embed_width) a->dnarrow = take_acts(memory, N, config_embed_width(c));
     a->dx = take_acts(memory, N, C);
     a->dh = take_acts(memory, N, C);
     a->dy = take_acts(memory, N, c->heads * c->head_dim);
     a->dqkv = take_acts(memory, N, qkv_width(c));
     a->dup = take_acts(memory, N, up_width(c));
     a->dact = take_acts(memory, N, c->ffn);
+}
+
+static void acts_open(struct model *m, struct memory *memory)
+{
+    int N = m->use.max_tokens;
+    struct layer_acts *first = m->flight;
+    for (int i = 0; i < m->use.flights; i++) flight_open(m, &m->flight[i], memory);
+    if (model_last(m)) final_open(m, memory);
+    if (m->use.cache_slots > 0) m->slots = memory_take(memory, MEMORY_ACTS, (size_t)N, sizeof(int));
+    if (m->use.train) backward_open(first, &m->local, N, memory);
+    for (int i = 1; i < m->use.flights; i++) {
+        struct layer_acts *a = &m->flight[i];
+        a->dnarrow = first->dnarrow;
+        a->dx = first->dx;
+        a->dh = first->dh;
+        a->dy = first->dy;
+        a->dqkv = first->dqkv;
+        a->dup = first->dup;
+        a->dact = first->dact;
+    }
+    flight_use(m, 0);
 }
 
 static float nearest_bfloat16(float x)
@@ -149,13 +192,16 @@ static void frequencies_open(struct model *m, struct memory *memory)
 }
 
 /* With as many slices as ranks the sum goes to this rank's piece of the gradients themselves. */
-void model_gradients_open(struct params *grads, float **sum, size_t count, const struct config *c,
+void model_gradients_open(struct params *grads, float **sum, const struct params *params, const struct config *c,
                           const struct model_use *use, struct memory *memory)
 {
     struct place place = comm_place(use->comm);
+    grads->stage = params->stage;
+    grads->stages = params->stages;
+    grads->first_layer = params->first_layer;
     if (use->zero >= 2) params_open_parts(grads, c, memory, MEMORY_GRADS, 1, false);
     else params_open(grads, c, memory, MEMORY_GRADS, place.d, false);
-    size_t piece = count / (size_t)place.d;
+    size_t piece = params->count / (size_t)place.d;
     if (use->slices > place.d || use->zero >= 2) *sum = memory_take(memory, MEMORY_GRADS, piece, sizeof(float));
     else *sum = grads->all ? grads->all + (size_t)place.data * piece : NULL;
 }
@@ -167,6 +213,9 @@ static void weights_open(struct model *m, struct memory *memory)
     m->params.frozen = m->use.frozen;
     m->params.vocab = m->config.vocab;
     m->params.rounds = (struct rounds){m->use.at_random, m->use.seed, 0, m->use.number, place.tensor, place.t};
+    m->params.stage = place.pipe;
+    m->params.stages = place.p;
+    m->params.first_layer = m->first_layer;
     if (m->use.zero >= 3) params_open_parts(&m->params, c, memory, MEMORY_PARAMS, place.d, true);
     else params_open(&m->params, c, memory, MEMORY_PARAMS, m->use.train ? place.d : 1, true);
     size_t pieces = m->use.zero > 0 ? (size_t)place.d : 1, piece = m->params.count / pieces;
@@ -176,7 +225,7 @@ static void weights_open(struct model *m, struct memory *memory)
     if (m->use.zero >= 3) m->own = memory_take(memory, MEMORY_PARAMS, piece, sizeof(float));
     else m->own = m->params.all ? m->params.all + m->from : NULL;
     if (!m->use.train) return;
-    model_gradients_open(&m->grads, &m->sum, m->params.count, c, &m->use, memory);
+    model_gradients_open(&m->grads, &m->sum, &m->params, c, &m->use, memory);
     m->m = memory_take(memory, MEMORY_MOMENTS, piece, sizeof(float));
     m->v = memory_take(memory, MEMORY_MOMENTS, piece, sizeof(float));
     if (m->use.ema) m->ema = memory_take(memory, MEMORY_MOMENTS, piece, sizeof(float));
@@ -186,23 +235,35 @@ static size_t work_floats(const struct model *m)
 {
     const struct config *c = &m->local;
     int N = m->use.max_tokens;
-    size_t loss = N > 0 && c->head == HEAD_VOCABULARY ? token_loss_work(N, config_embed_width(c), c->vocab) : 0,
+    bool reads = N > 0 && c->head == HEAD_VOCABULARY && model_last(m);
+    size_t loss = reads ? token_loss_work(N, config_embed_width(c), c->vocab) : 0,
            attention = m->use.train ? attention_backward_work(N, c->heads, c->kv_heads, c->head_dim) : 0;
     return loss > attention ? loss : attention;
 }
 
+static void host_open(struct model *m)
+{
+    struct place place = comm_place(m->use.comm);
+    size_t L = (size_t)m->config.layers;
+    m->flight = host_alloc((size_t)m->use.flights, sizeof *m->flight);
+    for (int i = 0; i < m->use.flights; i++) {
+        m->flight[i].stream = host_alloc(L + 1, sizeof *m->flight->stream);
+        m->flight[i].block = host_alloc(L, sizeof *m->flight->block);
+    }
+    m->cache = host_alloc(L, sizeof *m->cache);
+    m->first_layer = host_alloc((size_t)place.p + 1, sizeof *m->first_layer);
+    for (int s = 0; s <= place.p; s++) m->first_layer[s] = stage_first_layer(&m->config, place.p, s);
+    m->begin = m->first_layer[place.pipe];
+    m->end = m->first_layer[place.pipe + 1];
+}
+
 void model_open(struct model *m, const struct config *config, const struct model_use *use, struct memory *memory)
 {
-    int L = config->layers;
     m->config = *config;
     m->local = config_of_rank(config, comm_place(use->comm).t);
     m->use = *use;
-    if (!m->acts) {
-        m->acts = host_alloc(1, sizeof *m->acts);
-        m->acts->stream = host_alloc((size_t)L + 1, sizeof *m->acts->stream);
-        m->acts->block = host_alloc((size_t)L, sizeof *m->acts->block);
-        m->cache = host_alloc((size_t)L, sizeof *m->cache);
-    }
+    m->use.flights = int_max(use->flights, 1);
+    if (!m->flight) host_open(m);
     if (config->position == POSITION_ALIBI) slopes_open(m, memory);
     if (config->position == POSITION_ROPE) frequencies_open(m, memory);
     weights_open(m, memory);
@@ -214,18 +275,19 @@ void model_open(struct model *m, const struct config *config, const struct model
     memory_release(memory, MEMORY_WORK, work);
     if (use->cache_slots > 0) {
         size_t n = attention_cache_elements(use->cache_slots, use->cache_capacity, m->local.kv_heads, config->head_dim);
-        for (int l = 0; l < L; l++) m->cache[l] = memory_take(memory, MEMORY_CACHE, n, sizeof(act_t));
+        for (int l = m->begin; l < m->end; l++) m->cache[l] = memory_take(memory, MEMORY_CACHE, n, sizeof(act_t));
     }
 }
 
 void model_close(struct model *m)
 {
-    if (m->acts) {
-        free(m->acts->stream);
-        free(m->acts->block);
-        free(m->acts);
+    for (int i = 0; m->flight && i < m->use.flights; i++) {
+        free(m->flight[i].stream);
+        free(m->flight[i].block);
     }
+    free(m->flight);
     free(m->cache);
+    free(m->first_layer);
     params_close(&m->params);
     params_close(&m->grads);
     free(m->head.counted);
@@ -374,22 +436,44 @@ static void final_forward(struct model *m, const act_t *x)
     if (c->embed_width) linear_forward(m->hidden, last, &m->params.embed_out, NULL, m->N, c->embed_width, c->channels);
 }
 
+/* Sends what another stage is to have, and gets x from stage `from`, unless that is NULL. */
+static void border(struct model *m, act_t *x, int from)
+{
+    size_t bytes = (size_t)m->N * (size_t)m->config.channels * sizeof *x;
+    comm_exchange(m->use.comm, GROUP_PIPE, &m->out, &(struct parcel){x, x ? bytes : 0, from});
+    m->out.bytes = 0;
+}
+
+/* x is for stage `to`. */
+static void leave(struct model *m, act_t *x, int to)
+{
+    m->out = (struct parcel){x, (size_t)m->N * (size_t)m->config.channels * sizeof *x, to};
+}
+
+void model_flush(struct model *m) { border(m, NULL, 0); }
+
+bool model_kept(const struct model *m) { return m->acts->kept; }
+
 /* The whole stack over N rows whose tokens and positions are on the device. */
 static void stack_forward(struct model *m, int N, int S, bool keep)
 {
     const struct config *c = &m->config;
     struct layer_acts *a = m->acts;
-    int L = c->layers;
-    act_t *x = a->stream[0];
-    m->N = N;
-    m->S = S;
-    embed_in(m, c->embed_norm ? a->embedded : x);
-    if (c->embed_norm) norm_forward(c, x, &a->embed_norm, a->embedded, &m->params.embed_norm, N);
-    for (int l = 0; l < L; l++) {
+    int begin = m->begin, stage = comm_place(m->use.comm).pipe;
+    act_t *x = a->stream[begin], *end = keep ? a->stream[m->end] : x;
+    m->N = a->N = N;
+    m->S = a->S = S;
+    border(m, model_first(m) ? NULL : x, stage - 1);
+    if (model_first(m)) embed_in(m, c->embed_norm ? a->embedded : x);
+    if (model_first(m) && c->embed_norm)
+        norm_forward(c, x, &a->embed_norm, a->embedded, &m->params.embed_norm, N);
+    for (int l = begin; l < m->end; l++) {
         weights_gather_layer(m, l);
-        block_forward(m, l, a->stream[keep ? l + 1 : 0], a->stream[keep ? l : 0]);
+        block_forward(m, l, a->stream[keep ? l + 1 : begin], a->stream[keep ? l : begin]);
     }
-    final_forward(m, a->stream[keep ? L : 0]);
+    if (model_last(m)) final_forward(m, end);
+    else leave(m, end, stage + 1);
+    if (!keep) model_flush(m);
     a->kept = keep;
 }
 
@@ -415,6 +499,7 @@ void model_forward(struct model *m, const struct batch *b, bool keep)
         if (length < 1 || length > m->config.context)
             die("a sequence of %d tokens does not fit the context of %d", length, m->config.context);
     }
+    flight_use(m, keep ? m->forwards++ : 0);
     device_put(m->tokens, model_own_tokens(m, b->tokens, b->N), (size_t)b->N * sizeof(int));
     device_put(m->offsets, b->offsets, ((size_t)b->S + 1) * sizeof(int));
     positions_fill(m->positions, m->offsets, b->S, b->N);
@@ -427,6 +512,7 @@ void model_decode(struct model *m, const int *tokens, const int *slots, const in
     for (int i = 0; i < N; i++)
         assert(slots[i] >= 0 && slots[i] < m->use.cache_slots && positions[i] >= 0 &&
                positions[i] < m->use.cache_capacity && positions[i] < m->config.context);
+    flight_use(m, 0);
     device_put(m->tokens, model_own_tokens(m, tokens, N), (size_t)N * sizeof(int));
     device_put(m->positions, positions, (size_t)N * sizeof(int));
     device_put(m->slots, slots, (size_t)N * sizeof(int));
@@ -514,7 +600,7 @@ static void final_backward(struct model *m)
 {
     const struct config *c = &m->config;
     struct layer_acts *a = m->acts;
-    const act_t *dlast = m->dhidden, *x = a->stream[c->layers];
+    const act_t *dlast = m->dhidden, *x = a->stream[m->end];
     if (c->embed_width) {
         linear_backward(a->dh, &m->grads.embed_out, m->dhidden, a->last, &m->params.embed_out, false, m->N,
                         c->embed_width, c->channels);
@@ -542,19 +628,27 @@ static void embed_in_backward(struct model *m)
 void model_backward(struct model *m)
 {
     const struct config *c = &m->config;
+    int stage = comm_place(m->use.comm).pipe;
+    flight_use(m, m->backwards++);
     struct layer_acts *a = m->acts;
-    int L = c->layers;
     assert(a->kept && m->use.train);
-    final_backward(m);
-    for (int l = L - 1; l >= 0; l--) {
+    if (model_last(m)) final_backward(m);
+    else border(m, a->dx, stage + 1);
+    for (int l = m->end - 1; l >= m->begin; l--) {
         weights_gather_layer(m, l);
         if (m->use.recompute) block_forward(m, l, NULL, a->stream[l]);
         block_backward(m, l, a->stream[l]);
         if (m->use.zero >= 2) gradient_reduce_layer(m, l);
     }
+    a->kept = false;
+    if (!model_first(m)) {
+        /* the next dx may come before this one goes */
+        device_copy(a->dh, a->dx, (size_t)m->N * (size_t)c->channels * sizeof *a->dx);
+        leave(m, a->dh, stage - 1);
+        return;
+    }
     if (c->embed_norm)
         norm_backward(c, a->dx, &m->grads.embed_norm, a->dx, a->embedded, &m->params.embed_norm, &a->embed_norm, false,
                       m->N);
     embed_in_backward(m);
-    a->kept = false;
 }

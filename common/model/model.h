@@ -16,6 +16,7 @@ struct model_use {
     int logits_rows;        /* rows of logits model_logits may be asked for at once, or 0 */
     bool ema;               /* an averaged copy of the weights */
     struct comm *comm;      /* the ranks that train the model together; NULL: one */
+    int flights;            /* train, stages: most micro-batches between their forward and their backward; 0 is 1 */
     int slices;             /* train: how many gradients are computed apart and added (train.h); 0 is 1 */
     int zero;               /* what data ranks share out.  1: the moments: each holds and updates its piece of the
                                parameters.  2: and the gradients, which are added up as soon as a layer has its own: a
@@ -62,7 +63,12 @@ struct model {
     float *work;            /* scratch for token_loss and attention_backward */
     int *tokens, *positions, *offsets, *slots;     /* on the device: the batch, or the rows to decode */
     float *logits;          /* (logits_rows, V) */
-    struct layer_acts *acts;
+    struct layer_acts *flight;      /* (flights), each of a micro-batch under way */
+    struct layer_acts *acts;        /* of the last forward or backward */
+    int64_t forwards, backwards;    /* how many were kept, and how many of them went back */
+    int *first_layer;       /* (p + 1) of each stage, on the host */
+    int begin, end;         /* the layers of this rank's stage */
+    struct parcel out;     /* to another stage, still to be sent */
     struct head_acts head;
     act_t **cache;          /* L pointers on the host: one layer's key/value cache each */
     float *slopes;          /* (H) alibi slopes, or NULL */
@@ -76,23 +82,39 @@ struct model {
 void model_open(struct model *m, const struct config *config, const struct model_use *use, struct memory *memory);
 void model_close(struct model *m);          /* host bookkeeping; the arenas belong to the memory */
 
-/* Takes gradients, and the sum of all slices' where that has a place of its own, for a model of that use with `count`
- * floats of parameters. */
-void model_gradients_open(struct params *grads, float **sum, size_t count, const struct config *c,
+/* Takes gradients, and the sum of all slices' where that has a place of its own, for a model of that use with these
+ * parameters. */
+void model_gradients_open(struct params *grads, float **sum, const struct params *params, const struct config *c,
                           const struct model_use *use, struct memory *memory);
 
 /* Whether this rank computes without others; else all of its group make the same calls, and must not stop by themselves. */
-static inline bool model_alone(const struct model *m) { return m->use.zero < 3 && comm_place(m->use.comm).t == 1; }
+static inline bool model_alone(const struct model *m)
+{
+    struct place p = comm_place(m->use.comm);
+    return m->use.zero < 3 && p.t == 1 && p.p == 1;
+}
+/* Whether its stage is the first, which embeds, or the last, which has the head. */
+static inline bool model_first(const struct model *m) { return comm_place(m->use.comm).pipe == 0; }
+static inline bool model_last(const struct model *m)
+{
+    struct place p = comm_place(m->use.comm);
+    return p.pipe == p.p - 1;
+}
 
 /* Host arrays given to model_forward, model_decode and model_logits stay untouched until device_wait: model_token_loss,
  * model_values and sample_rows wait. */
 
 /* hidden = transformer(batch).  keep: for a backward that follows (needs use.train); otherwise nothing is kept and one
- * layer's memory serves all.  The same bits either way. */
+ * layer's memory serves all.  The same bits either way.
+ * Stages: all make the same forwards, each of its layers, with the rows that the stage before has sent; only the last
+ * has hidden.  Up to use.flights forwards may be kept before the first of them goes back; their backwards come in the
+ * same order.  What a kept forward or a backward has for another stage is sent by the next of either, or by
+ * model_flush. */
 void model_forward(struct model *m, const struct batch *b, bool keep);
 
 /* Adds d(loss)/d(params) to m->grads, given dhidden for the last model_forward(keep). */
 void model_backward(struct model *m);
+void model_flush(struct model *m);
 
 /* ZeRO-3: what a rank does that has nothing to compute while others make a forward, and a backward. */
 void model_idle(struct model *m, bool backward);
@@ -105,10 +127,11 @@ void model_idle(struct model *m, bool backward);
 int model_token_loss(struct model *m, const struct batch *b, const struct token_loss *loss, float *logprobs,
                      float *entropy, float *losses, bool backward);
 
-/* The sum of the cross-entropies of those rows.  backward: the gradient of scale * sum. */
+/* The sum of the cross-entropies of those rows; 0 on stages without a head.  backward: the gradient of scale * sum. */
 double model_cross_entropy(struct model *m, const struct batch *b, double scale, bool backward);
 
-/* Scalar head at the given rows of the last forward (ascending; host).  values (n) on the host: raw, not normalised. */
+/* Scalar head at the given rows of the last forward (ascending; host).  values (n) on the host: raw, not normalised.
+ * After a forward that was not kept all stages make this call, and get them. */
 void model_values(struct model *m, float *values, const int *rows, int n);
 /* dvalues (n) on the host: writes m->dhidden (0 elsewhere), adds to the head's gradients. */
 void model_values_backward(struct model *m, const float *dvalues, const int *rows, int n);
@@ -117,7 +140,8 @@ void model_values_backward(struct model *m, const float *dvalues, const int *row
 void model_decode(struct model *m, const int *tokens, const int *slots, const int *positions, int N);
 /* m->logits (n,V) = head of the given rows (host, n <= logits_rows) of the last forward or decode. */
 void model_logits(struct model *m, const int *rows, int n);
-/* Draws a token for each of these rows.  All (n), on the host; logits (n,V): what it was drawn from, may be NULL. */
+/* Draws a token for each of these rows, the same on all stages.  All (n), on the host; logits (n,V): what it was drawn
+ * from, may be NULL. */
 void model_sample(struct model *m, int *tokens, float *logprobs, float *logits, const int *rows, const double *uniform,
                   const struct sampling *sampling, int n);
 
@@ -125,5 +149,6 @@ void model_sample(struct model *m, int *tokens, float *logprobs, float *logits, 
  * 0 where another tensor rank has the token.  It dies when one is outside the vocabulary. */
 void heads_open(struct model *m, struct memory *memory);
 const int *model_own_tokens(struct model *m, const int *tokens, int n);
+bool model_kept(const struct model *m);     /* the last forward */
 
 #endif

@@ -15,7 +15,24 @@ struct walk {
     const struct config *config;
     struct params *params;
     int layer, number;
+    bool head;                  /* what comes after the layers */
+    bool all;
 };
+
+static int stages_of(const struct params *p) { return p->stages > 1 ? p->stages : 1; }
+static bool has_copy(const struct params *p, const struct config *c)
+{
+    return p->stages > 1 && c->head == HEAD_VOCABULARY && c->tied;
+}
+
+static int stage_of(const struct walk *w)
+{
+    const struct params *p = w->params;
+    int s = 0;
+    if (stages_of(p) == 1 || w->head) return stages_of(p) - 1;
+    while (w->layer >= p->first_layer[s + 1]) s++;
+    return s;
+}
 
 /* One line of the list; p says what is special about it. */
 static void say(struct walk *w, const char *name, float **data, struct param p)
@@ -29,9 +46,15 @@ static void say(struct walk *w, const char *name, float **data, struct param p)
     p.count = (size_t)p.shape[0] * (size_t)(p.shape[1] ? p.shape[1] : 1);
     p.decay = p.packed != NULL;
     p.trainable = !w->params->frozen || !w->params->frozen(p.name);
-    p.first = w->params->at ? w->params->at[w->number] : 0;
-    w->number++;
-    w->visit(w->context, &p);
+    p.number = w->number++;
+    p.first = w->params->at ? w->params->at[p.number] : 0;
+    p.stage = stage_of(w);
+    p.held = p.stage == w->params->stage;
+    if (p.number == 0 && has_copy(w->params, w->config) && w->params->stage == w->params->stages - 1) {
+        p.held = true;
+        if (w->params->run) p.first = w->params->run[w->params->stage].copy;
+    }
+    if (p.held || w->all) w->visit(w->context, &p);
 }
 
 static void say_vector(struct walk *w, const char *name, float **data, int n, enum init init)
@@ -92,10 +115,10 @@ static void say_layer(struct walk *w, struct layer_params *y)
     if (c->norm_place == NORM_BOTH) say_norm(w, "ffn_post_norm.weight", "ffn_post_norm.bias", &y->post2);
 }
 
-void params_each(struct params *p, const struct config *c, void (*visit)(void *context, const struct param *p),
-                 void *context)
+static void each(struct params *p, const struct config *c, bool all,
+                 void (*visit)(void *context, const struct param *p), void *context)
 {
-    struct walk w = {visit, context, c, p, -1, 0};
+    struct walk w = {visit, context, c, p, -1, 0, false, all};
     int E = config_embed_width(c);
     const int in[3] = {c->channels}, out[3] = {E};
     say_vocabulary(&w, "tok_embd.weight", &p->embed, NULL);
@@ -106,6 +129,7 @@ void params_each(struct params *p, const struct config *c, void (*visit)(void *c
     if (c->embed_norm) say_norm(&w, "tok_embd_norm.weight", "tok_embd_norm.bias", &p->embed_norm);
     for (w.layer = 0; w.layer < c->layers; w.layer++) say_layer(&w, &p->layer[w.layer]);
     w.layer = -1;
+    w.head = true;
     if (c->norm_place != NORM_AFTER) say_norm(&w, "output_norm.weight", "output_norm.bias", &p->final_norm);
     if (c->embed_width) say_linear(&w, "output_proj.weight", NULL, &p->embed_out, SPLIT_NONE, out, c->channels, false);
     if (c->head == HEAD_SCALAR) {
@@ -119,37 +143,70 @@ void params_each(struct params *p, const struct config *c, void (*visit)(void *c
     }
 }
 
-static size_t room_of(const struct param *p) { return (p->count + 15) / 16 * 16; }
+void params_each(struct params *p, const struct config *c, void (*visit)(void *context, const struct param *p),
+                 void *context)
+{
+    each(p, c, false, visit, context);
+}
 
-/* at becomes the params' once it is whole: params_each reads it. */
-struct layout { struct params *params; size_t *at; int number; };
+void params_all(struct params *p, const struct config *c, void (*visit)(void *context, const struct param *p),
+                void *context)
+{
+    each(p, c, true, visit, context);
+}
+
+static size_t room_of(const struct param *p) { return (p->count + 15) / 16 * 16; }
+static size_t up_to(size_t n, size_t whole) { return (n + whole - 1) / whole * whole; }
+
+/* at and run become the params' once they are whole: params_each reads them. */
+struct layout { struct params *params; size_t *at; struct stage_run *run; size_t all, vocabulary; int number; };
 
 static void lay_out(void *context, const struct param *p)
 {
     struct layout *l = context;
     struct params *all = l->params;
-    if (p->layer == 0 && all->layer_floats == 0) all->layer_from = all->floats;
+    struct stage_run *run = &l->run[p->stage];
+    if (run->end == 0) run->end = run->lead = l->all % (stages_of(all) > 1 ? SQUARES_BLOCK : 1);
+    if (p->layer == 0 && all->layer_floats == 0) all->layer_from = run->end;
     l->at = host_append(l->at, (size_t)l->number, 1, sizeof *l->at);
-    l->at[l->number++] = all->floats;
-    all->floats += room_of(p);
+    l->at[l->number++] = run->end;
+    run->end += room_of(p);
+    l->all += room_of(p);
+    if (p->number == 0) l->vocabulary = room_of(p);
     if (p->layer == 0) all->layer_floats += room_of(p);
 }
 
 /* Where every parameter begins, before any has memory. */
 static void layout_make(struct params *p, const struct config *c, int ranks)
 {
-    struct layout l = {.params = p};
+    int last = stages_of(p) - 1;
+    size_t even = ranks > 1 ? (size_t)ranks * SQUARES_BLOCK : 1;
+    struct layout l = {.params = p, .run = host_alloc((size_t)last + 1, sizeof *l.run)};
     if (!p->layer) p->layer = host_alloc((size_t)c->layers, sizeof *p->layer);
     free(p->at);
+    free(p->run);
     p->at = NULL;
-    p->floats = p->layer_floats = 0;
-    params_each(p, c, lay_out, &l);
+    p->run = NULL;
+    p->layer_floats = 0;
+    params_all(p, c, lay_out, &l);
+    for (int s = 0; s <= last; s++) l.run[s].count = up_to(l.run[s].end, even);
+    if (has_copy(p, c)) {
+        l.run[last].copy = up_to(l.run[last].end, SQUARES_BLOCK);
+        l.run[last].count = up_to(l.run[last].copy + l.vocabulary, even);
+    }
     p->at = l.at;
-    size_t even = ranks > 1 ? (size_t)ranks * SQUARES_BLOCK : 1;
-    p->count = (p->floats + even - 1) / even * even;
+    p->run = l.run;
+    p->floats = l.run[p->stage].end;
+    p->count = l.run[p->stage].count;
 }
 
 struct take { struct memory *memory; enum phase phase; struct params *params; bool parts; char *base; };
+
+static void place_one(void *context, const struct param *p)
+{
+    struct take *t = context;
+    *p->data = t->params->all ? t->params->all + p->first : NULL;
+}
 
 static void take_one(void *context, const struct param *p)
 {
@@ -190,7 +247,7 @@ static void take_packed(void *context, const struct param *p)
 static void take_rest(struct params *p, const struct config *c, struct take *t, bool packed)
 {
     if (packed) params_each(p, c, take_packed, t);
-    if (c->head != HEAD_VOCABULARY || !c->tied) return;
+    if (c->head != HEAD_VOCABULARY || !c->tied || p->stage != stages_of(p) - 1) return;
     p->head.weight = p->embed;
     size_t elements = matmul_packed_elements(c->vocab, config_embed_width(c));
     if (packed) p->head.packed = memory_take(t->memory, MEMORY_PACKED, elements, sizeof(act_t));
@@ -201,9 +258,8 @@ void params_open(struct params *p, const struct config *c, struct memory *memory
 {
     struct take t = {memory, phase, p, false, NULL};
     layout_make(p, c, ranks);
-    params_each(p, c, take_one, &t);
-    p->all = (float *)(void *)t.base;
-    if (p->count > p->floats) memory_take(memory, phase, p->count - p->floats, sizeof(float));
+    p->all = memory_take(memory, phase, p->count, sizeof(float));
+    params_each(p, c, place_one, &t);
     take_rest(p, c, &t, packed);
 }
 
@@ -223,7 +279,20 @@ void params_close(struct params *p)
 {
     free(p->layer);
     free(p->at);
+    free(p->run);
     *p = (struct params){0};
+}
+
+/* ---- stages ---- */
+
+int stage_first_layer(const struct config *c, int p, int s)
+{
+    double width = c->activation == ACTIVATION_SWIGLU ? 3 : 2,
+           heads = (2.0 * c->heads + 2.0 * c->kv_heads) * c->head_dim,
+           head = c->head == HEAD_VOCABULARY ? (double)c->vocab * config_embed_width(c) : 0,
+           layer = c->channels * (heads + width * c->ffn);
+    int even = (int)(s * (c->layers + head / layer) / p + 0.5);
+    return int_min(int_max(even, s), c->layers - (p - s));
 }
 
 /* ---- tensor ranks ---- */
@@ -290,7 +359,8 @@ enum { BLOCK = 4096, STAGE = 64 };
 
 struct start {
     const struct config *config;
-    uint64_t seed, number, first;
+    uint64_t seed, first;
+    int number;
     double std;
     float *stage;
     const struct share *share;
@@ -300,7 +370,7 @@ static void draw_block(void *context, int i, int thread)
 {
     (void)thread;
     struct start *s = context;
-    struct rng r = rng_at(s->seed, RNG_INIT, s->number, s->first + (uint64_t)i);
+    struct rng r = rng_at(s->seed, RNG_INIT, (uint64_t)s->number, s->first + (uint64_t)i);
     for (int k = 0; k < BLOCK; k += 2) {
         double pair[2];
         rng_normal_pair(&r, pair);
@@ -326,6 +396,7 @@ static void init_one(void *context, const struct param *p)
 {
     struct start *s = context;
     const struct config *c = s->config;
+    s->number = p->number;
     s->std = p->init == INIT_NORMAL ? c->init_std
            : p->init == INIT_RESIDUAL ? c->init_std / sqrt(2.0 * c->layers)
            : p->init == INIT_SCALAR_HEAD ? 1 / sqrt(config_embed_width(c) + 1.0) : 0;
@@ -341,7 +412,6 @@ static void init_one(void *context, const struct param *p)
         s->std = p->init == INIT_ONES ? 1 : 0;
         share_each(s->share, p, 0, p->count, fill_run, s);
     }
-    s->number++;
 }
 
 void params_init_share(struct params *p, const struct config *c, const struct share *share, uint64_t seed)

@@ -31,6 +31,11 @@ struct layer_params {
     struct linear_params down;                                     /* (C, F) */
 };
 
+/* The run of a stage's parameters: `lead` zeros, so that blocks of squares (ops.h) lie as they do in the run of the
+ * whole model; its own parameters up to `end`; on the last stage, from `copy` on, the embedding that is its head as
+ * well; and zeros up to `count`. */
+struct stage_run { size_t lead, end, copy, count; };
+
 struct params {
     float *embed;                                                  /* (V,E) */
     struct linear_params embed_in, embed_out;                      /* (C,E), (E,C), where E is not C */
@@ -45,7 +50,11 @@ struct params {
     size_t count;                                                  /* floats in `all`, with gaps and a tail of zeros */
     size_t layer_from, layer_floats, floats;                       /* where layer 0 begins in it, the room of each layer, and
                                                                       all without the tail */
-    size_t *at;                                                    /* where each parameter begins in it, on the host */
+    size_t *at;                                                    /* where each parameter begins in it, on the host; of
+                                                                      another stage's, in that stage's run */
+    int stage, stages;                                             /* which part of the list this is; 0 stages: all */
+    const int *first_layer;                                        /* (stages + 1) of each stage; NULL for one stage */
+    struct stage_run *run;                                         /* (stages) on the host */
     float *one_layer;                                              /* params_open_parts: the arrays of each layer in turn */
     bool (*frozen)(const char *name);                              /* parameters that get no update; NULL: none */
     struct rounds rounds;                                          /* how packed forms are rounded */
@@ -59,7 +68,10 @@ struct param {
     int ndim;
     int64_t shape[2];
     size_t count;               /* product of shape */
-    size_t first;               /* where it begins in the run of all parameters */
+    size_t first;               /* where it begins in the run of this rank's parameters if held, else in its stage's */
+    int number;                 /* in the list */
+    int stage;                  /* whose it is: of a tied embedding the first */
+    bool held;                  /* it has memory here */
     enum init init;
     bool decay;                 /* matrices of linear layers: yes; embeddings, norms, biases: no */
     bool trainable;             /* false: the optimizer and the gradient norm leave it out */
@@ -70,9 +82,12 @@ struct param {
     act_t **packed;             /* where its packed form hangs, or NULL */
 };
 
-/* Calls visit for each parameter of the configuration, in file order. */
+/* Calls visit for each parameter of the configuration that this rank holds, in file order; all: for those that only
+ * other stages hold as well. */
 void params_each(struct params *p, const struct config *c, void (*visit)(void *context, const struct param *p),
                  void *context);
+void params_all(struct params *p, const struct config *c, void (*visit)(void *context, const struct param *p),
+                void *context);
 
 /* Takes the arrays from a phase (params and grads have this layout); `packed` also takes packed forms.  ranks > 1: all of
  * them together are cut into as many equal pieces of whole blocks of squares (ops.h), which a tail of zeros makes up.
@@ -83,6 +98,10 @@ void params_open(struct params *p, const struct config *c, struct memory *memory
 void params_open_parts(struct params *p, const struct config *c, struct memory *memory, enum phase phase, int ranks,
                        bool packed);
 void params_close(struct params *p);
+
+/* The first layer of stage s of p, and, of s = p, L.  Each has one at least (p <= L), and the last has fewer by what the
+ * head costs. */
+int stage_first_layer(const struct config *whole, int p, int s);
 
 /* t tensor ranks split layers and vocabulary: the configuration of one of them, whose parameters have the shapes that it
  * holds.  Of the vocabulary each has as many rows; those of the last behind the end stay 0. */

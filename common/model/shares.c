@@ -52,12 +52,22 @@ static void reduce_rest(struct model *m)
     reduce(m, m->grads.all + p->layer_from, p->layer_from + (size_t)L * p->layer_floats, p->floats);
 }
 
+/* A tied embedding is the first stage's and the last one's head: both get the sum of what they have, in this order. */
+static void sum_tied(struct model *m)
+{
+    const struct config *c = &m->local;
+    size_t n = (size_t)c->vocab * (size_t)config_embed_width(c);
+    if (c->head == HEAD_VOCABULARY && c->tied && model_first(m) != model_last(m))
+        comm_sum(m->use.comm, GROUP_ENDS, m->grads.embed, n, NUMBER_FLOAT);
+}
+
 void gradient_sum(struct model *m, bool first, bool last)
 {
     struct place place = comm_place(m->use.comm);
     size_t piece = piece_of(m);
     if (m->use.zero >= 2) reduce_rest(m);
     else sum_partials(m, -1);
+    sum_tied(m);
     if (m->use.zero >= 2 || m->use.slices <= 1) return;
     if (place.d == 1 && first) device_clear(m->sum, piece * sizeof(float));
     comm_sum_scatter(m->use.comm, GROUP_DATA, m->sum, m->grads.all, 0, m->grads.count, piece, place.d == 1 || !first);

@@ -59,7 +59,7 @@ static void add_squares(void *context, const struct param *p)
     const struct model *m = q->model;
     size_t first, n = own_part(m, p, &first), at = first - m->from, block = at / SQUARES_BLOCK;
     struct place place = comm_place(m->use.comm);
-    if (n == 0 || (place.tensor > 0 && p->split == SPLIT_NONE)) return;
+    if (n == 0 || p->stage != m->params.stage || (place.tensor > 0 && p->split == SPLIT_NONE)) return;
     size_t border = (block + 1) * SQUARES_BLOCK - at, head = n < border ? n : border, rest = squares_blocks(n - head);
     double *part = host_alloc(rest + 1, sizeof *part);
     sum_squares(part, gradient_own(q->model) + at, head);
@@ -68,20 +68,87 @@ static void add_squares(void *context, const struct param *p)
     free(part);
 }
 
-double gradient_norm(struct model *m)
+/* Where a block of a stage's run begins that goes on in the next stage, how much of it lies before that, and who has
+ * it. */
+struct border { size_t at, n; int data; };
+
+static struct border border_after(const struct model *m, int stage)
+{
+    const struct stage_run *run = &m->params.run[stage];
+    struct place place = comm_place(m->use.comm);
+    struct border b = {.n = run->end % SQUARES_BLOCK, .data = place.data};
+    b.at = run->end - b.n;
+    if (m->use.zero > 0) b.data = (int)(b.at / (run->count / (size_t)place.d));
+    return b;
+}
+
+/* What is told of such a block: its elements, or, where they are on several tensor ranks, the sum of their squares so
+ * far, which lies in *sum. */
+static void border_send(struct model *m, const double *sum)
 {
     struct place place = comm_place(m->use.comm);
+    struct border b = border_after(m, place.pipe);
+    int to = comm_rank_of(m->use.comm, m->use.zero > 0 ? 0 : place.data, place.pipe + 1);
+    if (b.n == 0 || b.data != place.data) return;
+    if (place.t > 1) {
+        comm_send_host(m->use.comm, &sum[(b.at - m->from) / SQUARES_BLOCK], sizeof *sum, to);
+        return;
+    }
+    float *x = host_alloc(b.n, sizeof *x);
+    device_get(x, gradient_own(m) + (b.at - m->from), b.n * sizeof *x);
+    device_wait();
+    comm_send_host(m->use.comm, x, b.n * sizeof *x, to);
+    free(x);
+}
+
+static void border_receive(struct model *m, double *sum)
+{
+    struct place place = comm_place(m->use.comm);
+    struct border b = border_after(m, place.pipe - 1);
+    int from = comm_rank_of(m->use.comm, b.data, place.pipe - 1);
+    if (b.n == 0 || m->from > 0) return;
+    if (place.t > 1) {
+        comm_receive_host(m->use.comm, sum, sizeof *sum, from);
+        return;
+    }
+    float *x = host_alloc(b.n, sizeof *x);
+    comm_receive_host(m->use.comm, x, b.n * sizeof *x, from);
+    device_put(gradient_own(m), x, b.n * sizeof *x);
+    device_wait();
+    free(x);
+}
+
+/* The squares of this rank's piece, block by block.  Blocks lie where they lie in the run of the whole model: one that
+ * two stages have parts of is the later one's. */
+static void own_squares(struct model *m, double *sums)
+{
+    struct place place = comm_place(m->use.comm);
+    if (m->params.frozen) params_each(&m->params, &m->local, clear_frozen, m);
+    if (place.pipe > 0) border_receive(m, sums);
+    if (place.t == 1) sum_squares(sums, gradient_own(m), m->to - m->from);
+    else params_each(&m->params, &m->local, add_squares, &(struct squares){m, sums});
+    if (place.pipe < place.p - 1) border_send(m, sums);
+    if (m->from == 0) device_clear(gradient_own(m), m->params.run[place.pipe].lead * sizeof(float));
+}
+
+/* Blocks are added in the order of the whole model, stage after stage. */
+double gradient_norm(struct model *m)
+{
+    struct comm *comm = m->use.comm;
+    struct place place = comm_place(comm);
     bool pieces = m->use.zero > 0;
     size_t blocks = squares_blocks(m->to - m->from), all = pieces ? blocks * (size_t)place.d : blocks;
     double sum = 0, *squares = host_alloc(all, sizeof *squares), *mine = squares;
     if (pieces) mine += blocks * (size_t)place.data;
-    if (m->params.frozen) params_each(&m->params, &m->local, clear_frozen, m);
-    if (place.t == 1) sum_squares(mine, gradient_own(m), m->to - m->from);
-    else params_each(&m->params, &m->local, add_squares, &(struct squares){m, mine});
-    if (pieces) comm_gather_host(m->use.comm, GROUP_DATA, squares, mine, blocks * sizeof *squares);
-    for (size_t i = 0; i < all; i++) sum += squares[i];
+    own_squares(m, mine);
+    if (pieces) comm_gather_host(comm, GROUP_DATA, squares, mine, blocks * sizeof *squares);
+    size_t end = m->params.run[place.pipe].end, counted = model_last(m) ? squares_blocks(end) : end / SQUARES_BLOCK;
+    if (place.pipe > 0) comm_receive_host(comm, &sum, sizeof sum, comm_rank_of(comm, place.data, place.pipe - 1));
+    for (size_t i = 0; i < counted; i++) sum += squares[i];
+    if (!model_last(m)) comm_send_host(comm, &sum, sizeof sum, comm_rank_of(comm, place.data, place.pipe + 1));
     free(squares);
-    comm_add(m->use.comm, GROUP_TENSOR, &sum, 1, 0);
+    comm_share_host(comm, GROUP_PIPE, &sum, sizeof sum, place.p - 1);
+    comm_add(comm, GROUP_TENSOR, &sum, 1, 0);
     return sqrt(sum);
 }
 

@@ -4,6 +4,7 @@
 #include "common/model/device.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 static void print_bytes(const char *name, size_t bytes)
 {
@@ -31,7 +32,26 @@ static double plan_seconds(const struct task *task, double tokens)
     return tokens * task->flops_per_token / (usual_share * device_peak_flops());
 }
 
-int train_print_plan(const struct task *task, const struct memory *memory, const struct train_options *o)
+/* What the stages that split the row of layers take, a line each; returns the memory of the one that takes most. */
+static struct memory print_stages(const struct model *m, const struct memory *memory)
+{
+    struct place place = comm_place(m->use.comm);
+    struct memory *all = host_alloc((size_t)place.p, sizeof *all), most = {0};
+    comm_gather_host(m->use.comm, GROUP_PIPE, all, memory, sizeof *memory);
+    for (int s = 0; s < place.p; s++) {
+        char a[16];
+        size_t bytes = memory_total(&all[s], SIDE_DEVICE);
+        if (s == 0 || bytes > memory_total(&most, SIDE_DEVICE)) most = all[s];
+        if (place.p > 1)
+            printf("stage       %d: layers %d to %d, %s\n", s, m->first_layer[s], m->first_layer[s + 1] - 1,
+                   text_bytes(a, (double)bytes));
+    }
+    if (place.p > 1) printf("memory below is that of the largest stage\n");
+    free(all);
+    return most;
+}
+
+int train_print_plan(const struct task *task, const struct memory *own, const struct train_options *o)
 {
     char a[16], b[16];
     struct error error;
@@ -42,6 +62,7 @@ int train_print_plan(const struct task *task, const struct memory *memory, const
         printf("parameters  %s (%llu)\n", text_count(a, (double)config_parameters(&l->model->config)),
                (unsigned long long)config_parameters(&l->model->config));
     }
+    struct memory largest = print_stages(task->learner[0].model, own), *memory = &largest;
     print_memory(memory, SIDE_DEVICE, device_memory_available());
     print_memory(memory, SIDE_HOST, host_memory_available());
     if (device_shares_host())

@@ -36,6 +36,18 @@ static int threads_of(int64_t given, int locals)
     return cores < sysconf(_SC_NPROCESSORS_ONLN) ? cores : int_max(1, cores / locals);
 }
 
+static void log_ranks(struct run *run, const struct place *p)
+{
+    struct bytes text = {0};
+    if (p->world == 1) return;
+    bytes_text(&text, "%d ranks", p->world);
+    if (p->t * p->p > 1) bytes_text(&text, ": %d with %s data", p->d, p->d == 1 ? "the" : "different");
+    if (p->t > 1) bytes_text(&text, ", each layer split by %d", p->t);
+    if (p->p > 1) bytes_text(&text, ", the row of layers by %d", p->p);
+    run_log(run, "%s, %d of them on this host, by %s", text.data, p->locals, comm_engine());
+    bytes_free(&text);
+}
+
 struct run *program_start(const char *name, const struct option *table, struct train_options *o,
                           int argc, char **argv, const char *usage, const char *about)
 {
@@ -47,7 +59,8 @@ struct run *program_start(const char *name, const struct option *table, struct t
     if (options_parse(table, argc, argv, usage, about, NULL, &error) != 0 ||
         profile_steps(&first, &last, o, &error) != 0 ||
         (o->devices && devices_start(o->devices, &o->device, argv, &error) != 0) ||
-        comm_open(&o->comm, o->out, o->parallel.cluster ? 1 : int_max((int)o->parallel.tensor, 1), &error) != 0)
+        comm_open(&o->comm, o->out, o->parallel.cluster ? 1 : int_max((int)o->parallel.tensor, 1),
+                  o->parallel.cluster ? 1 : int_max((int)o->parallel.pipeline, 1), &error) != 0)
         quit_error(&error);
     program_at_quit(comm_leave, o->comm);
     struct place place = comm_place(o->comm);
@@ -66,11 +79,7 @@ struct run *program_start(const char *name, const struct option *table, struct t
     }
     comm_watch(o->comm, o->stall_limit, run ? run_failed : NULL, run);
     if (run) log_start(run, table);
-    char split[60] = "";
-    if (place.t > 1) snprintf(split, sizeof split, ": %d with %s data, each layer split by %d", place.d,
-                              place.d == 1 ? "the" : "different", place.t);
-    if (run && place.world > 1)
-        run_log(run, "%d ranks%s, %d of them on this host, by %s", place.world, split, place.locals, comm_engine());
+    if (run) log_ranks(run, &place);
     return run;
 }
 
@@ -227,9 +236,8 @@ int parent_load(struct model *m, struct parent *p, int known_ids, uint64_t seed,
     if (model_load(&view, p->ckpt, "", ROLE_WEIGHT, true, seed, error) != 0) return -1;
     int rows = p->config.vocab < V ? V : ids;
     if (known_ids < rows) {
-        fill_rows(m, m->params.embed, known_ids, rows, C);
-        if (m->config.head == HEAD_VOCABULARY && !m->config.tied)
-            fill_rows(m, m->params.head.weight, known_ids, rows, C);
+        if (m->params.embed) fill_rows(m, m->params.embed, known_ids, rows, C);
+        if (m->params.head.weight && !m->config.tied) fill_rows(m, m->params.head.weight, known_ids, rows, C);
         if (m->params.head.bias) fill_rows(m, m->params.head.bias, known_ids, rows, 1);
     }
     weights_keep_ends(m);

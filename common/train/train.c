@@ -78,6 +78,7 @@ int evaluation_gather(struct model *m, int status, int64_t n_micro, double *x, s
     struct place place = comm_place(m->use.comm);
     if (status == 0 && n_micro % place.d && place.data >= n_micro % place.d) model_idle(m, false);
     if (comm_agree(m->use.comm, status, error) != 0) return -1;
+    comm_share_host(m->use.comm, GROUP_PIPE, x, n * sizeof *x, place.p - 1);
     comm_add(m->use.comm, GROUP_DATA, x, (int)n, 0);
     return 0;
 }

@@ -87,7 +87,7 @@ int train_option_rows(struct option *rows, struct train_options *o, const struct
         {NULL, "tensor-parallel", OPTION_INT, &o->parallel.tensor, "auto", 1, 4096, .flags = ranks,
          .help = "Ranks that split every layer; auto: 1, or what is best for --cluster."},
         {NULL, "pipeline-parallel", OPTION_INT, &o->parallel.pipeline, "auto", 1, 4096, .flags = ranks,
-         .help = "Stages that split the row of layers, in a plan for --cluster only; auto: what is best."},
+         .help = "Stages that split the row of layers; auto: 1, or what is best for --cluster."},
         {NULL, "data-parallel", OPTION_INT, &o->parallel.data, "auto", 1, 1 << 24, .flags = ranks,
          .help = "Replicas of the model, each with its share of the data; auto: all ranks divided by the two above."},
         {NULL, "zero", OPTION_INT, &o->parallel.zero, "auto", 0, 3, .flags = ranks,
@@ -137,17 +137,21 @@ int parallel_check(const struct option *table, const struct train_options *o, st
     if (p->cluster && !o->plan)
         return fail(error, EXIT_USAGE, "--cluster describes machines to plan for: it needs --plan");
     if (p->cluster) return option_needs(table, "gpu-hour", "cluster", error);
-    int t = int_max((int)p->tensor, 1);
-    if (p->pipeline > 1)
-        return fail(error, EXIT_USAGE, "--pipeline-parallel %lld can only be planned for so far (--plan --cluster)",
-                    (long long)p->pipeline);
+    int t = int_max((int)p->tensor, 1), stages = int_max((int)p->pipeline, 1), split = t * stages;
+    if (stages > 1 && p->zero > 1)
+        return fail(error, EXIT_USAGE, "--zero %lld with --pipeline-parallel %d: stages share out moments only (0 or "
+                    "1)", (long long)p->zero, stages);
+    if (stages > 1 && world % split)
+        return fail(error, EXIT_USAGE, "--pipeline-parallel %d%s, but %d rank%s started: start a multiple of %d",
+                    stages, t > 1 ? host_text(" with --tensor-parallel %d", t) : "", world,
+                    world == 1 ? " was" : "s were", split);
     if (world % t)
         return fail(error, EXIT_USAGE, "--tensor-parallel %d, but %d rank%s started: start a multiple of it", t, world,
                     world == 1 ? " was" : "s were");
-    if (p->data >= 0 && p->data * t != world)
+    if (p->data >= 0 && p->data * split != world)
         return fail(error, EXIT_USAGE, "--data-parallel %lld, but %d rank%s started (mpirun -n %lld, srun -n %lld)",
-                    (long long)p->data, world, world == 1 ? " was" : "s were", (long long)p->data * t,
-                    (long long)p->data * t);
+                    (long long)p->data, world, world == 1 ? " was" : "s were", (long long)p->data * split,
+                    (long long)p->data * split);
     return option_needs(table, "gpu-hour", "cluster", error);
 }
 
@@ -257,6 +261,10 @@ void parallel_fit(struct train_options *o, const struct config *c, int n)
     if (!config_splits(c, t))
         quit(EXIT_USAGE, "--tensor-parallel %d: %d heads, %d key/value heads, %d hidden units and %d tokens cannot all "
              "be split evenly", t, c->heads, c->kv_heads, c->ffn, c->vocab);
+    if (comm_place(o->comm).p > c->layers)
+        quit(EXIT_USAGE, "--pipeline-parallel %d: each stage takes a layer at least, and the model has %d",
+             comm_place(o->comm).p, c->layers);
+    o->parallel.micro = (n + o->parallel.slices - 1) / o->parallel.slices;
     if (o->parallel.zero < 2 || d == 1) return;
     if (o->parallel.slices_auto) o->parallel.slices = (n + d - 1) / d * d;
     if (n <= o->parallel.slices) return;
@@ -275,6 +283,7 @@ void train_use(struct model_use *use, const struct train_options *o)
     use->recompute = o->recompute != 0;
     use->slices = (int)o->parallel.slices;
     use->zero = comm_place(o->comm).d > 1 ? (int)o->parallel.zero : 0;
+    use->flights = int_min((int)o->parallel.micro, comm_place(o->comm).p - comm_place(o->comm).pipe);
 }
 
 void defaults_fill(struct train_options *o, const struct option *table, struct run *run, enum stage stage, int channels,

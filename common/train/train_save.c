@@ -15,8 +15,9 @@
 struct piece {
     struct comm *comm;
     struct param param;                  /* whole; its name is not kept */
-    const float *base;                   /* elements from..to of a tensor rank's parameters lie here, on this rank; */
-    size_t from, to, piece;              /* data ranks hold `piece` each, or all of them */
+    const float *base;                   /* elements from `from` on of a tensor rank's parameters lie here; */
+    size_t from, piece;                  /* data ranks of its stage hold `piece` each, or, whole, all of them */
+    bool whole;
     int *calls;                          /* of fetch, for all tensors */
 };
 
@@ -28,16 +29,16 @@ struct sources { struct ckpt_source *source; struct piece *piece; size_t count; 
 static size_t each_run(const struct piece *p, int rank, size_t first, size_t n, float *host, bool packed, const float *sent)
 {
     struct place place = comm_place(p->comm);
-    bool whole = p->to - p->from >= p->piece * (size_t)place.d;
     size_t found = 0;
+    if (rank / (place.world / place.p) != p->param.stage) return 0;
     for (size_t i = 0, run, local; i < n; i += run) {
         int holder;
         run = param_run(&p->param, place.t, first + i, &holder, &local);
         if (run > n - i) run = n - i;
         size_t at = p->param.first + local;
-        int data = whole ? 0 : (int)(at / p->piece);
-        if (!whole && run > ((size_t)data + 1) * p->piece - at) run = ((size_t)data + 1) * p->piece - at;
-        if (rank != data * place.t + (holder < 0 ? 0 : holder)) continue;
+        int data = p->whole ? 0 : (int)(at / p->piece);
+        if (!p->whole && run > ((size_t)data + 1) * p->piece - at) run = ((size_t)data + 1) * p->piece - at;
+        if (rank % (place.world / place.p) != data * place.t + (holder < 0 ? 0 : holder)) continue;
         if (host && sent) memcpy(host + i, sent + found, run * sizeof *host);
         else if (host) device_get(host + (packed ? found : i), p->base + (at - p->from), run * sizeof *host);
         found += run;
@@ -78,14 +79,15 @@ static void add_source(void *context, const struct param *p)
     all->piece = host_grow(all->piece, all->count + 1, sizeof *all->piece);
     struct piece *q = &all->piece[all->count];
     struct ckpt_source *s = &all->source[all->count++];
-    *q = (struct piece){.comm = m->use.comm, .param = *p, .from = m->from, .to = m->to,
-                        .piece = m->params.count / (size_t)comm_place(m->use.comm).d, .calls = &all->calls};
+    *q = (struct piece){.comm = m->use.comm, .param = *p, .from = m->from, .whole = m->use.zero == 0,
+                        .calls = &all->calls};
+    q->piece = m->params.run[p->stage].count / (size_t)comm_place(m->use.comm).d;
     q->base = all->role == ROLE_EMA ? m->ema : all->role == ROLE_ADAM_M ? m->m : m->v;
     if (all->role == ROLE_WEIGHT) q->base = m->own;
     if (all->role == ROLE_WEIGHT && m->use.zero < 3) {
         q->base = m->params.all;
         q->from = 0;
-        q->to = m->params.count;
+        q->whole = true;
     }
     *s = (struct ckpt_source){.role = all->role, .dtype = DTYPE_F32, .ndim = p->ndim, .trainable = p->trainable,
                               .decay = p->decay, .fetch = fetch};
@@ -104,7 +106,7 @@ static void list_sources(struct sources *all, const struct task *task)
             all->prefix = task->learner[i].name;
             all->role = roles[r];
             all->model = m;
-            params_each(&m->params, &m->config, add_source, all);
+            params_all(&m->params, &m->config, add_source, all);
         }
     }
     for (size_t i = 0; i < all->count; i++) all->source[i].self = &all->piece[i];
@@ -266,7 +268,7 @@ static void load_one(void *context, const struct param *p)
         l->status = fail(l->error, EXIT_MISMATCH, "%s: the tensor %s has shape %s, expected %s", ckpt_path(l->ckpt),
                          name, shape_text(found, t->ndim, t->shape), shape_text(expected, p->ndim, shape));
     l->param = p;
-    if (!l->status) l->status = ckpt_read_f32(l->ckpt, (size_t)at, put_values, l, l->error);
+    if (!l->status && p->held) l->status = ckpt_read_f32(l->ckpt, (size_t)at, put_values, l, l->error);
     l->used[at] = true;
 }
 
@@ -291,7 +293,7 @@ static int load_role(struct model *m, const struct share *share, struct ckpt *ck
 {
     struct load l = {.ckpt = ckpt, .prefix = prefix, .role = role, .head_optional = head_optional, .share = *share,
                      .used = host_alloc(ckpt_tensor_count(ckpt), sizeof(bool)), .error = error};
-    params_each(&m->params, &m->config, load_one, &l);
+    params_all(&m->params, &m->config, load_one, &l);
     if (l.status == 0) l.status = check_left_over(&l, m->config.head == HEAD_SCALAR);
     free(l.used);
     return l.status;

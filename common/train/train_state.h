@@ -61,6 +61,16 @@ int train_update(struct train_state *s, struct step_result *result, int update, 
  * of the losses; *rows is the number of rows read. */
 double train_micro_batch(const struct task *task, int i, double scale, int *rows);
 
+/* pipeline.c: the same of micro-batches from..to, on the stages of a row of layers, for a task of one learner; every
+ * stage gets the sums. */
+void train_pipeline(const struct task *task, int from, int to, double scale, struct slice *sums);
+
+/* What stage `stage` of p does as number `turn` of its 2m turns: the forward or the backward of one of m micro-batches.
+ * Each begins with as many forwards as there are stages behind it, then forwards and backwards alternate (1F1B), so
+ * that at most min(m, p - stage) micro-batches are under way.  Source: Narayanan et al. 2021. */
+struct turn { int micro; bool backward; };
+struct turn pipeline_turn(int stage, int p, int m, int turn);
+
 /* (x - median) / max(1.4826 MAD, 0.001 median) of the accepted norms; 0 while there are fewer than 16. */
 double norms_deviation(const struct norms *n, double x);
 void norms_add(struct norms *n, double x);

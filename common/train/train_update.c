@@ -148,6 +148,7 @@ static int add_round(struct train_state *s, const struct slice *mine, struct sli
             total->sums[i] = i < task->n_sums ? total->sums[i] + x->sums[i] : fmax(total->sums[i], x->sums[i]);
     }
     comm_add(s->o->comm, GROUP_TENSOR, &stop, 0, 1);
+    comm_add(s->o->comm, GROUP_PIPE, &stop, 0, 1);
     if (!(stop > 0)) return 0;
     return fail(error, EXIT_STOPPED, "asked to stop while making step %lld: the same command resumes",
                 (long long)s->step + 1);
@@ -169,7 +170,8 @@ static int make_slices(struct train_state *s, int n, double scale, double *loss,
         struct slice mine = {0};
         for (int k = 0; k < task->n_learners; k++) gradient_begin(task->learner[k].model, first == 0);
         if (sums) memset(task->sums, 0, sums);
-        for (int i = from; i < to; i++) {
+        if (place.p > 1 && from < to) train_pipeline(task, from, to, scale, &mine);
+        for (int i = from; i < to && place.p == 1; i++) {
             if (s->may_give_up && place.world == 1 && signals_check(error, "making step %lld", (long long)s->step + 1))
                 return -1;
             mine.loss += train_micro_batch(task, i, scale, &rows);
