@@ -428,12 +428,12 @@ void params_init(struct params *p, const struct config *c, uint64_t seed)
     params_pack(p, c);
 }
 
-/* layer: only of that one, if not NULL; number: of the parameter. */
-struct pack { struct params *params; const struct config *config; const int *layer; uint64_t number; };
+/* layer: only of that one, if not NULL. */
+struct pack { struct params *params; const struct config *config; const int *layer; };
 
-static struct rounding rounding_of_param(const struct rounds *r, const struct param *p, uint64_t number)
+static struct rounding rounding_of_param(const struct rounds *r, const struct param *p)
 {
-    struct rounding o = {.update = (uint32_t)r->update, .number = (uint64_t)r->model << 16 | number};
+    struct rounding o = {.update = (uint32_t)r->update, .number = (uint64_t)r->model << 16 | (uint64_t)p->number};
     size_t t = (size_t)int_max(r->t, 1), rank = (size_t)r->rank, row = 0, before = 0;
     rng_key(o.key, r->seed, RNG_ROUNDING);
     o.width = (size_t)p->shape[1] * (p->split == SPLIT_COLUMNS ? t : 1);
@@ -453,19 +453,18 @@ static void pack_one(void *context, const struct param *p)
     const struct rounds *r = &k->params->rounds;
     bool tied = p->data == &k->params->embed && k->config->head == HEAD_VOCABULARY && k->config->tied;
     act_t *packed = tied ? k->params->head.packed : p->packed ? *p->packed : NULL;
-    uint64_t number = k->number++;
     if (!packed || (k->layer && *k->layer != p->layer)) return;
-    struct rounding rounding = rounding_of_param(r, p, number);
+    struct rounding rounding = rounding_of_param(r, p);
     bool at_random = r->on && r->update > 0 && p->trainable;
     matmul_pack(packed, *p->data, at_random ? &rounding : NULL, (int)p->shape[0], (int)p->shape[1]);
 }
 
 void params_pack_layer(struct params *p, const struct config *c, int l)
 {
-    params_each(p, c, pack_one, &(struct pack){p, c, &l, 0});
+    params_each(p, c, pack_one, &(struct pack){p, c, &l});
 }
 
 void params_pack(struct params *p, const struct config *c)
 {
-    params_each(p, c, pack_one, &(struct pack){p, c, NULL, 0});
+    params_each(p, c, pack_one, &(struct pack){p, c, NULL});
 }
