@@ -233,6 +233,7 @@ expect 64 '--slots means nothing without --serve' "$chat" --model "$work/sft.ckp
 serve sft.ckpt
 expect 69 'Address already in use' "$chat" --model "$work/sft.ckpt" --serve "${url#http://}"
 stop "the end"
+: >"$work/log"
 "$chat" --model "$work/sft.ckpt" --serve 0.0.0.0:0 2>"$work/log" &
 server=$!
 i=0

@@ -14,6 +14,7 @@ stopped() {
     shift 3
     "$@" >"$work/out" 2>&1 </dev/null &
     pid=$!
+    while grep -qs '^SigCgt:[[:space:]]*0*$' /proc/$pid/status; do sleep 0.05; done      # it does not listen yet
     sleep "$after"
     [ "$signal" = none ] || kill "-$signal" $pid
     start=$(date +%s%N)
