@@ -11,6 +11,7 @@
 # make SIM=1 test  the CUDA backend on the CPU, under the simulator (test/cudasim); SAN=1 as above
 # make bench       speed of every part as a ratio to the machine's limits, measured in the same run
 # make bench-growth  how cost grows with parameters, context, vocabulary, batches, threads and data (minutes)
+# make soak        HOURS=2 of killing, stopping and resuming all four programs, on one and on several ranks
 # make fuzz        every fuzz target for FUZZ_SECONDS (60) each (needs clang)
 # make install     PREFIX=/usr/local: programs with the prefix quartet-, so that none shadows rm; their manual pages;
 #                  make uninstall removes them (docs/packages.mk)

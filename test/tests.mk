@@ -40,6 +40,12 @@ test-slurm: $(PROGRAMS)
 	@if command -v mpicc >/dev/null; then $(MAKE) -s MPI=1 BUILD=build/cpu-mpi BIN=build/cpu-mpi/bin all; fi
 	@BIN=$(BIN) BUILD=$(BUILD) RANKS=build/cpu-mpi/bin test/slurm/run.sh
 
+# Hours of killing, stopping and resuming the four programs, on several ranks where there is an mpicc.
+HOURS ?= 2
+soak: $(PROGRAMS)
+	@if command -v mpicc >/dev/null; then $(MAKE) -s MPI=1 BUILD=build/cpu-mpi BIN=build/cpu-mpi/bin all; fi
+	@BIN=$(BIN) BUILD=$(BUILD) RANKS=build/cpu-mpi/bin test/soak.sh $(HOURS)
+
 bench: $(PROGRAMS) $(BENCHES) $(TOOLS)
 	@BIN=$(BIN) BUILD=$(BUILD) test/bench/run.sh
 bench-growth: $(PROGRAMS) $(BENCHES) $(TOOLS)
@@ -48,4 +54,4 @@ bench-growth: $(PROGRAMS) $(BENCHES) $(TOOLS)
 fuzz:
 	@BUILD=build/fuzz FUZZ_SECONDS=$(FUZZ_SECONDS) test/fuzz/run.sh
 
-.PHONY: tests test test-full test-slurm bench bench-growth fuzz
+.PHONY: tests test test-full test-slurm soak bench bench-growth fuzz
