@@ -1,9 +1,7 @@
 /* fuzz_tokenizer.c - libFuzzer target: any bytes as section TOKN; what is accepted must encode, decode and write itself
  * back to the same bytes.  The last 100 bytes are the text too. */
 #include "common/text/nfc.h"
-#include "common/text/tokenizer_parts.h"
-
-#include <stdlib.h>
+#include "test/fuzz/imported.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -16,15 +14,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     tokenizer_write(&b, t);
     if (b.size != size || memcmp(b.data, data, size) != 0) abort();
     struct ids ids = {0};
-    size_t n = size < 100 ? size : 100, length;
-    const char *piece;
-    struct split split;
-    split_open(&split, t->splitter);
-    split_start(&split, (const char *)data + size - n, n);
-    while (split_next(&split, &piece, &length)) { }
-    bool gave_up = split.failed;                       /* a pattern that tries for ever: encoding would end the process */
-    split_close(&split);
-    if (gave_up) n = 0;
+    size_t n = size < 100 ? size : 100;
+    if (gives_up(t, (const char *)data + size - n, n)) n = 0;
     tokenizer_encode(&ids, t, (const char *)data + size - n, n);
     tokenizer_decode(&text, t, ids.id, ids.count);
     bool finds = t->finder[0].count + t->finder[1].count > 0;       /* then a text may come back with blanks or marks moved */

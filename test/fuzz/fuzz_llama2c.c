@@ -1,0 +1,47 @@
+/* fuzz_llama2c.c - libFuzzer target: a model and a tokenizer of llama2.c.  The first four bytes are the model's size. */
+#define _GNU_SOURCE
+#include "common/interop/gguf.h"
+#include "common/interop/llama2c.h"
+#include "format/layout.h"
+#include "test/fuzz/imported.h"
+#include "test/fuzz/in_memory.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void look(const struct safetensors *s, const json_t *facts, const uint8_t *text, size_t n)
+{
+    struct error error = {0};
+    const struct family *family;
+    struct config c;
+    struct tokenizer *t = NULL;
+    json_t *config = gguf_names(facts, &error) ? gguf_config(facts, s, &error) : NULL;
+    if (!config || (family_config(&family, &c, config, &error) != 0 && !*error.text)) abort();
+    json_t *tokenizer = gguf_tokenizer(facts, &error);
+    if (!tokenizer) abort();
+    if (tokenizer_import_json(&t, tokenizer, "fuzz", &error) == 0) imported(t, text, n);
+    else if (!*error.text) abort();
+    json_decref(tokenizer);
+    json_decref(config);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct safetensors s;
+    struct error error = {0};
+    json_t *facts;
+    if (size < 4) return 0;
+    size_t n = load32(data), text = size < 100 ? size : 100;
+    if (n > size - 4) n = size - 4;
+    int model = in_memory(data + 4, n);
+    char *path = host_text("%s", in_memory_path);
+    int tokenizer = in_memory(data + 4 + n, size - 4 - n);
+    if (llama2c_open(&s, &facts, path, in_memory_path, &error) == 0) {
+        look(&s, facts, data + size - text, text);
+        json_decref(facts);
+        safetensors_close(&s);
+    } else if (!*error.text || facts || s.count || s.files) abort();
+    close(model);
+    close(tokenizer);
+    free(path);
+    return 0;
+}
