@@ -35,6 +35,13 @@ test-full: packages
 	@$(MAKE) tests
 	@BIN=$(BIN) BUILD=$(BUILD) test/run.sh full
 
+# Everything that the simulator can run; and its part for ThreadSanitizer (make SIM=1 SAN=tsan sim-once).
+sim-full: packages
+	@test/cudasim/full.sh
+sim-tools: $(SIM_TOOLS)
+sim-once: sim-tools
+	@BUILD=$(BUILD) test/check_cudasim.sh
+
 # The job scripts of docs/batch through a private Slurm (slurm-wlm and munge), with ranks where there is an mpicc.
 test-slurm: $(PROGRAMS)
 	@if command -v mpicc >/dev/null; then $(MAKE) -s MPI=1 BUILD=build/cpu-mpi BIN=build/cpu-mpi/bin all; fi
@@ -54,4 +61,4 @@ bench-growth: $(PROGRAMS) $(BENCHES) $(TOOLS)
 fuzz:
 	@BUILD=build/fuzz FUZZ_SECONDS=$(FUZZ_SECONDS) test/fuzz/run.sh
 
-.PHONY: tests test test-full test-slurm soak bench bench-growth fuzz
+.PHONY: tests test test-full sim-full sim-tools sim-once test-slurm soak bench bench-growth fuzz

@@ -12,12 +12,15 @@ CUDA_TESTS := $(patsubst %.cu,$(BUILD)/%,$(wildcard test/test_*.cu))
 
 ifneq ($(SIM),)
 SIM_SOURCES := $(filter-out $(if $(NCCL),,test/cudasim/nccl.cpp),$(wildcard test/cudasim/*.cpp))
-SIM_TOOLS   := $(BUILD)/test/cudasim/faults
+SIM_TOOLS   := $(BUILD)/test/cudasim/faults $(BUILD)/test/cudasim/once
 OBJECTS     += $(SIM_SOURCES:%.cpp=$(BUILD)/%.o)
 CXX         := $(if $(filter default,$(origin CXX)),g++,$(CXX))
 SIM_FLAGS   := -std=gnu++17 $(CFLAGS) $(if $(ARCH),-march=$(ARCH)) -fno-math-errno -Wall -Wextra -Wno-unknown-pragmas \
                -Wno-unused-function -Werror $(CU_FLAGS) -Itest/cudasim/include -isystem $(CUDA_HOME)/include -MMD -MP \
-               $(if $(SAN),-O1 -fno-omit-frame-pointer $(SANITIZE) -fno-sanitize-recover=all)
+               $(if $(SAN),-O1 -fno-omit-frame-pointer)
+# ThreadSanitizer looks at kernels and host code; what the simulator does itself is no access of theirs (race.h).
+SIM_SANITIZE := $(if $(SAN),$(SANITIZE) -fno-sanitize-recover=all)
+SIM_OWN      := $(if $(filter tsan,$(SAN)),-DCUDASIM_TSAN -fno-tree-loop-distribute-patterns,$(SIM_SANITIZE))
 LDLIBS      += -lstdc++
 
 $(BUILD)/rewrite: test/cudasim/rewrite.c
@@ -34,12 +37,12 @@ $(BUILD)/%.o: %.cu $(HEADERS) $(BUILD)/rewrite Makefile common/cuda/cuda.mk
 	@mkdir -p $(@D)
 	$(SAY) "  SIM  $<"
 	$(QUIET)$(BUILD)/rewrite $< >$(@:.o=.cpp)
-	$(QUIET)$(CXX) -I$(BUILD)/rewritten $(SIM_FLAGS) -c $(@:.o=.cpp) -o $@
+	$(QUIET)$(CXX) -I$(BUILD)/rewritten $(SIM_FLAGS) $(SIM_SANITIZE) -c $(@:.o=.cpp) -o $@
 
 $(BUILD)/test/cudasim/%.o: test/cudasim/%.cpp Makefile common/cuda/cuda.mk
 	@mkdir -p $(@D)
 	$(SAY) "  CXX  $<"
-	$(QUIET)$(CXX) $(SIM_FLAGS) -c $< -o $@
+	$(QUIET)$(CXX) $(SIM_FLAGS) $(SIM_OWN) -c $< -o $@
 else
 # Machine code for each of these, and the last one's PTX for what comes later.  ptxas reports what a kernel takes.
 CUDA_TARGETS ?= 80 90 100 120

@@ -74,7 +74,7 @@ template <int LEFT> __device__ static inline void copies_wait(void)
 #else
 
 struct lane_product { float *c; uint32_t a[4], b[2]; };
-struct lane_load { uint32_t *to; const half_t *row; bool turned; };
+struct lane_load { uint32_t *to; half_t row[8]; bool turned; };
 
 static inline float half_of(uint32_t pair, int which)
 {
@@ -109,14 +109,12 @@ static inline void multiply_add(float (&c)[4], const uint32_t (&a)[4], uint32_t 
 
 static inline void warp_load(void *const lane[])
 {
-    half_t found[WARP][8];
-    for (int l = 0; l < WARP; l++)
-        memcpy((void *)found[l], (const void *)((const struct lane_load *)lane[l])->row, sizeof found[l]);
+    auto found = [&](int l) { return ((const struct lane_load *)lane[l])->row; };
     for (int l = 0; l < WARP; l++) {
         const struct lane_load *p = (const struct lane_load *)lane[l];
         for (int i = 0; i < 8; i++) {
             int m = i / 2, row = l / 4, column = 2 * (l % 4) + i % 2;
-            const half_t *x = p->turned ? &found[8 * m + column][row] : &found[8 * m + row][column];
+            const half_t *x = p->turned ? &found(8 * m + column)[row] : &found(8 * m + row)[column];
             memcpy((char *)(p->to + m) + 2 * (i % 2), (const void *)x, sizeof *x);
         }
     }
@@ -124,8 +122,9 @@ static inline void warp_load(void *const lane[])
 
 static inline void load_any(uint32_t (&to)[4], const half_t *row, bool turned)
 {
-    struct lane_load p = {to, row, turned};
+    struct lane_load p = {to, {}, turned};
     sim::check_aligned(row, 16);
+    memcpy((void *)p.row, (const void *)row, sizeof p.row);     /* by the lane that names it: a race is its own */
     sim::warp_work(warp_load, &p);
 }
 

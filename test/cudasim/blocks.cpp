@@ -1,6 +1,7 @@
 /* blocks.cpp - the threads of a block are fibers.  One runs until it waits at a barrier or a warp operation, or
  * returns; then another.  What waits is looked at as a whole: threads at different places, missing ones, and ones that
  * have returned stop the program. */
+#include "race.h"
 #include "sim.h"
 
 #include <algorithm>
@@ -18,7 +19,7 @@ dim3 blockDim, gridDim;
 
 namespace sim {
 
-#ifdef __SANITIZE_ADDRESS__
+#if defined(__SANITIZE_ADDRESS__) || defined(CUDASIM_TSAN)
 enum { STACK = 256 << 10 };
 #else
 enum { STACK = 64 << 10 };
@@ -47,21 +48,30 @@ struct Fiber {
     int predicate, result;
     std::vector<Copy> open;                         /* asynchronous copies since the last group */
     std::deque<std::vector<Copy>> group;
+    void *race;
 };
 
-struct Warp { unsigned live, arrived; };
+struct Warp { unsigned live, arrived, barriers; char order[2]; };     /* order: of the barriers, in turn */
 struct Part { char *at; size_t bytes; };    /* of shared memory */
 
+/* The fibers of a block, and what orders them; blocks take the sets in turn. */
+struct Set { Fiber *fiber; Warp warp[THREADS_MOST / 32]; unsigned barriers; char order[2], end; };
+
+static Set sets[race::SETS];
+static char launch_order;
+
 static struct {
-    Fiber *fiber;                   /* THREADS_MOST of them */
+    Set *set;
+    Fiber *fiber;                   /* of the set: THREADS_MOST */
     Fiber *current;                 /* NULL: the scheduler runs */
     void *scheduler;                /* its stack pointer */
+    void *race;
     const void *bottom;             /* of its stack, and its size: for AddressSanitizer */
     size_t bottom_size;
     const std::function<void()> *body;
     const char *kernel;
     int threads, returned, waiting;
-    Warp warp[THREADS_MOST / 32];
+    Warp *warp;
     std::map<const void *, Part> part;
     char *dynamic;
     size_t shared_bytes;
@@ -105,6 +115,7 @@ enum { SAVED = 6 };
 static void leave_fiber()
 {
     Fiber *f = block.current;
+    race::enter(block.race);
 #ifdef __SANITIZE_ADDRESS__
     void *fake;
     __sanitizer_start_switch_fiber(&fake, block.bottom, block.bottom_size);
@@ -131,7 +142,9 @@ static void fiber_main()
     __sanitizer_finish_switch_fiber(nullptr, &block.bottom, &block.bottom_size);
 #endif
     for (;;) {
+        race::after(&launch_order);
         (*block.body)();
+        race::before(&block.set->end);
         block.current->state = RETURNED;
         if (block.current->open.size() + block.current->group.size() > 0) copies_left_over();
         leave_fiber();
@@ -142,6 +155,7 @@ static void enter_fiber(Fiber *f)
 {
     block.current = f;
     threadIdx = f->id;
+    race::enter(f->race);
 #ifdef __SANITIZE_ADDRESS__
     void *fake;
     __sanitizer_start_switch_fiber(&fake, f->stack, STACK);
@@ -165,6 +179,7 @@ static void make_stack(Fiber *f, int i)
     *top = (void *)fiber_main;
     for (int k = 0; k < SAVED; k++) *--top = nullptr;
     f->stack_pointer = top;
+    f->race = race::new_fiber();
 }
 
 /* ---- barriers of the block ---- */
@@ -197,6 +212,7 @@ static void release_barrier()
         f->state = READY;
     }
     block.waiting = 0;
+    block.set->barriers++;
 }
 
 int block_barrier(Barrier kind, int predicate, Place place)
@@ -207,7 +223,10 @@ int block_barrier(Barrier kind, int predicate, Place place)
     f->predicate = predicate;
     f->state = AT_BARRIER;
     block.waiting++;
+    char *order = &block.set->order[block.set->barriers % 2];   /* who wakes late must not see the next arrivals */
+    race::before(order);
     leave_fiber();
+    race::after(order);
     return f->result;
 }
 
@@ -226,6 +245,7 @@ static int source_lane(const Fiber *f, int lane)
 
 static void finish_warp(Warp *w, Fiber *lane, unsigned mask)
 {
+    race::Quiet quiet;
     Fiber *me = block.current;
     unsigned votes = 0;
     char values[32][8];
@@ -250,10 +270,12 @@ static void finish_warp(Warp *w, Fiber *lane, unsigned mask)
         memcpy(f->value, values[from], (size_t)f->bytes);
     }
     w->arrived &= ~mask;
+    w->barriers += me->operation == WARP_BARRIER;
 }
 
 static void finish_work(Warp *w, Fiber *lane, Warp_work *work)
 {
+    race::Quiet quiet;
     void *data[32];
     for (int i = 0; i < 32; i++) {
         if (lane[i].operation != WORK || lane[i].work != work)
@@ -278,9 +300,12 @@ static int warp_operation(Operation operation, unsigned mask, Place place)
     f->place = place;
     f->state = AT_WARP;
     w->arrived |= 1u << lane;
+    char *order = &w->order[w->barriers % 2];
+    if (operation == WARP_BARRIER) race::before(order);         /* the others order nothing */
     if ((w->arrived & mask & all) != (mask & all)) leave_fiber();
     else if (operation == WORK) finish_work(w, block.fiber + number * 32, f->work);
     else finish_warp(w, block.fiber + number * 32, mask & all);
+    if (operation == WARP_BARRIER) race::after(order);
     return f->result;
 }
 
@@ -370,6 +395,7 @@ static void give_part(Part p)
 
 void *shared_memory(const void *key, size_t bytes)
 {
+    race::Quiet quiet;
     auto found = block.part.find(key);
     if (found != block.part.end()) return found->second.at;
     block.shared_bytes += bytes;
@@ -425,13 +451,13 @@ static void say_deadlock(Place place)
     _exit(99);
 }
 
-static void run_block(dim3 size, size_t dynamic, Place place)
+static void open_block(dim3 size, Part dynamic)
 {
-    int warps = (block.threads + 31) / 32;
     block.returned = block.waiting = 0;
     block.shared_bytes = 0;
-    Part part = take_part(dynamic);
-    block.dynamic = part.at;
+    block.dynamic = dynamic.at;
+    block.fiber = block.set->fiber;
+    block.warp = block.set->warp;
     for (int i = 0; i < block.threads; i++) {
         Fiber *f = block.fiber + i;
         if (!f->stack) make_stack(f, i);
@@ -440,10 +466,19 @@ static void run_block(dim3 size, size_t dynamic, Place place)
         f->index = i;
         f->id = {u % size.x, u / size.x % size.y, u / (size.x * size.y)};
     }
-    for (int w = 0; w < warps; w++) {
+    for (int w = 0; w * 32 < block.threads; w++) {
         int lanes = std::min(32, block.threads - w * 32);
-        block.warp[w] = {lanes == 32 ? ~0u : (1u << lanes) - 1, 0};
+        block.warp[w].live = lanes == 32 ? ~0u : (1u << lanes) - 1;
+        block.warp[w].arrived = 0;
     }
+}
+
+static void run_block(dim3 size, size_t dynamic, Place place)
+{
+    race::Quiet quiet;
+    int warps = (block.threads + 31) / 32;
+    Part part = take_part(dynamic);
+    open_block(size, part);
     while (block.returned < block.threads) {
         unsigned turn = random_below(1024);
         bool any = false;
@@ -459,18 +494,23 @@ static void run_block(dim3 size, size_t dynamic, Place place)
 void run_grid(const char *name, dim3 grid, dim3 size, size_t dynamic, const std::function<void()> &body, Place place)
 {
     Access access;
-    if (!block.fiber) block.fiber = new Fiber[THREADS_MOST]();
+    for (Set &s : sets)
+        if (!s.fiber) s.fiber = new Fiber[THREADS_MOST]();
+    block.race = race::this_fiber();
     block.kernel = name;
     block.body = &body;
     block.threads = (int)(size.x * size.y * size.z);
     gridDim = grid;
     blockDim = size;
     long total = (long)grid.x * grid.y * grid.z, turn = (long)random_below(1 << 20);
+    race::before(&launch_order);
     for (long i = 0; i < total; i++) {
+        block.set = &sets[i % race::SETS];
         long k = thread_order() == "reverse" ? total - 1 - i : thread_order() == "random" ? (i + turn) % total : i;
         blockIdx = {(unsigned)(k % grid.x), (unsigned)(k / grid.x % grid.y), (unsigned)(k / ((long)grid.x * grid.y))};
         run_block(size, dynamic, place);
     }
+    for (Set &s : sets) race::after(&s.end);
 }
 
 } // namespace sim

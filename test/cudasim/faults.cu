@@ -15,7 +15,7 @@ enum fault {
     DIVERGENT_BARRIER, EARLY_RETURN, DIVERGENT_SHUFFLE, WRONG_MASK, UNWRITTEN_SHARED, UNWRITTEN_GLOBAL, HOST_POINTER,
     HOST_POINTER_IN_STRUCT, TOO_MANY_THREADS, EMPTY_GRID, TOO_MUCH_SHARED, HOST_TOUCHES, COPY_TOO_LONG, COPY_WRONG_SIDE,
     FREED_POINTER, DEFAULT_STREAM, NO_EVENT, PINNED_EARLY, LT_OTHER_PROBLEM, LT_MISALIGNED, LT_NO_WORKSPACE, LT_SPLIT_K,
-    LT_TYPES, COPY_NO_WAIT, COPY_NO_BARRIER, COPY_MISALIGNED, COPY_LEFT, FAULTS
+    LT_TYPES, COPY_NO_WAIT, COPY_NO_BARRIER, COPY_MISALIGNED, COPY_LEFT, SAME_WRITTEN, BLOCKS_WRITE, FAULTS
 };
 
 static const char *const names[FAULTS] = {
@@ -24,7 +24,7 @@ static const char *const names[FAULTS] = {
     "unwritten_global", "host_pointer", "host_pointer_in_struct", "too_many_threads", "empty_grid", "too_much_shared",
     "host_touches", "copy_too_long", "copy_wrong_side", "freed_pointer", "default_stream", "no_event", "pinned_early",
     "lt_other_problem", "lt_misaligned", "lt_no_workspace", "lt_split_k", "lt_types", "copy_no_wait", "copy_no_barrier",
-    "copy_misaligned", "copy_left"};
+    "copy_misaligned", "copy_left", "same_written", "blocks_write"};
 
 struct task { float *to; const float *from; };
 
@@ -38,7 +38,9 @@ static __global__ void work(struct task task, int n, int fault)
     float x = fault == PAST_GLOBAL && i == n - 1 ? task.from[n + 2] : task.from[i];
     if (fault == MISALIGNED) x += *(const float *)((const char *)task.from + 4 * t % 16 + 2);
     dynamic[t] = 1;
-    if (fault == PAST_DYNAMIC && t == 3) dynamic[BLOCK + 1] = 1;
+    if (fault == SAME_WRITTEN) dynamic[BLOCK] = 1;
+    if (fault == BLOCKS_WRITE && t == 0) task.to[N] = 1;
+    if (fault == PAST_DYNAMIC && t == 3) dynamic[BLOCK + 2] = 1;
     if (fault != UNWRITTEN_SHARED || t != 7) part[fault == PAST_SHARED && t == BLOCK - 1 ? n : t] = x;
     if (fault == DIVERGENT_BARRIER) {
         if (t < 64) __syncthreads();
@@ -145,7 +147,7 @@ static void misuse(float *x, float *y, float *host, cudaStream_t stream, int fau
 {
     if (fault == HOST_TOUCHES) y[3] = 1;
     if (fault == COPY_TOO_LONG)
-        must(cudaMemcpyAsync(y, host, N * sizeof *y + 4, cudaMemcpyHostToDevice, stream) != 0, "the copy");
+        must(cudaMemcpyAsync(y, host, N * sizeof *y + 8, cudaMemcpyHostToDevice, stream) != 0, "the copy");
     if (fault == COPY_WRONG_SIDE) must(cudaMemcpyAsync(y, host, 16, cudaMemcpyDeviceToDevice, stream) != 0, "the copy");
     if (fault == HOST_POINTER) add_one<<<1, 32, 0, stream>>>(host);
     if (fault == DEFAULT_STREAM) add_one<<<1, 32, 0, 0>>>(y);
@@ -171,12 +173,12 @@ int main(int argc, char **argv)
     for (int i = 0; i < 2 * N; i++) host[i] = sinf((float)i);
     cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
     cudaMalloc((void **)&x, N * sizeof *x);
-    cudaMalloc((void **)&y, N * sizeof *y);
+    cudaMalloc((void **)&y, (N + 1) * sizeof *y);
     cudaMalloc((void **)&z, N * sizeof *z);
     cudaMalloc(&workspace, 4096);
     cudaMemcpyAsync(x, host, (fault == UNWRITTEN_GLOBAL ? N - 1 : N) * sizeof *x, cudaMemcpyHostToDevice, stream);
     struct task task = {y, fault == HOST_POINTER_IN_STRUCT ? host : x};
-    work<<<BLOCKS, BLOCK, BLOCK * sizeof(float), stream>>>(task, N, fault);
+    work<<<BLOCKS, BLOCK, (BLOCK + 1) * sizeof(float), stream>>>(task, N, fault);
     copied<<<BLOCKS, BLOCK, 0, stream>>>(task, fault);
     must(cudaGetLastError() != cudaSuccess, "the launch");
     cudaMemcpyAsync(sums, y, sizeof sums, cudaMemcpyDeviceToHost, stream);

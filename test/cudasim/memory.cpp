@@ -82,7 +82,7 @@ void check_pointer(const void *p, const char *kernel, Place place)
 }
 
 /* A word inside a struct: wrong when it is the address of something on the host, or of freed memory.  Two numbers side
- * by side, or bytes between members, rarely look like that. */
+ * by side rarely look like that. */
 void check_word(const void *p, const char *kernel, Place place)
 {
     unsigned char there;

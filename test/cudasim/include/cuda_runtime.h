@@ -60,12 +60,15 @@ void run_kernel(const char *name, const void *kernel, dim3 grid, dim3 block, siz
 template <class T> void check_argument(const T &value, const char *kernel, Place place)
 {
     if constexpr (std::is_pointer_v<T>) check_pointer((const void *)value, kernel, place);
-    else if constexpr (std::is_class_v<T>)
+    else if constexpr (std::is_class_v<T>) {
+        T copy = value;
+        __builtin_clear_padding(&copy);
         for (size_t i = 0; i + sizeof(void *) <= sizeof(T); i += sizeof(void *)) {
             const void *word;
-            memcpy(&word, (const char *)&value + i, sizeof word);
+            memcpy(&word, (const char *)&copy + i, sizeof word);
             check_word(word, kernel, place);
         }
+    }
 }
 
 template <class... P> struct Launch {
