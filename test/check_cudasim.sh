@@ -3,8 +3,8 @@
 # that its line says, and the program without one in none.
 #   stops    the program ends with an error        asan    it does so in the build with AddressSanitizer and UBSan
 #   nan      the answer is not a number            differs the answer depends on the order of threads or streams
-# "race" after it: the build with ThreadSanitizer, which is asked about races alone, stops at it; alone: no other notices it.
-# Then each operation once (test/cudasim/once.c): no race, numbers, and the same bits in all orders of threads and streams.
+# "race" after it: the build with ThreadSanitizer, which is asked about races alone, stops at it; "race" alone: only that
+# build does.  Then the operations once (tool_once.c): no race, and the same bits in all orders of threads and streams.
 cd "$(dirname "$0")/.." || exit 1
 : "${BUILD:=build/sim}"
 fault=$BUILD/test/cudasim/faults
@@ -88,7 +88,7 @@ same_written race
 blocks_write race
 END
 
-once=$(dirname "$fault")/once work=$(mktemp -d)
+once=$BUILD/test/tool_once work=$(mktemp -d)
 trap 'rm -r "$work"' EXIT
 same_once() {       # name order streams
     CUDASIM_ORDER=$2 CUDASIM_STREAMS=$3 CUDASIM_PRODUCTS=fixed "$once" >"$work/$1" 2>"$work/log" || {
@@ -99,7 +99,9 @@ same_once() {       # name order streams
 }
 for orders in "first forward eager" "second reverse lazy" "third random random"; do
     case $BUILD-$orders in *tsan-first*) ;; *tsan-*) continue ;; esac
-    if same_once $orders; then passed=$((passed + 1)); else failed=$((failed + 1)) && echo "once, $orders: see above"; fi
+    if same_once $orders; then passed=$((passed + 1)); continue; fi
+    failed=$((failed + 1))
+    echo "once, $orders: see above"
 done
 echo "check_cudasim: $passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]

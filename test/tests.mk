@@ -38,7 +38,7 @@ test-full: packages
 # Everything that the simulator can run; and its part for ThreadSanitizer (make SIM=1 SAN=tsan sim-once).
 sim-full: packages
 	@test/cudasim/full.sh
-sim-tools: $(SIM_TOOLS)
+sim-tools: $(SIM_TOOLS) $(BUILD)/test/tool_once
 sim-once: sim-tools
 	@BUILD=$(BUILD) test/check_cudasim.sh
 

@@ -12,7 +12,7 @@ CUDA_TESTS := $(patsubst %.cu,$(BUILD)/%,$(wildcard test/test_*.cu))
 
 ifneq ($(SIM),)
 SIM_SOURCES := $(filter-out $(if $(NCCL),,test/cudasim/nccl.cpp),$(wildcard test/cudasim/*.cpp))
-SIM_TOOLS   := $(BUILD)/test/cudasim/faults $(BUILD)/test/cudasim/once
+SIM_TOOLS   := $(BUILD)/test/cudasim/faults
 OBJECTS     += $(SIM_SOURCES:%.cpp=$(BUILD)/%.o)
 CXX         := $(if $(filter default,$(origin CXX)),g++,$(CXX))
 SIM_FLAGS   := -std=gnu++17 $(CFLAGS) $(if $(ARCH),-march=$(ARCH)) -fno-math-errno -Wall -Wextra -Wno-unknown-pragmas \

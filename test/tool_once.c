@@ -1,5 +1,6 @@
-/* once.c [NAME...] - the operations on tiny ragged shapes; prints, for each, a number made of all the bytes that it wrote, or "nan".
- * For ThreadSanitizer, which needs no more to see a race, and for orders of threads and streams, which change no bit.
+/* tool_once.c [NAME...] - the operations on tiny ragged shapes; prints, for each, a number made of all the bytes that it
+ * wrote, or "nan".  For ThreadSanitizer in the CUDA simulator, which needs no more to see a race, and for orders of
+ * threads and streams, which change no bit.
  * NAME: only embed, norm, rope, attention, matmul, activation, rows, loss, value, sample, optimizer. */
 #include "test/numbers.h"
 #include "test/on_device.h"
@@ -185,7 +186,8 @@ static void loss(void)
 {
     enum { n = 7, IN = 8 };
     act_t *h = acts(n * IN, 1), *dh = acts(n * IN, 2), *packed = acts(matmul_packed_elements(V, IN), 3);
-    float *dw = floats(V * IN, 4), *db = floats(V, 5), *logprobs = floats(n, 6), *entropy = floats(n, 7), *losses = floats(n, 8);
+    float *dw = floats(V * IN, 4), *db = floats(V, 5);
+    float *logprobs = floats(n, 6), *entropy = floats(n, 7), *losses = floats(n, 8);
     float *work = floats(token_loss_work(n, IN, V), 9);
     int *targets = whole(n, 43, V);
     for (enum token_loss_kind kind = LOSS_CROSS_ENTROPY; kind <= LOSS_POLICY; kind++) {
@@ -211,12 +213,14 @@ static void value(void)
 
 static void sample(void)
 {
-    struct sampling s[] = {{1, 1, 0, 0, 0}, {0, 1, 0, 0, 0}, {0.7f, 0.8f, 0, 9, 0}, {1, 1, 0.1f, 0, 290}, {0, 1, 0, 0, 5}};
+    struct sampling s[] = {{1, 1, 0, 0, 0}, {0, 1, 0, 0, 0}, {0.7f, 0.8f, 0, 9, 0}, {1, 1, 0.1f, 0, 290},
+                           {0, 1, 0, 0, 5}};
     enum { n = sizeof s / sizeof s[0] };
     double uniform[n] = {0.1, 0.5, 0.9, 0.3, 0.7};
     float *logits = floats(n * V, 1), *logprobs = floats(n, 2);
     int *tokens = whole(n, 1, n);
-    sample_rows(tokens, logprobs, logits, device_copy_of(uniform, n, sizeof *uniform), device_copy_of(s, n, sizeof *s), n, V);
+    double *drawn = device_copy_of(uniform, n, sizeof *uniform);
+    sample_rows(tokens, logprobs, logits, drawn, device_copy_of(s, n, sizeof *s), n, V);
     wrote("sample_rows", tokens, n, sizeof *tokens);
     wrote_floats("sample_rows, logprobs", logprobs, n);
 }
