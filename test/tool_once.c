@@ -147,7 +147,9 @@ static void matmul(void)
     enum { OUT = 19, IN = 24 };
     act_t *x = acts(N * IN, 1), *y = acts(N * OUT, 2), *packed = acts(matmul_packed_elements(OUT, IN), 3);
     float *w = floats(OUT * IN, 4), *b = floats(OUT, 5);
-    matmul_pack(packed, w, OUT, IN);
+    struct rounding rounding = {{1, 2}, 3, 4, IN, 0, {OUT, OUT, OUT}, {0, 0, 0}};
+    matmul_pack(packed, w, ACT_IS_FLOAT ? NULL : &rounding, OUT, IN);
+    wrote_acts("matmul_pack", packed, OUT * IN);
     matmul_forward(y, x, packed, b, y, N, OUT, IN);
     wrote_acts("matmul_forward", y, N * OUT);
     matmul_backward_weight(w, b, y, x, N, OUT, IN);
@@ -182,16 +184,21 @@ static void rows(void)
     wrote("positions_fill", positions, N, sizeof *positions);
 }
 
+static void gathered(void *self, size_t bytes) { (void)self, (void)bytes; }
+
 static void loss(void)
 {
     enum { n = 7, IN = 8 };
+    struct token_part none[2 * n] = {0};
+    struct token_parts parts = {0, 2, V - 10, device_copy_of(none, 2 * n, sizeof *none), gathered, NULL};
     act_t *h = acts(n * IN, 1), *dh = acts(n * IN, 2), *packed = acts(matmul_packed_elements(V, IN), 3);
     float *dw = floats(V * IN, 4), *db = floats(V, 5);
     float *logprobs = floats(n, 6), *entropy = floats(n, 7), *losses = floats(n, 8);
     float *work = floats(token_loss_work(n, IN, V), 9);
-    int *targets = whole(n, 43, V);
+    int *targets = whole(n, 41, V - 10);
     for (enum token_loss_kind kind = LOSS_CROSS_ENTROPY; kind <= LOSS_POLICY; kind++) {
-        struct token_loss l = {kind, 0.9f, 0.1f, floats(n, 10), floats(n, 11), 0.2f, 0.3f, 3, 0.01f, floats(V, 12), db};
+        struct token_loss l = {kind, 0.9f, 0.1f, floats(n, 10), floats(n, 11), 0.2f, 0.3f, 3, 0.01f, floats(V, 12), db,
+                               kind == LOSS_POLICY ? &parts : NULL};
         token_loss(logprobs, entropy, losses, dh, dw, h, targets, packed, &l, work, n, IN, V);
         wrote_floats("token_loss", losses, n);
         wrote_acts("token_loss, gradient", dh, n * IN);
@@ -220,7 +227,7 @@ static void sample(void)
     float *logits = floats(n * V, 1), *logprobs = floats(n, 2);
     int *tokens = whole(n, 1, n);
     double *drawn = device_copy_of(uniform, n, sizeof *uniform);
-    sample_rows(tokens, logprobs, logits, drawn, device_copy_of(s, n, sizeof *s), n, V);
+    sample_rows(tokens, logprobs, logits, drawn, device_copy_of(s, n, sizeof *s), n, V, 200);
     wrote("sample_rows", tokens, n, sizeof *tokens);
     wrote_floats("sample_rows, logprobs", logprobs, n);
 }
