@@ -184,10 +184,20 @@ ran "rm, 1 rank, untied" rm 1 rp1 $ranked --model "$work/sp1"
 check "rm: 3 stages have the bits of one rank" same rp1 rp2
 
 # ---- memory ----
-moments() { "$@" --threads 1 --plan 2>/dev/null | awk '/moments/ { print $NF }'; }
-one=$(moments "$ranks/pretrain" $text --channels 256)
-two=$(moments $launch -n 2 "$ranks/pretrain" $text --channels 256)
+# planned PHASE command...: its bytes
+planned() { phase=$1; shift; "$@" --threads 1 --plan 2>/dev/null | awk -v phase="$phase" '$1 == phase && $NF ~ /^[0-9]+$/ { print $NF }'; }
+one=$(planned moments "$ranks/pretrain" $text --channels 256)
+two=$(planned moments $launch -n 2 "$ranks/pretrain" $text --channels 256)
 check "two ranks hold half of the moments each ($two of $one bytes)" below "$two" "$((one * 51 / 100))"
+deep="$text --layers 12 --channels 64 --micro-tokens 256"
+for phase in params packed grads moments acts; do            # of acts, the heads' and what is on its way are there once
+    one=$(planned $phase "$ranks/pretrain" $deep)
+    two=$(planned $phase $launch -n 2 "$ranks/pretrain" $deep --tensor-parallel 2)
+    check "two ranks that split layers hold half of the $phase each ($two of $one bytes)" below "$two" "$((one * 53 / 100))"
+done
+one=$(planned work "$ranks/pretrain" $deep)
+two=$(planned work $launch -n 2 "$ranks/pretrain" $deep --slices 2)
+check "the plan has the scratch of sums over ranks ($two, on one $one bytes)" below "$((one + 100000))" "$two"
 
 acts() { "$@" --threads 1 --plan 2>/dev/null | awk '$1 == "acts" { print $NF }'; }
 one=$(acts "$ranks/pretrain" $row --micro-tokens 32)

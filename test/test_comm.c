@@ -14,7 +14,7 @@ static void test_identities(struct comm *c)
     double sums[3] = {0.1, -2, 5}, host[2] = {1, 2}, all[2] = {0};
     float *x = device_alloc(sizeof numbers), *y = device_alloc(sizeof numbers), seen[2][N];
     device_put(x, numbers, sizeof numbers);
-    comm_sum(c, GROUP_TENSOR, x, N, NUMBER_FLOAT);
+    comm_sum(c, GROUP_TENSOR, x, N);
     comm_share(c, GROUP_WORLD, x, sizeof numbers, 0);
     comm_sum_scatter(c, GROUP_DATA, x, x, 0, N, N, false);
     comm_gather(c, GROUP_DATA, x, x, sizeof numbers);

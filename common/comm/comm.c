@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { STRIP = 1 << 18 };                /* floats of a sum that are under way at once, per peer */
+enum { STRIP = 1 << 18 };                /* floats of a sum that are under way at once, per peer, at most */
 
 struct comm {
     struct place place;
@@ -21,7 +21,7 @@ struct comm {
     struct control *control;
     float *strip, *sum;                  /* device: 2 strips per rank, by turns; and a strip's sum */
     char *parts;                         /* device: what comm_sum gets */
-    size_t parts_bytes;
+    size_t strip_floats, parts_bytes;
 };
 
 int comm_open(struct comm **out, const char *folder, int t, int p, struct error *error)
@@ -67,13 +67,28 @@ int comm_connect(struct comm *c, struct error *error)
     return 0;
 }
 
-static size_t strip_bytes(const struct comm *c) { return (2 * (size_t)c->place.d + 1) * STRIP * sizeof(float); }
+/* Of several models the largest serves all: what lies there does not outlive a call. */
+void comm_take(struct comm *c, struct memory *memory, size_t piece, size_t bytes)
+{
+    if (!c) return;
+    size_t d = (size_t)c->place.d, floats = d == 1 ? 0 : piece < STRIP ? piece : STRIP;
+    float *strip = memory_take(memory, MEMORY_WORK, (2 * d + 1) * floats, sizeof *strip);
+    if (c->place.t == 1 && c->place.p == 1) bytes = 0;
+    char *parts = memory_take(memory, MEMORY_WORK, bytes, 1);
+    if (floats >= c->strip_floats) {
+        c->strip = strip;
+        c->sum = strip ? strip + 2 * d * floats : NULL;
+        c->strip_floats = floats;
+    }
+    if (bytes >= c->parts_bytes) {
+        c->parts = parts;
+        c->parts_bytes = bytes;
+    }
+}
 
 void comm_close(struct comm *c)
 {
     if (!c) return;
-    device_free(c->strip, strip_bytes(c));
-    device_free(c->parts, c->parts_bytes);
     control_close(c->control);
     engine_close(c->engine);
     free(c);
@@ -135,14 +150,14 @@ static void wait(struct comm *c)
 struct range { const float *x; size_t from, to, piece; };
 
 /* Those of rank r's piece, from `at` on and at most a strip: their number, and *data, where the first of them is. */
-static size_t strip_of(const struct range *g, int r, size_t at, const float **data)
+static size_t strip_of(const struct comm *c, const struct range *g, int r, size_t at, const float **data)
 {
     size_t from = (size_t)r * g->piece, to = from + g->piece;
     if (from < g->from) from = g->from;
     if (to > g->to) to = g->to;
     from += at;
     *data = g->x + (from - g->from);
-    return from >= to ? 0 : to - from < STRIP ? to - from : (size_t)STRIP;
+    return from >= to ? 0 : to - from < c->strip_floats ? to - from : c->strip_floats;
 }
 
 /* Asks for every peer's part of the strip at `at` of my piece, and sends mine of theirs. */
@@ -150,13 +165,13 @@ static void exchange_strip(struct comm *c, enum group group, const struct range 
 {
     int d = c->place.d, me = c->place.data, n = 0;
     const float *data;
-    size_t mine = strip_of(g, me, at, &data);
+    size_t mine = strip_of(c, g, me, at, &data);
     struct transfer *t = host_alloc(2 * (size_t)d, sizeof *t);
     for (int r = 0; r < d && mine > 0; r++)
-        if (r != me) t[n++] = (struct transfer){c->strip + (size_t)(2 * r + turn) * STRIP, mine * sizeof(float),
+        if (r != me) t[n++] = (struct transfer){c->strip + (size_t)(2 * r + turn) * c->strip_floats, mine * sizeof(float),
                                               rank_of(c, group, r), false, true};
     for (int r = 0; r < d; r++) {
-        size_t length = strip_of(g, r, at, &data);
+        size_t length = strip_of(c, g, r, at, &data);
         if (r == me || length == 0) continue;
         t[n++] = (struct transfer){(void *)data, length * sizeof(float), rank_of(c, group, r), true, true};
     }
@@ -169,7 +184,7 @@ static void add_strip(struct comm *c, float *sum, const float *x, size_t length,
     if (add_to) device_copy(c->sum, sum, length * sizeof *sum);
     else fill(c->sum, 0, length);
     for (int r = 0; r < c->place.d; r++)
-        add(c->sum, r == c->place.data ? x : c->strip + (size_t)(2 * r + turn) * STRIP, length);
+        add(c->sum, r == c->place.data ? x : c->strip + (size_t)(2 * r + turn) * c->strip_floats, length);
     device_copy(sum, c->sum, length * sizeof *sum);
 }
 
@@ -183,53 +198,66 @@ void comm_sum_scatter(struct comm *c, enum group g, float *sum, const float *x, 
         else if (sum + from != x) device_copy(sum + from, x, (to - from) * sizeof *x);
         return;
     }
-    if (!c->strip) c->strip = device_alloc(strip_bytes(c));
-    c->sum = c->strip + 2 * (size_t)d * STRIP;
+    if (!c->strip) die("a sum over ranks needs scratch before comm_take has taken it");
     exchange_strip(c, g, &range, 0, 0);
-    for (size_t at = 0, turn = 0; at < piece && at < to - from; at += STRIP, turn ^= 1) {
+    for (size_t at = 0, turn = 0; at < piece && at < to - from; at += c->strip_floats, turn ^= 1) {
         const float *mine;
-        size_t length = strip_of(&range, me, at, &mine);
+        size_t length = strip_of(c, &range, me, at, &mine);
         wait(c);
-        exchange_strip(c, g, &range, at + STRIP, (int)turn ^ 1);
+        exchange_strip(c, g, &range, at + c->strip_floats, (int)turn ^ 1);
         size_t in_piece = from + (size_t)(mine - x) - (size_t)me * piece;
         if (length > 0) add_strip(c, sum + in_piece, mine, length, (int)turn, add_to);
     }
     wait(c);
 }
 
-/* Every rank adds up a piece, and gives it to the others. */
-void comm_sum(struct comm *c, enum group g, void *x, size_t n, enum number k)
+/* Where piece r of n things begins, and how many it has. */
+static size_t piece_of(size_t n, size_t piece, int r, size_t *from)
+{
+    *from = (size_t)r * piece < n ? (size_t)r * piece : n;
+    return n - *from < piece ? n - *from : piece;
+}
+
+void comm_sum_piece(struct comm *c, enum group g, void *x, size_t n, size_t piece, enum number k)
 {
     int me, ranks = members(c, g, &me), moves = 0;
-    size_t size = k == NUMBER_FLOAT ? sizeof(float) : sizeof(act_t), piece = (n + (size_t)ranks - 1) / (size_t)ranks;
+    size_t size = k == NUMBER_FLOAT ? sizeof(float) : sizeof(act_t), first, mine = piece_of(n, piece, me, &first);
     if (ranks == 1) return;
-    size_t first = (size_t)me * piece, mine = first >= n ? 0 : n - first < piece ? n - first : piece;
-    if (!c->parts || c->parts_bytes < (size_t)ranks * piece * size) {
-        device_free(c->parts, c->parts_bytes);
-        c->parts_bytes = (size_t)ranks * piece * size;
-        c->parts = device_alloc(c->parts_bytes);
-    }
-    struct transfer *move = host_alloc(4 * (size_t)ranks, sizeof *move), *back = move + 2 * ranks;
+    if (c->parts_bytes < (size_t)ranks * mine * size)
+        die("a sum of %zu bytes over ranks, but comm_take has taken scratch for %zu", n * size, c->parts_bytes);
+    struct transfer *move = host_alloc(2 * (size_t)ranks, sizeof *move);
     for (int r = 0; r < ranks; r++) {
-        size_t at = (size_t)r * piece, length = at >= n ? 0 : n - at < piece ? n - at : piece;
+        size_t at, length = piece_of(n, piece, r, &at);
         int peer = rank_of(c, g, r);
         if (r == me) continue;
-        move[moves] = (struct transfer){c->parts + (size_t)r * mine * size, mine * size, peer, false, true};
-        back[moves++] = (struct transfer){(char *)x + at * size, length * size, peer, false, true};
-        move[moves] = (struct transfer){(char *)x + at * size, length * size, peer, true, true};
-        back[moves++] = (struct transfer){(char *)x + first * size, mine * size, peer, true, true};
+        if (mine > 0)
+            move[moves++] = (struct transfer){c->parts + (size_t)r * mine * size, mine * size, peer, false, true};
+        if (length > 0) move[moves++] = (struct transfer){(char *)x + at * size, length * size, peer, true, true};
     }
     if (mine > 0) device_copy(c->parts + (size_t)me * mine * size, (char *)x + first * size, mine * size);
-    engine_start(c->engine, move, moves);
+    if (moves > 0) engine_start(c->engine, move, moves);
+    free(move);
     wait(c);
     if (mine > 0 && k == NUMBER_ACT) acts_sum((act_t *)x + first, (act_t *)(void *)c->parts, ranks, mine);
     if (mine > 0 && k == NUMBER_FLOAT) {
         device_copy((float *)x + first, c->parts, mine * size);
         for (int r = 1; r < ranks; r++) add((float *)x + first, (float *)(void *)c->parts + (size_t)r * mine, mine);
     }
-    engine_start(c->engine, back, moves);
-    free(move);
-    wait(c);
+}
+
+/* Every rank adds up a piece, and gives it to the others; as much at once as there is scratch for. */
+void comm_sum(struct comm *c, enum group g, float *x, size_t n)
+{
+    int me;
+    size_t ranks = (size_t)members(c, g, &me);
+    if (ranks == 1) return;
+    for (size_t most = c->parts_bytes / sizeof *x / ranks * ranks, left; n > 0; n -= left, x += left) {
+        left = n < most ? n : most;
+        size_t piece = (left + ranks - 1) / ranks, bytes = piece * sizeof *x;
+        comm_sum_piece(c, g, x, left, piece, NUMBER_FLOAT);
+        comm_gather_range(c, g, x, x + (size_t)me * piece, 0, left * sizeof *x, bytes);
+        wait(c);
+    }
 }
 
 /* Every rank's piece to every other. */
@@ -253,18 +281,19 @@ void comm_gather(struct comm *c, enum group g, void *all, const void *mine, size
     gather(c, g, all, mine, bytes, true);
 }
 
-void comm_gather_range(struct comm *c, enum group g, float *x, const float *mine, size_t from, size_t to, size_t piece)
+void comm_gather_range(struct comm *c, enum group g, void *x, const void *mine, size_t from, size_t to, size_t piece)
 {
     int me, d = members(c, g, &me), n = 0;
     struct transfer *t = host_alloc(2 * (size_t)d, sizeof *t);
     size_t own = (size_t)me * piece, lo = from > own ? from : own, hi = to < own + piece ? to : own + piece;
-    const float *send = mine + (lo - own);
-    if (lo < hi) device_copy(x + (lo - from), send, (hi - lo) * sizeof *x);
+    const char *send = (const char *)mine + (lo - own);
+    char *all = x;
+    if (lo < hi && send != all + (lo - from)) device_copy(all + (lo - from), send, hi - lo);
     for (int r = 0; r < d; r++) {
         size_t first = (size_t)r * piece, a = from > first ? from : first, b = to < first + piece ? to : first + piece;
         int peer = rank_of(c, g, r);
-        if (r != me && a < b) t[n++] = (struct transfer){x + (a - from), (b - a) * sizeof *x, peer, false, true};
-        if (r != me && lo < hi) t[n++] = (struct transfer){(void *)send, (hi - lo) * sizeof *x, peer, true, true};
+        if (r != me && a < b) t[n++] = (struct transfer){all + (a - from), b - a, peer, false, true};
+        if (r != me && lo < hi) t[n++] = (struct transfer){(void *)send, hi - lo, peer, true, true};
     }
     if (n) engine_start(c->engine, t, n);
     free(t);

@@ -8,7 +8,7 @@
 #ifndef QUARTET_COMM_H
 #define QUARTET_COMM_H
 
-#include "common/base/base.h"
+#include "common/model/memory.h"
 
 struct comm;
 /* Which, of how many; local: on this host. */
@@ -33,18 +33,24 @@ const char *comm_engine(void);
  * EXIT_UNAVAILABLE. */
 int devices_start(const char *devices, int64_t *device, char **argv, struct error *error);
 
+/* Takes the scratch of sums, from MEMORY_WORK, in each run of the build (memory.h): of sum_scatter over data ranks for
+ * pieces of so many floats, and of sum and sum_piece over other ranks for arrays of so many bytes (sum: of any size). */
+void comm_take(struct comm *c, struct memory *memory, size_t piece, size_t bytes);
+
 /* Device memory.  They may return early: arguments stay untouched until comm_wait, after which ops see the result.
  * sum_scatter: x holds elements from..to of an array that is cut into pieces, one per rank; sum is this rank's piece,
  * and what x has of it becomes x_0 + x_1 + ... in rank order, from 0, or, with add, from what sum holds.  sum may be
  * this rank's piece of x.
- * gather_range: the other way round, x becomes elements from..to of the array, of which this rank has its piece, mine.
- * sum: the whole of it, in place, the same bits on all.   gather: equal pieces of `bytes`, by rank; mine may lie in
+ * gather_range: the other way round, in bytes: x becomes those from..to of the array, of which this rank has its piece,
+ * mine.
+ * sum: the whole of it, in place, the same bits on all; sum_piece: of n numbers, this rank's piece alone.   gather: equal pieces of `bytes`, by rank; mine may lie in
  * all.   share: everyone gets what `from` has. */
 void comm_sum_scatter(struct comm *c, enum group g, float *sum, const float *x, size_t from, size_t to, size_t piece,
                       bool add);
-void comm_sum(struct comm *c, enum group g, void *x, size_t n, enum number k);
+void comm_sum(struct comm *c, enum group g, float *x, size_t n);
 void comm_gather(struct comm *c, enum group g, void *all, const void *mine, size_t bytes);
-void comm_gather_range(struct comm *c, enum group g, float *x, const float *mine, size_t from, size_t to, size_t piece);
+void comm_sum_piece(struct comm *c, enum group g, void *x, size_t n, size_t piece, enum number k);
+void comm_gather_range(struct comm *c, enum group g, void *x, const void *mine, size_t from, size_t to, size_t piece);
 void comm_share(struct comm *c, enum group g, void *x, size_t bytes, int from);
 void comm_wait(struct comm *c);
 

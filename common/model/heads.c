@@ -26,7 +26,7 @@ void heads_open(struct model *m, struct memory *memory)
     h->targets = memory_take(memory, MEMORY_ACTS, N, sizeof *h->targets);
     for (int i = 0; i < (m->config.head == HEAD_SCALAR ? 2 : 5); i++)
         *(m->config.head == HEAD_SCALAR ? scalar : vocabulary)[i] = memory_take(memory, MEMORY_ACTS, N, sizeof(float));
-    size_t t = (size_t)comm_place(m->use.comm).t;
+    size_t t = (size_t)m->place.t;
     if (t > 1 && m->config.head == HEAD_VOCABULARY)
         h->parts = memory_take(memory, MEMORY_ACTS, t * N, sizeof *h->parts);
     if (n == 0) return;
@@ -74,16 +74,15 @@ static void gather_parts(void *self, size_t bytes)
 {
     struct model *m = self;
     char *all = (char *)m->head.parts;
-    comm_gather(m->use.comm, GROUP_TENSOR, all, all + (size_t)comm_place(m->use.comm).tensor * bytes, bytes);
+    comm_gather(m->use.comm, GROUP_TENSOR, all, all + (size_t)m->place.tensor * bytes, bytes);
     comm_wait(m->use.comm);
 }
 
 /* How tensor ranks make one loss of their parts of the vocabulary. */
 static struct token_parts parts_of(struct model *m)
 {
-    struct place place = comm_place(m->use.comm);
-    int own = m->local.vocab;
-    return (struct token_parts){place.tensor, place.t, int_min(own, m->config.vocab - place.tensor * own),
+    int own = m->local.vocab, rank = m->place.tensor;
+    return (struct token_parts){rank, m->place.t, int_min(own, m->config.vocab - rank * own),
                                 m->head.parts, gather_parts, m};
 }
 
@@ -112,9 +111,6 @@ int model_token_loss(struct model *m, const struct batch *b, const struct token_
         token_loss(a->logprobs, entropy ? a->entropy : NULL, losses ? a->losses : NULL,
                    backward ? head_gradient(m, n) : NULL, backward ? dweight : NULL, h, a->targets,
                    m->params.head.packed, &l, m->work, n, config_embed_width(c), c->vocab);
-        if (backward)
-            comm_sum(m->use.comm, GROUP_TENSOR, head_gradient(m, n), (size_t)n * (size_t)config_embed_width(c), NUMBER_ACT);
-        comm_wait(m->use.comm);
         if (logprobs) device_get(logprobs, a->logprobs, bytes);
         if (entropy) device_get(entropy, a->entropy, bytes);
         if (losses) device_get(losses, a->losses, bytes);
@@ -143,8 +139,7 @@ void model_values(struct model *m, float *values, const int *rows, int n)
         device_get(values, m->head.values, (size_t)n * sizeof(float));
     }
     device_wait();
-    if (!model_kept(m)) comm_share_host(m->use.comm, GROUP_PIPE, values, (size_t)n * sizeof(float),
-                                        comm_place(m->use.comm).p - 1);
+    if (!model_kept(m)) comm_share_host(m->use.comm, GROUP_PIPE, values, (size_t)n * sizeof(float), m->place.p - 1);
 }
 
 void model_values_backward(struct model *m, const float *dvalues, const int *rows, int n)
@@ -163,14 +158,13 @@ void model_values_backward(struct model *m, const float *dvalues, const int *row
 void model_logits(struct model *m, const int *rows, int n)
 {
     assert(n <= m->use.logits_rows && n <= m->N && m->config.head == HEAD_VOCABULARY);
-    struct place place = comm_place(m->use.comm);
     int V = m->config.vocab, own = m->local.vocab;
     size_t count = (size_t)n * (size_t)own;
-    float *all = m->head.part_logits, *to = place.t == 1 ? m->logits : all + (size_t)place.tensor * count;
+    float *all = m->head.part_logits, *to = m->place.t == 1 ? m->logits : all + (size_t)m->place.tensor * count;
     if (n == 0) return;
     logits_forward(to, head_rows(m, rows, n), m->params.head.packed, m->params.head.bias, n, own,
                    config_embed_width(&m->config));
-    if (place.t == 1) return;
+    if (m->place.t == 1) return;
     comm_gather(m->use.comm, GROUP_TENSOR, all, to, count * sizeof *to);
     comm_wait(m->use.comm);
     logits_join(m->logits, all, n, V, own);
@@ -197,7 +191,7 @@ void model_sample(struct model *m, int *tokens, float *logprobs, float *logits, 
     struct head_acts *h = &m->head;
     struct comm *comm = m->use.comm;
     size_t count = (size_t)n;
-    int last = comm_place(comm).p - 1;
+    int last = m->place.p - 1;
     if (model_last(m)) draw(m, logits, rows, uniform, sampling, n);
     comm_share(comm, GROUP_PIPE, h->tokens, count * sizeof *tokens, last);
     comm_share(comm, GROUP_PIPE, h->drawn_logprobs, count * sizeof *logprobs, last);

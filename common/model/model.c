@@ -12,7 +12,7 @@
 /* A norm's input is kept elsewhere. */
 struct norm_acts { float *mean, *rstd; };
 
-/* What one block computes on its way; N rows each.  h1, h2: normed inputs of attention and mlp; raw1, raw2: what norms
+/* What one block computes on its way; N rows each, or, of what no split matrix gives, the rank's own of them.  h1, h2: normed inputs of attention and mlp; raw1, raw2: what norms
  * after them take; qkv_raw and qk_rstd only with qk_norm.  Absent is what the block does without. */
 struct block_acts {
     act_t *h1, *qkv_raw, *qkv, *y, *raw1, *x2, *h2, *up, *act, *raw2;
@@ -25,6 +25,7 @@ struct layer_acts {
     struct block_acts *block;     /* (L), or all the same one when nothing or only the inputs are kept */
     act_t *narrow, *embedded;     /* (N,E) before the matrix that makes it wide; before the embedding norm */
     act_t *last;                  /* before the matrix that makes it narrow again */
+    act_t *whole, *part;          /* (N,C) with several tensor ranks: the rows of all of them; what they are to add up */
     struct norm_acts embed_norm, final_norm;
     act_t *dnarrow, *dx, *dh, *dy, *dqkv, *dup, *dact;   /* of all flights the same */
     int *tokens, *positions, *offsets;                   /* the batch, on the device */
@@ -54,12 +55,13 @@ static struct norm_acts take_norm(struct memory *memory, int N)
     return a;
 }
 
-static void block_open(struct block_acts *a, const struct config *c, int N, struct memory *memory)
+/* n: the most rows of the N that one tensor rank has. */
+static void block_open(struct block_acts *a, const struct config *c, int N, int n, struct memory *memory)
 {
     int C = c->channels;
     bool after = c->norm_place == NORM_AFTER, both = c->norm_place == NORM_BOTH;
-    if (!after) a->h1 = take_acts(memory, N, C);
-    a->norm1 = take_norm(memory, N);
+    if (!after) a->h1 = take_acts(memory, n, C);
+    a->norm1 = take_norm(memory, n);
     if (c->qk_norm) {
         a->qkv_raw = take_acts(memory, N, qkv_width(c));
         a->qk_rstd = take_floats(memory, N * (c->heads + c->kv_heads));
@@ -67,49 +69,62 @@ static void block_open(struct block_acts *a, const struct config *c, int N, stru
     a->qkv = take_acts(memory, N, qkv_width(c));
     a->y = take_acts(memory, N, c->heads * c->head_dim);
     a->lse = take_floats(memory, N * c->heads);
-    if (after || both) a->raw1 = take_acts(memory, N, C);
-    if (both) a->post1 = take_norm(memory, N);
-    if (!c->parallel) a->x2 = take_acts(memory, N, C);
-    if (!after && (!c->parallel || c->parallel_norms)) a->h2 = take_acts(memory, N, C);
-    if (!c->parallel || c->parallel_norms) a->norm2 = take_norm(memory, N);
+    if (after || both) a->raw1 = take_acts(memory, n, C);
+    if (both) a->post1 = take_norm(memory, n);
+    if (!c->parallel) a->x2 = take_acts(memory, n, C);
+    if (!after && (!c->parallel || c->parallel_norms)) a->h2 = take_acts(memory, n, C);
+    if (!c->parallel || c->parallel_norms) a->norm2 = take_norm(memory, n);
     a->up = take_acts(memory, N, up_width(c));
     a->act = take_acts(memory, N, c->ffn);
-    if (after || both) a->raw2 = take_acts(memory, N, C);
-    if (both) a->post2 = take_norm(memory, N);
+    if (after || both) a->raw2 = take_acts(memory, n, C);
+    if (both) a->post2 = take_norm(memory, n);
 }
+
+/* Tensor ranks have as many rows each, the last of them fewer. */
+static int rows_of(int N, int t) { return (N + t - 1) / t; }
 
 /* What every micro-batch under way keeps for itself. */
 static void flight_open(struct model *m, struct layer_acts *a, struct memory *memory)
 {
     const struct config *c = &m->local;
     const struct layer_acts *first = m->flight;
-    int N = m->use.max_tokens, C = c->channels, begin = m->begin;
+    int N = m->use.max_tokens, n = rows_of(N, m->place.t), C = c->channels, begin = m->begin;
     bool keep_all = m->use.train && !m->use.recompute;
     for (int l = begin; l <= m->end; l++)
-        a->stream[l] = l == begin || m->use.train ? take_acts(memory, N, C) : a->stream[begin];
+        a->stream[l] = l == begin || m->use.train ? take_acts(memory, n, C) : a->stream[begin];
     for (int l = begin; l < m->end; l++) {
-        if ((l == begin && a == first) || keep_all) block_open(&a->block[l], c, N, memory);
+        if ((l == begin && a == first) || keep_all) block_open(&a->block[l], c, N, n, memory);
         else a->block[l] = first->block[begin];
     }
     a->tokens = memory_take(memory, MEMORY_ACTS, (size_t)N, sizeof(int));
     a->positions = memory_take(memory, MEMORY_ACTS, (size_t)N, sizeof(int));
     a->offsets = memory_take(memory, MEMORY_ACTS, (size_t)m->use.max_sequences + 1, sizeof(int));
     if (model_first(m) && c->embed_norm) {
-        a->embedded = take_acts(memory, N, C);
-        a->embed_norm = take_norm(memory, N);
+        a->embedded = take_acts(memory, n, C);
+        a->embed_norm = take_norm(memory, n);
     }
-    if (model_first(m) && c->embed_width) a->narrow = take_acts(memory, N, config_embed_width(c));
+    if (model_first(m) && c->embed_width) a->narrow = take_acts(memory, n, config_embed_width(c));
 }
 
 /* Between the layers and the head. */
 static void final_open(struct model *m, struct memory *memory)
 {
     const struct config *c = &m->local;
-    int N = m->use.max_tokens, E = config_embed_width(c);
-    if (c->embed_width) m->flight->last = take_acts(memory, N, c->channels);
-    m->flight->final_norm = take_norm(memory, N);
+    int N = m->use.max_tokens, n = rows_of(N, m->place.t), E = config_embed_width(c);
+    if (c->embed_width) m->flight->last = take_acts(memory, n, c->channels);
+    m->flight->final_norm = take_norm(memory, n);
     m->hidden = take_acts(memory, N, E);
     if (m->use.train) m->dhidden = take_acts(memory, N, E);
+}
+
+/* Of N rows, which are this rank's own. */
+static void rows_use(struct model *m, int N, int S)
+{
+    int most = rows_of(N, m->place.t);
+    m->N = m->acts->N = N;
+    m->S = m->acts->S = S;
+    m->first_row = int_min(m->place.tensor * most, N);
+    m->rows = int_min(most, N - m->first_row);
 }
 
 static void flight_use(struct model *m, int64_t number)
@@ -118,16 +133,15 @@ static void flight_use(struct model *m, int64_t number)
     m->tokens = m->acts->tokens;
     m->positions = m->acts->positions;
     m->offsets = m->acts->offsets;
-    m->N = m->acts->N;
-    m->S = m->acts->S;
+    rows_use(m, m->acts->N, m->acts->S);
 }
 
-static void backward_open(struct layer_acts *a, const struct config *c, int N, struct memory *memory)
+static void backward_open(struct layer_acts *a, const struct config *c, int N, int n, struct memory *memory)
 {
     int C = c->channels;
-    if (c->embed_width) a->dnarrow = take_acts(memory, N, config_embed_width(c));
-    a->dx = take_acts(memory, N, C);
-    a->dh = take_acts(memory, N, C);
+    if (c->embed_width) a->dnarrow = take_acts(memory, n, config_embed_width(c));
+    a->dx = take_acts(memory, n, C);
+    a->dh = take_acts(memory, n, C);
     a->dy = take_acts(memory, N, c->heads * c->head_dim);
     a->dqkv = take_acts(memory, N, qkv_width(c));
     a->dup = take_acts(memory, N, up_width(c));
@@ -141,9 +155,15 @@ static void acts_open(struct model *m, struct memory *memory)
     for (int i = 0; i < m->use.flights; i++) flight_open(m, &m->flight[i], memory);
     if (model_last(m)) final_open(m, memory);
     if (m->use.cache_slots > 0) m->slots = memory_take(memory, MEMORY_ACTS, (size_t)N, sizeof(int));
-    if (m->use.train) backward_open(first, &m->local, N, memory);
+    if (m->place.t > 1) {
+        first->whole = take_acts(memory, N, m->config.channels);
+        first->part = take_acts(memory, N, int_max(m->config.channels, config_embed_width(&m->config)));
+    }
+    if (m->use.train) backward_open(first, &m->local, N, rows_of(N, m->place.t), memory);
     for (int i = 1; i < m->use.flights; i++) {
         struct layer_acts *a = &m->flight[i];
+        a->whole = first->whole;
+        a->part = first->part;
         a->dnarrow = first->dnarrow;
         a->dx = first->dx;
         a->dh = first->dh;
@@ -174,7 +194,7 @@ static void slopes_open(struct model *m, struct memory *memory)
     for (int h = 0; h < H; h++)
         slopes[h] = (float)(h < n ? pow(2, -8.0 * (h + 1) / n) : pow(2, -4.0 * (2 * (h - n) + 1) / n));
     for (int h = 0; h < H && m->config.alibi_rounded; h++) slopes[h] = nearest_bfloat16(slopes[h]);
-    device_put(m->slopes, slopes + comm_place(m->use.comm).tensor * own, (size_t)own * sizeof *slopes);
+    device_put(m->slopes, slopes + m->place.tensor * own, (size_t)own * sizeof *slopes);
     device_wait();
     free(slopes);
 }
@@ -209,7 +229,7 @@ void model_gradients_open(struct params *grads, float **sum, const struct params
 static void weights_open(struct model *m, struct memory *memory)
 {
     const struct config *c = &m->local;
-    struct place place = comm_place(m->use.comm);
+    struct place place = m->place;
     m->params.frozen = m->use.frozen;
     m->params.vocab = m->config.vocab;
     m->params.rounds = (struct rounds){m->use.at_random, m->use.seed, 0, m->use.number, place.tensor, place.t};
@@ -243,7 +263,7 @@ static size_t work_floats(const struct model *m)
 
 static void host_open(struct model *m)
 {
-    struct place place = comm_place(m->use.comm);
+    struct place place = m->place;
     size_t L = (size_t)m->config.layers;
     m->flight = host_alloc((size_t)m->use.flights, sizeof *m->flight);
     for (int i = 0; i < m->use.flights; i++) {
@@ -260,7 +280,9 @@ static void host_open(struct model *m)
 void model_open(struct model *m, const struct config *config, const struct model_use *use, struct memory *memory)
 {
     m->config = *config;
-    m->local = config_of_rank(config, comm_place(use->comm).t);
+    m->place = comm_place(use->comm);
+    if (use->tensor > 0) m->place.t = use->tensor;
+    m->local = config_of_rank(config, m->place.t);
     m->use = *use;
     m->use.flights = int_max(use->flights, 1);
     if (!m->flight) host_open(m);
@@ -271,6 +293,9 @@ void model_open(struct model *m, const struct config *config, const struct model
     acts_open(m, memory);
     heads_open(m, memory);
     m->work = memory_take(memory, MEMORY_WORK, work_floats(m), sizeof(float));
+    size_t wide = (size_t)int_max(config->channels, config_embed_width(config));
+    comm_take(use->comm, memory, use->train ? m->params.count / (size_t)m->place.d : 0,
+              (size_t)(rows_of(use->max_tokens, m->place.t) * m->place.t) * wide * sizeof(act_t));
     memory_release(memory, MEMORY_ACTS, acts);
     memory_release(memory, MEMORY_WORK, work);
     if (use->cache_slots > 0) {
@@ -318,25 +343,54 @@ static void linear_forward(act_t *y, const act_t *x, const struct linear_params 
     matmul_forward(y, x, l->packed, l->bias, residual, N, out, in);
 }
 
-/* The same where tensor ranks have columns of the matrix, and y is to be summed: one of them adds the bias, and the
- * residual, unless that is a part of a sum as well. */
-static void columns_forward(const struct model *m, act_t *y, const act_t *x, const struct linear_params *l,
-                            const act_t *residual, bool part, int N, int out, int in)
+/* ---- rows of tensor ranks: norms and sums are made of a rank's own rows, products of all of them ---- */
+
+static size_t own_count(const struct model *m, int width) { return (size_t)m->rows * (size_t)width; }
+
+/* All rows of x (N,width), in `to`, from each rank's own; with one rank x itself. */
+static const act_t *all_rows(const struct model *m, act_t *to, const act_t *x, int width)
 {
-    bool adds = comm_place(m->use.comm).tensor == 0;
-    matmul_forward(y, x, l->packed, adds ? l->bias : NULL, adds || part ? residual : NULL, N, out, in);
+    size_t row = (size_t)width * sizeof *x;
+    if (m->place.t == 1) return x;
+    comm_gather_range(m->use.comm, GROUP_TENSOR, to, x, 0, (size_t)m->N * row, (size_t)rows_of(m->N, m->place.t) * row);
+    comm_wait(m->use.comm);
+    return to;
 }
 
-/* (N,width) of which each tensor rank has computed a part: what follows out and down, and what comes back from qkv and
- * up. */
-static void sum_parts(const struct model *m, act_t *x, int width)
+/* Where a product goes of which each rank has a part: to `own` itself with one rank. */
+static act_t *part_of(const struct model *m, act_t *own) { return m->place.t == 1 ? own : m->acts->part; }
+
+/* The own rows of the sum of these parts; with one rank they are the whole. */
+static act_t *sum_parts(const struct model *m, act_t *part, int width)
 {
-    comm_sum(m->use.comm, GROUP_TENSOR, x, (size_t)m->N * (size_t)width, NUMBER_ACT);
-    comm_wait(m->use.comm);
+    size_t row = (size_t)width;
+    if (m->place.t == 1) return part;
+    comm_sum_piece(m->use.comm, GROUP_TENSOR, part, (size_t)m->N * row, (size_t)rows_of(m->N, m->place.t) * row, NUMBER_ACT);
+    return part + (size_t)m->first_row * row;
+}
+
+/* to = own rows, which part_of has given their place. */
+static void take_sum(const struct model *m, act_t *to, int width)
+{
+    if (m->place.t > 1) device_copy(to, sum_parts(m, m->acts->part, width), own_count(m, width) * sizeof *to);
 }
 
 /* A sublayer's end, to (N,C): x plus its product y W^T, with norms where they are set; raw: what a norm takes then. */
 struct join { act_t *raw; const struct norm_acts *acts; const struct norm_params *norm; };
+
+/* The product, and x where it is not NULL; of a parallel block both products, of which this is the second, become one
+ * sum.  One rank adds the bias. */
+static void product_forward(const struct model *m, act_t *to, const act_t *y, const struct linear_params *l,
+                            const act_t *x, bool second, int width)
+{
+    int C = m->config.channels;
+    act_t *part = part_of(m, to);
+    if (m->place.t == 1) {
+        matmul_forward(to, y, l->packed, l->bias, second ? to : x, m->N, C, width);
+        return;
+    }
+    matmul_forward(part, y, l->packed, m->place.tensor == 0 ? l->bias : NULL, second ? part : NULL, m->N, C, width);
+}
 
 static void join_forward(const struct model *m, act_t *to, const struct join *j, const act_t *y,
                          const struct linear_params *l, const act_t *x, int width)
@@ -344,11 +398,15 @@ static void join_forward(const struct model *m, act_t *to, const struct join *j,
     const struct config *c = &m->config;
     bool both = c->norm_place == NORM_BOTH, before = c->norm_place == NORM_BEFORE;
     act_t *sum = before ? to : j->raw;
-    columns_forward(m, sum, y, l, both ? NULL : x, c->parallel, m->N, c->channels, width);
-    sum_parts(m, sum, c->channels);
+    product_forward(m, sum, y, l, both ? NULL : x, c->parallel, width);
+    if (m->place.t > 1) {
+        const act_t *own = sum_parts(m, m->acts->part, c->channels);
+        if (sum != x) device_copy(sum, both ? own : x, own_count(m, c->channels) * sizeof *sum);
+        if (!both) acts_add(sum, own, own_count(m, c->channels));
+    }
     if (before) return;
-    norm_forward(c, to, j->acts, j->raw, j->norm, m->N);
-    if (both) acts_add(to, x, (size_t)m->N * (size_t)c->channels);
+    norm_forward(c, to, j->acts, j->raw, j->norm, m->rows);
+    if (both) acts_add(to, x, own_count(m, c->channels));
 }
 
 static struct join join_of(const struct config *c, struct block_acts *a, const struct layer_params *p, bool mlp)
@@ -392,20 +450,21 @@ static void block_forward(struct model *m, int l, act_t *out, const act_t *x)
     const struct config *c = &m->local;
     struct block_acts *a = &m->acts->block[l];
     struct layer_params *p = &m->params.layer[l];
-    int N = m->N, C = c->channels, HD = c->heads * c->head_dim;
+    int C = c->channels, HD = c->heads * c->head_dim;
     bool after = c->norm_place == NORM_AFTER;
     struct join first = join_of(c, a, p, false), second = join_of(c, a, p, true);
-    if (!after) norm_forward(c, a->h1, &a->norm1, x, &p->norm1, N);
-    if (c->parallel_norms) norm_forward(c, a->h2, &a->norm2, x, &p->norm2, N);
-    attend(m, l, after ? x : a->h1);
+    if (!after) norm_forward(c, a->h1, &a->norm1, x, &p->norm1, m->rows);
+    if (c->parallel_norms) norm_forward(c, a->h2, &a->norm2, x, &p->norm2, m->rows);
+    const act_t *h = all_rows(m, m->acts->whole, after ? x : a->h1, C);
+    attend(m, l, h);
     if (!c->parallel) join_forward(m, a->x2, &first, a->y, &p->out, x, HD);
-    else if (out) columns_forward(m, out, a->y, &p->out, x, false, N, C, HD);
-    if (!c->parallel && !after) norm_forward(c, a->h2, &a->norm2, a->x2, &p->norm2, N);
-    const act_t *h = after ? a->x2 : c->parallel && !c->parallel_norms ? a->h1 : a->h2;
-    linear_forward(a->up, h, &p->up, NULL, N, up_width(c), C);
-    activation_forward(a->act, a->up, c->activation, N, c->ffn);
+    else if (out) product_forward(m, out, a->y, &p->out, x, false, HD);
+    if (!c->parallel && !after) norm_forward(c, a->h2, &a->norm2, a->x2, &p->norm2, m->rows);
+    if (!c->parallel || c->parallel_norms) h = all_rows(m, m->acts->whole, after ? a->x2 : a->h2, C);
+    linear_forward(a->up, h, &p->up, NULL, m->N, up_width(c), C);
+    activation_forward(a->act, a->up, c->activation, m->N, c->ffn);
     if (!out && c->norm_place == NORM_BEFORE) return;
-    join_forward(m, out ? out : m->acts->dh, &second, a->act, &p->down, c->parallel ? out : a->x2, c->ffn);
+    join_forward(m, out ? out : m->acts->dh, &second, a->act, &p->down, c->parallel ? x : a->x2, c->ffn);
 }
 
 /* x = what the embedding gives, before its norm.  One tensor rank has the row of a token, the others add 0. */
@@ -413,16 +472,17 @@ static void embed_in(struct model *m, act_t *x)
 {
     const struct config *c = &m->config;
     const struct params *p = &m->params;
-    int N = m->N, C = c->channels, E = c->embed_width;
+    act_t *narrow = m->acts->narrow;
+    int C = c->channels, E = c->embed_width;
     if (!E) {
-        embed_forward(x, m->tokens, m->positions, p->embed, p->position, N, C);
-        sum_parts(m, x, C);
+        embed_forward(part_of(m, x), m->tokens, m->positions, p->embed, p->position, m->N, C);
+        take_sum(m, x, C);
         return;
     }
-    embed_forward(m->acts->narrow, m->tokens, NULL, p->embed, NULL, N, E);
-    sum_parts(m, m->acts->narrow, E);
-    if (p->position) embed_forward(x, m->positions, NULL, p->position, NULL, N, C);
-    linear_forward(x, m->acts->narrow, &p->embed_in, p->position ? x : NULL, N, C, E);
+    embed_forward(part_of(m, narrow), m->tokens, NULL, p->embed, NULL, m->N, E);
+    take_sum(m, narrow, E);
+    if (p->position) embed_forward(x, m->positions + m->first_row, NULL, p->position, NULL, m->rows, C);
+    linear_forward(x, narrow, &p->embed_in, p->position ? x : NULL, m->rows, C, E);
 }
 
 /* The last block's output becomes the rows that a head reads. */
@@ -430,16 +490,17 @@ static void final_forward(struct model *m, const act_t *x)
 {
     const struct config *c = &m->config;
     struct layer_acts *a = m->acts;
-    act_t *last = c->embed_width ? a->last : m->hidden;
-    if (c->norm_place == NORM_AFTER) device_copy(last, x, (size_t)m->N * (size_t)c->channels * sizeof *x);
-    else norm_forward(c, last, &a->final_norm, x, &m->params.final_norm, m->N);
-    if (c->embed_width) linear_forward(m->hidden, last, &m->params.embed_out, NULL, m->N, c->embed_width, c->channels);
+    act_t *own = part_of(m, m->hidden), *last = c->embed_width ? a->last : own;
+    if (c->norm_place == NORM_AFTER) device_copy(last, x, own_count(m, c->channels) * sizeof *x);
+    else norm_forward(c, last, &a->final_norm, x, &m->params.final_norm, m->rows);
+    if (c->embed_width) linear_forward(own, last, &m->params.embed_out, NULL, m->rows, c->embed_width, c->channels);
+    all_rows(m, m->hidden, own, config_embed_width(c));
 }
 
 /* Sends what another stage is to have, and gets x from stage `from`, unless that is NULL. */
 static void border(struct model *m, act_t *x, int from)
 {
-    size_t bytes = (size_t)m->N * (size_t)m->config.channels * sizeof *x;
+    size_t bytes = own_count(m, m->config.channels) * sizeof *x;
     comm_exchange(m->use.comm, GROUP_PIPE, &m->out, &(struct parcel){x, x ? bytes : 0, from});
     m->out.bytes = 0;
 }
@@ -447,7 +508,7 @@ static void border(struct model *m, act_t *x, int from)
 /* x is for stage `to`. */
 static void leave(struct model *m, act_t *x, int to)
 {
-    m->out = (struct parcel){x, (size_t)m->N * (size_t)m->config.channels * sizeof *x, to};
+    m->out = (struct parcel){x, own_count(m, m->config.channels) * sizeof *x, to};
 }
 
 void model_flush(struct model *m) { border(m, NULL, 0); }
@@ -459,14 +520,13 @@ static void stack_forward(struct model *m, int N, int S, bool keep)
 {
     const struct config *c = &m->config;
     struct layer_acts *a = m->acts;
-    int begin = m->begin, stage = comm_place(m->use.comm).pipe;
+    int begin = m->begin, stage = m->place.pipe;
     act_t *x = a->stream[begin], *end = keep ? a->stream[m->end] : x;
-    m->N = a->N = N;
-    m->S = a->S = S;
+    rows_use(m, N, S);
     border(m, model_first(m) ? NULL : x, stage - 1);
     if (model_first(m)) embed_in(m, c->embed_norm ? a->embedded : x);
     if (model_first(m) && c->embed_norm)
-        norm_forward(c, x, &a->embed_norm, a->embedded, &m->params.embed_norm, N);
+        norm_forward(c, x, &a->embed_norm, a->embedded, &m->params.embed_norm, m->rows);
     for (int l = begin; l < m->end; l++) {
         weights_gather_layer(m, l);
         block_forward(m, l, a->stream[keep ? l + 1 : begin], a->stream[keep ? l : begin]);
@@ -479,12 +539,11 @@ static void stack_forward(struct model *m, int N, int S, bool keep)
 
 const int *model_own_tokens(struct model *m, const int *tokens, int n)
 {
-    struct place place = comm_place(m->use.comm);
-    int own = m->local.vocab, first = place.tensor * own, *to = m->head.own_tokens;
+    int own = m->local.vocab, first = m->place.tensor * own, *to = m->head.own_tokens;
     for (int i = 0; i < n; i++)
         if (tokens[i] < 0 || tokens[i] >= m->config.vocab)
             die("token %d of the batch is %d, outside the vocabulary of %d", i, tokens[i], m->config.vocab);
-    if (place.t == 1) return tokens;
+    if (m->place.t == 1) return tokens;
     device_wait();                                      /* for what was put from there */
     for (int i = 0; i < n; i++) to[i] = tokens[i] < first || tokens[i] >= first + own ? -1 : tokens[i] - first;
     return to;
@@ -528,27 +587,27 @@ static void linear_backward(act_t *dx, struct linear_params *d, const act_t *dy,
     matmul_backward_input(dx, dy, l->packed, add, N, out, in);
 }
 
-/* dx: in, the gradient of what a sublayer's end gave; out, of x in it.  Returns the gradient of the product in it, in
- * dx or dh. */
+/* dx: in, the gradient of what a sublayer's end gave; out, of x in it.  Returns the gradient of the product in it, all
+ * rows. */
 static const act_t *join_backward(struct model *m, const struct join *j, struct norm_params *d)
 {
     const struct config *c = &m->config;
     struct layer_acts *a = m->acts;
-    if (c->norm_place == NORM_BEFORE) return a->dx;
+    if (c->norm_place == NORM_BEFORE) return all_rows(m, a->part, a->dx, c->channels);
     act_t *to = c->norm_place == NORM_BOTH ? a->dh : a->dx;
-    norm_backward(c, to, d, a->dx, j->raw, j->norm, j->acts, false, m->N);
-    return to;
+    norm_backward(c, to, d, a->dx, j->raw, j->norm, j->acts, false, m->rows);
+    return all_rows(m, a->part, to, c->channels);
 }
 
-/* dh, the gradient of a sublayer's input, reaches x, of which the input is the norm, or which it is itself. */
+/* dh, or what ranks have of it: the gradient of a sublayer's input reaches x, of which the input is the norm, or which it is itself. */
 static void input_backward(struct model *m, const act_t *x, const struct norm_params *n, struct norm_params *d,
                            const struct norm_acts *acts)
 {
     const struct config *c = &m->config;
     struct layer_acts *a = m->acts;
-    sum_parts(m, a->dh, c->channels);
-    if (c->norm_place == NORM_AFTER) acts_add(a->dx, a->dh, (size_t)m->N * (size_t)c->channels);
-    else norm_backward(c, a->dx, d, a->dh, x, n, acts, true, m->N);
+    const act_t *dh = sum_parts(m, part_of(m, a->dh), c->channels);
+    if (c->norm_place == NORM_AFTER) acts_add(a->dx, dh, own_count(m, c->channels));
+    else norm_backward(c, a->dx, d, dh, x, n, acts, true, m->rows);
 }
 
 /* From dy to dqkv. */
@@ -580,18 +639,20 @@ static void block_backward(struct model *m, int l, const act_t *x)
     bool after = c->norm_place == NORM_AFTER, one_norm = c->parallel && !c->parallel_norms;
     bool both = c->norm_place == NORM_BOTH;
     struct join first = join_of(c, b, p, false), second = join_of(c, b, p, true);
-    const act_t *h = after ? b->x2 : one_norm ? b->h1 : b->h2;
-    linear_backward(a->dact, &d->down, join_backward(m, &second, both ? &d->post2 : &d->norm2), b->act, &p->down, false,
-                    N, C, F);
-    if (c->parallel) linear_backward(a->dy, &d->out, a->dx, b->y, &p->out, false, N, C, HD);
+    const act_t *dy = join_backward(m, &second, both ? &d->post2 : &d->norm2);
+    act_t *dh = part_of(m, a->dh);
+    linear_backward(a->dact, &d->down, dy, b->act, &p->down, false, N, C, F);
+    if (c->parallel) linear_backward(a->dy, &d->out, dy, b->y, &p->out, false, N, C, HD);
     activation_backward(a->dup, a->dact, b->up, c->activation, N, F);
-    linear_backward(a->dh, &d->up, a->dup, h, &p->up, false, N, up_width(c), C);
+    const act_t *h = all_rows(m, a->whole, after ? b->x2 : one_norm ? b->h1 : b->h2, C);
+    linear_backward(dh, &d->up, a->dup, h, &p->up, false, N, up_width(c), C);
     if (!one_norm) input_backward(m, c->parallel ? x : b->x2, &p->norm2, &d->norm2, &b->norm2);
     if (!c->parallel)
         linear_backward(a->dy, &d->out, join_backward(m, &first, both ? &d->post1 : &d->norm1), b->y, &p->out, false, N,
                         C, HD);
     attend_backward(m, l);
-    linear_backward(a->dh, &d->qkv, a->dqkv, after ? x : b->h1, &p->qkv, one_norm, N, qkv_width(c), C);
+    if (!one_norm) h = all_rows(m, a->whole, after ? x : b->h1, C);
+    linear_backward(dh, &d->qkv, a->dqkv, h, &p->qkv, one_norm, N, qkv_width(c), C);
     input_backward(m, x, &p->norm1, &d->norm1, &b->norm1);
 }
 
@@ -600,14 +661,15 @@ static void final_backward(struct model *m)
 {
     const struct config *c = &m->config;
     struct layer_acts *a = m->acts;
-    const act_t *dlast = m->dhidden, *x = a->stream[m->end];
+    int E = config_embed_width(c);
+    const act_t *dlast = m->dhidden + (size_t)m->first_row * (size_t)E, *x = a->stream[m->end];
+    if (c->head == HEAD_VOCABULARY) sum_parts(m, m->dhidden, E);
     if (c->embed_width) {
-        linear_backward(a->dh, &m->grads.embed_out, m->dhidden, a->last, &m->params.embed_out, false, m->N,
-                        c->embed_width, c->channels);
+        linear_backward(a->dh, &m->grads.embed_out, dlast, a->last, &m->params.embed_out, false, m->rows, E, c->channels);
         dlast = a->dh;
     }
-    if (c->norm_place == NORM_AFTER) device_copy(a->dx, dlast, (size_t)m->N * (size_t)c->channels * sizeof *dlast);
-    else norm_backward(c, a->dx, &m->grads.final_norm, dlast, x, &m->params.final_norm, &a->final_norm, false, m->N);
+    if (c->norm_place == NORM_AFTER) device_copy(a->dx, dlast, own_count(m, c->channels) * sizeof *dlast);
+    else norm_backward(c, a->dx, &m->grads.final_norm, dlast, x, &m->params.final_norm, &a->final_norm, false, m->rows);
 }
 
 static void embed_in_backward(struct model *m)
@@ -615,20 +677,21 @@ static void embed_in_backward(struct model *m)
     const struct config *c = &m->config;
     struct layer_acts *a = m->acts;
     struct params *d = &m->grads;
-    if (!c->embed_width) {
-        embed_backward(d->embed, d->position, a->dx, m->tokens, m->positions, m->N, c->channels);
-        return;
+    const act_t *dx = a->dx;
+    int E = config_embed_width(c);
+    if (d->position)
+        embed_backward(d->position, NULL, dx, m->positions + m->first_row, NULL, m->rows, c->channels);
+    if (c->embed_width) {
+        linear_backward(a->dnarrow, &d->embed_in, dx, a->narrow, &m->params.embed_in, false, m->rows, c->channels, E);
+        dx = a->dnarrow;
     }
-    if (d->position) embed_backward(d->position, NULL, a->dx, m->positions, NULL, m->N, c->channels);
-    linear_backward(a->dnarrow, &d->embed_in, a->dx, a->narrow, &m->params.embed_in, false, m->N, c->channels,
-                    c->embed_width);
-    embed_backward(d->embed, NULL, a->dnarrow, m->tokens, NULL, m->N, c->embed_width);
+    embed_backward(d->embed, NULL, all_rows(m, a->part, dx, E), m->tokens, NULL, m->N, E);
 }
 
 void model_backward(struct model *m)
 {
     const struct config *c = &m->config;
-    int stage = comm_place(m->use.comm).pipe;
+    int stage = m->place.pipe;
     flight_use(m, m->backwards++);
     struct layer_acts *a = m->acts;
     assert(a->kept && m->use.train);
@@ -643,12 +706,12 @@ void model_backward(struct model *m)
     a->kept = false;
     if (!model_first(m)) {
         /* the next dx may come before this one goes */
-        device_copy(a->dh, a->dx, (size_t)m->N * (size_t)c->channels * sizeof *a->dx);
+        device_copy(a->dh, a->dx, own_count(m, c->channels) * sizeof *a->dx);
         leave(m, a->dh, stage - 1);
         return;
     }
     if (c->embed_norm)
         norm_backward(c, a->dx, &m->grads.embed_norm, a->dx, a->embedded, &m->params.embed_norm, &a->embed_norm, false,
-                      m->N);
+                      m->rows);
     embed_in_backward(m);
 }

@@ -17,6 +17,7 @@ struct model_use {
     bool ema;               /* an averaged copy of the weights */
     struct comm *comm;      /* the ranks that train the model together; NULL: one */
     int flights;            /* train, stages: most micro-batches between their forward and their backward; 0 is 1 */
+    int tensor;             /* without ranks: memory is measured as if so many split the layers; 0: 1 */
     int slices;             /* train: how many gradients are computed apart and added (train.h); 0 is 1 */
     int zero;               /* what data ranks share out.  1: the moments: each holds and updates its piece of the
                                parameters.  2: and the gradients, which are added up as soon as a layer has its own: a
@@ -51,6 +52,7 @@ struct model {
     struct config config;
     struct config local;    /* what this rank has of it: fewer heads, hidden units and tokens where tensor ranks split it */
     struct model_use use;
+    struct place place;     /* of this rank */
     struct params params, grads;               /* grads: train only, of the slice under way */
     size_t from, to;        /* the elements of params.all that this rank updates: its piece, or all of them */
     float *own;             /* (to - from): their weights; where weights are not shared out, in params.all */
@@ -59,7 +61,8 @@ struct model {
     int layers_reduced;     /* of the slice under way */
     int layer_held;         /* ZeRO-3: whose weights params.one_layer holds; -1: none */
     act_t *hidden;          /* (N,C) after the final norm: what the heads read; until the next forward of any model */
-    act_t *dhidden;         /* (N,C) the caller writes the loss's gradient here before model_backward */
+    act_t *dhidden;         /* (N,C) the caller writes the loss's gradient here before model_backward: with a vocabulary
+                               head that of this rank's tokens, as a part of the sum over the tensor ranks */
     float *work;            /* scratch for token_loss and attention_backward */
     int *tokens, *positions, *offsets, *slots;     /* on the device: the batch, or the rows to decode */
     float *logits;          /* (logits_rows, V) */
@@ -75,6 +78,7 @@ struct model {
     double *frequency;      /* (R/2) angle of each pair at position 1; rope only */
     double rope_factor;     /* on cos and sin */
     int N, S;               /* of the last forward */
+    int rows, first_row;    /* those of the N rows whose norms and sums this rank computes, where tensor ranks share them */
 };
 
 /* Sets pointers and takes memory; run once while measuring and once for real with the same arguments (memory.h).
@@ -88,18 +92,10 @@ void model_gradients_open(struct params *grads, float **sum, const struct params
                           const struct model_use *use, struct memory *memory);
 
 /* Whether this rank computes without others; else all of its group make the same calls, and must not stop by themselves. */
-static inline bool model_alone(const struct model *m)
-{
-    struct place p = comm_place(m->use.comm);
-    return m->use.zero < 3 && p.t == 1 && p.p == 1;
-}
+static inline bool model_alone(const struct model *m) { return m->use.zero < 3 && m->place.t == 1 && m->place.p == 1; }
 /* Whether its stage is the first, which embeds, or the last, which has the head. */
-static inline bool model_first(const struct model *m) { return comm_place(m->use.comm).pipe == 0; }
-static inline bool model_last(const struct model *m)
-{
-    struct place p = comm_place(m->use.comm);
-    return p.pipe == p.p - 1;
-}
+static inline bool model_first(const struct model *m) { return m->place.pipe == 0; }
+static inline bool model_last(const struct model *m) { return m->place.pipe == m->place.p - 1; }
 
 /* Host arrays given to model_forward, model_decode and model_logits stay untouched until device_wait: model_token_loss,
  * model_values and sample_rows wait. */

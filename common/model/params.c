@@ -57,9 +57,9 @@ static void say(struct walk *w, const char *name, float **data, struct param p)
     if (p.held || w->all) w->visit(w->context, &p);
 }
 
-static void say_vector(struct walk *w, const char *name, float **data, int n, enum init init)
+static void say_vector(struct walk *w, const char *name, float **data, int n, enum init init, bool partial)
 {
-    say(w, name, data, (struct param){.shape = {n}, .init = init});
+    say(w, name, data, (struct param){.shape = {n}, .init = init, .partial = partial});
 }
 
 /* How many ids tensor ranks split: more than the configuration's where it is a view of the first rows (program.c). */
@@ -75,8 +75,8 @@ static void say_vocabulary(struct walk *w, const char *name, float **data, act_t
 
 static void say_norm(struct walk *w, const char *weight, const char *bias, struct norm_params *n)
 {
-    say_vector(w, weight, &n->weight, w->config->channels, INIT_ONES);
-    if (w->config->norm_bias) say_vector(w, bias, &n->bias, w->config->channels, INIT_ZEROS);
+    say_vector(w, weight, &n->weight, w->config->channels, INIT_ONES, true);
+    if (w->config->norm_bias) say_vector(w, bias, &n->bias, w->config->channels, INIT_ZEROS, true);
 }
 
 static void say_linear(struct walk *w, const char *weight, const char *bias, struct linear_params *l, enum split split,
@@ -84,7 +84,7 @@ static void say_linear(struct walk *w, const char *weight, const char *bias, str
 {
     int out = part[0] + part[1] + part[2];
     struct param p = {.shape = {out, in}, .packed = &l->packed, .split = split, .part = {part[0], part[1], part[2]},
-                      .init = split == SPLIT_COLUMNS ? INIT_RESIDUAL : INIT_NORMAL};
+                      .init = split == SPLIT_COLUMNS ? INIT_RESIDUAL : INIT_NORMAL, .partial = split == SPLIT_NONE};
     say(w, weight, &l->weight, p);
     if (!has_bias) return;
     p.shape[1] = 0;
@@ -102,9 +102,8 @@ static void say_layer(struct walk *w, struct layer_params *y)
     say_norm(w, "attn_norm.weight", "attn_norm.bias", &y->norm1);
     say_linear(w, "attn_qkv.weight", "attn_qkv.bias", &y->qkv, SPLIT_ROWS, heads, C, c->qkv_bias);
     if (c->qk_norm) {
-        const struct param ones = {.shape = {D}, .init = INIT_ONES, .partial = true};
-        say(w, "attn_q_norm.weight", &y->q_norm, ones);
-        say(w, "attn_k_norm.weight", &y->k_norm, ones);
+        say_vector(w, "attn_q_norm.weight", &y->q_norm, D, INIT_ONES, true);
+        say_vector(w, "attn_k_norm.weight", &y->k_norm, D, INIT_ONES, true);
     }
     say_linear(w, "attn_output.weight", "attn_output.bias", &y->out, SPLIT_COLUMNS, stream, c->heads * D,
                c->out_bias);
@@ -125,7 +124,7 @@ static void each(struct params *p, const struct config *c, bool all,
     if (c->embed_width) say_linear(&w, "tok_embd_proj.weight", NULL, &p->embed_in, SPLIT_NONE, in, E, false);
     if (c->position == POSITION_LEARNED)
         say(&w, "pos_embd.weight", &p->position,
-            (struct param){.shape = {c->context, c->channels}, .init = INIT_NORMAL});
+            (struct param){.shape = {c->context, c->channels}, .init = INIT_NORMAL, .partial = true});
     if (c->embed_norm) say_norm(&w, "tok_embd_norm.weight", "tok_embd_norm.bias", &p->embed_norm);
     for (w.layer = 0; w.layer < c->layers; w.layer++) say_layer(&w, &p->layer[w.layer]);
     w.layer = -1;
@@ -133,8 +132,8 @@ static void each(struct params *p, const struct config *c, bool all,
     if (c->norm_place != NORM_AFTER) say_norm(&w, "output_norm.weight", "output_norm.bias", &p->final_norm);
     if (c->embed_width) say_linear(&w, "output_proj.weight", NULL, &p->embed_out, SPLIT_NONE, out, c->channels, false);
     if (c->head == HEAD_SCALAR) {
-        say_vector(&w, "score.weight", &p->score, E, INIT_SCALAR_HEAD);
-        say_vector(&w, "score.bias", &p->score_bias, 1, INIT_ZEROS);
+        say_vector(&w, "score.weight", &p->score, E, INIT_SCALAR_HEAD, false);
+        say_vector(&w, "score.bias", &p->score_bias, 1, INIT_ZEROS, false);
     } else {
         if (!c->tied) say_vocabulary(&w, "output.weight", &p->head.weight, &p->head.packed);
         if (c->head_bias)

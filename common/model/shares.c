@@ -3,7 +3,7 @@
 #include "common/model/shares.h"
 #include "common/model/device.h"
 
-static size_t piece_of(const struct model *m) { return m->params.count / (size_t)comm_place(m->use.comm).d; }
+static size_t piece_of(const struct model *m) { return m->params.count / (size_t)m->place.d; }
 
 void gradient_begin(struct model *m, bool first)
 {
@@ -18,19 +18,20 @@ static void reduce(struct model *m, float *x, size_t from, size_t to)
     device_clear(x, (to - from) * sizeof *x);
 }
 
+enum { ENDS = -1, ALL = -2 };            /* instead of the number of a layer */
 struct partial { struct model *model; int layer; };
 
 static void sum_partial(void *context, const struct param *p)
 {
     struct partial *x = context;
-    if (p->partial && (x->layer < 0 || x->layer == p->layer))
-        comm_sum(x->model->use.comm, GROUP_TENSOR, *p->data, p->count, NUMBER_FLOAT);
+    if (p->partial && (x->layer == ALL || x->layer == p->layer))
+        comm_sum(x->model->use.comm, GROUP_TENSOR, *p->data, p->count);
 }
 
-/* What tensor ranks have parts of, in layer l or (-1) in all. */
+/* What tensor ranks have parts of. */
 static void sum_partials(struct model *m, int l)
 {
-    if (comm_place(m->use.comm).t > 1 && m->config.qk_norm)
+    if (m->place.t > 1)
         params_each(&m->grads, &m->local, sum_partial, &(struct partial){m, l});
 }
 
@@ -48,6 +49,7 @@ static void reduce_rest(struct model *m)
     int L = m->config.layers;
     for (int l = L - 1 - m->layers_reduced; l >= 0; l--) gradient_reduce_layer(m, l);
     m->layers_reduced = 0;
+    sum_partials(m, ENDS);
     reduce(m, m->grads.all, 0, p->layer_from);
     reduce(m, m->grads.all + p->layer_from, p->layer_from + (size_t)L * p->layer_floats, p->floats);
 }
@@ -58,15 +60,15 @@ static void sum_tied(struct model *m)
     const struct config *c = &m->local;
     size_t n = (size_t)c->vocab * (size_t)config_embed_width(c);
     if (c->head == HEAD_VOCABULARY && c->tied && model_first(m) != model_last(m))
-        comm_sum(m->use.comm, GROUP_ENDS, m->grads.embed, n, NUMBER_FLOAT);
+        comm_sum(m->use.comm, GROUP_ENDS, m->grads.embed, n);
 }
 
 void gradient_sum(struct model *m, bool first, bool last)
 {
-    struct place place = comm_place(m->use.comm);
+    struct place place = m->place;
     size_t piece = piece_of(m);
     if (m->use.zero >= 2) reduce_rest(m);
-    else sum_partials(m, -1);
+    else sum_partials(m, ALL);
     sum_tied(m);
     if (m->use.zero >= 2 || m->use.slices <= 1) return;
     if (place.d == 1 && first) device_clear(m->sum, piece * sizeof(float));
@@ -78,7 +80,7 @@ void gradient_sum(struct model *m, bool first, bool last)
 
 float *gradient_own(struct model *m)
 {
-    return comm_place(m->use.comm).d > 1 && m->use.zero == 0 ? m->grads.all : m->sum;
+    return m->place.d > 1 && m->use.zero == 0 ? m->grads.all : m->sum;
 }
 
 void gradient_clear(struct model *m)
@@ -91,7 +93,7 @@ void gradient_clear(struct model *m)
 
 struct share weights_share(struct model *m)
 {
-    struct place place = comm_place(m->use.comm);
+    struct place place = m->place;
     if (m->use.zero >= 3) return (struct share){m->own, m->from, m->to, place.tensor, place.t};
     return (struct share){m->params.all, 0, m->params.count, place.tensor, place.t};
 }
@@ -112,7 +114,8 @@ static void each_end(struct model *m, void (*visit)(struct model *m, float *x, s
 
 static void gather(struct model *m, float *x, size_t from, size_t to)
 {
-    comm_gather_range(m->use.comm, GROUP_DATA, x, m->own, from, to, piece_of(m));
+    size_t size = sizeof(float);
+    comm_gather_range(m->use.comm, GROUP_DATA, x, m->own, from * size, to * size, piece_of(m) * size);
     comm_wait(m->use.comm);
 }
 

@@ -35,9 +35,12 @@ double state_sent(const struct number_bytes *k, int zero, int d, int m, double p
 /* Numbers of one micro-batch's rows of the width of the model. */
 static double rows(const struct layout *l, const struct config *c) { return (double)l->b * l->s * c->channels; }
 
+/* For each half of a layer the inputs of products are gathered and their outputs summed, each other ranks' rows: 2 in
+ * the forward pass, 3 in the backward pass, where the product's input is needed again; a block that is run again leaves
+ * the last sum out. */
 double tensor_sent(const struct layout *l, const struct config *c, double bytes)
 {
-    double times = l->recompute == RECOMPUTE_BLOCK ? 12 : 8;
+    double times = l->recompute == RECOMPUTE_BLOCK ? 13 : 10;
     return times * (l->t - 1) / l->t * bytes * rows(l, c) * layout_layers(l, c) * l->m;
 }
 
@@ -63,7 +66,8 @@ double acts_published(const struct layout *l, const struct config *c)
     return rows(l, c) * (l->whole_rows ? 10 + 24 / t + square / t : (34 + square) / t);
 }
 
-/* Numbers a token that a block makes and that t cuts: query, key and value, their mixture, and the two of the mlp. */
+/* Numbers a token that a block makes of its own heads and hidden units: query, key and value, their mixture, and the two
+ * of the mlp. */
 static double cut_numbers(const struct config *c)
 {
     int up = c->activation == ACTIVATION_SWIGLU ? 2 * c->ffn : c->ffn;
@@ -73,20 +77,15 @@ static double cut_numbers(const struct config *c)
 double acts_formula(const struct layout *l, const struct config *c, double bytes)
 {
     double wide = l->recompute == RECOMPUTE_BLOCK ? 1 : c->parallel ? 2 : 4;
-    double cut = l->recompute == RECOMPUTE_BLOCK ? 0 : cut_numbers(c) / l->t;
-    return bytes * l->b * l->s * (wide * c->channels + cut);
+    double cut = l->recompute == RECOMPUTE_BLOCK ? 0 : cut_numbers(c);
+    return bytes * l->b * l->s * (wide * c->channels + cut) / l->t;
 }
 
-/* What one rank of the first stage opens: its share of heads, feed-forward and vocabulary, its layers.  An output
- * matrix of its own lies on the last stage. */
-static struct config rank_config(const struct layout *l, const struct config *c)
+/* What the ranks of the first stage open together.  An output matrix of its own lies on the last stage. */
+static struct config stage_config(const struct layout *l, const struct config *c)
 {
     struct config r = *c;
     assert(c->heads % l->t == 0 && c->kv_heads % l->t == 0);
-    r.heads /= l->t;
-    r.kv_heads /= l->t;
-    r.ffn = (c->ffn + l->t - 1) / l->t;
-    r.vocab = (c->vocab + l->t - 1) / l->t;
     r.layers = layout_layers(l, c);
     r.tied = c->tied || l->p > 1;
     return r;
@@ -96,7 +95,7 @@ static void measure(struct memory *memory, const struct config *c, const struct 
 {
     struct model model = {0};
     struct model_use use = {.train = true, .recompute = l->recompute == RECOMPUTE_BLOCK, .max_tokens = l->b * l->s,
-                            .max_sequences = l->b};
+                            .max_sequences = l->b, .tensor = l->t};
     *memory = (struct memory){0};
     model_open(&model, c, &use, memory);
     model_close(&model);
@@ -106,7 +105,7 @@ void rank_memory(struct rank_memory *out, const struct layout *l, const struct c
                  const struct cluster *cluster)
 {
     struct memory all, one, two;
-    struct config r = rank_config(l, c), small = r;
+    struct config r = stage_config(l, c), small = r;
     double width = cluster->bytes.activation / sizeof(act_t), live = l->m < l->p ? l->m : l->p;
     measure(&all, &r, l);
     small.layers = 1;
@@ -116,14 +115,15 @@ void rank_memory(struct rank_memory *out, const struct layout *l, const struct c
     double layer = (double)(memory_bytes(&two, MEMORY_ACTS) - memory_bytes(&one, MEMORY_ACTS));
     double psi = (double)memory_bytes(&all, MEMORY_PARAMS) / sizeof(float);
     double part = (double)(memory_bytes(&two, MEMORY_PARAMS) - memory_bytes(&one, MEMORY_PARAMS)) / sizeof(float);
-    double table = (double)r.vocab * r.channels;
+    double table = (double)c->vocab * c->channels / l->t;
     out->state = state_held(&cluster->bytes, l->zero, l->d, psi, part > table ? part : table);
     out->acts = width * ((double)memory_bytes(&all, MEMORY_ACTS) + (live - 1) * r.layers * layer);
     out->work = (double)memory_bytes(&all, MEMORY_WORK);
     out->total = out->state + out->acts + out->work;
-    /* a block that is run again, and the gradients on their way through one */
+    /* a block that is run again, and the gradients on their way through one; what a head reads and all ranks' rows of a
+     * product are there once */
     double b = cluster->bytes.activation, tokens = (double)l->b * l->s;
-    double block = l->recompute == RECOMPUTE_BLOCK ? (c->parallel ? 1 : 3) * c->channels + cut_numbers(c) / l->t : 0;
-    double gradients = 7.0 * c->channels + cut_numbers(c) / l->t;
-    out->acts_formula = live * r.layers * acts_formula(l, c, b) + b * tokens * (block + gradients);
+    double block = l->recompute == RECOMPUTE_BLOCK ? (c->parallel ? 1 : 3) * c->channels + cut_numbers(c) : 0;
+    double gradients = 3.0 * c->channels + cut_numbers(c), whole = (l->t > 1 ? 6.0 : 4.0) * c->channels;
+    out->acts_formula = live * r.layers * acts_formula(l, c, b) + b * tokens * ((block + gradients) / l->t + whole);
 }
