@@ -10,7 +10,7 @@ begun=$(date +%s) cycles=0 legs=0 broken=0 steady=0
 disk=$work/disk
 mkdir "$disk"
 mount -t tmpfs -o size=24m tmpfs "$disk" 2>/dev/null && mounted=1 || echo "no tmpfs may be mounted: a limit on the size of files stands in for a full disk"
-trap '[ "$mounted" ] && umount -l "$disk"; rm -rf "$work"' EXIT
+trap 'kill -KILL $job $(ranks_of "$disk" "$program") 2>/dev/null; [ "$mounted" ] && umount -l "$disk"; rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM
 launch="$MPIRUN -q --allow-run-as-root --oversubscribe --bind-to none"
 [ -x "$RANKS/pretrain" ] && several="1 1 2 2 4" || { several=1; echo "no programs for several ranks ($RANKS): one rank only"; }
@@ -60,9 +60,9 @@ same() {
     grep -q ' 0 of [1-9][0-9]* tensors differ, 0 only in A, 0 only in B' "$work/out" && cmp "$work/a" "$work/b" >>"$work/out"
 }
 memory() { grep -o '"host_bytes":[0-9]*' "$1/metrics.jsonl" | cut -d: -f2 | "$2" -n 1; }
-bad() { broken=$((broken + 1)) wrongs="$wrongs; $*"; }
+bad() { broken=$((broken + 1)) wrongs="$wrongs FAILED: $*"; }
 
-# fault KIND: what befalls the run in $out; the codes it may then end with
+# fault KIND: what befalls the run in $out; the codes it may then end with (a signal may come before it is listened for)
 fault() {
     victims=$(ranks_of "$out" "$program")
     set -- "$1" $victims
@@ -71,16 +71,16 @@ fault() {
     [ $# -gt 0 ] || set -- $job
     random $#
     one=$(echo "$@" | cut -d ' ' -f $((r + 1)))
-    within=30
+    within=90
     case $kind in
-    kill-one) kill -KILL "$one"; codes="71 137" within=10 ;;
-    kill-all) kill -KILL "$@"; codes="71 137" within=10 ;;
-    kill-launcher) kill -KILL $job; codes="137" within=10 ;;
+    kill-one) kill -KILL "$one"; codes="71 137" ;;
+    kill-all) kill -KILL "$@"; codes="71 137" ;;
+    kill-launcher) kill -KILL $job; codes="137" ;;
     hold) kill -STOP "$one"; sleep 1; kill -CONT "$one"; within=0 ;;
-    freeze) kill -STOP "$one"; codes="71 72 137" within=20 ;;
-    term) kill -TERM "$one"; codes=75 ;;
-    usr1) kill -USR1 "$one"; codes=75 ;;
-    int-all) kill -INT "$@"; codes=75 ;;
+    freeze) kill -STOP "$one"; codes="71 72 137" ;;
+    term) kill -TERM "$one"; codes="75 143" ;;
+    usr1) kill -USR1 "$one"; codes="75 138" ;;
+    int-all) kill -INT "$@"; codes="75 130" ;;
     stop-file) touch "$out/stop" || within=0; codes=75 ;;
     full-disk) codes=74
         if [ "$mounted" ]; then cat /dev/zero >"$disk/ballast" 2>/dev/null; else prlimit --pid "$one" --fsize=200000; fi ;;
@@ -134,20 +134,21 @@ whole() {
     if [ -n "$wrongs" ]; then rm -rf "soak-$cycles"; cp -r "$out" "soak-$cycles"; cp "$work/out" "soak-$cycles/said"; fi
 }
 
-# calm PROGRAM RANKS: runs for a minute; what every rank holds after a quarter of it, it may hold at the end
+# calm PROGRAM RANKS: runs undisturbed; what every rank holds early it may hold 40 seconds later
 calm() {
     out=$disk/calm wrongs= legs=$((legs + 1))
     rm -rf "$out"
-    start "$1" "$2" "$out" --steps 1000000 --time-limit 60
-    sleep 20
+    start "$1" "$2" "$out" --steps 1000000
+    for i in $(seq 100); do grep -qs '"step":100,' "$out/metrics.jsonl" && break; sleep 1; done
     resident() { for p in $(ranks_of "$out" "$program"); do awk '/^VmRSS/ { print $2 }' /proc/"$p"/status; done | sort -n | tail -n 1; }
     early=$(resident)
-    sleep 35
+    sleep 40
     late_rss=$(resident)
+    kill -TERM "$(ranks_of "$out" "$1" | head -n 1)"
     finished 60 && [ $code -eq 75 ] || bad "code $code"
     [ "${late_rss:-0}" -gt 0 ] && [ "$late_rss" -le $((early + 512)) ] || bad "memory grows"
     done_steps=$(awk -F '[:,]' '/"loss"/ { s = $2 } END { print s }' "$out/metrics.jsonl")
-    say "calm: $1 on $2, $done_steps steps: $early KiB resident after 20 s, $late_rss after 55 s$wrongs"
+    say "calm: $1 on $2, $done_steps steps: $early KiB resident, $late_rss 40 s later$wrongs"
     steady=$((steady + 1))
     rm -rf "$out"
 }
@@ -166,10 +167,10 @@ while [ "$(date +%s)" -lt "$until" ]; do
     if [ $((cycles % 20)) -eq 4 ]; then
         pick pretrain sft rm rlhf; p=$picked
         pick $several
-        [ "$(($(date +%s) + 70))" -gt "$until" ] || calm $p $picked
+        [ "$(($(date +%s) + 150))" -gt "$until" ] || calm $p $picked
     fi
 done
-say "$cycles cycles, $legs runs and $steady calm minutes in $((($(date +%s) - begun) / 60)) minutes; faults: $(sort "$work/faults" |
+say "$cycles cycles, $legs runs and $steady calm runs in $((($(date +%s) - begun) / 60)) minutes; faults: $(sort "$work/faults" |
     uniq -c | awk '{ printf "%s%s %s", s, $2, $1; s = ", " }')"
 say "$broken failures"
 [ $broken -eq 0 ]

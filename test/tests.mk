@@ -16,6 +16,15 @@ $(UNITS) $(TOOLS) $(BENCHES): $(BUILD)/%: $(BUILD)/%.o $(LIB) $(SEAM_OBJECT)
 	$(SAY) "  LINK $@"
 	$(QUIET)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $< $(LIB) $(LDLIBS) -o $@
 
+# Programs for several ranks one of which meets a fault (test/check_rank_faults.sh).
+FAULTY := pretrain rlhf
+WRAPPED := engine_meet engine_start engine_wait model_forward gradient_sum evaluation_next rollout_sample train_save pwrite \
+           fsync fallocate renameat rename close openat
+$(FAULTY:%=$(BUILD)/test/faulty/%): $(BUILD)/test/faulty/%: $(BUILD)/%/main.o $(BUILD)/test/rank_faults.o $(LIB)
+	@mkdir -p $(@D)
+	$(SAY) "  LINK $@"
+	$(QUIET)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(WRAPPED:%=-Wl,--wrap=%) $^ $(LDLIBS) -o $@
+
 $(BUILD)/seam/wrap.h: test/seam/wrap.sh common/model/ops.h
 	@mkdir -p $(@D)
 	$(QUIET)test/seam/wrap.sh common/model/ops.h $@ $(BUILD)/seam/wrapped
