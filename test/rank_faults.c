@@ -2,7 +2,6 @@
  * KIND: kill, segv, exit, freeze, loop, nan, late, full (disk).  PLACE: a function that is entered for the NUMBERth time, or `call`,
  * a system call or a transfer between ranks that is the NUMBERth made within saves; what it was goes to stderr. */
 #define _GNU_SOURCE
-#include "common/comm/engine.h"
 #include "common/train/train_state.h"
 #include "rlhf/rollout.h"
 
@@ -15,6 +14,9 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
+
+struct engine;
+struct transfer;
 
 /* What FAULT says is counted in one place: [0] how often its place was met, [1] how deep in a save the rank is. */
 static long *counters(void)

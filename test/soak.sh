@@ -38,8 +38,9 @@ options() {
 start() {
     program=$1 n=$2 out=$3
     shift 3
+    set -- $(options "$program") "$@"
     if [ "$n" = 1 ]; then set -- "$BIN/$program" "$@"; else set -- $launch -n "$n" "$RANKS/$program" "$@"; fi
-    "$@" $(options "$program") --out "$out" >"$work/out" 2>&1 </dev/null &
+    "$@" --out "$out" >"$work/out" 2>&1 </dev/null &
     job=$!
 }
 ranks_of() { for p in $(pgrep -f -- "--out $1"); do [ "$(cat /proc/"$p"/comm 2>/dev/null)" = "$2" ] && echo "$p"; done; }
@@ -124,6 +125,7 @@ whole() {
             story="$story $n:$kind@$((r / 10)).$((r % 10))s"
             echo "$kind" >>"$work/faults"
             fault $kind
+            [ $code -ne 0 ] || break                    # it came too late
         fi
     done
     same "$out" "$work/ref/$1" || bad "other bits: $(tail -n 1 "$work/out")"
