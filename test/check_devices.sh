@@ -53,6 +53,10 @@ expect 0 "each layer split by 2" env CUDASIM_STREAMS=lazy "$BIN/pretrain" $text 
 for run in t1 t2; do grep -o '"loss":[0-9.e+-]*' "$work/$run/metrics.jsonl" | cut -d: -f2 >"$work/losses.$run"; done
 check "pretrain: layers split by 2 GPUs have the losses of one" [ "$(paste "$work/losses.t1" "$work/losses.t2" |
     awk -v t=$tolerance '{ d = $1 - $2; if (d < 0) d = -d; if (d <= t * $1) good++ } END { print good }')" = 3 ]
+row="--preset llama3-8b --layers 4 --steps 2 --slices 1"
+expect 0 "done: 2 steps" "$BIN/pretrain" $text $row --out "$work/v1"
+expect 0 "the row of layers by 3" env CUDASIM_STREAMS=lazy "$BIN/pretrain" $text $row --devices all --pipeline-parallel 3 --out "$work/v3"
+bits "pretrain: 3 stages have the bits of one GPU" v1 v3
 rest="--steps 2 --batch-tokens 192 --micro-tokens 64 --threads 1"
 # stage PROGRAM options...: on one GPU and on two
 stage() {

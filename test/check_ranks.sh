@@ -205,10 +205,10 @@ two=$(acts $launch -n 2 "$ranks/pretrain" $row --micro-tokens 32 --pipeline-para
 check "2 stages keep 2 micro-batches of about half of the layers ($two of $one bytes)" below "$two" "$((one * 12 / 10))"
 
 # ---- faults: one code, the right rank named, nobody left, and the same command goes on ----
-# fault SIGNAL RANK: what becomes of 3 ranks when one of them gets it
+# fault SIGNAL RANK [OPTIONS]: what becomes of 3 ranks when one of them gets it
 fault() {
     rm -rf "$work/f"
-    $launch -n 3 "$ranks/pretrain" $text --threads 1 --slices 3 --steps 5000 --save-every 20 --keep 1 --stall-limit 4 --out "$work/f" \
+    $launch -n 3 "$ranks/pretrain" $text --threads 1 --slices 3 --steps 5000 --save-every 20 --keep 1 --stall-limit 4 --out "$work/f" $3 \
         >"$work/out" 2>&1 </dev/null &
     launcher=$!
     for i in $(seq 100); do [ -e "$work/f/latest" ] && break; sleep 0.1; done
@@ -225,6 +225,7 @@ fault() {
         { [ "$kills" ] || grep -q "\"state\":\"failed\".*rank $2 (process $victim " "$work/f/status.json"; }; then ok
     else wrong "rank $2 gets SIG$1: code $code after $seconds s, $(cat "$work/f/status.json")"; fi
 }
+fault KILL 1 "--layers 3 --pipeline-parallel 3"
 fault KILL 1
 fault KILL 0
 fault STOP 2

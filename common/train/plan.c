@@ -129,6 +129,16 @@ int train_plan_task(const struct task *task, const struct memory *memory, const 
                               task->tokens_per_step * (double)o->steps, o, table);
 }
 
+static void log_stages(struct run *run, const struct model *m)
+{
+    int p = comm_place(m->use.comm).p;
+    struct bytes text = {0};
+    for (int s = 0; s < p; s++)
+        bytes_text(&text, "%s%d to %d", s ? ", " : "", m->first_layer[s], m->first_layer[s + 1] - 1);
+    if (p > 1) run_log(run, "stages: layers %s", text.data);
+    bytes_free(&text);
+}
+
 void train_log_plan(struct run *run, const struct task *task, const struct memory *memory,
                     const struct train_options *o)
 {
@@ -139,6 +149,7 @@ void train_log_plan(struct run *run, const struct task *task, const struct memor
         run_log(run, "%smodel: %s, %s parameters", l->name, config_line(line, sizeof line, &l->model->config),
                 text_count(a, (double)config_parameters(&l->model->config)));
     }
+    log_stages(run, task->learner[0].model);
     run_log(run, "plan: %lld step%s of %s tokens, %s in all, about %s; learning rate %g; memory %s",
             (long long)o->steps, plural(o->steps), text_count(a, task->tokens_per_step), text_count(b, tokens),
             text_duration(c, seconds), o->lr,

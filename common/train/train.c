@@ -62,8 +62,10 @@ static void keep_results(struct train_state *s, const struct record *r)
 
 int evaluation_next(const struct model *m, int64_t i, struct error *error)
 {
+    struct place place = comm_place(m->use.comm);
+    int apart = place.p > 1 ? 4 * place.p : 1;           /* stages go on side by side in between */
     if (model_alone(m)) return signals_check(error, "evaluating");
-    if (i % comm_place(m->use.comm).d) return 0;
+    if (i % (place.d * apart)) return 0;
     return comm_agree(m->use.comm, signals_check(error, "evaluating"), error);
 }
 
