@@ -199,6 +199,7 @@ int rlhf_load_models(void *self, struct error *error)
         fill(p->critic.params.score, 0, (size_t)p->critic_config.channels);
         fill(p->critic.params.score_bias, 0, 1);
     }
+    weights_keep_ends(&p->critic);
     return 0;
 }
 

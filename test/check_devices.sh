@@ -36,16 +36,16 @@ bits() {
 expect 0 "done: 4 steps" "$BIN/pretrain" $text --steps 4 --slices 2 --save-every 2 --out "$work/p1"
 expect 0 "2 ranks, 2 of them on this host, by NCCL" "$BIN/pretrain" $text --steps 4 --devices 0,2 --save-every 2 --out "$work/p2"
 bits "pretrain: 2 GPUs have the bits of one" p1 p2
-expect 0 "done: 2 steps" env CUDASIM_STREAMS=lazy "$BIN/pretrain" $text --steps 2 --devices 1,2 --zero 0 --out "$work/m"
+expect 0 "done: 2 steps" env CUDASIM_STREAMS=lazy "$BIN/pretrain" $text --steps 2 --devices 1,2 --zero 0 --offload moments --out "$work/m"
 expect 0 "done: 4 steps" "$BIN/pretrain" $text --steps 4 --out "$work/m"
 bits "pretrain: stopped on 2 GPUs, resumed on one" p1 m
 expect 0 "done: 2 steps" "$BIN/pretrain" $text --steps 2 --slices 3 --out "$work/q1"
-expect 0 "done: 2 steps" env CUDASIM_STREAMS=random "$BIN/pretrain" $text --steps 2 --devices all --out "$work/q3"
+expect 0 "done: 2 steps" env CUDASIM_STREAMS=random "$BIN/pretrain" $text --steps 2 --devices all --offload moments --out "$work/q3"
 bits "pretrain: 3 GPUs have the bits of one" q1 q3
 expect 0 "done: 2 steps" "$BIN/pretrain" $text $random --steps 2 --slices 4 --out "$work/z1"
 expect 0 "done: 2 steps" env CUDASIM_STREAMS=lazy "$BIN/pretrain" $text $random --steps 2 --devices 0,1 --zero 2 --out "$work/z2"
 bits "pretrain: --zero 2 has the bits of one GPU" z1 z2
-expect 0 "done: 2 steps" env CUDASIM_STREAMS=random "$BIN/pretrain" $text $random --steps 2 --devices 0,1 --zero 3 --out "$work/z3"
+expect 0 "done: 2 steps" env CUDASIM_STREAMS=random "$BIN/pretrain" $text $random --steps 2 --devices 0,1 --zero 3 --offload moments --out "$work/z3"
 bits "pretrain: --zero 3 has the bits of one GPU" z1 z3
 split="--channels 32 --heads 4 --kv-heads 2 --steps 3 --vocab-size 271 --sample-every 3"
 expect 0 "done: 3 steps" "$BIN/pretrain" $text $split --out "$work/t1"

@@ -37,6 +37,8 @@ same="--steps 5 --batch-tokens 256 --micro-tokens 128 --threads 1 --seed 5"
 base="--data $work/text.txt --vocab-size 270 --preset llama --layers 2 --channels 24 --heads 3 --kv-heads 1 --ffn 40 --context 48"
 cards="--data $work/chats.jsonl $same"
 
+same_tensors() { "$BIN/ckpt" diff --tensors "$1/final.ckpt" "$2/final.ckpt" >"$work/out"; }
+
 # stage NAME options...: on both, from the CPU's parent; folders NAME-cpu and NAME-gpu
 stage() {
     program=$1
@@ -46,6 +48,8 @@ stage() {
     [ "$program-$tolerance" = rlhf-2e-2 ] ||             # a token drawn otherwise, and the runs part
         check "$program: the losses are the CPU's" agree "$work/$program-gpu" "$work/$program-cpu"
     expect 0 "ok" "$CPU_BIN/ckpt" verify "$work/$program-gpu"
+    expect 0 "done" env CUDASIM_STREAMS=lazy "$BIN/$program" "$@" --offload moments --out "$work/$program-host"
+    check "$program: --offload moments changes no bit" same_tensors "$work/$program-gpu" "$work/$program-host"
 }
 stage pretrain $base $same --lr 3e-3
 stage sft --model "$work/pretrain-cpu" $cards --lr 3e-3
@@ -58,9 +62,9 @@ check "the first divergence from the reference is 0" [ "$(number "$work/rlhf-gpu
 expect 0 "done" "$CPU_BIN/sft" --model "$work/pretrain-gpu" $cards --lr 3e-3 --out "$work/across"
 check "sft on the CPU goes on from the GPU's weights" agree "$work/across" "$work/sft-cpu"
 
-# stopped in the middle
+# stopped in the middle; masters and moments lie on the host before, and on the device after
 again="$BIN/pretrain $base $same --lr 3e-3 --save-every 1 --out $work/stopped"
-$again >"$work/out" 2>&1 &
+$again --offload moments >"$work/out" 2>&1 &
 pid=$!
 i=0
 while [ $i -lt 1000 ] && ! grep -q '"step":1' "$work/stopped/metrics.jsonl" 2>/dev/null; do
@@ -71,7 +75,10 @@ kill -TERM $pid 2>/dev/null
 wait $pid
 check "it was stopped in the middle" [ $? -eq 75 ]
 expect 0 "" $again
-same_tensors() { "$BIN/ckpt" diff --tensors "$1/final.ckpt" "$2/final.ckpt" >"$work/out"; }
+"$BIN/pretrain" $base $same --plan --offload moments >"$work/out" 2>&1
+check "--plan shows what is offloaded with the host's memory" awk '/^device/ { part = 1 } /^host/ { part = 2 } $1 == "moments" { bad++ }
+    $1 == "offloaded" { found = part } END { exit !(found == 2 && !bad) }' "$work/out"
+expect 64 "this build has none" "$CPU_BIN/pretrain" $base $same --offload moments --plan
 check "a stopped run comes to the same end" same_tensors "$work/pretrain-gpu" "$work/stopped"
 
 export CUDASIM_DEVICES=0

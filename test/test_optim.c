@@ -211,6 +211,93 @@ static void test_frozen(void)
     tiny_close(&t);
 }
 
+/* More numbers than are under way at once: updated on the host, and on the device. */
+static void test_pieces(size_t n)
+{
+    size_t bytes = n * sizeof(float);
+    float *x = numbers(n, 1, 1), *got[2] = {host_alloc(n, sizeof(float)), host_alloc(n, sizeof(float))};
+    float *grad = device_alloc(bytes), *p[2][3];
+    for (int i = 0; i < 3; i++) {
+        p[0][i] = device_alloc(bytes);
+        p[1][i] = device_alloc_host(bytes);
+    }
+    for (int k = 0; k < 2; k++) {
+        to_device(p[k][0], x, bytes);
+        for (int t = 1; t <= 2; t++) {
+            struct adamw a = settings(0.9, 0.95, 1e-8, 0.1, t);
+            float *g = numbers(n, (uint64_t)t + 7, 1);
+            to_device(grad, g, bytes);
+            (k ? adamw_offloaded : adamw_update)(p[k][0], grad, p[k][1], p[k][2], n, &a);
+            from_device(g, grad, bytes);
+            bool cleared = true;
+            for (size_t i = 0; i < n; i++) cleared = cleared && g[i] == 0;
+            CHECK(cleared);
+            free(g);
+        }
+    }
+    for (int i = 0; i < 3; i++) {
+        for (int k = 0; k < 2; k++) from_device(got[k], p[k][i], bytes);
+        CHECK(same_bits(got[0], got[1], n));
+        device_free(p[0][i], bytes);
+        device_free_host(p[1][i], bytes);
+    }
+    device_free(grad, bytes);
+    free(x); free(got[0]); free(got[1]);
+}
+
+/* Three updates of a model whose weights, moments and averages lie apart in the host's memory: the bits of one on the device. */
+static void test_offload(void)
+{
+    struct config c = tiny_config(1, NULL);
+    int tokens[] = {1, 2, 3, 4, 5, 6, 7}, offsets[] = {0, 3, 7};
+    struct batch b = {.N = 7, .S = 2, .tokens = tokens, .offsets = offsets};
+    float *kept[2][4] = {{0}};
+    act_t *hidden[2];
+    size_t n = 0, acts = 7 * (size_t)c.channels;
+    for (int offload = 0; offload < 2; offload++) {
+        struct memory memory = {0};
+        struct model m = {0};
+        struct model_use use = {.train = true, .max_tokens = 8, .max_sequences = 2, .ema = true, .offload = offload};
+        for (int pass = 0; pass < 2; pass++) {
+            ops_open(&memory);
+            model_open(&m, &c, &use, &memory);
+            if (pass == 0) CHECK(memory_open(&memory, NULL) == 0);
+        }
+        n = m.params.count;
+        CHECK((memory_bytes(&memory, MEMORY_OFFLOADED) >= 16 * n) == offload);
+        CHECK((memory_bytes(&memory, MEMORY_MOMENTS) == 0) == offload);
+        weights_init(&m, 5);
+        weights_gather(&m);
+        for (int t = 1; t <= 3; t++) {
+            float *grad = numbers(m.grads.count, (uint64_t)t, 1);
+            for (size_t i = m.params.floats; i < m.grads.count; i++) grad[i] = 0;
+            to_device(m.grads.all, grad, m.grads.count * sizeof *grad);
+            adamw_step(&m, &(struct adamw_options){0.9, 0.95, 1e-8, 0.1}, t, 1e-2, 0.5, 0.25);
+            CHECK(number_at(m.grads.embed) == 0);
+            free(grad);
+        }
+        float *from[4] = {m.own, m.m, m.v, m.ema};
+        for (int i = 0; i < 4; i++) {
+            kept[offload][i] = host_alloc(n, sizeof **kept[offload]);
+            device_get(kept[offload][i], from[i], n * sizeof(float));
+        }
+        hidden[offload] = host_alloc(acts, sizeof *hidden[offload]);
+        model_forward(&m, &b, false);
+        device_get(hidden[offload], m.hidden, acts * sizeof *hidden[offload]);
+        device_wait();
+        model_close(&m);
+        memory_close(&memory);
+    }
+    for (int i = 0; i < 4; i++) {
+        CHECK(same_bits(kept[0][i], kept[1][i], n));
+        free(kept[0][i]);
+        free(kept[1][i]);
+    }
+    CHECK(memcmp(hidden[0], hidden[1], acts * sizeof *hidden[0]) == 0);
+    free(hidden[0]);
+    free(hidden[1]);
+}
+
 int main(void)
 {
     struct memory memory = {0};
@@ -228,5 +315,7 @@ int main(void)
     memory_close(&memory);
     test_model_step();
     test_frozen();
+    test_offload();
+    test_pieces(2500001);
     return test_end("test_optim");
 }

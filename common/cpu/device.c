@@ -47,6 +47,9 @@ void device_free(void *memory, size_t bytes)
     taken.held -= bytes;
 }
 
+void *device_alloc_host(size_t bytes) { return device_alloc(bytes); }
+void device_free_host(void *memory, size_t bytes) { device_free(memory, bytes); }
+
 void device_put(void *device, const void *host, size_t bytes) { if (bytes) memcpy(device, host, bytes); }
 void device_get(void *host, const void *device, size_t bytes) { if (bytes) memcpy(host, device, bytes); }
 void device_copy(void *to, const void *from, size_t bytes) { if (bytes) memcpy(to, from, bytes); }

@@ -2,35 +2,18 @@
  * that the compiler turns into vectors.  Memory is the limit, so nothing here tries to save arithmetic. */
 #include "common/cpu/blocks.h"
 #include "common/cpu/vector.h"
-#include "common/model/ops.h"
+#include "common/model/adamw.h"
 
 #include <assert.h>
-#include <math.h>
-
-struct update { float *param, *grad, *m, *v; const struct adamw *a; };
-
-static void update_block(const void *context, size_t from, size_t end)
-{
-    const struct update *u = context;
-    const struct adamw a = *u->a;
-    size_t n = end - from;
-    float *restrict param = u->param + from, *restrict grad = u->grad + from;
-    float *restrict m = u->m + from, *restrict v = u->v + from;
-    float m_factor = 1 / a.correction1, v_factor = 1 / a.correction2, rest1 = 1 - a.beta1, rest2 = 1 - a.beta2;
-    for (size_t k = 0; k < n; k++) {
-        float g = a.grad_scale * grad[k];
-        float first_moment = a.beta1 * m[k] + rest1 * g, second_moment = a.beta2 * v[k] + rest2 * (g * g);
-        float step = first_moment * m_factor / (sqrtf(second_moment * v_factor) + a.eps);
-        param[k] -= a.lr * (step + a.decay * param[k]);
-        m[k] = first_moment;
-        v[k] = second_moment;
-        grad[k] = 0;
-    }
-}
 
 void adamw_update(float *param, float *grad, float *m, float *v, size_t n, const struct adamw *a)
 {
-    blocks_for(n, BLOCK_FLOATS, update_block, &(struct update){param, grad, m, v, a});
+    adamw_host(param, grad, m, v, n, a);
+}
+
+void adamw_offloaded(float *param, float *grad, float *m, float *v, size_t n, const struct adamw *a)
+{
+    adamw_host(param, grad, m, v, n, a);
 }
 
 enum { LANES = 16 };
@@ -56,20 +39,12 @@ void sum_squares(double *sums, const float *x, size_t n)
     blocks_for(n, BLOCK_FLOATS, squares_block, &(struct squares){sums, x});
 }
 
-struct stream { float *to; const float *from; float number; };
-
-static void ema_block(const void *context, size_t from, size_t end)
-{
-    const struct stream *s = context;
-    float *restrict average = s->to, rest = 1 - s->number;
-    const float *restrict x = s->from;
-    for (size_t k = from; k < end; k++) average[k] = s->number * average[k] + rest * x[k];
-}
-
 void ema_update(float *average, const float *x, float decay, size_t n)
 {
-    blocks_for(n, BLOCK_FLOATS, ema_block, &(struct stream){average, x, decay});
+    ema_host(average, x, decay, n);
 }
+
+struct stream { float *to; const float *from; float number; };
 
 static void fill_block(const void *context, size_t from, size_t end)
 {

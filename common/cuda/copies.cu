@@ -50,9 +50,10 @@ static int next_piece(void)
     return i;
 }
 
-static void copy(void *to, const void *from, size_t bytes, cudaMemcpyKind kind)
+/* Either side may be memory of device_alloc_host; addresses tell (CUDA Programming Guide, "Unified Virtual Addressing"). */
+static void copy(void *to, const void *from, size_t bytes)
 {
-    if (bytes > 0) cuda_check(cudaMemcpyAsync(to, from, bytes, kind, cuda_stream()), "copying");
+    if (bytes > 0) cuda_check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, cuda_stream()), "copying");
 }
 
 void device_put(void *to, const void *host, size_t bytes)
@@ -61,7 +62,7 @@ void device_put(void *to, const void *host, size_t bytes)
         int i = next_piece();
         n = bytes - at < PIECE_BYTES ? bytes - at : PIECE_BYTES;
         memcpy(memory_of(i), (const char *)host + at, n);
-        copy((char *)to + at, memory_of(i), n, cudaMemcpyHostToDevice);
+        copy((char *)to + at, memory_of(i), n);
         cuda_check(cudaEventRecord(ring.piece[i].done, cuda_stream()), "an event");
     }
 }
@@ -71,14 +72,14 @@ void device_get(void *host, const void *from, size_t bytes)
     for (size_t at = 0, n; at < bytes; at += n) {
         int i = next_piece();
         n = bytes - at < PIECE_BYTES ? bytes - at : PIECE_BYTES;
-        copy(memory_of(i), (const char *)from + at, n, cudaMemcpyDeviceToHost);
+        copy(memory_of(i), (const char *)from + at, n);
         cuda_check(cudaEventRecord(ring.piece[i].done, cuda_stream()), "an event");
         ring.piece[i].host = (char *)host + at;
         ring.piece[i].bytes = n;
     }
 }
 
-void device_copy(void *to, const void *from, size_t bytes) { copy(to, from, bytes, cudaMemcpyDeviceToDevice); }
+void device_copy(void *to, const void *from, size_t bytes) { copy(to, from, bytes); }
 
 void device_clear(void *memory, size_t bytes)
 {

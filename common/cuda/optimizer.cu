@@ -1,18 +1,12 @@
 /* optimizer.cu (CUDA) - what walks over all parameters: one pass that reads and writes each number once. */
 #include "common/cuda/kernel.h"
+extern "C" {
+#include "common/model/adamw.h"
+}
 
 static __global__ void update(float *param, float *grad, float *m, float *v, size_t n, struct adamw a)
 {
-    float m_factor = 1 / a.correction1, v_factor = 1 / a.correction2, rest1 = 1 - a.beta1, rest2 = 1 - a.beta2;
-    for (size_t i = thread_of_grid(); i < n; i += threads_of_grid()) {
-        float g = a.grad_scale * grad[i];
-        float first = a.beta1 * m[i] + rest1 * g, second = a.beta2 * v[i] + rest2 * (g * g);
-        float step = first * m_factor / (sqrtf(second * v_factor) + a.eps);
-        param[i] -= a.lr * (step + a.decay * param[i]);
-        m[i] = first;
-        v[i] = second;
-        grad[i] = 0;
-    }
+    for (size_t i = thread_of_grid(); i < n; i += threads_of_grid()) adamw_one(param + i, grad + i, m + i, v + i, &a);
 }
 
 void adamw_update(float *param, float *grad, float *m, float *v, size_t n, const struct adamw *a)

@@ -16,6 +16,11 @@ int device_count(void);
 void *device_alloc(size_t bytes);
 void device_free(void *memory, size_t bytes);
 
+/* Zeroed memory of the host that the device reads and writes as its own: all ops and the copies below take it for device
+ * memory.  Host code may use it, too, after device_wait. */
+void *device_alloc_host(size_t bytes);
+void device_free_host(void *memory, size_t bytes);
+
 /* Copies: host to device, device to host, device to device (no overlap).  All of them, and all ops, happen in the order
  * of the calls, but may still be under way when the call returns.  Until device_wait, the host array of a device_put
  * must stay as it is, and that of a device_get must not be read or written.  device_wait returns when everything asked

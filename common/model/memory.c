@@ -12,11 +12,11 @@
 enum { ALIGN = 64 };
 
 static const char *const phase_name[MEMORY_PHASES] = {"params", "packed", "grads", "moments", "acts", "work", "cache",
-                                                      "rollouts", "data"};
+                                                      "offloaded", "rollouts", "data"};
 /* What a user may change when a phase is too large. */
 static const char *const phase_remedy[MEMORY_PHASES] = {
     "a smaller model", "a smaller model", "a smaller model", "a smaller model", "--micro-tokens or --recompute block",
-    "--micro-tokens", "--max-new-tokens or --slots", "--episodes or --max-new-tokens", "less data"};
+    "--micro-tokens", "--max-new-tokens or --slots", "a smaller model", "--episodes or --max-new-tokens", "less data"};
 
 const char *memory_phase_name(enum phase phase) { return phase_name[phase]; }
 
@@ -68,17 +68,18 @@ static int part_fits(const struct memory *m, int first, int end, uint64_t availa
     }
     if (need <= available) return 0;
     char a[16], b[16], c[16];
+    bool apart = end < MEMORY_PHASES && (largest == MEMORY_PARAMS || largest == MEMORY_MOMENTS);
     return fail(error, EXIT_INTERNAL, "this run needs %s of %s, and %s are available; the largest part is %s with %s: "
                 "%s would lower it (--plan shows all parts)", text_bytes(a, (double)need), what,
                 text_bytes(b, (double)available), phase_name[largest], text_bytes(c, (double)m->arena[largest].peak),
-                phase_remedy[largest]);
+                apart ? "--offload moments" : phase_remedy[largest]);
 }
 
 int memory_fits_in(const struct memory *m, uint64_t host, uint64_t device, bool shared, struct error *error)
 {
     if (shared) return part_fits(m, 0, MEMORY_PHASES, host < device ? host : device, "memory", error);
-    if (part_fits(m, 0, MEMORY_ROLLOUTS, device, "device memory", error) != 0) return -1;
-    return part_fits(m, MEMORY_ROLLOUTS, MEMORY_PHASES, host, "host memory", error);
+    if (part_fits(m, 0, MEMORY_OFFLOADED, device, "device memory", error) != 0) return -1;
+    return part_fits(m, MEMORY_OFFLOADED, MEMORY_PHASES, host, "host memory", error);
 }
 
 int memory_fits(const struct memory *m, struct error *error)
@@ -103,7 +104,8 @@ int memory_open(struct memory *m, struct error *error)
         struct arena *a = &m->arena[p];
         a->capacity = a->peak;
         if (a->capacity)
-            a->base = memory_side((enum phase)p) == SIDE_HOST ? host_map(a->capacity) : device_alloc(a->capacity);
+            a->base = p == MEMORY_OFFLOADED ? device_alloc_host(a->capacity)
+                    : memory_side((enum phase)p) == SIDE_HOST ? host_map(a->capacity) : device_alloc(a->capacity);
         a->used = a->peak = 0;
     }
     m->state = TAKING;
@@ -146,7 +148,8 @@ void memory_close(struct memory *m)
 {
     for (int p = 0; p < MEMORY_PHASES; p++) {
         struct arena *a = &m->arena[p];
-        if (a->base && memory_side((enum phase)p) == SIDE_HOST) munmap(a->base, a->capacity);
+        if (p == MEMORY_OFFLOADED) device_free_host(a->base, a->capacity);
+        else if (a->base && memory_side((enum phase)p) == SIDE_HOST) munmap(a->base, a->capacity);
         else device_free(a->base, a->capacity);
     }
     memset(m, 0, sizeof *m);

@@ -10,7 +10,7 @@
  *     build(&program, &memory);              hands it out
  *     memory_seal(&memory);                  a further take dies
  *
- * Device phases are touched only by ops.h and device.h, host phases by everybody else.
+ * Device phases, and what is offloaded, are touched only by ops.h and device.h, host phases by everybody else.
  * Ownership: whoever opened the memory closes it; nothing inside is freed alone. */
 #ifndef QUARTET_MEMORY_H
 #define QUARTET_MEMORY_H
@@ -25,13 +25,14 @@ enum phase {            /* those of the device first */
     MEMORY_ACTS,        /* one micro-batch: what forward keeps for backward */
     MEMORY_WORK,        /* scratch of one operation, and its packing buffers */
     MEMORY_CACHE,       /* key/value cache of generation */
+    MEMORY_OFFLOADED,   /* host, pinned: float32 parameters, moments and averages with --offload moments */
     MEMORY_ROLLOUTS,    /* host: one iteration's rollouts of rlhf */
     MEMORY_DATA,        /* host: the data set as tokens, indices, batches */
     MEMORY_PHASES
 };
 
 enum side { SIDE_DEVICE, SIDE_HOST };
-static inline enum side memory_side(enum phase phase) { return phase < MEMORY_ROLLOUTS ? SIDE_DEVICE : SIDE_HOST; }
+static inline enum side memory_side(enum phase phase) { return phase < MEMORY_OFFLOADED ? SIDE_DEVICE : SIDE_HOST; }
 
 struct arena { char *base; size_t used, peak, capacity; };
 

@@ -219,7 +219,7 @@ void model_gradients_open(struct params *grads, float **sum, const struct params
     grads->stage = params->stage;
     grads->stages = params->stages;
     grads->first_layer = params->first_layer;
-    if (use->zero >= 2) params_open_parts(grads, c, memory, MEMORY_GRADS, 1, false);
+    if (use->zero >= 2) params_open_parts(grads, c, memory, MEMORY_GRADS, 1, PACKED_NONE);
     else params_open(grads, c, memory, MEMORY_GRADS, place.d, false);
     size_t piece = params->count / (size_t)place.d;
     if (use->slices > place.d || use->zero >= 2) *sum = memory_take(memory, MEMORY_GRADS, piece, sizeof(float));
@@ -236,19 +236,22 @@ static void weights_open(struct model *m, struct memory *memory)
     m->params.stage = place.pipe;
     m->params.stages = place.p;
     m->params.first_layer = m->first_layer;
-    if (m->use.zero >= 3) params_open_parts(&m->params, c, memory, MEMORY_PARAMS, place.d, true);
+    if (model_apart(m))
+        params_open_parts(&m->params, c, memory, MEMORY_PARAMS, place.d, m->use.zero < 3 ? PACKED_ALL : PACKED_LAYER);
     else params_open(&m->params, c, memory, MEMORY_PARAMS, m->use.train ? place.d : 1, true);
     size_t pieces = m->use.zero > 0 ? (size_t)place.d : 1, piece = m->params.count / pieces;
     m->from = m->use.zero > 0 ? (size_t)place.data * piece : 0;
     m->to = m->from + piece;
     m->layer_held = -1;
-    if (m->use.zero >= 3) m->own = memory_take(memory, MEMORY_PARAMS, piece, sizeof(float));
+    enum phase masters = m->use.offload ? MEMORY_OFFLOADED : MEMORY_PARAMS;
+    if (model_apart(m)) m->own = memory_take(memory, masters, piece, sizeof(float));
     else m->own = m->params.all ? m->params.all + m->from : NULL;
     if (!m->use.train) return;
     model_gradients_open(&m->grads, &m->sum, &m->params, c, &m->use, memory);
-    m->m = memory_take(memory, MEMORY_MOMENTS, piece, sizeof(float));
-    m->v = memory_take(memory, MEMORY_MOMENTS, piece, sizeof(float));
-    if (m->use.ema) m->ema = memory_take(memory, MEMORY_MOMENTS, piece, sizeof(float));
+    enum phase moments = m->use.offload ? MEMORY_OFFLOADED : MEMORY_MOMENTS;
+    m->m = memory_take(memory, moments, piece, sizeof(float));
+    m->v = memory_take(memory, moments, piece, sizeof(float));
+    if (m->use.ema) m->ema = memory_take(memory, moments, piece, sizeof(float));
 }
 
 static size_t work_floats(const struct model *m)

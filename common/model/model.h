@@ -23,6 +23,7 @@ struct model_use {
                                parameters.  2: and the gradients, which are added up as soon as a layer has its own: a
                                slice is one micro-batch.  3: and the weights, which are gathered a layer at a time: all
                                ranks make the same calls of model_forward and model_backward, or of model_idle */
+    bool offload;           /* train: float32 weights and moments lie in the host's memory and are updated there */
     bool at_random;         /* weights become bfloat16 by rounding at random, from seed and the number of this model */
     uint64_t seed;
     int number;
@@ -55,7 +56,7 @@ struct model {
     struct place place;     /* of this rank */
     struct params params, grads;               /* grads: train only, of the slice under way */
     size_t from, to;        /* the elements of params.all that this rank updates: its piece, or all of them */
-    float *own;             /* (to - from): their weights; where weights are not shared out, in params.all */
+    float *own;             /* (to - from): their weights; unless model_apart, in params.all */
     float *m, *v, *ema;     /* (to - from): moments, train only, and the averaged weights, only when asked for */
     float *sum;             /* the gradients of all slices together: this rank's piece; may lie in grads */
     int layers_reduced;     /* of the slice under way */
@@ -90,6 +91,9 @@ void model_close(struct model *m);          /* host bookkeeping; the arenas belo
  * parameters. */
 void model_gradients_open(struct params *grads, float **sum, const struct params *params, const struct config *c,
                           const struct model_use *use, struct memory *memory);
+
+/* Whether m->own lies apart from params.all, which then has only what is outside the layers. */
+static inline bool model_apart(const struct model *m) { return m->use.zero >= 3 || m->use.offload; }
 
 /* Whether this rank computes without others; else all of its group make the same calls, and must not stop by themselves. */
 static inline bool model_alone(const struct model *m) { return m->use.zero < 3 && m->place.t == 1 && m->place.p == 1; }

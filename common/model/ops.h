@@ -210,6 +210,9 @@ bool sampling_is_exact(void);
  * Source: Loshchilov & Hutter 2019, alg. 2; Kingma & Ba 2015 (eps outside the root). */
 struct adamw { float lr, beta1, beta2, eps, decay, correction1, correction2, grad_scale; };
 void adamw_update(float *param, float *grad, float *m, float *v, size_t n, const struct adamw *a);
+/* The same where param, m and v are memory of device_alloc_host, and grad of the device: updated by the host's threads
+ * (adamw.h), piece by piece while the next gradients arrive; done on return. */
+void adamw_offloaded(float *param, float *grad, float *m, float *v, size_t n, const struct adamw *a);
 
 /* sums[b] = sum of x[i]^2 over block b, in double; host array of squares_blocks(n).  A block is a run of SQUARES_BLOCK
  * floats from a multiple of it on, so that ranks that hold whole blocks and add all sums in order have the same bits. */

@@ -199,6 +199,7 @@ static void layout_make(struct params *p, const struct config *c, int ranks)
     p->count = l.run[p->stage].count;
 }
 
+/* parts: all layers share the packed forms of one. */
 struct take { struct memory *memory; enum phase phase; struct params *params; bool parts; char *base; };
 
 static void place_one(void *context, const struct param *p)
@@ -233,6 +234,12 @@ static void take_layer(void *context, const struct param *p)
     if (p->layer > 0) *p->data = *(float **)of_layer_0(t->params, p->layer, p->data);
 }
 
+static void take_unpacked(void *context, const struct param *p)
+{
+    struct take *t = context;
+    if (p->layer >= 0 && !p->packed) *p->data = memory_take(t->memory, t->phase, p->count, sizeof(float));
+}
+
 static void take_packed(void *context, const struct param *p)
 {
     struct take *t = context;
@@ -263,15 +270,32 @@ void params_open(struct params *p, const struct config *c, struct memory *memory
 }
 
 void params_open_parts(struct params *p, const struct config *c, struct memory *memory, enum phase phase, int ranks,
-                       bool packed)
+                       enum packed packed)
 {
-    struct take ends = {memory, phase, p, true, NULL}, layer = {memory, phase, p, true, NULL};
+    struct take ends = {memory, phase, p, true, NULL}, layer = {memory, phase, p, packed != PACKED_ALL, NULL};
     layout_make(p, c, ranks);
     params_each(p, c, take_end, &ends);
     params_each(p, c, take_layer, &layer);
     p->all = (float *)(void *)ends.base;
     p->one_layer = (float *)(void *)layer.base;
-    take_rest(p, c, &layer, packed);
+    if (packed == PACKED_ALL) params_each(p, c, take_unpacked, &layer);
+    take_rest(p, c, &layer, packed != PACKED_NONE);
+}
+
+struct kept { const struct params *params; int layer; };
+
+static void keep_one(void *context, const struct param *p)
+{
+    const struct kept *k = context;
+    const struct params *all = k->params;
+    if (p->layer != k->layer || p->packed) return;
+    const float *from = all->one_layer + (p->first - all->layer_from - (size_t)p->layer * all->layer_floats);
+    if (*p->data != from) device_copy(*p->data, from, p->count * sizeof *from);
+}
+
+void params_keep_layer(struct params *p, const struct config *c, int l)
+{
+    params_each(p, c, keep_one, &(struct kept){p, l});
 }
 
 void params_close(struct params *p)

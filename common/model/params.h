@@ -94,9 +94,13 @@ void params_all(struct params *p, const struct config *c, void (*visit)(void *co
  * NULLs while measuring.  The host array `layer` is allocated once and kept (params_close frees it). */
 void params_open(struct params *p, const struct config *c, struct memory *memory, enum phase phase, int ranks,
                  bool packed);
-/* The same layout, but all layers lie in the same place, one_layer, and `all` holds only what is outside the layers. */
+/* The same layout, but all layers lie in the same place, one_layer, and `all` holds only what is outside the layers.
+ * Packed forms: none, those of one layer at a time, or all; then all layers also have their own of what is not packed, to
+ * which params_keep_layer copies that of layer l from one_layer. */
+enum packed { PACKED_NONE, PACKED_LAYER, PACKED_ALL };
 void params_open_parts(struct params *p, const struct config *c, struct memory *memory, enum phase phase, int ranks,
-                       bool packed);
+                       enum packed packed);
+void params_keep_layer(struct params *p, const struct config *c, int l);
 void params_close(struct params *p);
 
 /* The first layer of stage s of p, and, of s = p, L.  Each has one at least (p <= L), and the last has fewer by what the

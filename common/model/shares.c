@@ -94,7 +94,7 @@ void gradient_clear(struct model *m)
 struct share weights_share(struct model *m)
 {
     struct place place = m->place;
-    if (m->use.zero >= 3) return (struct share){m->own, m->from, m->to, place.tensor, place.t};
+    if (model_apart(m)) return (struct share){m->own, m->from, m->to, place.tensor, place.t};
     return (struct share){m->params.all, 0, m->params.count, place.tensor, place.t};
 }
 
@@ -112,30 +112,42 @@ static void each_end(struct model *m, void (*visit)(struct model *m, float *x, s
     visit(m, p->all + p->layer_from, p->layer_from + (size_t)m->config.layers * p->layer_floats, p->floats);
 }
 
+/* What is own goes to its place in x, from where it is sent: engines send memory of the device only. */
 static void gather(struct model *m, float *x, size_t from, size_t to)
 {
-    size_t size = sizeof(float);
-    comm_gather_range(m->use.comm, GROUP_DATA, x, m->own, from * size, to * size, piece_of(m) * size);
+    size_t first = from > m->from ? from : m->from, end = to < m->to ? to : m->to;
+    if (first < end) device_copy(x + (first - from), m->own + (first - m->from), (end - first) * sizeof *x);
+    size_t size = sizeof *x;
+    float *mine = x + ((ptrdiff_t)m->from - (ptrdiff_t)from);
+    if (m->use.zero > 0)
+        comm_gather_range(m->use.comm, GROUP_DATA, x, mine, from * size, to * size, piece_of(m) * size);
     comm_wait(m->use.comm);
+}
+
+static void gather_layer(struct model *m, int l)
+{
+    size_t from = m->params.layer_from + (size_t)l * m->params.layer_floats;
+    gather(m, m->params.one_layer, from, from + m->params.layer_floats);
+    params_pack_layer(&m->params, &m->local, l);
+    params_keep_layer(&m->params, &m->local, l);
 }
 
 void weights_gather(struct model *m)
 {
-    if (m->use.zero >= 3) {
-        m->layer_held = -1;
-        each_end(m, gather);
-        params_pack_layer(&m->params, &m->local, -1);
+    m->layer_held = -1;
+    if (!model_apart(m)) {
+        params_pack(&m->params, &m->local);
         return;
     }
-    params_pack(&m->params, &m->local);
+    each_end(m, gather);
+    params_pack_layer(&m->params, &m->local, -1);
+    for (int l = 0; l < m->config.layers && m->use.zero < 3; l++) gather_layer(m, l);
 }
 
 void weights_gather_layer(struct model *m, int l)
 {
-    size_t from = m->params.layer_from + (size_t)l * m->params.layer_floats;
     if (m->use.zero < 3 || m->layer_held == l) return;
-    gather(m, m->params.one_layer, from, from + m->params.layer_floats);
-    params_pack_layer(&m->params, &m->local, l);
+    gather_layer(m, l);
     m->layer_held = l;
 }
 
@@ -147,7 +159,7 @@ static void keep(struct model *m, float *x, size_t from, size_t to)
 
 void weights_keep_ends(struct model *m)
 {
-    if (m->use.zero >= 3) each_end(m, keep);
+    if (model_apart(m)) each_end(m, keep);
 }
 
 void model_idle(struct model *m, bool backward)

@@ -2,6 +2,7 @@
  * parameters are, so that one walk over the parameters' list finds all four of each.  A rank that updates a piece of the
  * parameters has only that piece of them; a parameter may lie across the border of two. */
 #include "common/train/optim.h"
+#include "common/model/adamw.h"
 #include "common/model/device.h"
 
 #include <assert.h>
@@ -163,7 +164,8 @@ static void update_one(void *context, const struct param *p)
     size_t first, n = own_part(m, p, &first), at = first - m->from;
     if (!p->trainable || n == 0) return;
     s->adamw.decay = p->decay ? s->weight_decay : 0;
-    adamw_update(m->own + at, gradient_own(m) + at, m->m + at, m->v + at, n, &s->adamw);
+    (m->use.offload ? adamw_offloaded : adamw_update)(m->own + at, gradient_own(m) + at, m->m + at, m->v + at, n,
+                                                      &s->adamw);
 }
 
 void adamw_step(struct model *m, const struct adamw_options *o, int64_t t, double lr, double grad_scale,
@@ -177,8 +179,8 @@ void adamw_step(struct model *m, const struct adamw_options *o, int64_t t, doubl
     size_t own = m->to - m->from;
     m->params.rounds.update = t;
     params_each(&m->params, &m->local, update_one, &s);
-    if (ema_decay > 0) ema_update(m->ema, m->own, (float)ema_decay, own);
-    if (m->use.zero == 1 || m->use.zero == 2) {
+    if (ema_decay > 0) (m->use.offload ? ema_host : ema_update)(m->ema, m->own, (float)ema_decay, own);
+    if (m->use.zero > 0 && !model_apart(m)) {
         comm_gather(m->use.comm, GROUP_DATA, m->params.all, m->own, own * sizeof(float));
         comm_wait(m->use.comm);
     }

@@ -5,6 +5,7 @@
  * what it began with, even when a longer --tokens would now give another batch: its values are read from the checkpoint
  * before anything is computed. */
 #include "common/base/options.h"
+#include "common/model/device.h"
 #include "common/train/program.h"
 
 #include <assert.h>
@@ -56,6 +57,10 @@ int train_option_rows(struct option *rows, struct train_options *o, const struct
         {NULL, "recompute", OPTION_CHOICE, &o->recompute, "none", .choices = "none|block", .flags = CHANGES,
          .help = "block: keep only each block's input and compute the rest again in backward: less memory, the same "
                  "results."},
+
+        {NULL, "offload", OPTION_CHOICE, &o->offload, "none", .choices = "none|moments", .flags = CHANGES,
+         .help = "On a GPU: moments: float32 weights and moments lie in the host's memory, and its processor updates "
+                 "them: less device memory, slower updates."},
 
         {"Optimizer", "lr", OPTION_REAL, &o->lr, d->lr, 0, 10, .flags = OPTION_COMMON | OPTION_AUTO,
          .help = "Peak learning rate; auto: 0.45 / channels, at most 0.004; sft takes 1/4 of that, rm 1/8, rlhf 1/20."},
@@ -134,10 +139,18 @@ int parallel_check(const struct option *table, const struct train_options *o, st
     if (o->stochastic_rounding && sizeof(act_t) == sizeof(float))
         return fail(error, EXIT_USAGE, "--stochastic-rounding is about rounding weights to bfloat16, and this build "
                     "computes in float32: use one of make PRECISION=bf16");
+    if (o->offload && device_shares_host())
+        return fail(error, EXIT_USAGE, "--offload takes memory off a device, and this build has none: it computes on the "
+                    "CPU");
+    if (o->offload && p->cluster)
+        return fail(error, EXIT_USAGE, "--offload is not in the formulas of --cluster: give one of them");
     if (p->cluster && !o->plan)
         return fail(error, EXIT_USAGE, "--cluster describes machines to plan for: it needs --plan");
     if (p->cluster) return option_needs(table, "gpu-hour", "cluster", error);
     int t = int_max((int)p->tensor, 1), stages = int_max((int)p->pipeline, 1), split = t * stages;
+    if (stages > 1 && o->offload)
+        return fail(error, EXIT_USAGE, "--offload with --pipeline-parallel %d: only ranks that hold all layers offload "
+                    "them (1)", stages);
     if (stages > 1 && p->zero > 1)
         return fail(error, EXIT_USAGE, "--zero %lld with --pipeline-parallel %d: stages share out moments only (0 or "
                     "1)", (long long)p->zero, stages);
@@ -278,6 +291,7 @@ void train_use(struct model_use *use, const struct train_options *o)
 {
     use->comm = o->comm;
     use->train = true;
+    use->offload = o->offload != 0;
     use->at_random = o->stochastic_rounding;
     use->seed = (uint64_t)o->seed;
     use->recompute = o->recompute != 0;

@@ -84,7 +84,7 @@ static void add_source(void *context, const struct param *p)
     q->piece = m->params.run[p->stage].count / (size_t)comm_place(m->use.comm).d;
     q->base = all->role == ROLE_EMA ? m->ema : all->role == ROLE_ADAM_M ? m->m : m->v;
     if (all->role == ROLE_WEIGHT) q->base = m->own;
-    if (all->role == ROLE_WEIGHT && m->use.zero < 3) {
+    if (all->role == ROLE_WEIGHT && !model_apart(m)) {
         q->base = m->params.all;
         q->from = 0;
         q->whole = true;

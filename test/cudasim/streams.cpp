@@ -122,7 +122,11 @@ static cudaError_t copy(void *to, const void *from, size_t bytes, cudaMemcpyKind
 {
     bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
     bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
-    if (kind == cudaMemcpyDefault || kind == cudaMemcpyHostToHost) stop(COPY, "a copy that does not say its direction");
+    if (kind == cudaMemcpyHostToHost) stop(COPY, "a copy that stays on the host");
+    if (kind == cudaMemcpyDefault) {                        /* the addresses say it: of the device, or pinned */
+        to_device = !is_pinned(to, bytes);
+        from_device = !is_pinned(from, bytes);
+    }
     if (bytes == 0) return cudaSuccess;
     if (!side_fits(to, bytes, to_device))
         return failed(cudaErrorInvalidValue, "a copy to outside its allocation, or its side");
