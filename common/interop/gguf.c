@@ -261,106 +261,6 @@ int gguf_open(struct safetensors *s, json_t **facts, const char *path, struct er
     return -1;
 }
 
-/* ---- what it means ---- */
-
-#define NAMES \
-    [SLOT_EMBED] = "token_embd", [SLOT_NORM1] = "blk.%d.attn_norm", [SLOT_OUT] = "blk.%d.attn_output", \
-    [SLOT_NORM2] = "blk.%d.ffn_norm", [SLOT_DOWN] = "blk.%d.ffn_down", [SLOT_FINAL_NORM] = "output_norm", \
-    [SLOT_HEAD] = "output"
-#define Q_K_V [SLOT_QKV] = "blk.%d.attn_{q,k,v}", [SLOT_UP] = "blk.%d.ffn_{gate,up}"
-
-static const struct family names[] = {
-    {"gpt2", NULL, "", {NAMES, [SLOT_POSITION] = "position_embd", [SLOT_QKV] = "blk.%d.attn_qkv",
-                        [SLOT_UP] = "blk.%d.ffn_up"}},
-    {"llama", NULL, "", {NAMES, Q_K_V}, .turned = true},
-    {"qwen2", NULL, "", {NAMES, Q_K_V}},
-    {"qwen3", NULL, "", {NAMES, Q_K_V, [SLOT_Q_NORM] = "blk.%d.attn_q_norm", [SLOT_K_NORM] = "blk.%d.attn_k_norm"}},
-    {NULL}};
-
-const struct family *gguf_names(const json_t *facts, struct error *error)
-{
-    const char *arch = json_string_value(json_object_get(facts, "general.architecture"));
-    char shown[100];
-    for (const struct family *f = names; f->type && arch; f++)
-        if (strcmp(f->type, arch) == 0) return f;
-    fail(error, EXIT_DATA, "the architecture is %s (expected gpt2, llama, qwen2 or qwen3)",
-         arch ? text_escape(shown, sizeof shown, arch, strlen(arch)) : "missing");
-    return NULL;
-}
-
-/* A whole number of the architecture, or 0. */
-static int64_t number_of(const json_t *facts, const char *arch, const char *name)
-{
-    char *key = host_text("%s.%s", arch, name);
-    int64_t value = json_integer_value(json_object_get(facts, key));
-    free(key);
-    return value;
-}
-
-/* A key that has no setting here must have the value that it has here. */
-static int check_fixed(const char *const fixed[][2], size_t count, const char *key, const char *name, const json_t *value,
-                       int64_t head, struct error *error)
-{
-    size_t k = 0;
-    char expected[32], shown[100], what[60];
-    while (k < count && strcmp(fixed[k][0], name) != 0) k++;
-    text_escape(shown, sizeof shown, key, strlen(key));
-    if (k == count)
-        return fail(error, EXIT_DATA, "the key %s is not known and may change what the model computes", shown);
-    if (*fixed[k][1]) snprintf(expected, sizeof expected, "%s", fixed[k][1]);
-    else snprintf(expected, sizeof expected, "%lld", (long long)head);
-    char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
-    bool same = text && strcmp(text, expected) == 0;
-    text_escape(what, sizeof what, text ? text : "?", strlen(text ? text : "?"));
-    free(text);
-    return same ? 0 : fail(error, EXIT_DATA, "%s is %s (expected %s): the model would compute something else here", shown,
-                           what, expected);
-}
-
-json_t *gguf_config(const json_t *facts, const struct safetensors *tensors, struct error *error)
-{
-    static const char *const known[][2] = {
-        {"block_count", "num_hidden_layers"}, {"context_length", "max_position_embeddings"},
-        {"embedding_length", "hidden_size"}, {"feed_forward_length", "intermediate_size"},
-        {"attention.head_count", "num_attention_heads"}, {"attention.head_count_kv", "num_key_value_heads"},
-        {"attention.key_length", "head_dim"}, {"attention.layer_norm_rms_epsilon", "rms_norm_eps"},
-        {"attention.layer_norm_epsilon", "layer_norm_epsilon"}, {"rope.freq_base", "rope_theta"},
-        {"vocab_size", NULL}};
-    /* what must be as given, for the transformer has no setting for it; "" stands for the length of a head */
-    static const char *const fixed[][2] = {
-        {"attention.value_length", ""}, {"rope.dimension_count", ""}, {"attention.causal", "true"},
-        {"expert_count", "0"}, {"expert_used_count", "0"}};
-    const char *arch = json_string_value(json_object_get(facts, "general.architecture")), *key;
-    json_t *config = json_pack("{s:s}", "model_type", arch), *value;
-    size_t n = strlen(arch);
-    int64_t heads = number_of(facts, arch, "attention.head_count"), head = number_of(facts, arch, "attention.key_length");
-    if (!head && heads > 0) head = number_of(facts, arch, "embedding_length") / heads;
-    if (head > 0) json_object_set_new(config, "head_dim", json_integer(head));
-    json_object_foreach((json_t *)(uintptr_t)facts, key, value) {
-        size_t k = 0, count = sizeof known / sizeof *known;
-        if (strncmp(key, arch, n) != 0 || key[n] != '.' || gguf_rope_key(key, arch)) continue;
-        while (k < count && strcmp(known[k][0], key + n + 1) != 0) k++;
-        if (k == count && check_fixed(fixed, sizeof fixed / sizeof *fixed, key, key + n + 1, value, head, error) != 0) {
-            json_decref(config);
-            return NULL;
-        }
-        if (k == count) continue;
-        if (known[k][1]) json_object_set(config, known[k][1], value);
-    }
-    const struct st_tensor *embed = safetensors_find(tensors, "token_embd.weight");
-    if (embed) json_object_set_new(config, "vocab_size", json_integer((json_int_t)embed->shape[0]));
-    json_object_set_new(config, "tie_word_embeddings", json_boolean(!safetensors_find(tensors, "output.weight")));
-    if (strcmp(arch, "llama") == 0) {
-        bool attention = safetensors_find(tensors, "blk.0.attn_q.bias"), mlp = safetensors_find(tensors, "blk.0.ffn_up.bias");
-        json_object_set_new(config, "attention_bias", json_boolean(attention));
-        json_object_set_new(config, "mlp_bias", json_boolean(mlp));
-        if (!json_object_get(config, "rope_theta")) json_object_set_new(config, "rope_theta", json_real(10000));
-    }
-    if (gguf_rope_read(config, facts, arch, tensors, error) == 0) return config;
-    json_decref(config);
-    return NULL;
-}
-
 /* ---- tokenizer ---- */
 
 static json_t *splitting(const char *pre)
@@ -411,8 +311,10 @@ json_t *gguf_tokenizer(const json_t *facts, struct error *why)
     bool found = false;
     if (model && strcmp(model, "llama") == 0 && json_is_array(tokens)) return pieces_of(facts, why);
     for (int i = 0; pre && i < 5; i++) found |= strcmp(known[i], pre) == 0;
-    *why = (struct error){0};
-    if (model && strcmp(model, "none") == 0) return NULL;
+    if (model && strcmp(model, "none") == 0) {
+        fail(why, EXIT_DATA, "the file holds no tokenizer");
+        return NULL;
+    }
     if (!model || strcmp(model, "gpt2") != 0 || !found || !json_is_array(tokens) || !json_is_array(merges)) {
         char shown[60];
         fail(why, EXIT_DATA, "its tokenizer is not one that is known here (model %s, pre %s)", model ? model : "missing",

@@ -17,11 +17,14 @@ int gguf_open(struct safetensors *tensors, json_t **facts, const char *path, str
 /* Are all quantised values finite?  0, or -1 (EXIT_DATA, EXIT_IO). */
 int gguf_check_values(const struct safetensors *tensors, struct error *error);
 
-/* The names of its tensors, as a row like those of families; NULL, and *error (EXIT_DATA), for an unknown
+/* gguf_model.c: the names of its tensors, as a row like those of families; NULL, and *error (EXIT_DATA), for an unknown
  * architecture. */
-const struct family *gguf_names(const json_t *facts, struct error *error);
+const struct family *gguf_names(const json_t *facts, const struct safetensors *tensors, struct error *error);
 /* What a config.json would say of it (to json_decref), or NULL (EXIT_DATA): a key of the architecture is not known. */
-json_t *gguf_config(const json_t *facts, const struct safetensors *tensors, struct error *error);
+json_t *gguf_config(const json_t *facts, const struct family *names, const struct safetensors *tensors,
+                    struct error *error);
+/* The row by which a model of a family is written; NULL, and *error (EXIT_MISMATCH) says what llama.cpp has not. */
+const struct family *gguf_for(const struct family *family, const struct config *c, struct error *error);
 /* gguf_rope.c: is this a key of rope scaling?  Adds to the config.json of gguf_config what those keys say, or the tensor
  * rope_freqs.weight, which is then used: 0, or -1 (EXIT_DATA, EXIT_IO). */
 bool gguf_rope_key(const char *key, const char *arch);
@@ -31,7 +34,7 @@ int gguf_rope_read(json_t *config, const json_t *facts, const char *arch, const 
 void gguf_rope_divisors(float *out, const struct config *c);
 double gguf_attention_key(const struct config *c);
 /* Its tokenizer as tokenizer_import_json reads it (to json_decref): byte-level BPE, or pieces with scores (model llama);
- * NULL where it is another one, and *why says so, or is empty where there is none. */
+ * NULL where it is another one or none, and *why says so. */
 json_t *gguf_tokenizer(const json_t *facts, struct error *why);
 
 /* n values of blocks, to the bit as ggml's reference code gives them; n is a multiple of the block. */

@@ -90,12 +90,16 @@ static void put_model(struct export *x)
     put_count(x, ".feed_forward_length", c->ffn);
     put_count(x, ".attention.head_count", c->heads);
     put_count(x, ".attention.head_count_kv", c->kv_heads);
-    put_real(x, rope ? ".attention.layer_norm_rms_epsilon" : ".attention.layer_norm_epsilon", c->norm_eps);
+    put_real(x, c->norm == NORM_RMSNORM ? ".attention.layer_norm_rms_epsilon" : ".attention.layer_norm_epsilon",
+             c->norm_eps);
+    if (strcmp(x->names->type, "falcon") == 0) put_word(x, ".tensor_data_layout", "jploski");
+    if (strcmp(x->names->type, "gptneox") == 0)
+        bytes_add(key(x, ".use_parallel_residual", TYPE_BOOL), c->parallel ? "\1" : "", 1);
     if (!rope) return;
     put_count(x, ".vocab_size", c->vocab);
     put_count(x, ".attention.key_length", c->head_dim);
     put_count(x, ".attention.value_length", c->head_dim);
-    put_count(x, ".rope.dimension_count", c->head_dim);
+    put_count(x, ".rope.dimension_count", config_rotated(c));
     put_real(x, ".rope.freq_base", c->rope_theta);
     if (c->rope_scaling != ROPE_LINEAR && c->rope_scaling != ROPE_YARN) return;
     put_word(x, ".rope.scaling.type", c->rope_scaling == ROPE_YARN ? "yarn" : "linear");
@@ -334,28 +338,15 @@ static int choose_names(struct export *x, struct error *error)
     const struct family *family, *llama;
     struct config as_llama = x->config;
     struct error why;
-    json_t *json = family_json(&family, &x->config, error), *facts;
+    json_t *json = family_json(&family, &x->config, error);
     json_decref(json);
     if (!json) return -1;
+    x->names = gguf_for(family, &x->config, error);
     snprintf(as_llama.family, sizeof as_llama.family, "llama");
-    json = family_json(&llama, &as_llama, &why);
+    json = x->names ? NULL : family_json(&llama, &as_llama, &why);
+    if (json && strcmp(llama->type, "llama") == 0) x->names = gguf_for(llama, &x->config, error);
     json_decref(json);
-    bool listed = strncmp(family->type, "qwen", 4) == 0 || strcmp(family->type, "gpt2") == 0;
-    if (json && !listed && strcmp(llama->type, "llama") == 0) family = llama;
-    facts = json_pack("{s:s}", "general.architecture", family->type);
-    x->names = gguf_names(facts, error);
-    json_decref(facts);
-    if (x->config.head == HEAD_SCALAR)
-        return fail(error, EXIT_MISMATCH, "a reward model has no place in a GGUF file; --hf writes it");
-    if (x->config.window)
-        return fail(error, EXIT_MISMATCH, "a window of keys is not written to a GGUF file; --hf writes it");
-    bool bands = x->config.rope_scaling == ROPE_LLAMA3 && strcmp(family->type, "llama") != 0;
-    if (x->config.rope_scaling == ROPE_DYNAMIC || bands)
-        return fail(error, EXIT_MISMATCH, "rope scaling %s of a model of type %s has no place in a GGUF file; --hf writes it",
-                    bands ? "llama3" : "dynamic", family->type);
-    if (x->names) return 0;
-    return fail(error, EXIT_MISMATCH,
-                "a model of type %s is not written as a GGUF file (gpt2, llama, qwen2 and qwen3 are)", family->type);
+    return x->names ? 0 : -1;
 }
 
 int interop_export_gguf(struct ckpt *c, const char *path, enum interop_type type, struct error *error)

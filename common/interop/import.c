@@ -66,13 +66,13 @@ static int open_gguf(struct foreign *m, const char *tokenizer, struct bytes *sai
     m->kind = tokenizer ? "model of llama2.c" : "GGUF file";
     if ((tokenizer ? llama2c_open(&m->tensors, &facts, m->from, tokenizer, error)
                    : gguf_open(&m->tensors, &facts, m->from, error)) != 0) return -1;
-    m->names = gguf_names(facts, error);
-    if (m->names) json = gguf_config(facts, &m->tensors, error);
+    m->names = gguf_names(facts, &m->tensors, error);
+    if (m->names) json = gguf_config(facts, m->names, &m->tensors, error);
     int status = json ? family_config(&m->family, &m->config, json, error) : -1;
     const char *template = json_string_value(json_object_get(facts, "tokenizer.chat_template"));
     if (status != 0) fail_in(error, "%s", m->from);
     if (status == 0) m->tokenizer = gguf_tokenizer(facts, &why);
-    if (status == 0 && !m->tokenizer && *why.text) tell(said, why.text);
+    if (status == 0 && !m->tokenizer) tell(said, why.text);
     if (status == 0 && template) m->template = host_text("%s", template);
     json_decref(json);
     json_decref(facts);
