@@ -81,12 +81,12 @@ double acts_formula(const struct layout *l, const struct config *c, double bytes
     return bytes * l->b * l->s * (wide * c->channels + cut) / l->t;
 }
 
-/* What the ranks of the first stage open together.  An output matrix of its own lies on the last stage. */
+/* What the ranks of the first stage open together, which takes most.  An output matrix of its own lies on the last. */
 static struct config stage_config(const struct layout *l, const struct config *c)
 {
     struct config r = *c;
     assert(c->heads % l->t == 0 && c->kv_heads % l->t == 0);
-    r.layers = layout_layers(l, c);
+    r.layers = l->p <= c->layers ? stage_first_layer(c, l->p, 1) : layout_layers(l, c);
     r.tied = c->tied || l->p > 1;
     return r;
 }

@@ -256,7 +256,8 @@ int64_t default_batch_tokens(double tokens)
 /* Slices are the run's: any number of ranks that divides it may go on with it. */
 static void fill_ranks(struct train_options *o)
 {
-    int d = comm_place(o->comm).d;
+    struct place place = comm_place(o->comm);
+    int d = place.d;
     o->parallel.slices_auto = o->parallel.slices < 0;
     if (o->parallel.slices < 0) o->parallel.slices = d;
     if (o->parallel.zero < 0) o->parallel.zero = d > 1;
@@ -264,8 +265,9 @@ static void fill_ranks(struct train_options *o)
     struct bytes list = {0};
     for (int i = 1; i <= o->parallel.slices; i++)
         if (o->parallel.slices % i == 0) bytes_text(&list, "%s%d", i > 1 ? ", " : "", i);
-    quit(EXIT_USAGE, "%d ranks cannot share out %lld slices: start one of %s, or give --slices a multiple of %d, which "
-         "changes the results in the last digits", d, (long long)o->parallel.slices, list.data, d);
+    quit(EXIT_USAGE, "%d %s cannot share out %lld slices: start one of %s, or give --slices a multiple of %d, which "
+         "changes the results in the last digits", d, place.t * place.p > 1 ? "replicas" : "ranks",
+         (long long)o->parallel.slices, list.data, d);
 }
 
 void parallel_fit(struct train_options *o, const struct config *c, int n)
