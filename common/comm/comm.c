@@ -2,6 +2,7 @@
  * size of a message; copies are exact everywhere.  So every rank sends every other its piece, and the owner adds: d
  * ranks have the bits of one that adds d times. */
 #define _GNU_SOURCE
+#include "common/base/trace.h"
 #include "common/comm/control.h"
 #include "common/comm/launch.h"
 #include "common/model/comm.h"
@@ -22,6 +23,9 @@ struct comm {
     float *strip, *sum;                  /* device: 2 strips per rank, by turns; and a strip's sum */
     char *parts;                         /* device: what comm_sum gets */
     size_t strip_floats, parts_bytes;
+    const char *under_way;               /* what was begun and is not waited for yet, since when, bytes sent */
+    double begun;
+    size_t sent;
 };
 
 int comm_open(struct comm **out, const char *folder, int t, int p, struct error *error)
@@ -137,11 +141,26 @@ void comm_watch(struct comm *c, double stall, void (*tell)(void *self, const cha
     if (c) control_watch(c->control, stall, tell, self);
 }
 
+/* For a trace: what was begun first since the last wait names all of it. */
+static void begin(struct comm *c, const char *name, const struct transfer *t, int n)
+{
+    if (!c->under_way) c->begun = trace_now();
+    if (!c->under_way) c->under_way = name;
+    for (int i = 0; i < n; i++) c->sent += t[i].send ? t[i].bytes : 0;
+    engine_start(c->engine, t, n);
+}
+
 static void wait(struct comm *c)
 {
+    if (c->under_way) trace_begin("wait");
     control_waiting(c->control, true);
     engine_wait(c->engine);
     control_waiting(c->control, false);
+    if (!c->under_way) return;
+    trace_end();
+    trace_transfer(c->under_way, c->begun, c->sent);
+    c->under_way = NULL;
+    c->sent = 0;
 }
 
 /* ---- device memory ---- */
@@ -175,7 +194,7 @@ static void exchange_strip(struct comm *c, enum group group, const struct range 
         if (r == me || length == 0) continue;
         t[n++] = (struct transfer){(void *)data, length * sizeof(float), rank_of(c, group, r), true, true};
     }
-    if (n) engine_start(c->engine, t, n);
+    if (n) begin(c, "sum_scatter", t, n);
     free(t);
 }
 
@@ -235,7 +254,7 @@ void comm_sum_piece(struct comm *c, enum group g, void *x, size_t n, size_t piec
         if (length > 0) move[moves++] = (struct transfer){(char *)x + at * size, length * size, peer, true, true};
     }
     if (mine > 0) device_copy(c->parts + (size_t)me * mine * size, (char *)x + first * size, mine * size);
-    if (moves > 0) engine_start(c->engine, move, moves);
+    if (moves > 0) begin(c, "sum", move, moves);
     free(move);
     wait(c);
     if (mine > 0 && k == NUMBER_ACT) acts_sum((act_t *)x + first, (act_t *)(void *)c->parts, ranks, mine);
@@ -269,7 +288,7 @@ static void gather(struct comm *c, enum group g, char *all, const void *mine, si
         if (r != me) t[n++] = (struct transfer){all + (size_t)r * bytes, bytes, rank_of(c, g, r), false, device};
     for (int r = 0; r < size; r++)
         if (r != me) t[n++] = (struct transfer){(void *)mine, bytes, rank_of(c, g, r), true, device};
-    if (n) engine_start(c->engine, t, n);
+    if (n) begin(c, "gather", t, n);
     free(t);
 }
 
@@ -295,7 +314,7 @@ void comm_gather_range(struct comm *c, enum group g, void *x, const void *mine, 
         if (r != me && a < b) t[n++] = (struct transfer){all + (a - from), b - a, peer, false, true};
         if (r != me && lo < hi) t[n++] = (struct transfer){(void *)send, hi - lo, peer, true, true};
     }
-    if (n) engine_start(c->engine, t, n);
+    if (n) begin(c, "gather", t, n);
     free(t);
 }
 
@@ -305,7 +324,7 @@ static void share(struct comm *c, enum group g, void *x, size_t bytes, int from,
     for (int r = 0; r < size; r++) {
         if ((me == from) == (r == from)) continue;                  /* neither is `from`, or both */
         int peer = me == from ? r : from;
-        engine_start(c->engine, &(struct transfer){x, bytes, rank_of(c, g, peer), me == from, device}, 1);
+        begin(c, "share", &(struct transfer){x, bytes, rank_of(c, g, peer), me == from, device}, 1);
     }
 }
 
@@ -323,7 +342,7 @@ void comm_exchange(struct comm *c, enum group g, const struct parcel *out, const
     if (in->bytes) t[n++] = (struct transfer){in->data, in->bytes, rank_of(c, g, in->peer), false, true};
     if (out->bytes) t[n++] = (struct transfer){out->data, out->bytes, rank_of(c, g, out->peer), true, true};
     if (n == 0) return;
-    engine_start(c->engine, t, n);
+    begin(c, "exchange", t, n);
     wait(c);
 }
 
@@ -346,13 +365,13 @@ void comm_share_host(struct comm *c, enum group g, void *x, size_t bytes, int fr
 
 void comm_send_host(struct comm *c, const void *x, size_t bytes, int to)
 {
-    engine_start(c->engine, &(struct transfer){(void *)x, bytes, to, true, false}, 1);
+    begin(c, "send", &(struct transfer){(void *)x, bytes, to, true, false}, 1);
     wait(c);
 }
 
 void comm_receive_host(struct comm *c, void *x, size_t bytes, int from)
 {
-    engine_start(c->engine, &(struct transfer){x, bytes, from, false, false}, 1);
+    begin(c, "receive", &(struct transfer){x, bytes, from, false, false}, 1);
     wait(c);
 }
 

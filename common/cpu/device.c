@@ -5,6 +5,7 @@
 #include "common/cpu/product_tile.h"
 #include "common/base/base.h"
 #include "common/base/threads.h"
+#include "common/base/trace.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -61,8 +62,8 @@ uint64_t device_memory_available(void) { return host_memory_available(); }
 uint64_t device_memory_peak(void) { return taken.peak; }
 bool device_shares_host(void) { return true; }
 
-void device_range(const char *name) { (void)name; }
-void device_range_end(void) {}
+void device_range(const char *name) { trace_begin(name); }
+void device_range_end(void) { trace_end(); }
 void device_record(bool on) { (void)on; }
 
 const char *device_build(void)

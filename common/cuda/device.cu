@@ -1,5 +1,8 @@
 /* device.cu (CUDA) - one GPU and one stream: whatever is asked for happens in the order of the calls. */
 #include "common/cuda/products.h"
+extern "C" {
+#include "common/base/trace.h"
+}
 
 #include <cuda_profiler_api.h>
 #include <nvtx3/nvToolsExt.h>
@@ -112,8 +115,17 @@ uint64_t device_memory_peak(void) { return device.peak; }
 bool device_shares_host(void) { return false; }
 
 /* Without a profiler NVTX does nothing, and the calls of the profiler may fail. */
-void device_range(const char *name) { nvtxRangePushA(name); }
-void device_range_end(void) { nvtxRangePop(); }
+void device_range(const char *name)
+{
+    nvtxRangePushA(name);
+    trace_begin(name);
+}
+
+void device_range_end(void)
+{
+    trace_end();
+    nvtxRangePop();
+}
 
 void device_record(bool on)
 {

@@ -37,7 +37,7 @@ uint64_t device_memory_available(void);
 uint64_t device_memory_peak(void);
 bool device_shares_host(void);
 
-/* For a profiler (Nsight Systems; nothing on the CPU): what is asked for between range and range_end goes by that name.
+/* For --trace, and for Nsight Systems on a GPU: what is asked for between range and range_end goes by that name.
  * Ranges nest.  record: from here on, or no more, when the profiler waits to be told (--capture-range=cudaProfilerApi);
  * everything asked for before is done first. */
 void device_range(const char *name);

@@ -1,6 +1,7 @@
 /* pipeline.c - one slice's micro-batches through the stages of a row of layers.  Every stage goes through its turns in
  * an order that depends on its number alone; what it needs from its neighbours it waits for. */
 #include "common/train/train_state.h"
+#include "common/model/device.h"
 
 #include <string.h>
 
@@ -19,11 +20,15 @@ void train_pipeline(const struct task *task, int from, int to, double scale, str
     for (int i = 0; i < 2 * (to - from); i++) {
         struct turn turn = pipeline_turn(place.pipe, place.p, to - from, i);
         if (turn.backward) {
+            device_range("backward");
             model_backward(model);
+            device_range_end();
             continue;
         }
         const struct batch *b = task->batch(task->self, from + turn.micro, 0);
+        device_range("forward");
         model_forward(model, b, true);
+        device_range_end();
         sums->rows += b->N;
         if (model_last(model)) sums->loss += task->head(task->self, from + turn.micro, 0, scale);
     }

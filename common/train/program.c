@@ -4,6 +4,7 @@
 #include "common/train/program.h"
 #include "common/base/signals.h"
 #include "common/base/threads.h"
+#include "common/base/trace.h"
 #include "common/interop/interop.h"
 #include "common/model/device.h"
 #include "format/reader.h"
@@ -48,6 +49,16 @@ static void log_ranks(struct run *run, const struct place *p)
     bytes_free(&text);
 }
 
+/* All ranks write into the file that rank 0 has made. */
+static int open_trace(const struct train_options *o, int rank, struct error *error)
+{
+    double origin = trace_now();
+    if (!o->trace || o->plan || o->dry_run) return 0;
+    if (rank == 0 && trace_open(o->trace, 0, origin, error) != 0) return -1;
+    if (comm_place(o->comm).world > 1) comm_share_host(o->comm, GROUP_WORLD, &origin, sizeof origin, 0);
+    return rank == 0 ? 0 : trace_open(o->trace, rank, origin, error);
+}
+
 struct run *program_start(const char *name, const struct option *table, struct train_options *o,
                           int argc, char **argv, const char *usage, const char *about)
 {
@@ -66,7 +77,7 @@ struct run *program_start(const char *name, const struct option *table, struct t
     struct place place = comm_place(o->comm);
     bool take = place.world > 1 && !o->devices && o->device == 0 && device_count() > 1;     /* each its own */
     if (parallel_check(table, o, &error) != 0 || device_open(take ? place.local : (int)o->device, &error) != 0 ||
-        comm_connect(o->comm, &error) != 0)
+        comm_connect(o->comm, &error) != 0 || open_trace(o, place.rank, &error) != 0)
         quit_error(&error);
     place = comm_place(o->comm);
     threads_start(threads_of(o->threads, place.locals));
@@ -86,6 +97,7 @@ struct run *program_start(const char *name, const struct option *table, struct t
 void program_end(struct run *run, struct train_options *o)
 {
     run_close(run);
+    trace_close();
     program_at_quit(NULL, NULL);
     comm_close(o->comm);
 }

@@ -336,8 +336,11 @@ static int report_step(struct train_state *s, struct error *error)
     run_metrics(s->run, r);
     r->count = 0;
     if (task->sample && comm_place(o->comm).data == 0 && task->learner[0].model->use.zero < 3 && s->step > 0 &&
-        (due(s->step, o->sample_every) || (last && o->sample_every > 0)))
+        (due(s->step, o->sample_every) || (last && o->sample_every > 0))) {
+        device_range("sample");
         task->sample(task->self, s->run, s->step);
+        device_range_end();
+    }
     if (seconds_now() - s->clock.status > 10) show_status(s, "running", s->clock.line);
     return 0;
 }

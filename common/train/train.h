@@ -89,7 +89,7 @@ struct train_options {
     const char *out, *config;
     const char *resume;             /* auto | never | FILE */
     int64_t seed, threads, device;
-    const char *devices;
+    const char *devices, *trace;
     int64_t steps, tokens, batch_tokens, micro_tokens;
     double epochs;
     double lr, min_lr;              /* min_lr < 0: a tenth of lr */

@@ -37,6 +37,8 @@ int train_option_rows(struct option *rows, struct train_options *o, const struct
          .help = "Number of the GPU, in a build for CUDA; the CPU is device 0."},
         {NULL, "devices", OPTION_TEXT, &o->devices, NULL, .flags = CHANGES,
          .help = "Several GPUs of this machine, as all or 0,1,3: one rank is started on each."},
+        {NULL, "trace", OPTION_TEXT, &o->trace, NULL, .flags = CHANGES | OPTION_NOT_SAVED,
+         .help = "Write what every rank does when to this file, for chrome://tracing or ui.perfetto.dev."},
         {NULL, "seed", OPTION_INT, &o->seed, "1", 0, 9e18, .flags = OPTION_COMMON, .help = "Random seed."},
 
         {"Length", "steps", OPTION_INT, &o->steps, "0", 0, 4e9, .flags = OPTION_COMMON | CHANGES | OPTION_ONE_OF,

@@ -181,8 +181,10 @@ static int make_slices(struct train_state *s, int n, double scale, double *loss,
         if (sums) memcpy(mine.sums, task->sums, sums);
         mine.wish = place.world > 1 && s->may_give_up && signals_stop() != NULL;
         if (add_round(s, &mine, &total, error)) return -1;
+        device_range("reduce");
         for (int k = 0; k < task->n_learners; k++)
             if (!task->learner[k].frozen) gradient_sum(task->learner[k].model, first == 0, first + place.d >= slices);
+        device_range_end();
     }
     if (sums) memcpy(task->sums, total.sums, sums);
     s->tokens += (int64_t)total.rows;
@@ -194,7 +196,9 @@ int train_update(struct train_state *s, struct step_result *result, int update, 
 {
     struct task *task = s->task;
     double count = 0, sum, norm[LEARNERS_MAX] = {0};
+    device_range("prepare");
     int n = task->prepare(task->self, s->step, update, &count, error);
+    device_range_end();
     if (n <= 0) return n;
     if (!(count > 0)) return 1;
     if (make_slices(s, n, 1 / count, &sum, error)) return -1;
