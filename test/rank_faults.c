@@ -1,6 +1,6 @@
 /* rank_faults.c - what befalls one rank of a program that is linked with this file: FAULT="KIND PLACE NUMBER RANK".
- * KIND: kill, segv, exit, freeze, loop, nan, late, full (disk).  PLACE: a function that is entered for the NUMBERth time, or `call`,
- * a system call or a transfer between ranks that is the NUMBERth made within saves; what it was goes to stderr. */
+ * KIND: kill, segv, exit, freeze, loop, nan, late, full (disk).  PLACE: a function that is entered for the NUMBERth time,
+ * or `call`, a system call or a transfer between ranks that is the NUMBERth made within saves; it is named on stderr. */
 #define _GNU_SOURCE
 #include "common/train/train_state.h"
 #include "rlhf/rollout.h"
