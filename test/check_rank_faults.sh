@@ -70,7 +70,7 @@ befall() {
         # before ranks have met the launcher alone sees who is gone
         [ $place = rendezvous ] || [ "$kills" ] || [ "$named" = "$rank" ] || { wrong "$what: named is rank '$named'"; return; } ;;
     esac
-    [ $took -le 150 ] || { wrong "$what: over after $took tenths of a second"; return; }
+    [ $took -le 300 ] || { wrong "$what: over after $took tenths of a second"; return; }
     if left; then sleep 1; fi
     if left; then wrong "$what: processes left: $(pgrep -a -f -- "--out $out" | cut -c1-200)"; pkill -KILL -f -- "--out $out"; return; fi
     n=$((n % 3 + 1))
@@ -103,7 +103,7 @@ else
     hit pretrain exit reduce 9 0 2
     hit pretrain nan reduce 13 1 2
     hit pretrain full forward 10 0 2
-    hit pretrain freeze evaluate 5 1 2
+    hit pretrain freeze forward 20 0 2
     hit pretrain loop forward 20 0 2
     hit rlhf kill sample 3 1 2
     for number in 40 60; do hit pretrain kill call $number 0 2; done

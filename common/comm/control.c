@@ -24,7 +24,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { ADDRESSES = 8, SILENCE = 20, FRESH = 3, MEETING = 60, TICK_MS = 200 };
+enum { ADDRESSES = 8, SILENCE = 20, FRESH = 3, STILL = 2, MEETING = 60, TICK_MS = 200 };
 enum kind { FRAME_HELLO, FRAME_BEAT, FRAME_LEAVE, FRAME_BYE };
 
 /* How far a rank has got, as it tells once a second. */
@@ -48,7 +48,7 @@ struct control {
     int rank, world;
     struct peer *peer;                   /* (world) on rank 0; else the one to rank 0 */
     int peers;
-    bool stopped;                        /* this process itself has stood still: others have left meanwhile */
+    double woke;                         /* when this process itself had stood still: others may have left meanwhile */
     uint8_t token[16];
     pthread_t thread;
     pthread_mutex_t sending;
@@ -137,7 +137,7 @@ _Noreturn void control_leave(struct control *c, int exit_code, const char *sente
 static _Noreturn void lost(struct control *c, int rank, const char *how)
 {
     char text[400];
-    if (c->stopped) _exit(EXIT_LOST);
+    if (seconds_now() - c->woke < FRESH) _exit(EXIT_LOST);
     snprintf(text, sizeof text, "rank %d (process %d on %s) %s; the same command resumes from the last checkpoint", rank,
              c->peer[c->rank == 0 ? rank : 0].state.pid, c->peer[c->rank == 0 ? rank : 0].host, how);
     if (c->rank == 0) leave_all(c, EXIT_LOST, text);
@@ -151,7 +151,7 @@ static _Noreturn void lost(struct control *c, int rank, const char *how)
 static double silence(const struct control *c)
 {
     double stall = c->stall;
-    return stall <= 0 || stall > SILENCE ? SILENCE : stall > FRESH ? stall : FRESH;
+    return stall <= 0 || stall > SILENCE ? SILENCE : stall > FRESH + 1 ? stall : FRESH + 1;
 }
 
 /* A rank hangs that neither gets on nor waits for another; when all wait, none will ever get on. */
@@ -214,7 +214,7 @@ static void *serve(void *self)
         if (!open) break;
         poll(fd + first, (nfds_t)(c->peers - first), TICK_MS);
         now = seconds_now();
-        c->stopped |= now - last > FRESH;
+        if (now - last > STILL) c->woke = now;
         for (int i = first; i < c->peers; i++) {
             if (fd[i].revents) hear(c, i, now);
             else if (!c->peer[i].bye && now - c->peer[i].heard > silence(c))

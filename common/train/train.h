@@ -127,7 +127,7 @@ struct train_defaults {
                *sample_every;
 };
 /* Fills rows with the shared options and returns their number (<= TRAIN_ROWS). */
-enum { TRAIN_ROWS = 44 };
+enum { TRAIN_ROWS = 45 };
 int train_option_rows(struct option *rows, struct train_options *o, const struct train_defaults *defaults);
 
 /* After comm_open: 0, or -1 (EXIT_USAGE) when ranks are asked for that a run cannot have, or a plan's options without a
