@@ -20,10 +20,10 @@ static void remove_answer(struct ranking *r, int i)
     dialogue_pop(&r->answers);
 }
 
-static const char *tidy(struct ranking *r, bool compare, struct tally *changed)
+static const char *tidy(struct ranking *r, const struct chat *chat, bool compare, struct tally *changed)
 {
     const struct dialogue *p = &r->prompt;
-    const char *fault = r->fault ? r->fault : dialogue_fault(p);
+    const char *fault = r->fault ? r->fault : chat_fault(chat, p);
     if (fault) return fault;
     if (p->message[p->count - 1].role == ROLE_ASSISTANT) return "a prompt that ends with an answer";
     for (int i = r->answers.count - 1; i >= 0; i--) {
@@ -78,7 +78,7 @@ static bool remove_equal(struct ranking *r, const struct ids *ids, const struct 
 const char *ranking_tokens(struct ids *ids, struct ids *ends, int *prompt, struct ranking *r, const struct chat *chat,
                            int limit, bool compare, struct tally *changed)
 {
-    const char *why = tidy(r, compare, changed);
+    const char *why = tidy(r, chat, compare, changed);
     struct ids asked = {0};
     int longest = 0, cut;
     if (why) return why;

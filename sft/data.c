@@ -71,9 +71,9 @@ void sft_data_free(struct sft_data *d)
 
 static bool teaches(const struct message *m) { return m->role == ROLE_ASSISTANT && !m->muted; }
 
-static const char *tidy(struct dialogue *d, struct tally *changed)
+static const char *tidy(struct dialogue *d, const struct chat *chat, struct tally *changed)
 {
-    const char *fault = d->unwanted ? d->unwanted : dialogue_fault(d);
+    const char *fault = d->unwanted ? d->unwanted : chat_fault(chat, d);
     if (fault) return fault;
     dialogue_mended(d, changed);
     const char *empty = "no answer";
@@ -133,7 +133,7 @@ static int take(void *self, json_t *row, const char *where)
     struct dialogue d = {.unused = &l->unused};
     if (dialogue_from_json(&d, row, r->options->format, r->error) != 0) return fail_in(r->error, "%s", where);
     tally_add(&l->read, "rows read", 1);
-    const char *why = tidy(&d, &l->changed);
+    const char *why = tidy(&d, r->chat, &l->changed);
     if (!why) why = fit(r, &d);
     if (why) {
         tally_add(&l->dropped, why, 1);

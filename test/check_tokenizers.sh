@@ -39,13 +39,36 @@ quiet "$BIN/ckpt" import "$dir/model-hf" --out "$dir/folder.ckpt"
 logprobs "$dir/folder.ckpt" | cmp -s - "$dir/model.said"
 check $? "a folder with tokenizer.model gives other tokens"
 
-"$PYTHON" -c 'import importlib.util as u, sys; sys.exit(not u.find_spec("tokenizers"))' 2>/dev/null ||
-    { echo "skipped: the package tokenizers is not installed"; skipped=$((skipped + 1)); end; }
-"$PYTHON" test/tokenizers_agree.py "$dir" "$BUILD/test/tool_tokens" >"$dir/agree"
-grep -v '^check_tokenizers:' "$dir/agree"
-line=$(tail -n 1 "$dir/agree")
-p=$(echo "$line" | sed -n 's/^check_tokenizers: \([0-9]*\) passed.*/\1/p')
-f=$(echo "$line" | sed -n 's/.* \([0-9]*\) failed.*/\1/p')
-s=$(echo "$line" | sed -n 's/.* \([0-9]*\) skipped$/\1/p')
-passed=$((passed + ${p:-0})) failed=$((failed + ${f:-1})) skipped=$((skipped + ${s:-0}))
+# needs PACKAGE: whether PYTHON has it
+needs() {
+    "$PYTHON" -c 'import importlib.util as u, sys; sys.exit(not u.find_spec(sys.argv[1]))' "$1" 2>/dev/null ||
+        { echo "skipped: the package $1 is not installed"; skipped=$((skipped + 1)); end; }
+}
+# agree SCRIPT TOOL: what it counted
+agree() {
+    "$PYTHON" "test/$1" "$dir" "$BUILD/test/$2" >"$dir/agree"
+    sed '$d' "$dir/agree"
+    line=$(tail -n 1 "$dir/agree")
+    p=$(echo "$line" | sed -n 's/^check_[a-z]*: \([0-9]*\) passed.*/\1/p')
+    f=$(echo "$line" | sed -n 's/.* \([0-9]*\) failed.*/\1/p')
+    s=$(echo "$line" | sed -n 's/.* \([0-9]*\) skipped$/\1/p')
+    passed=$((passed + ${p:-0})) failed=$((failed + ${f:-1})) skipped=$((skipped + ${s:-0}))
+}
+needs tokenizers
+agree tokenizers_agree.py tool_tokens
+
+# dialogues by published chat templates: the ids of transformers, with a tokenizer of bytes and with one of characters
+needs transformers
+rm -rf "$dir"/*-hf
+sh test/small_data.sh "$dir"
+small="--preset llama --layers 1 --channels 32 --context 128 --steps 2 --batch-tokens 512 --micro-tokens 512 --validation 0"
+quiet "$BIN/pretrain" --data "$dir/text.txt" $small --vocab-size 400 --out "$dir/bytes"
+quiet "$BIN/pretrain" --data "$dir/text.txt" $small --tokenizer "$json" --out "$dir/characters"
+for name in mistral zephyr gemma qwen3 glm4 chatml mistral-characters zephyr-characters chatml-characters; do
+    base=bytes
+    case $name in *-characters) base=characters ;; esac
+    quiet "$BIN/sft" --model "$dir/$base" --data "$dir/chats.jsonl" --template "${name%-*}" --steps 2 --validation 0 --out "$dir/$name"
+    quiet "$BIN/ckpt" export "$dir/$name" --hf "$dir/$name-hf"
+done
+agree templates_agree.py tool_chat
 end

@@ -94,10 +94,27 @@ done
 expect 0 "40  answers that ended in an end mark written as text, removed" "$BIN/sft" $small --data "$work/prompt.jsonl" --dry-run
 expect 0 "done" "$BIN/sft" $small --data "$work/sharegpt.json" "$work/alpaca.jsonl" "$work/question.jsonl.gz" --steps 2 --out "$work/mixed"
 check "all rows of all files" grep -q "120  rows read" "$work/mixed/log.txt"
-for template in chatml llama3 alpaca vicuna; do
+for template in chatml llama3 alpaca vicuna mistral zephyr gemma qwen3 glm4; do
     expect 0 "done" "$BIN/sft" $small --template $template --data "$work/sharegpt.json" --steps 2 \
         --out "$work/$template-run" --sample-every 2
+    expect 0 "" "$BIN/ckpt" export "$work/$template-run" --hf "$work/$template-hf"
+    expect 0 "chat template: $template" "$BIN/ckpt" import "$work/$template-hf" --out "$work/again.ckpt"
 done
+
+# a system message where the template has none; a template that nobody knows is kept and not trained on
+printf '{"messages":[{"role":"system","content":"S"},{"role":"user","content":"Q"},{"role":"assistant","content":"A"}]}\n' >"$work/system.jsonl"
+expect 0 "1  a system message, which the chat template does not have" "$BIN/sft" $small --template gemma --dry-run \
+    --data "$work/system.jsonl" "$work/sharegpt.json"
+expect 64 "the chat template mistral of" "$BIN/chat" --model "$work/mistral-run" --system S --prompt Q
+printf '{%% for m in messages %%}<turn>{{ m.content }}{%% endfor %%}' | tee "$work/chatml-hf/chat_template.jinja" >"$work/unknown.jinja"
+expect 0 "not one that is known here" "$BIN/ckpt" import "$work/chatml-hf" --out "$work/unknown.ckpt"
+for program in sft rm; do
+    expect 78 "quartet|chatml|llama3|alpaca|vicuna|mistral|zephyr|gemma|qwen3|glm4" "$BIN/$program" --model "$work/unknown.ckpt" \
+        --data "$work/sharegpt.json" --steps 2 --out "$work/unknown"
+done
+expect 0 "done" "$BIN/sft" --validation 0.2 --model "$work/unknown.ckpt" --data "$work/sharegpt.json" --steps 2 --template chatml --out "$work/chosen"
+expect 0 "" "$BIN/ckpt" export "$work/unknown.ckpt" --hf "$work/unknown-hf"
+check "an unknown template is kept word for word" cmp -s "$work/unknown.jinja" "$work/unknown-hf/chat_template.jinja"
 for what in all last; do
     expect 0 "done" "$BIN/sft" $small --train-on $what --data "$work/sharegpt.json" --steps 2 --out "$work/$what"
 done

@@ -64,10 +64,10 @@ static void trained_text(struct bytes *out, const struct chat *c, const struct r
 
 static void say(struct dialogue *d, enum chat_role role, const char *text) { dialogue_add(d, role, text, strlen(text)); }
 
-static struct dialogue sample(void)
+static struct dialogue sample(bool system)
 {
     struct dialogue d = {0};
-    say(&d, ROLE_SYSTEM, "be kind");
+    if (system) say(&d, ROLE_SYSTEM, "be kind");
     say(&d, ROLE_USER, "hello there");
     say(&d, ROLE_ASSISTANT, "hello");
     say(&d, ROLE_USER, "and the <|end|>?");
@@ -78,21 +78,24 @@ static struct dialogue sample(void)
 static void check_template(enum chat_template template, const char *text, const char *trained, const char *last)
 {
     struct tokenizer *t = make_tokenizer();
-    struct dialogue d = sample();
     struct chat c;
     chat_open(&c, template, t);
+    struct dialogue d = sample(chat_has_system(&c));
     struct rendered r = render(&c, &d, CHAT_TRAIN_ASSISTANT, false);
     struct bytes marked = {0};
     trained_text(&marked, &c, &r);
     test_check(strcmp(r.text.data, text) == 0, __FILE__, __LINE__, "%s renders as {%s}", chat_template_name(template), r.text.data);
     test_check(strcmp(marked.data, trained) == 0, __FILE__, __LINE__, "%s trains {%s}", chat_template_name(template), marked.data);
-    CHECK(r.mask.size == r.ids.count && r.ends.count == 5 && r.ends.id[4] == (int)r.ids.count);
+    CHECK(r.mask.size == r.ids.count && r.ends.count == (size_t)d.count && r.ends.id[d.count - 1] == (int)r.ids.count);
     CHECK(r.ids.id[r.ids.count - 1] == c.end && r.mask.data[r.mask.size - 1] == 1);
 
     /* What is trained is the assistant's content and one end token a turn, nothing else. */
     struct ids content = {0};
-    tokenizer_encode(&content, t, "hello", 5);
-    tokenizer_encode(&content, t, " user\n", 6);
+    for (const char *at = trained; (at = strchr(at, '[')); at++) {
+        size_t length = strcspn(at + 1, "<]");
+        if (template == TEMPLATE_QWEN3) length = strcspn(at + 1, "]") - strlen("<|im_end|>");
+        tokenizer_encode(&content, t, at + 1, length);
+    }
     CHECK(mask_sum(&r) == (int)content.count + 2);
     struct dialogue question = {0};
     say(&question, ROLE_USER, "hello there");
@@ -111,12 +114,12 @@ static void check_template(enum chat_template template, const char *text, const 
     chat_render(&c, &question, CHAT_TRAIN_ASSISTANT, true, &two.ids, &two.mask, NULL);
     chat_render(&c, &d, CHAT_TRAIN_ALL, false, &two.ids, &two.mask, &two.ends);
     CHECK(two.ids.count == prompt.ids.count + r.ids.count && two.mask.data[prompt.ids.count] == 0);
-    CHECK(memcmp(two.ids.id + prompt.ids.count, r.ids.id, r.ids.count * sizeof(int)) == 0 && two.ends.id[4] == r.ends.id[4]);
+    CHECK(memcmp(two.ids.id + prompt.ids.count, r.ids.id, r.ids.count * sizeof(int)) == 0 && two.ends.id[d.count - 1] == r.ends.id[d.count - 1]);
 
     /* Nobody has said anything yet. */
     struct dialogue nothing = {0};
     struct rendered empty = render(&c, &nothing, CHAT_TRAIN_ALL, false), opening = render(&c, &nothing, CHAT_TRAIN_ALL, true);
-    CHECK(empty.ids.count == (c.bos >= 0 ? 1u : 0u) && empty.mask.size == empty.ids.count && mask_sum(&opening) == 0);
+    CHECK(empty.ids.count == (c.bos < 0 ? 0u : template == TEMPLATE_GLM4 ? 2u : 1u) && empty.mask.size == empty.ids.count && mask_sum(&opening) == (template == TEMPLATE_GLM4));
     rendered_free(&empty);
     rendered_free(&opening);
 
@@ -149,6 +152,115 @@ static void test_templates(void)
     check_template(TEMPLATE_VICUNA,
         "<|endoftext|>be kind USER: hello there ASSISTANT: hello<|endoftext|>USER: and the <|end|>? ASSISTANT:  user\n<|endoftext|>",
         "[hello<|endoftext|>][ user\n<|endoftext|>]", "[ user\n<|endoftext|>]");
+    check_template(TEMPLATE_MISTRAL,
+        "<s>[INST] hello there [/INST]hello</s>[INST] and the <|end|>? [/INST] user\n</s>", "[hello</s>][ user\n</s>]", "[ user\n</s>]");
+    check_template(TEMPLATE_ZEPHYR,
+        "<|system|>\nbe kind</s>\n<|user|>\nhello there</s>\n<|assistant|>\nhello</s>\n<|user|>\nand the <|end|>?</s>\n"
+        "<|assistant|>\n user\n</s>", "[hello</s>][ user\n</s>]", "[ user\n</s>]");
+    check_template(TEMPLATE_GEMMA,
+        "<bos><start_of_turn>user\nhello there<end_of_turn>\n<start_of_turn>model\nhello<end_of_turn>\n<start_of_turn>user\n"
+        "and the <|end|>?<end_of_turn>\n<start_of_turn>model\nuser<end_of_turn>", "[hello<end_of_turn>][user<end_of_turn>]",
+        "[user<end_of_turn>]");
+    check_template(TEMPLATE_QWEN3,
+        "<|im_start|>system\nbe kind<|im_end|>\n<|im_start|>user\nhello there<|im_end|>\n<|im_start|>assistant\nhello<|im_end|>\n"
+        "<|im_start|>user\nand the <|end|>?<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n user\n<|im_end|>",
+        "[hello<|im_end|>][<think>\n\n</think>\n\n user\n<|im_end|>]", "[<think>\n\n</think>\n\n user\n<|im_end|>]");
+    check_template(TEMPLATE_GLM4,
+        "[gMASK]<sop><|system|>\nbe kind<|user|>\nhello there<|assistant|>\nhello<|user|>\nand the <|end|>?<|assistant|>\n user\n"
+        "<|user|>", "[hello<|user|>][ user\n<|user|>]", "[ user\n<|user|>]");
+}
+
+/* What the real transformers makes of the published templates (golden/chat): thoughts of earlier answers go, a tool's
+ * result has its place. */
+static void check_text(enum chat_template template, const char *const *turn, bool prompt, const char *want)
+{
+    struct tokenizer *t = make_tokenizer();
+    struct dialogue d = {0};
+    struct chat c;
+    chat_open(&c, template, t);
+    for (; *turn; turn++) say(&d, **turn == 'u' ? ROLE_USER : **turn == 'a' ? ROLE_ASSISTANT : ROLE_TOOL, *turn + 2);
+    struct rendered r = render(&c, &d, CHAT_TRAIN_ASSISTANT, prompt);
+    test_check(strcmp(r.text.data, want) == 0, __FILE__, __LINE__, "%s renders as {%s}", chat_template_name(template), r.text.data);
+    rendered_free(&r);
+    dialogue_free(&d);
+    tokenizer_free(t);
+}
+
+static void test_turns(void)
+{
+    static const char *const thoughts[] = {"u Is 91 prime?", "a <think>\n91 = 7 * 13\n</think>\n\nNo.", "u And 97?",
+                                           "a <think>\nno small divisor\n</think>\n\nYes.", NULL};
+    static const char *const tool[] = {"u Weather?", "a call", "t rain", "a Rain.", NULL};
+    check_text(TEMPLATE_QWEN3, thoughts, true,
+        "<|im_start|>user\nIs 91 prime?<|im_end|>\n<|im_start|>assistant\nNo.<|im_end|>\n<|im_start|>user\nAnd 97?<|im_end|>\n"
+        "<|im_start|>assistant\n<think>\nno small divisor\n</think>\n\nYes.<|im_end|>\n<|im_start|>assistant\n");
+    check_text(TEMPLATE_QWEN3, tool, false,
+        "<|im_start|>user\nWeather?<|im_end|>\n<|im_start|>assistant\ncall<|im_end|>\n<|im_start|>user\n<tool_response>\nrain\n"
+        "</tool_response><|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\nRain.<|im_end|>");
+    check_text(TEMPLATE_GLM4, tool, true,
+        "[gMASK]<sop><|user|>\nWeather?<|assistant|>\ncall<|observation|>\nrain<|assistant|>\nRain.<|user|><|assistant|>\n");
+    struct tokenizer *t = make_tokenizer();
+    struct chat c;
+    struct dialogue d = sample(true);
+    chat_open(&c, TEMPLATE_GEMMA, t);
+    CHECK(!chat_has_system(&c) && strstr(chat_fault(&c, &d), "system message"));
+    chat_open(&c, TEMPLATE_ZEPHYR, t);
+    CHECK(chat_has_system(&c) && !chat_fault(&c, &d));
+    dialogue_free(&d);
+    tokenizer_free(t);
+}
+
+/* The renderings of published templates by transformers.  Ours leave out what a template puts behind the last answer's
+ * end, so that an answer ends with its end token. */
+static bool equals(const char *got, const char *want, const char *behind)
+{
+    size_t n = strlen(got), m = strlen(want), k = strlen(behind);
+    return strcmp(got, want) == 0 || (m == n + k && strncmp(got, want, n) == 0 && strcmp(want + n, behind) == 0);
+}
+
+static void check_case(enum chat_template template, const json_t *one, const char *file)
+{
+    struct tokenizer *t = make_tokenizer();
+    struct dialogue d = {0};
+    struct chat c;
+    const json_t *messages = json_object_get(one, "messages");
+    const char *text = json_string_value(json_object_get(one, "text"));
+    chat_open(&c, template, t);
+    for (size_t i = 0; i < json_array_size(messages); i++) {
+        const json_t *m = json_array_get(messages, i);
+        const char *role = json_string_value(json_object_get(m, "role"));
+        say(&d, *role == 's' ? ROLE_SYSTEM : *role == 'u' ? ROLE_USER : *role == 'a' ? ROLE_ASSISTANT : ROLE_TOOL,
+            json_string_value(json_object_get(m, "content")));
+    }
+    bool system = d.message[0].role == ROLE_SYSTEM && !chat_has_system(&c);
+    if (!text || system) {                                      /* it refuses a system message, or two questions in a row */
+        bool both = !text && (system || d.message[0].role == d.message[1].role);
+        test_check(both, __FILE__, __LINE__, "%s: refused by one side only", file);
+    } else {
+        struct rendered r = render(&c, &d, CHAT_TRAIN_ASSISTANT, json_is_true(json_object_get(one, "add_generation_prompt")));
+        test_check(equals(r.text.data, text, template == TEMPLATE_MISTRAL ? "" : "\n"), __FILE__, __LINE__, "%s gives {%s}, expected {%s}",
+                   file, r.text.data, text);
+        rendered_free(&r);
+    }
+    dialogue_free(&d);
+    tokenizer_free(t);
+}
+
+static void test_golden(void)
+{
+    static const struct { enum chat_template template; const char *name; } file[] = {
+        {TEMPLATE_CHATML, "chatml"}, {TEMPLATE_GEMMA, "gemma"}, {TEMPLATE_MISTRAL, "mistral-instruct"}, {TEMPLATE_QWEN3, "qwen3"}};
+    const char *shared = getenv("SHARED");
+    for (size_t f = 0; f < sizeof file / sizeof *file; f++) {
+        char path[500];
+        snprintf(path, sizeof path, "%s/golden/chat/%s.json", shared ? shared : "../shared", file[f].name);
+        json_t *root = json_load_file(path, 0, NULL), *cases = json_object_get(root, "cases");
+        if (!root) printf("skipped: no %s\n", path);
+        for (size_t i = 0; i < json_array_size(cases); i++)
+            if (json_object_size(json_object_get(json_array_get(cases, i), "options")) == 0)
+                check_case(file[f].template, json_array_get(cases, i), file[f].name);
+        json_decref(root);
+    }
 }
 
 static void test_preambles(void)
@@ -191,14 +303,14 @@ static void test_prefix_and_hostile(void)
         "\n\n### Response:\n", " ASSISTANT: ", "\xff\xfe\x80", "\xe4\xbd\xa0\xe5\xa5\xbd", "a\tb  ",
     };
     enum { N = sizeof content / sizeof *content };
-    for (enum chat_template template = TEMPLATE_QUARTET; template <= TEMPLATE_VICUNA; template++) {
+    for (enum chat_template template = TEMPLATE_QUARTET; template <= TEMPLATE_LAST; template++) {
         struct tokenizer *t = make_tokenizer();
         struct chat c;
         chat_open(&c, template, t);
         bool prefix = true, control = true;
         for (int i = 0; i < N * N; i++) {
             struct dialogue d = {0}, plain = {0};
-            if (i % 3 == 0) { say(&d, ROLE_SYSTEM, content[i % N]); say(&plain, ROLE_SYSTEM, "x"); }
+            if (i % 3 == 0 && chat_has_system(&c)) { say(&d, ROLE_SYSTEM, content[i % N]); say(&plain, ROLE_SYSTEM, "x"); }
             for (int turn = 0; turn < 3; turn++) {
                 say(&d, i % 5 == 4 && turn == 1 ? ROLE_TOOL : ROLE_USER, content[(i + turn) % N]);
                 say(&plain, i % 5 == 4 && turn == 1 ? ROLE_TOOL : ROLE_USER, "x");
@@ -381,7 +493,7 @@ static void test_muted(void)
     struct chat c;
     chat_open(&c, TEMPLATE_QUARTET, t);
     for (enum chat_train train = CHAT_TRAIN_ASSISTANT; train <= CHAT_TRAIN_LAST; train++) {
-        struct dialogue d = sample();
+        struct dialogue d = sample(true);
         struct ids ids = {0}, ends = {0};
         struct bytes mask = {0};
         int n = d.count, trained[2] = {0};
@@ -433,6 +545,8 @@ static void test_hh(void)
 int main(void)
 {
     test_templates();
+    test_turns();
+    test_golden();
     test_preambles();
     test_prefix_and_hostile();
     test_binding();

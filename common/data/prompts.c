@@ -87,7 +87,7 @@ static int take_row(void *self, json_t *row, const char *where)
     }
     while (d.count > 0 && d.message[d.count - 1].role == ROLE_ASSISTANT) dialogue_pop(&d);
     tally_add(&l->read, "prompts read", 1);
-    const char *why = dialogue_fault(&d);
+    const char *why = chat_fault(r->chat, &d);
     p->unusable += why != NULL;
     if (!why) render(&ids, r->chat, &d);
     if (!why && (ids.count > (size_t)r->most || ids.count == 0)) {

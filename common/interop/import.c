@@ -79,15 +79,31 @@ static int open_gguf(struct foreign *m, const char *tokenizer, struct bytes *sai
     return status;
 }
 
-/* A template is known as what export writes, or by the marks that it writes. */
+/* A template is known as what export writes, or by what stands in it; those of relatives that write something else have
+ * what these lack. */
 static enum chat_template chat_known(const char *text)
 {
+    static const struct { enum chat_template template; const char *has[4], *lacks[4]; } known[] = {
+        {TEMPLATE_QWEN3, {"<|im_start|>", "<|im_end|>", "last_query_index", "enable_thinking"}, {"open_thinking"}},
+        {TEMPLATE_CHATML, {"<|im_start|>", "<|im_end|>"}, {"<think>"}},
+        {TEMPLATE_LLAMA3, {"<|start_header_id|>", "<|eot_id|>"}, {NULL}},
+        {TEMPLATE_GLM4, {"[gMASK]<sop>", "<|assistant|>"}, {"<think>"}},
+        {TEMPLATE_GEMMA, {"<start_of_turn>", "<end_of_turn>", "model"}, {"first_user_prefix"}},
+        {TEMPLATE_MISTRAL, {"'[INST] ' + message['content'] + ' [/INST]'", "message['content'] + eos_token", "bos_token"},
+         {"eos_token + ' '", "' ' + message['content'] + eos_token", "system_message", "<<SYS>>"}},
+        {TEMPLATE_ZEPHYR, {"<|system|>", "<|user|>", "<|assistant|>", "message['content'] + eos_token"},
+         {"<|end|>", "[gMASK]", "bos_token", "trim"}},
+        {TEMPLATE_ALPACA, {"### Instruction"}, {NULL}},
+    };
     const char *ours;
     for (int i = TEMPLATE_QUARTET; (ours = chat_jinja((enum chat_template)i)); i++)
         if (strcmp(text, ours) == 0) return (enum chat_template)i;
-    if (strstr(text, "<|im_start|>") && strstr(text, "<|im_end|>")) return TEMPLATE_CHATML;
-    if (strstr(text, "<|start_header_id|>") && strstr(text, "<|eot_id|>")) return TEMPLATE_LLAMA3;
-    if (strstr(text, "### Instruction")) return TEMPLATE_ALPACA;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        bool same = true;
+        for (int k = 0; k < 4 && known[i].has[k]; k++) same &= strstr(text, known[i].has[k]) != NULL;
+        for (int k = 0; k < 4 && known[i].lacks[k]; k++) same &= strstr(text, known[i].lacks[k]) == NULL;
+        if (same) return known[i].template;
+    }
     return TEMPLATE_NONE;
 }
 

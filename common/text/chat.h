@@ -38,13 +38,14 @@ void message_append(struct message *m, const char *content, size_t length);     
 bool dialogue_forget_turn(struct dialogue *d);
 
 enum chat_template { TEMPLATE_NONE = 0 /* plain text: no dialogue is rendered */, TEMPLATE_QUARTET = 1, TEMPLATE_CHATML,
-                    TEMPLATE_LLAMA3, TEMPLATE_ALPACA, TEMPLATE_VICUNA };
-#define CHAT_TEMPLATES "quartet|chatml|llama3|alpaca|vicuna"
+                    TEMPLATE_LLAMA3, TEMPLATE_ALPACA, TEMPLATE_VICUNA, TEMPLATE_MISTRAL, TEMPLATE_ZEPHYR,
+                    TEMPLATE_GEMMA, TEMPLATE_QWEN3, TEMPLATE_GLM4, TEMPLATE_LAST = TEMPLATE_GLM4 };
+#define CHAT_TEMPLATES "quartet|chatml|llama3|alpaca|vicuna|mistral|zephyr|gemma|qwen3|glm4"
 const char *chat_template_name(enum chat_template template);         /* "quartet", ... */
 
 /* A template bound to a tokenizer.  bos: -1 where there is none.  end: closes an assistant's turn; generation stops
- * there. */
-struct chat { enum chat_template template; const struct tokenizer *tokenizer; int bos, end; int control[12]; };
+ * there, and at `also` (-1: none). */
+struct chat { enum chat_template template; const struct tokenizer *tokenizer; int bos, end, also; int control[12]; };
 
 /* Adds the template's special tokens to t where missing (bos is <|endoftext|> for quartet, alpaca and vicuna) and
  * binds. */
@@ -102,6 +103,9 @@ void dialogue_unused(struct dialogue *d, const char *prefix, json_t *object);
 
 /* What makes a dialogue unusable ("a system message after the first place", "no user message", ...), or NULL. */
 const char *dialogue_fault(const struct dialogue *d);
+/* The same, or that the template has no system message. */
+const char *chat_fault(const struct chat *c, const struct dialogue *d);
+bool chat_has_system(const struct chat *c);
 /* True when the message has nothing but white space. */
 bool message_blank(const struct message *m);
 /* Removes the end marks that a data set wrote as text behind the content ("<|endoftext|>", "</s>", ...); true, and

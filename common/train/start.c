@@ -50,6 +50,10 @@ void start_open(struct start *s, struct run *run, const struct option *table)
     if (own && chat_read(&s->chat, &s->parent.meta->chat, s->parent.tokenizer, &error) != 0) quit_error(&error);
     enum chat_template wanted = own ? s->chat.template : TEMPLATE_QUARTET;
     if (s->template) wanted = (enum chat_template)s->template;
+    const char *unknown;
+    if (!s->template && !own && kv_get_text(&s->parent.meta->meta, "chat_template", &unknown) == 1)
+        quit(EXIT_MISMATCH, "%s: its chat template is none that is known here: choose one of " CHAT_TEMPLATES
+             " with --template", ckpt_path(s->parent.ckpt));
     if (run && own && wanted != s->chat.template)
         run_log(run, "warning: the model was trained with the chat template %s; from now on it is %s, which rlhf needs "
                 "for all its models", chat_template_name(s->chat.template), chat_template_name(wanted));

@@ -71,7 +71,7 @@ int api_messages(struct api_request *r, const struct api_model *m, const json_t 
         dialogue_add(&d, ROLE_SYSTEM, m->system, strlen(m->system));
     for (size_t i = 0; i < json_array_size(messages) && result == 0; i++)
         result = add_message(&d, json_array_get(messages, i), i, error);
-    const char *fault = result == 0 ? dialogue_fault(&d) : NULL;
+    const char *fault = result == 0 ? chat_fault(m->chat, &d) : NULL;
     if (fault) result = api_fail(error, 400, "messages", "'messages': %s", fault);
     if (result == 0) {
         chat_render(m->chat, &d, CHAT_TRAIN_ASSISTANT, true, &r->ids, NULL, NULL);

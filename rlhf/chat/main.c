@@ -116,6 +116,10 @@ static void read_template(struct session *s)
             quit_error(&error);
         }
         add_stop(s, s->chat.end);
+        add_stop(s, s->chat.also);
+        if (s->system && *s->system && !chat_has_system(&s->chat))
+            quit(EXIT_USAGE, "--system: the chat template %s of %s has no system message",
+                 chat_template_name(s->chat.template), path);
     }
     add_stop(s, tokenizer_special(s->parent.tokenizer, "<|endoftext|>"));
     if (s->ema && ckpt_find(s->parent.ckpt, "tok_embd.weight", ROLE_EMA) < 0)

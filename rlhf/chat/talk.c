@@ -185,6 +185,11 @@ static void command_system(struct session *s, const char *argument)
         fprintf(stderr, "%s: a model without a chat template reads no system message\n", program_name());
         return;
     }
+    if (*argument && !chat_has_system(&s->chat)) {
+        fprintf(stderr, "%s: the chat template %s has no system message\n", program_name(),
+                chat_template_name(s->chat.template));
+        return;
+    }
     free(s->own_system);
     s->system = s->own_system = host_text("%s", argument);
     *d = (struct dialogue){0};

@@ -17,7 +17,7 @@ static bool once(void *self, const char **text, size_t *length)
     return true;
 }
 
-struct bound { struct tokenizer *tokenizer; struct chat chat[TEMPLATE_VICUNA + 1]; };
+struct bound { struct tokenizer *tokenizer; struct chat chat[TEMPLATE_LAST + 1]; };
 
 static struct bound *bound(void)
 {
@@ -27,28 +27,33 @@ static struct bound *bound(void)
     bool done = false;
     if (b.tokenizer) return &b;
     if (tokenizer_train(&b.tokenizer, once, &done, &how, &error)) die("%s", error.text);
-    for (enum chat_template t = TEMPLATE_QUARTET; t <= TEMPLATE_VICUNA; t++) chat_open(&b.chat[t], t, b.tokenizer);
+    for (enum chat_template t = TEMPLATE_QUARTET; t <= TEMPLATE_LAST; t++) chat_open(&b.chat[t], t, b.tokenizer);
     return &b;
 }
 
 static void render(const struct chat *c, struct dialogue *d)
 {
-    struct ids whole = {0}, prompt = {0}, ends = {0};
+    struct ids whole = {0}, prompt = {0}, answered = {0}, ends = {0};
     struct bytes mask = {0};
     int answers = 0;
+    for (int i = 0; i < d->count; i++)
+        if (d->message[i].role == ROLE_SYSTEM && !chat_has_system(c)) return;
     chat_render(c, d, CHAT_TRAIN_ASSISTANT, false, &whole, &mask, &ends);
     if (mask.size != whole.count || ends.count != (size_t)d->count) abort();
     for (int i = 0; i < d->count; i++) {
         if (d->message[i].role != ROLE_ASSISTANT) continue;
         bool muted = d->message[i].muted;
         answers += !muted;
-        if (whole.id[ends.id[i] - 1] != c->end || !mask.data[ends.id[i] - 1] != muted) abort();
+        if ((whole.id[ends.id[i] - 1] != c->end && c->template != TEMPLATE_GLM4) || !mask.data[ends.id[i] - 1] != muted) abort();
         struct dialogue before = *d;
         before.count = i;
         prompt.count = 0;
         if (i == 0) continue;
         chat_render(c, &before, CHAT_TRAIN_ASSISTANT, true, &prompt, NULL, NULL);
-        if (prompt.count >= whole.count || memcmp(prompt.id, whole.id, prompt.count * sizeof(int)) != 0) abort();
+        before.count = i + 1;                   /* with what follows, Qwen3's template leaves thoughts out */
+        answered.count = 0;
+        chat_render(c, &before, CHAT_TRAIN_ASSISTANT, false, &answered, NULL, NULL);
+        if (prompt.count >= answered.count || memcmp(prompt.id, answered.id, prompt.count * sizeof(int)) != 0) abort();
     }
     size_t trained_ends = 0;
     for (size_t i = 0; i < whole.count; i++)
@@ -56,6 +61,7 @@ static void render(const struct chat *c, struct dialogue *d)
     if (trained_ends != (size_t)answers) abort();
     free(whole.id);
     free(prompt.id);
+    free(answered.id);
     free(ends.id);
     bytes_free(&mask);
 }
@@ -64,7 +70,7 @@ static void render_all(struct dialogue *d)
 {
     struct bound *b = bound();
     if (!(dialogue_place(d) >= 0 && dialogue_place(d) <= 1)) abort();
-    for (enum chat_template t = TEMPLATE_QUARTET; t <= TEMPLATE_VICUNA; t++) render(&b->chat[t], d);
+    for (enum chat_template t = TEMPLATE_QUARTET; t <= TEMPLATE_LAST; t++) render(&b->chat[t], d);
 }
 
 static void take(void *self, struct ranking *r)
