@@ -59,7 +59,7 @@ double ptx_add(struct ptx *x, struct model *policy, double *norm)
     policy->grads = x->grads;
     policy->sum = x->gradient_sum;
     for (int first = 0, slices = int_max(policy->use.slices, 1); first < slices; first += place.d) {
-        gradient_begin(policy, first == 0);
+        gradient_begin(policy, first == 0, false);
         double mine = count > 0 ? make_slice(x, policy, first + place.data, x->coef / (double)count) : 0;
         comm_gather_host(comm, GROUP_DATA, all, &mine, sizeof mine);
         for (int r = 0; r < place.d; r++) sum += all[r];

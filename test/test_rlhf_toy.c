@@ -104,7 +104,7 @@ static void micro_batch(struct toy *t, int i, double count)
 {
     struct task task = {.self = &t->ppo, .learner = t->ppo.learner, .n_learners = 2, .batch = ppo_batch, .head = ppo_head};
     int rows;
-    train_micro_batch(&task, i, 1 / count, &rows);
+    train_micro_batch(&task, i, false, 1 / count, &rows);
     CHECK(rows == t->ppo.rollouts.batch.N);
 }
 

@@ -16,11 +16,14 @@
 
 enum { STRIP = 1 << 18 };                /* floats of a sum that are under way at once, per peer, at most */
 
+struct sum { enum group g; float *x, *room; size_t n; };
+
 struct comm {
     struct place place;
     struct engine *engine;
     struct control *control;
     float *strip, *sum;                  /* device: 2 strips per rank, by turns; and a strip's sum */
+    struct sum bucket;                   /* under way; x NULL: none */
     char *parts;                         /* device: what comm_sum gets */
     size_t strip_floats, parts_bytes;
     const char *under_way;               /* what was begun and is not waited for yet, since when, bytes sent */
@@ -262,6 +265,69 @@ void comm_sum_piece(struct comm *c, enum group g, void *x, size_t n, size_t piec
         device_copy((float *)x + first, c->parts, mine * size);
         for (int r = 1; r < ranks; r++) add((float *)x + first, (float *)(void *)c->parts + (size_t)r * mine, mine);
     }
+}
+
+/* ---- buckets ---- */
+
+bool comm_overlaps(const struct comm *c) { return c && engine_overlaps(); }
+
+/* How much of n floats part r has. */
+static size_t part_length(size_t n, int ranks, int r)
+{
+    size_t part = comm_part(n, ranks), from = (size_t)r * part;
+    return from >= n ? 0 : n - from < part ? n - from : part;
+}
+
+void comm_bucket(struct comm *c, enum group g, float *x, size_t n, float *room)
+{
+    int me, d = members(c, g, &me), moves = 0;
+    size_t part = comm_part(n, d), mine = part_length(n, d, me) * sizeof *x;
+    comm_bucket_end(c);
+    struct transfer *t = host_alloc(2 * (size_t)d, sizeof *t);
+    for (int r = 0; r < d; r++) {
+        size_t theirs = part_length(n, d, r) * sizeof *x, at = (size_t)r * part;
+        if (r == me) continue;
+        if (mine > 0) t[moves++] = (struct transfer){room + at, mine, rank_of(c, g, r), false, true};
+        if (theirs > 0) t[moves++] = (struct transfer){x + at, theirs, rank_of(c, g, r), true, true};
+    }
+    engine_start(c->engine, t, moves);
+    free(t);
+    c->bucket = (struct sum){g, x, room, n};
+}
+
+void comm_bucket_end(struct comm *c)
+{
+    if (!c->bucket.x) return;
+    int me, d = members(c, c->bucket.g, &me);
+    size_t part = comm_part(c->bucket.n, d), mine = part_length(c->bucket.n, d, me);
+    float *sum = c->bucket.room + (size_t)me * part, *own = c->bucket.x + (size_t)me * part;
+    wait(c);
+    c->bucket.x = NULL;
+    if (mine == 0) return;
+    fill(sum, 0, mine);
+    for (int r = 0; r < d; r++) add(sum, r == me ? own : c->bucket.room + (size_t)r * part, mine);
+    device_copy(own, sum, mine * sizeof *own);
+}
+
+/* All in one go, so that every rank sends and receives at the same time. */
+void comm_bucket_home(struct comm *c, enum group g, float *x, const struct bucket *bucket, int n, size_t piece)
+{
+    int me, d = members(c, g, &me), moves = 0;
+    struct transfer *t = host_alloc(2 * (size_t)(n * d), sizeof *t);
+    for (int b = 0; b < n; b++)
+        for (int r = 0; r < d; r++)                             /* has summed */
+            for (int k = 0; k < d; k++) {                       /* is to have */
+                size_t from = bucket[b].from + (size_t)r * comm_part(bucket[b].n, d);
+                size_t to = from + part_length(bucket[b].n, d, r), first = (size_t)k * piece, end = first + piece;
+                if (from < first) from = first;
+                if (to > end) to = end;
+                if (r == k || (r != me && k != me) || from >= to) continue;
+                t[moves++] = (struct transfer){x + from, (to - from) * sizeof *x, rank_of(c, g, r == me ? k : r), r == me,
+                                               true};
+            }
+    if (moves) engine_start(c->engine, t, moves);
+    free(t);
+    wait(c);
 }
 
 /* Every rank adds up a piece, and gives it to the others; as much at once as there is scratch for. */

@@ -20,6 +20,8 @@ void engine_close(struct engine *e);
 /* "MPI (Open MPI 4.1.4)", "NCCL 2.28.9"; "" for the engine that can join no ranks. */
 const char *engine_name(void);
 
+/* Whether transfers get on while the device computes and the host does not call. */
+bool engine_overlaps(void);
 /* Starts n transfers, which may be under way together; between two ranks those of one direction stay in order.
  * engine_wait returns when all that were started are done. */
 void engine_start(struct engine *e, const struct transfer *t, int n);

@@ -23,5 +23,6 @@ int engine_connect(struct engine *e, struct error *error)
 
 void engine_close(struct engine *e) { (void)e; }
 const char *engine_name(void) { return ""; }
+bool engine_overlaps(void) { return false; }
 void engine_start(struct engine *e, const struct transfer *t, int n) { (void)e, (void)t, (void)n; }
 void engine_wait(struct engine *e) { (void)e; }

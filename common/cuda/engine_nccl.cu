@@ -140,6 +140,8 @@ void engine_close(struct engine *e)
     free(e);
 }
 
+bool engine_overlaps(void) { return true; }
+
 static void move(struct engine *e, void *data, size_t bytes, const struct transfer *t)
 {
     check(e, t->send ? ncclSend(data, bytes, ncclUint8, t->peer, e->comm, e->stream)

@@ -45,6 +45,16 @@ void comm_take(struct comm *c, struct memory *memory, size_t piece, size_t bytes
  * mine.
  * sum: the whole of it, in place, the same bits on all; sum_piece: of n numbers, this rank's piece alone.   gather: equal pieces of `bytes`, by rank; mine may lie in
  * all.   share: everyone gets what `from` has. */
+/* Sums in buckets, while the device computes.  overlaps: whether it pays.   bucket: the n floats at x are cut into parts of
+ * comm_part; part r becomes x_0 + x_1 + ... from 0 on rank r, in place, once bucket_end is called or the next bucket.
+ * room: floats for as many parts as ranks.   home: x, an array in pieces, has been summed in these buckets: every sum goes
+ * from the rank that has it to the rank whose piece it is in. */
+bool comm_overlaps(const struct comm *c);
+struct bucket { size_t from, n; };
+static inline size_t comm_part(size_t n, int ranks) { return (n + (size_t)ranks - 1) / (size_t)ranks; }
+void comm_bucket(struct comm *c, enum group g, float *x, size_t n, float *room);
+void comm_bucket_end(struct comm *c);
+void comm_bucket_home(struct comm *c, enum group g, float *x, const struct bucket *bucket, int n, size_t piece);
 void comm_sum_scatter(struct comm *c, enum group g, float *sum, const float *x, size_t from, size_t to, size_t piece,
                       bool add);
 void comm_sum(struct comm *c, enum group g, float *x, size_t n);

@@ -248,6 +248,9 @@ static void weights_open(struct model *m, struct memory *memory)
     else m->own = m->params.all ? m->params.all + m->from : NULL;
     if (!m->use.train) return;
     model_gradients_open(&m->grads, &m->sum, &m->params, c, &m->use, memory);
+    if (gradient_overlaps(m))
+        m->bucket = memory_take(memory, MEMORY_GRADS, (size_t)place.d * comm_part(m->params.layer_floats, place.d),
+                                sizeof(float));
     enum phase moments = m->use.offload ? MEMORY_OFFLOADED : MEMORY_MOMENTS;
     m->m = memory_take(memory, moments, piece, sizeof(float));
     m->v = memory_take(memory, moments, piece, sizeof(float));
@@ -705,6 +708,7 @@ void model_backward(struct model *m)
         if (m->use.recompute) block_forward(m, l, NULL, a->stream[l]);
         block_backward(m, l, a->stream[l]);
         if (m->use.zero >= 2) gradient_reduce_layer(m, l);
+        gradient_layer_done(m, l);
     }
     a->kept = false;
     if (!model_first(m)) {

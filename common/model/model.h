@@ -60,6 +60,8 @@ struct model {
     float *m, *v, *ema;     /* (to - from): moments, train only, and the averaged weights, only when asked for */
     float *sum;             /* the gradients of all slices together: this rank's piece; may lie in grads */
     int layers_reduced;     /* of the slice under way */
+    bool early, last_micro; /* its layers are summed in buckets while others are differentiated; from now on */
+    float *bucket;          /* room for what other ranks have of a layer */
     int layer_held;         /* ZeRO-3: whose weights params.one_layer holds; -1: none */
     act_t *hidden;          /* (N,C) after the final norm: what the heads read; until the next forward of any model */
     act_t *dhidden;         /* (N,C) the caller writes the loss's gradient here before model_backward: with a vocabulary

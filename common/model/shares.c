@@ -3,10 +3,21 @@
 #include "common/model/shares.h"
 #include "common/model/device.h"
 
+#include <stdlib.h>
+
 static size_t piece_of(const struct model *m) { return m->params.count / (size_t)m->place.d; }
 
-void gradient_begin(struct model *m, bool first)
+bool gradient_overlaps(const struct model *m)
 {
+    struct place p = m->place;
+    return comm_overlaps(m->use.comm) && p.d > 1 && p.p == 1 && m->use.zero < 2 && m->use.slices == p.d;
+}
+
+void gradient_begin(struct model *m, bool first, bool early)
+{
+    m->early = early && gradient_overlaps(m);
+    m->last_micro = false;
+    m->layers_reduced = 0;
     if (m->use.zero >= 2 && first) device_clear(m->sum, piece_of(m) * sizeof(float));
     if (m->use.zero < 2 && m->use.slices > 1) device_clear(m->grads.all, m->grads.count * sizeof(float));
 }
@@ -54,6 +65,50 @@ static void reduce_rest(struct model *m)
     reduce(m, m->grads.all + p->layer_from, p->layer_from + (size_t)L * p->layer_floats, p->floats);
 }
 
+/* ---- in buckets: one a layer, and what lies before and behind the layers ---- */
+
+void gradient_last(struct model *m) { m->last_micro = m->early; }
+
+void gradient_layer_done(struct model *m, int l)
+{
+    const struct params *p = &m->params;
+    if (!m->last_micro) return;
+    sum_partials(m, l);
+    comm_bucket(m->use.comm, GROUP_DATA, m->grads.all + p->layer_from + (size_t)l * p->layer_floats, p->layer_floats,
+                m->bucket);
+    m->layers_reduced++;
+}
+
+void gradient_early_end(struct model *m)
+{
+    gradient_last(m);
+    for (int l = m->config.layers - 1 - m->layers_reduced; l >= 0 && m->early; l--) gradient_layer_done(m, l);
+}
+
+/* The layers are summed, or on their way: then the rest, and all of it to the ranks whose piece it is. */
+static void sum_in_buckets(struct model *m)
+{
+    const struct params *p = &m->params;
+    struct place place = m->place;
+    int L = m->config.layers;
+    size_t behind = p->layer_from + (size_t)L * p->layer_floats;
+    struct bucket *b = host_alloc((size_t)L + 2, sizeof *b);
+    gradient_early_end(m);
+    comm_bucket_end(m->use.comm);
+    sum_partials(m, ENDS);
+    for (int l = 0; l < L; l++) b[l] = (struct bucket){p->layer_from + (size_t)l * p->layer_floats, p->layer_floats};
+    b[L] = (struct bucket){0, p->layer_from};
+    b[L + 1] = (struct bucket){behind, p->count - behind};
+    for (int i = L; i < L + 2; i++) {
+        size_t part = comm_part(b[i].n, place.d);
+        float *x = m->grads.all + b[i].from;
+        comm_sum_scatter(m->use.comm, GROUP_DATA, x + (size_t)place.data * part, x, 0, b[i].n, part, false);
+    }
+    comm_bucket_home(m->use.comm, GROUP_DATA, m->grads.all, b, L + 2, piece_of(m));
+    free(b);
+    m->layers_reduced = 0;
+}
+
 /* A tied embedding is the first stage's and the last one's head: both get the sum of what they have, in this order. */
 static void sum_tied(struct model *m)
 {
@@ -68,11 +123,12 @@ void gradient_sum(struct model *m, bool first, bool last)
     struct place place = m->place;
     size_t piece = piece_of(m);
     if (m->use.zero >= 2) reduce_rest(m);
-    else sum_partials(m, ALL);
+    else if (!m->early) sum_partials(m, ALL);
     sum_tied(m);
     if (m->use.zero >= 2 || m->use.slices <= 1) return;
     if (place.d == 1 && first) device_clear(m->sum, piece * sizeof(float));
-    comm_sum_scatter(m->use.comm, GROUP_DATA, m->sum, m->grads.all, 0, m->grads.count, piece, place.d == 1 || !first);
+    if (m->early) sum_in_buckets(m);
+    else comm_sum_scatter(m->use.comm, GROUP_DATA, m->sum, m->grads.all, 0, m->grads.count, piece, place.d == 1 || !first);
     if (place.d == 1 || m->use.zero > 0 || !last) return;
     comm_gather(m->use.comm, GROUP_DATA, m->grads.all, m->sum, piece * sizeof(float));
     comm_wait(m->use.comm);

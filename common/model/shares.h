@@ -8,14 +8,23 @@
 
 #include "common/model/model.h"
 
-/* begin: m->grads is ready for another slice; first: of an update's first round.  sum: m->sum becomes, or grows by, the
+/* begin: m->grads is ready for another slice; first: of an update's first round; early: layers may join the sum before
+ * gradient_sum, as gradient_layer_done says, and then all ranks call gradient_early_end before anything else.  sum: m->sum becomes, or grows by, the
  * sum of the round's slices; last: of the update's last round.  With one slice the sum is m->grads itself. */
-void gradient_begin(struct model *m, bool first);
+void gradient_begin(struct model *m, bool first, bool early);
 void gradient_sum(struct model *m, bool first, bool last);
 
 /* ZeRO-2 and 3: layer l's of this rank's slice join the sum, and its place is
  * free for the next.  All ranks do so for layers L-1 to 0, and gradient_sum makes up for those without a slice. */
 void gradient_reduce_layer(struct model *m, int l);
+
+/* Where the engine moves bytes while the device computes, and each rank has one slice: layer l's gradient is whole when
+ * the last micro-batch (gradient_last) has been through it, and is summed while the layers before it are differentiated;
+ * early_end: so are those of which this rank has nothing. */
+bool gradient_overlaps(const struct model *m);
+void gradient_last(struct model *m);
+void gradient_layer_done(struct model *m, int l);
+void gradient_early_end(struct model *m);
 
 /* After the last round: the gradient of the elements from..to that this rank updates.  clear: of an update that is not
  * made. */

@@ -57,9 +57,9 @@ struct step_result { double loss, norm[LEARNERS_MAX]; int losses, norms[LEARNERS
  * Returns 1, 0 when this and the remaining updates of the step are skipped, or -1 with *error. */
 int train_update(struct train_state *s, struct step_result *result, int update, struct error *error);
 
-/* Forward, head and backward of micro-batch i for every learner that is not frozen and has rows in it.  Returns the sum
+/* Forward, head and backward of micro-batch i, the last of a slice or not, for every learner that is not frozen and has rows in it.  Returns the sum
  * of the losses; *rows is the number of rows read. */
-double train_micro_batch(const struct task *task, int i, double scale, int *rows);
+double train_micro_batch(const struct task *task, int i, bool last, double scale, int *rows);
 
 /* pipeline.c: the same of micro-batches from..to, on the stages of a row of layers, for a task of one learner; every
  * stage gets the sums. */

@@ -108,14 +108,17 @@ static bool is_spike(struct train_state *s, int update, const double *norm)
     return false;
 }
 
-double train_micro_batch(const struct task *task, int i, double scale, int *rows)
+double train_micro_batch(const struct task *task, int i, bool last, double scale, int *rows)
 {
     double sum = 0;
     *rows = 0;
     for (int k = 0; k < task->n_learners; k++) {
         const struct learner *l = &task->learner[k];
         const struct batch *b = l->frozen ? NULL : task->batch(task->self, i, k);
-        if (!b && !l->frozen) model_idle(l->model, true);
+        if (!b && !l->frozen) {
+            model_idle(l->model, true);
+            if (last) gradient_early_end(l->model);
+        }
         if (!b) continue;
         *rows = b->N;
         device_range("forward");
@@ -125,6 +128,7 @@ double train_micro_batch(const struct task *task, int i, double scale, int *rows
         sum += task->head(task->self, i, k, scale);
         device_range_end();
         device_range("backward");
+        if (last) gradient_last(l->model);
         model_backward(l->model);
         device_range_end();
     }
@@ -168,16 +172,18 @@ static int make_slices(struct train_state *s, int n, double scale, double *loss,
     for (int first = 0; first < slices; first += place.d) {
         int from = (first + place.data) * each, to = int_min(from + each, n);
         struct slice mine = {0};
-        for (int k = 0; k < task->n_learners; k++) gradient_begin(task->learner[k].model, first == 0);
+        for (int k = 0; k < task->n_learners; k++) gradient_begin(task->learner[k].model, first == 0, true);
         if (sums) memset(task->sums, 0, sums);
         if (place.p > 1 && from < to) train_pipeline(task, from, to, scale, &mine);
         for (int i = from; i < to && place.p == 1; i++) {
             if (s->may_give_up && place.world == 1 && signals_check(error, "making step %lld", (long long)s->step + 1))
                 return -1;
-            mine.loss += train_micro_batch(task, i, scale, &rows);
+            mine.loss += train_micro_batch(task, i, i + 1 == to, scale, &rows);
             mine.rows += rows;
         }
         for (int k = 0; k < task->n_learners && from >= to; k++) model_idle(task->learner[k].model, true);
+        for (int k = 0; k < task->n_learners; k++)
+            if (!task->learner[k].frozen) gradient_early_end(task->learner[k].model);
         if (sums) memcpy(mine.sums, task->sums, sums);
         mine.wish = place.world > 1 && s->may_give_up && signals_stop() != NULL;
         if (add_round(s, &mine, &total, error)) return -1;
