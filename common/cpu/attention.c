@@ -13,6 +13,8 @@
 enum {
     KEYS_MOST = 256, KEYS_LEAST = 32,
     KEY_FLOATS = 16384,                         /* of a block of keys; as many of values: half a second-level cache */
+    SHORT = 128, GROUP = 32,                    /* rows: of a short sequence; in which those of a task begin */
+    LINE = 64 / sizeof(act_t),
     ROWS = 256,                                 /* query rows of a task, for which a block is packed once */
     SCORES_LD = KEYS_MOST + 16,                 /* not a power of two: rows would share cache sets */
     DECODE_ROWS = TILE_ROWS,
@@ -26,7 +28,14 @@ struct block {                                  /* keys and values from position
     int start;
 };
 
+struct soon {                                   /* the next head's rows, to be fetched meanwhile */
+    const act_t *q, *k, *v, *y;
+    size_t ld, ldy;
+    int rows, D;
+};
+
 struct strip {
+    const struct soon *soon;                    /* NULL: nothing to fetch */
     int rows, D;
     const float *q; size_t ldq;
     float *y;                                   /* the weighted sum so far (rows,D) */
@@ -84,6 +93,19 @@ static void add_values(const struct strip *t, const float *sums, const float *fa
     }
 }
 
+/* Inlined always: gcc takes a function that only fetches for one without effects, and drops calls of it. */
+INLINE void fetch(const struct soon *s, int row)
+{
+    if (row >= s->rows) return;
+    size_t at = (size_t)row * s->ld;
+    for (int d = 0; d < s->D; d += LINE) {
+        __builtin_prefetch(s->k + at + d);
+        __builtin_prefetch(s->v + at + d);
+        __builtin_prefetch(s->q + at + d);
+        __builtin_prefetch(s->y + (size_t)row * s->ldy + d, 1);
+    }
+}
+
 static void attend(const struct strip *t, const struct block *b, int keys)
 {
     float scores[TILE_ROWS * SCORES_LD], sums[TILE_ROWS * TILE_COLUMNS], factor[TILE_ROWS];
@@ -93,6 +115,7 @@ static void attend(const struct strip *t, const struct block *b, int keys)
     for (int j = 0; j < width; j += TILE_COLUMNS)
         tile_rows(scores + j, SCORES_LD, NULL, 0, t->q, t->ldq, b->k + (size_t)j * t->D, t->rows, t->D);
     for (int r = 0; r < t->rows; r++) {
+        if (t->soon) fetch(t->soon, t->position + r);
         if (b->start == t->begin) { t->max[r] = -__builtin_inff(); t->sum[r] = 0; }
         int distance = t->position + r * t->position_step - b->start;
         factor[r] = softmax_part(scores + r * SCORES_LD, int_min(distance + 1, keys), width, scale,
@@ -122,7 +145,7 @@ struct forward {
     const act_t *qkv;
     const struct sight *sight;
     const int *offsets;
-    int S, N, H, G, D, keys;
+    int S, N, H, G, D, keys, long_tasks;
 };
 
 /* Where things lie in a thread's scratch. */
@@ -138,8 +161,9 @@ static struct room room_of(int thread, int keys, int D)
     return m;
 }
 
-/* Rows from .. to - 1 of a sequence that starts at row `start`, for query head h. */
-static void attend_rows(const struct forward *f, int start, int from, int to, int h, const struct room *m)
+/* Rows from .. to - 1 of a sequence that starts at row `start`, for query head h.   soon: or NULL */
+static void attend_rows(const struct forward *f, int start, int from, int to, int h, const struct soon *soon,
+                        const struct room *m)
 {
     int D = f->D, g = h / (f->H / f->G), end = to - start;          /* positions below end are seen */
     size_t ld = (size_t)(f->H + 2 * f->G) * D, panel = (size_t)f->keys * TILE_COLUMNS;
@@ -155,7 +179,7 @@ static void attend_rows(const struct forward *f, int start, int from, int to, in
             int edge = (i / f->keys + 1) * f->keys, at = start + i - from;      /* a strip lies in one block */
             rows = int_min(int_min(TILE_ROWS, end - i), edge - i);
             size_t row = (size_t)(start + i);
-            struct strip t = {.rows = rows, .D = D, .ldq = ld, .y = m->y + at * D,
+            struct strip t = {.soon = soon, .rows = rows, .D = D, .ldq = ld, .y = m->y + at * D,
                               .position = i, .position_step = 1, .sight = f->sight,
                               .begin = attention_begin(i, window, f->keys),
                               .slopes = f->sight->slopes ? f->sight->slopes + h : NULL, .max = max + at, .sum = sum + at};
@@ -179,26 +203,53 @@ static int owner(const int *offsets, int S, int row)
     return low;
 }
 
-/* Task: ROWS rows of the flat batch, one head.  The last rows first: they have most keys. */
+/* Head h of sequence s, or with h = H the next sequence's first. */
+static struct soon soon_of(const struct forward *f, int s, int h)
+{
+    int D = f->D;
+    if (h == f->H) s++, h = 0;
+    if (s == f->S) return (struct soon){.rows = 0};
+    size_t row = (size_t)f->offsets[s], ld = (size_t)(f->H + 2 * f->G) * D, ldy = (size_t)f->H * D;
+    const act_t *first = f->qkv + row * ld, *k = first + (size_t)(f->H + h / (f->H / f->G)) * D;
+    return (struct soon){first + (size_t)h * D, k, k + (size_t)f->G * D, f->y + row * ldy + (size_t)h * D, ld, ldy,
+                         f->offsets[s + 1] - f->offsets[s], D};
+}
+
+/* Task: of long sequences ROWS rows of the flat batch, one head; the last rows first: they have most keys.  After
+ * these: all heads of the short sequences that begin in GROUP rows.  Their rows take longer to come from memory than
+ * to compute with, so each head fetches the next one's. */
 static void forward_task(void *context, int i, int thread)
 {
     const struct forward *f = context;
-    int chunks = (f->N + ROWS - 1) / ROWS, h = i % f->H;
-    int from = (chunks - 1 - i / f->H) * ROWS, end = int_min(from + ROWS, f->N);
+    int group = i - f->long_tasks, chunk = f->long_tasks / f->H - 1 - i / f->H;
+    int from = group >= 0 ? group * GROUP : chunk * ROWS, end = int_min(from + (group >= 0 ? GROUP : ROWS), f->N);
     struct room room = room_of(thread, f->keys, f->D);
-    for (int s = owner(f->offsets, f->S, from); from < end; s++) {
-        int to = int_min(end, f->offsets[s + 1]);
-        if (to > from) attend_rows(f, f->offsets[s], from, to, h, &room);
-        from = int_max(to, from);
+    for (int s = owner(f->offsets, f->S, from); s < f->S && f->offsets[s] < end; s++) {
+        int start = f->offsets[s], to = f->offsets[s + 1];
+        bool is_short = to - start <= SHORT;
+        if (group < 0 && !is_short)
+            attend_rows(f, start, int_max(start, from), int_min(to, end), i % f->H, NULL, &room);
+        for (int h = 0; h < f->H && group >= 0 && is_short && start >= from; h++) {
+            struct soon soon = soon_of(f, s, h + 1);
+            attend_rows(f, start, start, to, h, &soon, &room);
+        }
     }
+}
+
+static bool any_long(const int *offsets, int S)
+{
+    for (int s = 0; s < S; s++)
+        if (offsets[s + 1] - offsets[s] > SHORT) return true;
+    return false;
 }
 
 void attention_forward(act_t *y, float *lse, const act_t *qkv, const int *offsets, const struct sight *sight, int S, int N,
                        int H, int G, int D)
 {
     assert(D >= 1 && D <= HEAD_MOST && H % G == 0 && (N == 0 || offsets[S] == N));
-    struct forward f = {y, lse, qkv, sight, offsets, S, N, H, G, D, keys_in_block(D)};
-    threads_for((N + ROWS - 1) / ROWS * H, forward_task, &f);
+    struct forward f = {y, lse, qkv, sight, offsets, S, N, H, G, D, keys_in_block(D),
+                        any_long(offsets, S) ? (N + ROWS - 1) / ROWS * H : 0};
+    threads_for(f.long_tasks + (N + GROUP - 1) / GROUP, forward_task, &f);
 }
 
 /* ---- the cache: slots x key heads, each (capacity / panel) panels of keys, then panels of values ---- */

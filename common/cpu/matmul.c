@@ -153,8 +153,9 @@ static void few_rows(const struct product *p, int j, struct scratch *s)
     }
 }
 
-/* Fetches the part of c that add_tile will read or write, while the chains run. */
-static void fetch_result(const struct product *p, int i, int j, int rows, bool first, bool last)
+/* INLINE, here and below: gcc takes a function that only fetches for one without effects, and drops calls of it.
+ * Fetches the part of c that add_tile will read or write, while the chains run. */
+INLINE void fetch_result(const struct product *p, int i, int j, int rows, bool first, bool last)
 {
     if (!p->c || (!last && !(first && p->add))) return;
     const float *at = p->c + (size_t)i * p->N + j;
@@ -163,7 +164,7 @@ static void fetch_result(const struct product *p, int i, int j, int rows, bool f
 }
 
 /* Fetches part number i of many of n rows of b, each at distance ld, width elements wide. */
-static void fetch_rows(const act_t *b, size_t ld, int width, int n, int i, int many)
+INLINE void fetch_rows(const act_t *b, size_t ld, int width, int n, int i, int many)
 {
     for (int k = n * i / many, end = n * (i + 1) / many; k < end; k++)
         for (int c = 0; c < width; c += LINE) __builtin_prefetch(b + k * ld + c, 0, 2);
@@ -171,7 +172,7 @@ static void fetch_rows(const act_t *b, size_t ld, int width, int n, int i, int m
 
 /* The same of what pack_panels will read for the columns j..  Of turned panels, n steps are squares that lie one behind
  * the other, and what is read soon goes to the first-level cache. */
-static void fetch_unpacked(const struct product *p, int j, int width, int k, int n, int i, int many)
+INLINE void fetch_unpacked(const struct product *p, int j, int width, int k, int n, int i, int many)
 {
     const act_t *b = p->b + (size_t)k * whole_steps(p->N);
     if (p->form == PLAIN) {
