@@ -102,7 +102,8 @@ if [ "$(script -qec "echo there" /dev/null </dev/null 2>/dev/null | tr -d '\r\n'
             while ! grep -qaF -- "$1" "$work/out" && [ $i -lt 200 ]; do sleep 0.05; i=$((i + 1)); done
             printf "$2"
             shift 2
-        done | TERM=xterm timeout 60 script -qec "'$chat' --model '$work/$model' --max-new-tokens 100000; echo code \$?" /dev/null >"$work/out" 2>&1
+        done | { TERM=xterm timeout 60 script -qec "exec '$chat' --model '$work/$model' --max-new-tokens 100000" /dev/null
+            echo "code $?"; } >"$work/out" 2>&1         # not said by the shell in there, which Ctrl-C may end
     }
     shows() {      # shows NAME WORDS
         grep -q -- "$2" "$work/out" && passed=$((passed + 1)) || { failed=$((failed + 1)); echo "$1: no '$2' in: $(od -c "$work/out")"; }

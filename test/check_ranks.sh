@@ -239,7 +239,7 @@ launcher=$!
 for i in $(seq 200); do grep -qs '"state":"running"' "$work/g/status.json" && break; sleep 0.1; done
 sleep 0.5
 kill -TERM "$(pgrep -n -f "$ranks/pretrain.*--out $work/g")"
-for i in $(seq 200); do kill -0 $launcher 2>/dev/null || break; sleep 0.1; done
+for i in $(seq 900); do kill -0 $launcher 2>/dev/null || break; sleep 0.1; done
 kill -KILL $launcher 2>/dev/null && pkill -KILL -f "$ranks/pretrain.*--out $work/g"
 wait $launcher
 check "a signal to one rank of a split layer stops all" grep -q '"state":"stopped"' "$work/g/status.json"
