@@ -150,7 +150,7 @@ struct place { int file; uint64_t at; size_t row; const char *path; };
 
 static int put_bytes(struct place *p, const uint8_t *data, size_t bytes, struct error *error)
 {
-    if (file_write_at(p->file, data, p->at, bytes) != 0)
+    if (strips_write(p->file, data, p->at, bytes) != 0)
         return fail(error, EXIT_IO, "%s: cannot be written: %s", p->path, strerror(errno));
     p->at += bytes;
     return 0;

@@ -276,12 +276,14 @@ static int write_rows(void *self, const uint8_t *values, size_t rows, struct err
     struct place *p = self;
     struct matrix some = *p->piece;
     some.rows = (int64_t)rows;
+    static const uint32_t same[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, 0};      /* by enum interop_type */
     size_t n = rows * (size_t)some.columns, bytes = (size_t)bytes_of(&some);
-    float *wide = host_alloc(n + 1, sizeof *wide);
-    uint8_t *out = host_alloc(bytes + 1, 1);
-    dtype_to_f32(wide, values, n, p->dtype);
-    gguf_encode(out, wide, n, some.type);
-    int status = file_write_at(p->file, out, p->at, bytes);
+    bool as_it_is = p->dtype == same[some.type];
+    float *wide = as_it_is ? NULL : host_alloc(n + 1, sizeof *wide);
+    uint8_t *out = as_it_is ? NULL : host_alloc(bytes + 1, 1);
+    if (!as_it_is) dtype_to_f32(wide, values, n, p->dtype);
+    if (!as_it_is) gguf_encode(out, wide, n, some.type);
+    int status = strips_write(p->file, as_it_is ? values : out, p->at, bytes);
     if (status != 0) fail(error, EXIT_IO, "the file cannot be written: %s", strerror(errno));
     p->at += bytes;
     free(wide);

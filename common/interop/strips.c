@@ -1,7 +1,9 @@
 /* strips.c - where each row lies here follows from where ours lie there; neighbours are read at once. */
+#define _GNU_SOURCE
 #include "common/interop/strips.h"
 #include "format/reader.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -48,4 +50,11 @@ int strips_each(const struct strips *s,
     free(strip);
     free(ours);
     return status;
+}
+
+int strips_write(int file, const void *data, uint64_t offset, size_t size)
+{
+    if (file_write_at(file, data, offset, size) != 0) return -1;
+    (void)sync_file_range(file, (off_t)offset, (off_t)size, SYNC_FILE_RANGE_WRITE);     /* where it is not there: later */
+    return 0;
 }

@@ -24,4 +24,7 @@ int strips_each(const struct strips *s,
                 int (*take)(void *self, const uint8_t *values, size_t rows, struct error *error), void *self,
                 struct error *error);
 
+/* Writes like file_write_at, and lets the disk begin at once: the sync at the end then has little left to wait for. */
+int strips_write(int file, const void *data, uint64_t offset, size_t size);
+
 #endif
