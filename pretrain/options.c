@@ -37,8 +37,8 @@ void pretrain_options(struct option table[PRETRAIN_ROWS], struct pretrain *p)
         {NULL, "tokenizer-bytes", OPTION_SIZE, &p->tokenizer_bytes, "100M", 1, 1e13,
          .help = "Train the tokenizer on about this much text, sampled from a larger corpus."},
         {"Model", "preset", OPTION_TEXT, &p->preset, "llama", .flags = OPTION_COMMON,
-         .help = "Family - gpt2, llama, bloom, opt, falcon, gptj, gpt_neox, mistral, qwen2, qwen3, glm4 or baichuan - or a "
-                 "published size such as gpt3-125m, llama3-8b or pythia-160m."},
+         .help = "Family - gpt2, llama, bloom, opt, falcon, gptj, gpt_neox, codegen, phi, mistral, qwen2, qwen3, glm4, glm or "
+                 "baichuan - or a published size such as gpt3-125m, llama3-8b or pythia-160m."},
         {NULL, "layers", OPTION_INT, &p->layers, "0", 0, 4096, .flags = OPTION_COMMON,
          .help = "Number of layers; 0: the preset's."},
         {NULL, "channels", OPTION_INT, &p->channels, "0", 0, 1 << 20, .flags = OPTION_COMMON,

@@ -84,7 +84,7 @@ else
 fi
 
 # a model of every family that is trained from scratch here comes back as what it was
-for preset in opt bloom falcon gptj gpt_neox mistral qwen2 qwen3 glm4 baichuan opt-350m; do
+for preset in opt bloom falcon gptj gpt_neox codegen phi mistral qwen2 qwen3 glm4 glm baichuan opt-350m; do
     check "pretrain of $preset" "$BIN/pretrain" --data "$dir/text.txt" --preset $preset $tiny --heads 4 --steps 1 --out "$dir/$preset-base"
     check "export of $preset" $ckpt export "$dir/$preset-base" --hf "$dir/x-$preset"
     check "import of $preset" $ckpt import "$dir/x-$preset" --out "$dir/again.ckpt"

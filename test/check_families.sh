@@ -16,8 +16,9 @@ train() {
     check "$1: rlhf saved no model" sh -c "$BIN/ckpt verify $work/$1-rlhf >$work/out"
 }
 
-for preset in gpt2 opt opt-350m bloom falcon gptj gpt_neox llama mistral qwen2 qwen3 glm4 baichuan; do
-    expect 0 "" "$BIN/pretrain" --data "$work/text.txt" --preset $preset $tiny --out "$work/$preset-base"
+for preset in gpt2 opt opt-350m bloom falcon falcon-40b gptj gpt_neox codegen phi llama mistral qwen2 qwen3 glm4 glm baichuan; do
+    [ $preset = falcon-40b ] && own="--kv-heads 2 --ffn 64" || own=
+    expect 0 "" "$BIN/pretrain" --data "$work/text.txt" --preset $preset $tiny $own --out "$work/$preset-base"
     expect 0 "" "$BIN/ckpt" export "$work/$preset-base" --hf "$work/$preset-hf"
     train $preset "$work/$preset-hf"
 done

@@ -68,6 +68,33 @@ fresh; weights 's/"format":"pt"/"format":3   /';                                
 fresh; weights 's/"BF16"/"XF16"/';                                                   refused "another dtype" 65 "dtype XF16"
 fresh; weights 's/"data_offsets":\[0,/"data_offsets":[2,/';                          refused "a moved tensor" 65 "data_offsets"
 fresh; weights 's/"model.norm.weight":/"model.norm.weight" /';                       refused "a header that is no JSON" 65 "header is not a JSON"
+# header SED: the JSON in front of the weights edited, and its length with it
+long() { for k in 0 8 16 24 32 40 48 56; do printf "\\$(printf %03o $(($1 >> k & 255)))"; done; }
+header() {
+    fresh
+    n=$(od -An -tu8 -N8 test/golden/llama/model.safetensors | tr -d ' ')
+    head -c $((n + 8)) test/golden/llama/model.safetensors | tail -c "$n" | LC_ALL=C sed "$1" >"$dir/header"
+    { long "$(wc -c <"$dir/header")"; cat "$dir/header"; tail -c +$((n + 9)) test/golden/llama/model.safetensors; } >"$dir/m/model.safetensors"
+}
+header 's/^/ \t/; s/$/\n  /'
+"$BIN/ckpt" import "$dir/m" --out "$dir/good.ckpt" >/dev/null 2>&1 && passed=$((passed + 1)) || { failed=$((failed + 1)); echo "blanks around a header are refused"; }
+header 's/\[113,40\]/[-113,40]/';                                                    refused "a negative dimension" 65 "embed_tokens.weight has a shape that is not one"
+header 's/\[113,40\]/[113.0,40]/';                                                   refused "a broken dimension" 65 "embed_tokens.weight has a shape that is not one"
+header 's/\[113,40\]/[1e2,40]/';                                                     refused "a dimension with an exponent" 65 "embed_tokens.weight has a shape that is not one"
+header 's/\[113,40\]/[4611686018427387904,8]/';                                      refused "dimensions that multiply to too much" 65 "embed_tokens.weight has a shape that is not one"
+header 's/\[113,40\]/[4611686018427387904,2]/';                                      refused "more bytes than 64 bits count" 65 "embed_tokens.weight: its data_offsets"
+header 's/\[113,40\]/[9223372036854775808,40]/';                                     refused "a number of 64 bits" 65 "header is not a JSON"
+header 's/\[113,40\]/[113,40,1,1,1,1,1,1,1]/';                                       refused "nine dimensions" 65 "no shape of at most 8"
+header 's/\[113,40\]/[[113],40]/';                                                   refused "a list in a shape" 65 "embed_tokens.weight has a shape that is not one"
+header 's/\[113,40\]/[4520]/';                                                       refused "a matrix as a vector" 65 "embed_tokens.weight has 1 dimensions"
+header 's/\[9040,9120\]/[9120,9040]/';                                               refused "an end before its beginning" 65 "data_offsets"
+header 's/\[14880,20640\]/[20640,26400]/';                                           refused "two tensors in one place" 65 "begins at byte .* (expected byte"
+header 's/"dtype":"BF16"/&,"dtype":"BF16"/';                                         refused "a key of a tensor twice" 65 "without repeated keys"
+header 's/"format":"pt"/"format":{"a":"b"}/';                                        refused "metadata in metadata" 65 "__metadata__"
+header 's/"model.norm.weight"/"model.norm\\u0000weight"/';                           refused "a name with a NUL" 65 "header is not a JSON"
+header 's/"model.norm.weight"/"model.\\u001b[31m"/';                               refused "a name that colours the terminal" 65 'control characters.*model.\\x1b'
+grep -q "$(printf '\033')" "$dir/said" && { failed=$((failed + 1)); echo "a name reaches the terminal as it is"; } || passed=$((passed + 1))
+fresh; { long $((1 << 40)); tail -c +9 test/golden/llama/model.safetensors; } >"$dir/m/model.safetensors"; refused "a header longer than the file" 65 "it is truncated, or no safetensors"
 fresh; rm "$dir/m/model.safetensors"
 echo '{"weight_map":{"model.norm.weight":"../secret.safetensors"}}' >"$dir/m/model.safetensors.index.json"; refused "a shard outside" 65 "in the same folder"
 echo '{"weight_map":{"model.norm.weight":"no.safetensors"}}' >"$dir/m/model.safetensors.index.json"; refused "a shard that is missing" 66 "no.safetensors"
@@ -107,6 +134,15 @@ rm -rf "$dir/m"; head -c 1100 test/golden/gguf/model.gguf >"$dir/m";   refused "
 rm -rf "$dir/m"; head -c 33000 test/golden/gguf/model.gguf >"$dir/m"; refused "tensors cut short" 65 "lies at"
 gguf 's/rope.dimension_count\(.\{4\}\)\x08/rope.dimension_count\1\x06/';  refused "a part of each head rotated" 65 "dimension_count is 6 (expected 8)"
 gguf 's/tokenizer.ggml.pre/tokenizer.ggml.tre/; s/set loop_messages/set l\xffop_messages/'; refused "a text that is no UTF-8" 65 "tokenizer.chat_template or its value is not valid"
+gguf 's/llama.block_count\x04/general.alignment\x04/';              refused "an alignment of 2" 65 "alignment is 2 (expected a power of two)"
+gguf 's/llama.block_count\x04/llama.block_count\x06/';              refused "a number of layers that is none" 65 "num_hidden_layers"
+gguf 's/llama.attention.key_length/llama.attention.head_count/';    refused "a GGUF key twice" 65 "head_count is there twice"
+gguf 's/output_norm.weight\x01/output_norm.weight\x05/';            refused "five dimensions" 65 "has 5 dimensions (expected 1 to 4)"
+gguf 's/output_norm.weight\x01/output_norm.weight\x00/';            refused "no dimensions" 65 "has 0 dimensions (expected 1 to 4)"
+gguf 's/output_norm.weight\(.\{11\}\)\x00/output_norm.weight\1\x80/'; refused "more values than 64 bits count" 65 "output_norm.weight"
+gguf 's/tokenizer.ggml.merges\x09\(...\)\x08/tokenizer.ggml.merges\x09\1\x09/'; refused "lists in a list" 65 "a value of type 9"
+gguf 's/tokenizer.ggml.merges\x09\(...\)\x08/tokenizer.ggml.merges\x09\1\x0e/'; refused "a list of another type" 65 "a value of type 14"
+gguf 's/tokenizer.ggml.tokens\x09\(.\{10\}\)\x00/tokenizer.ggml.tokens\x09\1\x70/'; refused "a list longer than the file" 65 "does not fit the file"
 patch 7042 '\001\176';                                            refused "a scale that is not a number" 65 "tensor output.weight has a scale"
 rm -rf "$dir/m"; : >"$dir/m";                                         refused "an empty file" 65 "inside its metadata"
 

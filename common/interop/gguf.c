@@ -130,6 +130,7 @@ static int take_tensor(struct cursor *c, struct st_tensor *t)
         return fail(c->error, EXIT_DATA, "%s: the tensor before byte %llu has %llu dimensions (expected 1 to 4)",
                     c->path,
                     (unsigned long long)c->at, (unsigned long long)n);
+    if (safetensors_name(t->name, c->path, c->error) != 0) return -1;
     t->ndim = (int)n;
     for (int d = t->ndim - 1; d >= 0; d--)
         if (take_number(c, &t->shape[d], 8) != 0) return -1;

@@ -47,6 +47,13 @@ static bool count_of(uint64_t *out, const json_t *value)
     return true;
 }
 
+int safetensors_name(const char *name, const char *path, struct error *error)
+{
+    char shown[512];
+    if (strcmp(text_escape(shown, sizeof shown, name, strlen(name)), name) == 0) return 0;
+    return fail(error, EXIT_DATA, "%s: a tensor has a name of control characters, or one that is too long: %.100s", path, shown);
+}
+
 /* One entry of a header whose data begin at byte `data` of the file. */
 static int take_tensor(struct st_tensor *t, const char *name, const json_t *entry, uint64_t data, const char *path,
                        struct error *error)
@@ -55,6 +62,7 @@ static int take_tensor(struct st_tensor *t, const char *name, const json_t *entr
     const char *dtype = json_string_value(json_object_get(entry, "dtype"));
     char shown[100];
     uint64_t begin, end, elements = 1;
+    if (safetensors_name(name, path, error) != 0) return -1;
     text_escape(shown, sizeof shown, name, strlen(name));
     *t = (struct st_tensor){.ndim = (int)json_array_size(shape)};
     for (size_t i = 0; dtype && i < sizeof dtypes / sizeof *dtypes; i++)
@@ -196,6 +204,8 @@ static int add_shards(struct safetensors *s, const char *folder, const char *ind
     int status = json_object_size(map) ? 0 : fail(error, EXIT_DATA, "%s: it has no weight_map", index);
     json_object_foreach(map, name, file) {
         const char *base = json_string_value(file);
+        if (base && (status = safetensors_name(base, index, error)) != 0) break;
+        if ((status = safetensors_name(name, index, error)) != 0) break;
         if (!base || !*base || strchr(base, '/') || strcmp(base, "..") == 0)
             status = fail(error, EXIT_DATA, "%s: a shard is named '%s', expected a file in the same folder", index,
                           base ? base : "");

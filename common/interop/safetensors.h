@@ -18,6 +18,9 @@ int safetensors_open(struct safetensors *s, const char *path, struct error *erro
 void safetensors_close(struct safetensors *s);
 
 struct st_tensor *safetensors_find(const struct safetensors *s, const char *name);       /* or NULL */
+/* Can a name be shown as it is?  0, or -1 (EXIT_DATA). */
+int safetensors_name(const char *name, const char *path, struct error *error);
+
 /* Bytes of a tensor: 0, or -1 (EXIT_IO). */
 int safetensors_read(const struct safetensors *s, const struct st_tensor *t, void *out, uint64_t offset, size_t bytes,
                      struct error *error);

@@ -22,6 +22,10 @@ static const struct preset { const char *name; struct config config; } families[
                   .activation = ACTIVATION_GELU, .parallel = true, .parallel_norms = true}},
     {"gptj", {GPT, .family = "gptj", .position = POSITION_ROPE, .rope_layout = ROPE_PAIRS, .rope_fraction = 0.5,
               .activation = ACTIVATION_GELU_TANH, .mlp_bias = true, .parallel = true, .head_bias = true}},
+    {"codegen", {GPT, .family = "codegen", .position = POSITION_ROPE, .rope_layout = ROPE_PAIRS, .rope_fraction = 0.5,
+                 .activation = ACTIVATION_GELU_TANH, .mlp_bias = true, .parallel = true, .head_bias = true}},
+    {"phi", {GPT, BIASES, .family = "phi", .position = POSITION_ROPE, .rope_fraction = 0.5,
+             .activation = ACTIVATION_GELU_TANH, .parallel = true, .head_bias = true}},
     {"mistral", {LLAMA, .family = "mistral", .kv_heads = 4}},
     {"qwen2", {LLAMA, .family = "qwen2", .kv_heads = 4, .norm_eps = 1e-6, .rope_theta = 1e6, .qkv_bias = true,
                .tied = true}},
@@ -29,6 +33,7 @@ static const struct preset { const char *name; struct config config; } families[
                .tied = true}},
     {"glm4", {LLAMA, .family = "glm4", .kv_heads = 4, .rope_layout = ROPE_PAIRS, .rope_fraction = 0.5,
               .qkv_bias = true, .norm_place = NORM_BOTH}},
+    {"glm", {LLAMA, .family = "glm", .kv_heads = 4, .rope_layout = ROPE_PAIRS, .rope_fraction = 0.5, .qkv_bias = true}},
     {"baichuan", {LLAMA, .family = "baichuan", .norm_eps = 1e-6}},
     /* sizes with settings of their own: Zhang et al. 2022; Wang & Komatsuzaki 2021; Almazrouei et al. 2023;
      * Yang et al. 2023, table 3 */
