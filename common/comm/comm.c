@@ -290,7 +290,7 @@ void comm_bucket(struct comm *c, enum group g, float *x, size_t n, float *room)
         if (mine > 0) t[moves++] = (struct transfer){room + at, mine, rank_of(c, g, r), false, true};
         if (theirs > 0) t[moves++] = (struct transfer){x + at, theirs, rank_of(c, g, r), true, true};
     }
-    engine_start(c->engine, t, moves);
+    begin(c, "bucket", t, moves);
     free(t);
     c->bucket = (struct sum){g, x, room, n};
 }
@@ -325,7 +325,7 @@ void comm_bucket_home(struct comm *c, enum group g, float *x, const struct bucke
                 t[moves++] = (struct transfer){x + from, (to - from) * sizeof *x, rank_of(c, g, r == me ? k : r), r == me,
                                                true};
             }
-    if (moves) engine_start(c->engine, t, moves);
+    if (moves) begin(c, "bucket_home", t, moves);
     free(t);
     wait(c);
 }
