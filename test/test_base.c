@@ -230,6 +230,12 @@ static void test_memory(void)
     CHECK(memory_fits_in(&both, 2 << 20, 1 << 30, false, &e) == -1 && strstr(e.text, "host memory") &&
           strstr(e.text, "rollouts") && strstr(e.text, "--episodes"));
     CHECK(memory_fits_in(&both, 4 << 20, 3 << 20, true, &e) == -1 && strstr(e.text, "4.00 MiB of memory"));
+    memory_take(&both, MEMORY_MOMENTS, 2 << 20, 1);
+    CHECK(memory_fits_in(&both, 3 << 20, 1 << 20, false, &e) == -1 && strstr(e.text, "moments with 2.00 MiB: --offload moments"));
+    CHECK(memory_fits_in(&both, 4 << 20, 1 << 20, true, &e) == -1 && strstr(e.text, "a smaller model"));
+    memory_take(&both, MEMORY_OFFLOADED, 4 << 20, 1);
+    CHECK(memory_fits_in(&both, 3 << 20, 4 << 20, false, &e) == -1 && strstr(e.text, "host memory") &&
+          strstr(e.text, "offloaded with 4.00 MiB"));
 }
 
 static size_t most_memory(void)

@@ -129,6 +129,7 @@ static __global__ void __launch_bounds__(BLOCK) sample(int *tokens, float *logpr
     __shared__ double sums[BLOCK];
     __shared__ int count[BLOCK];
     __shared__ int chosen;
+    __shared__ struct softmax kept;                             /* thread 0's, or registers would not do */
     int i = (int)blockIdx.x;
     struct sampling s = all[i];
     float *z = logits + (size_t)i * (size_t)V;
@@ -136,6 +137,7 @@ static __global__ void __launch_bounds__(BLOCK) sample(int *tokens, float *logpr
     struct softmax whole = softmax_row(z, width < V ? width : V, temperature, &part);
     for (int k = width; k < V; k += width)
         whole = softmax_join(whole, softmax_row(z + k, width < V - k ? width : V - k, temperature, &part));
+    if (threadIdx.x == 0) kept = whole;
     struct row r = {z, whole.max, s.allowed > 0 && s.allowed < V ? s.allowed : V, part.sum};
     if (r.n < V) {
         r.max = -INFINITY;
@@ -151,7 +153,7 @@ static __global__ void __launch_bounds__(BLOCK) sample(int *tokens, float *logpr
     }
     if (threadIdx.x > 0) return;
     tokens[i] = token;
-    logprobs[i] = softmax_logprob(&whole, z[token]);
+    logprobs[i] = softmax_logprob(&kept, z[token]);
 }
 
 void sample_rows(int *tokens, float *logprobs, float *logits, const double *uniform, const struct sampling *s, int n,
