@@ -296,12 +296,21 @@ void program_take(struct memory *m, void (*build)(void *self, struct memory *m),
     memory_seal(m);
 }
 
+/* Processes of this host, counted as if each took as much memory as this one, which of stages is not so. */
+static int sharers_of(const struct memory *m, struct comm *comm)
+{
+    struct place place = comm_place(comm);
+    double own = (double)memory_total(m, SIDE_DEVICE), all = own;
+    comm_add(comm, GROUP_PIPE, &all, 1, 0);
+    return (int)ceil(place.locals * all / (place.p * own));
+}
+
 int program_run(struct task *task, struct run *run, const struct train_options *o, const struct option *table,
                 struct memory *memory, const struct program_parts *parts)
 {
     struct error error;
-    memory->sharers = comm_place(o->comm).locals;
     parts->build(parts->self, memory);
+    memory->sharers = sharers_of(memory, o->comm);
     if (o->plan && o->parallel.cluster) return train_plan_task(task, memory, o, table);
     if (o->plan) return train_print_plan(task, memory, o);
     if (parts->say) parts->say(parts->self);
