@@ -4,7 +4,7 @@
 set -e
 ${CC:-cc} -fpreprocessed -dD -E -P "$1" | sed '/^#/d' | tr '\n' ' ' | awk -v flags="$3" '
 BEGIN { RS = ";" }
-/\)[ ]*$/ {
+/\)[ ]*$/ && !/\(\*/ {                                   # not a pointer to a function, in a struct
     sub(/^[ }]+/, ""); sub(/ +$/, "")
     open = index($0, "(")
     head = substr($0, 1, open - 1); arguments = substr($0, open + 1, length($0) - open - 1)
