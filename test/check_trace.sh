@@ -58,7 +58,11 @@ expect 74 "--trace $work/none/t.json: cannot be opened" "$BIN/pretrain" $text $f
 expect 74 "--trace /dev/null: is no file" "$BIN/pretrain" $text $few --out "$work/no" --trace /dev/null
 expect 74 "cannot be opened" "$BIN/pretrain" $text $few --out "$work/no" --trace "$work"
 [ -w /dev/full ] && expect 74 "is no file" "$BIN/pretrain" $text $few --out "$work/no" --trace /dev/full
-check "a refused trace leaves no run behind" [ ! -e "$work/no" ]
+check "a refused trace trains nothing" [ ! -e "$work/no/final.ckpt" ]
+expect 0 "done: 4 steps" "$BIN/pretrain" $text $few --out "$work/in" --trace "$work/in/trace.json"
+check "it may lie in the run folder" "$tool" "$work/in/trace.json" >"$work/spans"
+expect 0 "memory" "$BIN/pretrain" $text $few --plan --trace "$work/plan.json"
+check "a plan writes none" [ ! -e "$work/plan.json" ]
 
 case $BUILD in *-*san*) MPICC=none ;; esac
 if command -v "$MPICC" >/dev/null && command -v "$MPIRUN" >/dev/null; then

@@ -53,7 +53,6 @@ static void log_ranks(struct run *run, const struct place *p)
 static int open_trace(const struct train_options *o, int rank, struct error *error)
 {
     double origin = trace_now();
-    if (!o->trace || o->plan || o->dry_run) return 0;
     if (rank == 0 && trace_open(o->trace, 0, origin, error) != 0) return -1;
     if (comm_place(o->comm).world > 1) comm_share_host(o->comm, GROUP_WORLD, &origin, sizeof origin, 0);
     return rank == 0 ? 0 : trace_open(o->trace, rank, origin, error);
@@ -77,7 +76,7 @@ struct run *program_start(const char *name, const struct option *table, struct t
     struct place place = comm_place(o->comm);
     bool take = place.world > 1 && !o->devices && o->device == 0 && device_count() > 1;     /* each its own */
     if (parallel_check(table, o, &error) != 0 || device_open(take ? place.local : (int)o->device, &error) != 0 ||
-        comm_connect(o->comm, &error) != 0 || open_trace(o, place.rank, &error) != 0)
+        comm_connect(o->comm, &error) != 0)
         quit_error(&error);
     place = comm_place(o->comm);
     threads_start(threads_of(o->threads, place.locals));
@@ -91,6 +90,7 @@ struct run *program_start(const char *name, const struct option *table, struct t
     comm_watch(o->comm, o->stall_limit, run ? run_failed : NULL, run);
     if (run) log_start(run, table);
     if (run) log_ranks(run, &place);
+    if (run && o->trace && open_trace(o, place.rank, &error) != 0) quit_error(&error);      /* it may lie in the folder */
     return run;
 }
 
