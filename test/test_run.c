@@ -188,6 +188,11 @@ static void test_full(void)
     text = read_all("log.txt");
     CHECK(strstr(text, "a line of 7\n") != NULL);
     free(text);
+    run_failed(run, "rank 1 was lost");              /* by another thread; this one may not have heard of it */
+    run_status(run, "running", 3, 3, "all is well");
+    text = read_all("status.json");
+    CHECK(strstr(text, "\"state\":\"failed\",\"step\":1,\"steps\":2") && strstr(text, "\"text\":\"rank 1 was lost\""));
+    free(text);
     run_close(run);
 }
 

@@ -14,6 +14,7 @@
 #include <fnmatch.h>
 #include <jansson.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -36,6 +37,8 @@ struct run {
     int plain_lines;
     int64_t step, steps;                 /* of the last status */
     double line_last, plain_last, plain_interval, stop_looked;
+    pthread_mutex_t saying;              /* status.json, which another thread writes when the ranks are to leave */
+    bool failed;                         /* it has, and that stands */
 };
 
 /* ---- the folder ---- */
@@ -139,6 +142,7 @@ int run_open(struct run **out, const char *folder, const char *program, struct e
     if (!*folder) return fail(error, EXIT_USAGE, "--out: the name of the run folder is empty");
     if (folder_make(folder, error) != 0) return -1;
     struct run *run = host_alloc(1, sizeof *run);
+    run->saying = (pthread_mutex_t)PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;      /* writing may itself fail */
     run->folder = host_text("%s", folder);
     run->program = host_text("%s", program);
     run->lock_fd = -1;
@@ -160,7 +164,8 @@ struct run *run_follow(const char *folder, const char *program)
 {
     struct run *run = host_alloc(1, sizeof *run);
     *run = (struct run){.folder = host_text("%s", folder), .program = host_text("%s", program), .folder_fd = -1,
-                        .lock_fd = -1, .mute = true, .begun = true};
+                        .lock_fd = -1, .mute = true, .begun = true,
+                        .saying = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP};
     return run;
 }
 
@@ -329,7 +334,7 @@ static int replace(struct run *run, const char *file, const struct bytes *conten
     return status;
 }
 
-void run_status(struct run *run, const char *state, int64_t step, int64_t steps, const char *text)
+static void write_status(struct run *run, const char *state, int64_t step, int64_t steps, const char *text)
 {
     struct bytes line = {0};
     struct error error;
@@ -350,15 +355,29 @@ void run_status(struct run *run, const char *state, int64_t step, int64_t steps,
     bytes_free(&line);
 }
 
+void run_status(struct run *run, const char *state, int64_t step, int64_t steps, const char *text)
+{
+    pthread_mutex_lock(&run->saying);
+    if (!run->failed) write_status(run, state, step, steps, text);
+    pthread_mutex_unlock(&run->saying);
+}
+
+/* A disk that does not answer keeps nobody from leaving. */
 void run_failed(void *self, const char *sentence)
 {
     struct run *run = self;
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 2;
+    bool locked = pthread_mutex_timedlock(&run->saying, &until) == 0;
     if (run->mute) {                             /* the rank that writes is gone */
         run->folder_fd = open(run->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         run->mute = false;
     }
     run_log(run, "%s: %s", run->program, sentence);
-    run_status(run, "failed", run->step, run->steps, sentence);
+    write_status(run, "failed", run->step, run->steps, sentence);
+    run->failed = true;
+    if (locked) pthread_mutex_unlock(&run->saying);
 }
 
 int run_write_conf(struct run *run, const struct option *table, struct error *error)

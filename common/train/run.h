@@ -14,7 +14,7 @@ struct run;
 int run_open(struct run **out, const char *folder, const char *program, struct error *error);
 /* For the ranks beside the one that has opened the folder: everything is done there, and every call here does nothing. */
 struct run *run_follow(const char *folder, const char *program);
-/* What comm_watch calls: the sentence to the log, and status.json says failed.  self is the run. */
+/* What comm_watch calls: the sentence to the log, and status.json says failed from now on.  self is the run. */
 void run_failed(void *self, const char *sentence);
 void run_close(struct run *run);                       /* NULL is allowed */
 void run_ending(struct run *run);                      /* tells a process that waits for the folder to keep waiting */
