@@ -34,7 +34,9 @@ bits() {
     check "$1" grep -q ' 0 of [1-9][0-9]* tensors differ, 0 only in A, 0 only in B' "$work/out"
 }
 expect 0 "done: 4 steps" "$BIN/pretrain" $text --steps 4 --slices 2 --save-every 2 --out "$work/p1"
-expect 0 "2 ranks, 2 of them on this host, by NCCL" "$BIN/pretrain" $text --steps 4 --devices 0,2 --save-every 2 --out "$work/p2"
+expect 0 "2 ranks, 2 of them on this host, by NCCL" "$BIN/pretrain" $text --steps 4 --devices 0,2 --save-every 2 --out "$work/p2" --trace "$work/trace.json"
+"$BUILD/test/tool_trace" "$work/trace.json" >"$work/spans" 2>&1
+check "a trace shows what is under way in a backward pass" grep -q "^bucket 1 " "$work/spans"
 bits "pretrain: 2 GPUs have the bits of one" p1 p2
 expect 0 "done: 2 steps" env CUDASIM_STREAMS=lazy "$BIN/pretrain" $text --steps 2 --devices 1,2 --zero 0 --offload moments --out "$work/m"
 expect 0 "done: 4 steps" "$BIN/pretrain" $text --steps 4 --out "$work/m"
