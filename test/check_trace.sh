@@ -58,6 +58,9 @@ expect 74 "--trace $work/none/t.json: cannot be opened" "$BIN/pretrain" $text $f
 expect 74 "--trace /dev/null: is no file" "$BIN/pretrain" $text $few --out "$work/no" --trace /dev/null
 expect 74 "cannot be opened" "$BIN/pretrain" $text $few --out "$work/no" --trace "$work"
 [ -w /dev/full ] && expect 74 "is no file" "$BIN/pretrain" $text $few --out "$work/no" --trace /dev/full
+expect 74 "--trace: No space left on device; the trace ends here" sh -c "ulimit -f 40; exec $BIN/pretrain $(echo $text) --steps 40 \
+    --save-every 0 --out $work/small --trace $work/trace.json"
+check "a full disk: what is there is whole" sound
 check "a refused trace trains nothing" [ ! -e "$work/no/final.ckpt" ]
 expect 0 "done: 4 steps" "$BIN/pretrain" $text $few --out "$work/in" --trace "$work/in/trace.json"
 check "it may lie in the run folder" "$tool" "$work/in/trace.json" >"$work/spans"

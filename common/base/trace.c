@@ -48,7 +48,9 @@ static off_t place(void)
 
 static bool put(const char *text, size_t size, off_t at)
 {
-    return pwrite(trace.fd, text, size, at) == (ssize_t)size;
+    ssize_t n = pwrite(trace.fd, text, size, at);
+    if (n >= 0 && (size_t)n < size) errno = ENOSPC;
+    return n == (ssize_t)size;
 }
 
 /* A disk that is full ends the trace, not the run. */
