@@ -55,13 +55,10 @@ static int gather(float *to, const float *from, const struct rollouts *r, const 
     return count;
 }
 
-/* Checked on the first batch: one forward pass serves sampling, scoring, reference and training, so their
- * log-probabilities are equal to the last bit, however the episodes are packed. */
-static int check_on_policy(struct ppo *p, int64_t step, struct error *error)
+static int check_numbers(const struct ppo *p, int64_t step, struct error *error)
 {
-    struct rollouts *r = &p->rollouts;
-    struct token_loss loss = {.kind = LOSS_LOGPROBS, .temperature = (float)p->o.temperature};
-    int from, to, at = 0;
+    const struct rollouts *r = &p->rollouts;
+    int from, to;
     rollout_mine(r, &from, &to);
     for (int e = from; e < to; e++)
         for (int i = r->first[e]; i < r->first[e + 1]; i++) {
@@ -75,18 +72,30 @@ static int check_on_policy(struct ppo *p, int64_t step, struct error *error)
                             "%.9g under the reference, which should be its equal", i - r->first[e], e,
                             (double)r->old_logprobs[i], (double)r->ref_logprobs[i]);
         }
-    if (!p->exact || from == to) return 0;
+    return 0;
+}
+
+/* Checked on the first batch: one forward pass serves sampling, scoring, reference and training, so their
+ * log-probabilities are equal to the last bit, however the episodes are packed. */
+static int check_on_policy(struct ppo *p, int64_t step, struct error *error)
+{
+    struct rollouts *r = &p->rollouts;
+    struct token_loss loss = {.kind = LOSS_LOGPROBS, .temperature = (float)p->o.temperature};
+    int from, to, at = 0, bad = check_numbers(p, step, error);
+    rollout_mine(r, &from, &to);
+    if (p->exact && from == to) model_idle(p->policy, false);
+    if (!p->exact || from == to) return bad;
     for (int e = from; e < to; e++) p->order[e - from] = (uint32_t)(to - 1 - (e - from));   /* another layout: back to front */
     int n = rollout_pack(r, p->order, 0, to - from, -1);
     model_forward(p->policy, &r->batch, true);
     int count = model_token_loss(p->policy, &r->batch, &loss, p->logprobs, NULL, NULL, false);
     gather(p->old, r->old_logprobs, r, p->order, n);
     while (at < count && p->logprobs[at] == p->old[at]) at++;
-    if (at < count)
+    if (at < count && !bad)
         return fail(error, EXIT_INTERNAL,
                     "the first ratio is %.9g, not 1: a log-probability is %.9g in one packing and %.9g in another",
                     exp((double)p->logprobs[at] - (double)p->old[at]), (double)p->old[at], (double)p->logprobs[at]);
-    return 0;
+    return bad;
 }
 
 int ppo_answer(struct ppo *p, struct prompts *prompts, enum rng_stream stream, int64_t iteration, uint64_t first_index,

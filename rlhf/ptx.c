@@ -39,6 +39,7 @@ static double make_slice(struct ptx *x, struct model *policy, int slice, double 
     int slices = int_max(policy->use.slices, 1), each = (x->rows + slices - 1) / slices;
     int to = int_min((slice + 1) * each, x->rows);
     double sum = 0;
+    if (slice * each >= to) model_idle(policy, true);
     for (int row = slice * each; row < to;) {
         row = fill_batch(x, row, to);
         model_forward(policy, &x->batch, true);
@@ -58,6 +59,7 @@ double ptx_add(struct ptx *x, struct model *policy, double *norm)
     double sum = 0, *all = host_alloc((size_t)place.d, sizeof *all);
     policy->grads = x->grads;
     policy->sum = x->gradient_sum;
+    gradient_clear(policy);
     for (int first = 0, slices = int_max(policy->use.slices, 1); first < slices; first += place.d) {
         gradient_begin(policy, first == 0, false);
         double mine = count > 0 ? make_slice(x, policy, first + place.data, x->coef / (double)count) : 0;
@@ -71,7 +73,6 @@ double ptx_add(struct ptx *x, struct model *policy, double *norm)
     policy->grads = own;
     policy->sum = own_sum;
     add(gradient_own(policy), gradient, policy->to - policy->from);
-    fill(x->grads.all, 0, own.count);
     x->cursor += (uint64_t)x->rows;
     return count > 0 ? sum / (double)count : NAN;
 }

@@ -217,7 +217,11 @@ int reward_cmd_ask(struct reward_cmd *c, float *reward, int n, const char *reque
 static void score_by_model(const struct reward_source *w, struct rollouts *r, float *reward)
 {
     int e, to;
-    for (rollout_mine(r, &e, &to); e < to;) {
+    for (rollout_mine(r, &e, &to); model_any(w->model, e < to);) {
+        if (e == to) {
+            model_idle(w->model, false);
+            continue;
+        }
         int n = rollout_pack(r, NULL, e, to, w->end);
         score_rewards(reward + e, w->model, &r->batch);
         e += n;

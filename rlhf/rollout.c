@@ -89,7 +89,7 @@ int rollout_sample(struct rollouts *r, struct model *policy, struct prompts *pro
     struct sample *sample = host_alloc((size_t)r->episodes, sizeof *sample);
     int n = pose(r, prompts, first_index, sample), from, to;
     rollout_mine(r, &from, &to);
-    if (n > 0) sample_run(policy, sample, n, how, NULL, NULL);
+    sample_run(policy, sample, n, how, NULL, NULL);
     for (int e = from; e < to; e++) {
         const struct sample *s = &sample[e - from];
         assert(s->n > 0 || signals_stop());
@@ -137,7 +137,11 @@ void rollout_logprobs(struct rollouts *r, struct model *m, float temperature, fl
 {
     struct token_loss loss = {.kind = LOSS_LOGPROBS, .temperature = temperature};
     int e, to;
-    for (rollout_mine(r, &e, &to); e < to && !(model_alone(m) && signals_stop());) {
+    for (rollout_mine(r, &e, &to); model_any(m, e < to && !(model_alone(m) && signals_stop()));) {
+        if (e == to) {
+            model_idle(m, false);
+            continue;
+        }
         int n = rollout_pack(r, NULL, e, to, -1);
         model_forward(m, &r->batch, false);
         model_token_loss(m, &r->batch, &loss, logprobs + r->first[e], entropy ? entropy + r->first[e] : NULL, NULL,
@@ -149,7 +153,11 @@ void rollout_logprobs(struct rollouts *r, struct model *m, float temperature, fl
 void rollout_values(struct rollouts *r, struct model *critic)
 {
     int e, to;
-    for (rollout_mine(r, &e, &to); e < to;) {
+    for (rollout_mine(r, &e, &to); model_any(critic, e < to);) {
+        if (e == to) {
+            model_idle(critic, false);
+            continue;
+        }
         int n = rollout_pack(r, NULL, e, to, -1);
         model_forward(critic, &r->batch, false);
         model_values(critic, r->values + r->first[e], r->rows, rollout_counted_rows(r));

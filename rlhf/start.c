@@ -153,6 +153,7 @@ void rlhf_build(void *self, struct memory *m)
     int N = (int)p->train.micro_tokens;
     struct model_use scoring = {.max_tokens = N, .max_sequences = N, .comm = p->train.comm}, trained = scoring;
     train_use(&trained, &p->train);
+    scoring.zero = trained.zero == 3 ? 3 : 0;
     struct model_use sampling = trained;
     sampling.ema = p->ema > 0;
     sampling.cache_slots = sampling.logits_rows = int_min(int_min((int)p->slots, (int)p->ppo.o.episodes), N);
@@ -203,6 +204,15 @@ int rlhf_load_models(void *self, struct error *error)
     return 0;
 }
 
+/* How many slices make one micro-batch each, whatever the lengths of an update's answers. */
+static int micro_batches(const struct rlhf *p)
+{
+    const struct ppo_options *o = &p->ppo.o;
+    int64_t fit = p->train.micro_tokens / p->longest, episodes = (o->episodes + o->minibatches - 1) / o->minibatches;
+    int64_t n = (episodes + fit - 1) / fit, rows = p->ppo.ptx ? p->ptx.max_tokens / p->ptx.row_tokens : 0;
+    return (int)(rows && (p->ptx.rows + rows - 1) / rows > n ? (p->ptx.rows + rows - 1) / rows : n);
+}
+
 void rlhf_start_ppo(struct rlhf *p)
 {
     struct ppo *q = &p->ppo;
@@ -213,14 +223,11 @@ void rlhf_start_ppo(struct rlhf *p)
     q->prompts = &p->prompts;
     q->o.micro_tokens = p->train.micro_tokens;
     q->o.seed = (uint64_t)p->train.seed;
-    if (p->train.parallel.zero > 1 && !p->train.parallel.cluster)
-        quit(EXIT_USAGE, "--zero %lld: the ranks of rlhf share out moments only (0 or 1)",
-             (long long)p->train.parallel.zero);
     if (p->train.parallel.pipeline > 1 && !p->train.parallel.cluster)
         quit(EXIT_USAGE, "--pipeline-parallel %lld: the ranks of rlhf split layers, but not the row of them "
              "(--tensor-parallel)", (long long)p->train.parallel.pipeline);
     const struct config *split[] = {&p->policy_config, &p->critic_config, &p->reward_config};
-    for (int i = 0; i < (p->reward_path ? 3 : 2); i++) parallel_fit(&p->train, split[i], 0);
+    for (int i = 0; i < (p->reward_path ? 3 : 2); i++) parallel_fit(&p->train, split[i], micro_batches(p));
     q->o.slices = (int)p->train.parallel.slices;
     q->o.comm = p->train.comm;
     q->o.shaping.norm = (enum reward_norm)p->norm;

@@ -73,6 +73,9 @@ stage sft --model "$work/p1" --data "$work/chats.jsonl" $rest
 stage rm --model "$work/sft-1" --data "$work/ranked.jsonl" $rest
 stage rlhf --policy "$work/sft-1" --reward "$work/rm-1" --prompts "$work/chats.jsonl" --episodes 6 --max-new-tokens 4 \
     --micro-tokens 64 --steps 2 --minibatches 2 --threads 1
+expect 0 "done: 2 steps" "$BIN/rlhf" --policy "$work/sft-1" --reward "$work/rm-1" --prompts "$work/chats.jsonl" --episodes 6 \
+    --max-new-tokens 4 --micro-tokens 64 --steps 2 --minibatches 2 --threads 1 --devices 0,1 --zero 3 --out "$work/rlhf-3"
+bits "rlhf: --zero 3 has the bits of one GPU" rlhf-1 rlhf-3
 
 # ---- ends ----
 alive() { pgrep -f "$BIN/pretrain.*--out $work/$1" >/dev/null; }

@@ -56,12 +56,14 @@ ran "pretrain, 1 rank, a slice for each micro-batch" pretrain 1 z1 $text --slice
 check "pretrain: --zero 2 has the bits of one rank" same z z1
 ran "pretrain, 3 ranks, --zero 3" pretrain 3 w $text --zero 3
 check "pretrain: --zero 3 has the bits of one rank" same w z1
+check "pretrain: --zero 3 draws the samples of one rank" cmp "$work/w/samples.txt" "$work/z1/samples.txt"
 ran "pretrain, 2 ranks, --zero 3 --recompute block, stopped" pretrain 2 w2 $text --zero 3 --recompute block --slices 12 --steps 4
 ran "pretrain resumes on 1 rank what --zero 3 has saved" pretrain 1 w2 $text
 check "pretrain: stopped under --zero 3, then 1 rank: the bits of one" bits w2 z1
-ran "pretrain, 2 ranks, --zero 3, more slices than micro-batches" pretrain 2 w3 $text --zero 3 --slices 14
-ran "pretrain, 2 ranks, --zero 2, more slices than micro-batches" pretrain 2 z2 $text --zero 2 --slices 14
-ran "pretrain, 1 rank of as many slices" pretrain 1 z3 $text --slices 14
+odd="$text --batch-tokens 704 --slices 14"              # of 11 micro-batches: one rank, then both have nothing to do
+ran "pretrain, 2 ranks, --zero 3, more slices than micro-batches" pretrain 2 w3 $odd --zero 3
+ran "pretrain, 2 ranks, --zero 2, more slices than micro-batches" pretrain 2 z2 $odd --zero 2
+ran "pretrain, 1 rank of as many slices" pretrain 1 z3 $odd
 check "pretrain: --zero 2 with slices that are empty has the bits of one rank" same z2 z3
 check "pretrain: --zero 3 with slices that are empty has the bits of one rank" same w3 z3
 old="--preset gpt2 --data $work/text.txt --vocab-size 300 --layers 3 --channels 32 --heads 2 --context 32 --steps 3
@@ -107,12 +109,17 @@ prompts="--policy $work/s1 --reward $work/r1 --prompts $work/chats.jsonl --episo
 ran "rlhf, 1 rank" rlhf 1 l1 $prompts --slices 3
 ran "rlhf, 3 ranks" rlhf 3 l3 $prompts
 check "rlhf: 3 ranks have the bits of one" same l1 l3
+small="$prompts --micro-tokens 48 --schedule constant"          # of 12 slices some have no answers, or no text
+ran "rlhf, 1 rank of 12 slices" rlhf 1 lz $small --slices 12
+ran "rlhf, 2 ranks, --zero 3, stopped" rlhf 2 l4 $small --slices 12 --zero 3 --steps 2
+ran "rlhf resumes, 3 ranks, --zero 2" rlhf 3 l4 $small --zero 2
+check "rlhf: --zero 3, then 2 has the bits of one rank" bits lz l4
 
 # a reward program: each rank's answers its own, and a share of them
 echo 'tee -a "$1" | while read -r line; do echo "${#line}"; done' >"$work/reward.sh"
 asked="--policy $work/s1 --prompts $work/chats.jsonl --episodes 5 --max-new-tokens 6 --steps 3 --eval-every 3 --validation 0.02 --minibatches 1"
 ran "rlhf with a reward program, 1 rank" rlhf 1 c1 $asked --slices 2 --reward-cmd "sh $work/reward.sh $work/one"
-ran "rlhf with a reward program, 2 ranks" rlhf 2 c2 $asked --reward-cmd "sh $work/reward.sh $work/two"
+ran "rlhf with a reward program, 2 ranks, --zero 3" rlhf 2 c2 $asked --zero 3 --reward-cmd "sh $work/reward.sh $work/two"
 check "rlhf with a reward program: 2 ranks have the bits of one" same c1 c2
 sort "$work/one" >"$work/a"
 sort "$work/two" >"$work/b"
@@ -154,9 +161,9 @@ check "rm: layers split by 2 have the losses of one rank" agree r6 r7
 ran "rlhf, tensor 2" rlhf 2 l6 $asked --tensor-parallel 2 --slices 2 --reward-cmd "sh $work/reward.sh $work/six" --sample-every 1
 check "rlhf: layers split by 2 have the losses of one rank" agree l6 c1
 check "its program is asked once by each group" [ "$(wc -l <"$work/six")" = "$(wc -l <"$work/one")" ]
-ran "rlhf with a reward model, tensor 2, data 2" rlhf 4 l7 $prompts --tensor-parallel 2 --slices 2
+ran "rlhf with a reward model, tensor 2, data 2, --zero 3" rlhf 4 l7 $prompts --tensor-parallel 2 --slices 2 --zero 3
 ran "rlhf with a reward model, tensor 2" rlhf 2 l8 $prompts --tensor-parallel 2 --slices 2
-check "rlhf: tensor 2, data 2 has the bits of tensor 2" same l7 l8
+check "rlhf: tensor 2, data 2, --zero 3 has the bits of tensor 2" same l7 l8
 
 # ---- stages that split the row of layers: the bits of one rank, but for tied embeddings, which have two owners ----
 row="--preset llama3-8b --data $work/text.txt --vocab-size 300 --layers 5 --channels 32 --heads 2 --kv-heads 2 --ffn 64 --context 32 --steps 3
@@ -250,7 +257,7 @@ rm "$work/f/stop"
 # ---- what is refused ----
 expect 64 "start one of 1, 3" $launch -n 2 "$ranks/pretrain" $text --slices 3 --out "$work/no"
 expect 64 "an update has 12 of them, but 4 slices" $launch -n 2 "$ranks/pretrain" $text --slices 4 --zero 2 --out "$work/no"
-expect 64 "share out moments only" $launch -n 2 "$ranks/rlhf" $prompts --zero 2 --out "$work/no"
+expect 64 "an update has 8 of them, but 2 slices" $launch -n 2 "$ranks/rlhf" $prompts --zero 2 --slices 2 --micro-tokens 32 --out "$work/no"
 expect 64 "--tensor-parallel 3: 2 heads, 2 key/value heads" $launch -n 3 "$ranks/pretrain" $text --tensor-parallel 3 --out "$work/no"
 expect 64 "start a multiple of it" $launch -n 3 "$ranks/pretrain" $text --tensor-parallel 2 --out "$work/no"
 expect 64 "--pipeline-parallel 6: each stage takes a layer at least, and the model has 5" $launch -n 6 "$ranks/pretrain" $row --pipeline-parallel 6 --out "$work/no"

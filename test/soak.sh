@@ -20,7 +20,7 @@ random() { SEED=$(((SEED * 1103515245 + 12345) % 2147483648)); r=$((SEED / 65536
 pick() { random $#; shift $r; picked=$1; }
 say() { echo "$(date +%H:%M:%S) $*"; }
 
-# options PROGRAM: four slices of one micro-batch, so that ranks may share out anything (rlhf: moments only)
+# options PROGRAM: four slices of one micro-batch, so that ranks may share out anything
 options() {
     common="--threads 1 --slices 4 --save-every 20 --keep 2 --eval-every 40"
     case $1 in
@@ -104,8 +104,7 @@ whole() {
     random 5
     for k in $(seq $r) last; do
         pick $several; n=$picked
-        z=1
-        [ "$n" = 1 ] || [ "$1" = rlhf ] || { random 4; z=$r; }
+        random 4; z=$r
         zero=
         [ "$n" = 1 ] || zero="--zero $z"
         legs=$((legs + 1))

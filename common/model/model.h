@@ -59,7 +59,7 @@ struct model {
     float *own;             /* (to - from): their weights; unless model_apart, in params.all */
     float *m, *v, *ema;     /* (to - from): moments, train only, and the averaged weights, only when asked for */
     float *sum;             /* the gradients of all slices together: this rank's piece; may lie in grads */
-    int layers_reduced;     /* of the slice under way */
+    int layers_reduced;     /* of the slice under way, in buckets */
     bool early, last_micro; /* its layers are summed in buckets while others are differentiated; from now on */
     float *bucket;          /* room for what other ranks have of a layer */
     int layer_held;         /* ZeRO-3: whose weights params.one_layer holds; -1: none */
@@ -118,8 +118,10 @@ void model_forward(struct model *m, const struct batch *b, bool keep);
 void model_backward(struct model *m);
 void model_flush(struct model *m);
 
-/* ZeRO-3: what a rank does that has nothing to compute while others make a forward, and a backward. */
+/* ZeRO-2 and 3: what a rank does that has nothing to compute while others make a forward, and a backward. */
 void model_idle(struct model *m, bool backward);
+/* Whether this rank has something left to do, or, with ZeRO-3, any of those that must then be idle beside it. */
+bool model_any(const struct model *m, bool mine);
 
 /* Vocabulary head over the rows i of the last forward where b->mask is 1 (rows that do not count cost nothing).
  *   host arrays over those rows, in order, all optional but logprobs: logprobs, entropy, losses (count of mask)

@@ -175,8 +175,12 @@ void sample_run(struct model *m, struct sample *samples, int n, const struct sam
         samples[i].n = 0;
         samples[i].stopped = false;
     }
-    do {
+    for (;;) {
         while (next < n && sampler_room(g) > 0) sampler_join(g, &samples[next++], how);
-    } while (!(model_alone(m) && signals_stop()) && sampler_step(g));
+        bool mine = g->live > 0 && !(model_alone(m) && signals_stop());
+        if (!model_any(m, mine)) break;
+        if (mine) sampler_step(g);
+        else model_idle(m, false);
+    }
     sampler_close(g);
 }

@@ -51,15 +51,12 @@ void gradient_reduce_layer(struct model *m, int l)
     sum_partials(m, l);
     size_t from = m->params.layer_from + (size_t)l * m->params.layer_floats;
     reduce(m, m->grads.one_layer, from, from + m->params.layer_floats);
-    m->layers_reduced++;
 }
 
-static void reduce_rest(struct model *m)
+static void reduce_ends(struct model *m)
 {
     const struct params *p = &m->params;
     int L = m->config.layers;
-    for (int l = L - 1 - m->layers_reduced; l >= 0; l--) gradient_reduce_layer(m, l);
-    m->layers_reduced = 0;
     sum_partials(m, ENDS);
     reduce(m, m->grads.all, 0, p->layer_from);
     reduce(m, m->grads.all + p->layer_from, p->layer_from + (size_t)L * p->layer_floats, p->floats);
@@ -122,7 +119,7 @@ void gradient_sum(struct model *m, bool first, bool last)
 {
     struct place place = m->place;
     size_t piece = piece_of(m);
-    if (m->use.zero >= 2) reduce_rest(m);
+    if (m->use.zero >= 2) reduce_ends(m);
     else if (!m->early) sum_partials(m, ALL);
     sum_tied(m);
     if (m->use.zero >= 2 || m->use.slices <= 1) return;
@@ -218,12 +215,18 @@ void weights_keep_ends(struct model *m)
     if (model_apart(m)) each_end(m, keep);
 }
 
+bool model_any(const struct model *m, bool mine)
+{
+    double any = mine;
+    if (m->use.zero >= 3) comm_add(m->use.comm, GROUP_DATA, &any, 0, 1);
+    return any > 0;
+}
+
 void model_idle(struct model *m, bool backward)
 {
     int L = m->config.layers;
-    if (m->use.zero < 3) return;
     for (int l = 0; l < L; l++) weights_gather_layer(m, l);
-    for (int l = L - 1; backward && l >= 0; l--) {
+    for (int l = L - 1; backward && m->use.zero >= 2 && l >= 0; l--) {
         weights_gather_layer(m, l);
         gradient_reduce_layer(m, l);
     }

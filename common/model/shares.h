@@ -9,13 +9,13 @@
 #include "common/model/model.h"
 
 /* begin: m->grads is ready for another slice; first: of an update's first round; early: layers may join the sum before
- * gradient_sum, as gradient_layer_done says, and then all ranks call gradient_early_end before anything else.  sum: m->sum becomes, or grows by, the
- * sum of the round's slices; last: of the update's last round.  With one slice the sum is m->grads itself. */
+ * gradient_sum, as gradient_layer_done says, and then all ranks call gradient_early_end before anything else.  sum:
+ * m->sum becomes, or grows by, the sum of the round's slices; last: of the update's last round.  With one slice the sum is m->grads itself. */
 void gradient_begin(struct model *m, bool first, bool early);
 void gradient_sum(struct model *m, bool first, bool last);
 
-/* ZeRO-2 and 3: layer l's of this rank's slice join the sum, and its place is
- * free for the next.  All ranks do so for layers L-1 to 0, and gradient_sum makes up for those without a slice. */
+/* ZeRO-2 and 3: layer l's of this rank's slice join the sum, and its place is free for the next.  All ranks do so for
+ * layers L-1 to 0, in model_backward or in model_idle. */
 void gradient_reduce_layer(struct model *m, int l);
 
 /* Where the engine moves bytes while the device computes, and each rank has one slice: layer l's gradient is whole when
@@ -33,7 +33,8 @@ void gradient_clear(struct model *m);
 
 /* Weights change in m->own.  share: where a rank keeps what it reads of them: all of its parameters, or its
  * share.  init: from (seed, ...) as params_init.  gather: after any change, what is to be read of it on this rank,
- * packed too: all of it, or, with ZeRO-3, what lies outside the layers; gather_layer: then, before a layer is used, its.  keep_ends: the way back, from what was changed outside the layers to m->own. */
+ * packed too: all of it, or, with ZeRO-3, what lies outside the layers; gather_layer: then, before a layer is used, its.
+ * keep_ends: the way back, from what was changed outside the layers to m->own. */
 struct share weights_share(struct model *m);
 void weights_init(struct model *m, uint64_t seed);
 void weights_gather(struct model *m);

@@ -23,7 +23,7 @@ static void show(const struct samples *s, struct run *run, int64_t step, int ind
 
 void samples_show(const struct samples *s, struct model *m, struct run *run, int64_t step)
 {
-    size_t n = (size_t)s->count, most = (size_t)s->tokens;
+    size_t n = m->place.data == 0 ? (size_t)s->count : 0, most = (size_t)s->tokens;
     struct sample_settings how = {
         .sampling = {.temperature = (float)s->temperature, .top_p = 1, .allowed = tokenizer_vocab(s->tokenizer)},
         .stop = s->stop, .n_stop = s->n_stop, .stream = RNG_SAMPLE, .seed = s->seed, .step = (uint64_t)step};
@@ -32,7 +32,7 @@ void samples_show(const struct samples *s, struct model *m, struct run *run, int
     for (size_t i = 0; i < n; i++)
         sample[i] = (struct sample){.prompt = s->prompt[i].id, .n_prompt = (int)s->prompt[i].count, .index = i,
                                     .most = s->tokens, .tokens = tokens + i * most};
-    if (n > 0) sample_run(m, sample, s->count, &how, NULL, NULL);
+    sample_run(m, sample, (int)n, &how, NULL, NULL);
     for (size_t i = 0; i < n && !signals_stop(); i++) show(s, run, step, (int)i + 1, &sample[i]);
     free(sample);
     free(tokens);

@@ -335,8 +335,7 @@ static int report_step(struct train_state *s, struct error *error)
     keep_results(s, r);
     run_metrics(s->run, r);
     r->count = 0;
-    if (task->sample && comm_place(o->comm).data == 0 && task->learner[0].model->use.zero < 3 && s->step > 0 &&
-        (due(s->step, o->sample_every) || (last && o->sample_every > 0))) {
+    if (task->sample && s->step > 0 && (due(s->step, o->sample_every) || (last && o->sample_every > 0))) {
         device_range("sample");
         task->sample(task->self, s->run, s->step);
         device_range_end();
@@ -440,8 +439,6 @@ int train(struct task *task, struct run *run, const struct train_options *o, con
     s.slice = host_alloc((size_t)comm_place(o->comm).d, sizeof *s.slice);
     int code = profile_steps(&s.profile_first, &s.profile_last, o, &error);
     if (code == 0) code = start(&s, &error);
-    if (code == 0 && task->sample && o->sample_every > 0 && task->learner[0].model->use.zero >= 3)
-        run_log(run, "no samples are drawn, because no rank holds the whole model");
     if (code == 0) code = run_steps(&s, &error);
     if (code < 0) {
         run_log(run, "%s: %s", task->program, error.text);

@@ -181,9 +181,11 @@ static int make_slices(struct train_state *s, int n, double scale, double *loss,
             mine.loss += train_micro_batch(task, i, i + 1 == to, scale, &rows);
             mine.rows += rows;
         }
-        for (int k = 0; k < task->n_learners && from >= to; k++) model_idle(task->learner[k].model, true);
-        for (int k = 0; k < task->n_learners; k++)
-            if (!task->learner[k].frozen) gradient_early_end(task->learner[k].model);
+        for (int k = 0; k < task->n_learners; k++) {
+            if (task->learner[k].frozen) continue;
+            if (from >= to) model_idle(task->learner[k].model, true);
+            gradient_early_end(task->learner[k].model);
+        }
         if (sums) memcpy(mine.sums, task->sums, sums);
         mine.wish = place.world > 1 && s->may_give_up && signals_stop() != NULL;
         if (add_round(s, &mine, &total, error)) return -1;
