@@ -19,8 +19,8 @@ enum number { NUMBER_FLOAT, NUMBER_ACT };                      /* act_t is summe
 
 /* Finds the other ranks; folder (may be NULL) is that of the run, beside which they can meet; t ranks are to split every
  * layer, and p the row of layers.  Returns 0, or -1: EXIT_USAGE when a launcher's variables are incomplete,
- * EXIT_UNAVAILABLE when there are more ranks than this build can join, or the launcher's ranks do not find each other.  connect: as soon as device_open has
- * chosen this rank's device. */
+ * EXIT_UNAVAILABLE when there are more ranks than this build can join, or the launcher's ranks do not find each other.
+ * connect: as soon as device_open has chosen this rank's device. */
 int comm_open(struct comm **out, const char *folder, int t, int p, struct error *error);
 int comm_connect(struct comm *c, struct error *error);
 void comm_close(struct comm *c);                               /* after all ranks have ended well */
@@ -43,8 +43,17 @@ void comm_take(struct comm *c, struct memory *memory, size_t piece, size_t bytes
  * this rank's piece of x.
  * gather_range: the other way round, in bytes: x becomes those from..to of the array, of which this rank has its piece,
  * mine.
- * sum: the whole of it, in place, the same bits on all; sum_piece: of n numbers, this rank's piece alone.   gather: equal pieces of `bytes`, by rank; mine may lie in
- * all.   share: everyone gets what `from` has. */
+ * sum: the whole of it, in place, the same bits on all; sum_piece: of n numbers, this rank's piece alone.   gather:
+ * equal pieces of `bytes`, by rank; mine may lie in all.   share: everyone gets what `from` has. */
+void comm_sum_scatter(struct comm *c, enum group g, float *sum, const float *x, size_t from, size_t to, size_t piece,
+                      bool add);
+void comm_sum(struct comm *c, enum group g, float *x, size_t n);
+void comm_gather(struct comm *c, enum group g, void *all, const void *mine, size_t bytes);
+void comm_sum_piece(struct comm *c, enum group g, void *x, size_t n, size_t piece, enum number k);
+void comm_gather_range(struct comm *c, enum group g, void *x, const void *mine, size_t from, size_t to, size_t piece);
+void comm_share(struct comm *c, enum group g, void *x, size_t bytes, int from);
+void comm_wait(struct comm *c);
+
 /* Sums in buckets, while the device computes.  overlaps: whether it pays.   bucket: the n floats at x are cut into parts of
  * comm_part; part r becomes x_0 + x_1 + ... from 0 on rank r, in place, once bucket_end is called or the next bucket.
  * room: floats for as many parts as ranks.   home: x, an array in pieces, has been summed in these buckets: every sum goes
@@ -55,14 +64,6 @@ static inline size_t comm_part(size_t n, int ranks) { return (n + (size_t)ranks 
 void comm_bucket(struct comm *c, enum group g, float *x, size_t n, float *room);
 void comm_bucket_end(struct comm *c);
 void comm_bucket_home(struct comm *c, enum group g, float *x, const struct bucket *bucket, int n, size_t piece);
-void comm_sum_scatter(struct comm *c, enum group g, float *sum, const float *x, size_t from, size_t to, size_t piece,
-                      bool add);
-void comm_sum(struct comm *c, enum group g, float *x, size_t n);
-void comm_gather(struct comm *c, enum group g, void *all, const void *mine, size_t bytes);
-void comm_sum_piece(struct comm *c, enum group g, void *x, size_t n, size_t piece, enum number k);
-void comm_gather_range(struct comm *c, enum group g, void *x, const void *mine, size_t from, size_t to, size_t piece);
-void comm_share(struct comm *c, enum group g, void *x, size_t bytes, int from);
-void comm_wait(struct comm *c);
 
 /* Between single ranks of a group, device memory, done on return: both at once, so that two ranks which give each other
  * something cannot wait for ever.  bytes 0: nothing. */

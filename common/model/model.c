@@ -12,8 +12,8 @@
 /* A norm's input is kept elsewhere. */
 struct norm_acts { float *mean, *rstd; };
 
-/* What one block computes on its way; N rows each, or, of what no split matrix gives, the rank's own of them.  h1, h2: normed inputs of attention and mlp; raw1, raw2: what norms
- * after them take; qkv_raw and qk_rstd only with qk_norm.  Absent is what the block does without. */
+/* What one block computes on its way; N rows each, or, of what no split matrix gives, the rank's own of them.  h1, h2:
+ * normed inputs of attention and mlp; raw1, raw2: what norms after them take; qkv_raw and qk_rstd only with qk_norm.  Absent is what the block does without. */
 struct block_acts {
     act_t *h1, *qkv_raw, *qkv, *y, *raw1, *x2, *h2, *up, *act, *raw2;
     float *qk_rstd, *lse;
@@ -25,7 +25,7 @@ struct layer_acts {
     struct block_acts *block;     /* (L), or all the same one when nothing or only the inputs are kept */
     act_t *narrow, *embedded;     /* (N,E) before the matrix that makes it wide; before the embedding norm */
     act_t *last;                  /* before the matrix that makes it narrow again */
-    act_t *whole, *part;          /* (N,C) with several tensor ranks: the rows of all of them; what they are to add up */
+    act_t *whole, *part;          /* (N,C) with several tensor ranks: the rows of all; what they are to add up */
     struct norm_acts embed_norm, final_norm;
     act_t *dnarrow, *dx, *dh, *dy, *dqkv, *dup, *dact;   /* of all flights the same */
     int *tokens, *positions, *offsets;                   /* the batch, on the device */
@@ -369,9 +369,9 @@ static act_t *part_of(const struct model *m, act_t *own) { return m->place.t == 
 /* The own rows of the sum of these parts; with one rank they are the whole. */
 static act_t *sum_parts(const struct model *m, act_t *part, int width)
 {
-    size_t row = (size_t)width;
+    size_t row = (size_t)width, piece = (size_t)rows_of(m->N, m->place.t) * row;
     if (m->place.t == 1) return part;
-    comm_sum_piece(m->use.comm, GROUP_TENSOR, part, (size_t)m->N * row, (size_t)rows_of(m->N, m->place.t) * row, NUMBER_ACT);
+    comm_sum_piece(m->use.comm, GROUP_TENSOR, part, (size_t)m->N * row, piece, NUMBER_ACT);
     return part + (size_t)m->first_row * row;
 }
 
@@ -605,7 +605,8 @@ static const act_t *join_backward(struct model *m, const struct join *j, struct 
     return all_rows(m, a->part, to, c->channels);
 }
 
-/* dh, or what ranks have of it: the gradient of a sublayer's input reaches x, of which the input is the norm, or which it is itself. */
+/* dh, or what ranks have of it: the gradient of a sublayer's input reaches x, of which the input is the norm, or which
+ * it is itself. */
 static void input_backward(struct model *m, const act_t *x, const struct norm_params *n, struct norm_params *d,
                            const struct norm_acts *acts)
 {
