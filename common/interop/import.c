@@ -1,6 +1,7 @@
 /* import.c - a Hugging Face folder or a GGUF file as a checkpoint: open, so that programs read it like one, or
  * written. */
 #include "common/interop/chat_jinja.h"
+#include "common/interop/chat_parse.h"
 #include "common/interop/foreign.h"
 #include "common/interop/llama2c.h"
 #include "common/text/chat.h"
@@ -116,6 +117,8 @@ static int take_tokenizer(struct foreign *m, struct ckpt_meta *meta, struct byte
     if (m->template && (strlen(m->template) > 1 << 20 ||
                         utf8_prefix(m->template, strlen(m->template)) != strlen(m->template)))
         return fail(error, EXIT_DATA, "%s: its chat template is not valid UTF-8 of at most 1 MiB", m->from);
+    if (m->template && chat_parses(m->template, &why) != 0)
+        return fail(error, EXIT_DATA, "%s: its chat template is no Jinja template: %s", m->from, why.text);
     int status = m->tokenizer ? tokenizer_import_json(&t, m->tokenizer, m->from, error) : 0;
     enum chat_template known = m->template ? chat_known(m->template) : TEMPLATE_NONE;
     if (status == 0 && t && tokenizer_vocab(t) > m->config.vocab)
