@@ -102,7 +102,7 @@ cp test/golden/llama/model.safetensors "$dir/m/a.safetensors"
 echo '{"weight_map":{"model.nose.weight":"a.safetensors"}}' >"$dir/m/model.safetensors.index.json"; refused "an index that lies" 65 "not in the shard"
 echo '{}' >"$dir/m/model.safetensors.index.json";                                    refused "an index without a map" 65 "weight_map"
 fresh; echo '{% for m in messages %}{{ m.content }}{% endif %}' >"$dir/m/chat_template.jinja"; refused "a template that does not parse" 65 "m: its chat template is no Jinja template: line 1 of it: a block ends"
-fresh; echo '{"chat_template": "a\n{{ \"b }}"}' >"$dir/m/tokenizer_config.json";       refused "a quote without an end in a template" 65 "line 2 of it: a quote does not end"
+fresh; printf '%s' '{"chat_template": "a\n{{ \"b }}"}' >"$dir/m/tokenizer_config.json";       refused "a quote without an end in a template" 65 "line 2 of it: a quote does not end"
 fresh; echo '{% if a %}b' >"$dir/m/chat_template.jinja";                             refused "a block without an end in a template" 65 "a block of it, if, does not end"
 fresh; echo '{%- set x = {"a": {"b": 1}} -%}{% raw %}{{{% endraw %}{# {{ #}{{ x["}}"] }} { } {% set y %}{% endset %}' >"$dir/m/chat_template.jinja"
 "$BIN/ckpt" import "$dir/m" --out "$dir/good.ckpt" >/dev/null 2>&1 && passed=$((passed + 1)) || { failed=$((failed + 1)); echo "a good template is refused"; }
