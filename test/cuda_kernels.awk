@@ -21,6 +21,8 @@ function flash(name,    part, width, rows, stream, own, streamed) {
 
 # Bytes and floating-point operations in the example of the document; 0 bytes: not in it.
 function work(key, b, f) { bytes[key] = b; flop[key] = f }
+function plain(key, b, f) { work(key, b, f); scalar[key] = 1 }          # on float32 units, not tensor cores
+function few(x) { return sprintf(x < 1e5 ? "%.3f" : "%.1f", x / 1e6) }
 function time(b, f, per_second, peak,    t) {
     t = b / per_second; if (f / peak > t) t = f / peak
     return sprintf("%.1f", t * 1e6)
@@ -42,6 +44,32 @@ BEGIN {
     work("optimizer average_in", 12 * P);                  work("optimizer fill_with", 4 * P)
     work("optimizer add_to", 12 * P);                      work("rope rotate_pairs", 8 * N * C)
     work("value forward", 2 * N * C);                      work("value backward", 2 * N * C)
+    # heads of another size: C / D of them; groups of 128 rows; R rows that are sampled, at position T
+    R = 256; groups = N / 128
+    split("<1, 32> <2, 8> <4, 4> <4, 2>", variant, "> "); split("1024 256 128 64", size, " ")
+    for (i = 1; i <= 4; i++) {
+        name = variant[i] (i < 4 ? ">" : ""); lines = 4 * N * C / size[i]
+        plain("attention attend" name, N * 8 * C + lines, 2 * N * T * C)
+        plain("attention_backward query_gradients" name, N * 10 * C + 2 * lines, 3 * N * T * C)
+        plain("attention_backward key_gradients" name, N * 12 * C + 2 * lines, 4 * N * T * C)
+    }
+    for (D = 128; D <= 256; D *= 2) {
+        work("flash flash_attend " D, N * (8 * C + 4 * C / D), 2 * N * T * C)
+        work("flash_backward flash_queries " D, N * (10 * C + 8 * C / D), 3 * N * T * C)
+        work("flash_backward flash_keys " D, N * (12 * C + 8 * C / D), 4 * N * T * C)
+    }
+    work("flash flash_combine", R * (H * T / 256 * 66 * 4 + 2 * C)); work("attention write_cache", 8 * N * C)
+    work("matmul add_bias", 8 * N * V);                    work("matmul column_add<float>", (4 * groups + 8) * F)
+    work("matmul round_rows", 6 * F * C);                  work("norm column_add<float>", (4 * groups + 8) * C)
+    work("norm copy_part", 4 * N * C);                     work("ops add_acts", 6 * N * C)
+    work("ops copy_rows", 4 * N * C);                      work("ops fill_positions", 4 * N)
+    work("optimizer add_acts", 6 * N * C);                 work("peak numbers", 2 * 8192 * 8192)
+    work("sampling sample", 8 * R * V);                    work("sampling join_logits", 8 * R * V)
+    work("token_loss loss_rows", 6 * N * V);               work("token_loss part_rows", 4 * N * V)
+    work("token_loss column_add<float>", (4 * groups + 8) * V)
+    work("token_loss column_groups<head_bias_term>", 2 * N * V)
+    work("value column_add<double>", (8 * groups + 8) * C); work("value column_groups<value_weight_term>", 2 * N * C)
+    work("value column_groups<value_bias_term>", 4 * N)
 }
 
 /Compiling entry function/ {
@@ -76,7 +104,8 @@ END {
         print part[1] " | `" substr(name, length(part[1]) + 2) "` | " threads " | " used[name, "sm_80"] ", " \
               used[name, "sm_90"] " | " shared " | " occupancy(used[name, "sm_80"], threads, shared, 164) ", " \
               occupancy(used[name, "sm_90"], threads, shared, 228) " | " \
-              (bytes[key] ? sprintf("%.1f", bytes[key] / 1e6) : "-") " | " (flop[key] ? sprintf("%.1f", flop[key] / 1e9) : "-") \
-              " | " (bytes[key] ? time(bytes[key], flop[key], 2039e9, 312e12) ", " time(bytes[key], flop[key], 3350e9, 989e12) : "-")
+              (bytes[key] ? few(bytes[key]) : "-") " | " (flop[key] ? sprintf("%.1f", flop[key] / 1e9) : "-") \
+              " | " (bytes[key] ? time(bytes[key], flop[key], 2039e9, scalar[key] ? 19.5e12 : 312e12) ", " \
+              time(bytes[key], flop[key], 3350e9, scalar[key] ? 67e12 : 989e12) : "-")
     }
 }

@@ -1,7 +1,7 @@
 #!/bin/sh
 # run.sh default|full - runs every test program and script, and adds up what they say.
 # A test that ends without its closing line, or with a bad exit code and no failure counted, counts as one failure.
-# TESTS="name name" runs only these.  FULL=1 in the environment of a test means the long form.
+# TESTS="name name" runs only these.  ERRORS=1: how far operations are from their references.  FULL=1 in the environment of a test means the long form.
 cd "$(dirname "$0")/.." || exit 1
 : "${BIN:=bin}" "${BUILD:=build/cpu}"
 [ "$1" = full ] && FULL=1 || FULL=
@@ -23,7 +23,7 @@ for t in "$BUILD"/test/test_* test/check_*.sh test/e2e_*.sh; do
     [ -n "$line" ] || { p=0 f=1 line="$name: ended with code $code and no closing line"; }
     [ "$code" -ne 0 ] && [ "$f" -eq 0 ] && { f=1 line="$line, yet exit code $code"; }
     [ "$f" -gt 0 ] && sed "s/^/    /" "$log" | tail -n 40
-    grep -E '^skipped: ' "$log" | sed "s/^/    /"
+    grep -E "^skipped: ${ERRORS:+|^error: }" "$log" | sed "s/^/    /"
     echo "$line ($(($(date +%s) - start)) s)"
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + ${s:-0}))
 done

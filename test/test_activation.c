@@ -37,6 +37,8 @@ static void test_shape(enum activation kind, int N, int F, double size)
         }
     host_activation_forward(y, x, kind, N, F);
     host_activation_backward(dx, dy, x, kind, N, F);
+    test_error("activation", furthest(y, want, n));
+    test_error("activation, gradient", furthest(dx, want_dx, nx));
     CHECK(furthest(y, want, n) < stored(5e-7));
     CHECK(furthest(dx, want_dx, nx) < stored(3e-6));
     float *y2 = host_alloc(n, 4), *dx2 = host_alloc(nx, 4);

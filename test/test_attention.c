@@ -153,6 +153,8 @@ static void check_reference(struct problem *p)
         worst[2] = fmax(worst[2], fabs((double)p->dqkv[i] - dqkv[i]) / (1 + fabs(dqkv[i])));
     }
     for (size_t i = 0; i < ny; i++) finite &= isfinite(p->y[i]) != 0;
+    test_error("attention, of its tolerance", worst[0]);
+    test_error("attention, gradients", worst[2]);
     test_check(finite && worst[0] < 1 && worst[1] < 2e-6 && worst[2] < 4 * stored(5e-6), __FILE__, __LINE__,
                "H %d G %d D %d N %d: y off by %g of its tolerance, lse %g, gradient %g", s->H, s->G, s->D, p->N, worst[0], worst[1],
                    worst[2]);

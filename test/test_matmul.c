@@ -121,6 +121,7 @@ static void check_shape(int N, int out, int in)
         for (int c = 0; c < in; c++)
             weight &= lawful(p.dw[o * I + c], law(fuse, dw + o * I + c, p.y + o, O, p.x + c, I, N, NULL, NULL), N * in);
     }
+    test_error("product, of the square root of its length", worst < 0 ? 0 : worst);
     test_check(forward && residual && input && weight && sums && worst < 1e-6, __FILE__, __LINE__,
                "N %d out %d in %d: forward %d residual %d input %d weight %d bias %d, error %g", N, out, in, forward,
                    residual, input, weight, sums, worst);

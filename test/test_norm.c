@@ -77,6 +77,8 @@ static void check_values(const struct arrays *a, const float *x, const float *w,
         reference(y, xd, ones, NULL, 1e-5, centred, C);
         for (int c = 0; c < C; c++) { dw[c] += y[c] * dyd[c]; db[c] += dyd[c]; }
     }
+    test_error("norm", worst);
+    test_error("norm, gradient", worst_dx);
     CHECK(worst < stored(2e-6));
     test_check(worst_dx < stored(C < 3 ? 1e-3 : 2e-5), __FILE__, __LINE__, "dx off by %g, N %d C %d centred %d", worst_dx, N, C, centred);
     CHECK(furthest(a->dw, dw, (size_t)C) < 1e-5);

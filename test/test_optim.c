@@ -88,6 +88,7 @@ static void test_against_double(size_t n)
         CHECK(cleared);
         free(grad);
     }
+    test_error("AdamW", furthest(param, p, n));
     CHECK(furthest(param, p, n) < 1e-6 && furthest(m, dm, n) < 1e-6 && furthest(v, dv, n) < 1e-6);
     for (int threads = 2; threads <= 3; threads++) {
         float *param2 = copy_of(first, n), *m2 = host_alloc(n, 4), *v2 = host_alloc(n, 4);

@@ -36,6 +36,7 @@ static void test_shape(const struct shape *s, int first_position)
     for (int i = 0; i < s->N; i++) positions[i] = first_position + i * 7 % 1000;
     reference(want, x, positions, s);
     rotate(y, positions, s->N, s, false);
+    test_error("rope", furthest(y, want, n));
     CHECK(furthest(y, want, n) < stored(3e-7));
     memcpy(z, y, n * sizeof *z);
     rotate(z, positions, s->N, s, true);

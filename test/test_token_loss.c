@@ -272,6 +272,11 @@ static void check_reference(int n, int C, int V, struct token_loss l)
     }
     for (int j = 0; j < V * C; j++)
         worst[4] = fmax(worst[4], fabs((double)t.dweight[j] - dweight[j]) / (1 + fabs(dweight[j])));
+    test_error("log-probability", worst[0]);
+    test_error("entropy", worst[1]);
+    test_error("loss", worst[2]);
+    test_error("loss, gradient of the hidden states", worst[3]);
+    test_error("loss, gradient of the matrix", worst[4]);
     test_check(worst[0] < 1e-6 && worst[1] < 1e-6 && worst[2] < 2e-6 && worst[3] < 2 * stored(5e-6) && worst[4] < 2 * stored(5e-6), __FILE__,
                __LINE__,
                "kind %d n %d C %d V %d: off by %g logprob, %g entropy, %g loss, %g dh, %g dweight", l.kind, n, C, V,

@@ -8,7 +8,9 @@ TOOLS    += $(BUILD)/test/seam/fault
 SEAM_OBJECT := $(BUILD)/test/seam/seam.o
 ALL_LDFLAGS += -rdynamic $(SEAM_OBJECT) -Wl,@$(BUILD)/seam/wrapped
 endif
-BENCHES  := $(patsubst %.c,$(BUILD)/%,$(wildcard test/bench/bench_*.c test/bench/growth_*.c))
+GPU_BENCH := test/bench/bench_gpu.c
+BENCHES  := $(patsubst %.c,$(BUILD)/%,$(if $(CUDA)$(SIM),$(GPU_BENCH),$(filter-out $(GPU_BENCH), \
+              $(wildcard test/bench/bench_*.c test/bench/growth_*.c))))
 
 tests: $(PROGRAMS) $(UNITS) $(TOOLS)
 
@@ -35,11 +37,13 @@ $(SEAM_OBJECT): ALL_CFLAGS += -I$(BUILD)/seam
 # The simulator runs its subset, unless TESTS names others, with sums of products in one order (CUDASIM_PRODUCTS).
 RUN_SIM = $(if $(SIM),CUDASIM_PRODUCTS=$${CUDASIM_PRODUCTS:-fixed} \
             TESTS="$${TESTS:-$$(cat test/cudasim/subset$(if $(SAN),-asan))}")
+# A GPU runs the same ones.
+RUN_TESTS = test/$(if $(CUDA),gpu_tests.sh,run.sh default)
 
 # Tests print "name: P passed, F failed[, S skipped]"; run.sh adds them up.
 test:      packages
 	@$(MAKE) tests
-	@$(RUN_SIM) BIN=$(BIN) BUILD=$(BUILD) test/run.sh default
+	@$(RUN_SIM) BIN=$(BIN) BUILD=$(BUILD) $(RUN_TESTS)
 test-full: packages
 	@$(MAKE) tests
 	@BIN=$(BIN) BUILD=$(BUILD) test/run.sh full
@@ -62,12 +66,13 @@ soak: $(PROGRAMS)
 	@if command -v mpicc >/dev/null; then $(MAKE) -s MPI=1 BUILD=build/cpu-mpi BIN=build/cpu-mpi/bin all; fi
 	@BIN=$(BIN) BUILD=$(BUILD) RANKS=build/cpu-mpi/bin test/soak.sh $(HOURS)
 
-bench: $(PROGRAMS) $(BENCHES) $(TOOLS)
-	@BIN=$(BIN) BUILD=$(BUILD) test/bench/run.sh
+bench-build: $(PROGRAMS) $(BENCHES) $(TOOLS)
+bench: bench-build
+	@BIN=$(BIN) BUILD=$(BUILD) test/bench/$(if $(CUDA)$(SIM),gpu,run).sh
 bench-growth: $(PROGRAMS) $(BENCHES) $(TOOLS)
 	@BIN=$(BIN) BUILD=$(BUILD) test/bench/growth.sh
 
 fuzz:
 	@BUILD=build/fuzz FUZZ_SECONDS=$(FUZZ_SECONDS) test/fuzz/run.sh
 
-.PHONY: tests test test-full sim-full sim-tools sim-once test-slurm soak bench bench-growth fuzz
+.PHONY: tests test test-full sim-full sim-tools sim-once test-slurm soak bench bench-build bench-growth fuzz

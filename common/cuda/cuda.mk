@@ -39,6 +39,10 @@ $(BUILD)/%.o: %.cu $(HEADERS) $(BUILD)/rewrite Makefile common/cuda/cuda.mk
 	$(QUIET)$(BUILD)/rewrite $< >$(@:.o=.cpp)
 	$(QUIET)$(CXX) -I$(BUILD)/rewritten $(SIM_FLAGS) $(SIM_SANITIZE) -c $(@:.o=.cpp) -o $@
 
+# A test with one kernel file as it is now, and the rest as it was (barriers.sh).
+$(BUILD)/changed-%: $(BUILD)/common/cuda/%.o
+	$(QUIET)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(BUILD)/$(CHANGED).o $< $(LIB) $(LDLIBS) -o $@
+
 $(BUILD)/test/cudasim/%.o: test/cudasim/%.cpp Makefile common/cuda/cuda.mk
 	@mkdir -p $(@D)
 	$(SAY) "  CXX  $<"

@@ -2,6 +2,7 @@
  * a share of this machine's limit in the same run.  Rounds go through all cases in turn and medians are taken over the
  * rounds, so that a slow minute of a shared machine falls on all alike.     bench_model [threads [rounds]] */
 #include "common/model/sample.h"
+#include "test/bench/limits.h"
 #include "test/bench/train_step.h"
 
 #include <math.h>

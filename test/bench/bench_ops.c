@@ -2,7 +2,7 @@
  * run: multiply-adds from registers, bytes from memory, and the products of OpenBLAS, BLIS and oneDNN where these are
  * installed.     bench_ops [threads] */
 #include "common/model/ops.h"
-#include "test/bench/bench.h"
+#include "test/bench/limits.h"
 
 #include <dlfcn.h>
 #include <unistd.h>
