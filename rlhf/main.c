@@ -161,7 +161,8 @@ static int begin(void *self, int64_t step, struct error *error)
     if (updates >= 0 && first)
         run_log(p->run, "first batch: %d answers of %d tokens: %s%s, to the last bit", p->ppo.rollouts.episodes,
                 p->ppo.rollouts.first[p->ppo.rollouts.episodes],
-                p->ppo.exact ? "sampled and trained log-probabilities are equal, ratio 1" : "ratio 1 in training",
+                p->ppo.exact ? "sampled and trained log-probabilities are equal, ratio 1" :
+                               "old log-probabilities come from the training forward, ratio 1",
                 step == 0 ? ", and KL to the reference 0" : "");
     return updates;
 }

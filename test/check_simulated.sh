@@ -57,6 +57,7 @@ stage sft --model "$work/pretrain-cpu" $cards --lr 3e-3
 stage rm --model "$work/sft-cpu" --data "$work/ranked.jsonl" $same --lr 1e-3
 stage rlhf --policy "$work/sft-cpu" --reward "$work/rm-cpu" --prompts "$work/chats.jsonl" --episodes 8 --minibatches 2 \
     --max-new-tokens 6 --micro-tokens 128 --critic-warmup 1 --lr 1e-4 --steps 5 --threads 1 --seed 5
+check "the log says where old log-probabilities come from" grep -q "come from the training forward" "$work/rlhf-gpu/log.txt"
 check "the first divergence from the reference is 0" [ "$(number "$work/rlhf-gpu/metrics.jsonl" kl first)" = 0 ]
 
 # the GPU's checkpoint on the CPU

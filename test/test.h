@@ -37,15 +37,15 @@ static bool close_to(double a, double b, double relative, double absolute)
 }
 
 /* The largest error of each operation beside its reference; run.sh shows them where ERRORS=1. */
-static struct { const char *what; double most; } test_errors[16];
+static struct { const char *what; double most; } error_of[16];
 
 __attribute__((unused))
 static void test_error(const char *what, double error)
 {
     int i = 0;
-    while (test_errors[i].what && strcmp(test_errors[i].what, what) != 0) i++;
-    test_errors[i].what = what;
-    if (!(error <= test_errors[i].most)) test_errors[i].most = error;       /* what is not a number stays */
+    while (error_of[i].what && strcmp(error_of[i].what, what) != 0) i++;
+    error_of[i].what = what;
+    if (!(error <= error_of[i].most)) error_of[i].most = error;       /* what is not a number stays */
 }
 
 __attribute__((unused))
@@ -67,8 +67,8 @@ static const char *test_shared(char *out, size_t size, const char *file)
 __attribute__((unused))
 static int test_end(const char *name)
 {
-    for (int i = 0; test_errors[i].what; i++)
-        printf("error: %-44s %.2g\n", test_errors[i].what, test_errors[i].most);
+    for (int i = 0; error_of[i].what; i++)
+        printf("error: %-44s %.2g\n", error_of[i].what, error_of[i].most);
     printf("%s: %d passed, %d failed, %d skipped\n", name, test_passed, test_failed, test_skipped);
     return test_failed ? 1 : 0;
 }

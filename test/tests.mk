@@ -48,9 +48,12 @@ test-full: packages
 	@$(MAKE) tests
 	@BIN=$(BIN) BUILD=$(BUILD) test/run.sh full
 
-# Everything that the simulator can run; and its part for ThreadSanitizer (make SIM=1 SAN=tsan sim-once).
+# Everything that the simulator can run; its part that removes barriers; and that for ThreadSanitizer (make SIM=1
+# SAN=tsan sim-once).
 sim-full: packages
 	@test/cudasim/full.sh
+sim-barriers:
+	@test/cudasim/barriers.sh
 sim-tools: $(SIM_TOOLS) $(BUILD)/test/tool_once
 sim-once: sim-tools
 	@BUILD=$(BUILD) test/check_cudasim.sh
@@ -75,4 +78,4 @@ bench-growth: $(PROGRAMS) $(BENCHES) $(TOOLS)
 fuzz:
 	@BUILD=build/fuzz FUZZ_SECONDS=$(FUZZ_SECONDS) test/fuzz/run.sh
 
-.PHONY: tests test test-full sim-full sim-tools sim-once test-slurm soak bench bench-build bench-growth fuzz
+.PHONY: tests test test-full sim-full sim-barriers sim-tools sim-once test-slurm soak bench bench-build bench-growth fuzz

@@ -73,7 +73,6 @@ static __global__ void part_rows(struct chunk c)
     int row = (int)blockIdx.x, target = c.targets[row];
     float *z = c.logits + (size_t)row * (size_t)c.ld;
     struct softmax s = softmax_row(z, c.own, c.temperature, &part);
-    __syncthreads();                                    /* all of z has its temperature */
     if (threadIdx.x == 0) c.parts[(size_t)c.rank * (size_t)c.rows + (size_t)row] = {s, target >= 0 ? z[target] : 0};
 }
 

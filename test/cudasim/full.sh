@@ -1,10 +1,10 @@
 #!/bin/bash
 # full.sh - all that the simulator can run: in both precisions, fast and with AddressSanitizer and UBSan, its subset of
 # the tests with threads, warps and blocks forward, in reverse and at random, and streams eager, lazy and at random;
-# each operation once under ThreadSanitizer.  As many builds at a time as there are processors; hours on two.
-# SIM_FULL="f32 bf16-tsan": only these.   TESTS: only these tests
+# each operation once under ThreadSanitizer; and each barrier removed in turn (barriers.sh).  As many builds at a time as
+# there are processors; hours on two.   SIM_FULL="f32 bf16-tsan": only these.   TESTS: only these tests
 cd "$(dirname "$0")/../.." || exit 1
-: "${SIM_FULL:=bf16-tsan f32-tsan f32-asan bf16-asan f32 bf16}"
+: "${SIM_FULL:=bf16-tsan f32-tsan barriers f32-asan bf16-asan f32 bf16}"
 tests=${TESTS:-$(cat test/cudasim/subset)}
 
 if ! command -v nvcc >/dev/null && [ ! -x "$CUDA_HOME/bin/nvcc" ]; then
@@ -30,6 +30,7 @@ run() {             # PRECISION-CHECK ORDER STREAMS TESTS
 
 all_of() {          # one of SIM_FULL
     case $1 in
+    barriers) test/cudasim/barriers.sh ;;
     *-tsan) run "$1" forward eager check_cudasim ;;
     *)
         run "$1" forward eager "$tests"; local first=$?
@@ -40,7 +41,7 @@ all_of() {          # one of SIM_FULL
 
 make -s -j"$(nproc)" all || exit 1                      # the programs on the CPU, to compare with
 for what in $SIM_FULL; do
-    case $what in *-tsan) target=sim-tools ;; *) target=tests ;; esac
+    case $what in barriers) continue ;; *-tsan) target=sim-tools ;; *) target=tests ;; esac
     make -s -j"$(nproc)" $(settings "$what") $target || exit 1
 done
 for what in $SIM_FULL; do
