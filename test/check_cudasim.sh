@@ -78,6 +78,7 @@ pinned_early differs
 lt_other_problem stops
 lt_misaligned stops
 lt_no_workspace stops
+lt_workspace_misaligned stops
 lt_split_k differs
 lt_types stops
 copy_no_wait nan race

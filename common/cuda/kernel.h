@@ -33,7 +33,7 @@ int cuda_multiprocessors(void);
 
 /* Scratch of one operation, from ops_open: SCRATCH_FLOATS floats.  Operations follow one another, so that all may use
  * it.  cuda_workspace: that of cuBLASLt, and cuda_bias: BIAS_MOST act_t. */
-enum { SCRATCH_FLOATS = 4 << 20, BIAS_MOST = 1 << 19, WORKSPACE_BYTES = 32 << 20 };
+enum { SCRATCH_FLOATS = 4 << 20, BIAS_MOST = 1 << 19, WORKSPACE_BYTES = 32 << 20, WORKSPACE_ALIGNED = 256 };
 float *cuda_scratch(void);
 void *cuda_workspace(void);
 act_t *cuda_bias(void);

@@ -3,10 +3,16 @@
 
 static struct { float *scratch; void *workspace; act_t *bias; } work;
 
+/* cuBLASLt wants its workspace at a multiple of 256 bytes ("cublasLtMatmul()"); memory_take promises 64. */
+static void *workspace_of(void *taken)
+{
+    return taken ? (void *)(((uintptr_t)taken + WORKSPACE_ALIGNED - 1) / WORKSPACE_ALIGNED * WORKSPACE_ALIGNED) : NULL;
+}
+
 void ops_open(struct memory *memory)
 {
     work.scratch = (float *)memory_take(memory, MEMORY_WORK, SCRATCH_FLOATS, sizeof(float));
-    work.workspace = memory_take(memory, MEMORY_WORK, WORKSPACE_BYTES, 1);
+    work.workspace = workspace_of(memory_take(memory, MEMORY_WORK, WORKSPACE_BYTES + WORKSPACE_ALIGNED, 1));
     work.bias = (act_t *)memory_take(memory, MEMORY_WORK, BIAS_MOST, sizeof(act_t));
 }
 

@@ -151,7 +151,7 @@ static const char *wrong_call(const Call &c, size_t workspace)
         if (!aligned(pointer[i], c.choice.aligned[i])) return "a matrix less aligned than the preference said";
     }
     if (c.C == c.D && c.c.ld != c.d.ld) return "C in place of D with another layout";
-    if (workspace < c.choice.workspace || !aligned(c.workspace, 16) || !on_device(c.workspace, workspace))
+    if (workspace < c.choice.workspace || !aligned(c.workspace, 256) || !on_device(c.workspace, workspace))
         return "a workspace that is too small, not on the device, or not aligned";
     if (c.product.epilogue == CUBLASLT_EPILOGUE_BIAS && !on_device(c.product.bias, c.d.rows * size_of(c.d.type)))
         return "a bias that is not on the device";

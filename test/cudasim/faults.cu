@@ -15,7 +15,7 @@ enum fault {
     DIVERGENT_BARRIER, EARLY_RETURN, DIVERGENT_SHUFFLE, WRONG_MASK, UNWRITTEN_SHARED, UNWRITTEN_GLOBAL, HOST_POINTER,
     HOST_POINTER_IN_STRUCT, TOO_MANY_THREADS, EMPTY_GRID, TOO_MUCH_SHARED, HOST_TOUCHES, COPY_TOO_LONG, COPY_WRONG_SIDE,
     FREED_POINTER, DEFAULT_STREAM, NO_EVENT, PINNED_EARLY, LT_OTHER_PROBLEM, LT_MISALIGNED, LT_NO_WORKSPACE, LT_SPLIT_K,
-    LT_TYPES, COPY_NO_WAIT, COPY_NO_BARRIER, COPY_MISALIGNED, COPY_LEFT, SAME_WRITTEN, BLOCKS_WRITE, FAULTS
+    LT_TYPES, COPY_NO_WAIT, COPY_NO_BARRIER, COPY_MISALIGNED, COPY_LEFT, LT_WORKSPACE_MISALIGNED, SAME_WRITTEN, BLOCKS_WRITE, FAULTS
 };
 
 static const char *const names[FAULTS] = {
@@ -24,7 +24,7 @@ static const char *const names[FAULTS] = {
     "unwritten_global", "host_pointer", "host_pointer_in_struct", "too_many_threads", "empty_grid", "too_much_shared",
     "host_touches", "copy_too_long", "copy_wrong_side", "freed_pointer", "default_stream", "no_event", "pinned_early",
     "lt_other_problem", "lt_misaligned", "lt_no_workspace", "lt_split_k", "lt_types", "copy_no_wait", "copy_no_barrier",
-    "copy_misaligned", "copy_left", "same_written", "blocks_write"};
+    "copy_misaligned", "copy_left", "lt_workspace_misaligned", "same_written", "blocks_write"};
 
 struct task { float *to; const float *from; };
 
@@ -113,7 +113,7 @@ static double product(const float *x, float *y, void *workspace, cudaStream_t st
          "no algorithm");
     float *to = fault == LT_MISALIGNED ? y + 1 : y;
     must(cublasLtMatmul(library, product, &one, x, in, x, in, &zero, to, fault == LT_OTHER_PROBLEM ? other : out, to,
-                        fault == LT_OTHER_PROBLEM ? other : out, &found.algo, workspace,
+                        fault == LT_OTHER_PROBLEM ? other : out, &found.algo, (char *)workspace + (fault == LT_WORKSPACE_MISALIGNED ? 64 : 0),
                         fault == LT_NO_WORKSPACE ? 16 : bytes, stream) != 0, "the product");
     cudaMemcpyAsync(back, to, sizeof back, cudaMemcpyDeviceToHost, stream);
     cudaStreamSynchronize(stream);
@@ -175,7 +175,7 @@ int main(int argc, char **argv)
     cudaMalloc((void **)&x, N * sizeof *x);
     cudaMalloc((void **)&y, (N + 1) * sizeof *y);
     cudaMalloc((void **)&z, N * sizeof *z);
-    cudaMalloc(&workspace, 4096);
+    cudaMalloc(&workspace, 4096 + 64);
     cudaMemcpyAsync(x, host, (fault == UNWRITTEN_GLOBAL ? N - 1 : N) * sizeof *x, cudaMemcpyHostToDevice, stream);
     struct task task = {y, fault == HOST_POINTER_IN_STRUCT ? host : x};
     work<<<BLOCKS, BLOCK, (BLOCK + 1) * sizeof(float), stream>>>(task, N, fault);
