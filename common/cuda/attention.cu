@@ -43,9 +43,7 @@ __device__ static inline void attend_run(const struct attention &a, const struct
             float x = fmaf(score[r], a.scale, a.bias(h, distance - lane, j + lane));
             weigh<CHANNELS>(s.sum[r], &s.max[r], &s.total[r], weight[r], x, a.sees(distance - lane));
         }
-        __syncwarp();
         add_rows<ROWS, CHANNELS>(s.sum, weight, tile, v + (size_t)j * ld, ld, n, a.D);
-        __syncwarp();
     }
 }
 
@@ -66,7 +64,6 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS, 2) attend(struct att
 #pragma unroll
         for (int c = 0; c < CHANNELS; c++) s.sum[r][c] = 0;
     }
-    __syncthreads();
     for (int row = first; row < end;) {
         struct run u = run_at(a, row, end);
         attend_run<ROWS, CHANNELS>(a, u, own, s, q + warp * ROWS, weight + warp * ROWS, tile);

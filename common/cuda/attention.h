@@ -93,7 +93,8 @@ __device__ static inline struct run run_at(const struct attention &a, int first,
     return r;
 }
 
-/* The streamed rows: `n` of them at distance ld, `channels` channels from `from` on; zeros beyond. */
+/* The streamed rows: `n` of them at distance ld, `channels` channels from `from` on; zeros beyond.  Its barriers also
+ * order what the warps wrote to shared memory before, own rows and weights, and what they read of it after. */
 typedef float tile_t[KEYS][CHUNK + 1];
 
 __device__ static inline void load_tile(tile_t &tile, const act_t *from, size_t ld, int n, int channels)

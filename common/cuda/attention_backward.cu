@@ -44,9 +44,7 @@ __device__ static inline void query_run(const struct attention &a, const struct 
             float p = mine ? probability(a, dot[r], h, distance, j + lane, a.lse[i]) : 0;
             weight[r][lane] = mine && a.sees(distance) ? p * (slope[r] - a.delta[i]) : 0;
         }
-        __syncwarp();
         add_rows<ROWS, CHANNELS>(sum, weight, tile, k, ld, n, a.D);
-        __syncwarp();
     }
 }
 
@@ -68,7 +66,6 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS, 2) query_gradients(s
 #pragma unroll
         for (int c = 0; c < CHANNELS; c++) sum[r][c] = 0;
     }
-    __syncthreads();
     for (int row = first; row < end;) {
         struct run u = run_at(a, row, end);
         query_run<ROWS, CHANNELS>(a, u, own, sum, q + warp * ROWS, dy + warp * ROWS, weight + warp * ROWS, tile);
@@ -106,10 +103,8 @@ __device__ static inline void key_run(const struct attention &a, const struct ru
             p[r][lane] = x;
             ds[r][lane] = seen ? x * (slope[r] - delta) : 0;
         }
-        __syncwarp();
         add_rows<ROWS, CHANNELS>(dk, ds, tile, q, a.width(), n, a.D);
         add_rows<ROWS, CHANNELS>(dv, p, tile, dy, narrow, n, a.D);
-        __syncwarp();
     }
 }
 
@@ -132,7 +127,6 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS, 2) key_gradients(str
 #pragma unroll
         for (int c = 0; c < CHANNELS; c++) dk[r][c] = dv[r][c] = 0;
     }
-    __syncthreads();
     int group = a.H / a.G;
     for (int row = first; row < end;) {
         struct run u = run_at(a, row, end);

@@ -117,7 +117,6 @@ __device__ static int most_likely(const struct row &r, int *count)
     best = r.n;
 #pragma unroll 4
     for (int t = 0; t < BLOCK; t++) best = count[t] < best ? count[t] : best;
-    __syncthreads();
     return best == r.n ? 0 : best;
 }
 

@@ -1,9 +1,10 @@
 #!/bin/bash
-# barriers.sh [FILE...] - tests the tests: takes each barrier of the kernels, and each wait for a copy or for the device,
-# out of a copy of the source, one at a time, and says which run notices it:
+# barriers.sh [FILE...] - tests the tests: takes each barrier of the kernels, and each wait for a copy or for the
+# device, out of a copy of the source, one at a time, and says which run notices it:
 #   tool_once under ThreadSanitizer in bfloat16, then in float32, then without it in other orders of threads;
 #   for waits of the host, test_device and tool_once with streams as late as they may be.
-# One that none notices fails, unless a comment in the line above says that check_simulated sees it.
+# One that none notices fails, unless a comment in the line above says that check_simulated sees it, or that no test
+# does.
 # FILE: only those of these, as common/cuda/norm.cu
 cd "$(dirname "$0")/../.." || exit 1
 if ! command -v nvcc >/dev/null && [ ! -x "$CUDA_HOME/bin/nvcc" ]; then
@@ -86,9 +87,9 @@ while IFS=: read -r file line text; do
     *__syncthreads_or*) sed -i "${line}s/__syncthreads_or//" "$file" ;;
     *) sed -i -E "${line}s/$device|device_wait\(\);/;/" "$file" ;;
     esac
-    if sed -n "$((line - 1))p" kept | grep -q "check_simulated sees it"; then
+    if sed -n "$((line - 1))p" kept | grep -qE "check_simulated sees it|No test sees it"; then
         cp kept "$file"
-        echo "$file:$line: left to check_simulated"
+        echo "$file:$line:$(sed -n "$((line - 1))p" "$file" | tr -d '/*')"
         continue
     fi
     cmp -s "$file" kept && { echo "$file:$line: could not be removed: $text"; failed=$((failed + 1)); continue; }
