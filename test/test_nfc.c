@@ -48,6 +48,17 @@ int main(void)
     }
     for (uint32_t i = 0; i < 11172; i++)
         check((uint32_t[]){0x1100 + i / 588, 0x1161 + i % 588 / 28, i % 28 ? 0x11A7 + i % 28 : 0}, (uint32_t[]){0xAC00 + i, 0, 0}, 3);
+    /* NFKC: one look, several characters, one that composes with what stands before, Hangul from its old letters */
+    static const char *const looks[][2] = {{"\xEF\xBC\xA1\xEF\xBC\x91", "A1"}, {"\xEF\xAC\x81", "fi"}, {"\xE2\x91\xA0", "1"},
+        {"\xEF\xBD\xB6\xEF\xBE\x9E", "\xE3\x82\xAC"}, {"\xE1\xBA\x9B\xCC\xA3", "\xE1\xB9\xA9"}, {"\xE3\x80\x80x\xC2\xA0", " x "},
+        {"\xE3\x84\xB1\xE3\x85\x8F", "\xEA\xB0\x80"}, {"\xF0\x9D\x94\x9E", "a"}, {"a\xFF\xEF\xAC\x81", "a\xFF" "fi"},
+        {"\xE3\x8D\x8D", "\xE3\x83\xA1\xE3\x83\xBC\xE3\x83\x88\xE3\x83\xAB"}, {"plain", "plain"}};
+    for (size_t i = 0; i < sizeof looks / sizeof *looks; i++) {
+        struct bytes k = {0};
+        nfkc(&k, looks[i][0], strlen(looks[i][0]));
+        test_check(strcmp(k.data, looks[i][1]) == 0, __FILE__, __LINE__, "NFKC number %zu is {%s}", i, k.data);
+        bytes_free(&k);
+    }
     struct bytes broken = {0};
     nfc(&broken, "e\xCC\xCC\x81z\xFFo\xCC\x88\xF4\x90", 11);            /* pieces of characters stay where they are */
     CHECK(broken.size == 10 && memcmp(broken.data, "e\xCC\xCC\x81z\xFF\xC3\xB6\xF4\x90", 10) == 0);

@@ -149,6 +149,20 @@ variant("flags normalized", "made-gpt2", flags(True, {"type": "NFC"}))
 variant("flags NFC", "made-qwen2", flags(False))
 variant("flags Prepend", "made-llama2", flags(False))
 variant("flags Prepend normalized", "made-llama2", flags(True, strips=False))     # refused with lstrip and rstrip
+def replaced(*names):
+    """These normalizers, and then those the file has."""
+    def change(root):
+        n = root["normalizer"]
+        own = [] if n is None else n["normalizers"] if n["type"] == "Sequence" else [n]
+        root["normalizer"] = {"type": "Sequence", "normalizers": [{"type": name} for name in names] + own}
+    return change
+
+
+for base in ("made-gpt2", "made-qwen2", "made-llama3", "made-llama2"):
+    variant(f"NFKC {base}", base, replaced("NFKC"))
+variant("NFC NFKC", "made-llama2", replaced("NFC", "NFKC"))
+variant("NFKC Metaspace", "made-llama2", lambda root: (metaspace("first", True)(root), replaced("NFKC")(root)))
+variant("flags NFKC normalized", "made-qwen2", flags(True, {"type": "NFKC"}))
 for scheme in ("always", "first", "never"):
     for split in (False, True):
         variant(f"Metaspace {scheme} {split}", "made-llama2", metaspace(scheme, split))

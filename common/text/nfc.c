@@ -156,3 +156,30 @@ void nfc(struct bytes *out, const char *text, size_t length)
     bytes_add(out, text + from, length - from);
     free(p.c);
 }
+
+static const struct nfkc_look *look_of(uint32_t c)
+{
+    for (int low = 0, high = nfkc_looks; low < high;) {
+        int middle = (low + high) / 2;
+        if (c < nfkc_look[middle].first) high = middle;
+        else if (c > nfkc_look[middle].last) low = middle + 1;
+        else return &nfkc_look[middle];
+    }
+    return NULL;
+}
+
+void nfkc(struct bytes *out, const char *text, size_t length)
+{
+    struct bytes plain = {0};
+    for (size_t i = 0, n; i < length; i += n) {
+        n = (size_t)utf8_length(text + i, length - i);
+        uint32_t c = n > 1 ? get(text + i, (int)n) : 0;
+        const struct nfkc_look *k = c ? look_of(c) : NULL;
+        if (n == 0) n = 1;
+        if (!k) bytes_add(&plain, text + i, n);
+        else if (k->n == 0) put(&plain, k->to + (c - k->first));
+        else for (int j = 0; j < k->n; j++) put(&plain, nfkc_text[k->to + (uint32_t)j]);
+    }
+    nfc(out, plain.data ? plain.data : "", plain.size);
+    bytes_free(&plain);
+}

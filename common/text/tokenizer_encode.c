@@ -271,7 +271,8 @@ void text_normalise(struct bytes *out, const struct tokenizer *t, enum text_plac
     bool later = t->flags & TOKENIZER_UNLESS_BLANK;                    /* encode_leaf does it */
     if (prefixed(t, place) && !later && length) bytes_add(out, " ", 1);
     size_t from = out->size;
-    if (t->flags & TOKENIZER_NFC && !nfc_plain(text, length)) nfc(out, text, length);
+    if (t->flags & TOKENIZER_NFKC) nfkc(out, text, length);
+    else if (t->flags & TOKENIZER_NFC && !nfc_plain(text, length)) nfc(out, text, length);
     else bytes_add(out, text, length);
     if (by_characters(t) && !later) unmark(out, from);
 }
@@ -306,7 +307,7 @@ static void encode_stage(struct ids *out, const struct tokenizer *t, struct scra
         size_t n = start > done ? start - done : 0;
         enum text_place here = done > 0 ? TEXT_SECTION : place;
         if (n && stage == 1) encode_leaf(out, t, s, here, text + done, n);
-        else if (n && !(t->flags & TOKENIZER_NFC) && !by_characters(t) && !t->finder[1].count)
+        else if (n && !(t->flags & (TOKENIZER_NFC | TOKENIZER_NFKC)) && !by_characters(t) && !t->finder[1].count)
             encode_text(out, t, s, text + done, n);
         else if (n) {
             normal.size = 0;

@@ -26,7 +26,8 @@ enum {
     TOKENIZER_UNLESS_BLANK = 32,      /* ... unless it begins with one */
     TOKENIZER_STRIP = 64,             /* decoding leaves out one leading blank */
     TOKENIZER_SCORES = 128,           /* merges are not listed: any two tokens that make a third, by its score */
-    TOKENIZER_FLAGS_BYTES = 7, TOKENIZER_FLAGS_CHARACTERS = 251,
+    TOKENIZER_NFKC = 256,             /* text is brought into NFKC first */
+    TOKENIZER_FLAGS_BYTES = 263, TOKENIZER_FLAGS_CHARACTERS = 507,
     TOKEN_BYTES_MAX = 65535,
     TOKENIZER_VOCAB_MAX = 1 << 24,
     PIECE_MAX = 32768,                /* longer pieces are cut: bounds the memory of encoding and training */

@@ -44,10 +44,12 @@ static int read_normalizer(struct tokenizer *t, bool *escaped, const json_t *n, 
         return 0;
     }
     if (strcmp(type, "NFC") == 0) t->flags |= TOKENIZER_NFC;
+    else if (strcmp(type, "NFKC") == 0 && !*escaped) t->flags |= TOKENIZER_NFKC;
     else if (by_characters(t) && strcmp(type, "Prepend") == 0 && is_text(n, "prepend", mark))
         t->flags |= TOKENIZER_PREFIX | TOKENIZER_SECTIONS;
     else if (by_characters(t) && is_escape(n)) *escaped = true;
-    else return fail(error, EXIT_DATA, "it has the normalizer %.40s, and only NFC is known%s", type,
+    else return fail(error, EXIT_DATA, "it has the normalizer %.40s%s, and only NFC and NFKC are known%s", type,
+                     *escaped ? " behind the one that writes U+2581" : "",
                      by_characters(t) ? ", and what writes U+2581 for blanks and before a text" : "");
     return 0;
 }
@@ -254,6 +256,7 @@ int import_settings(struct tokenizer *t, const json_t *root, struct error *error
     if (json_is_true(json_object_get(model, "byte_fallback"))) t->pattern = PATTERN_WHOLE;
     if (read_model(t, model, error) || read_normalizer(t, &escaped, json_object_get(root, "normalizer"), false, error))
         return -1;
+    if (t->flags & TOKENIZER_NFKC) t->flags &= ~(unsigned)TOKENIZER_NFC;      /* which it is too */
     if (!by_characters(t)) return read_splitting(t, pre, error);
     return read_blanks(t, pre, escaped, error) || read_decoder(t, json_object_get(root, "decoder"), false, error) ? -1 : 0;
 }
