@@ -14,7 +14,8 @@ static void look(const struct safetensors *s, const json_t *facts, const uint8_t
     const struct family *family;
     struct config c;
     struct tokenizer *t = NULL;
-    json_t *config = gguf_names(facts, &error) ? gguf_config(facts, s, &error) : NULL;
+    const struct family *names = gguf_names(facts, s, &error);
+    json_t *config = names ? gguf_config(facts, names, s, &error) : NULL;
     if (!config || (family_config(&family, &c, config, &error) != 0 && !*error.text)) abort();
     json_t *tokenizer = gguf_tokenizer(facts, &error);
     if (!tokenizer) abort();
