@@ -33,7 +33,7 @@ struct pretrain {
     int row_tokens, rows_per_micro, rows_per_step, n_micro;
     struct batch *micro;                /* (n_micro) the step's rows; the first one also serves evaluation */
     int *token_bytes;                   /* (V) text bytes of every token; 0: special */
-    struct ids *prompt; int n_prompts;  /* of samples, each beginning with <|endoftext|> */
+    struct ids *prompt; int n_prompts;  /* of samples, each beginning as a document does */
 };
 
 /* Stages that --model may be of. */

@@ -65,7 +65,7 @@ void pretrain_open_prompts(struct pretrain *p)
     p->n_prompts = int_max(1, p->sample_prompts.count);
     p->prompt = host_alloc((size_t)p->n_prompts, sizeof *p->prompt);
     for (int i = 0; i < p->n_prompts; i++) {
-        ids_add(&p->prompt[i], tokenizer_special(p->tokenizer, "<|endoftext|>"));
+        ids_add(&p->prompt[i], tokenizer_document(p->tokenizer));
         if (i < p->sample_prompts.count) {
             const char *text = p->sample_prompts.item[i];
             tokenizer_encode(&p->prompt[i], p->tokenizer, text, strlen(text));
@@ -81,7 +81,7 @@ void pretrain_sample(void *self, struct run *run, int64_t step)
     struct pretrain *p = self;
     struct samples how = {.tokenizer = p->tokenizer, .prompt = p->prompt, .count = p->n_prompts,
                           .tokens = (int)p->sample_tokens, .n_stop = 1,
-                          .stop = {tokenizer_special(p->tokenizer, "<|endoftext|>")},
+                          .stop = {tokenizer_document(p->tokenizer)},
                           .temperature = p->temperature, .seed = (uint64_t)p->train.seed, .bare = true};
     samples_show(&how, &p->model, run, step);
 }

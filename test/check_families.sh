@@ -32,6 +32,51 @@ variant() {
 }
 scaling() { echo "s/\"rope_type\": \"default\"/\"rope_type\": \"$1\", $2/"; }
 bands='"original_max_position_embeddings": 16'
+
+# a tokenizer without <|endoftext|>: further pretraining takes what the folder names as the beginning of a text, or as its end
+characters() {
+    awk 'BEGIN {
+        printf "{\"added_tokens\":[{\"id\":0,\"content\":\"<unk>\",\"special\":true},{\"id\":1,\"content\":\"<s>\",\"special\":true},"
+        printf "{\"id\":2,\"content\":\"</s>\",\"special\":true}],\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":["
+        printf "{\"type\":\"Prepend\",\"prepend\":\"\342\226\201\"},{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},"
+        printf "\"content\":\"\342\226\201\"}]},\"model\":{\"type\":\"BPE\",\"byte_fallback\":true,\"merges\":[],\"vocab\":{"
+        printf "\"<unk>\":0,\"<s>\":1,\"</s>\":2"
+        for (i = 0; i < 256; i++) printf ",\"<0x%02X>\":%d", i, i + 3
+        for (i = 0; i < 26; i++) printf ",\"%c\":%d", 97 + i, i + 259
+        print ",\"\342\226\201\":285}}}"
+    }'
+}
+# further NAME TOKEN ID FOLDER: trained two steps and saved, and still of the same token
+tokens_at=$(((192 + 24 + $(printf %s "$work/text.txt" | wc -c) + 63) / 64 * 64))
+further() {
+    expect 0 "documents begin with the token $2" "$BIN/ckpt" import "$4" --out "$work/$1.ckpt"
+    expect 0 "done: 2 steps" "$BIN/pretrain" --model "$work/$1.ckpt" --data "$work/text.txt" $few --batch-tokens 128 --micro-tokens 128 \
+        --out "$work/$1-more"
+    check "$1: its documents do not begin with id $3" [ "$(od -An -tu2 -N2 -j "$tokens_at" "$work/$1-more/shards/"*.shard)" -eq "$3" ]
+    expect 0 "document    $2" "$BIN/ckpt" tokenizer "$work/$1-more"
+}
+cp -r "$work/llama-hf" "$work/bos-hf"
+characters >"$work/bos-hf/tokenizer.json"
+sed 's/"bos_token": "[^"]*"/"bos_token": "<s>"/; s/"eos_token": "[^"]*"/"eos_token": {"content": "<\/s>"}/' \
+    "$work/llama-hf/tokenizer_config.json" >"$work/bos-hf/tokenizer_config.json"
+cp -r "$work/bos-hf" "$work/eos-hf"
+cp -r "$work/bos-hf" "$work/ids-hf"
+sed 's/"bos_token": "[^"]*"/"bos_token": null/' "$work/bos-hf/tokenizer_config.json" >"$work/eos-hf/tokenizer_config.json"
+sed 's/"bos_token_id": [0-9]*/"bos_token_id": null/' "$work/llama-hf/config.json" >"$work/eos-hf/config.json"
+rm "$work/ids-hf/tokenizer_config.json"
+sed 's/"bos_token_id": [0-9]*/"bos_token_id": 1/' "$work/llama-hf/config.json" >"$work/ids-hf/config.json"
+further bos "<s>" 1 "$work/bos-hf"
+further eos "</s>" 2 "$work/eos-hf"
+further ids "<s>" 1 "$work/ids-hf"
+expect 0 "" "$BIN/ckpt" export "$work/bos-more" --gguf "$work/bos.gguf"
+further gguf "<s>" 1 "$work/bos.gguf"
+expect 0 "" "$BIN/ckpt" export "$work/bos-more" --hf "$work/back-hf"
+further back "<s>" 1 "$work/back-hf"
+sed 's/"\([be]os_token_id\)": [0-9]*/"\1": null/' "$work/llama-hf/config.json" >"$work/ids-hf/config.json"
+expect 0 "" "$BIN/ckpt" import "$work/ids-hf" --out "$work/none.ckpt"
+expect 78 "the tokenizer has no token <|endoftext|>, which separates documents, and no other" "$BIN/pretrain" --model "$work/none.ckpt" \
+    --data "$work/text.txt" $few --out "$work/none-more"
+
 variant window mistral 's/"sliding_window": null/"sliding_window": 5/'
 variant alibi falcon 's/"alibi": false/"alibi": true/'
 variant linear llama "$(scaling linear '"factor": 2')"

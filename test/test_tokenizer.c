@@ -493,7 +493,10 @@ static void test_broken(void)
     check_refused(&b, merges + 4, 259, "special or unused");
     check_refused(&b, specials, 260, "not where it belongs");                   /* TK7 */
     check_refused(&b, specials + 8, 259, "not where it belongs");
-    check_refused(&b, specials + 4, 1, "role 1");
+    check_refused(&b, specials + 4, 2, "role 2");
+    put_u32(b.data + specials + 4, 1);
+    check_refused(&b, specials + 12, 1, "both separate documents");
+    put_u32(b.data + specials + 4, 0);
     check_refused(&b, types, 0x01010102, "type 2");
     check_refused(&b, types, 0x01010103, "not where it belongs");
     check_refused(&b, types, 0x01010105, "unused but has");
@@ -502,6 +505,27 @@ static void test_broken(void)
     check_refused(&b, merges + 20, 256, "same pair");
     bytes_free(&b);
     tokenizer_free(t);
+}
+
+/* What separates documents is kept in the section; without, it is <|endoftext|>, and the section is as it always was. */
+static void test_document(void)
+{
+    struct tokenizer *t = train("ab abc abc abcd abcd", 20, 0, 260, PATTERN_GPT2), *u = NULL;
+    struct error error;
+    struct bytes before = {0}, after = {0};
+    int x = tokenizer_add_special(t, "<|x|>");
+    CHECK(tokenizer_document(t) == tokenizer_special(t, "<|endoftext|>") && tokenizer_document(t) == 259);
+    tokenizer_write(&before, t);
+    tokenizer_set_document(t, x);
+    tokenizer_write(&after, t);
+    CHECK(before.size == after.size && memcmp(before.data, after.data, before.size) != 0);
+    CHECK(tokenizer_read(&u, after.data, after.size, &error) == 0 && tokenizer_document(u) == x);
+    tokenizer_free(u);
+    CHECK(tokenizer_read(&u, before.data, before.size, &error) == 0 && tokenizer_document(u) == 259);
+    tokenizer_free(u);
+    tokenizer_free(t);
+    bytes_free(&before);
+    bytes_free(&after);
 }
 
 /* A pattern of its own survives; bad ones are refused; no change of a bit and no cut is fatal. */
@@ -566,6 +590,7 @@ int main(void)
     test_special();
     test_streaming();
     test_broken();
+    test_document();
     test_custom_pattern();
     test_identity();
     return test_end("test_tokenizer");

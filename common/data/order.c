@@ -219,8 +219,9 @@ static void report(const struct order *s, const struct shards_say *say)
 static int open_shards(struct order *s, const struct tokenizer *t, const struct order_options *o,
                        const struct shards_say *say, struct error *error)
 {
-    if (tokenizer_special(t, "<|endoftext|>") < 0)
-        return fail(error, EXIT_MISMATCH, "the tokenizer has no token <|endoftext|>, which separates documents");
+    if (tokenizer_document(t) < 0)
+        return fail(error, EXIT_MISMATCH, "the tokenizer has no token <|endoftext|>, which separates documents, and no other "
+                    "that its import recorded for that");
     struct shards_options how = o->shards;
     how.beside = o->expected != 0;
     uint64_t bytes;

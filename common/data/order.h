@@ -28,8 +28,8 @@ void order_close(struct order *s);
 int order_estimate(struct order **out, const struct tokenizer *t, const struct order_options *o,
                    void (*say)(void *self, const char *line), void *self, struct error *error);
 
-/* Each document is stored as <|endoftext|> text <|endoftext|>; rows of row_tokens are filled document after document, a
- * document longer than what is left goes on in the next row; what a row holds of one document is a sequence.
+/* Each document is stored as <|endoftext|> text <|endoftext|> (tokenizer_document); rows of row_tokens are filled document
+ * after document, a document longer than what is left goes on in the next row; what a row holds of one document is a sequence.
  * The last token of a document has no target. */
 uint64_t order_rows(const struct order *s, bool validation);       /* rows of an epoch */
 uint64_t order_tokens(const struct order *s, bool validation);

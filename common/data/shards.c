@@ -253,7 +253,7 @@ static int build(struct shard_unit *u, const struct tokenizer *t, const struct s
     size_t length;
     b.info.tokenizer = tokenizer_crc(t, &length);
     b.info.tokenizer_length = length;
-    b.end_of_text = tokenizer_special(t, "<|endoftext|>");
+    b.end_of_text = tokenizer_document(t);
     b.told = seconds_now();
     b.source = host_alloc((size_t)u->n, sizeof *b.source);
     documents_open(&b.reader, &rules);

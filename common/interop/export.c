@@ -235,7 +235,7 @@ struct roles { int bos, eos, pad, stop[2], stops; };
 static struct roles roles_of(const struct tokenizer *t, const struct chat *chat)
 {
     int text = t ? tokenizer_special(t, "<|endoftext|>") : -1;
-    struct roles r = {text, text, text, {text}, text >= 0};
+    struct roles r = {t ? tokenizer_document(t) : -1, text, text, {text}, text >= 0};
     if (chat->tokenizer) {
         r.bos = chat->bos;
         r.eos = chat->end;

@@ -274,6 +274,7 @@ void foreign_close(void *foreign)
     struct foreign *m = foreign;
     safetensors_close(&m->tensors);
     json_decref(m->tokenizer);
+    for (int i = 0; i < 4; i++) json_decref(m->document[i]);
     for (size_t i = 0; i < m->count; i++) free(m->target[i].name);
     free(m->template);
     free(m->params.layer);

@@ -28,6 +28,7 @@ struct foreign {
     struct config config;
     json_t *tokenizer;                          /* as a tokenizer.json, or NULL */
     char *template;                             /* of chats, or NULL */
+    json_t *document[4];                        /* what may separate documents, the first first: a text or id each, or NULL */
     struct safetensors tensors;
     struct params params;                       /* walked over, never filled */
     struct target *target;

@@ -212,7 +212,7 @@ static int put_tokenizer(struct export *x, struct error *error)
                       "%s: its tokenizer splits text by a pattern of its own, which GGUF cannot name",
                       ckpt_path(x->ckpt));
     if (status == 0) {
-        int bos = chat.tokenizer ? chat.bos : end, eos = chat.tokenizer ? chat.end : end;
+        int bos = chat.tokenizer ? chat.bos : tokenizer_document(t), eos = chat.tokenizer ? chat.end : end;
         if (bos >= 0) put_count(x, "tokenizer.ggml.bos_token_id", bos);
         if (eos >= 0) put_count(x, "tokenizer.ggml.eos_token_id", eos);
         bytes_add(key(x, "tokenizer.ggml.add_bos_token", TYPE_BOOL), "", 1);

@@ -13,8 +13,8 @@
 
 /* ---- beside the tensors ---- */
 
-/* The chat template: in a file of its own, or a text in tokenizer_config.json.  To free(), or NULL. */
-static char *chat_text(const char *folder)
+/* The chat template: in a file of its own, or a text in tokenizer_config.json (settings).  To free(), or NULL. */
+static char *chat_text(const char *folder, const json_t *settings)
 {
     struct bytes text = {0};
     struct error error;
@@ -22,15 +22,17 @@ static char *chat_text(const char *folder)
     if (file_read(&text, path, 1 << 20, &error) == 0) found = host_text("%s", text.data);
     bytes_free(&text);
     free(path);
-    path = host_text("%s/tokenizer_config.json", folder);
-    json_t *json;
-    if (!found && interop_json(&json, path, &error) == 0) {
-        const char *given = json_string_value(json_object_get(json, "chat_template"));
-        if (given) found = host_text("%s", given);
-        json_decref(json);
-    }
-    free(path);
-    return found;
+    const char *given = json_string_value(json_object_get(settings, "chat_template"));
+    return found || !given ? found : host_text("%s", given);
+}
+
+/* The tokens that begin and end a text, as the origin names them: texts in the tokenizer's settings, ids in facts. */
+static void take_document(struct foreign *m, const json_t *settings, const json_t *facts, const char *bos, const char *eos)
+{
+    m->document[0] = json_incref(json_object_get(settings, "bos_token"));
+    m->document[1] = json_incref(json_object_get(facts, bos));
+    m->document[2] = json_incref(json_object_get(settings, "eos_token"));
+    m->document[3] = json_incref(json_object_get(facts, eos));
 }
 
 static int open_folder(struct foreign *m, struct error *error)
@@ -38,15 +40,23 @@ static int open_folder(struct foreign *m, struct error *error)
     m->kind = "Hugging Face folder";
     char *path = host_text("%s/config.json", m->from), *tokenizer = host_text("%s/tokenizer.json", m->from);
     char *model = host_text("%s/tokenizer.model", m->from);
-    json_t *json = NULL;
+    char *beside = host_text("%s/tokenizer_config.json", m->from);
+    json_t *json = NULL, *settings = NULL;
+    struct error none;                          /* what does not need to be there */
     int status = interop_json(&json, path, error);
     if (status == 0 && family_config(&m->family, &m->config, json, error) != 0) status = fail_in(error, "%s", m->from);
     if (status == 0) status = safetensors_open(&m->tensors, m->from, error);
     if (status == 0 && access(tokenizer, F_OK) == 0) status = interop_json(&m->tokenizer, tokenizer, error);
     else if (status == 0 && access(model, F_OK) == 0) status = tokenizer_model_json(&m->tokenizer, model, error);
-    if (status == 0) m->template = chat_text(m->from);
+    if (status == 0) {
+        interop_json(&settings, beside, &none);
+        m->template = chat_text(m->from, settings);
+    }
+    take_document(m, settings, json, "bos_token_id", "eos_token_id");
     m->names = m->family;
+    json_decref(settings);
     json_decref(json);
+    free(beside);
     free(tokenizer);
     free(model);
     free(path);
@@ -75,6 +85,7 @@ static int open_gguf(struct foreign *m, const char *tokenizer, struct bytes *sai
     if (status == 0) m->tokenizer = gguf_tokenizer(facts, &why);
     if (status == 0 && !m->tokenizer) tell(said, why.text);
     if (status == 0 && template) m->template = host_text("%s", template);
+    take_document(m, NULL, facts, "tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id");
     json_decref(json);
     json_decref(facts);
     return status;
@@ -108,6 +119,31 @@ static enum chat_template chat_known(const char *text)
     return TEMPLATE_NONE;
 }
 
+/* The special token that a text, an object with a text, an id, or the first of several ids names; or -1. */
+static int special_of(const struct tokenizer *t, const json_t *token)
+{
+    if (json_is_object(token)) token = json_object_get(token, "content");
+    if (json_is_array(token)) token = json_array_get(token, 0);
+    if (json_is_string(token)) return tokenizer_special(t, json_string_value(token));
+    json_int_t id = json_is_integer(token) ? json_integer_value(token) : -1;
+    return id >= 0 && id < tokenizer_vocab(t) && tokenizer_is_special(t, (int)id) ? (int)id : -1;
+}
+
+/* What separates documents, where <|endoftext|> cannot. */
+static void set_document(const struct foreign *m, struct tokenizer *t, struct bytes *said)
+{
+    char line[200], shown[60];
+    size_t length;
+    int id = -1;
+    if (tokenizer_document(t) >= 0) return;
+    for (int i = 0; i < 4 && id < 0; i++) id = special_of(t, m->document[i]);
+    if (id < 0) return;
+    tokenizer_set_document(t, id);
+    const char *text = tokenizer_bytes(t, id, &length);
+    snprintf(line, sizeof line, "documents begin with the token %s", text_escape(shown, sizeof shown, text, length));
+    tell(said, line);
+}
+
 static int take_tokenizer(struct foreign *m, struct ckpt_meta *meta, struct bytes *said, struct error *error)
 {
     char line[200];
@@ -125,6 +161,7 @@ static int take_tokenizer(struct foreign *m, struct ckpt_meta *meta, struct byte
         status = fail(error, EXIT_DATA, "%s: the tokenizer has %d ids, the embedding only %d", m->from,
                       tokenizer_vocab(t),
                       m->config.vocab);
+    if (status == 0 && t) set_document(m, t, said);
     if (status == 0 && t) tokenizer_write(&meta->tokn, t);
     if (status == 0 && t && known && chat_bind(&chat, known, t, &why) == 0) chat_write(&chat, &meta->chat);
     if (status == 0 && m->template) {

@@ -168,6 +168,7 @@ static int open_tokenizer(json_t *facts, const char *path, struct error *error)
     json_object_set_new(facts, "tokenizer.ggml.tokens", tokens);
     json_object_set_new(facts, "tokenizer.ggml.scores", scores);
     json_object_set_new(facts, "tokenizer.ggml.token_type", types);
+    json_object_set_new(facts, "tokenizer.ggml.bos_token_id", json_integer(BEGIN));
     bytes_free(&file);
     return status;
 }

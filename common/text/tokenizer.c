@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include "common/text/tokenizer_parts.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -272,6 +273,17 @@ int tokenizer_special(const struct tokenizer *t, const char *text)
 bool tokenizer_is_special(const struct tokenizer *t, int id)
 {
     return id >= 0 && id < t->n_vocab && t->token[id].type == TOKEN_SPECIAL;
+}
+
+int tokenizer_document(const struct tokenizer *t)
+{
+    return t->document ? t->document - 1 : tokenizer_special(t, "<|endoftext|>");
+}
+
+void tokenizer_set_document(struct tokenizer *t, int id)
+{
+    assert(tokenizer_is_special(t, id));
+    t->document = id + 1;
 }
 
 int tokenizer_type(const struct tokenizer *t, int id)

@@ -63,6 +63,9 @@ uint32_t tokenizer_crc(const struct tokenizer *t, size_t *length);    /* identit
 int tokenizer_special(const struct tokenizer *t, const char *text);
 int tokenizer_add_special(struct tokenizer *t, const char *text);
 bool tokenizer_is_special(const struct tokenizer *t, int id);
+/* The token before and behind every document: the one set, else <|endoftext|>, or -1.  id: of a special token. */
+int tokenizer_document(const struct tokenizer *t);
+void tokenizer_set_document(struct tokenizer *t, int id);
 /* 1 normal, 3 special, 4 found in text, 5 unused, 6 the byte of a character without a token (TOKN's numbers, and GGUF's). */
 int tokenizer_type(const struct tokenizer *t, int id);
 

@@ -7,7 +7,7 @@
 
 #include <stdlib.h>
 
-enum { HEAD = 64, KIND_BYTES = 1, KIND_CHARACTERS = 2 };
+enum { HEAD = 64, KIND_BYTES = 1, KIND_CHARACTERS = 2, ROLE_DOCUMENT = 1 };
 
 static void add_u32(struct bytes *out, uint32_t value)
 {
@@ -41,7 +41,7 @@ void tokenizer_write(struct bytes *out, const struct tokenizer *t)
     for (int i = 0; i < t->n_vocab; i++) {
         if (t->token[i].type != TOKEN_SPECIAL) continue;
         add_u32(out, (uint32_t)i);
-        add_u32(out, 0);
+        add_u32(out, i + 1 == t->document ? ROLE_DOCUMENT : 0);
     }
     for (int i = 0; i < t->n_vocab; i++) bytes_add(out, &(unsigned char){t->token[i].type | t->token[i].flags}, 1);
     for (int i = 0; i < t->n_vocab && t->score; i++) {
@@ -117,8 +117,8 @@ static int read_tokens(struct tokenizer *t, const struct layout *l, struct error
     return 0;
 }
 
-/* TK7: the table lists exactly the special tokens, ascending, so none twice; role 0 is the only one so far. */
-static int check_specials(const struct tokenizer *t, const struct layout *l, struct error *error)
+/* TK7: the table lists exactly the special tokens, ascending, so none twice; at most one separates documents. */
+static int read_specials(struct tokenizer *t, const struct layout *l, struct error *error)
 {
     uint32_t n = 0;
     for (uint32_t i = 0; i < l->n_vocab; i++) {
@@ -127,8 +127,11 @@ static int check_specials(const struct tokenizer *t, const struct layout *l, str
             return fail(error, EXIT_DATA,
                         "tokenizer: special token %u is not where it belongs in the table of special tokens", i);
         uint32_t role = load32(l->specials + 8 * (size_t)n + 4);
-        if (role) return fail(error, EXIT_DATA, "tokenizer: special token %u has role %u, this version knows 0", i,
-                              role);
+        if (role > ROLE_DOCUMENT)
+            return fail(error, EXIT_DATA, "tokenizer: special token %u has role %u, this version knows 0 and 1", i, role);
+        if (role && t->document)
+            return fail(error, EXIT_DATA, "tokenizer: special tokens %d and %u both separate documents", t->document - 1, i);
+        if (role) t->document = (int)i + 1;
         n++;
     }
     if (n != l->n_special) return fail(error, EXIT_DATA, "tokenizer: %u special tokens listed, %u found",
@@ -174,7 +177,7 @@ int tokenizer_read(struct tokenizer **out, const void *data, size_t size, struct
         uint32_t bits = load32(l.scores + 4 * i);
         memcpy(&t->score[i], &bits, 4);
     }
-    if (read_tokens(t, &l, error) || check_specials(t, &l, error) || read_pattern(t, &l, error) ||
+    if (read_tokens(t, &l, error) || read_specials(t, &l, error) || read_pattern(t, &l, error) ||
         tokenizer_finish(t, error)) {
         tokenizer_free(t);
         return -1;

@@ -53,6 +53,7 @@ struct tokenizer {
     char *area;                       /* the bytes the tokens point into */
     char **added;                     /* texts of special tokens added later: theirs must not move */
     int n_added;
+    int document;                     /* 1 + the id of the token that an import recorded as what separates documents, or 0 */
 
     struct finder { struct found *found; int count, from[257]; } finder[2];    /* tokens of TOKEN_FOUND, without and with
                                          TOKEN_NORMALIZED, by first byte, the longest first; those that begin with byte b

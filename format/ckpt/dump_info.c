@@ -292,6 +292,15 @@ int dump_tokenizer(struct dump *d, struct ckpt *c, json_t *facts)
     if (!b->size) return 0;
     fact(facts, "unicode", json_string(TOKENIZER_UNICODE));
     fact(facts, "nfc", json_string(TOKENIZER_UNICODE_NFC));
+    struct tokenizer *t;
+    struct error error;
+    if (tokenizer_read(&t, b->data, b->size, &error) != 0) return 0;      /* `verify` says why */
+    char shown[100];
+    size_t length;
+    int id = tokenizer_document(t);
+    const char *text = id >= 0 ? tokenizer_bytes(t, id, &length) : NULL;
+    if (text) fact(facts, "document", fact_text(text_escape(shown, sizeof shown, text, length)));
+    tokenizer_free(t);
     return 0;
 }
 

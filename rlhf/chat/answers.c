@@ -29,7 +29,7 @@ static void read_prompts(struct prompts *prompts, const struct session *s, int m
     int context = s->parent.config.context, most = context - int_min(max_new, context / 2);
     if (s->raw)
         chat = (struct chat){.template = TEMPLATE_NONE, .tokenizer = s->parent.tokenizer,
-                             .bos = tokenizer_special(s->parent.tokenizer, "<|endoftext|>")};
+                             .bos = tokenizer_document(s->parent.tokenizer)};
     if (prompts_read(prompts, NULL, 0, &s->prompts, &chat, most, (uint64_t)s->seed, &error) != 0)
         quit_error(&error);
     if (prompts->too_long + prompts->unusable > 0)

@@ -84,7 +84,7 @@ int api_messages(struct api_request *r, const struct api_model *m, const json_t 
 /* A text, as a document begins in pretraining, or ids as they are. */
 static int add_prompt(struct api_request *r, const struct api_model *m, const json_t *prompt, struct api_error *error)
 {
-    int start = tokenizer_special(m->tokenizer, "<|endoftext|>");
+    int start = tokenizer_document(m->tokenizer);
     if (json_is_string(prompt)) {
         if (start >= 0) ids_add(&r->ids, start);
         tokenizer_encode(&r->ids, m->tokenizer, json_string_value(prompt), json_string_length(prompt));

@@ -55,7 +55,7 @@ static bool read_dialogue(struct session *s)
 static bool read_text(struct session *s, const char *text, size_t length)
 {
     size_t most = (size_t)(s->parent.config.context - answer_room(s));
-    int start = tokenizer_special(s->parent.tokenizer, "<|endoftext|>");
+    int start = tokenizer_document(s->parent.tokenizer);
     s->ids.count = 0;
     if (start >= 0) ids_add(&s->ids, start);
     size_t begin = s->ids.count;
