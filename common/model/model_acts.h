@@ -9,7 +9,8 @@
 struct norm_acts { float *mean, *rstd; };
 
 /* What one block computes on its way; N rows each, or, of what no split matrix gives, the rank's own of them.  h1, h2:
- * normed inputs of attention and mlp; raw1, raw2: what norms after them take; qkv_raw and qk_rstd only with qk_norm.  Absent is what the block does without. */
+ * normed inputs of attention and mlp; raw1, raw2: what norms after them take; qkv_raw and qk_rstd only with qk_norm.
+ * What the block does without is absent. */
 struct block_acts {
     act_t *h1, *qkv_raw, *qkv, *y, *raw1, *x2, *h2, *up, *act, *raw2;
     float *qk_rstd, *lse;
@@ -33,7 +34,7 @@ struct layer_acts {
 static inline int qkv_width(const struct config *c) { return (c->heads + 2 * c->kv_heads) * c->head_dim; }
 static inline int up_width(const struct config *c) { return c->activation == ACTIVATION_SWIGLU ? 2 * c->ffn : c->ffn; }
 
-/* ---- rows of tensor ranks: norms and sums are made of a rank's own rows, products of all of them (model_rows.c) ---- */
+/* ---- rows of tensor ranks (model_rows.c): norms and sums are made of a rank's own rows, products of all of them ---- */
 
 /* Tensor ranks have as many rows each, the last of them fewer. */
 static inline int rows_of(int N, int t) { return (N + t - 1) / t; }
