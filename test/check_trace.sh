@@ -39,7 +39,7 @@ check "rlhf: a span for each phase" spans 0 step 2 sample 4 score 4 reward 4
 
 "$BIN/pretrain" $text --steps 1000000 --out "$work/long" --trace "$work/trace.json" >"$work/out" 2>&1 &
 job=$!
-for i in $(seq 100); do grep -qs forward "$work/trace.json" && break; sleep 0.1; done
+for i in $(seq 200); do grep -qs '"step":3,' "$work/long/metrics.jsonl" && grep -qs forward "$work/trace.json" && break; sleep 0.1; done
 for i in 1 2 3 4 5; do check "the trace is whole while the run goes on" sound; done
 kill -TERM $job
 wait $job 2>/dev/null
