@@ -51,5 +51,16 @@ stopped "the sampling of rlhf" 0.7 TERM "$BIN/rlhf" --policy "$work/chatty" --re
 stopped "a reward program that is slow" 1.5 TERM "$BIN/rlhf" --policy "$work/chatty" --reward-cmd "sleep 60" --prompts "$work/many.jsonl" --episodes 4 --minibatches 2 \
     --max-new-tokens 4 $some --validation 0 --out "$work/i"
 
+# A record that waits for its evaluation is written once, also when the run is killed after that and begins from there again.
+held="$BIN/pretrain --data $work/long.txt $wide --validation 0.5 --eval-tokens 0 --eval-every 0 --save-every 0 --batch-tokens 256 --micro-tokens 256 --out $work/held"
+stopped "the first evaluation" 0.7 TERM $held --steps 100000
+check "before its record was written" [ ! -s "$work/held/metrics.jsonl" ]
+$held --steps 100000 >"$work/out" 2>&1 &
+for i in $(seq 400); do grep -qs '"step":2,' "$work/held/metrics.jsonl" && break; sleep 0.05; done
+kill -KILL $!
+wait $! 2>/dev/null
+expect 0 "done: 3 steps" $held --steps 3
+check "its record is there once" [ "$(grep -c '"step":0,' "$work/held/metrics.jsonl")" = 1 ]
+
 echo "check_stopping: $passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]

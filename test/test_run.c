@@ -138,11 +138,11 @@ static void test_rewind(void)
     append_raw("metrics.jsonl", "{\"step\":6,\"lo");
     append_raw("rollouts.jsonl", "{\"step\": 3, \"x\": 1}\n{\"step\": 3, \"x\": 2}\n{\"step\": 4, \"x\": 3}\n");
     append_raw("mine.jsonl", "[1]\n[2");
-    CHECK(run_rewind_metrics(run, 5, &error) == 0);
+    CHECK(run_rewind_metrics(run, 5, false, &error) == 0);
     char *text = read_all("metrics.jsonl");
     CHECK(strstr(text, "{\"step\":5,\"loss\":5}\n") && !strstr(text, "{\"step\":6"));
     free(text);
-    CHECK(run_rewind_metrics(run, 3, &error) == 0);
+    CHECK(run_rewind_metrics(run, 3, false, &error) == 0);
     put(run, 4, 44);
     text = read_all("metrics.jsonl");
     CHECK(strcmp(text,
@@ -155,7 +155,14 @@ static void test_rewind(void)
     text = read_all("mine.jsonl");
     CHECK(strcmp(text, "[1]\n[2") == 0);
     free(text);
-    CHECK(run_rewind_metrics(run, -1, &error) == 0);
+    CHECK(run_rewind_metrics(run, 3, true, &error) == 0);         /* what was sampled before the evaluation of step 3 stays */
+    text = read_all("metrics.jsonl");
+    CHECK(strstr(text, "{\"step\":2,\"loss\":2}\n") && !strstr(text, "{\"step\":3"));
+    free(text);
+    text = read_all("rollouts.jsonl");
+    CHECK(strstr(text, "{\"step\": 3, \"x\": 2}\n") != NULL);
+    free(text);
+    CHECK(run_rewind_metrics(run, -1, false, &error) == 0);
     text = read_all("metrics.jsonl");
     CHECK(strcmp(text, "") == 0);
     free(text);

@@ -423,17 +423,17 @@ static int rewind_file(struct run *run, const char *file, int64_t step, struct e
                 strerror(why));
 }
 
-int run_rewind_metrics(struct run *run, int64_t step, struct error *error)
+int run_rewind_metrics(struct run *run, int64_t step, bool again, struct error *error)
 {
     if (run->mute) return 0;
     DIR *dir = opendir(run->folder);
     int status = 0;
     for (const char *name; status == 0 && (name = next_name(dir, "?*.jsonl"));)
-        status = rewind_file(run, name, step, error);
+        status = rewind_file(run, name, again && strcmp(name, "metrics.jsonl") == 0 ? step - 1 : step, error);
     if (dir) rewinddir(dir);
     for (const char *name; status == 0 && (name = next_name(dir, EVENTS_BEGIN "*" EVENTS_END));) {
         char *path = host_text("%s/%s", run->folder, name);
-        if (events_rewind(path, step) != 0)
+        if (events_rewind(path, again ? step - 1 : step) != 0)
             status = fail(error, EXIT_IO, "%s: cannot be cut back to step %lld: %s", path, (long long)step,
                           strerror(errno));
         free(path);

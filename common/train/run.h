@@ -34,10 +34,10 @@ void run_log(struct run *run, const char *format, ...) __attribute__((format(pri
 
 /* Appends a record to metrics.jsonl, and to the file for TensorBoard where run_events was called.  On resume
  * run_rewind_metrics first drops records of steps > step and a torn last line, there, in the files for TensorBoard, and
- * in every other .jsonl file of the folder whose lines begin with {"step":N (rollouts.jsonl).  run_sync makes the
- * metrics durable: before a checkpoint that comes after them. */
+ * in every other .jsonl file of the folder whose lines begin with {"step":N (rollouts.jsonl); again: that of `step` too,
+ * which this start writes once more.  run_sync makes the metrics durable: before a checkpoint that comes after them. */
 void run_metrics(struct run *run, const struct record *r);
-int run_rewind_metrics(struct run *run, int64_t step, struct error *error);
+int run_rewind_metrics(struct run *run, int64_t step, bool again, struct error *error);
 void run_sync(struct run *run);
 
 /* From now on records and samples also go to a new file for TensorBoard; the first is of this step or a later one. */

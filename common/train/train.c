@@ -264,8 +264,9 @@ static int start(struct train_state *s, struct error *error)
     else if (status == 0) start_fresh(s);
     ckpt_close(c);
     if (status == 0) status = run_begin(s->run, error);
-    if (status == 0) status = run_rewind_metrics(s->run, s->resumed ? s->step : -1, error);
-    if (status == 0 && s->o->tensorboard) run_events(s->run, s->resumed ? s->step + 1 : 0);
+    bool again = s->record.count > 0;                   /* a record that waited for its evaluation */
+    if (status == 0) status = run_rewind_metrics(s->run, s->resumed ? s->step : -1, again, error);
+    if (status == 0 && s->o->tensorboard) run_events(s->run, s->resumed ? s->step + !again : 0);
     if (status == 0 && run_write_conf(s->run, s->table, &warning)) run_log(s->run, "warning: %s", warning.text);
     return comm_agree(s->o->comm, status, error);
 }
