@@ -9,7 +9,7 @@
 # make MPI=1       programs for several processes, into bin-mpi/ (docs/distributed.md); MPICC=mpicc names the compiler
 #                  NCCL joins GPUs where nccl.h is found: in the toolkit, in /usr, or in NCCL_HOME
 # make SIM=1 test  the CUDA backend on the CPU, under the simulator (test/cudasim); SAN=1 as above
-# make sim-full    all that the simulator can run: precisions, sanitizers, orders of threads and streams (hours)
+# make sim-full    all that the simulator can run: precisions, sanitizers, orders of threads and streams (long)
 # make bench       speed of every part as a ratio to the machine's limits, measured in the same run
 # make bench-growth  how cost grows with parameters, context, vocabulary, batches, threads and data (minutes)
 # make soak        HOURS=2 of killing, stopping and resuming all four programs, on one and on several ranks

@@ -53,7 +53,7 @@ act_t *sum_parts(const struct model *m, act_t *part, int width);
 
 /* ---- stages ---- */
 
-/* Sends what another stage is to have, and gets x from stage `from`, unless that is NULL. */
+/* Sends what another stage is to have, and gets x from stage `from`, unless x is NULL. */
 void stage_border(struct model *m, act_t *x, int from);
 /* x is for stage `to`; it goes at the next border. */
 void stage_leave(struct model *m, act_t *x, int to);
