@@ -1,6 +1,7 @@
 /* bench_model.c - the whole model: training steps by phase, prompts, decoding and the passes over all parameters, each as
  * a share of this machine's limit in the same run.  Rounds go through all cases in turn and medians are taken over the
- * rounds, so that a slow minute of a shared machine falls on all alike.     bench_model [threads [rounds]] */
+ * rounds, so that a slow minute of a shared machine falls on all alike.
+ *     bench_model [THREADS [ROUNDS]]     bench_model THREADS beside CASE */
 #include "common/model/sample.h"
 #include "test/bench/limits.h"
 #include "test/bench/train_step.h"
@@ -80,28 +81,51 @@ static struct config demo(void)
 /* BENCH_CASE=TEXT: only the parts (training steps, passes, generation) whose name holds the text. */
 static bool wanted(const char *name) { return !getenv("BENCH_CASE") || strstr(name, getenv("BENCH_CASE")); }
 
+static struct training cases[CASES] = {
+    {0, "124M 4 x 64", 4, 64, 68}, {0, "124M 4 x 256", 4, 256, 75}, {0, "124M 1 x 1024", 1, 1024, 0},
+    {1, "6 x 384 4 x 64", 4, 64, 0}, {1, "6 x 384 4 x 256", 4, 256, 70},
+    {2, "4 x 128 32 x 64", 32, 64, 0}, {2, "4 x 128 2 x 64", 2, 64, 0}};
+
+static void open_model(struct subject *s, int which)
+{
+    struct config c = which == 0 ? gpt2(12, 768, 12) : which == 1 ? gpt2(6, 384, 6) : demo();
+    bool tiny = which == 2;
+    subject_open(s, &c, &(struct model_use){.train = true, .max_tokens = tiny ? 2048 : 1024,
+                                            .max_sequences = tiny ? 32 : 4});
+}
+
 static void bench_training(int rounds)
 {
-    struct training t[CASES] = {{0, "124M 4 x 64", 4, 64, 68}, {0, "124M 4 x 256", 4, 256, 75},
-                                {0, "124M 1 x 1024", 1, 1024, 0}, {1, "6 x 384 4 x 64", 4, 64, 0},
-                                {1, "6 x 384 4 x 256", 4, 256, 70}, {2, "4 x 128 32 x 64", 32, 64, 0},
-                                {2, "4 x 128 2 x 64", 2, 64, 0}};
-    struct config config[] = {gpt2(12, 768, 12), gpt2(6, 384, 6), demo()};
     struct subject subject[3] = {0};
     for (int i = 0; i < CASES; i++) {
-        int k = t[i].subject;
-        bool tiny = k == 2;
-        if (subject[k].m.acts || !wanted(t[i].name)) continue;
-        subject_open(&subject[k], &config[k], &(struct model_use){.train = true, .max_tokens = tiny ? 2048 : 1024,
-                                                                  .max_sequences = tiny ? 32 : 4});
+        struct subject *s = &subject[cases[i].subject];
+        if (!s->m.acts && wanted(cases[i].name)) open_model(s, cases[i].subject);
     }
     printf("\ntraining steps\n");
     for (int r = 0; r <= rounds; r++)
         for (int i = 0; i < CASES; i++)
-            if (wanted(t[i].name)) train_round(&t[i], &subject[t[i].subject], r);
+            if (wanted(cases[i].name)) train_round(&cases[i], &subject[cases[i].subject], r);
     for (int i = 0; i < CASES; i++)
-        if (t[i].rounds) train_line(&t[i]);
+        if (cases[i].rounds) train_line(&cases[i]);
     for (int i = 0; i < 3; i++) subject_close(&subject[i]);
+}
+
+/* For bench_torch.sh: for each line of the input a round of the case of that name, and its tokens/s as a line. */
+static void bench_beside(const char *name)
+{
+    struct training *t = cases;
+    struct subject subject;
+    char line[8];
+    while (t < cases + CASES && strcmp(t->name, name) != 0) t++;
+    if (t == cases + CASES) die("no training step is named \"%s\"", name);
+    open_model(&subject, t->subject);
+    for (int r = 0; fgets(line, sizeof line, stdin); r++) {
+        t->rounds = 0;
+        train_round(t, &subject, r + 1);
+        printf("%.1f\n", t->S * t->T / t->time[STEP][0]);
+        fflush(stdout);
+    }
+    subject_close(&subject);
 }
 
 /* ---- passes over all parameters ---- */
@@ -219,9 +243,15 @@ static void bench_generation(const struct bench_limits *limits, int rounds)
 
 int main(int argc, char **argv)
 {
-    int rounds = argc > 2 ? atoi(argv[2]) : 5;
+    bool beside = argc == 4 && strcmp(argv[2], "beside") == 0;
+    int rounds = argc == 3 ? atoi(argv[2]) : 5;
     if (rounds < 1 || rounds > MOST_ROUNDS) die("rounds: 1 to %d", MOST_ROUNDS);
     threads_start(argc > 1 ? atoi(argv[1]) : 0);
+    if (beside) {
+        bench_beside(argv[3]);
+        threads_stop();
+        return 0;
+    }
     if (wanted("passes") || wanted("generation")) {
         struct bench_limits limits = bench_limits();
         if (wanted("passes")) bench_passes(&limits);

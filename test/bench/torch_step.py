@@ -3,45 +3,13 @@
 # Arguments: 124M=ROWS 350M=ROWS ..., or "cpu": a tiny one on the CPU.
 import sys, time
 import torch
-import torch.nn as nn
-import torch.nn.functional as F
-
-
-class Block(nn.Module):
-    def __init__(self, channels, heads):
-        super().__init__()
-        self.heads = heads
-        self.norm1, self.norm2 = nn.LayerNorm(channels), nn.LayerNorm(channels)
-        self.qkv, self.out = nn.Linear(channels, 3 * channels), nn.Linear(channels, channels)
-        self.up, self.down = nn.Linear(channels, 4 * channels), nn.Linear(4 * channels, channels)
-
-    def forward(self, x):
-        b, t, c = x.shape
-        q, k, v = self.qkv(self.norm1(x)).view(b, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.out(y.transpose(1, 2).reshape(b, t, c))
-        return x + self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh"))
-
-
-class GPT2(nn.Module):
-    def __init__(self, layers, channels, context, vocab):
-        super().__init__()
-        self.tokens, self.places = nn.Embedding(vocab, channels), nn.Embedding(context, channels)
-        self.blocks = nn.ModuleList([Block(channels, channels // 64) for _ in range(layers)])
-        self.norm = nn.LayerNorm(channels)
-
-    def forward(self, x, targets):
-        h = self.tokens(x) + self.places.weight[: x.shape[1]]
-        for block in self.blocks:
-            h = block(h)
-        logits = F.linear(self.norm(h), self.tokens.weight)
-        return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
+from decoder import Decoder, adamw, update
 
 
 def tokens_per_second(layers, channels, context, vocab, rows, device, steps):
     torch.manual_seed(1)
-    model = GPT2(layers, channels, context, vocab).to(device)
-    adamw = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=device == "cuda")
+    model = Decoder(layers, channels, channels // 64, context, vocab).to(device)
+    optimizer = adamw(model, fused=device == "cuda")
     run = torch.compile(model) if device == "cuda" else model
     x = torch.randint(vocab, (rows, context + 1), device=device)
     wait = torch.cuda.synchronize if device == "cuda" else lambda: None
@@ -50,9 +18,7 @@ def tokens_per_second(layers, channels, context, vocab, rows, device, steps):
         with torch.autocast(device, dtype=torch.bfloat16):
             loss = run(x[:, :-1], x[:, 1:])
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        adamw.step()
-        adamw.zero_grad(set_to_none=True)
+        update(model, optimizer)
 
     for _ in range(3):
         step()
