@@ -25,8 +25,9 @@ static int measure(struct evaluation *out, struct pretrain *p, bool validation, 
     for (size_t i = 0; i < n; i++) {
         if ((status = evaluation_next(&p->model, (int64_t)i, error)) != 0) break;
         batch_clear(b);
-        for (uint64_t row = i * each; row < (i + 1) * each && row < rows; row++)
-            order_row(p->order, validation, row, b);
+        for (uint64_t row = i * each; row < (i + 1) * each && row < rows && status == 0; row++)
+            status = order_row(p->order, validation, row, b, error);
+        if (status != 0) break;
         if (evaluation_mine(&p->model, (int64_t)i)) {
             model_forward(&p->model, b, false);
             loss[i] = model_cross_entropy(&p->model, b, 0, false);

@@ -61,13 +61,13 @@ static int prepare(void *self, int64_t step, int update, double *count, struct e
 {
     struct pretrain *p = self;
     uint64_t index = (uint64_t)step * (uint64_t)p->rows_per_step;
-    (void)update, (void)error;
+    (void)update;
     *count = 0;
     for (int i = 0; i < p->n_micro; i++) {
         struct batch *b = &p->micro[i];
         batch_clear(b);
         for (int row = i * p->rows_per_micro; row < int_min((i + 1) * p->rows_per_micro, p->rows_per_step); row++)
-            order_row(p->order, false, index + (uint64_t)row, b);
+            if (order_row(p->order, false, index + (uint64_t)row, b, error) != 0) return -1;
         for (int t = 0; t < b->N; t++) *count += b->mask[t];
     }
     return p->n_micro;

@@ -17,9 +17,10 @@ void ptx_close(struct ptx *x) { params_close(&x->grads); }
 /* The rows from `from` to below `to` that fit into one micro-batch, into x->batch; returns the number of the next. */
 static int fill_batch(struct ptx *x, int from, int to)
 {
+    struct error error;
     batch_clear(&x->batch);
     while (from < to && x->batch.N + x->row_tokens <= x->max_tokens)
-        order_row(x->order, false, x->cursor + (uint64_t)from++, &x->batch);
+        if (order_row(x->order, false, x->cursor + (uint64_t)from++, &x->batch, &error) != 0) quit_error(&error);
     return from;
 }
 

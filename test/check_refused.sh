@@ -75,6 +75,7 @@ refused 78 rlhf rlhf --prompts "$work/chats2.jsonl"
 refused 78 rlhf rlhf --ptx-data "$work/text2.txt"
 refused 78 rlhf rlhf --policy "$work/othersft"
 refused 78 rlhf sft
+for run in base rlhf; do refused 0 $run $run --plan; done
 refused 0 base true      # the check itself sees no change where there is none
 
 # The same data elsewhere, and shards that are gone, are made again and the run resumes.

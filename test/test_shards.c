@@ -2,6 +2,7 @@
  * never cross a document, and what is kept, rebuilt and why. */
 #include "common/data/documents.h"
 #include "common/data/order.h"
+#include "common/base/le.h"
 #include "common/base/threads.h"
 #include "test/test.h"
 
@@ -89,13 +90,19 @@ static void batch_free(struct batch *b)
     free(b->offsets);
 }
 
+static void take_row(const struct order *s, bool validation, uint64_t index, struct batch *b)
+{
+    struct error error;
+    if (order_row(s, validation, index, b, &error) != 0) die("%s", error.text);
+}
+
 /* Text of a row's sequences, joined by '|'; end-of-text tokens show as '#'. */
 static char *row_text(const struct order *s, bool validation, uint64_t index)
 {
     struct batch b;
     struct bytes text = {0};
     batch_take(&b, 4096);
-    order_row(s, validation, index, &b);
+    take_row(s, validation, index, &b);
     for (int i = 0; i < b.S; i++) {
         if (i > 0) bytes_add(&text, "|", 1);
         for (int t = b.offsets[i]; t < b.offsets[i + 1]; t++) {
@@ -159,7 +166,7 @@ static void check_worked(void)
     for (uint64_t i = 0; i < 4; i++) {
         struct batch b;
         batch_take(&b, 64);
-        order_row(s, false, i, &b);
+        take_row(s, false, i, &b);
         for (int t = 0; t < b.N; t++) {
             bool end = b.tokens[t] == 'h', last_of_row = t == b.N - 1;
             if (end && last_of_row) CHECK(b.mask[t] == 1 && b.targets[t] == 'i');          /* goes on in the next row */
@@ -194,7 +201,7 @@ static void check_rows(const struct order *s, bool validation, int T, bool whole
     batch_take(&b, 2 * T);
     for (uint64_t i = 0; i < rows; i++) {
         b.N = b.S = 0;
-        order_row(s, validation, i, &b);
+        take_row(s, validation, i, &b);
         wrong += b.N > T || b.N == 0 || b.offsets[0] != 0 || b.offsets[b.S] != b.N;
         for (int k = 0; k < b.S; k++)
             for (int t = b.offsets[k]; t < b.offsets[k + 1]; t++) {
@@ -218,14 +225,14 @@ static void check_rows(const struct order *s, bool validation, int T, bool whole
 
 static void check_properties(void)
 {
-    random_corpus("many.txt", 700, 5);
+    random_corpus("many.txt", 1200, 5);
     for (int T = 2; T <= 300; T = T * 3 + 1) {
-        struct corpus c = {{in("many.txt")}, {.row_tokens = T, .validation = 0.1, .seed = 3, .shards.shard_tokens = 20000}};
+        struct corpus c = {{in("many.txt")}, {.row_tokens = T, .validation = 0.1, .seed = 3, .shards.shard_tokens = 80000}};
         struct order *s = opened(&c);
         check_rows(s, false, T, true);
         check_rows(s, true, T, true);
-        CHECK(order_documents(s, false) + order_documents(s, true) == 700);
-        CHECK(order_documents(s, true) > 40 && order_documents(s, true) < 110);
+        CHECK(order_documents(s, false) + order_documents(s, true) == 1200);
+        CHECK(order_documents(s, true) > 80 && order_documents(s, true) < 170);
         /* the same rows in every epoch, in another order */
         char *first = epoch_text(s, false, 0), *second = epoch_text(s, false, 1);
         CHECK(strcmp(first, second) == 0);
@@ -425,6 +432,109 @@ static void check_reuse(void)
     free(path);
 }
 
+/* All rows once: 0, or -1 with *error. */
+static int read_rows(const struct order *s, struct error *error)
+{
+    struct batch b;
+    int status = 0;
+    batch_take(&b, 64);
+    for (uint64_t i = 0; i < order_rows(s, false) && status == 0; i++) {
+        b.N = b.S = 0;
+        status = order_row(s, false, i, &b, error);
+    }
+    batch_free(&b);
+    return status;
+}
+
+/* The file as it is but for these bytes, its times as they were. */
+static void change_quietly(const char *path, const char *bytes, size_t n, off_t at)
+{
+    struct stat was;
+    int file = open(path, O_WRONLY);
+    if (file < 0 || fstat(file, &was) != 0 || pwrite(file, bytes, n, at) != (ssize_t)n ||
+        futimens(file, (struct timespec[2]){was.st_atim, was.st_mtim}) != 0 || close(file) != 0)
+        die("cannot change %s", path);
+}
+
+/* A shard that is as it was written is not read whole when it is opened; what no one has read before is checked when a
+ * row shows it.  Any other time of the file: it is read whole. */
+static void check_lazy(void)
+{
+    struct bytes text = {0}, good = {0}, now = {0};
+    struct error error;
+    for (int i = 0; i < 4000; i++) bytes_text(&text, "%d words\n%s", i, i % 50 == 49 ? "<|endoftext|>\n" : "");
+    put("lazy.txt", text.data, text.size);
+    struct corpus c = {{in("lazy.txt")}, {.shards.folder = in("lazy")}};
+    struct order *s = opened(&c);
+    uint32_t identity = order_identity(s);
+    order_close(s);
+    char *path = only_shard(c.options.shards.folder);
+    CHECK(file_read(&good, path, 1 << 20, &error) == 0 && good.size > 5 * 16384);
+    int late = 0, early = 0;
+    for (size_t i = 0; i < 20; i++) {                       /* in the header, 17 times in tokens, in index and checksums */
+        size_t at = i < 18 ? 5 + i * (good.size - 2500) / 17 : good.size - (i == 18 ? 60 : 3);
+        change_quietly(path, (char[]){(char)(good.data[at] ^ 1)}, 1, (off_t)at);
+        s = opened(&c);
+        if (strstr(said.data, "tokenising again")) {
+            early++;
+        } else {
+            late++;
+            error.text[0] = 0;
+            CHECK(read_rows(s, &error) == -1 && error.exit_code == EXIT_DATA && strstr(error.text, "is damaged"));
+            CHECK(access(path, F_OK) != 0);
+            order_close(s);
+            s = opened(&c);
+            CHECK(heard("tokenising the data"));
+        }
+        now.size = 0;
+        CHECK(order_identity(s) == identity && read_rows(s, &error) == 0 && file_read(&now, path, 1 << 20, &error) == 0);
+        test_check(now.size == good.size && memcmp(now.data, good.data, now.size) == 0, __FILE__, __LINE__, "byte %zu", at);
+        order_close(s);
+    }
+    CHECK(late == 17 && early == 3);
+
+    char last = good.data[20000];
+    change_quietly(path, (char[]){(char)(last ^ 1)}, 1, 20000);
+    if (utimensat(AT_FDCWD, path, NULL, 0) != 0) die("cannot touch %s", path);
+    order_close(opened(&c));
+    CHECK(heard("tokenising again") && heard("checksum of its tokens"));
+    bytes_free(&text), bytes_free(&good), bytes_free(&now);
+    free(path);
+}
+
+/* A shard of version 1 ends with its index: it is kept, and read whole at every start. */
+static void check_version_1(void)
+{
+    struct bytes file = {0};
+    struct error error;
+    put_text("first.txt", "a text of old\n<|endoftext|>\nand another\n");
+    struct corpus c = {{in("first.txt")}, {.shards.folder = in("first")}};
+    struct order *s = opened(&c);
+    uint32_t identity = order_identity(s);
+    char *path = only_shard(c.options.shards.folder), *rows = epoch_text(s, false, 0);
+    order_close(s);
+    CHECK(file_read(&file, path, 1 << 20, &error) == 0);
+    file.size -= 4;                                         /* the checksum of its one span */
+    unsigned char *h = (unsigned char *)file.data;
+    store32(h + 8, 1);
+    store64(h + 72, file.size);
+    store32(h + 92, 0);
+    store32(h + 188, crc32_of(0, h, 188));
+    if (file_replace(path, file.data, file.size, &error) != 0) die("%s", error.text);
+    struct stat before, after;
+    CHECK(stat(path, &before) == 0);
+    s = opened(&c);
+    char *again = epoch_text(s, false, 0);
+    CHECK(!strstr(said.data, "again") && order_identity(s) == identity && strcmp(rows, again) == 0);
+    CHECK(stat(path, &after) == 0 && before.st_ino == after.st_ino);
+    order_close(s);
+    change_quietly(path, (char[]){(char)(h[file.size - 60] ^ 1)}, 1, (off_t)file.size - 60);
+    order_close(opened(&c));
+    CHECK(heard("tokenising again") && heard("checksum"));
+    bytes_free(&file);
+    free(path), free(rows), free(again);
+}
+
 static void check_threads(void)
 {
     char *text[2];
@@ -609,6 +719,8 @@ int main(void)
     check_sources();
     check_tails();
     check_reuse();
+    check_lazy();
+    check_version_1();
     check_threads();
     check_parts(true);
     check_parts(false);

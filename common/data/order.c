@@ -1,8 +1,9 @@
 /* order.c - a row is a window on the concatenated documents of its group, found through a small table (one number
- * every 64 documents) and read from the disk when it is needed: nothing grows with the corpus but that table.  The
+ * every 512 documents) and read from the disk when it is needed: nothing grows with the corpus but that table.  The
  * order of an epoch is a keyed permutation evaluated at one point, so any row can be had at any time and a cursor is
  * one number. */
 #include "common/base/rng.h"
+#include "common/base/threads.h"
 #include "common/data/documents.h"
 #include "common/data/order.h"
 
@@ -12,13 +13,14 @@
 #include <string.h>
 #include <sys/resource.h>
 
-enum { BLOCK = 64 };                            /* documents between two entries of the table */
+enum { BLOCK = 512 };                           /* documents between two entries of the table */
 enum split { TRAINING, VALIDATION, SPLITS };
 
-/* A shard among the others.  before[k][i]: tokens of split k in the shard before its document 64 i. */
+/* A shard among the others.  before[k][i]: tokens of split k in the shard before its document
+ * BLOCK i. */
 struct placed {
     const struct shard *shard;
-    uint64_t *before[SPLITS], start[SPLITS], documents[SPLITS];
+    uint64_t *before[SPLITS], start[SPLITS], tokens[SPLITS], documents[SPLITS];
 };
 
 /* The files of one weight: `times` rows in an epoch are drawn from its `rows`. */
@@ -63,74 +65,57 @@ static void part_of(const struct order *s, enum split split, uint64_t from, cons
 
 /* ---- opening ---- */
 
-static void each_document(const struct shard *shard, void (*visit)(void *self, uint64_t i, uint64_t from,
-                          const struct shard_entry *entry), void *self)
+/* Fills the table of a shard and its totals. */
+static void place_shard(void *context, int i, int thread)
 {
+    const struct order *s = context;
+    struct placed *p = &s->placed[i];
     struct shard_entry entry[BLOCK];
-    uint64_t from = 0;
-    for (uint64_t i = 0; i < shard->info.documents; i++) {
-        if (i % BLOCK == 0) {
-            uint64_t left = shard->info.documents - i;
-            shard_entries(shard, entry, i, left < BLOCK ? (size_t)left : BLOCK);
-        }
-        visit(self, i, from, &entry[i % BLOCK]);
-        from = entry[i % BLOCK].token_end;
+    uint64_t n = p->shard->info.documents, from = 0, begin, end;
+    (void)thread;
+    for (int k = 0; k < SPLITS; k++) p->tokens[k] = p->documents[k] = 0;
+    for (uint64_t first = 0; first < n; first += BLOCK) {
+        size_t count = n - first < BLOCK ? (size_t)(n - first) : BLOCK;
+        shard_entries(p->shard, entry, first, count);
+        for (int k = 0; k < SPLITS; k++) p->before[k][first / BLOCK] = p->tokens[k];
+        for (size_t j = 0; j < count; from = entry[j++].token_end)
+            for (int k = 0; k < SPLITS; k++) {
+                part_of(s, (enum split)k, from, &entry[j], &begin, &end);
+                p->tokens[k] += end - begin;
+                p->documents[k] += end > begin;
+            }
     }
 }
 
-struct count { uint32_t threshold; uint64_t below, all; };
-
-static void count_document(void *self, uint64_t i, uint64_t from, const struct shard_entry *entry)
+/* Where each shard starts: training rows lie within a group, validation rows run through all of them. */
+static void place(struct order *s)
 {
-    struct count *c = self;
-    (void)i, (void)from;
-    c->all++;
-    c->below += mix(entry->hash) < c->threshold;
+    threads_for(s->n_placed, place_shard, s);
+    for (int k = 0; k < SPLITS; k++) s->tokens[k] = s->documents[k] = 0;
+    for (int g = 0; g < s->n_groups; g++) {
+        s->group[g].tokens = 0;
+        for (int i = s->group[g].shard; i < s->group[g].end; i++) {
+            struct placed *p = &s->placed[i];
+            p->start[TRAINING] = s->group[g].tokens;
+            p->start[VALIDATION] = s->tokens[VALIDATION];
+            s->group[g].tokens += p->tokens[TRAINING];
+            for (int k = 0; k < SPLITS; k++) {
+                s->tokens[k] += p->tokens[k];
+                s->documents[k] += p->documents[k];
+            }
+        }
+    }
 }
 
 /* Whole documents are held out by hash, unless there are too few of them: then the tail of each. */
-static uint64_t choose_split(struct order *s, double validation)
+static void split(struct order *s, double validation)
 {
-    struct count c = {.threshold = (uint32_t)fmin(validation * 4294967296.0, 4294967295.0)};
-    for (int k = 0; k < s->n_placed; k++) each_document(s->placed[k].shard, count_document, &c);
     s->validation = validation;
-    s->threshold = c.threshold;
-    s->tails = validation > 0 && ((double)c.all * validation < 1 || c.below == 0 || c.below == c.all);
-    return c.all;
-}
-
-struct placing { struct order *s; struct placed *p; uint64_t sum[SPLITS]; };
-
-static void place_document(void *self, uint64_t i, uint64_t from, const struct shard_entry *entry)
-{
-    struct placing *g = self;
-    for (int k = 0; k < SPLITS; k++) {
-        uint64_t begin, end;
-        part_of(g->s, (enum split)k, from, entry, &begin, &end);
-        if (i % BLOCK == 0) g->p->before[k][i / BLOCK] = g->sum[k];
-        g->sum[k] += end - begin;
-        g->p->documents[k] += end > begin;
-    }
-}
-
-/* Fills the table and the totals. */
-static void place(struct order *s, struct group *g)
-{
-    g->tokens = 0;
-    for (int i = g->shard; i < g->end; i++) {
-        struct placed *p = &s->placed[i];
-        struct placing placing = {s, p, {0}};
-        for (int k = 0; k < SPLITS; k++)
-            p->before[k] = host_alloc(p->shard->info.documents / BLOCK + 1, sizeof **p->before);
-        p->start[TRAINING] = g->tokens;                     /* training rows lie within a group, */
-        p->start[VALIDATION] = s->tokens[VALIDATION];       /* validation rows run through all of them */
-        each_document(p->shard, place_document, &placing);
-        g->tokens += placing.sum[TRAINING];
-        for (int k = 0; k < SPLITS; k++) {
-            s->tokens[k] += placing.sum[k];
-            s->documents[k] += p->documents[k];
-        }
-    }
+    s->threshold = (uint32_t)fmin(validation * 4294967296.0, 4294967295.0);
+    place(s);
+    uint64_t held = s->documents[VALIDATION], all = held + s->documents[TRAINING];
+    s->tails = validation > 0 && ((double)all * validation < 1 || held == 0 || held == all);
+    if (s->tails) place(s);
 }
 
 static void count_rows(struct order *s)
@@ -187,7 +172,12 @@ static void group_units(struct order *s)
     for (int u = 0; u < s->n_units; u++) {
         if (u == 0 || s->unit[u].weight != s->unit[u - 1].weight)
             s->group[s->n_groups++] = (struct group){.weight = s->unit[u].weight, .shard = n};
-        for (int i = 0; i < s->unit[u].n_shards; i++) s->placed[n++].shard = &s->unit[u].shard[i];
+        for (int i = 0; i < s->unit[u].n_shards; i++) {
+            struct placed *p = &s->placed[n++];
+            p->shard = &s->unit[u].shard[i];
+            for (int k = 0; k < SPLITS; k++)
+                p->before[k] = host_alloc(p->shard->info.documents / BLOCK + 1, sizeof **p->before);
+        }
         s->group[s->n_groups - 1].end = n;
     }
 }
@@ -231,10 +221,10 @@ static int open_shards(struct order *s, const struct tokenizer *t, const struct 
     s->n_units = shard_units(&s->unit, &s->paths);
     if (shards_build(s->unit, s->n_units, t, &how, say, error) != 0) return -1;
     group_units(s);
-    if (choose_split(s, o->validation) == 0)
+    split(s, o->validation);
+    if (s->documents[TRAINING] + s->documents[VALIDATION] == 0)
         return fail(error, EXIT_DATA, "there is no text in %s%s", s->paths.path[0],
                     s->paths.count > 1 ? " and the other files" : "");
-    for (int g = 0; g < s->n_groups; g++) place(s, &s->group[g]);
     count_rows(s);
     identify(s, t);
     bool fits = true;
@@ -384,26 +374,27 @@ static uint64_t last_not_above(const uint64_t *before, uint64_t n, uint64_t x)
 }
 
 /* Appends tokens [from, from + n) of a shard as one sequence; `more`: the document goes on behind them. */
-static void append(struct batch *b, const struct shard *shard, uint64_t from, int n, bool more)
+static int append(struct batch *b, const struct shard *shard, uint64_t from, int n, bool more, struct error *error)
 {
     int *tokens = b->tokens + b->N, *targets = b->targets + b->N;
-    shard_tokens(shard, tokens, from, (size_t)n);
+    if (shard_tokens(shard, tokens, from, (size_t)n, error) != 0) return -1;
     memcpy(targets, tokens + 1, (size_t)(n - 1) * sizeof *targets);
     targets[n - 1] = tokens[n - 1];
-    if (more) shard_tokens(shard, &targets[n - 1], from + (uint64_t)n, 1);
+    if (more && shard_tokens(shard, &targets[n - 1], from + (uint64_t)n, 1, error) != 0) return -1;
     memset(b->mask + b->N, 1, (size_t)n);
     b->mask[b->N + n - 1] = more;
     b->N += n;
     b->offsets[++b->S] = b->N;
+    return 0;
 }
 
 /* Appends up to *left tokens of a shard, from position `at` of its split on. */
-static void append_from(const struct order *s, struct batch *b, const struct placed *p, enum split split, uint64_t at,
-                        int *left)
+static int append_from(const struct order *s, struct batch *b, const struct placed *p, enum split split, uint64_t at,
+                       int *left, struct error *error)
 {
     const struct shard *shard = p->shard;
     uint64_t documents = shard->info.documents;
-    if (documents == 0) return;
+    if (documents == 0) return 0;
     uint64_t block = last_not_above(p->before[split], (documents + BLOCK - 1) / BLOCK, at);
     uint64_t seen = p->before[split][block];                /* tokens of the split before document i */
     struct shard_entry entry[BLOCK + 1] = {0};              /* entry[0]: the document before the block */
@@ -418,16 +409,17 @@ static void append_from(const struct order *s, struct batch *b, const struct pla
         if (seen + (end - begin) > at) {
             begin += at - seen;
             int n = end - begin < (uint64_t)*left ? (int)(end - begin) : *left;
-            append(b, shard, begin, n, begin + (uint64_t)n < end);
+            if (append(b, shard, begin, n, begin + (uint64_t)n < end, error) != 0) return -1;
             *left -= n;
             at = seen = at + (uint64_t)n;                   /* the end of the document, or the row is full */
         } else {
             seen += end - begin;
         }
     }
+    return 0;
 }
 
-void order_row(const struct order *s, bool validation, uint64_t index, struct batch *b)
+int order_row(const struct order *s, bool validation, uint64_t index, struct batch *b, struct error *error)
 {
     enum split split = validation ? VALIDATION : TRAINING;
     struct group all = {.end = s->n_placed};
@@ -445,6 +437,7 @@ void order_row(const struct order *s, bool validation, uint64_t index, struct ba
     if (b->S == 0) b->offsets[0] = 0;
     for (int i = low; i < g->end && left > 0; i++) {
         uint64_t start = s->placed[i].start[split];
-        append_from(s, b, &s->placed[i], split, at > start ? at - start : 0, &left);
+        if (append_from(s, b, &s->placed[i], split, at > start ? at - start : 0, &left, error) != 0) return -1;
     }
+    return 0;
 }

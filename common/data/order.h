@@ -38,7 +38,7 @@ uint32_t order_identity(const struct order *s);      /* CRC of what decides rows
 
 /* Appends the row with global sample index `index` to the batch (arrays have room for row_tokens more tokens and as
  * many sequences).  Epoch = index / rows; within an epoch rows come in an order shuffled by (seed, epoch);
- * validation rows unshuffled. */
-void order_row(const struct order *s, bool validation, uint64_t index, struct batch *b);
+ * validation rows unshuffled.  Returns 0, or -1 when a shard turns out to be damaged or cannot be read (shard_file.h). */
+int order_row(const struct order *s, bool validation, uint64_t index, struct batch *b, struct error *error);
 
 #endif

@@ -1,7 +1,7 @@
 /* shard_file.c - tokens are streamed out as they come and the index follows them, so a shard of any size is written
  * in a few MiB of memory; the header is written last, so half a shard has no signature.  Reading is by pread and not
  * by a mapping: memory stays what was planned, and a file that someone cuts short gives a sentence instead of a
- * signal. */
+ * signal.  A block of tokens is checked when it is read for the first time. */
 #include "common/data/shard_file.h"
 
 #include "common/base/le.h"
@@ -12,9 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { HEADER = 192, ENTRY = 24, SOURCE = 24, FLUSH = 1 << 20, VERSION = 1, BLOCK = 1 << 20 };
+enum { HEADER = 192, ENTRY = 24, SOURCE = 24, FLUSH = 1 << 20, VERSION = 2, BLOCK = 1 << 20,
+       SPAN = 1 << 14 };                /* bytes of tokens that share a checksum */
 static const char signature[8] = "QSHARD\r\n";
 static const uint64_t sources_limit = 1u << 28;
 
@@ -25,10 +27,11 @@ static uint64_t round_up(uint64_t x, uint64_t to) { return (x + to - 1) / to * t
 struct shard_writer {
     int file, id_bytes;
     char *path, *temporary;
-    struct bytes buffer, index;         /* tokens not yet written; entries */
+    struct bytes buffer, index, sums;   /* tokens not yet written; entries; checksums of whole spans */
     uint64_t at;                        /* where the buffer belongs */
     uint64_t sources_length, tokens, documents, bytes;
-    uint32_t sources_crc, tokens_crc;
+    uint32_t sources_crc, tokens_crc, span_crc;
+    size_t in_span;                     /* bytes in span_crc */
     int failed;                         /* errno of the first write that failed */
 };
 
@@ -37,8 +40,23 @@ static void write_at(struct shard_writer *w, const void *data, size_t size, uint
     if (!w->failed && file_write_at(w->file, data, at, size) != 0) w->failed = errno;
 }
 
+static void end_span(struct shard_writer *w)
+{
+    unsigned char sum[4];
+    store32(sum, w->span_crc);
+    bytes_add(&w->sums, sum, sizeof sum);
+    w->span_crc = 0;
+    w->in_span = 0;
+}
+
 static void flush_tokens(struct shard_writer *w)
 {
+    for (size_t at = 0, n; at < w->buffer.size; at += n) {
+        n = w->buffer.size - at < SPAN - w->in_span ? w->buffer.size - at : SPAN - w->in_span;
+        w->span_crc = crc32_of(w->span_crc, w->buffer.data + at, n);
+        w->in_span += n;
+        if (w->in_span == SPAN) end_span(w);
+    }
     w->tokens_crc = crc32_of(w->tokens_crc, w->buffer.data, w->buffer.size);
     write_at(w, w->buffer.data, w->buffer.size, w->at);
     w->at += w->buffer.size;
@@ -114,6 +132,7 @@ static void writer_free(struct shard_writer *w)
 {
     bytes_free(&w->buffer);
     bytes_free(&w->index);
+    bytes_free(&w->sums);
     free(w->path);
     free(w->temporary);
     free(w);
@@ -126,6 +145,10 @@ void shard_abandon(struct shard_writer *w)
     unlink(w->temporary);
     writer_free(w);
 }
+
+/* The fraction of a second in a shard's time of change says that nothing was written into it since: whole microseconds,
+ * which every file system keeps that keeps more than seconds. */
+static long fraction_of(const unsigned char *header) { return load32(header + HEADER - 4) % 1000000 * 1000l; }
 
 static void write_header(struct shard_writer *w, const struct shard_info *info, uint64_t index_at)
 {
@@ -142,16 +165,19 @@ static void write_header(struct shard_writer *w, const struct shard_info *info, 
     store64(header + 48, w->tokens);
     store64(header + 56, w->sources_length);
     store64(header + 64, index_at);
-    store64(header + 72, index_at + w->index.size);
+    store64(header + 72, index_at + w->index.size + w->sums.size);
     store32(header + 80, w->sources_crc);
     store32(header + 84, w->tokens_crc);
     store32(header + 88, crc32_of(0, w->index.data, w->index.size));
+    store32(header + 92, crc32_of(0, w->sums.data, w->sums.size));
     store64(header + 96, info->counts.bytes);
     store64(header + 104, info->counts.boms);
     store64(header + 112, info->counts.carriage_returns);
     store64(header + 120, info->counts.invalid);
     store32(header + HEADER - 4, crc32_of(0, header, HEADER - 4));
     write_at(w, header, HEADER, 0);
+    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {time(NULL), fraction_of(header)}};
+    (void)futimens(w->file, times);         /* without it every start reads the shard */
 }
 
 int shard_commit(struct shard_writer *w, const struct shard_info *info, struct error *error)
@@ -159,8 +185,10 @@ int shard_commit(struct shard_writer *w, const struct shard_info *info, struct e
     uint64_t end = w->at + w->buffer.size;
     add_zeros(&w->buffer, round_up(end, 8) - end);
     flush_tokens(w);
+    if (w->in_span) end_span(w);
     uint64_t index_at = w->at;
     write_at(w, w->index.data, w->index.size, index_at);
+    write_at(w, w->sums.data, w->sums.size, index_at + w->index.size);
     write_header(w, info, index_at);
     if (!w->failed && fsync(w->file) != 0) w->failed = errno;
     if (close(w->file) != 0 && !w->failed) w->failed = errno;
@@ -181,14 +209,16 @@ static int bad(const struct shard *s, struct error *error, const char *what)
     return fail(error, EXIT_DATA, "%s is damaged: %s", s->path, what);
 }
 
-static int check_header(struct shard *s, const unsigned char *h, uint64_t size, struct error *error)
+static int check_header(struct shard *s, const unsigned char *h, const struct stat *file, struct error *error)
 {
+    uint64_t size = (uint64_t)file->st_size;
     struct shard_info *info = &s->info;
     if (memcmp(h, signature, 8) != 0) return bad(s, error, "no signature");
     if (load32(h + HEADER - 4) != crc32_of(0, h, HEADER - 4))
         return bad(s, error, "the checksum of its header is wrong");
-    if (load32(h + 8) != VERSION)
-        return fail(error, EXIT_DATA, "%s has version %u, expected %d", s->path, load32(h + 8), VERSION);
+    uint32_t version = load32(h + 8);
+    if (version != 1 && version != VERSION)
+        return fail(error, EXIT_DATA, "%s has version %u, expected 1 to %d", s->path, version, VERSION);
     *info = (struct shard_info){
         .id_bytes = (int)load32(h + 12), .part = load32(h + 16), .last = load32(h + 20) != 0,
         .rules = load32(h + 24), .tokenizer = load32(h + 28), .tokenizer_length = load64(h + 32),
@@ -202,9 +232,12 @@ static int check_header(struct shard *s, const unsigned char *h, uint64_t size, 
     if (load64(h + 72) != size) return bad(s, error, "its length is not the one in its header");
     if ((info->id_bytes != 2 && info->id_bytes != 4) || sources > sources_limit || info->tokens > size / 2 ||
         info->documents > size / ENTRY ||
-        s->index_at != round_up(s->tokens_at + info->tokens * (uint64_t)info->id_bytes, 8) ||
-        s->index_at + info->documents * ENTRY != size)
+        s->index_at != round_up(s->tokens_at + info->tokens * (uint64_t)info->id_bytes, 8))
         return bad(s, error, "the sizes in its header do not agree");
+    if (version > 1) s->spans = (s->index_at - s->tokens_at + SPAN - 1) / SPAN;
+    if (s->index_at + info->documents * ENTRY + 4 * s->spans != size)
+        return bad(s, error, "the sizes in its header do not agree");
+    s->as_written = version > 1 && file->st_mtim.tv_nsec == fraction_of(h);
     return 0;
 }
 
@@ -231,18 +264,33 @@ static int read_sources(struct shard *s, uint64_t length, uint32_t crc, struct e
     return status;
 }
 
-int shard_open(struct shard *s, const char *path, struct error *error)
+static int read_sums(struct shard *s, uint32_t crc, struct error *error)
+{
+    uint64_t at = s->index_at + s->info.documents * ENTRY;
+    unsigned char *raw = host_alloc(s->spans + 1, 4);
+    int status = file_read_at(s->file, raw, at, 4 * s->spans);
+    if (status != 0 || crc32_of(0, raw, 4 * s->spans) != crc)
+        status = bad(s, error, "the checksum of its checksums is wrong");
+    s->sum = host_alloc(s->spans + 1, sizeof *s->sum);
+    s->checked = host_alloc(s->spans + 1, sizeof *s->checked);
+    for (uint64_t i = 0; i < s->spans; i++) s->sum[i] = load32(raw + 4 * i);
+    free(raw);
+    return status;
+}
+
+int shard_open(struct shard *s, const char *path, int vocab, struct error *error)
 {
     unsigned char header[HEADER];
     struct stat file;
-    *s = (struct shard){.file = open(path, O_RDONLY | O_CLOEXEC)};
+    *s = (struct shard){.file = open(path, O_RDONLY | O_CLOEXEC), .vocab = vocab};
     if (s->file < 0) return fail(error, EXIT_NOINPUT, "cannot open %s: %s", path, strerror(errno));
     s->path = host_text("%s", path);
     int status = 0;
     if (fstat(s->file, &file) != 0 || file.st_size < HEADER || file_read_at(s->file, header, 0, HEADER) != 0)
         status = bad(s, error, "it is shorter than a header");
-    if (status == 0) status = check_header(s, header, (uint64_t)file.st_size, error);
+    if (status == 0) status = check_header(s, header, &file, error);
     if (status == 0) status = read_sources(s, load64(header + 56), load32(header + 80), error);
+    if (status == 0 && s->spans) status = read_sums(s, load32(header + 92), error);
     if (status != 0) shard_close(s);
     return status;
 }
@@ -253,6 +301,8 @@ void shard_close(struct shard *s)
     close(s->file);
     for (int i = 0; i < s->n_sources; i++) free(s->source[i].path);
     free(s->source);
+    free(s->sum);
+    free(s->checked);
     free(s->path);
     *s = (struct shard){0};
 }
@@ -266,26 +316,34 @@ static void decode(int *out, const unsigned char *raw, size_t n, int id_bytes)
         for (size_t i = 0; i < n; i++) out[i] = (int)load32(raw + 4 * i);
 }
 
-static int verify_tokens(const struct shard *s, int vocab, struct error *error)
+/* The largest id of n tokens. */
+static uint32_t top_id(const unsigned char *raw, size_t n, int id_bytes)
 {
-    size_t width = (size_t)s->info.id_bytes;
-    uint32_t crc = 0, top = 0;
+    uint32_t top = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t id = id_bytes == 2 ? load16(raw + 2 * i) : load32(raw + 4 * i);
+        top = id > top ? id : top;
+    }
+    return top;
+}
+
+static int verify_tokens(const struct shard *s, struct error *error)
+{
+    uint32_t crc = 0, top = 0, more;
     unsigned char *raw = host_alloc(BLOCK, 1);
-    int *ids = host_alloc(BLOCK / width, sizeof *ids);
     int status = 0;
     for (uint64_t at = s->tokens_at; at < s->index_at && status == 0;) {
         size_t n = s->index_at - at < BLOCK ? (size_t)(s->index_at - at) : BLOCK;
         status = file_read_at(s->file, raw, at, n);
         crc = crc32_of(crc, raw, n);
-        decode(ids, raw, n / width, s->info.id_bytes);
-        for (size_t i = 0; i < n / width; i++) top = (uint32_t)ids[i] > top ? (uint32_t)ids[i] : top;
+        more = top_id(raw, n / (size_t)s->info.id_bytes, s->info.id_bytes);
+        top = more > top ? more : top;
         at += n;
     }
     free(raw);
-    free(ids);
     if (status != 0) return bad(s, error, "its tokens cannot be read");
     if (crc != s->tokens_crc) return bad(s, error, "the checksum of its tokens is wrong");
-    if (top >= (uint32_t)vocab) return bad(s, error, "it holds a token outside the vocabulary");
+    if (top >= (uint32_t)s->vocab) return bad(s, error, "it holds a token outside the vocabulary");
     return 0;
 }
 
@@ -316,25 +374,31 @@ static int verify_index(const struct shard *s, struct error *error)
     return 0;
 }
 
-int shard_verify(const struct shard *s, int vocab, struct error *error)
+int shard_verify(const struct shard *s, struct error *error)
 {
-    return verify_index(s, error) != 0 ? -1 : verify_tokens(s, vocab, error);
+    if (verify_index(s, error) != 0) return -1;
+    return s->as_written ? 0 : verify_tokens(s, error);
 }
 
-static void read_or_die(const struct shard *s, void *data, size_t size, uint64_t at)
+static int cannot_read(const struct shard *s, uint64_t at, struct error *error)
 {
-    if (file_read_at(s->file, data, at, size) != 0)
-        quit(EXIT_IO, "cannot read %s at byte %llu: %s", s->path, (unsigned long long)at,
-             errno ? strerror(errno) : "it has been cut short");
+    return fail(error, EXIT_IO, "cannot read %s at byte %llu: %s", s->path, (unsigned long long)at,
+                errno ? strerror(errno) : "it has been cut short");
 }
 
 void shard_entries(const struct shard *s, struct shard_entry *out, uint64_t first, size_t n)
 {
-    unsigned char raw[64 * ENTRY];
+    enum { MOST = 512 };
+    unsigned char raw[MOST * ENTRY];
+    struct error error;
     assert(first + n <= s->info.documents);
     for (size_t k; n > 0; first += k, out += k, n -= k) {
-        k = n < 64 ? n : 64;
-        read_or_die(s, raw, k * ENTRY, s->index_at + first * ENTRY);
+        k = n < MOST ? n : MOST;
+        uint64_t at = s->index_at + first * ENTRY;
+        if (file_read_at(s->file, raw, at, k * ENTRY) != 0) {
+            cannot_read(s, at, &error);
+            quit_error(&error);
+        }
         for (size_t i = 0; i < k; i++) {
             const unsigned char *from = raw + i * ENTRY;
             out[i] = (struct shard_entry){.token_end = load64(from), .hash = load32(from + 16)};
@@ -342,14 +406,34 @@ void shard_entries(const struct shard *s, struct shard_entry *out, uint64_t firs
     }
 }
 
-void shard_tokens(const struct shard *s, int *out, uint64_t first, size_t n)
+/* A span that was not read before, whole and checked.  A damaged shard is removed, so that the next start makes it
+ * anew: only its tokens are wrong, and they follow from the text. */
+static int read_span(const struct shard *s, unsigned char *raw, uint64_t span, struct error *error)
 {
-    unsigned char raw[16384];
-    size_t width = (size_t)s->info.id_bytes;
+    uint64_t at = s->tokens_at + span * SPAN;
+    size_t n = s->index_at - at < SPAN ? (size_t)(s->index_at - at) : SPAN;
+    if (file_read_at(s->file, raw, at, n) != 0) return cannot_read(s, at, error);
+    s->checked[span] = crc32_of(0, raw, n) == s->sum[span] &&
+                       top_id(raw, n / (size_t)s->info.id_bytes, s->info.id_bytes) < (uint32_t)s->vocab;
+    if (s->checked[span]) return 0;
+    bool removed = unlink(s->path) == 0 || errno == ENOENT;
+    return fail(error, EXIT_DATA, "%s is damaged: the checksum of its tokens from byte %llu on is wrong; %s, and the same "
+                "command makes it anew", s->path, (unsigned long long)at, removed ? "it was removed" : "remove it");
+}
+
+int shard_tokens(const struct shard *s, int *out, uint64_t first, size_t n, struct error *error)
+{
+    unsigned char raw[SPAN];
+    size_t width = (size_t)s->info.id_bytes, most = SPAN / width;
     assert(first + n <= s->info.tokens);
     for (size_t k; n > 0; first += k, out += k, n -= k) {
-        k = n < sizeof raw / width ? n : sizeof raw / width;
-        read_or_die(s, raw, k * width, s->tokens_at + first * width);
-        decode(out, raw, k, s->info.id_bytes);
+        uint64_t span = first / most, at = s->tokens_at + first * width;
+        size_t skip = (size_t)(first % most);
+        bool read_whole = s->spans > 0 && !s->checked[span];
+        k = n < most - skip ? n : most - skip;
+        if (read_whole && read_span(s, raw, span, error) != 0) return -1;
+        if (!read_whole && file_read_at(s->file, raw, at, k * width) != 0) return cannot_read(s, at, error);
+        decode(out, raw + (read_whole ? skip * width : 0), k, s->info.id_bytes);
     }
+    return 0;
 }

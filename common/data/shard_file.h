@@ -47,16 +47,24 @@ struct shard {
     struct shard_source *source; int n_sources;
     uint64_t tokens_at, index_at;
     uint32_t tokens_crc, index_crc;
+    int vocab;
+    bool as_written;                    /* its time is the one that its writer gave it */
+    uint64_t spans;                     /* stretches of tokens with a checksum each; 0 in version 1 */
+    uint32_t *sum;
+    bool *checked;                      /* spans that were read and are right */
 };
 
 /* Opens and checks header and sources.  Returns 0, or -1 (missing: EXIT_NOINPUT; not a whole shard: EXIT_DATA). */
-int shard_open(struct shard *s, const char *path, struct error *error);
-/* Reads all of it: checksums, ids below vocab, ends ascending.  Returns 0 or -1. */
-int shard_verify(const struct shard *s, int vocab, struct error *error);
+int shard_open(struct shard *s, const char *path, int vocab, struct error *error);
+/* Reads the index and, unless the shard is as it was written, all tokens: checksums, ids below vocab, ends ascending.
+ * Returns 0 or -1. */
+int shard_verify(const struct shard *s, struct error *error);
 void shard_close(struct shard *s);
 
 /* Of a verified shard; dies when the disk fails. */
 void shard_entries(const struct shard *s, struct shard_entry *out, uint64_t first, size_t n);
-void shard_tokens(const struct shard *s, int *out, uint64_t first, size_t n);
+/* Checks what no call has read before.  Returns 0, or -1: damaged (EXIT_DATA; the shard is removed, so that the next
+ * start makes it anew), or the disk fails (EXIT_IO). */
+int shard_tokens(const struct shard *s, int *out, uint64_t first, size_t n, struct error *error);
 
 #endif

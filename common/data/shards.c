@@ -93,7 +93,7 @@ static int reuse(struct shard_unit *u, const struct tokenizer *t, const struct s
     while (!last) {
         struct shard s;
         char *path = part_path(u, o, (uint32_t)u->n_shards);
-        int status = shard_open(&s, path, why);
+        int status = shard_open(&s, path, tokenizer_vocab(t), why);
         free(path);
         if (status == 0) {
             status = check_fit(&s, u, t, o, (uint32_t)u->n_shards, why);
@@ -279,22 +279,22 @@ static int build(struct shard_unit *u, const struct tokenizer *t, const struct s
 
 /* ---- all units ---- */
 
-struct verification { struct shard **shard; bool *bad; int vocab; };
+struct verification { struct shard **shard; bool *bad; };
 
 static void verify_shard(void *context, int i, int thread)
 {
     struct verification *v = context;
     struct error why;
     (void)thread;
-    v->bad[i] = !signals_stop() && shard_verify(v->shard[i], v->vocab, &why) != 0;
+    v->bad[i] = !signals_stop() && shard_verify(v->shard[i], &why) != 0;
 }
 
 /* Drops the shards of units of which one is damaged. */
-static void verify_all(struct shard_unit *unit, int n_units, int vocab, const struct shards_say *say)
+static void verify_all(struct shard_unit *unit, int n_units, const struct shards_say *say)
 {
     int n = 0, k = 0;
     for (int u = 0; u < n_units; u++) n += unit[u].n_shards;
-    struct verification v = {host_alloc((size_t)n + 1, sizeof *v.shard), host_alloc((size_t)n + 1, 1), vocab};
+    struct verification v = {host_alloc((size_t)n + 1, sizeof *v.shard), host_alloc((size_t)n + 1, 1)};
     for (int u = 0; u < n_units; u++)
         for (int i = 0; i < unit[u].n_shards; i++) v.shard[k++] = &unit[u].shard[i];
     threads_for(n, verify_shard, &v);
@@ -304,7 +304,7 @@ static void verify_all(struct shard_unit *unit, int n_units, int vocab, const st
         bool bad = false;
         int shards = unit[u].n_shards;
         for (int i = 0; i < shards; i++, k++)
-            if (v.bad[k] && !bad) bad = shard_verify(v.shard[k], vocab, &why) != 0;
+            if (v.bad[k] && !bad) bad = shard_verify(v.shard[k], &why) != 0;
         if (!bad) continue;
         shards_tell(say, "tokenising again: %s", why.text);
         shard_unit_close(&unit[u]);
@@ -386,7 +386,7 @@ int shards_build(struct shard_unit *unit, int n_units, const struct tokenizer *t
     if (folder < 0) return -1;
     for (int u = 0; u < n_units; u++)
         if (reuse(&unit[u], t, o, &why) != 0 && why.text[0]) shards_tell(say, "tokenising again: %s", why.text);
-    verify_all(unit, n_units, tokenizer_vocab(t), say);
+    verify_all(unit, n_units, say);
     int status = signals_check(error, "checking %s", o->folder);
     struct shards_options new = *o;
     char *other = o->beside ? beside(o) : NULL;
