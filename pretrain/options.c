@@ -76,19 +76,6 @@ void pretrain_options(struct option table[PRETRAIN_ROWS], struct pretrain *p)
     p->table = table;
 }
 
-/* A model trained before keeps its sizes, a tokenizer its ids: giving one is a misunderstanding to point out. */
-static void refuse(const struct pretrain *p, const char *names, const char *with)
-{
-    size_t length;
-    const char *name;
-    for (int i = 0; (name = word_at(names, i, &length)); i++) {
-        char word[32];
-        snprintf(word, sizeof word, "%.*s", (int)length, name);
-        if (option_changed(p->table, word))
-            quit(EXIT_USAGE, "--%s cannot be given with --%s, which brings its own", word, with);
-    }
-}
-
 static void preset_config(struct pretrain *p, struct config *c)
 {
     struct error error;
@@ -118,14 +105,18 @@ static void preset_config(struct pretrain *p, struct config *c)
 
 void pretrain_config(struct pretrain *p)
 {
+    struct error error;
+    /* a model trained before keeps its sizes, a tokenizer its ids: giving one is a misunderstanding to point out */
+    const char *why = "which brings its own";
+    if (option_excludes(p->table, "model", "preset|layers|channels|heads|kv-heads|ffn|init-std|tokenizer|vocab-size|"
+                        "pattern|tokenizer-bytes", why, &error) != 0 ||
+        option_excludes(p->table, "tokenizer", "vocab-size|pattern|tokenizer-bytes", why, &error) != 0)
+        quit_error(&error);
     if (p->parent.ckpt) {
-        refuse(p, "preset|layers|channels|heads|kv-heads|ffn|init-std|tokenizer|vocab-size|pattern|tokenizer-bytes",
-               "model");
         p->config = p->parent.config;
         if (p->context > p->config.context)
             quit(EXIT_USAGE, "--context %lld is above the model's %d", (long long)p->context, p->config.context);
     } else {
-        if (p->tokenizer_path) refuse(p, "vocab-size|pattern|tokenizer-bytes", "tokenizer");
         preset_config(p, &p->config);
     }
     p->row_tokens = p->context ? (int)p->context : p->config.context;

@@ -293,3 +293,12 @@ int option_needs(const struct option *table, const char *name, const char *other
     if (!option_changed(table, name) || option_changed(table, other)) return 0;
     return fail(error, EXIT_USAGE, "--%s means nothing without --%s: give both, or neither", name, other);
 }
+
+int option_excludes(const struct option *table, const char *name, const char *others, const char *why,
+                    struct error *error)
+{
+    for (const struct option *o = table; o->name && option_changed(table, name); o++)
+        if (word_number(others, o->name) >= 0 && option_changed(table, o->name))
+            return fail(error, EXIT_USAGE, "--%s cannot be given with --%s, %s", o->name, name, why);
+    return 0;
+}

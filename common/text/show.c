@@ -2,7 +2,6 @@
  * between tokens shows as the bytes it is. */
 #include "common/text/show.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 
 void show_tokens(struct bytes *out, const struct tokenizer *t, const int *id, const uint8_t *trained, size_t n,
@@ -32,7 +31,7 @@ void show_line(struct bytes *out, const char *text, size_t length)
     bytes_free(&line);
 }
 
-void show_json_text(struct bytes *out, const char *text, size_t length)
+json_t *json_text(const char *text, size_t length)
 {
     struct bytes clean = {0};
     for (size_t at = 0; at < length;) {
@@ -42,12 +41,22 @@ void show_json_text(struct bytes *out, const char *text, size_t length)
         if (at < length) bytes_add(&clean, "\xEF\xBF\xBD", 3), at++;      /* U+FFFD */
     }
     json_t *string = json_stringn(clean.size ? clean.data : "", clean.size);
-    char *quoted = string ? json_dumps(string, JSON_ENCODE_ANY) : NULL;
-    if (!quoted) die("a text is not valid UTF-8");
-    bytes_text(out, "%s", quoted);
-    free(quoted);
-    json_decref(string);
     bytes_free(&clean);
+    return string;
+}
+
+void show_json_value(struct bytes *out, json_t *value)
+{
+    char *text = value ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(7)) : NULL;
+    if (!text) die("a value cannot be written as JSON");
+    bytes_text(out, "%s", text);
+    free(text);
+    json_decref(value);
+}
+
+void show_json_text(struct bytes *out, const char *text, size_t length)
+{
+    show_json_value(out, json_text(text, length));
 }
 
 void show_json(struct bytes *out, const struct tokenizer *t, const int *id, size_t n)

@@ -37,6 +37,9 @@ struct api_request {
     struct ids ids, end;
 };
 
+/* Whether this is the model's name: 0, or -1 (404). */
+int api_model_named(const struct api_model *m, const char *name, struct api_error *error);
+
 /* Reads a body for /v1/chat/completions (chat) or /v1/completions.  Returns 0, or -1 with *error (400 or 404) and
  * *r {0}.  What was read is given back by api_free. */
 int api_read(struct api_request *r, const struct api_model *m, bool chat, const char *body, size_t size,

@@ -26,12 +26,10 @@ struct exchange {
     struct MHD_Connection *connection;
 };
 
-typedef enum MHD_Result answer_fn(struct exchange *x, const char *rest);
-
 struct route {
     const char *path;
-    bool post, prefix;                   /* POST, else GET; the path goes on (answer gets the rest) */
-    answer_fn *answer;
+    bool post, prefix;                   /* POST, else GET; the path goes on */
+    enum MHD_Result (*answer)(struct exchange *x, const char *rest);
 };
 
 /* ---- sending ---- */
@@ -48,10 +46,12 @@ static enum MHD_Result send_response(struct exchange *x, struct MHD_Response *re
     return result;
 }
 
-static enum MHD_Result send_text(struct exchange *x, unsigned status, const struct bytes *text)
+/* The text is freed. */
+static enum MHD_Result send_text(struct exchange *x, int status, struct bytes *text)
 {
-    return send_response(x, MHD_create_response_from_buffer(text->size, text->data, MHD_RESPMEM_MUST_COPY), status,
-                         "application/json");
+    struct MHD_Response *response = MHD_create_response_from_buffer(text->size, text->data, MHD_RESPMEM_MUST_COPY);
+    bytes_free(text);
+    return send_response(x, response, (unsigned)status, "application/json");
 }
 
 static enum MHD_Result send_fault(struct exchange *x)
@@ -59,9 +59,7 @@ static enum MHD_Result send_fault(struct exchange *x)
     struct bytes text = {0};
     api_error_json(&text, &x->fault);
     bytes_text(&text, "\n");
-    enum MHD_Result result = send_text(x, (unsigned)x->fault.status, &text);
-    bytes_free(&text);
-    return result;
+    return send_text(x, x->fault.status, &text);
 }
 
 /* ---- completions ---- */
@@ -130,46 +128,34 @@ static enum MHD_Result answer_done(struct exchange *x)
     }
     pthread_mutex_unlock(&sv->lock);
     if (!done) return MHD_YES;
-    return send_text(x, (unsigned)x->request->status, &x->request->out);
+    return send_text(x, x->request->status, &x->request->out);
 }
 
 /* ---- what is there ---- */
 
 static enum MHD_Result answer_health(struct exchange *x, const char *rest)
 {
-    static char ok[] = "{\"status\":\"ok\"}\n";
     struct service *sv = x->http->service;
+    struct bytes text = {0};
     (void)rest;
     pthread_mutex_lock(&sv->lock);
-    bool stopping = sv->stopping;
+    if (sv->stopping) api_fail(&x->fault, 503, "", "The server is stopping");
     pthread_mutex_unlock(&sv->lock);
-    if (stopping) api_fail(&x->fault, 503, "", "The server is stopping");
-    return stopping ? send_fault(x) : send_text(x, 200, &(struct bytes){ok, sizeof ok - 1, 0});
-}
-
-static void add_model(struct bytes *out, const char *name)
-{
-    bytes_text(out, "{\"id\":");
-    show_json_text(out, name, strlen(name));
-    bytes_text(out, ",\"object\":\"model\",\"created\":0,\"owned_by\":\"quartet\"}");
+    if (x->fault.status) return send_fault(x);
+    bytes_text(&text, "{\"status\":\"ok\"}\n");
+    return send_text(x, 200, &text);
 }
 
 static enum MHD_Result answer_models(struct exchange *x, const char *rest)
 {
-    const char *name = x->http->service->model.name;
+    const struct api_model *m = &x->http->service->model;
     struct bytes text = {0};
-    if (*rest && strcmp(rest, name) != 0) {
-        api_fail(&x->fault, 404, "model", "The model '%s' does not exist; this server has '%s'",
-                 text_shown(rest).text, name);
-        x->fault.code = "model_not_found";
-        return send_fault(x);
-    }
-    if (!*rest) bytes_text(&text, "{\"object\":\"list\",\"data\":[");
-    add_model(&text, name);
-    bytes_text(&text, *rest ? "\n" : "]}\n");
-    enum MHD_Result result = send_text(x, 200, &text);
-    bytes_free(&text);
-    return result;
+    if (*rest && api_model_named(m, rest, &x->fault) != 0) return send_fault(x);
+    json_t *model = json_pack("{s:s, s:s, s:i, s:s}", "id", m->name, "object", "model", "created", 0, "owned_by",
+                              "quartet");
+    show_json_value(&text, *rest ? model : json_pack("{s:s, s:[o]}", "object", "list", "data", model));
+    bytes_text(&text, "\n");
+    return send_text(x, 200, &text);
 }
 
 static const struct route routes[] = {

@@ -8,10 +8,6 @@
 /* 0, or -1 (EXIT_UNAVAILABLE) in a build without libmicrohttpd. */
 int http_available(struct error *error);
 
-/* A socket that listens at "ADDRESS:PORT" (IPv6 in brackets; port 0: a free one).  Returns it with the address as it is
- * in `at`, and whether only this machine can reach it; or -1: EXIT_USAGE, EXIT_UNAVAILABLE (in use). */
-int http_listen(const char *address, char at[80], bool *local, struct error *error);
-
 /* Serves the socket, which it then owns.  body: most bytes of a request's body, answered with 413 beyond. */
 struct http *http_start(struct service *sv, int socket, size_t body);
 void http_wake(void *connection);               /* service->wake */

@@ -64,17 +64,10 @@ static void parse(struct session *s, int argc, char **argv)
     static const char *const of_serve[] = {"slots", "queue", "max-body", "max-time", "grace"};
     for (size_t i = 0; i < sizeof of_serve / sizeof *of_serve; i++)
         if (option_needs(table, of_serve[i], "serve", &error) != 0) quit_error(&error);
-    if (s->serve && (s->prompt || s->prompts.count || s->logprobs.count || s->samples > 1))
-        quit(EXIT_USAGE, "--%s cannot be given with --serve, whose clients say what is asked",
-             s->prompt ? "prompt" : s->prompts.count ? "prompts" : s->logprobs.count ? "logprobs" : "samples");
-    if (s->prompts.count && (s->prompt || s->system))
-        quit(EXIT_USAGE, "--%s cannot be given with --prompts, whose files say all that is asked",
-             s->prompt ? "prompt" : "system");
-    if (s->logprobs.count && (s->prompt || s->system || s->prompts.count))
-        quit(EXIT_USAGE, "--%s cannot be given with --logprobs, which answers nothing",
-             s->prompt ? "prompt" : s->system ? "system" : "prompts");
-    if (s->logprobs.count && s->samples > 1)
-        quit(EXIT_USAGE, "--samples cannot be given with --logprobs, which answers nothing");
+    if (option_excludes(table, "serve", "prompt|prompts|logprobs|samples", "whose clients say what is asked", &error) ||
+        option_excludes(table, "prompts", "prompt|system", "whose files say all that is asked", &error) ||
+        option_excludes(table, "logprobs", "prompt|system|prompts|samples", "which answers nothing", &error))
+        quit_error(&error);
 }
 
 /* ---- the model ---- */

@@ -5,117 +5,70 @@
 #include <math.h>
 #include <string.h>
 
+static void append(json_t *list, json_t *value) { json_array_append_new(list, value); }
+
 /* ---- log-probabilities ---- */
 
 /* JSON knows no infinity; -9999 stands for it, as in the original. */
-static void add_logprob(struct bytes *out, float logprob)
-{
-    bytes_text(out, "%.7g", isfinite(logprob) ? (double)logprob : -9999.0);
-}
+static json_t *logprob_value(float logprob) { return json_real(isfinite(logprob) ? (double)logprob : -9999.0); }
 
-static void add_token_bytes(struct bytes *out, const char *text, size_t n)
-{
-    bytes_text(out, "[");
-    for (size_t i = 0; i < n; i++) bytes_text(out, i ? ",%d" : "%d", (unsigned char)text[i]);
-    bytes_text(out, "]");
-}
-
-/* The open object of one token of a dialogue; the caller closes it. */
-static void add_token(struct bytes *out, const struct tokenizer *t, int id, float logprob)
+/* A token of a dialogue. */
+static json_t *token_value(const struct tokenizer *t, int id, float logprob)
 {
     size_t n;
     const char *text = tokenizer_bytes(t, id, &n);
-    bytes_text(out, "{\"token\":");
-    show_json_text(out, text, n);
-    bytes_text(out, ",\"logprob\":");
-    add_logprob(out, logprob);
-    bytes_text(out, ",\"bytes\":");
-    add_token_bytes(out, text, n);
+    json_t *bytes = json_array();
+    for (size_t i = 0; i < n; i++) append(bytes, json_integer((unsigned char)text[i]));
+    return json_pack("{s:o, s:o, s:o}", "token", json_text(text, n), "logprob", logprob_value(logprob), "bytes", bytes);
 }
 
-static void add_dialogue_logprobs(struct bytes *out, const struct choice *c, int from, int to,
-                                  const struct tokenizer *t)
+static json_t *dialogue_logprobs(const struct choice *c, int from, int to, const struct tokenizer *t)
 {
-    bytes_text(out, "{\"content\":[");
+    json_t *content = json_array();
     for (int i = from; i < to; i++) {
         const struct noted *p = &c->noted[i];
-        if (i > from) bytes_text(out, ",");
-        add_token(out, t, p->id, p->logprob);
-        bytes_text(out, ",\"top_logprobs\":[");
-        for (int k = 0; k < c->request->ask.top && p->top[k].id >= 0; k++) {
-            if (k) bytes_text(out, ",");
-            add_token(out, t, p->top[k].id, p->top[k].logprob);
-            bytes_text(out, "}");
-        }
-        bytes_text(out, "]}");
+        json_t *token = token_value(t, p->id, p->logprob), *top = json_array();
+        for (int k = 0; k < c->request->ask.top && p->top[k].id >= 0; k++)
+            append(top, token_value(t, p->top[k].id, p->top[k].logprob));
+        json_object_set_new(token, "top_logprobs", top);
+        append(content, token);
     }
-    bytes_text(out, "],\"refusal\":null}");
+    return json_pack("{s:o, s:n}", "content", content, "refusal");
 }
 
-/* The text of a token as a string; a part of a character as bytes:\xNN, so that no two tokens look the same. */
-static void add_token_name(struct bytes *out, const struct tokenizer *t, int id)
+/* The text of a token, or what is no whole text as bytes:\xNN, so that no two tokens look the same. */
+static void token_name(struct bytes *name, const struct tokenizer *t, int id)
 {
-    struct bytes name = {0};
     size_t n;
     const char *text = tokenizer_bytes(t, id, &n);
-    if (utf8_prefix(text, n) == n) bytes_add(&name, text, n);
-    else {
-        bytes_text(&name, "bytes:");
-        for (size_t i = 0; i < n; i++) bytes_text(&name, "\\x%02x", (unsigned char)text[i]);
-    }
-    show_json_text(out, name.data, name.size);
-    bytes_free(&name);
+    bool whole = utf8_prefix(text, n) == n && !memchr(text, 0, n);
+    bytes_text(name, whole ? "%.*s" : "bytes:", (int)n, text);
+    for (size_t i = 0; i < n && !whole; i++) bytes_text(name, "\\x%02x", (unsigned char)text[i]);
 }
 
-static void add_alternatives(struct bytes *out, const struct noted *p, int top, const struct tokenizer *t)
+static json_t *text_logprobs(const struct choice *c, int from, int to, const struct tokenizer *t)
 {
-    bytes_text(out, "{");
-    for (int k = 0; k < top && p->top[k].id >= 0; k++) {
-        if (k) bytes_text(out, ",");
-        add_token_name(out, t, p->top[k].id);
-        bytes_text(out, ":");
-        add_logprob(out, p->top[k].logprob);
-    }
-    bytes_text(out, "}");
-}
-
-static size_t characters(const char *text, size_t n)
-{
-    size_t count = 0;
-    for (size_t i = 0; i < n; i++) count += (text[i] & 0xC0) != 0x80;
-    return count;
-}
-
-static void add_text_logprobs(struct bytes *out, const struct choice *c, int from, int to, const struct tokenizer *t)
-{
-    static const char *const part[] = {"{\"tokens\":[", "],\"token_logprobs\":[", "],\"top_logprobs\":[",
-                                       "],\"text_offset\":["};
-    for (int p = 0; p < 4; p++) {
-        size_t at = 0, count = 0;                /* of the text: bytes, and characters in them */
-        bytes_text(out, "%s", part[p]);
-        for (int i = from; i < to; i++) {
-            const struct noted *n = &c->noted[i];
-            if (i > from) bytes_text(out, ",");
-            if (p == 0) add_token_name(out, t, n->id);
-            if (p == 1) add_logprob(out, n->logprob);
-            if (p == 2) add_alternatives(out, n, c->request->ask.top, t);
-            if (p < 3) continue;
-            size_t begin = i ? c->noted[i - 1].end : 0;
-            count += characters(c->text.data + at, begin - at);
-            at = begin;
-            bytes_text(out, "%zu", count);
+    json_t *tokens = json_array(), *logprobs = json_array(), *tops = json_array(), *offsets = json_array();
+    size_t at = 0, count = 0;                    /* of the text: bytes, and characters in them */
+    for (int i = from; i < to; i++) {
+        const struct noted *p = &c->noted[i];
+        json_t *top = json_object();
+        struct bytes name = {0};
+        token_name(&name, t, p->id);
+        append(tokens, json_string(name.data));
+        append(logprobs, logprob_value(p->logprob));
+        for (int k = 0; k < c->request->ask.top && p->top[k].id >= 0; k++) {
+            name.size = 0;
+            token_name(&name, t, p->top[k].id);
+            json_object_set_new(top, name.data, logprob_value(p->top[k].logprob));
         }
+        append(tops, top);
+        for (; i && at < c->noted[i - 1].end; at++) count += (c->text.data[at] & 0xC0) != 0x80;
+        append(offsets, json_integer((json_int_t)count));
+        bytes_free(&name);
     }
-    bytes_text(out, "]}");
-}
-
-/* "logprobs" of tokens told .. to. */
-static void add_logprobs(struct bytes *out, const struct choice *c, int to, const struct tokenizer *t)
-{
-    bytes_text(out, ",\"logprobs\":");
-    if (!c->noted || to == c->told) bytes_text(out, "null");
-    else if (c->request->ask.chat) add_dialogue_logprobs(out, c, c->told, to, t);
-    else add_text_logprobs(out, c, c->told, to, t);
+    return json_pack("{s:o, s:o, s:o, s:o}", "tokens", tokens, "token_logprobs", logprobs, "top_logprobs", tops,
+                     "text_offset", offsets);
 }
 
 /* Tokens whose text is known for certain: it lies before `safe`, or the answer is over and they have a part in it. */
@@ -130,87 +83,91 @@ static int known_tokens(const struct choice *c)
 
 /* ---- the frame ---- */
 
-static void add_head(struct bytes *out, const struct request *r, const struct api_model *m, bool event)
+/* A choice that says `value` under `key`, and the log-probabilities of tokens told .. known. */
+static json_t *choice_value(const struct choice *c, const char *key, json_t *value, int known, const char *reason,
+                            const struct api_model *m)
+{
+    bool chat = c->request->ask.chat;
+    json_t *logprobs = !c->noted || known == c->told ? json_null()
+                     : (chat ? dialogue_logprobs : text_logprobs)(c, c->told, known, m->tokenizer);
+    return json_pack("{s:i, s:o, s:o, s:s?}", "index", c->index, key, value, "logprobs", logprobs, "finish_reason",
+                     reason);
+}
+
+static json_t *answer(const struct request *r, const struct api_model *m, bool event, json_t *choices)
 {
     const char *object = !r->ask.chat ? "text_completion" : event ? "chat.completion.chunk" : "chat.completion";
-    bytes_text(out, "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%lld,\"model\":", r->id, object,
-               (long long)r->created);
-    show_json_text(out, m->name, strlen(m->name));
-    bytes_text(out, ",\"choices\":[");
+    return json_pack("{s:s, s:s, s:I, s:s, s:o}", "id", r->id, "object", object, "created", (json_int_t)r->created,
+                     "model", m->name, "choices", choices);
 }
 
-static void add_reason(struct bytes *out, const char *reason)
+static json_t *usage(const struct request *r)
 {
-    bytes_text(out, reason ? ",\"finish_reason\":\"%s\"}" : ",\"finish_reason\":null}", reason);
-}
-
-static void add_usage(struct bytes *out, const struct request *r)
-{
-    size_t prompt = r->ask.ids.count, answer = 0;
-    for (int i = 0; i < r->choices; i++) answer += (size_t)(r->choice[i].sample.n - r->choice[i].sample.stopped);
-    bytes_text(out, ",\"usage\":{\"prompt_tokens\":%zu,\"completion_tokens\":%zu,\"total_tokens\":%zu}", prompt, answer,
-               prompt + answer);
+    int prompt = (int)r->ask.ids.count, said = 0;
+    for (int i = 0; i < r->choices; i++) said += r->choice[i].sample.n - r->choice[i].sample.stopped;
+    return json_pack("{s:i, s:i, s:i}", "prompt_tokens", prompt, "completion_tokens", said, "total_tokens",
+                     prompt + said);
 }
 
 /* ---- events ---- */
 
-/* role: the first event of a dialogue's choice, which has no text yet. */
-static void add_event(struct request *r, struct choice *c, const struct api_model *m, bool role, const char *reason)
+static void send_event(struct bytes *out, json_t *event)
 {
-    struct bytes *out = &r->out;
-    int known = role ? c->told : known_tokens(c);
     bytes_text(out, "data: ");
-    add_head(out, r, m, true);
-    bytes_text(out, "{\"index\":%d,%s", c->index, r->ask.chat ? "\"delta\":{" : "\"text\":");
-    if (role) bytes_text(out, "\"role\":\"assistant\",\"content\":\"\"");
-    else if (!reason || !r->ask.chat) {
-        if (r->ask.chat) bytes_text(out, "\"content\":");
-        show_json_text(out, c->text.data + c->given, c->safe - c->given);
-    }
-    if (r->ask.chat) bytes_text(out, "}");
-    add_logprobs(out, c, known, m->tokenizer);
-    add_reason(out, reason);
-    bytes_text(out, r->ask.usage ? "],\"usage\":null}\n\n" : "]}\n\n");
+    show_json_value(out, event);
+    bytes_text(out, "\n\n");
+}
+
+/* first: of a dialogue's choice, which has a role and no text yet. */
+static void choice_event(struct request *r, struct choice *c, const struct api_model *m, bool first, const char *reason)
+{
+    int known = first ? c->told : known_tokens(c);
+    bool chat = r->ask.chat;
+    json_t *value;
+    if (first) value = json_pack("{s:s, s:s}", "role", "assistant", "content", "");
+    else if (chat && reason) value = json_object();
+    else value = json_text(c->text.data + c->given, c->safe - c->given);
+    if (chat && !first && !reason) value = json_pack("{s:o}", "content", value);
+    json_t *choice = choice_value(c, chat ? "delta" : "text", value, known, reason, m);
+    json_t *event = answer(r, m, true, json_pack("[o]", choice));
+    if (r->ask.usage) json_object_set_new(event, "usage", json_null());
+    send_event(&r->out, event);
     c->told = known;
-    if (!role) c->given = c->safe;
+    if (!first) c->given = c->safe;
 }
 
 void reply_events(struct request *r, struct choice *c, const struct api_model *m)
 {
-    if (r->ask.chat && !c->started) add_event(r, c, m, true, NULL);
+    if (r->ask.chat && !c->started) choice_event(r, c, m, true, NULL);
     c->started = true;
-    if (c->safe > c->given || known_tokens(c) > c->told) add_event(r, c, m, false, NULL);
-    if (c->ended) add_event(r, c, m, false, choice_reason(c));
+    if (c->safe > c->given || known_tokens(c) > c->told) choice_event(r, c, m, false, NULL);
+    if (c->ended) choice_event(r, c, m, false, choice_reason(c));
 }
 
 void reply_last_event(struct request *r, const struct api_model *m)
 {
     if (r->ask.usage) {
-        bytes_text(&r->out, "data: ");
-        add_head(&r->out, r, m, true);
-        bytes_text(&r->out, "]");
-        add_usage(&r->out, r);
-        bytes_text(&r->out, "}\n\n");
+        json_t *event = answer(r, m, true, json_array());
+        json_object_set_new(event, "usage", usage(r));
+        send_event(&r->out, event);
     }
     bytes_text(&r->out, "data: [DONE]\n\n");
 }
 
 void reply_whole(struct request *r, const struct api_model *m)
 {
-    struct bytes *out = &r->out;
-    add_head(out, r, m, false);
+    json_t *choices = json_array();
     for (int i = 0; i < r->choices; i++) {
         const struct choice *c = &r->choice[i];
-        bytes_text(out, "%s{\"index\":%d,%s", i ? "," : "", c->index,
-                   r->ask.chat ? "\"message\":{\"role\":\"assistant\",\"content\":" : "\"text\":");
-        show_json_text(out, c->text.data, c->text.size);
-        if (r->ask.chat) bytes_text(out, ",\"refusal\":null}");
-        add_logprobs(out, c, known_tokens(c), m->tokenizer);
-        add_reason(out, choice_reason(c));
+        json_t *text = json_text(c->text.data, c->text.size), *message = text;
+        if (r->ask.chat)
+            message = json_pack("{s:s, s:o, s:n}", "role", "assistant", "content", text, "refusal");
+        append(choices, choice_value(c, r->ask.chat ? "message" : "text", message, known_tokens(c), choice_reason(c), m));
     }
-    bytes_text(out, "]");
-    add_usage(out, r);
-    bytes_text(out, "}\n");
+    json_t *whole = answer(r, m, false, choices);
+    json_object_set_new(whole, "usage", usage(r));
+    show_json_value(&r->out, whole);
+    bytes_text(&r->out, "\n");
 }
 
 void reply_failed(struct request *r, const struct api_error *error)

@@ -68,7 +68,8 @@ static bool read_text(struct session *s, const char *text, size_t length)
         s->ids.count -= cut;
     }
     if (s->ids.count) return true;
-    fprintf(stderr, "%s: an empty text cannot be continued: this tokenizer has no <|endoftext|>\n", program_name());
+    fprintf(stderr, "%s: an empty text cannot be continued: the tokenizer has no token that begins a document, such as "
+            "<|endoftext|>\n", program_name());
     return false;
 }
 
@@ -223,20 +224,19 @@ static void command_save(struct session *s, const char *argument)
         fprintf(stderr, "%s: /save needs the name of a file\n", program_name());
         return;
     }
-    bytes_text(&out, s->raw ? "{\"text\":" : "{\"messages\":[");
+    json_t *messages = json_array();
     for (int i = 0; i < s->dialogue.count; i++) {
         const struct message *m = &s->dialogue.message[i];
-        if (s->raw) bytes_add(&text, m->content, m->length);
-        else {
-            bytes_text(&out, "%s{\"role\":\"%s\",\"content\":", i ? "," : "", role[m->role]);
-            show_json_text(&out, m->content, m->length);
-            bytes_text(&out, "}");
-        }
+        bytes_add(&text, m->content, m->length);
+        json_array_append_new(messages, json_pack("{s:s, s:o}", "role", role[m->role], "content",
+                                                  json_text(m->content, m->length)));
     }
-    if (s->raw) show_json_text(&out, text.data, text.size);
-    bytes_text(&out, s->raw ? "}\n" : "]}\n");
+    show_json_value(&out, s->raw ? json_pack("{s:o}", "text", json_text(text.data, text.size))
+                                 : json_pack("{s:O}", "messages", messages));
+    bytes_text(&out, "\n");
     if (file_replace(argument, out.data, out.size, &error) == 0) note(s, "saved");
     else fprintf(stderr, "%s: %s\n", program_name(), error.text);
+    json_decref(messages);
     bytes_free(&text);
     bytes_free(&out);
 }
