@@ -30,6 +30,9 @@ static int devices_read(const char *text, int64_t device[DEVICES], struct error 
         if (end == p || (*end && *end != ',') || *p == '+' || *p == '-' || *p == ' ' || n == DEVICES)
             return fail(error, EXIT_USAGE, "--devices: '%s' is neither all nor numbers with commas between them (0,1,3)",
                         text_shown(text).text);
+        if (number >= there && device_shares_host())
+            return fail(error, EXIT_USAGE, "--devices: this build computes on the CPU, its one device, 0; for GPUs build with "
+                        "make CUDA=1, for ranks on CPUs with make MPI=1, started by mpirun");
         if (number >= there)
             return fail(error, EXIT_USAGE, "--devices: there is no device %ld here: there %s %d, counted from 0", number,
                         there == 1 ? "is" : "are", there);
@@ -93,8 +96,8 @@ int devices_start(const char *devices, int64_t *device, char **argv, struct erro
         return 0;
     }
     if (!*engine_name())
-        return fail(error, EXIT_UNAVAILABLE, "--devices: this build trains on one device; NCCL was not there when it was "
-                    "made");
+        return fail(error, EXIT_UNAVAILABLE, "--devices: this build trains on one GPU, because NCCL was not there when it was "
+                    "made: name one, or install NCCL (or set NCCL_HOME) and build again");
     if (!mkdtemp(folder)) return fail(error, EXIT_IO, "%s cannot be made: %s", folder, strerror(errno));
     snprintf(meeting, sizeof meeting, "%s/meeting", folder);
     sigemptyset(&signals);
