@@ -100,6 +100,7 @@ include test/tests.mk
 
 all: $(PROGRAMS)
 
+$(BUILD)/format/ckpt/report_page.o: format/ckpt/report.css
 $(BIN)/pretrain: $(BUILD)/pretrain/main.o
 $(BIN)/sft:      $(BUILD)/sft/main.o
 $(BIN)/rm:       $(BUILD)/rm/main.o

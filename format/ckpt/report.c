@@ -7,9 +7,9 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { WATCH_SECONDS = 5, RUNS_MOST = 64 };
+enum { WATCH_SECONDS = 5 };
 
-struct report { struct run_view *run[RUNS_MOST]; int count; struct bytes tree; };
+struct report { struct run_view *run[REPORT_RUNS]; int count; struct bytes tree; };
 
 static char *folder_of(const char *path) { return folder_is(path) ? host_text("%s", path) : path_folder(path); }
 
@@ -28,7 +28,7 @@ static int add(struct report *r, const char *folder, struct error *error)
     struct run_view *run;
     for (int i = 0; i < r->count; i++)
         if (same_folder(r->run[i]->folder, folder)) return 0;
-    if (r->count == RUNS_MOST) return fail(error, EXIT_USAGE, "a report has at most %d runs", RUNS_MOST);
+    if (r->count == REPORT_RUNS) return fail(error, EXIT_USAGE, "a report has at most %d runs", REPORT_RUNS);
     run = host_alloc(1, sizeof *run);
     if (run_view_open(run, folder, error) != 0) { free(run); return -1; }
     r->run[r->count++] = run;
@@ -85,7 +85,7 @@ static int collect(struct report *r, const struct dump *d, struct error *error)
 /* Runs of one name are named by their folders, less what all folders begin with. */
 static void tell_apart(struct report *r)
 {
-    bool same[RUNS_MOST] = {false};
+    bool same[REPORT_RUNS] = {false};
     size_t common = 0;
     for (int i = 0; i < r->count; i++)
         for (int k = 0; k < i; k++)

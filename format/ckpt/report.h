@@ -12,12 +12,12 @@
 struct point { double x, y; };
 struct bin { struct point first, low, high, last; uint32_t count; bool gap; };  /* gap: nothing joins it to the left */
 
-enum { REPORT_BINS = 512, REPORT_KEYS = 48, REPORT_PAIRS = 1024 };
+enum { REPORT_BINS = 512, REPORT_KEYS = 48, REPORT_PAIRS = 1024, REPORT_RUNS = 64 };
 struct series {
     const char *key;
     bool sparse;                         /* val_*: only some steps have one, and lines run from one to the next */
-    enum { VALUE_ABSENT, VALUE_NULL, VALUE_NUMBER } seen;   /* in the line being read, with its value */
-    double value, start, end, sum;       /* start, end: the first and the last number of the run */
+    double value;                        /* in the line being read; NaN: none */
+    double start, end, sum;              /* start, end: the first and the last number of the run */
     int64_t count, previous;             /* numbers so far, and the step of the last one */
     struct bin *bin;                     /* REPORT_BINS of them */
 };
@@ -83,7 +83,7 @@ char *html_copy(const char *text);                      /* to free() */
 void html_number(struct bytes *out, double x);          /* "-" for NaN */
 
 void html_samples(struct bytes *out, const struct run_view *run);
-void html_settings(struct bytes *out, struct run_view *const *run, int count);
+void html_settings(struct bytes *out, struct run_view *const *run, int count);     /* one column per run */
 void html_log(struct bytes *out, const struct run_view *run);       /* data counts, and what else was said */
 /* The rows of the last calibration table in the log: confidence predicted, share that was right; at most `most`. */
 int log_calibration(struct dot *dot, int most, const char *log);
@@ -99,6 +99,5 @@ void stage_view_want(struct run_view *run);             /* the series its stage 
 /* A page: groups of runs that share charts (one run each, or all when they are compared). */
 struct page { struct run_view **run; int count; bool compared; const char *tree; int refresh; };
 void page_write(struct bytes *out, const struct page *page);
-const char *page_style(void);
 
 #endif

@@ -6,6 +6,11 @@
 #include <string.h>
 #include <time.h>
 
+/* report.css as it stands, and a NUL. */
+extern const char report_style[];
+__asm__(".pushsection .rodata\n.global report_style\nreport_style: .incbin \"format/ckpt/report.css\"\n.byte 0\n"
+        ".popsection");
+
 #define LOSS_CHART {"Loss", "nats, on a logarithmic axis where it falls far", {"loss", "val_loss"}, true}
 #define COMMON_CHARTS \
     {"Learning rate", "per step", {"lr", "critic.lr"}}, \
@@ -274,7 +279,7 @@ static void header(struct bytes *out, const struct page *page)
                "<link rel=icon href=\"data:,\">\n");
     if (page->refresh) bytes_text(out, "<meta http-equiv=refresh content=%d>\n", page->refresh);
     bytes_text(out, "<title>Report on %s</title>\n<style>%s</style></head><body>\n<header><h1>",
-               page->run[page->count - 1]->name, page_style());
+               page->run[page->count - 1]->name, report_style);
     for (int i = 0; i < page->count; i++) {
         if (i) bytes_text(out, "<span class=sep>%s</span>", page->compared ? "vs" : "&middot;");
         if (page->compared) bytes_text(out, "%s", page->run[i]->name);

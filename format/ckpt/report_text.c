@@ -164,60 +164,51 @@ void html_samples(struct bytes *out, const struct run_view *run)
 
 /* ---- settings ---- */
 
-/* "name = value": both, or false.  The lengths leave out what surrounds them. */
-static bool setting(const char *line, size_t *name, const char **value, size_t *length)
-{
-    size_t end = strcspn(line, "\n"), equals = strcspn(line, "=\n");
-    if (*line == '#' || line[equals] != '=' || equals < 2) return false;
-    *name = equals - 1;
-    *value = line + equals + 1;
-    *value += **value == ' ';
-    *length = end - (size_t)(*value - line);
-    return true;
-}
-
 static const char *next_line(const char *p)
 {
     p += strcspn(p, "\n");
     return p + (*p == '\n');
 }
 
-static bool find_setting(const char *conf, const char *key, size_t size, const char **value, size_t *length)
+/* The lines "name = value" of run.conf. */
+static json_t *read_settings(const char *conf)
 {
-    size_t name;
-    for (const char *p = conf; *p; p = next_line(p))
-        if (setting(p, &name, value, length) && name == size && strncmp(p, key, size) == 0) return true;
-    *value = "";
-    *length = 0;
-    return false;
+    json_t *settings = json_object();
+    for (const char *p = conf; *p; p = next_line(p)) {
+        size_t end = strcspn(p, "\n"), equals = strcspn(p, "=\n");
+        if (*p == '#' || p[equals] != '=' || equals < 2) continue;
+        char *name = host_text("%.*s", (int)equals - 1, p);
+        equals += 1 + (p[equals + 1] == ' ');
+        json_object_set_new_nocheck(settings, name, json_stringn_nocheck(p + equals, end - equals));
+        free(name);
+    }
+    return settings;
 }
 
 /* One column a run; rows whose values differ are marked. */
 void html_settings(struct bytes *out, struct run_view *const *run, int count)
 {
-    const char *value, *other;
-    size_t name, length, others;
+    json_t *all[REPORT_RUNS], *value;
+    const char *name;
     if (*run[0]->conf == 0) return;
+    for (int i = 0; i < count; i++) all[i] = read_settings(run[i]->conf);
     bytes_text(out, "<details><summary>Settings</summary><div class=wide><table class=%s>",
                count == 1 ? "settings" : "compare");
     if (count > 1) bytes_text(out, "<tr><th>");
     for (int i = 0; i < count && count > 1; i++) bytes_text(out, "<th>%s", run[i]->name);
-    for (const char *p = run[0]->conf; *p; p = next_line(p)) {
+    json_object_foreach(all[0], name, value) {
         bool differs = false;
-        if (!setting(p, &name, &value, &length)) continue;
-        for (int i = 1; i < count; i++) {
-            find_setting(run[i]->conf, p, name, &other, &others);
-            differs |= others != length || memcmp(value, other, length) != 0;
-        }
+        for (int i = 1; i < count; i++) differs |= !json_equal(value, json_object_get(all[i], name));
         bytes_text(out, "<tr%s><th>", differs ? " class=differs" : "");
-        html_text(out, p, name);
+        html_text(out, name, strlen(name));
         for (int i = 0; i < count; i++) {
-            find_setting(run[i]->conf, p, name, &value, &length);
+            const json_t *own = json_object_get(all[i], name);
             bytes_text(out, "<td>");
-            html_cut(out, value, length, LINE_LENGTH);
+            html_cut(out, own ? json_string_value(own) : "", json_string_length(own), LINE_LENGTH);
         }
     }
     bytes_text(out, "</table></div></details>\n");
+    for (int i = 0; i < count; i++) json_decref(all[i]);
 }
 
 /* ---- log ---- */
