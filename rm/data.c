@@ -1,7 +1,6 @@
 /* data.c - what makes a ranking usable is decided here, once, for training and for scoring. */
 #include "rm/data.h"
 #include "common/train/program.h"
-#include "common/data/records.h"
 #include "rm/ranking.h"
 
 #include <stdlib.h>
@@ -104,49 +103,20 @@ const char *ranking_tokens(struct ids *ids, struct ids *ends, int *prompt, struc
 
 /* ---- all of them ---- */
 
-static void make_room(struct rankings *k, size_t tokens, size_t answers)
-{
-    k->id = host_append(k->id, k->tokens, tokens, sizeof *k->id);
-    k->start = host_append(k->start, k->answers, answers, sizeof *k->start);
-    k->length = host_append(k->length, k->answers, answers, sizeof *k->length);
-    k->spoken = host_append(k->spoken, k->answers, answers, sizeof *k->spoken);
-    k->quality = host_append(k->quality, k->answers, answers, sizeof *k->quality);
-    k->group_tokens = host_append(k->group_tokens, k->groups, 1, sizeof *k->group_tokens);
-    k->first = host_append(k->first, k->groups + 1u, 1, sizeof *k->first);
-}
-
-static void add_group(struct rankings *k, const struct ids *ids, const struct ids *ends, int prompt,
-                      const double *quality)
-{
-    make_room(k, ids->count, ends->count);
-    memcpy(k->id + k->tokens, ids->id, ids->count * sizeof *ids->id);
-    k->first[k->groups] = k->answers;
-    k->group_tokens[k->groups++] = (uint32_t)ids->count;
-    for (size_t i = 0; i < ends->count; i++) {
-        int begin = i ? ends->id[i - 1] : 0, a = (int)k->answers++;
-        k->start[a] = k->tokens + (uint64_t)begin;
-        k->length[a] = (uint32_t)(ends->id[i] - begin);
-        k->spoken[a] = k->length[a] - (uint32_t)prompt;
-        k->quality[a] = quality[i];
-    }
-    k->first[k->groups] = k->answers;
-    k->tokens += ids->count;
-    k->pairs += (uint64_t)ranking_pairs(quality, (int)ends->count);
-}
-
 struct reader {
-    struct rm_data *data;
+    struct dataset *data;
     const struct chat *chat;
     double share;
     int limit;
     struct ids ids, ends;
+    struct bytes mask;
     struct error *error;
 };
 
 static void take_ranking(void *self, struct ranking *r)
 {
     struct reader *x = self;
-    struct rm_data *d = x->data;
+    struct dataset *d = x->data;
     int prompt;
     bool held_out = dialogue_place(&r->prompt) < x->share;
     tally_add(&d->ledger.read, "rankings read", 1);
@@ -156,8 +126,11 @@ static void take_ranking(void *self, struct ranking *r)
         return;
     }
     dialogue_mended(&r->prompt, &d->ledger.changed);
-    add_group(held_out ? &d->validation : &d->train, &x->ids, &x->ends, prompt, r->quality);
-    if (x->ids.count > d->largest) d->largest = (uint32_t)x->ids.count;
+    x->mask.size = 0;
+    for (size_t i = 0, t = 0; i < x->ends.count; i++)
+        for (size_t begin = t; t < (size_t)x->ends.id[i]; t++)
+            bytes_add(&x->mask, t - begin < (size_t)prompt ? "\0" : "\1", 1);
+    dataset_add(d, held_out, x->ids.id, x->mask.data, x->ends.id, x->ends.count, r->quality);
     d->identity = crc32_of(d->identity, x->ids.id, x->ids.count * sizeof(int));
     d->identity = crc32_of(d->identity, r->quality, x->ends.count * sizeof(double));
 }
@@ -170,62 +143,32 @@ static int take_row(void *self, json_t *row, const char *where)
     return bad ? fail_in(x->error, "%s", where) : 0;
 }
 
-int rm_data_read(struct rm_data *d, char *const *path, int n, const struct chat *chat, double share, int limit,
+int rm_data_read(struct dataset *d, char *const *path, int n, const struct chat *chat, double share, int limit,
                  double skip_bad_rows, struct error *error)
 {
-    *d = (struct rm_data){.ledger.skip = skip_bad_rows};
     struct reader x = {.data = d, .chat = chat, .share = share, .limit = limit, .error = error};
-    int status = records_read(path, n, false, &d->ledger, take_row, &x, error);
+    int status = dataset_read(d, path, n, skip_bad_rows, "no ranking to train on", take_row, &x, error);
     free(x.ids.id);
     free(x.ends.id);
-    if (status == 0 && d->train.groups == 0)
-        status = ledger_nothing(&d->ledger, "no ranking to train on", d->validation.groups > 0, error);
-    if (status != 0) rm_data_free(d);
+    bytes_free(&x.mask);
     return status;
 }
 
-/* ---- where they live ---- */
-
-static void rankings_settle(struct rankings *k, struct memory *m)
+int64_t rm_data_pairs(const struct sequences *s)
 {
-    k->id = memory_settle(m, k->id, k->tokens, sizeof *k->id);
-    k->start = memory_settle(m, k->start, k->answers, sizeof *k->start);
-    k->length = memory_settle(m, k->length, k->answers, sizeof *k->length);
-    k->spoken = memory_settle(m, k->spoken, k->answers, sizeof *k->spoken);
-    k->quality = memory_settle(m, k->quality, k->answers, sizeof *k->quality);
-    k->group_tokens = memory_settle(m, k->group_tokens, k->groups, sizeof *k->group_tokens);
-    k->first = memory_settle(m, k->first, k->groups ? k->groups + 1u : 0, sizeof *k->first);
-    k->settled = m->state != MEASURING;
+    int64_t pairs = 0;
+    for (uint32_t g = 0; g < s->items; g++)
+        pairs += ranking_pairs(s->quality + s->first[g], (int)(s->first[g + 1] - s->first[g]));
+    return pairs;
 }
 
-void rm_data_settle(struct rm_data *d, struct memory *m)
+static void report_half(struct bytes *out, const char *name, const struct sequences *s)
 {
-    rankings_settle(&d->train, m);
-    rankings_settle(&d->validation, m);
+    bytes_text(out, "%8u  prompts to %s: %u answers, %lld pairs, %llu tokens\n", s->items, name, s->count,
+               (long long)rm_data_pairs(s), (unsigned long long)s->tokens);
 }
 
-static void rankings_free(struct rankings *k)
-{
-    void *each[] = {k->id, k->start, k->length, k->spoken, k->quality, k->group_tokens, k->first};
-    for (int i = 0; i < 7 && !k->settled; i++) free(each[i]);
-    *k = (struct rankings){0};
-}
-
-void rm_data_free(struct rm_data *d)
-{
-    rankings_free(&d->train);
-    rankings_free(&d->validation);
-    ledger_free(&d->ledger);
-    *d = (struct rm_data){0};
-}
-
-static void report_half(struct bytes *out, const char *name, const struct rankings *k)
-{
-    bytes_text(out, "%8u  prompts to %s: %u answers, %llu pairs, %llu tokens\n", k->groups, name, k->answers,
-               (unsigned long long)k->pairs, (unsigned long long)k->tokens);
-}
-
-void rm_data_report(struct bytes *out, const struct rm_data *d)
+void rm_data_report(struct bytes *out, const struct dataset *d)
 {
     ledger_report(out, &d->ledger);
     report_half(out, "train on", &d->train);

@@ -1,8 +1,10 @@
-/* data.h - rankings from files as token sequences, one an answer, grouped by prompt. */
+/* data.h - rankings from files as token sequences, one an answer, prompt included and ending with the end token.  The
+ * answers to a prompt are an item of the data set, with at least one pair of different quality; what they speak, the end
+ * token included, is marked as trained. */
 #ifndef QUARTET_RM_DATA_H
 #define QUARTET_RM_DATA_H
 
-#include "common/model/memory.h"
+#include "common/data/dataset.h"
 #include "common/text/chat.h"
 
 /* ---- one row (forms.c) ---- */
@@ -29,40 +31,19 @@ int rankings_from_json(json_t *row, bool ranked, struct tally *unused, void (*ta
 
 enum { RANKING_MOST = 64 };          /* answers to one prompt */
 
-/* Answer a: id[start[a]] .. of length[a] tokens, prompt included and ending with the end token; group g: answers
- * first[g] .. first[g + 1] - 1, all of one prompt, with at least one pair of different quality. */
-struct rankings {
-    int *id;
-    uint64_t *start;
-    uint32_t *length, *spoken;       /* (answers); spoken: tokens of the answer alone */
-    double *quality;                 /* (answers) the higher, the better */
-    uint32_t *first, *group_tokens;  /* (groups + 1), (groups) */
-    uint32_t answers, groups;
-    uint64_t tokens, pairs;
-    bool settled;                    /* the memory owns the arrays */
-};
-
-struct rm_data {
-    struct rankings train, validation;
-    struct ledger ledger;
-    uint32_t largest;                /* tokens of the largest group of either half */
-    uint32_t identity;               /* CRC of all answers and qualities */
-};
-
 /* Reads every row of the files; share: of prompts held out, by hash of the first user message.  A prompt that is too
  * long beside its answers loses its earliest turns; an answer that still does not fit is cut and its end token put
  * last; what cannot be compared is dropped, and everything is counted.   limit: longest sequence.
  * Returns 0, or -1: a row that is not understood (EXIT_DATA, with file and line), no file (EXIT_NOINPUT), no pair
  * (EXIT_DATA). */
-int rm_data_read(struct rm_data *d, char *const *path, int n, const struct chat *chat, double share, int limit,
+int rm_data_read(struct dataset *d, char *const *path, int n, const struct chat *chat, double share, int limit,
                  double skip_bad_rows, struct error *error);
-void rm_data_free(struct rm_data *d);
 
-/* Moves the sequences into MEMORY_DATA; called by both runs of the build. */
-void rm_data_settle(struct rm_data *d, struct memory *m);
+/* Pairs of a better and a worse answer to one prompt. */
+int64_t rm_data_pairs(const struct sequences *s);
 
 /* What was read, dropped, changed and kept, for a person; appended to out. */
-void rm_data_report(struct bytes *out, const struct rm_data *d);
+void rm_data_report(struct bytes *out, const struct dataset *d);
 
 /* A ranking as it is trained on and scored: answers tidied, prompt cut, everything tokenised.  ids gets all answers one
  * after the other, ends (K) where each ends in it, *prompt the tokens of the prompt at the front of each.  compare:

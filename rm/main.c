@@ -18,20 +18,14 @@ enum { OWN_ROWS = 4, SHOWN = 3, REFERENCES = 512, SAMPLES = 3 };
 
 enum normalize { NORMALIZE_NONE, NORMALIZE_MEAN, NORMALIZE_BOTH };
 
-/* The groups whose answers are in a micro-batch of a step, in order. */
-struct micro { uint32_t *group, groups; };
-
 struct rm {
     struct start start;                         /* first: it has callbacks of its own */
     int normalize;
     struct ranking_options ranking;
 
-    struct rm_data data;
-    struct micro *micro;                        /* (micro-batches) */
     float *scores, *dscores;                    /* (sequences of a micro-batch) */
     double *group_scores, *group_dscores;       /* (answers of a group) */
     struct ranking_stats stats;                 /* of the step */
-    double prompts;                             /* of the step */
 };
 
 static const char usage[] = "rm --model RUN --data FILES --out RUN\n       rm --score --model RUN [FILE ...]";
@@ -54,48 +48,23 @@ static void option_rows(struct option *row, struct rm *s)
                  "Face folder or GGUF file.",
         .data = "Ranked answers: JSON arrays or lines, also .gz; files, folders, globs.",
         .length = "Longest prompt with its answer, in tokens; 0: the model's context.",
-        .epochs = "1", .weight_decay = "0.01", .sample_every = "0"};
+        .epochs = "1", .weight_decay = "0.01", .sample_every = "0", .items = "prompts",
+        .longest_item = "largest prompt"};
     start_options(row, &s->start, own, OWN_ROWS, &text);
 }
 
 /* ---- steps ---- */
 
-/* Appends all answers of a group. */
-static void add_group(struct batch *b, const struct rankings *k, uint32_t group)
-{
-    for (uint32_t a = k->first[group]; a < k->first[group + 1]; a++)
-        batch_add(b, k->id + k->start[a], NULL, (int)k->length[a]);
-}
-
-static int prepare(void *self, int64_t step, int update, double *count, struct error *error)
-{
-    struct rm *s = self;
-    (void)update, (void)error;
-    s->prompts = 0;
-    for (int i = 0; i < s->start.micro_batches; i++) {
-        struct micro *m = &s->micro[i];
-        struct batch *b = &s->start.batch[i];
-        const uint32_t *item;
-        m->groups = epochs_bin(&s->start.order, &item, (uint64_t)step * (uint64_t)s->start.micro_batches + (uint64_t)i);
-        memcpy(m->group, item, m->groups * sizeof *item);
-        batch_clear(b);
-        for (uint32_t g = 0; g < m->groups; g++) add_group(b, &s->data.train, item[g]);
-        s->prompts += m->groups;
-    }
-    *count = s->prompts;
-    return s->start.micro_batches;
-}
-
-/* Losses of the groups whose answers' scores follow one another in s->scores; scale times the gradients into
+/* Losses of the prompts whose answers' scores follow one another in s->scores; scale times the gradients into
  * s->dscores. */
-static double ranking_losses(struct rm *s, const struct rankings *k, const uint32_t *group, uint32_t groups,
-                             double scale, struct ranking_stats *stats)
+static double ranking_losses(struct rm *s, const struct sequences *k, const struct start_items *prompts, double scale,
+                             struct ranking_stats *stats)
 {
     double sum = 0;
     int at = 0;
-    for (uint32_t g = 0; g < groups; g++) {
-        uint32_t first = k->first[group[g]];
-        int K = (int)(k->first[group[g] + 1] - first);
+    for (uint32_t g = 0; g < prompts->count; g++) {
+        uint32_t first = k->first[prompts->item[g]];
+        int K = (int)(k->first[prompts->item[g] + 1] - first);
         for (int i = 0; i < K; i++) s->group_scores[i] = (double)s->scores[at + i];
         sum += ranking_loss(s->group_dscores, s->group_scores, k->quality + first, K, &s->ranking, stats);
         for (int i = 0; i < K; i++) s->dscores[at + i] = (float)(scale * s->group_dscores[i]);
@@ -107,11 +76,10 @@ static double ranking_losses(struct rm *s, const struct rankings *k, const uint3
 static double head(void *self, int i, int learner, double scale)
 {
     struct rm *s = self;
-    const struct micro *m = &s->micro[i];
     const struct batch *b = &s->start.batch[i];
     (void)learner;
     score_read(s->scores, &s->start.model, b);
-    double sum = ranking_losses(s, &s->data.train, m->group, m->groups, scale, &s->stats);
+    double sum = ranking_losses(s, &s->start.data.train, &s->start.items[i], scale, &s->stats);
     score_backward(&s->start.model, b, s->dscores);
     return sum;
 }
@@ -122,7 +90,7 @@ static void end(void *self, int64_t step, struct record *r)
     (void)step;
     record_real(r, "accuracy", s->stats.correct / s->stats.pairs);
     record_real(r, "margin", s->stats.margin / s->stats.pairs);
-    record_count(r, "prompts", (int64_t)s->prompts);
+    record_count(r, "prompts", s->start.step_items);
     record_count(r, "pairs", (int64_t)s->stats.pairs);
     record_count(r, "epoch", (int64_t)s->start.order.epoch);
 }
@@ -132,7 +100,7 @@ static void end(void *self, int64_t step, struct record *r)
 /* What is seen on the held-out prompts: the pairs, and every answer's raw score and length. */
 struct seen { struct calibration pairs; double *score, *length; size_t answers; double loss; uint32_t groups; };
 
-static void see_group(struct seen *e, const struct rankings *k, uint32_t group)
+static void see_group(struct seen *e, const struct sequences *k, uint32_t group)
 {
     uint32_t K = k->first[group + 1] - k->first[group], *spoken = k->spoken + k->first[group];
     const double *quality = k->quality + k->first[group], *score = e->score + e->answers;
@@ -157,22 +125,22 @@ static void seen_free(struct seen *e)
 static int see_all(struct seen *e, struct rm *s, double *number, int64_t *n_micro, struct error *error)
 {
     int64_t tokens = 0, most = s->start.eval_tokens > 0 ? s->start.eval_tokens : INT64_MAX;
-    const struct rankings *k = &s->data.validation;
-    struct micro *m = s->micro;
+    const struct sequences *k = &s->start.data.validation;
+    struct start_items *m = s->start.items;
     struct batch *b = s->start.batch;
-    for (uint32_t next = 0; next < k->groups && tokens < most; e->groups = next, ++*n_micro) {
+    for (uint32_t next = 0; next < k->items && tokens < most; e->groups = next, ++*n_micro) {
         double *score = number + k->first[next];
         if (error && evaluation_next(&s->start.model, *n_micro, error) != 0) return -1;
-        m->groups = 0;
+        m->count = 0;
         batch_clear(b);
-        while (next < k->groups && b->N + (int)k->group_tokens[next] <= s->start.micro_tokens) {
-            add_group(b, k, next);
-            m->group[m->groups++] = next++;
+        while (next < k->items && b->N + (int)k->item_tokens[next] <= s->start.micro_tokens) {
+            sequences_batch(b, k, next);
+            m->item[m->count++] = next++;
         }
         tokens += b->N;
         if (!evaluation_mine(&s->start.model, *n_micro)) continue;
         score_raw(s->scores, &s->start.model, b);
-        number[k->answers + (size_t)*n_micro] = ranking_losses(s, k, m->group, m->groups, 0, NULL);
+        number[k->count + (size_t)*n_micro] = ranking_losses(s, k, m, 0, NULL);
         for (int a = 0; a < b->S; a++) score[a] = (double)s->scores[a];
     }
     return 0;
@@ -180,16 +148,16 @@ static int see_all(struct seen *e, struct rm *s, double *number, int64_t *n_micr
 
 static int see(struct seen *e, struct rm *s, struct error *error)
 {
-    const struct rankings *k = &s->data.validation;
-    size_t n = k->answers + k->groups;
-    *e = (struct seen){.score = host_alloc(n, sizeof *e->score), .length = host_alloc(k->answers, sizeof *e->length)};
+    const struct sequences *k = &s->start.data.validation;
+    size_t n = k->count + k->items;
+    *e = (struct seen){.score = host_alloc(n, sizeof *e->score), .length = host_alloc(k->count, sizeof *e->length)};
     int64_t n_micro = 0;
     int status = see_all(e, s, e->score, &n_micro, error);
     if (evaluation_gather(&s->start.model, status, n_micro, e->score, n, error) != 0) {
         seen_free(e);
         return -1;
     }
-    for (size_t i = k->answers; i < n; i++) e->loss += e->score[i];
+    for (size_t i = k->count; i < n; i++) e->loss += e->score[i];
     for (uint32_t g = 0; g < e->groups; g++) see_group(e, k, g);
     calibration_end(&e->pairs);
     return 0;
@@ -229,13 +197,13 @@ static void add_line(struct bytes *out, const struct rm *s, const int *id, size_
 static void sample(void *self, struct run *run, int64_t step)
 {
     struct rm *s = self;
-    const struct rankings *k = &s->data.validation;
+    const struct sequences *k = &s->start.data.validation;
     struct batch *b = s->start.batch;
     struct bytes text = {0};
-    for (uint32_t g = 0; g < k->groups && g < SAMPLES; g++) {
+    for (uint32_t g = 0; g < k->items && g < SAMPLES; g++) {
         uint32_t first = k->first[g];
         batch_clear(b);
-        add_group(b, k, g);
+        sequences_batch(b, k, g);
         score_raw(s->scores, &s->start.model, b);
         add_line(&text, s, k->id + k->start[first], k->length[first] - k->spoken[first]);
         for (uint32_t a = first; a < k->first[g + 1]; a++) {
@@ -244,7 +212,7 @@ static void sample(void *self, struct run *run, int64_t step)
         }
     }
     run_sample(run, step, 1, text.data, text.size);
-    if (k->groups > 0) run_log(run, "samples:\n--- step %lld\n%.*s", (long long)step, (int)text.size - 1, text.data);
+    if (k->items > 0) run_log(run, "samples:\n--- step %lld\n%.*s", (long long)step, (int)text.size - 1, text.data);
     bytes_free(&text);
 }
 
@@ -253,14 +221,14 @@ static void sample(void *self, struct run *run, int64_t step)
 /* Mean and standard deviation of the raw scores of the best answers of up to REFERENCES evenly chosen prompts. */
 static int reference_scores(struct rm *s, double *mean, double *deviation)
 {
-    const struct rankings *k = &s->data.train;
+    const struct sequences *k = &s->start.data.train;
     struct batch *b = s->start.batch;
-    int n = int_min((int)k->groups, REFERENCES), done = 0;
+    int n = int_min((int)k->items, REFERENCES), done = 0;
     double *score = host_alloc((size_t)n, sizeof *score), squares = 0;
     for (int next = 0; next < n;) {
         batch_clear(b);
         for (; next < n; next++) {
-            uint32_t group = (uint32_t)((uint64_t)next * k->groups / (uint64_t)n), best = k->first[group];
+            uint32_t group = (uint32_t)((uint64_t)next * k->items / (uint64_t)n), best = k->first[group];
             for (uint32_t a = best; a < k->first[group + 1]; a++)
                 if (k->quality[a] > k->quality[best]) best = a;
             if (b->N + (int)k->length[best] > s->start.micro_tokens) break;
@@ -296,7 +264,7 @@ static void finish(void *self, struct run *run, struct record *r)
     struct rm *s = self;
     struct config *c = &s->start.model.config;
     double mean, deviation;
-    if (s->data.validation.groups > 0) log_calibration(s, run);
+    if (s->start.data.validation.items > 0) log_calibration(s, run);
     int n = reference_scores(s, &mean, &deviation);
     c->score_mean = s->normalize == NORMALIZE_NONE ? 0 : mean;
     c->score_std = s->normalize == NORMALIZE_BOTH && deviation > 0 ? deviation : 1;
@@ -323,33 +291,25 @@ static void read_data(struct rm *s)
 {
     struct error error;
     struct start *start = &s->start;
-    struct rm_data *d = &s->data;
     struct paths paths = start_paths(start);
-    if (rm_data_read(d, paths.path, paths.count, &start->chat, start->validation, start_limit(start),
+    if (rm_data_read(&start->data, paths.path, paths.count, &start->chat, start->validation, start_limit(start),
                      program_skip_rows(start->skip_bad_rows), &error) != 0)
         quit_error(&error);
     paths_free(&paths);
-    rm_data_report(&start->report, d);
-    start->data = (struct start_data){"prompts", "largest prompt", d->train.group_tokens, d->train.groups, d->largest,
-                                      d->identity, d->train.answers, d->train.tokens, d->validation.groups > 0};
+    rm_data_report(&start->report, &start->data);
     start_batches(start, STAGE_RM);
-    s->micro = host_alloc((size_t)start->micro_batches, sizeof *s->micro);
 }
 
-/* The spoken tokens and the end token are what the answers differ in: they are shown as the trained ones. */
 static void show(const struct rm *s)
 {
-    const struct rankings *k = &s->data.train;
+    const struct sequences *k = &s->start.data.train;
     struct bytes out = {0};
-    for (uint32_t g = 0; g < k->groups && g < SHOWN; g++) {
+    for (uint32_t g = 0; g < k->items && g < SHOWN; g++) {
         for (uint32_t a = k->first[g]; a < k->first[g + 1]; a++) {
-            uint8_t *spoken = host_alloc(k->length[a], 1);
-            memset(spoken + k->length[a] - k->spoken[a], 1, k->spoken[a]);
             bytes_text(&out, "---- prompt %u, answer %u, quality %g: %u tokens\n", g + 1, a - k->first[g] + 1,
                        k->quality[a], k->length[a]);
-            show_tokens(&out, s->start.parent.tokenizer, k->id + k->start[a], spoken, k->length[a],
+            show_tokens(&out, s->start.parent.tokenizer, k->id + k->start[a], k->trained + k->start[a], k->length[a],
                         isatty(STDOUT_FILENO));
-            free(spoken);
         }
     }
     start_show(&s->start, &out);
@@ -360,22 +320,18 @@ static void build(void *self, struct memory *m)
     struct rm *s = self;
     int sequences = s->start.micro_tokens / 2 + 1;
     start_build(&s->start, m, 0);
-    for (int i = 0; i < s->start.micro_batches; i++)
-        s->micro[i].group = memory_take(m, MEMORY_DATA, (size_t)sequences, sizeof *s->micro[i].group);
     s->scores = memory_take(m, MEMORY_DATA, (size_t)sequences, sizeof *s->scores);
     s->dscores = memory_take(m, MEMORY_DATA, (size_t)sequences, sizeof *s->dscores);
     s->group_scores = memory_take(m, MEMORY_DATA, RANKING_MOST, sizeof *s->group_scores);
     s->group_dscores = memory_take(m, MEMORY_DATA, RANKING_MOST, sizeof *s->group_dscores);
-    rm_data_settle(&s->data, m);
-    s->start.order.length = s->data.train.group_tokens;
 }
 
 static int learn(struct rm *s)
 {
     struct task task = {
-        .program = "rm", .stage = STAGE_RM, .prepare = prepare, .head = head, .sums = (double *)&s->stats,
+        .program = "rm", .stage = STAGE_RM, .head = head, .sums = (double *)&s->stats,
         .n_sums = sizeof s->stats / sizeof(double), .end = end, .evaluate = evaluate, .sample = sample,
-        .finish = finish, .main_metric = s->start.data.held_out ? "val_accuracy" : "accuracy", .shown = {"accuracy"}};
+        .finish = finish, .main_metric = s->start.data.validation.items > 0 ? "val_accuracy" : "accuracy", .shown = {"accuracy"}};
     int code = start_train(&s->start, &task, build);
     struct bytes parents = {0};
     bytes_text(&parents, "--policy ");
@@ -399,8 +355,6 @@ int main(int argc, char **argv)
     int code = EXIT_DONE;
     if (s.start.train.dry_run) show(&s);
     else code = learn(&s);
-    rm_data_free(&s.data);
-    free(s.micro);
     start_close(&s.start);
     return code;
 }

@@ -2,18 +2,8 @@
 #ifndef QUARTET_SFT_DATA_H
 #define QUARTET_SFT_DATA_H
 
+#include "common/data/dataset.h"
 #include "common/text/chat.h"
-#include "common/model/memory.h"
-
-/* Sequence i: id[start[i]] .. id[start[i] + length[i] - 1], trained[] beside it. */
-struct sequences {
-    int *id;
-    uint8_t *trained;
-    uint64_t *start;
-    uint32_t *length, count;
-    uint64_t tokens, targets;        /* targets: trained tokens */
-    bool settled;                    /* the memory owns the arrays */
-};
 
 struct sft_options {
     enum chat_format format;
@@ -23,27 +13,14 @@ struct sft_options {
     int limit;                       /* longest sequence; longer dialogues are cut at a turn border */
 };
 
-struct sft_data {
-    struct sequences train, validation;
-    struct ledger ledger;
-    uint32_t longest;                /* tokens of the longest dialogue of either half */
-    struct ids *prompt;              /* for samples: of the first held-out dialogues, or of the first of all */
-    int prompts;
-    uint32_t identity;               /* CRC of all sequences: what a resumed run must find again */
-};
-
 /* Reads every row of the files.  Dialogues without an answer, with an empty turn, or whose first answered turn alone is
  * over the limit are dropped and counted; what is over the limit is cut after the last whole answer that fits.
- * max_prompts: how many prompts to keep.  Returns 0, or -1: a row that is not understood (EXIT_DATA, with file and
+ * max_prompts: how many prompts to keep for samples: of the first held-out dialogues, or of the first of all.  Returns 0, or -1: a row that is not understood (EXIT_DATA, with file and
  * line), no file (EXIT_NOINPUT), no trainable token at all (EXIT_DATA). */
-int sft_data_read(struct sft_data *d, char *const *path, int n, const struct chat *chat, const struct sft_options *o,
+int sft_data_read(struct dataset *d, char *const *path, int n, const struct chat *chat, const struct sft_options *o,
                   int max_prompts, struct error *error);
-void sft_data_free(struct sft_data *d);
-
-/* Moves the sequences into MEMORY_DATA; called by both runs of the build. */
-void sft_data_settle(struct sft_data *d, struct memory *m);
 
 /* What was read, dropped, changed and kept, for a person; appended to out. */
-void sft_data_report(struct bytes *out, const struct sft_data *d);
+void sft_data_report(struct bytes *out, const struct dataset *d);
 
 #endif

@@ -17,7 +17,6 @@ struct sft {
     double temperature;
     int64_t samples, sample_tokens;
 
-    struct sft_data data;
     struct epochs held_out;                 /* its epoch 0, again and again */
 };
 
@@ -35,7 +34,6 @@ static void option_rows(struct option *row, struct sft *s)
         {NULL, "sample-tokens", OPTION_INT, &s->sample_tokens, "64", 1, 1 << 16, .flags = OPTION_MAY_CHANGE,
          .help = "Longest sample answer, in tokens."},
         {NULL, "temperature", OPTION_REAL, &s->temperature, "0.7", 0.01, 100,
-
          .flags = OPTION_MAY_CHANGE | OPTION_OR_ZERO,
          .help = "Sampling temperature of these answers; 0: the most likely token."},
     };
@@ -43,34 +41,12 @@ static void option_rows(struct option *row, struct sft *s)
         .model = "Checkpoint or run folder to start from: of pretrain or sft; or a Hugging Face folder or GGUF file.",
         .data = "Dialogues: JSON arrays or lines, also .gz; files, folders, globs.",
         .length = "Longest dialogue in tokens, cut at a turn border; 0: the model's context.",
-        .epochs = "3", .weight_decay = "0", .sample_every = "200"};
+        .epochs = "3", .weight_decay = "0", .sample_every = "200", .items = "dialogues",
+        .longest_item = "longest dialogue"};
     start_options(row, &s->start, own, OWN_ROWS, &text);
 }
 
 /* ---- the task ---- */
-
-/* Micro-batch from bin number `index`; returns its target tokens. */
-static int fill_batch(struct batch *b, const struct sequences *s, struct epochs *order, uint64_t index)
-{
-    const uint32_t *item;
-    uint32_t n = epochs_bin(order, &item, index);
-    int targets = 0;
-    batch_clear(b);
-    for (uint32_t i = 0; i < n; i++)
-        targets += batch_add(b, s->id + s->start[item[i]], s->trained + s->start[item[i]], (int)s->length[item[i]]);
-    return targets;
-}
-
-static int prepare(void *self, int64_t step, int update, double *count, struct error *error)
-{
-    struct sft *s = self;
-    uint64_t first = (uint64_t)step * (uint64_t)s->start.micro_batches;
-    (void)update, (void)error;
-    *count = 0;
-    for (int i = 0; i < s->start.micro_batches; i++)
-        *count += fill_batch(&s->start.batch[i], &s->data.train, &s->start.order, first + (uint64_t)i);
-    return s->start.micro_batches;
-}
 
 static double head(void *self, int i, int learner, double scale)
 {
@@ -82,14 +58,11 @@ static double head(void *self, int i, int learner, double scale)
 static void end(void *self, int64_t step, struct record *r)
 {
     struct sft *s = self;
-    double tokens = 0, sequences = 0;
+    double tokens = 0;
     (void)step;
-    for (int i = 0; i < s->start.micro_batches; i++) {
-        tokens += s->start.batch[i].N;
-        sequences += s->start.batch[i].S;
-    }
+    for (int i = 0; i < s->start.micro_batches; i++) tokens += s->start.batch[i].N;
     record_real(r, "packing", tokens / ((double)s->start.micro_batches * s->start.micro_tokens));
-    record_count(r, "dialogues", (int64_t)sequences);
+    record_count(r, "dialogues", s->start.step_items);
     record_count(r, "epoch", (int64_t)s->start.order.epoch);
 }
 
@@ -103,7 +76,7 @@ static int evaluate(void *self, struct record *r, struct error *error)
     uint32_t bins = 0;
     for (uint32_t bin = 0; bin < s->held_out.bins && tokens < most; bin++, bins++) {
         if ((status = evaluation_next(&s->start.model, bin, error)) != 0) break;
-        count += fill_batch(b, &s->data.validation, &s->held_out, bin);
+        count += start_fill(b, NULL, &s->start.data.validation, &s->held_out, bin);
         tokens += b->N;
         if (!evaluation_mine(&s->start.model, bin)) continue;
         model_forward(&s->start.model, b, false);
@@ -121,9 +94,9 @@ static int evaluate(void *self, struct record *r, struct error *error)
 static void sample(void *self, struct run *run, int64_t step)
 {
     struct sft *s = self;
-    struct samples how = {.tokenizer = s->start.parent.tokenizer, .prompt = s->data.prompt, .count = s->data.prompts,
-                          .tokens = (int)s->sample_tokens, .temperature = s->temperature,
-                          .seed = (uint64_t)s->start.train.seed};
+    struct samples how = {.tokenizer = s->start.parent.tokenizer, .prompt = s->start.data.prompt,
+                          .count = s->start.data.prompts, .tokens = (int)s->sample_tokens,
+                          .temperature = s->temperature, .seed = (uint64_t)s->start.train.seed};
     how.n_stop = chat_stops(how.stop, &s->start.chat);
     samples_show(&how, &s->start.model, run, step);
 }
@@ -134,27 +107,25 @@ static void read_data(struct sft *s)
 {
     struct error error;
     struct start *start = &s->start;
-    struct sft_data *d = &s->data;
+    const struct sequences *held_out = &start->data.validation;
     struct paths paths = start_paths(start);
     struct sft_options how = {.format = (enum chat_format)s->format, .train = (enum chat_train)s->train_on,
                               .validation = start->validation, .limit = start_limit(start),
                               .skip_bad_rows = program_skip_rows(start->skip_bad_rows)};
-    if (sft_data_read(d, paths.path, paths.count, &start->chat, &how, (int)s->samples, &error) != 0)
+    if (sft_data_read(&start->data, paths.path, paths.count, &start->chat, &how, (int)s->samples, &error) != 0)
         quit_error(&error);
     paths_free(&paths);
-    sft_data_report(&start->report, d);
-    start->data = (struct start_data){"dialogues", "longest dialogue", d->train.length, d->train.count, d->longest,
-                                      d->identity, d->train.count, d->train.tokens, d->validation.count > 0};
+    sft_data_report(&start->report, &start->data);
     start_batches(start, STAGE_SFT);
-    if (start->data.held_out)
-        epochs_open(&s->held_out, d->validation.length, d->validation.count, (uint32_t)start->micro_tokens,
+    if (held_out->items > 0)
+        epochs_open(&s->held_out, held_out->item_tokens, held_out->items, (uint32_t)start->micro_tokens,
                     (uint64_t)s->start.train.seed);
 }
 
 static void show(const struct sft *s)
 {
     struct bytes out = {0};
-    const struct sequences *q = &s->data.train;
+    const struct sequences *q = &s->start.data.train;
     for (uint32_t i = 0; i < q->count && i < SHOWN; i++) {
         bytes_text(&out, "---- dialogue %u: %u tokens\n", i + 1, q->length[i]);
         show_tokens(&out, s->start.parent.tokenizer, q->id + q->start[i], q->trained + q->start[i], q->length[i],
@@ -166,17 +137,14 @@ static void show(const struct sft *s)
 static void build(void *self, struct memory *m)
 {
     struct sft *s = self;
-    start_build(&s->start, m, s->start.train.sample_every > 0 ? s->data.prompts : 0);
-    sft_data_settle(&s->data, m);
-    s->start.order.length = s->data.train.length;
-    s->held_out.length = s->data.validation.length;
+    start_build(&s->start, m, s->start.train.sample_every > 0 ? s->start.data.prompts : 0);
+    s->held_out.length = s->start.data.validation.item_tokens;
 }
 
 static int learn(struct sft *s)
 {
-    struct task task = {.program = "sft", .stage = STAGE_SFT, .prepare = prepare, .head = head, .end = end,
-                        .evaluate = evaluate, .sample = sample,
-                        .main_metric = s->start.data.held_out ? "val_loss" : "loss"};
+    struct task task = {.program = "sft", .stage = STAGE_SFT, .head = head, .end = end, .evaluate = evaluate,
+                        .sample = sample, .main_metric = s->start.data.validation.items > 0 ? "val_loss" : "loss"};
     int code = start_train(&s->start, &task, build);
     if (code == EXIT_DONE && s->start.run) {
         program_next(s->start.run, "talk to it", "chat", "--model", NULL);
@@ -197,7 +165,6 @@ int main(int argc, char **argv)
     read_data(&s);
     if (s.start.train.dry_run) show(&s);
     else code = learn(&s);
-    sft_data_free(&s.data);
     epochs_close(&s.held_out);
     start_close(&s.start);
     return code;

@@ -71,8 +71,8 @@ static void test_one_side(void)
     struct chat quartet, chatml;
     struct error error;
     struct bytes rows = {0};
-    struct sft_data sft;
-    struct rm_data rm;
+    struct dataset sft;
+    struct dataset rm;
     struct prompts p = {0}, held_out = {0};
     chat_open(&quartet, TEMPLATE_QUARTET, t);
     chat_open(&chatml, TEMPLATE_CHATML, t);
@@ -88,8 +88,8 @@ static void test_one_side(void)
     CHECK(held_out.count > 10 && held_out.count < 40 && p.count + held_out.count == 80 && sft.validation.count == held_out.count);
     CHECK(strcmp(side[0], side[1]) == 0 && strcmp(side[0], side[2]) == 0);
     for (int i = 0; i < 3; i++) free(side[i]);
-    sft_data_free(&sft);
-    rm_data_free(&rm);
+    dataset_free(&sft);
+    dataset_free(&rm);
     prompts_free(&p);
     prompts_free(&held_out);
     bytes_free(&rows);

@@ -119,7 +119,7 @@ static void test_shapes(void)
 
 /* ---- reading ---- */
 
-static int read_text(struct rm_data *d, const char *text, const struct chat *c, double share, int limit, struct error *error)
+static int read_text(struct dataset *d, const char *text, const struct chat *c, double share, int limit, struct error *error)
 {
     char *path = words_file("rankings.jsonl", text, strlen(text));
     int status = rm_data_read(d, &path, 1, c, share, limit, 0, error);
@@ -131,7 +131,7 @@ static void test_reading(void)
 {
     struct tokenizer *t = words_tokenizer();
     struct chat c;
-    struct rm_data d;
+    struct dataset d;
     struct error error;
     chat_open(&c, TEMPLATE_QUARTET, t);
     CHECK(read_text(&d, "{\"prompt\":\"p\",\"responses\":[\"one\",\"two\",\"three\",\"\"],\"ranks\":[1,2,2,0]}\n"     /* 2 pairs, 1 tie */
@@ -143,8 +143,8 @@ static void test_reading(void)
                         "{\"prompt\":\"\",\"chosen\":\"x\",\"rejected\":\"y\"}\n"
                         "{\"prompt\":[" MESSAGE("user", "p") "," MESSAGE("assistant", "a") "],\"chosen\":\"x\",\"rejected\":\"y\"}\n",
                     &c, 0, 60, &error) == 0);
-    const struct rankings *k = &d.train;
-    CHECK(k->groups == 2 && k->answers == 5 && k->pairs == 3 && tally_get(&d.ledger.read, "rankings read") == 8);
+    const struct sequences *k = &d.train;
+    CHECK(k->items == 2 && k->count == 5 && rm_data_pairs(k) == 3 && tally_get(&d.ledger.read, "rankings read") == 8);
     CHECK(tally_get(&d.ledger.dropped, "fewer than two different answers") == 2 && tally_get(&d.ledger.dropped, "all answers are tied") == 1 &&
           tally_get(&d.ledger.dropped, "the answers' prompts differ") == 1 && tally_get(&d.ledger.dropped, "an empty user message") == 1 &&
           tally_get(&d.ledger.dropped, "a prompt that ends with an answer") == 1);
@@ -152,14 +152,14 @@ static void test_reading(void)
           tally_get(&d.ledger.changed, "answers left out: equal to another of the same prompt") == 1);
     CHECK(k->first[0] == 0 && k->first[1] == 3 && k->first[2] == 5 && k->quality[0] == -1 && k->quality[2] == -2);
     uint64_t tokens = 0;
-    for (uint32_t a = 0; a < k->answers; a++) {          /* bos, user, p, end, assistant: 5; the answer and its end token */
+    for (uint32_t a = 0; a < k->count; a++) {          /* bos, user, p, end, assistant: 5; the answer and its end token */
         static const uint32_t spoken[] = {4, 4, 6, 2, 2};
         CHECK(k->spoken[a] == spoken[a] && k->length[a] == 5 + spoken[a] && k->start[a] == tokens &&
               k->id[tokens + k->length[a] - 1] == c.end);
         tokens += k->length[a];
     }
-    CHECK(tokens == k->tokens && k->group_tokens[0] == 29 && k->group_tokens[1] == 14 && d.largest == 29);
-    rm_data_free(&d);
+    CHECK(tokens == k->tokens && k->item_tokens[0] == 29 && k->item_tokens[1] == 14 && d.longest == 29);
+    dataset_free(&d);
 
     CHECK(read_text(&d, "{\"prompt\":\"p\",\"chosen\":\"x\",\"rejected\":\"x\"}\n", &c, 0, 60, &error) == -1 &&
           error.exit_code == EXIT_DATA && strstr(error.text, "no ranking to train on") &&
@@ -174,18 +174,18 @@ static void test_equal_once_cut(void)
 {
     struct tokenizer *t = words_tokenizer();
     struct chat c;
-    struct rm_data d;
+    struct dataset d;
     struct error error;
     chat_open(&c, TEMPLATE_QUARTET, t);
     const char *rows = "{\"prompt\":\"p\",\"chosen\":\"abcdefghijk\",\"rejected\":\"abcdefghxyz\"}\n"
                        "{\"prompt\":\"q\",\"responses\":[\"abcdefghijk\",\"abcdefghxyz\",\"z\"],\"ranks\":[2,1,3]}\n";
     CHECK(read_text(&d, rows, &c, 0, 12, &error) == 0);              /* bos user p end assistant: 5, 6 of the answer, end */
-    CHECK(d.train.groups == 1 && d.train.answers == 2 && d.train.pairs == 1 && d.train.quality[0] == -1 && d.train.quality[1] == -3);
+    CHECK(d.train.items == 1 && d.train.count == 2 && rm_data_pairs(&d.train) == 1 && d.train.quality[0] == -1 && d.train.quality[1] == -3);
     CHECK(tally_get(&d.ledger.changed, "answers left out: once cut, equal to another of the same prompt") == 2 &&
           tally_get(&d.ledger.dropped, "fewer than two different answers") == 1);
-    rm_data_free(&d);
-    CHECK(read_text(&d, rows, &c, 0, 40, &error) == 0 && d.train.groups == 2 && d.train.answers == 5 && d.ledger.changed.count == 0);
-    rm_data_free(&d);
+    dataset_free(&d);
+    CHECK(read_text(&d, rows, &c, 0, 40, &error) == 0 && d.train.items == 2 && d.train.count == 5 && d.ledger.changed.count == 0);
+    dataset_free(&d);
     tokenizer_free(t);
 }
 
@@ -194,7 +194,7 @@ static void test_cutting(void)
 {
     struct tokenizer *t = words_tokenizer();
     struct chat c;
-    struct rm_data d;
+    struct dataset d;
     struct error error;
     chat_open(&c, TEMPLATE_QUARTET, t);
     const char *row = "{\"prompt\":[" MESSAGE("system", "S") "," MESSAGE("user", "1") "," MESSAGE("assistant", "2") ","
@@ -205,7 +205,7 @@ static void test_cutting(void)
         int status = read_text(&d, row, &c, 0, limit, &error);
         if (limit < 10) { CHECK(status == -1 && strstr(error.text, "too long")); continue; }     /* 8 + limit / 4 > limit */
         uint32_t prompt = limit >= 31 ? 20 : limit >= 25 ? 14 : 8;
-        CHECK(status == 0 && d.train.groups == 1);
+        CHECK(status == 0 && d.train.items == 1);
         CHECK(d.train.length[0] == (uint32_t)int_min(limit, (int)prompt + 4) &&
               d.train.length[1] == (uint32_t)int_min(limit, (int)prompt + 11));
         CHECK(tally_get(&d.ledger.changed, "answers cut: too long") == (uint64_t)((limit < 12) + (limit < 19)));
@@ -215,7 +215,7 @@ static void test_cutting(void)
         CHECK(strncmp(b.data, "<|endoftext|><|system|>S<|end|><|user|>", 38) == 0 && strstr(b.data, "<|user|>5<|end|><|assistant|>a"));
         CHECK(d.train.id[d.train.length[0] - 1] == c.end && d.train.id[d.train.tokens - 1] == c.end);
         bytes_free(&b);
-        rm_data_free(&d);
+        dataset_free(&d);
     }
     tokenizer_free(t);
 }
@@ -224,7 +224,7 @@ static void test_split(void)
 {
     struct tokenizer *t = words_tokenizer();
     struct chat c;
-    struct rm_data d;
+    struct dataset d;
     struct error error;
     struct bytes text = {0};
     chat_open(&c, TEMPLATE_QUARTET, t);
@@ -232,12 +232,12 @@ static void test_split(void)
         bytes_text(&text, "{\"prompt\":[" MESSAGE("user", "question %d") "," MESSAGE("assistant", "%d") "," MESSAGE("user", "more") "],"
                          "\"chosen\":\"x%d\",\"rejected\":\"y\"}\n",
                    i % 500, i, i);
-    CHECK(read_text(&d, text.data, &c, 0.1, 200, &error) == 0 && d.train.groups + d.validation.groups == 2000);
-    CHECK(fabs((double)d.validation.groups / 2000 - 0.1) < 4 * sqrt(0.09 / 500));
+    CHECK(read_text(&d, text.data, &c, 0.1, 200, &error) == 0 && d.train.items + d.validation.items == 2000);
+    CHECK(fabs((double)d.validation.items / 2000 - 0.1) < 4 * sqrt(0.09 / 500));
     bool held[500] = {0}, overlap = false;
     for (int half = 1; half >= 0; half--) {
-        const struct rankings *k = half ? &d.validation : &d.train;
-        for (uint32_t a = 0; a < k->answers; a++) {
+        const struct sequences *k = half ? &d.validation : &d.train;
+        for (uint32_t a = 0; a < k->count; a++) {
             struct bytes b = {0};
             tokenizer_decode(&b, t, k->id + k->start[a], k->length[a]);
             int q = atoi(strstr(b.data, "question ") + 9);
@@ -247,7 +247,7 @@ static void test_split(void)
         }
     }
     CHECK(!overlap);
-    rm_data_free(&d);
+    dataset_free(&d);
     bytes_free(&text);
     tokenizer_free(t);
 }

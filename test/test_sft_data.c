@@ -10,7 +10,7 @@
 
 static const struct sft_options usual = {.limit = 200};
 
-static int read_text(struct sft_data *d, const char *text, const struct chat *c, const struct sft_options *o, struct error *error)
+static int read_text(struct dataset *d, const char *text, const struct chat *c, const struct sft_options *o, struct error *error)
 {
     char *path = words_file("rows.jsonl", text, strlen(text));
     int status = sft_data_read(d, &path, 1, c, o, 2, error);
@@ -29,7 +29,7 @@ static void test_reading(void)
 {
     struct tokenizer *t = words_tokenizer();
     struct chat c;
-    struct sft_data d;
+    struct dataset d;
     struct error error;
     chat_open(&c, TEMPLATE_QUARTET, t);
     CHECK(read_text(&d, "{\"prompt\":\"q\",\"response\":\"abc\"}\n"
@@ -74,12 +74,12 @@ static void test_reading(void)
     /* the same numbers after they have moved into the measured memory */
     struct memory m = {0};
     uint32_t crc = crc32_of(0, d.train.id, d.train.tokens * sizeof(int));
-    sft_data_settle(&d, &m);
+    dataset_settle(&d, &m);
     CHECK(memory_open(&m, &error) == 0);
-    sft_data_settle(&d, &m);
+    dataset_settle(&d, &m);
     memory_seal(&m);
     CHECK(crc == crc32_of(0, d.train.id, d.train.tokens * sizeof(int)) && memory_bytes(&m, MEMORY_DATA) > 0);
-    sft_data_free(&d);
+    dataset_free(&d);
     memory_close(&m);
     tokenizer_free(t);
 }
@@ -89,7 +89,7 @@ static void test_marks(void)
 {
     struct tokenizer *t = words_tokenizer();
     struct chat c;
-    struct sft_data d;
+    struct dataset d;
     struct error error;
     chat_open(&c, TEMPLATE_QUARTET, t);
     CHECK(read_text(&d, "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":\"ab\",\"weight\":0},"
@@ -104,7 +104,7 @@ static void test_marks(void)
     CHECK(tally_get(&d.ledger.changed, "answers not trained on: marked so (weight, train, loss)") == 1);
     CHECK(all(&d.ledger.unused) == 3 && tally_get(&d.ledger.unused, "id") == 1 && tally_get(&d.ledger.unused, "category") == 1 &&
           tally_get(&d.ledger.unused, "in messages: id") == 1);
-    sft_data_free(&d);
+    dataset_free(&d);
 
     /* odd rows end the reading, or are skipped, up to a number or a share of the rows */
     const char *odd = "{\"prompt\":\"q\",\"response\":\"a\"}\n{\"prompt\":\"q\",\"response\":\"a\",\"x\":1,\"x\":2}\n"
@@ -119,7 +119,7 @@ static void test_marks(void)
         CHECK(said[i] ? status == -1 && error.exit_code == EXIT_DATA && strstr(error.text, said[i])
                       : status == 0 && d.train.count == 2 && d.ledger.bad == 4 && strstr(d.ledger.bad_rows.data, "rows.jsonl:3: ") &&
                         strstr(d.ledger.bad_rows.data, "gpt-4"));
-        if (status == 0) sft_data_free(&d);
+        if (status == 0) dataset_free(&d);
     }
     tokenizer_free(t);
 }
@@ -129,7 +129,7 @@ static void test_cutting(void)
 {
     struct tokenizer *t = words_tokenizer();
     struct chat c;
-    struct sft_data d;
+    struct dataset d;
     struct error error;
     chat_open(&c, TEMPLATE_QUARTET, t);
     const char *rows = "{\"messages\":[{\"role\":\"user\",\"content\":\"12345\"},{\"role\":\"assistant\",\"content\":\"678\"},"
@@ -143,15 +143,15 @@ static void test_cutting(void)
         if (limit >= 13) CHECK(d.train.length[0] == (limit >= 21 ? 21u : 13u) && d.train.id[d.train.length[0] - 1] == c.end);
         CHECK(tally_get(&d.ledger.changed, "dialogues cut at a turn border: too long") == (limit >= 13 && limit < 21));
         CHECK(tally_get(&d.ledger.dropped, "too long: not one answer fits") == (uint64_t)((limit < 13) + (limit < 20)));
-        sft_data_free(&d);
+        dataset_free(&d);
     }
     /* --train-on last is about the last answer that is left */
     struct sft_options o = {.limit = 15, .train = CHAT_TRAIN_LAST};
     CHECK(read_text(&d, rows, &c, &o, &error) == 0 && d.train.count == 2 && d.train.targets == 4 + 2);
-    sft_data_free(&d);
+    dataset_free(&d);
     o = (struct sft_options){.limit = 100, .train = CHAT_TRAIN_ALL};
     CHECK(read_text(&d, rows, &c, &o, &error) == 0 && d.train.targets == d.train.tokens - d.train.count);
-    sft_data_free(&d);
+    dataset_free(&d);
     tokenizer_free(t);
 }
 
@@ -159,7 +159,7 @@ static void test_refusals(void)
 {
     struct tokenizer *t = words_tokenizer();
     struct chat c;
-    struct sft_data d;
+    struct dataset d;
     struct error error;
     chat_open(&c, TEMPLATE_CHATML, t);
     CHECK(read_text(&d, "{\"prompt\":\"q\",\"response\":\"a\"}\n{\"text\":\"x\"}\n", &c, &usual, &error) == -1 &&
@@ -184,7 +184,7 @@ static void test_split(void)
     enum { N = 2000 };
     struct tokenizer *t = words_tokenizer();
     struct chat c;
-    struct sft_data d, again;
+    struct dataset d, again;
     struct error error;
     struct bytes text = {0};
     struct sft_options o = {.limit = 100, .validation = 0.2};
@@ -212,11 +212,11 @@ static void test_split(void)
     char *path[2] = {words_file("first.jsonl", text.data, half), words_file("second.json.gz", "", 0)};
     words_gzip(path[1], text.data + half, text.size - half);
     CHECK(sft_data_read(&again, path, 2, &c, &o, 2, &error) == 0 && again.identity == d.identity && again.train.count == d.train.count);
-    sft_data_free(&again);
+    dataset_free(&again);
     CHECK(read_text(&again, "{\"prompt\":\"question 1\",\"response\":\"answer 1\"}\n", &c, &usual, &error) == 0 &&
           again.identity != d.identity);
-    sft_data_free(&again);
-    sft_data_free(&d);
+    dataset_free(&again);
+    dataset_free(&d);
     free(path[0]);
     free(path[1]);
     bytes_free(&text);

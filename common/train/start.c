@@ -12,6 +12,7 @@ void start_options(struct option *row, struct start *s, const struct option *own
     const struct train_defaults defaults = {
         .lr = "auto", .schedule = "cosine", .beta2 = "0.95", .eps = "1e-8", .weight_decay = text->weight_decay,
         .epochs = text->epochs, .eval_every = "50", .save_every = "200", .sample_every = text->sample_every};
+    s->text = text;
     const int moved = OPTION_MAY_CHANGE;        /* files may have moved: what they hold is checked on resume */
     const struct option rows[START_ROWS] = {
         {"Model and data", "model", OPTION_TEXT, &s->model_path, NULL, .flags = OPTION_REQUIRED | moved,
@@ -78,23 +79,24 @@ struct paths start_paths(const struct start *s)
 void start_batches(struct start *s, enum stage stage)
 {
     struct train_options *o = &s->train;
-    const struct start_data *d = &s->data;
-    double tokens = (double)d->tokens, least = stage == STAGE_RM ? LEAST_PROMPTS * tokens / d->count : 0;
+    const struct sequences *d = &s->data.train;
+    double tokens = (double)d->tokens, least = stage == STAGE_RM ? LEAST_PROMPTS * tokens / d->items : 0;
     defaults_fill(o, s->table, s->run, stage, s->config.channels, tokens, least);
-    s->micro_tokens = int_max((int)o->micro_tokens, (int)d->longest);
+    s->micro_tokens = int_max((int)o->micro_tokens, (int)s->data.longest);
     if (s->run && s->micro_tokens > o->micro_tokens && option_given(s->table, "micro-tokens"))
-        run_log(s->run, "micro-batches hold %d tokens: the %s needs that many", s->micro_tokens, d->longest_item);
+        run_log(s->run, "micro-batches hold %d tokens: the %s needs that many", s->micro_tokens, s->text->longest_item);
     s->micro_batches = program_micro_batches(o, s->micro_tokens);
     parallel_fit(o, &s->config, s->micro_batches);
     s->batch = host_alloc((size_t)s->micro_batches, sizeof *s->batch);
-    epochs_open(&s->order, d->length, d->count, (uint32_t)s->micro_tokens, (uint64_t)o->seed);
+    s->items = host_alloc((size_t)s->micro_batches, sizeof *s->items);
+    epochs_open(&s->order, d->item_tokens, d->items, (uint32_t)s->micro_tokens, (uint64_t)o->seed);
 }
 
 void start_show(const struct start *s, struct bytes *examples)
 {
     bytes_text(examples, "----\n%s%8u  micro-batches of up to %d tokens per epoch, %.1f %% full\n", s->report.data,
                s->order.bins, s->micro_tokens,
-               100.0 * (double)s->data.tokens / ((double)s->order.bins * s->micro_tokens));
+               100.0 * (double)s->data.train.tokens / ((double)s->order.bins * s->micro_tokens));
     fwrite(examples->data, 1, examples->size, stdout);
     bytes_free(examples);
 }
@@ -107,7 +109,39 @@ void start_build(struct start *s, struct memory *m, int samples)
     train_use(&use, &s->train);
     ops_open(m);
     model_open(&s->model, &s->config, &use, m);
-    for (int i = 0; i < s->micro_batches; i++) batch_open(&s->batch[i], m, tokens, sequences);
+    for (int i = 0; i < s->micro_batches; i++) {
+        batch_open(&s->batch[i], m, tokens, sequences);
+        s->items[i].item = memory_take(m, MEMORY_DATA, (size_t)sequences, sizeof *s->items[i].item);
+    }
+    dataset_settle(&s->data, m);
+    s->order.length = s->data.train.item_tokens;
+}
+
+int start_fill(struct batch *b, struct start_items *items, const struct sequences *s, struct epochs *order,
+               uint64_t index)
+{
+    const uint32_t *item;
+    uint32_t n = epochs_bin(order, &item, index);
+    int targets = 0;
+    batch_clear(b);
+    for (uint32_t i = 0; i < n; i++) targets += sequences_batch(b, s, item[i]);
+    if (items) memcpy(items->item, item, n * sizeof *item);
+    if (items) items->count = n;
+    return targets;
+}
+
+static int prepare(void *self, int64_t step, int update, double *count, struct error *error)
+{
+    struct start *s = self;
+    int64_t first = step * s->micro_batches, targets = 0;
+    (void)update, (void)error;
+    s->step_items = 0;
+    for (int i = 0; i < s->micro_batches; i++) {
+        targets += start_fill(&s->batch[i], &s->items[i], &s->data.train, &s->order, (uint64_t)(first + i));
+        s->step_items += s->items[i].count;
+    }
+    *count = (double)(s->model.config.head == HEAD_SCALAR ? s->step_items : targets);
+    return s->micro_batches;
 }
 
 static const struct batch *batch(void *self, int i, int learner)
@@ -125,7 +159,7 @@ static void say(void *self)
         run_log(s->run, "%d special tokens of the template %s are new: their rows start as the mean of the others",
                 tokenizer_vocab(s->parent.tokenizer) - s->known_ids, chat_template_name(s->chat.template));
     run_log(s->run, "data:\n%.*s", (int)s->report.size - 1, s->report.data);
-    if (!s->data.held_out) run_log(s->run, "warning: nothing is held out: there will be no validation");
+    if (s->data.validation.items == 0) run_log(s->run, "warning: nothing is held out: there will be no validation");
 }
 
 static int load_model(void *self, struct error *error)
@@ -137,46 +171,45 @@ static int load_model(void *self, struct error *error)
 static void save(void *self, struct ckpt_meta *meta)
 {
     struct start *s = self;
-    const struct start_data *d = &s->data;
     char key[40];
-    snprintf(key, sizeof key, "data.%s", d->items);
+    snprintf(key, sizeof key, "data.%s", s->text->items);
     program_describe(meta, &s->model.config, s->parent.tokenizer, &s->chat, &s->parent.line);
-    kv_set_u64(&meta->dcur, "data.crc", d->identity);
-    kv_set_u64(&meta->dcur, key, d->count);
-    kv_set_u64(&meta->dcur, "data.tokens", d->tokens);
+    kv_set_u64(&meta->dcur, "data.crc", s->data.identity);
+    kv_set_u64(&meta->dcur, key, s->data.train.items);
+    kv_set_u64(&meta->dcur, "data.tokens", s->data.train.tokens);
 }
 
 static int load(void *self, const struct ckpt_meta *meta, struct error *error)
 {
     struct start *s = self;
-    const struct start_data *d = &s->data;
     static const char *const parents[] = {"--model"};
     uint64_t crc = 0, count = 0;
     char key[40];
-    snprintf(key, sizeof key, "data.%s", d->items);
+    snprintf(key, sizeof key, "data.%s", s->text->items);
     if (parents_unchanged(&meta->line, &s->parent.line, parents, 1, error) != 0) return -1;
     kv_get_u64(&meta->dcur, "data.crc", &crc);
     kv_get_u64(&meta->dcur, key, &count);
-    if (crc == d->identity && count == d->count) return 0;
+    if (crc == s->data.identity && count == s->data.train.items) return 0;
     return fail(error, EXIT_MISMATCH, "the run was started on other data: %llu %s (CRC %08llx), now %u (CRC %08x); use "
                 "the same files and the build it was started with, or another --out", (unsigned long long)count,
-                d->items, (unsigned long long)crc, d->count, d->identity);
+                s->text->items, (unsigned long long)crc, s->data.train.items, s->data.identity);
 }
 
 int start_train(struct start *s, struct task *task, void (*build)(void *self, struct memory *m))
 {
-    const struct start_data *d = &s->data;
+    const struct sequences *d = &s->data.train;
     struct train_options options = s->train;
     struct program_parts parts = {s, build, say, load_model};
     task->self = s;
     task->learner = &s->learner;
     task->n_learners = 1;
+    task->prepare = prepare;
     task->batch = batch;
     task->save = save;
     task->load = load;
-    if (!d->held_out) task->evaluate = NULL;
+    if (s->data.validation.items == 0) task->evaluate = NULL;
     task->tokens_per_step = (double)d->tokens / s->order.bins * s->micro_batches;
-    task->flops_per_token = config_train_flops(&s->config, (double)d->tokens / (double)d->sequences);
+    task->flops_per_token = config_train_flops(&s->config, (double)d->tokens / d->count);
     options.steps = program_steps(&s->train, task->tokens_per_step, (double)s->order.bins / s->micro_batches);
     s->learner = (struct learner){.name = "", .model = &s->model,
                                   .schedule = program_schedule(&s->train, options.steps, 0.03)};
@@ -190,6 +223,8 @@ void start_close(struct start *s)
     epochs_close(&s->order);
     parent_close(&s->parent);
     bytes_free(&s->report);
+    dataset_free(&s->data);
     free(s->batch);
+    free(s->items);
     program_end(s->run, &s->train);
 }
