@@ -10,7 +10,7 @@ ALL_LDFLAGS += -rdynamic $(SEAM_OBJECT) -Wl,@$(BUILD)/seam/wrapped
 endif
 GPU_BENCH := test/bench/bench_gpu.c
 BENCHES  := $(patsubst %.c,$(BUILD)/%,$(if $(CUDA)$(SIM),$(GPU_BENCH),$(filter-out $(GPU_BENCH), \
-              $(wildcard test/bench/bench_*.c test/bench/growth_*.c))))
+              $(wildcard test/bench/*.c))))
 
 tests: $(PROGRAMS) $(UNITS) $(TOOLS)
 

@@ -20,12 +20,12 @@ class Block(nn.Module):
         self.up = nn.Linear(channels, 2 * ffn if llama else ffn, not llama)
         self.down = nn.Linear(ffn, channels, not llama)
 
-    def forward(self, x, cos, sin):
+    def forward(self, x, cos, sin, mask):
         b, t, c = x.shape
         q, k, v = self.qkv(self.norm1(x)).view(b, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
         if self.llama:
             q, k = turned(q, cos, sin), turned(k, cos, sin)
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
         x = x + self.out(y.transpose(1, 2).reshape(b, t, c))
         h = self.up(self.norm2(x))
         if self.llama:
@@ -35,7 +35,8 @@ class Block(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Mean cross-entropy of targets; the output is tied to the embedding.  GPT-2: learned positions; llama: rotary."""
+    """Mean cross-entropy of targets but -100; the output is tied to the embedding.  GPT-2: learned positions; llama: rotary.
+    place, mask: of tokens in rows of several sequences."""
 
     def __init__(self, layers, channels, heads, context, vocab, ffn=None, llama=False):
         super().__init__()
@@ -48,13 +49,14 @@ class Decoder(nn.Module):
         self.register_buffer("cos", angle.cos(), persistent=False)
         self.register_buffer("sin", angle.sin(), persistent=False)
 
-    def forward(self, x, targets):
-        t = x.shape[1]
+    def forward(self, x, targets, place=None, mask=None):
+        if place is None:
+            place = slice(x.shape[1])
         h = self.tokens(x)
         if self.places is not None:
-            h = h + self.places.weight[:t]
+            h = h + self.places.weight[place]
         for block in self.blocks:
-            h = block(h, self.cos[:t], self.sin[:t])
+            h = block(h, self.cos[place], self.sin[place], mask)
         return F.cross_entropy(F.linear(self.norm(h), self.tokens.weight).float().flatten(0, 1), targets.flatten())
 
 

@@ -110,8 +110,9 @@ corpus() {
 }
 # Seconds from the start of pretrain to its first step, which is over when its line appears.
 first_step() {
+    rm -rf "$work/warm"
     start=$(date +%s.%N)
-    "$BIN/pretrain" "$@" 2>&1 | while read -r line; do
+    "$BIN/pretrain" "$@" --out "$work/warm" 2>&1 | while read -r line; do
         case $line in "step 1/"*) date +%s.%N ;; esac
     done >"$work/step"
     of %.2f "$(cat "$work/step") - $start - $(number "$work/warm/metrics.jsonl" seconds)"
@@ -119,18 +120,19 @@ first_step() {
 if wanted corpus; then
     base
     printf '\n| corpus | tokens | one step, tokenising first: clock, processors | MB per second, per processor second '
-    printf '| to the first step, shards there | resident at most |\n'
+    printf '| to the first step, shards there: all trained on, 1%% held out | resident at most: tokenising, shards there |\n'
     printf '|---|---|---|---|---|---|\n'
     for mb in $GROWTH_MB; do
         corpus "$mb" >"$work/corpus.txt" || exit 1
-        data="--data $work/corpus.txt --tokenizer $work/base --shards $work/corpus $small --sample-every 0
-            --validation 0 --steps 1"
-        timed "$BIN/pretrain" $data --out "$work/cold"
+        data="--data $work/corpus.txt --tokenizer $work/base --shards $work/corpus $small --sample-every 0 --steps 1"
+        timed "$BIN/pretrain" $data --validation 0 --out "$work/cold"
         most=$(number "$work/cold/metrics.jsonl" host_bytes)
         tokens=$(grep -o 'data: [0-9.kMG]*' "$work/log" | cut -d' ' -f2)
-        warm=$(first_step $data --out "$work/warm")
-        printf '| %s MB | %s | %s s, %s s | %s, %s | %s s | %s MB |\n' "$mb" "$tokens" "$wall" "$cpu" \
-            "$(of %.0f "$mb / $wall")" "$(of %.0f "$mb / $cpu")" "$warm" "$(of %.1f "$most / 1e6")"
+        held=$(first_step $data --validation 0.01 --eval-tokens 128)
+        warm=$(first_step $data --validation 0)
+        printf '| %s MB | %s | %s s, %s s | %s, %s | %s s, %s s | %s MB, %s MB |\n' "$mb" "$tokens" "$wall" "$cpu" \
+            "$(of %.0f "$mb / $wall")" "$(of %.0f "$mb / $cpu")" "$warm" "$held" "$(of %.1f "$most / 1e6")" \
+            "$(of %.1f "$(number "$work/warm/metrics.jsonl" host_bytes) / 1e6")"
         rm -rf "$work/corpus" "$work/corpus.txt" "$work/cold" "$work/warm"
     done
 fi
