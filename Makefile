@@ -1,4 +1,4 @@
-# make             build the programs into bin/ (make packages first where zlib, PCRE2 or jansson are missing)
+# make             build the programs into bin/ (make packages first where zlib, PCRE2, jansson or utf8proc are missing)
 # make demo        install what is missing, build, and raise a small model through all four stages (minutes)
 # make test        the default tests (under ten minutes);  make test-full: all of them
 # make SAN=1 test  under AddressSanitizer and UBSan;  SAN=tsan: ThreadSanitizer
@@ -61,7 +61,7 @@ WARN   := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpoin
 CFLAGS ?= -O3 -g
 ALL_CFLAGS = -std=gnu11 $(CFLAGS) $(if $(ARCH),-march=$(ARCH)) -ffp-contract=fast -fno-math-errno -fno-trapping-math \
              $(WARN) $(if $(filter bf16,$(PRECISION)),-DACT_BF16) -I. -Icommon/$(BACKEND) -MMD -MP -pthread
-LDLIBS := -ljansson -lpcre2-8 -lz -lm -pthread
+LDLIBS := -ljansson -lpcre2-8 -lutf8proc -lz -lm -pthread
 comma  := ,
 # Optional libraries: libzstd (.zst files are read), libedit (chat edits lines), libmicrohttpd (chat --serve)
 links   = $(shell echo 'int main(void) { return $(3) == 0; }' | $(CC) -include $(1) -x c - $(2) -o /dev/null 2>/dev/null && echo 1)
@@ -118,7 +118,13 @@ $(LIB): $(OBJECTS)
 	$(SAY) "  AR   $@"
 	$(QUIET)ar rcs $@ $^
 
-$(BUILD)/%.o: %.c Makefile test/tests.mk
+# Once a build: what is needed is there.
+NEEDED = $(call links,jansson.h -include zlib.h -include utf8proc.h,-ljansson -lpcre2-8 -lutf8proc -lz,json_true())
+$(BUILD)/needed:
+	@mkdir -p $(@D)
+	@$(if $(NEEDED),touch $@,$(error zlib, PCRE2, jansson and utf8proc are needed, with development files: run make packages))
+
+$(BUILD)/%.o: %.c Makefile test/tests.mk | $(BUILD)/needed
 	@mkdir -p $(@D)
 	$(SAY) "  CC   $<"
 	$(QUIET)$(CC) $(ALL_CFLAGS) -c $< -o $@

@@ -31,7 +31,7 @@ if [ "$BUILD" = build/cpu ] && command -v dpkg-deb >/dev/null && command -v dpkg
     check "again" pack "$work/two"
     deb=$work/one/quartet_${version}_$(dpkg --print-architecture).deb
     check "the same package" cmp "$deb" "$work/two/${deb##*/}"
-    check "it depends on what it needs" sh -c "dpkg-deb -f '$deb' Depends | grep -q 'libc6.*libjansson4.*libpcre2-8'"
+    check "it depends on what it needs" sh -c "dpkg-deb -f '$deb' Depends | grep -q 'libc6.*libjansson4.*libpcre2-8.*libutf8proc'"
     check "names" sh -c "! dpkg-deb -c '$deb' | grep -E '/(bin|man1|completions)/.' | grep -v /quartet-"
     mkdir -p "$work/sys/var/lib/dpkg/updates" "$work/sys/var/lib/dpkg/info"
     : >"$work/sys/var/lib/dpkg/status"

@@ -1,185 +1,92 @@
-/* nfc.c - text is cut before every character that nothing before it can change; only pieces of more than one character,
- * or of one that is itself not in NFC, go through decomposing, ordering and composing. */
+/* nfc.c - the library utf8proc normalises.  Text is cut before every character that nothing before it can change, and only
+ * pieces that may change go to the library: a long text needs no memory but its own.
+ *
+ * The package `tokenizers` 0.23 leaves the newest characters as they are.  So does this file, whatever version of Unicode
+ * the library has: ids are the same there and on every machine. */
 #include "common/text/nfc.h"
 
 #include <stdlib.h>
-#include <string.h>
+#include <utf8proc.h>
 
-enum { S = 0xAC00, L = 0x1100, V = 0x1161, T = 0x11A7, VS = 21, TS = 28, SS = 11172, LS = 19 };     /* Hangul */
+/* Spelled or ordered differently by Unicode 9.0 (look: 12.0) and later versions up to 18.0; in between are characters
+ * that no version changes.  And U+11A7, a letter that the library loses behind a syllable of Hangul. */
+static const struct { int32_t first, last; } apart[] = {
+    {0x558, 0x558}, {0x58B, 0x58C}, {0x5C8, 0x5C9}, {0x7FD, 0x7FD}, {0x897, 0x8D3}, {0x9FE, 0x9FE}, {0xC3C, 0xC3C},
+    {0xD3B, 0xD3C}, {0xEBA, 0xEBA}, {0x11A7, 0x11A7}, {0x1715, 0x1715}, {0x1ABF, 0x1AF0}, {0x1DF6, 0x1DFA},
+    {0x209D, 0x209F}, {0x32FF, 0x32FF}, {0xA7F1, 0xA7F4}, {0xA82C, 0xA82C}, {0xAB69, 0xAB69}, {0x105C9, 0x107BF},
+    {0x10D24, 0x10F85}, {0x11070, 0x11070}, {0x1133B, 0x1133B}, {0x11383, 0x11383}, {0x11385, 0x11385},
+    {0x1138E, 0x1138E}, {0x11391, 0x113D0}, {0x1145E, 0x1145E}, {0x11839, 0x11930}, {0x11938, 0x11A99},
+    {0x11D42, 0x11F42}, {0x1611E, 0x1612F}, {0x16D67, 0x16FF1}, {0x1B123, 0x1B126}, {0x1CCD6, 0x1D128},
+    {0x1D250, 0x1D281}, {0x1D6A6, 0x1D6A6}, {0x1DF95, 0x1DFFF}, {0x1E030, 0x1E6F5}, {0x1F16C, 0x1F16C},
+    {0x1FBF0, 0x1FBF9}};
 
-struct piece { uint32_t *c; size_t n; };
-
-static uint32_t get(const char *text, int n)
+static bool is_apart(int32_t c)
 {
-    const uint8_t *p = (const uint8_t *)text;
-    if (n == 1) return p[0];
-    uint32_t c = p[0] & (n == 2 ? 0x1F : n == 3 ? 0x0F : 0x07);
-    for (int i = 1; i < n; i++) c = c << 6 | (p[i] & 0x3F);
-    return c;
-}
-
-static void put(struct bytes *out, uint32_t c)
-{
-    char b[4] = {(char)c};
-    int n = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
-    static const uint8_t lead[] = {0, 0, 0xC0, 0xE0, 0xF0};
-    for (int i = n - 1; n > 1 && i > 0; i--, c >>= 6) b[i] = (char)(0x80 | (c & 0x3F));
-    if (n > 1) b[0] = (char)(lead[n] | c);
-    bytes_add(out, b, (size_t)n);
-}
-
-/* The combining class, or -1 for a character that begins a piece. */
-static int class_of(uint32_t c)
-{
-    if (c < 0x300 || (c >= 0x3400 && c < 0xA000)) return -1;
-    for (int low = 0, high = nfc_marks; low < high;) {
-        int middle = (low + high) / 2;
-        if (c < nfc_mark[middle].first) high = middle;
-        else if (c > nfc_mark[middle].last) low = middle + 1;
-        else return nfc_mark[middle].class;
+    for (size_t low = 0, high = sizeof apart / sizeof *apart; low < high;) {
+        size_t middle = (low + high) / 2;
+        if (c < apart[middle].first) high = middle;
+        else if (c > apart[middle].last) low = middle + 1;
+        else return true;
     }
-    return -1;
+    return false;
 }
 
-static void add(struct piece *p, uint32_t c)
+/* What a character does: nothing; it may become another; it may join what stands before it too; or it is no part of any
+ * piece. */
+enum effect { STAYS, CHANGES, JOINS, APART };
+
+static enum effect effect_of(int32_t c, bool compatible)
 {
-    p->c = host_append(p->c, p->n, 1, sizeof *p->c);
-    p->c[p->n++] = c;
+    if (compatible ? c < 0xA0 : c < 0x300 || (c >= 0x1E00 && c < 0x1F00)) return STAYS;        /* all Latin letters */
+    if (is_apart(c)) return APART;
+    const utf8proc_property_t *p = utf8proc_get_property(c);
+    bool mark = p->category == UTF8PROC_CATEGORY_MN || p->category == UTF8PROC_CATEGORY_MC || p->combining_class;
+    bool letter = c >= 0x1160 && c < 0x1200;                                    /* of a syllable of Hangul */
+    bool look = (c >= 0x3131 && c <= 0x318E) || (c >= 0xFF9E && c <= 0xFFDC);          /* as those */
+    if (mark || letter || (compatible && look)) return JOINS;
+    return p->decomp_seqindex != UINT16_MAX && (compatible || p->decomp_type == 0) ? CHANGES : STAYS;
 }
 
-static void decompose(struct piece *p, uint32_t c)
+/* The character that begins a text, and its bytes; -1, and 1, when they are none. */
+static int32_t take(size_t *n, const char *text, size_t length)
 {
-    if (c >= S && c < S + SS) {
-        uint32_t i = c - S;
-        add(p, L + i / (VS * TS));
-        add(p, V + i % (VS * TS) / TS);
-        if (i % TS) add(p, T + i % TS);
-        return;
-    }
-    for (int low = 0, high = nfc_parts; low < high;) {
-        const struct nfc_part *k = &nfc_part[(low + high) / 2];
-        if (c < k->c) high = (low + high) / 2;
-        else if (c > k->c) low = (low + high) / 2 + 1;
-        else {
-            decompose(p, k->first);
-            if (k->second) decompose(p, k->second);
-            return;
-        }
-    }
-    add(p, c);
+    int32_t c = (uint8_t)*text;
+    utf8proc_ssize_t read = c < 0x80 ? 1 : utf8proc_iterate((const uint8_t *)text, (utf8proc_ssize_t)length, &c);
+    *n = read > 0 ? (size_t)read : 1;
+    return read > 0 ? c : -1;
 }
 
-/* The character that two compose to, or 0. */
-static uint32_t join(uint32_t a, uint32_t b)
+struct buffer { int32_t *c; utf8proc_ssize_t room; };
+
+static void normalise(struct bytes *out, struct buffer *b, bool compatible, const char *text, size_t length)
 {
-    if (a >= L && a < L + LS && b >= V && b < V + VS) return S + ((a - L) * VS + b - V) * TS;
-    if (a >= S && a < S + SS && (a - S) % TS == 0 && b > T && b < T + TS) return a + b - T;
-    for (int low = 0, high = nfc_joins; low < high;) {
-        const struct nfc_part *k = &nfc_part[nfc_join[(low + high) / 2]];
-        if (a == k->first && b == k->second) return k->c;
-        if (a < k->first || (a == k->first && b < k->second)) high = (low + high) / 2;
-        else low = (low + high) / 2 + 1;
-    }
-    return 0;
+    utf8proc_option_t how = UTF8PROC_STABLE | UTF8PROC_COMPOSE | (compatible ? UTF8PROC_COMPAT : 0);
+    utf8proc_ssize_t n;
+    while ((n = utf8proc_decompose((const uint8_t *)text, (utf8proc_ssize_t)length, b->c, b->room, how)) >= b->room)
+        b->c = host_grow(b->c, (size_t)(b->room = n + 32), sizeof *b->c);
+    if (n >= 0) n = utf8proc_reencode(b->c, n, how);
+    if (n < 0) die("text cannot be normalised: %s", utf8proc_errmsg(n));
+    bytes_add(out, (const char *)b->c, (size_t)n);
 }
 
-/* Marks in the order of their classes, equal ones as they stand. */
-static void order(struct piece *p)
+void nfc(struct bytes *out, bool compatible, const char *text, size_t length)
 {
-    for (size_t i = 1; i < p->n; i++) {
-        uint32_t c = p->c[i];
-        int k = class_of(c);
-        size_t at = i;
-        for (; k > 0 && at > 0 && class_of(p->c[at - 1]) > k; at--) p->c[at] = p->c[at - 1];
-        p->c[at] = c;
-    }
-}
-
-/* Each character joins the last starter unless one of its own class or above, or another starter, stands between. */
-static void compose(struct piece *p)
-{
-    size_t start = 0, n = 0;
-    int last = -1;                              /* class of what stands between; -1: nothing does */
-    bool have = false;
-    for (size_t i = 0; i < p->n; i++) {
-        uint32_t c = p->c[i], whole;
-        int k = class_of(c) > 0 ? class_of(c) : 0;
-        if (have && last < k && (whole = join(p->c[start], c))) {
-            p->c[start] = whole;
-            continue;
-        }
-        if (k == 0) { start = n; have = true; last = -1; }
-        else last = k;
-        p->c[n++] = c;
-    }
-    p->n = n;
-}
-
-static void normalise(struct bytes *out, struct piece *p, const char *text, size_t length)
-{
-    p->n = 0;
-    for (size_t i = 0; i < length;) {
-        int n = utf8_length(text + i, length - i);
-        decompose(p, get(text + i, n));
-        i += (size_t)n;
-    }
-    order(p);
-    compose(p);
-    for (size_t i = 0; i < p->n; i++) put(out, p->c[i]);
-}
-
-bool nfc_plain(const char *text, size_t length)
-{
-    for (size_t i = 0; i < length; i++)
-        if ((uint8_t)text[i] >= 0xCC) return false;
-    return true;
-}
-
-void nfc(struct bytes *out, const char *text, size_t length)
-{
-    struct piece p = {0};
+    struct buffer b = {0};
     size_t from = 0, start = 0;                 /* [from, start): to be copied; the piece begins at start */
-    bool changes = false;                       /* the piece is more than a character that stays as it is */
-    for (size_t i = 0; i <= length;) {
-        int n = i < length ? utf8_length(text + i, length - i) : 0;
-        if (n == 0 || class_of(get(text + i, n)) < 0) {         /* a border */
+    bool changes = false;                       /* the piece may */
+    for (size_t i = 0, n = 1; i <= length; i += n) {
+        int32_t c = i < length ? take(&n, text + i, length - i) : -1;
+        enum effect effect = c < 0 ? APART : effect_of(c, compatible);
+        if (effect != JOINS) {                  /* a border */
             if (changes) {
                 bytes_add(out, text + from, start - from);
-                normalise(out, &p, text + start, i - start);
+                normalise(out, &b, compatible, text + start, i - start);
                 from = i;
             }
-            start = i + (n == 0);                               /* an invalid byte is no part of any piece */
-            changes = false;
-        } else changes = true;
-        i += n ? (size_t)n : 1;
+            start = effect == APART ? i + n : i;
+        }
+        changes = effect == CHANGES || effect == JOINS;
     }
     bytes_add(out, text + from, length - from);
-    free(p.c);
-}
-
-static const struct nfkc_look *look_of(uint32_t c)
-{
-    for (int low = 0, high = nfkc_looks; low < high;) {
-        int middle = (low + high) / 2;
-        if (c < nfkc_look[middle].first) high = middle;
-        else if (c > nfkc_look[middle].last) low = middle + 1;
-        else return &nfkc_look[middle];
-    }
-    return NULL;
-}
-
-void nfkc(struct bytes *out, const char *text, size_t length)
-{
-    struct bytes plain = {0};
-    for (size_t i = 0, n; i < length; i += n) {
-        n = (size_t)utf8_length(text + i, length - i);
-        uint32_t c = n > 1 ? get(text + i, (int)n) : 0;
-        const struct nfkc_look *k = c ? look_of(c) : NULL;
-        if (n == 0) n = 1;
-        if (!k) bytes_add(&plain, text + i, n);
-        else if (k->n == 0) put(&plain, k->to + (c - k->first));
-        else for (int j = 0; j < k->n; j++) put(&plain, nfkc_text[k->to + (uint32_t)j]);
-    }
-    nfc(out, plain.data ? plain.data : "", plain.size);
-    bytes_free(&plain);
+    free(b.c);
 }

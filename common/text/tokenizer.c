@@ -208,20 +208,13 @@ static int index_bytes(struct tokenizer *t, struct error *error)
     return 0;
 }
 
-/* What a word is made of for added tokens: \w as the package has it (Unicode's Alphabetic, marks, digits, connectors). */
-static const char word_class[] = "[\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{200C}\\x{200D}\\x{24B6}-\\x{24E9}\\x{1F130}-\\x{1F149}"
-    "\\x{1F150}-\\x{1F169}\\x{1F170}-\\x{1F189}]";
-
 int tokenizer_finish(struct tokenizer *t, struct error *error)
 {
-    bool words = false;
     if (t->n_vocab < 256 || t->n_vocab > TOKENIZER_VOCAB_MAX)
         return fail(error, EXIT_DATA, "tokenizer: %d tokens, expected 256 to %d", t->n_vocab, TOKENIZER_VOCAB_MAX);
     if (index_tokens(t, error) || index_bytes(t, error)) return -1;
     if (t->score && merges_from_scores(t, error)) return -1;
     if (index_merges(t, error)) return -1;
-    for (int i = 0; i < t->n_vocab; i++) words |= (t->token[i].flags & TOKEN_WORD) != 0;
-    if (words && splitter_open(&t->word, PATTERN_CUSTOM, word_class, error)) return -1;
     if (pthread_mutex_init(&t->pool.lock, NULL)) die("cannot make the tokenizer's lock");
     if (!by_characters(t)) return splitter_open(&t->splitter, t->pattern, t->regex, error);
     splitter_open_joints(&t->splitter, t);
@@ -233,7 +226,6 @@ void tokenizer_free(struct tokenizer *t)
     if (!t) return;
     scratch_free(t->pool.idle);
     splitter_close(t->splitter);
-    splitter_close(t->word);
     free_found(t);
     for (int i = 0; i < t->n_added; i++) free(t->added[i]);
     free(t->added);

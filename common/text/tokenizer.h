@@ -17,9 +17,9 @@ enum pattern { PATTERN_GPT2 = 1, PATTERN_LLAMA3 = 2, PATTERN_QWEN2 = 3, PATTERN_
 const char *pattern_name(enum pattern p);
 const char *pattern_regex(enum pattern p);         /* of the three known ones */
 
-/* Unicode's version of the classes by which text is split, and of the tables of NFC, whatever library is installed. */
+/* Unicode's version of the classes by which text is split, and of NFC, whatever library is installed. */
 #define TOKENIZER_UNICODE "16.0"
-#define TOKENIZER_UNICODE_NFC "15.1"
+#define TOKENIZER_UNICODE_NFC "9.0"
 
 struct tokenizer;      /* immutable once made, except by tokenizer_add_special; many threads may encode with one */
 

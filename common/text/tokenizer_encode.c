@@ -6,6 +6,7 @@
  * A scratch belongs to one call at a time; finished calls leave theirs in the tokenizer's pool, with all it learnt. */
 #include "common/text/nfc.h"
 #include "common/text/tokenizer_parts.h"
+#include "common/text/tokenizer_unicode.h"
 
 #include <stdlib.h>
 
@@ -197,27 +198,26 @@ static void encode_text(struct ids *out, const struct tokenizer *t, struct scrat
 
 /* ---- added tokens ---- */
 
-/* White space as Unicode defines it: its bytes at the beginning (step 1) or end (step -1) of a text. */
-static size_t space_at(const char *text, size_t length, bool end)
+/* Bytes of the first or last character of a text; 0 when it is none. */
+static size_t character_at(const char *text, size_t length, bool end)
 {
-    static const char *const spaces[] = {" ", "\t", "\n", "\v", "\f", "\r", "\xC2\x85", "\xC2\xA0", "\xE1\x9A\x80",
-        "\xE2\x80\x80", "\xE2\x80\x81", "\xE2\x80\x82", "\xE2\x80\x83", "\xE2\x80\x84", "\xE2\x80\x85", "\xE2\x80\x86",
-        "\xE2\x80\x87", "\xE2\x80\x88", "\xE2\x80\x89", "\xE2\x80\x8A", "\xE2\x80\xA8", "\xE2\x80\xA9", "\xE2\x80\xAF",
-        "\xE2\x81\x9F", "\xE3\x80\x80"};
-    for (size_t i = 0; i < sizeof spaces / sizeof *spaces; i++) {
-        size_t n = strlen(spaces[i]);
-        if (n <= length && memcmp(end ? text + length - n : text, spaces[i], n) == 0) return n;
-    }
-    return 0;
+    size_t n = end && length ? 1 : 0;
+    if (!end) return (size_t)utf8_length(text, length);
+    while (n && n < 4 && n < length && (text[length - n] & 0xC0) == 0x80) n++;
+    return (size_t)utf8_length(text + length - n, n) == n ? n : 0;
 }
 
-static bool in_word(const struct tokenizer *t, const char *text, size_t length, size_t start, size_t stop)
+/* The same when it is white space; else 0. */
+static size_t space_at(const char *text, size_t length, bool end)
 {
-    size_t from = start, n = stop < length ? (size_t)utf8_length(text + stop, length - stop) : 0;
-    do from -= from > 0;
-    while (from > 0 && start - from < 4 && (text[from] & 0xC0) == 0x80);
-    return (from < start && splitter_matches(t->word, text + from, start - from)) ||
-           (n && splitter_matches(t->word, text + stop, n));
+    size_t n = character_at(text, length, end);
+    return n && unicode_is_space(end ? text + length - n : text, n) ? n : 0;
+}
+
+static bool in_word(const char *text, size_t length, size_t start, size_t stop)
+{
+    size_t before = character_at(text, start, true), behind = character_at(text + stop, length - stop, false);
+    return (before && unicode_is_word(text + start - before, before)) || (behind && unicode_is_word(text + stop, behind));
 }
 
 /* The next token that stands in text at or after *scan, the longest of the leftmost: it takes [*start, *stop), which is
@@ -234,7 +234,7 @@ static int find_token(size_t *start, size_t *stop, size_t *scan, const struct to
         size_t n;
         *start = at;
         *scan = *stop = at + f->found[i].length;
-        if (flags & TOKEN_WORD && in_word(t, text, length, at, *stop)) {
+        if (flags & TOKEN_WORD && in_word(text, length, at, *stop)) {
             at = *stop - 1;
             continue;
         }
@@ -271,8 +271,7 @@ void text_normalise(struct bytes *out, const struct tokenizer *t, enum text_plac
     bool later = t->flags & TOKENIZER_UNLESS_BLANK;                    /* encode_leaf does it */
     if (prefixed(t, place) && !later && length) bytes_add(out, " ", 1);
     size_t from = out->size;
-    if (t->flags & TOKENIZER_NFKC) nfkc(out, text, length);
-    else if (t->flags & TOKENIZER_NFC && !nfc_plain(text, length)) nfc(out, text, length);
+    if (t->flags & (TOKENIZER_NFC | TOKENIZER_NFKC)) nfc(out, t->flags & TOKENIZER_NFKC, text, length);
     else bytes_add(out, text, length);
     if (by_characters(t) && !later) unmark(out, from);
 }

@@ -63,7 +63,7 @@ struct tokenizer {
     size_t slot_mask;
     struct pair_slot *pair;           /* hash table: left << 32 | right -> rank */
     size_t pair_mask;
-    struct splitter *splitter, *word;     /* word: characters of words, where a token has TOKEN_WORD */
+    struct splitter *splitter;
     struct pool { pthread_mutex_t lock; struct scratch *idle; } pool;     /* scratch of threads not encoding just now */
 };
 
@@ -89,7 +89,6 @@ int regex_translate(struct bytes *out, const char *regex, struct error *error);
 int splitter_open(struct splitter **out, enum pattern pattern, const char *regex, struct error *error);
 /* For a tokenizer of characters. */
 void splitter_open_joints(struct splitter **out, const struct tokenizer *t);
-bool splitter_matches(const struct splitter *s, const char *text, size_t length);      /* the whole text is one match */
 void splitter_close(struct splitter *s);
 
 /* Pairs of characters that stand side by side in a token.  Between two others no merge can ever join anything, so a text
@@ -109,7 +108,6 @@ struct split {
     const char *unspelled;                                /* what is spelled in text: here the next piece begins */
     struct split *inner;                                  /* cuts the pieces further, or NULL */
     bool interpret;                                       /* without PCRE2's compiled code: its stack overflowed */
-    bool matched;                                         /* the last look for a match found one */
     int failed;                                           /* PCRE2's error: the limits stopped a match, split_next ends */
 };
 void split_open(struct split *s, const struct splitter *splitter);

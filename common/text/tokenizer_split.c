@@ -120,18 +120,6 @@ void splitter_open_joints(struct splitter **out, const struct tokenizer *t)
     (*out)->joints = joints_open(t);
 }
 
-bool splitter_matches(const struct splitter *s, const char *text, size_t length)
-{
-    struct split split;
-    const char *piece;
-    size_t n;
-    split_open(&split, s);
-    split_start(&split, text, length);
-    bool whole = split_next(&split, &piece, &n) && n == length && split.matched;
-    split_close(&split);
-    return whole;
-}
-
 void splitter_close(struct splitter *s)
 {
     if (!s) return;
@@ -173,7 +161,7 @@ void split_start(struct split *s, const char *text, size_t length)
     s->shown = s->splitter->joints || s->splitter->spelled ? s->text : unicode_shown(&s->copy, s->text, s->length);
     if (s->inner) split_start(s->inner, text, 0);
     s->at = s->run = s->run_end = s->next = s->next_end = 0;
-    s->interpret = s->matched = false;
+    s->interpret = false;
     s->failed = 0;
 }
 
@@ -184,7 +172,6 @@ static bool find_match(struct split *s)
 {
     const uint32_t how = PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY;
     int n;
-    s->matched = false;
     if (s->splitter->joints) {
         s->next = s->at;
         s->next_end = s->at + joints_piece(s->splitter->joints, s->text + s->at, s->run_end - s->at);
@@ -201,7 +188,6 @@ static bool find_match(struct split *s)
     if (n < 0) return false;
     const PCRE2_SIZE *found = pcre2_get_ovector_pointer(s->match);
     if (found[0] < s->at - s->run || found[1] <= found[0]) return true;        /* \K moved a border: not a match */
-    s->matched = true;
     s->next = s->run + found[0];
     s->next_end = s->run + found[1];
     return true;

@@ -2,6 +2,7 @@
 #include "common/text/tokenizer_unicode.h"
 
 #include <string.h>
+#include <utf8proc.h>
 
 /* Characters of Unicode 9 and older with two, three and four bytes; "" where the table has none of that length.  Those for
  * punctuation are not in Unicode 8, for one splitter asks for that (tokenizer_settings.c). */
@@ -44,4 +45,32 @@ const char *unicode_shown(struct bytes *copy, const char *text, size_t length)
         i += n > 1 ? (size_t)n : 1;
     }
     return copy->size ? copy->data : text;
+}
+
+/* The character, and its category in Unicode 16.0. */
+static utf8proc_category_t category_of(int32_t *c, const char *text, size_t n)
+{
+    int32_t old;
+    const char *other = n > 1 ? find(text, (int)n) : NULL;
+    utf8proc_iterate((const uint8_t *)text, (utf8proc_ssize_t)n, c);
+    old = *c;
+    if (other) utf8proc_iterate((const uint8_t *)other, (utf8proc_ssize_t)n, &old);
+    return utf8proc_category(old);
+}
+
+bool unicode_is_space(const char *text, size_t n)
+{
+    int32_t c;
+    utf8proc_category_t k = category_of(&c, text, n);
+    return (c >= '\t' && c <= '\r') || c == 0x85 || (k >= UTF8PROC_CATEGORY_ZS && k <= UTF8PROC_CATEGORY_ZP);
+}
+
+bool unicode_is_word(const char *text, size_t n)
+{
+    int32_t c;
+    utf8proc_category_t k = category_of(&c, text, n);
+    bool letter = (c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) || (c >= 0x1F150 && c <= 0x1F169) ||
+                  (c >= 0x1F170 && c <= 0x1F189);               /* in circles and squares */
+    return letter || c == 0x200C || c == 0x200D || k == UTF8PROC_CATEGORY_PC ||
+           (k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_NL);
 }

@@ -18,4 +18,8 @@ extern const int unicode_newers;
 /* The text as the library is shown it: itself, or a copy of the same length in *copy (emptied first). */
 const char *unicode_shown(struct bytes *copy, const char *text, size_t length);
 
+/* Of one valid character of n bytes: is it white space; part of a word, as \w of the package `tokenizers` has it? */
+bool unicode_is_space(const char *text, size_t n);
+bool unicode_is_word(const char *text, size_t n);
+
 #endif

@@ -21,8 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     bool finds = t->finder[0].count + t->finder[1].count > 0;       /* then a text may come back with blanks or marks moved */
     bool exact = !finds && !(t->flags & ~(unsigned)TOKENIZER_FLAGS_BYTES) && !t->score;
     struct bytes want = {0};
-    if (t->flags & TOKENIZER_NFKC) nfkc(&want, (const char *)data + size - n, n);
-    else if (t->flags & TOKENIZER_NFC) nfc(&want, (const char *)data + size - n, n);
+    if (t->flags & (TOKENIZER_NFC | TOKENIZER_NFKC)) nfc(&want, t->flags & TOKENIZER_NFKC, (const char *)data + size - n, n);
     else bytes_add(&want, data + size - n, n);
     if (exact && (text.size != want.size || memcmp(text.data, want.data, want.size) != 0)) abort();
     bytes_free(&want);

@@ -28,7 +28,7 @@ for source in test/fuzz/fuzz_*.c; do
     name=$(basename "$source" .c)
     [ -n "$TARGETS" ] && case " $TARGETS " in *" ${name#fuzz_} "*) ;; *) continue ;; esac
     if ! "$CLANG" -std=gnu11 -I. -Icommon/cpu $flags -fsanitize=fuzzer,address,undefined "$source" "$BUILD/libquartet.a" -ljansson \
-        -lpcre2-8 -lz -lm -pthread \
+        -lpcre2-8 -lutf8proc -lz -lm -pthread \
         -o "$BUILD/bin/$name"; then
         failed=$((failed + 1))
         continue
