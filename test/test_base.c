@@ -2,6 +2,7 @@
 #include "test/test.h"
 #include "common/base/base.h"
 #include "common/model/memory.h"
+#include "common/base/philox.h"
 #include "common/base/rng.h"
 
 #include <fcntl.h>
@@ -151,11 +152,11 @@ static void test_files(void)
 static void test_philox(void)
 {
     uint32_t out[4];
-    philox4x32(out, (uint32_t[4]){0}, (uint32_t[2]){0});
+    philox_block(out, 0, 0, 0, 0, 0, 0);
     CHECK(out[0] == 0x6627e8d5 && out[1] == 0xe169c58d && out[2] == 0xbc57ac4c && out[3] == 0x9b00dbd8);
-    philox4x32(out, (uint32_t[4]){~0u, ~0u, ~0u, ~0u}, (uint32_t[2]){~0u, ~0u});
+    philox_block(out, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u);
     CHECK(out[0] == 0x408f276d && out[1] == 0x41c83b0e && out[2] == 0xa20bc7c6 && out[3] == 0x6d5451fd);
-    philox4x32(out, (uint32_t[4]){0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, (uint32_t[2]){0xa4093822, 0x299f31d0});
+    philox_block(out, 0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344, 0xa4093822, 0x299f31d0);
     CHECK(out[0] == 0xd16cfe09 && out[1] == 0x94fdcceb && out[2] == 0x5001e420 && out[3] == 0x24126ea1);
 }
 

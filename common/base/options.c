@@ -5,8 +5,6 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 enum { MAX_ROWS = 256, MAX_CONFIG = 16 << 20 };
 
@@ -236,97 +234,12 @@ static int walk_all(struct walk *w, struct error *error)
     return 0;
 }
 
-/* ---- --help ---- */
-
-static int terminal_width(void)
-{
-    struct winsize size;
-    if (!isatty(STDOUT_FILENO) || ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col < 40) return 80;
-    return size.ws_col;
-}
-
-/* Words of text from column `column` on (the cursor stands there), broken before `width`, continued at `indent`. */
-static void print_wrapped(const char *text, int column, int indent, int width)
-{
-    bool first = true;
-    while (*text) {
-        int n = (int)strcspn(text, " ");
-        if (!first && column + 1 + n >= width) {
-            printf("\n%*s", indent, "");
-            column = indent;
-        } else if (!first) {
-            putchar(' ');
-            column++;
-        }
-        printf("%.*s", n, text);
-        first = false;
-        column += n;
-        text += n;
-        text += strspn(text, " ");
-    }
-    putchar('\n');
-}
-
-static void print_row(const struct option *o, int width)
-{
-    enum { INDENT = 26 };
-    static const char *const sort[] = {"", " N", " SIZE", " X", " TIME", " TEXT", "", " A B .."};
-    struct bytes left = {0}, right = {0};
-    bytes_text(&left, o->type == OPTION_FLAG ? "  --[no-]%s" : "  --%s", o->name);
-    bytes_text(&left, "%s", sort[o->type]);
-    if (o->type == OPTION_CHOICE) bytes_text(&left, " %s", o->choices);
-    bytes_text(&right, "%s", o->help ? o->help : "");
-    if (o->flags & OPTION_REQUIRED) bytes_text(&right, " (required)");
-    else if (o->standard && o->type != OPTION_FLAG)
-        bytes_text(&right, " (default %s)", *o->standard ? o->standard : "''");
-    else if (o->standard && strcmp(o->standard, "true") == 0) bytes_text(&right, " (default: on)");
-    if (left.size + 2 > INDENT) printf("%s\n%*s", left.data, INDENT, "");
-    else printf("%-*s", INDENT, left.data);
-    print_wrapped(right.data, INDENT, INDENT, width);
-    bytes_free(&left);
-    bytes_free(&right);
-}
-
-/* The common options and the required ones, or all: also where none is marked as common. */
-static void print_help(const struct option *table, const char *usage, const char *about, bool all)
-{
-    int width = terminal_width(), hidden = 0, marked = 0;
-    bool config = false;
-    const char *group = NULL;
-    for (const struct option *o = table; o->name; o++) marked += (o->flags & OPTION_COMMON) != 0;
-    for (const char *line = usage, *label = "usage: "; *line; label = "       ", line += strspn(line, "\n ")) {
-        char *text = host_text("%s%.*s", program_prefix(), (int)strcspn(line, "\n"), line);
-        printf("%s", label);
-        print_wrapped(text, 7, 7, width);
-        free(text);
-        line += strcspn(line, "\n");
-    }
-    putchar('\n');
-    print_wrapped(about, 0, 0, width);
-    for (const struct option *o = table; o->name; o++) {
-        if (o->group) group = o->group;
-        if (!all && marked && !(o->flags & (OPTION_COMMON | OPTION_REQUIRED))) {
-            hidden++;
-            continue;
-        }
-        if (group) printf("\n%s:\n", group);
-        group = NULL;
-        print_row(o, width);
-        config |= strcmp(o->name, "config") == 0;
-    }
-    if (hidden) printf("\n  --help-all              the other %d options too\n", hidden);
-    printf("%s  --help, --version       this text; the version\n\n", hidden ? "" : "\n");
-    print_wrapped("Numbers take k, M, B (thousands; sizes: K, M, G of 1024), times s, m, h, d. Names may be cut short "
-                  "where only one matches.", 0, 0, width);
-    if (config) print_wrapped("Options marked (required) may also be given in the --config file.", 0, 0, width);
-}
-
 static void answer_and_exit(const struct option *table, int argc, char **argv, const char *usage, const char *about)
 {
     for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
         bool help = strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0;
         bool all = strcmp(argv[i], "--help-all") == 0;
-        if (help || all) print_help(table, usage, about, all);
+        if (help || all) options_help(table, usage, about, all);
         else if (strcmp(argv[i], "--help-man") == 0) options_man(table, usage, about);
         else if (strcmp(argv[i], "--help-words") == 0) options_words(table);
         else if (strcmp(argv[i], "--version") == 0)

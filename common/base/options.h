@@ -90,7 +90,9 @@ bool option_auto(const struct option *o);
 /* True for a text option that is not set: it is not saved. */
 bool option_unset(const struct option *o);
 
-/* Prints to stdout what docs/man/build.sh makes manual pages and completion of. */
+/* To stdout: --help, the common options and the required ones, or all, also where none is marked as common; and what
+ * docs/man/build.sh makes manual pages and completion of. */
+void options_help(const struct option *table, const char *usage, const char *about, bool all);
 void options_man(const struct option *table, const char *usage, const char *about);
 void options_words(const struct option *table);
 

@@ -5,11 +5,6 @@
 
 #include <math.h>
 
-void philox4x32(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2])
-{
-    philox_block(out, counter[0], counter[1], counter[2], counter[3], key[0], key[1]);
-}
-
 void rng_key(uint32_t key[2], uint64_t seed, enum rng_stream stream)
 {
     key[0] = (uint32_t)seed ^ ((uint32_t)stream * 0x9E3779B9u);
@@ -25,10 +20,10 @@ uint32_t rng_u32(struct rng *r)
 {
     uint32_t word = r->draw & 3;
     if (word == 0) {
-        uint32_t counter[4] = {r->draw >> 2, (uint32_t)r->index, (uint32_t)(r->index >> 32), (uint32_t)r->step};
         uint32_t key[2];
         rng_key(key, r->seed, (enum rng_stream)r->stream);
-        philox4x32(r->block, counter, key);
+        philox_block(r->block, r->draw >> 2, (uint32_t)r->index, (uint32_t)(r->index >> 32), (uint32_t)r->step, key[0],
+                     key[1]);
     }
     r->draw++;
     return r->block[word];

@@ -10,9 +10,6 @@
 enum rng_stream { RNG_INIT = 1, RNG_SHUFFLE = 2, RNG_SAMPLE = 3, RNG_ROLLOUT = 4, RNG_MINIBATCH = 5, RNG_SPLIT = 6,
                   RNG_EVAL = 8, RNG_ROUNDING = 9, RNG_TEST = 99 };
 
-/* out = Philox4x32-10(counter, key). */
-void philox4x32(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2]);
-
 /* The key of a seed's stream. */
 void rng_key(uint32_t key[2], uint64_t seed, enum rng_stream stream);
 

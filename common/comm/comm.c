@@ -4,7 +4,6 @@
 #define _GNU_SOURCE
 #include "common/base/trace.h"
 #include "common/comm/control.h"
-#include "common/comm/launch.h"
 #include "common/model/comm.h"
 #include "common/model/device.h"
 #include "common/model/ops.h"
@@ -26,6 +25,8 @@ struct comm {
     struct sum bucket;                   /* under way; x NULL: none */
     char *parts;                         /* device: what comm_sum gets */
     size_t strip_floats, parts_bytes;
+    struct transfer *move;               /* to be begun next */
+    int moves;
     const char *under_way;               /* what was begun and is not waited for yet, since when, bytes sent */
     double begun;
     size_t sent;
@@ -33,13 +34,13 @@ struct comm {
 
 int comm_open(struct comm **out, const char *folder, int t, int p, struct error *error)
 {
-    struct crew crew, launched;
+    struct crew launched;
     struct engine *engine;
     struct control *control;
     *out = NULL;
     if (launch_find(&launched, error) != 0) return -1;
     if (launched.world == 1) return 0;
-    crew = launched;
+    struct crew crew = launched;
     if (engine_open(&engine, &crew, error) != 0) return -1;
     if (crew.world != launched.world) {
         engine_close(engine);
@@ -98,6 +99,7 @@ void comm_close(struct comm *c)
     if (!c) return;
     control_close(c->control);
     engine_close(c->engine);
+    free(c->move);
     free(c);
 }
 
@@ -144,17 +146,35 @@ void comm_watch(struct comm *c, double stall, void (*tell)(void *self, const cha
     if (c) control_watch(c->control, stall, tell, self);
 }
 
-/* For a trace: what was begun first since the last wait names all of it. */
-static void begin(struct comm *c, const char *name, const struct transfer *t, int n)
+/* ---- transfers ---- */
+
+enum way { GIVE, GIVE_HOST, GET, GET_HOST };
+
+/* Bytes to or from member r of the group, when the next begin starts them; none with itself. */
+static void move(struct comm *c, enum group g, int r, enum way way, const void *data, size_t bytes)
 {
-    if (!c->under_way) c->begun = trace_now();
-    if (!c->under_way) c->under_way = name;
-    for (int i = 0; i < n; i++) c->sent += t[i].send ? t[i].bytes : 0;
-    engine_start(c->engine, t, n);
+    int me;
+    members(c, g, &me);
+    if (r == me || bytes == 0) return;
+    c->move = host_append(c->move, (size_t)c->moves, 1, sizeof *c->move);
+    c->move[c->moves++] = (struct transfer){(void *)data, bytes, rank_of(c, g, r), way <= GIVE_HOST,
+                                            way == GIVE || way == GET};
 }
 
-static void wait(struct comm *c)
+/* For a trace: what was begun first since the last wait names all of it. */
+static void begin(struct comm *c, const char *name)
 {
+    if (!c || c->moves == 0) return;
+    if (!c->under_way) c->begun = trace_now();
+    if (!c->under_way) c->under_way = name;
+    for (int i = 0; i < c->moves; i++) c->sent += c->move[i].send ? c->move[i].bytes : 0;
+    engine_start(c->engine, c->move, c->moves);
+    c->moves = 0;
+}
+
+void comm_wait(struct comm *c)
+{
+    if (!c) return;
     if (c->under_way) trace_begin("wait");
     control_waiting(c->control, true);
     engine_wait(c->engine);
@@ -166,47 +186,77 @@ static void wait(struct comm *c)
     c->sent = 0;
 }
 
+/* ---- pieces ---- */
+
+struct span { size_t from, to; };
+
+static struct span overlap(struct span a, struct span b)
+{
+    size_t from = a.from > b.from ? a.from : b.from, to = a.to < b.to ? a.to : b.to;
+    return (struct span){from, to > from ? to : from};
+}
+
+static size_t length_of(struct span s) { return s.to - s.from; }
+
+/* What lies in piece r of what is in pieces of this size. */
+static struct span in_piece(struct span all, size_t piece, int r)
+{
+    return overlap(all, (struct span){(size_t)r * piece, ((size_t)r + 1) * piece});
+}
+
+/* Each rank sends the others their pieces of the n things of `size` bytes at x, and gets what they have of its own:
+ * that of rank r to room, behind r times `stride` things.  Returns this rank's piece. */
+static struct span exchange_pieces(struct comm *c, enum group g, const char *name, const void *x, size_t n,
+                                   size_t piece, size_t size, void *room, size_t stride)
+{
+    int me, ranks = members(c, g, &me);
+    struct span mine = in_piece((struct span){0, n}, piece, me);
+    for (int r = 0; r < ranks; r++) {
+        struct span theirs = in_piece((struct span){0, n}, piece, r);
+        move(c, g, r, GET, (char *)room + (size_t)r * stride * size, length_of(mine) * size);
+        move(c, g, r, GIVE, (const char *)x + theirs.from * size, length_of(theirs) * size);
+    }
+    begin(c, name);
+    return mine;
+}
+
 /* ---- device memory ---- */
 
-/* Elements from..to of an array in pieces, at x. */
-struct range { const float *x; size_t from, to, piece; };
+/* Elements of an array in pieces, at x. */
+struct range { const float *x; struct span all; size_t piece; };
 
 /* Those of rank r's piece, from `at` on and at most a strip: their number, and *data, where the first of them is. */
 static size_t strip_of(const struct comm *c, const struct range *g, int r, size_t at, const float **data)
 {
-    size_t from = (size_t)r * g->piece, to = from + g->piece;
-    if (from < g->from) from = g->from;
-    if (to > g->to) to = g->to;
-    from += at;
-    *data = g->x + (from - g->from);
-    return from >= to ? 0 : to - from < c->strip_floats ? to - from : c->strip_floats;
+    struct span s = in_piece(g->all, g->piece, r);
+    s.from += at;
+    *data = g->x + (s.from - g->all.from);
+    return s.from >= s.to ? 0 : length_of(s) < c->strip_floats ? length_of(s) : c->strip_floats;
+}
+
+static float *strip_at(const struct comm *c, int r, int turn)
+{
+    return c->strip + (size_t)(2 * r + turn) * c->strip_floats;
 }
 
 /* Asks for every peer's part of the strip at `at` of my piece, and sends mine of theirs. */
 static void exchange_strip(struct comm *c, enum group group, const struct range *g, size_t at, int turn)
 {
-    int d = c->place.d, me = c->place.data, n = 0;
     const float *data;
-    size_t mine = strip_of(c, g, me, at, &data);
-    struct transfer *t = host_alloc(2 * (size_t)d, sizeof *t);
-    for (int r = 0; r < d && mine > 0; r++)
-        if (r != me) t[n++] = (struct transfer){c->strip + (size_t)(2 * r + turn) * c->strip_floats, mine * sizeof(float),
-                                              rank_of(c, group, r), false, true};
-    for (int r = 0; r < d; r++) {
-        size_t length = strip_of(c, g, r, at, &data);
-        if (r == me || length == 0) continue;
-        t[n++] = (struct transfer){(void *)data, length * sizeof(float), rank_of(c, group, r), true, true};
+    size_t mine = strip_of(c, g, c->place.data, at, &data);
+    for (int r = 0; r < c->place.d; r++) {
+        size_t theirs = strip_of(c, g, r, at, &data);
+        move(c, group, r, GET, strip_at(c, r, turn), mine * sizeof *data);
+        move(c, group, r, GIVE, data, theirs * sizeof *data);
     }
-    if (n) begin(c, "sum_scatter", t, n);
-    free(t);
+    begin(c, "sum_scatter");
 }
 
 static void add_strip(struct comm *c, float *sum, const float *x, size_t length, int turn, bool add_to)
 {
     if (add_to) device_copy(c->sum, sum, length * sizeof *sum);
     else fill(c->sum, 0, length);
-    for (int r = 0; r < c->place.d; r++)
-        add(c->sum, r == c->place.data ? x : c->strip + (size_t)(2 * r + turn) * c->strip_floats, length);
+    for (int r = 0; r < c->place.d; r++) add(c->sum, r == c->place.data ? x : strip_at(c, r, turn), length);
     device_copy(sum, c->sum, length * sizeof *sum);
 }
 
@@ -214,7 +264,7 @@ void comm_sum_scatter(struct comm *c, enum group g, float *sum, const float *x, 
                       bool add_to)
 {
     int me, d = members(c, g, &me);
-    struct range range = {x, from, to, piece};
+    struct range range = {x, {from, to}, piece};
     if (d == 1) {
         if (add_to) add(sum + from, x, to - from);
         else if (sum + from != x) device_copy(sum + from, x, (to - from) * sizeof *x);
@@ -225,45 +275,30 @@ void comm_sum_scatter(struct comm *c, enum group g, float *sum, const float *x, 
     for (size_t at = 0, turn = 0; at < piece && at < to - from; at += c->strip_floats, turn ^= 1) {
         const float *mine;
         size_t length = strip_of(c, &range, me, at, &mine);
-        wait(c);
+        comm_wait(c);
         exchange_strip(c, g, &range, at + c->strip_floats, (int)turn ^ 1);
-        size_t in_piece = from + (size_t)(mine - x) - (size_t)me * piece;
-        if (length > 0) add_strip(c, sum + in_piece, mine, length, (int)turn, add_to);
+        size_t within = from + (size_t)(mine - x) - (size_t)me * piece;
+        if (length > 0) add_strip(c, sum + within, mine, length, (int)turn, add_to);
     }
-    wait(c);
-}
-
-/* Where piece r of n things begins, and how many it has. */
-static size_t piece_of(size_t n, size_t piece, int r, size_t *from)
-{
-    *from = (size_t)r * piece < n ? (size_t)r * piece : n;
-    return n - *from < piece ? n - *from : piece;
+    comm_wait(c);
 }
 
 void comm_sum_piece(struct comm *c, enum group g, void *x, size_t n, size_t piece, enum number k)
 {
-    int me, ranks = members(c, g, &me), moves = 0;
-    size_t size = k == NUMBER_FLOAT ? sizeof(float) : sizeof(act_t), first, mine = piece_of(n, piece, me, &first);
+    int me, ranks = members(c, g, &me);
+    size_t size = k == NUMBER_FLOAT ? sizeof(float) : sizeof(act_t);
+    size_t count = length_of(in_piece((struct span){0, n}, piece, me));
     if (ranks == 1) return;
-    if (c->parts_bytes < (size_t)ranks * mine * size)
+    if (c->parts_bytes < (size_t)ranks * count * size)
         die("a sum of %zu bytes over ranks, but comm_take has taken scratch for %zu", n * size, c->parts_bytes);
-    struct transfer *move = host_alloc(2 * (size_t)ranks, sizeof *move);
-    for (int r = 0; r < ranks; r++) {
-        size_t at, length = piece_of(n, piece, r, &at);
-        int peer = rank_of(c, g, r);
-        if (r == me) continue;
-        if (mine > 0)
-            move[moves++] = (struct transfer){c->parts + (size_t)r * mine * size, mine * size, peer, false, true};
-        if (length > 0) move[moves++] = (struct transfer){(char *)x + at * size, length * size, peer, true, true};
-    }
-    if (mine > 0) device_copy(c->parts + (size_t)me * mine * size, (char *)x + first * size, mine * size);
-    if (moves > 0) begin(c, "sum", move, moves);
-    free(move);
-    wait(c);
-    if (mine > 0 && k == NUMBER_ACT) acts_sum((act_t *)x + first, (act_t *)(void *)c->parts, ranks, mine);
-    if (mine > 0 && k == NUMBER_FLOAT) {
-        device_copy((float *)x + first, c->parts, mine * size);
-        for (int r = 1; r < ranks; r++) add((float *)x + first, (float *)(void *)c->parts + (size_t)r * mine, mine);
+    struct span mine = exchange_pieces(c, g, "sum", x, n, piece, size, c->parts, count);
+    char *own = (char *)x + mine.from * size;
+    if (count > 0) device_copy(c->parts + (size_t)me * count * size, own, count * size);
+    comm_wait(c);
+    if (count > 0 && k == NUMBER_ACT) acts_sum((act_t *)(void *)own, (act_t *)(void *)c->parts, ranks, count);
+    if (count > 0 && k == NUMBER_FLOAT) {
+        device_copy(own, c->parts, count * size);
+        for (int r = 1; r < ranks; r++) add((float *)(void *)own, (float *)(void *)c->parts + (size_t)r * count, count);
     }
 }
 
@@ -271,63 +306,45 @@ void comm_sum_piece(struct comm *c, enum group g, void *x, size_t n, size_t piec
 
 bool comm_overlaps(const struct comm *c) { return c && engine_overlaps(); }
 
-/* How much of n floats part r has. */
-static size_t part_length(size_t n, int ranks, int r)
-{
-    size_t part = comm_part(n, ranks), from = (size_t)r * part;
-    return from >= n ? 0 : n - from < part ? n - from : part;
-}
-
 void comm_bucket(struct comm *c, enum group g, float *x, size_t n, float *room)
 {
-    int me, d = members(c, g, &me), moves = 0;
-    size_t part = comm_part(n, d), mine = part_length(n, d, me) * sizeof *x;
+    int me;
+    size_t part = comm_part(n, members(c, g, &me));
     comm_bucket_end(c);
-    struct transfer *t = host_alloc(2 * (size_t)d, sizeof *t);
-    for (int r = 0; r < d; r++) {
-        size_t theirs = part_length(n, d, r) * sizeof *x, at = (size_t)r * part;
-        if (r == me) continue;
-        if (mine > 0) t[moves++] = (struct transfer){room + at, mine, rank_of(c, g, r), false, true};
-        if (theirs > 0) t[moves++] = (struct transfer){x + at, theirs, rank_of(c, g, r), true, true};
-    }
-    begin(c, "bucket", t, moves);
-    free(t);
+    exchange_pieces(c, g, "bucket", x, n, part, sizeof *x, room, part);
     c->bucket = (struct sum){g, x, room, n};
 }
 
 void comm_bucket_end(struct comm *c)
 {
-    if (!c->bucket.x) return;
-    int me, d = members(c, c->bucket.g, &me);
-    size_t part = comm_part(c->bucket.n, d), mine = part_length(c->bucket.n, d, me);
-    float *sum = c->bucket.room + (size_t)me * part, *own = c->bucket.x + (size_t)me * part;
-    wait(c);
+    struct sum b = c->bucket;
+    if (!b.x) return;
+    int me, d = members(c, b.g, &me);
+    size_t part = comm_part(b.n, d), mine = length_of(in_piece((struct span){0, b.n}, part, me));
+    float *sum = b.room + (size_t)me * part, *own = b.x + (size_t)me * part;
+    comm_wait(c);
     c->bucket.x = NULL;
     if (mine == 0) return;
     fill(sum, 0, mine);
-    for (int r = 0; r < d; r++) add(sum, r == me ? own : c->bucket.room + (size_t)r * part, mine);
+    for (int r = 0; r < d; r++) add(sum, r == me ? own : b.room + (size_t)r * part, mine);
     device_copy(own, sum, mine * sizeof *own);
 }
 
 /* All in one go, so that every rank sends and receives at the same time. */
 void comm_bucket_home(struct comm *c, enum group g, float *x, const struct bucket *bucket, int n, size_t piece)
 {
-    int me, d = members(c, g, &me), moves = 0;
-    struct transfer *t = host_alloc(2 * (size_t)(n * d), sizeof *t);
+    int me, d = members(c, g, &me);
     for (int b = 0; b < n; b++)
         for (int r = 0; r < d; r++)                             /* has summed */
             for (int k = 0; k < d; k++) {                       /* is to have */
-                size_t from = bucket[b].from + (size_t)r * comm_part(bucket[b].n, d);
-                size_t to = from + part_length(bucket[b].n, d, r), first = (size_t)k * piece, end = first + piece;
-                if (from < first) from = first;
-                if (to > end) to = end;
-                if (r == k || (r != me && k != me) || from >= to) continue;
-                t[moves++] = (struct transfer){x + from, (to - from) * sizeof *x, rank_of(c, g, r == me ? k : r), r == me,
-                                               true};
+                if (r != me && k != me) continue;
+                struct span s = in_piece((struct span){0, bucket[b].n}, comm_part(bucket[b].n, d), r);
+                s = in_piece((struct span){bucket[b].from + s.from, bucket[b].from + s.to}, piece, k);
+                if (r == me) move(c, g, k, GIVE, x + s.from, length_of(s) * sizeof *x);
+                else move(c, g, r, GET, x + s.from, length_of(s) * sizeof *x);
             }
-    if (moves) begin(c, "bucket_home", t, moves);
-    free(t);
-    wait(c);
+    begin(c, "bucket_home");
+    comm_wait(c);
 }
 
 /* Every rank adds up a piece, and gives it to the others; as much at once as there is scratch for. */
@@ -341,85 +358,62 @@ void comm_sum(struct comm *c, enum group g, float *x, size_t n)
         size_t piece = (left + ranks - 1) / ranks, bytes = piece * sizeof *x;
         comm_sum_piece(c, g, x, left, piece, NUMBER_FLOAT);
         comm_gather_range(c, g, x, x + (size_t)me * piece, 0, left * sizeof *x, bytes);
-        wait(c);
+        comm_wait(c);
     }
-}
-
-/* Every rank's piece to every other. */
-static void gather(struct comm *c, enum group g, char *all, const void *mine, size_t bytes, bool device)
-{
-    int me, size = members(c, g, &me), n = 0;
-    struct transfer *t = host_alloc(2 * (size_t)size, sizeof *t);
-    for (int r = 0; r < size; r++)
-        if (r != me) t[n++] = (struct transfer){all + (size_t)r * bytes, bytes, rank_of(c, g, r), false, device};
-    for (int r = 0; r < size; r++)
-        if (r != me) t[n++] = (struct transfer){(void *)mine, bytes, rank_of(c, g, r), true, device};
-    if (n) begin(c, "gather", t, n);
-    free(t);
 }
 
 void comm_gather(struct comm *c, enum group g, void *all, const void *mine, size_t bytes)
 {
     int me;
-    members(c, g, &me);
-    if ((char *)all + (size_t)me * bytes != mine) device_copy((char *)all + (size_t)me * bytes, mine, bytes);
-    gather(c, g, all, mine, bytes, true);
+    comm_gather_range(c, g, all, mine, 0, (size_t)members(c, g, &me) * bytes, bytes);
 }
 
 void comm_gather_range(struct comm *c, enum group g, void *x, const void *mine, size_t from, size_t to, size_t piece)
 {
-    int me, d = members(c, g, &me), n = 0;
-    struct transfer *t = host_alloc(2 * (size_t)d, sizeof *t);
-    size_t own = (size_t)me * piece, lo = from > own ? from : own, hi = to < own + piece ? to : own + piece;
-    const char *send = (const char *)mine + (lo - own);
-    char *all = x;
-    if (lo < hi && send != all + (lo - from)) device_copy(all + (lo - from), send, hi - lo);
+    int me, d = members(c, g, &me);
+    struct span all = {from, to}, own = in_piece(all, piece, me);
+    const char *send = (const char *)mine + (own.from - (size_t)me * piece);
+    char *base = x, *place = base + (own.from - from);
+    if (own.from < own.to && send != place) device_copy(place, send, length_of(own));
     for (int r = 0; r < d; r++) {
-        size_t first = (size_t)r * piece, a = from > first ? from : first, b = to < first + piece ? to : first + piece;
-        int peer = rank_of(c, g, r);
-        if (r != me && a < b) t[n++] = (struct transfer){all + (a - from), b - a, peer, false, true};
-        if (r != me && lo < hi) t[n++] = (struct transfer){(void *)send, hi - lo, peer, true, true};
+        struct span theirs = in_piece(all, piece, r);
+        move(c, g, r, GET, base + (theirs.from - from), length_of(theirs));
+        move(c, g, r, GIVE, send, length_of(own));
     }
-    if (n) begin(c, "gather", t, n);
-    free(t);
+    begin(c, "gather");
 }
 
 static void share(struct comm *c, enum group g, void *x, size_t bytes, int from, bool device)
 {
     int me, size = members(c, g, &me);
-    for (int r = 0; r < size; r++) {
-        if ((me == from) == (r == from)) continue;                  /* neither is `from`, or both */
-        int peer = me == from ? r : from;
-        begin(c, "share", &(struct transfer){x, bytes, rank_of(c, g, peer), me == from, device}, 1);
-    }
+    for (int r = 0; r < size && me == from; r++) move(c, g, r, device ? GIVE : GIVE_HOST, x, bytes);
+    move(c, g, from, device ? GET : GET_HOST, x, bytes);
+    begin(c, "share");
 }
 
 void comm_share(struct comm *c, enum group g, void *x, size_t bytes, int from) { share(c, g, x, bytes, from, true); }
 
-void comm_wait(struct comm *c)
-{
-    if (c) wait(c);
-}
-
 void comm_exchange(struct comm *c, enum group g, const struct parcel *out, const struct parcel *in)
 {
-    struct transfer t[2];
-    int n = 0;
-    if (in->bytes) t[n++] = (struct transfer){in->data, in->bytes, rank_of(c, g, in->peer), false, true};
-    if (out->bytes) t[n++] = (struct transfer){out->data, out->bytes, rank_of(c, g, out->peer), true, true};
-    if (n == 0) return;
-    begin(c, "exchange", t, n);
-    wait(c);
+    if (out->bytes + in->bytes == 0) return;
+    move(c, g, in->peer, GET, in->data, in->bytes);
+    move(c, g, out->peer, GIVE, out->data, out->bytes);
+    begin(c, "exchange");
+    comm_wait(c);
 }
 
 /* ---- host memory ---- */
 
 void comm_gather_host(struct comm *c, enum group g, void *all, const void *mine, size_t bytes)
 {
-    int me;
-    members(c, g, &me);
-    memmove((char *)all + (size_t)me * bytes, mine, bytes);
-    gather(c, g, all, (char *)all + (size_t)me * bytes, bytes, false);
+    int me, size = members(c, g, &me);
+    char *own = (char *)all + (size_t)me * bytes;
+    memmove(own, mine, bytes);
+    for (int r = 0; r < size; r++) {
+        move(c, g, r, GET_HOST, (char *)all + (size_t)r * bytes, bytes);
+        move(c, g, r, GIVE_HOST, own, bytes);
+    }
+    begin(c, "gather");
     comm_wait(c);
 }
 
@@ -431,14 +425,16 @@ void comm_share_host(struct comm *c, enum group g, void *x, size_t bytes, int fr
 
 void comm_send_host(struct comm *c, const void *x, size_t bytes, int to)
 {
-    begin(c, "send", &(struct transfer){(void *)x, bytes, to, true, false}, 1);
-    wait(c);
+    move(c, GROUP_WORLD, to, GIVE_HOST, x, bytes);
+    begin(c, "send");
+    comm_wait(c);
 }
 
 void comm_receive_host(struct comm *c, void *x, size_t bytes, int from)
 {
-    begin(c, "receive", &(struct transfer){x, bytes, from, false, false}, 1);
-    wait(c);
+    move(c, GROUP_WORLD, from, GET_HOST, x, bytes);
+    begin(c, "receive");
+    comm_wait(c);
 }
 
 void comm_add(struct comm *c, enum group g, double *x, int n_sums, int n_maxima)
@@ -470,12 +466,7 @@ int comm_agree(struct comm *c, int status, struct error *error)
     return -1;
 }
 
-static void barrier(struct comm *c)
-{
-    double all[1 << 12], mine = 0;
-    if (c->place.world > 1 << 12) die("%d ranks", c->place.world);
-    comm_gather_host(c, GROUP_WORLD, all, &mine, sizeof mine);
-}
+static void barrier(struct comm *c) { comm_add(c, GROUP_WORLD, &(double){0}, 1, 0); }
 
 void comm_turn_begin(struct comm *c)
 {

@@ -27,4 +27,15 @@ bool engine_overlaps(void);
 void engine_start(struct engine *e, const struct transfer *t, int n);
 void engine_wait(struct engine *e);
 
+/* ---- who is started (launch.c) ---- */
+
+/* From the first complete set of variables: our own (devices_start), Open MPI's, PMI's (MPICH), RANK and WORLD_SIZE
+ * (torchrun), a Slurm step's; else one rank.  local: 0 where the launcher does not say; locals: 0.  Returns 0, or -1
+ * (EXIT_USAGE) when a set has only one of its two, or they make no sense. */
+int launch_find(struct crew *crew, struct error *error);
+
+/* Where ranks that no library brings together meet: beside the run folder, in a file named after what this launch
+ * alone has.  To free(); NULL without a folder. */
+char *launch_meeting(const char *folder);
+
 #endif

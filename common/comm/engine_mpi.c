@@ -11,7 +11,7 @@
 
 enum { MESSAGE = 64 << 20, TAG = 1, SPINS = 2000 };
 
-struct engine { MPI_Request *request; MPI_Status *status; int count, room; };
+struct engine { MPI_Request *request; int count; };
 
 const char *engine_name(void)
 {
@@ -20,10 +20,10 @@ const char *engine_name(void)
     int length;
     MPI_Get_library_version(version, &length);
     const char *mpich = strstr(version, "MPICH Version:"), *open = strstr(version, "Open MPI v");
-    if (mpich) snprintf(name, sizeof name, "MPI (MPICH %.*s)", (int)strcspn(mpich + 14 + strspn(mpich + 14, " \t"), "\n"),
-                        mpich + 14 + strspn(mpich + 14, " \t"));
-    else if (open) snprintf(name, sizeof name, "MPI (Open MPI %.*s)", (int)strcspn(open + 10, ", \n"), open + 10);
-    else snprintf(name, sizeof name, "MPI");
+    char number[64] = "";
+    if (mpich) sscanf(mpich, "MPICH Version: %63[^\n]", number);
+    else if (open) sscanf(open, "Open MPI v%63[^, \n]", number);
+    snprintf(name, sizeof name, *number ? "MPI (%s %s)" : "MPI", mpich ? "MPICH" : "Open MPI", number);
     return name;
 }
 
@@ -61,19 +61,11 @@ void engine_close(struct engine *e)
     if (!e) return;
     MPI_Finalize();
     free(e->request);
-    free(e->status);
     free(e);
 }
 
 /* Libraries move bytes within their calls, and the cores that would copy are those that compute. */
 bool engine_overlaps(void) { return false; }
-
-static void grow(struct engine *e)
-{
-    e->room = 2 * e->room + 16;
-    e->request = host_grow(e->request, (size_t)e->room, sizeof *e->request);
-    e->status = host_grow(e->status, (size_t)e->room, sizeof *e->status);
-}
 
 void engine_start(struct engine *e, const struct transfer *t, int n)
 {
@@ -81,7 +73,7 @@ void engine_start(struct engine *e, const struct transfer *t, int n)
         char *data = t[i].data;
         for (size_t at = 0; at < t[i].bytes; at += MESSAGE) {
             int size = (int)(t[i].bytes - at < MESSAGE ? t[i].bytes - at : (size_t)MESSAGE);
-            if (e->count == e->room) grow(e);
+            e->request = host_append(e->request, (size_t)e->count, 1, sizeof *e->request);
             MPI_Request *r = &e->request[e->count++];
             if (t[i].send) MPI_Isend(data + at, size, MPI_BYTE, t[i].peer, TAG, MPI_COMM_WORLD, r);
             else MPI_Irecv(data + at, size, MPI_BYTE, t[i].peer, TAG, MPI_COMM_WORLD, r);
@@ -93,7 +85,7 @@ void engine_wait(struct engine *e)
 {
     int done = e->count == 0;
     for (int spins = 0; !done; spins++) {
-        MPI_Testall(e->count, e->request, &done, e->status);
+        MPI_Testall(e->count, e->request, &done, MPI_STATUSES_IGNORE);
         if (spins > SPINS) nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
         else if (spins > 20) sched_yield();
     }

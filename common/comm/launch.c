@@ -1,13 +1,25 @@
-/* launch.c - the order matters: under mpirun within a Slurm job, Slurm's own variables count the daemons.  Of Slurm only
- * a step counts: a bare batch script is one process, however many tasks its job has. */
-#include "common/comm/launch.h"
+/* launch.c - who is started: by a launcher, whose variables say so, or by the program itself, one process a device.
+ * Then the parent only waits, passes signals on, and exits with the code of its children, who end together. */
+#define _GNU_SOURCE
+#include "common/comm/engine.h"
+#include "common/model/comm.h"
+#include "common/model/device.h"
 
+#include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
-struct family { const char *size, *rank, *local, *only_if; };
+enum { DEVICES = 64, GRACE = 30 };
 
-static const struct family families[] = {
+/* ---- by a launcher ---- */
+
+/* The order matters: under mpirun within a Slurm job, Slurm's own variables count the daemons.  Of Slurm only a step
+ * counts: a bare batch script is one process, however many tasks its job has. */
+static const struct family { const char *size, *rank, *local, *only_if; } families[] = {
     {"QUARTET_WORLD", "QUARTET_RANK", "QUARTET_RANK", NULL},            /* children of --devices: all on this host */
     {"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", NULL},
     {"PMI_SIZE", "PMI_RANK", "MPI_LOCALRANKID", NULL},
@@ -69,4 +81,110 @@ char *launch_meeting(const char *folder)
         if (value) bytes_text(&path, "-%.*s", (int)strcspn(value, "/"), value);
     }
     return path.data;
+}
+
+/* ---- one process a device ---- */
+
+/* How many devices the text names, or -1. */
+static int devices_read(const char *text, int64_t device[DEVICES], struct error *error)
+{
+    int n = 0, there = device_count();
+    if (there == 0) return device_open(0, error);               /* which says why */
+    if (strcmp(text, "all") == 0) {
+        for (; n < there && n < DEVICES; n++) device[n] = n;
+        return n;
+    }
+    for (const char *p = text;; p++) {
+        char *end;
+        long number = strtol(p, &end, 10);
+        if (end == p || (*end && *end != ',') || *p == '+' || *p == '-' || *p == ' ' || n == DEVICES)
+            return fail(error, EXIT_USAGE, "--devices: '%s' is neither all nor numbers with commas between them "
+                        "(0,1,3)", text_shown(text).text);
+        if (number >= there && device_shares_host())
+            return fail(error, EXIT_USAGE, "--devices: this build computes on the CPU, its one device, 0; for GPUs "
+                        "build with make CUDA=1, for ranks on CPUs with make MPI=1, started by mpirun");
+        if (number >= there)
+            return fail(error, EXIT_USAGE, "--devices: there is no device %ld here: there %s %d, counted from 0", number,
+                        there == 1 ? "is" : "are", there);
+        for (int i = 0; i < n; i++)
+            if (device[i] == number) return fail(error, EXIT_USAGE, "--devices: %ld is named twice", number);
+        device[n++] = number;
+        p = end;
+        if (!*end) return n;
+    }
+}
+
+static _Noreturn void become(int rank, int world, const char *meeting, char **argv, const sigset_t *signals)
+{
+    char number[2][16];
+    snprintf(number[0], sizeof number[0], "%d", rank);
+    snprintf(number[1], sizeof number[1], "%d", world);
+    setenv("QUARTET_RANK", number[0], 1);
+    setenv("QUARTET_WORLD", number[1], 1);
+    setenv("QUARTET_MEETING", meeting, 1);
+    sigprocmask(SIG_SETMASK, signals, NULL);
+    setpgid(0, 0);                                      /* a terminal's Ctrl-C reaches them through the parent, once */
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    execv("/proc/self/exe", argv);
+    fprintf(stderr, "%s: a process for a device cannot be started: %s\n", program_name(), strerror(errno));
+    _exit(EXIT_UNAVAILABLE);
+}
+
+/* Waits for all children; returns the code to exit with. */
+static int wait_for(pid_t *child, int n, const sigset_t *signals)
+{
+    int code = 0, left = n, status;
+    bool lost = false;
+    while (left > 0) {
+        int got = code || lost ? sigtimedwait(signals, NULL, &(struct timespec){.tv_sec = GRACE})
+                               : sigwaitinfo(signals, NULL);
+        if (got < 0 && errno == EAGAIN) got = SIGKILL;      /* one has ended badly, and the others have not followed */
+        if (got < 0) continue;
+        for (int i = 0; i < n && got != SIGCHLD; i++)
+            if (child[i] > 0) kill(child[i], got);
+        for (int i = 0; i < n; i++) {
+            if (child[i] <= 0 || waitpid(child[i], &status, WNOHANG) != child[i]) continue;
+            child[i] = 0;
+            left--;
+            lost |= WIFSIGNALED(status);
+            if (WIFEXITED(status) && (i == 0 || !code) && WEXITSTATUS(status)) code = WEXITSTATUS(status);
+        }
+    }
+    return code ? code : lost ? EXIT_LOST : 0;
+}
+
+int devices_start(const char *devices, int64_t *device, char **argv, struct error *error)
+{
+    int64_t chosen[DEVICES];
+    const char *rank = getenv("QUARTET_RANK");
+    char folder[] = "/tmp/quartet-XXXXXX", meeting[sizeof folder + 16];
+    pid_t child[DEVICES];
+    sigset_t signals, old;
+    int n = devices_read(devices, chosen, error);
+    if (n < 0) return -1;
+    if (n == 1 || rank) {
+        *device = chosen[rank ? atoi(rank) % n : 0];
+        return 0;
+    }
+    if (!*engine_name())
+        return fail(error, EXIT_UNAVAILABLE, "--devices: this build trains on one GPU, because NCCL was not there when "
+                    "it was made: name one, or install NCCL (or set NCCL_HOME) and build again");
+    if (!mkdtemp(folder)) return fail(error, EXIT_IO, "%s cannot be made: %s", folder, strerror(errno));
+    snprintf(meeting, sizeof meeting, "%s/meeting", folder);
+    sigemptyset(&signals);
+    const int passed[] = {SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2};
+    for (int i = 0; i < 6; i++) sigaddset(&signals, passed[i]);
+    sigprocmask(SIG_BLOCK, &signals, &old);
+    for (int i = 0; i < n; i++) {
+        child[i] = fork();
+        if (child[i] == 0) become(i, n, meeting, argv, &old);
+        if (child[i] > 0) continue;
+        fprintf(stderr, "%s: no process for device %d: %s\n", program_name(), (int)chosen[i], strerror(errno));
+        for (int k = 0; k < i; k++) kill(child[k], SIGKILL);
+        exit(EXIT_UNAVAILABLE);
+    }
+    int code = wait_for(child, n, &signals);
+    unlink(meeting);
+    rmdir(folder);
+    _exit(code);
 }
