@@ -97,7 +97,7 @@ static void acts_open(struct model *m, struct memory *memory)
 {
     int N = m->use.max_tokens;
     struct layer_acts *first = m->flight;
-    for (int i = 0; i < m->use.flights; i++) flight_open(m, &m->flight[i], memory);
+    flight_open(m, first, memory);
     if (model_last(m)) final_open(m, memory);
     if (m->use.cache_slots > 0) m->slots = memory_take(memory, MEMORY_ACTS, (size_t)N, sizeof(int));
     if (m->place.t > 1) {
@@ -105,17 +105,12 @@ static void acts_open(struct model *m, struct memory *memory)
         first->part = take_acts(memory, N, int_max(m->config.channels, config_embed_width(&m->config)));
     }
     if (m->use.train) backward_open(first, &m->local, N, rows_of(N, m->place.t), memory);
-    for (int i = 1; i < m->use.flights; i++) {
-        struct layer_acts *a = &m->flight[i];
-        a->whole = first->whole;
-        a->part = first->part;
-        a->dnarrow = first->dnarrow;
-        a->dx = first->dx;
-        a->dh = first->dh;
-        a->dy = first->dy;
-        a->dqkv = first->dqkv;
-        a->dup = first->dup;
-        a->dact = first->dact;
+    for (int i = 1; i < m->use.flights; i++) {          /* they share what they do not keep */
+        struct layer_acts *a = &m->flight[i], own = *a;
+        *a = *first;
+        a->stream = own.stream;
+        a->block = own.block;
+        flight_open(m, a, memory);
     }
     flight_use(m, 0);
 }

@@ -195,107 +195,69 @@ static void layout_make(struct params *p, const struct config *c, int ranks)
     }
     p->at = l.at;
     p->run = l.run;
+    p->layers_end = layer_begin(p, c->layers);
     p->floats = l.run[p->stage].end;
     p->count = l.run[p->stage].count;
 }
 
-/* parts: all layers share the packed forms of one. */
-struct take { struct memory *memory; enum phase phase; struct params *params; bool parts; char *base; };
+static float *element(float *base, size_t i) { return base ? base + i : NULL; }     /* NULL while measuring */
 
-static void place_one(void *context, const struct param *p)
+/* Where a parameter of a layer lies while its layer is the one in one_layer. */
+static float *in_layer(const struct params *all, const struct param *p)
 {
-    struct take *t = context;
-    *p->data = t->params->all ? t->params->all + p->first : NULL;
+    return element(all->one_layer, p->first - layer_begin(all, p->layer));
 }
+
+struct take { struct memory *memory; enum phase phase; struct params *params; bool parts; enum packed packed; };
 
 static void take_one(void *context, const struct param *p)
 {
-    struct take *t = context;
-    float *data = memory_take(t->memory, t->phase, p->count, sizeof(float));
-    if (!t->base) t->base = (char *)data;
-    *p->data = data;
-}
-
-static void take_end(void *context, const struct param *p)
-{
-    if (p->layer < 0) take_one(context, p);
-}
-
-/* What field is layer 0's of the same name as this of another layer's. */
-static void *of_layer_0(const struct params *p, int l, void *field)
-{
-    return (char *)&p->layer[0] + ((char *)field - (char *)&p->layer[l]);
-}
-
-static void take_layer(void *context, const struct param *p)
-{
-    struct take *t = context;
-    if (p->layer == 0) take_one(context, p);
-    if (p->layer > 0) *p->data = *(float **)of_layer_0(t->params, p->layer, p->data);
-}
-
-static void take_unpacked(void *context, const struct param *p)
-{
-    struct take *t = context;
-    if (p->layer >= 0 && !p->packed) *p->data = memory_take(t->memory, t->phase, p->count, sizeof(float));
+    const struct take *t = context;
+    const struct params *all = t->params;
+    bool own = t->packed == PACKED_ALL && !p->packed, behind = t->parts && p->layer < 0 && p->first > all->layer_from;
+    if (!t->parts || p->layer < 0)
+        *p->data = element(all->all, behind ? p->first - (all->layers_end - all->layer_from) : p->first);
+    else *p->data = own ? memory_take(t->memory, t->phase, p->count, sizeof(float)) : in_layer(all, p);
 }
 
 static void take_packed(void *context, const struct param *p)
 {
-    struct take *t = context;
+    const struct take *t = context;
+    char *field = (char *)p->packed;
     if (!p->packed) return;
-    bool again = t->parts && p->layer > 0;
-    *p->packed = again ? *(act_t **)of_layer_0(t->params, p->layer, p->packed)
-        : memory_take(t->memory, MEMORY_PACKED, matmul_packed_elements((int)p->shape[0], (int)p->shape[1]), sizeof(act_t));
+    if (t->packed == PACKED_LAYER && p->layer > 0)                  /* that of layer 0 serves all */
+        *p->packed = *(act_t **)(void *)(field - (char *)&t->params->layer[p->layer] + (char *)t->params->layer);
+    else
+        *p->packed = memory_take(t->memory, MEMORY_PACKED,
+                                 matmul_packed_elements((int)p->shape[0], (int)p->shape[1]), sizeof(act_t));
 }
 
-/* Packed forms, and the head that is the embedding. */
-static void take_rest(struct params *p, const struct config *c, struct take *t, bool packed)
+/* The arrays, their packed forms, and the head that is the embedding. */
+static void take_all(struct params *p, const struct config *c, struct take *t)
 {
-    if (packed) params_each(p, c, take_packed, t);
+    params_each(p, c, take_one, t);
+    if (t->packed != PACKED_NONE) params_each(p, c, take_packed, t);
     if (c->head != HEAD_VOCABULARY || !c->tied || p->stage != stages_of(p) - 1) return;
     p->head.weight = p->embed;
     size_t elements = matmul_packed_elements(c->vocab, config_embed_width(c));
-    if (packed) p->head.packed = memory_take(t->memory, MEMORY_PACKED, elements, sizeof(act_t));
+    if (t->packed != PACKED_NONE) p->head.packed = memory_take(t->memory, MEMORY_PACKED, elements, sizeof(act_t));
 }
 
 void params_open(struct params *p, const struct config *c, struct memory *memory, enum phase phase, int ranks,
                  bool packed)
 {
-    struct take t = {memory, phase, p, false, NULL};
     layout_make(p, c, ranks);
     p->all = memory_take(memory, phase, p->count, sizeof(float));
-    params_each(p, c, place_one, &t);
-    take_rest(p, c, &t, packed);
+    take_all(p, c, &(struct take){memory, phase, p, false, packed ? PACKED_ALL : PACKED_NONE});
 }
 
 void params_open_parts(struct params *p, const struct config *c, struct memory *memory, enum phase phase, int ranks,
                        enum packed packed)
 {
-    struct take ends = {memory, phase, p, true, NULL}, layer = {memory, phase, p, packed != PACKED_ALL, NULL};
     layout_make(p, c, ranks);
-    params_each(p, c, take_end, &ends);
-    params_each(p, c, take_layer, &layer);
-    p->all = (float *)(void *)ends.base;
-    p->one_layer = (float *)(void *)layer.base;
-    if (packed == PACKED_ALL) params_each(p, c, take_unpacked, &layer);
-    take_rest(p, c, &layer, packed != PACKED_NONE);
-}
-
-struct kept { const struct params *params; int layer; };
-
-static void keep_one(void *context, const struct param *p)
-{
-    const struct kept *k = context;
-    const struct params *all = k->params;
-    if (p->layer != k->layer || p->packed) return;
-    const float *from = all->one_layer + (p->first - all->layer_from - (size_t)p->layer * all->layer_floats);
-    if (*p->data != from) device_copy(*p->data, from, p->count * sizeof *from);
-}
-
-void params_keep_layer(struct params *p, const struct config *c, int l)
-{
-    params_each(p, c, keep_one, &(struct kept){p, l});
+    p->all = memory_take(memory, phase, p->floats - (p->layers_end - p->layer_from), sizeof(float));
+    p->one_layer = memory_take(memory, phase, p->layer_floats, sizeof(float));
+    take_all(p, c, &(struct take){memory, phase, p, true, packed});
 }
 
 void params_close(struct params *p)
@@ -476,7 +438,10 @@ static void pack_one(void *context, const struct param *p)
     const struct rounds *r = &k->params->rounds;
     bool tied = p->data == &k->params->embed && k->config->head == HEAD_VOCABULARY && k->config->tied;
     act_t *packed = tied ? k->params->head.packed : p->packed ? *p->packed : NULL;
-    if (!packed || (k->layer && *k->layer != p->layer)) return;
+    if (k->layer && *k->layer != p->layer) return;
+    if (!p->packed && p->layer >= 0 && k->params->one_layer && *p->data != in_layer(k->params, p))
+        device_copy(*p->data, in_layer(k->params, p), p->count * sizeof(float));
+    if (!packed) return;
     struct rounding rounding = rounding_of_param(r, p);
     bool at_random = r->on && r->update > 0 && p->trainable;
     matmul_pack(packed, *p->data, at_random ? &rounding : NULL, (int)p->shape[0], (int)p->shape[1]);

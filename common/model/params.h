@@ -48,8 +48,8 @@ struct params {
     int vocab;                                                     /* of the whole model: what tensor ranks split; 0: the
                                                                       configuration's */
     size_t count;                                                  /* floats in `all`, with gaps and a tail of zeros */
-    size_t layer_from, layer_floats, floats;                       /* where layer 0 begins in it, the room of each layer, and
-                                                                      all without the tail */
+    size_t layer_from, layer_floats, layers_end, floats;           /* where layer 0 begins in it, the room of each layer,
+                                                                      where the last ends, and all without the tail */
     size_t *at;                                                    /* where each parameter begins in it, on the host; of
                                                                       another stage's, in that stage's run */
     int stage, stages;                                             /* which part of the list this is; 0 stages: all */
@@ -59,6 +59,9 @@ struct params {
     bool (*frozen)(const char *name);                              /* parameters that get no update; NULL: none */
     struct rounds rounds;                                          /* how packed forms are rounded */
 };
+
+/* Where layer l begins in the run. */
+static inline size_t layer_begin(const struct params *p, int l) { return p->layer_from + (size_t)l * p->layer_floats; }
 
 /* One parameter as the visitor sees it. */
 struct param {
@@ -95,12 +98,10 @@ void params_all(struct params *p, const struct config *c, void (*visit)(void *co
 void params_open(struct params *p, const struct config *c, struct memory *memory, enum phase phase, int ranks,
                  bool packed);
 /* The same layout, but all layers lie in the same place, one_layer, and `all` holds only what is outside the layers.
- * Packed forms: none, those of one layer at a time, or all; then all layers also have their own of what is not packed, to
- * which params_keep_layer copies that of layer l from one_layer. */
+ * Packed forms: none, those of one layer at a time, or all; then all layers also have their own of what is not packed. */
 enum packed { PACKED_NONE, PACKED_LAYER, PACKED_ALL };
 void params_open_parts(struct params *p, const struct config *c, struct memory *memory, enum phase phase, int ranks,
                        enum packed packed);
-void params_keep_layer(struct params *p, const struct config *c, int l);
 void params_close(struct params *p);
 
 /* The first layer of stage s of p, and, of s = p, L.  Each has one at least (p <= L), and the last has fewer by what the
@@ -128,7 +129,7 @@ void share_each(const struct share *s, const struct param *p, size_t first, size
 
 /* Remakes every packed form from the float32 weights.  Called after any change of weights. */
 void params_pack(struct params *p, const struct config *c);
-/* Those of layer l alone; -1: those outside the layers. */
+/* Those of layer l alone, which also gets its own of what is not packed from one_layer; -1: those outside the layers. */
 void params_pack_layer(struct params *p, const struct config *c, int l);
 
 #endif

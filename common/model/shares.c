@@ -49,17 +49,16 @@ static void sum_partials(struct model *m, int l)
 void gradient_reduce_layer(struct model *m, int l)
 {
     sum_partials(m, l);
-    size_t from = m->params.layer_from + (size_t)l * m->params.layer_floats;
-    reduce(m, m->grads.one_layer, from, from + m->params.layer_floats);
+    reduce(m, m->grads.one_layer, layer_begin(&m->params, l), layer_begin(&m->params, l + 1));
 }
 
-static void reduce_ends(struct model *m)
+/* visit(m, x, from, to) of what lies outside the layers, which x has, on both sides of them: elements from..to of all, at
+ * x. */
+static void each_end(struct model *m, float *x, void (*visit)(struct model *m, float *x, size_t from, size_t to))
 {
     const struct params *p = &m->params;
-    int L = m->config.layers;
-    sum_partials(m, ENDS);
-    reduce(m, m->grads.all, 0, p->layer_from);
-    reduce(m, m->grads.all + p->layer_from, p->layer_from + (size_t)L * p->layer_floats, p->floats);
+    visit(m, x, 0, p->layer_from);
+    visit(m, x + p->layer_from, p->layers_end, p->floats);
 }
 
 /* ---- in buckets: one a layer, and what lies before and behind the layers ---- */
@@ -71,8 +70,7 @@ void gradient_layer_done(struct model *m, int l)
     const struct params *p = &m->params;
     if (!m->last_micro) return;
     sum_partials(m, l);
-    comm_bucket(m->use.comm, GROUP_DATA, m->grads.all + p->layer_from + (size_t)l * p->layer_floats, p->layer_floats,
-                m->bucket);
+    comm_bucket(m->use.comm, GROUP_DATA, m->grads.all + layer_begin(p, l), p->layer_floats, m->bucket);
     m->layers_reduced++;
 }
 
@@ -88,14 +86,13 @@ static void sum_in_buckets(struct model *m)
     const struct params *p = &m->params;
     struct place place = m->place;
     int L = m->config.layers;
-    size_t behind = p->layer_from + (size_t)L * p->layer_floats;
     struct bucket *b = host_alloc((size_t)L + 2, sizeof *b);
     gradient_early_end(m);
     comm_bucket_end(m->use.comm);
     sum_partials(m, ENDS);
-    for (int l = 0; l < L; l++) b[l] = (struct bucket){p->layer_from + (size_t)l * p->layer_floats, p->layer_floats};
+    for (int l = 0; l < L; l++) b[l] = (struct bucket){layer_begin(p, l), p->layer_floats};
     b[L] = (struct bucket){0, p->layer_from};
-    b[L + 1] = (struct bucket){behind, p->count - behind};
+    b[L + 1] = (struct bucket){p->layers_end, p->count - p->layers_end};
     for (int i = L; i < L + 2; i++) {
         size_t part = comm_part(b[i].n, place.d);
         float *x = m->grads.all + b[i].from;
@@ -119,8 +116,8 @@ void gradient_sum(struct model *m, bool first, bool last)
 {
     struct place place = m->place;
     size_t piece = piece_of(m);
-    if (m->use.zero >= 2) reduce_ends(m);
-    else if (!m->early) sum_partials(m, ALL);
+    if (m->use.zero >= 2 || !m->early) sum_partials(m, m->use.zero >= 2 ? ENDS : ALL);
+    if (m->use.zero >= 2) each_end(m, m->grads.all, reduce);
     sum_tied(m);
     if (m->use.zero >= 2 || m->use.slices <= 1) return;
     if (place.d == 1 && first) device_clear(m->sum, piece * sizeof(float));
@@ -146,23 +143,14 @@ void gradient_clear(struct model *m)
 
 struct share weights_share(struct model *m)
 {
-    struct place place = m->place;
-    if (model_apart(m)) return (struct share){m->own, m->from, m->to, place.tensor, place.t};
-    return (struct share){m->params.all, 0, m->params.count, place.tensor, place.t};
+    if (model_apart(m)) return (struct share){m->own, m->from, m->to, m->place.tensor, m->place.t};
+    return (struct share){m->params.all, 0, m->params.count, m->place.tensor, m->place.t};
 }
 
 void weights_init(struct model *m, uint64_t seed)
 {
     struct share share = weights_share(m);
     params_init_share(&m->params, &m->config, &share, seed);
-}
-
-/* visit(m, x, from, to) of what lies outside the layers, on both sides of them: elements from..to of all, at x. */
-static void each_end(struct model *m, void (*visit)(struct model *m, float *x, size_t from, size_t to))
-{
-    const struct params *p = &m->params;
-    visit(m, p->all, 0, p->layer_from);
-    visit(m, p->all + p->layer_from, p->layer_from + (size_t)m->config.layers * p->layer_floats, p->floats);
 }
 
 /* What is own goes to its place in x, from where it is sent: engines send memory of the device only. */
@@ -179,10 +167,8 @@ static void gather(struct model *m, float *x, size_t from, size_t to)
 
 static void gather_layer(struct model *m, int l)
 {
-    size_t from = m->params.layer_from + (size_t)l * m->params.layer_floats;
-    gather(m, m->params.one_layer, from, from + m->params.layer_floats);
+    gather(m, m->params.one_layer, layer_begin(&m->params, l), layer_begin(&m->params, l + 1));
     params_pack_layer(&m->params, &m->local, l);
-    params_keep_layer(&m->params, &m->local, l);
 }
 
 void weights_gather(struct model *m)
@@ -192,7 +178,7 @@ void weights_gather(struct model *m)
         params_pack(&m->params, &m->local);
         return;
     }
-    each_end(m, gather);
+    each_end(m, m->params.all, gather);
     params_pack_layer(&m->params, &m->local, -1);
     for (int l = 0; l < m->config.layers && m->use.zero < 3; l++) gather_layer(m, l);
 }
@@ -212,7 +198,7 @@ static void keep(struct model *m, float *x, size_t from, size_t to)
 
 void weights_keep_ends(struct model *m)
 {
-    if (model_apart(m)) each_end(m, keep);
+    if (model_apart(m)) each_end(m, m->params.all, keep);
 }
 
 bool model_any(const struct model *m, bool mine)
