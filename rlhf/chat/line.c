@@ -7,90 +7,56 @@
 #include <string.h>
 
 #ifdef HAVE_LIBEDIT
-#include <histedit.h>
+#include <editline/readline.h>
 #include <locale.h>
 #endif
 
 struct lines {
-    bool terminal;
+    bool terminal, edited;               /* edited: by libedit */
     char *line;
     size_t room;
-#ifdef HAVE_LIBEDIT
-    EditLine *edit;          /* NULL: plain reading */
-    History *history;
-#endif
 };
-
-#ifdef HAVE_LIBEDIT
-static char *prompt(EditLine *edit)
-{
-    static char text[] = "> ";
-    (void)edit;
-    return text;
-}
-
-static void edit_open(struct lines *l)
-{
-    const char *kind = getenv("TERM");
-    HistEvent event;
-    if (!kind || strcmp(kind, "dumb") == 0) return;
-    if (!setlocale(LC_CTYPE, "C.UTF-8")) setlocale(LC_CTYPE, "");        /* text is UTF-8, whatever the locale */
-    if (!(l->edit = el_init("chat", stdin, stdout, stderr))) return;
-    l->history = history_init();
-    history(l->history, &event, H_SETSIZE, 1000);
-    history(l->history, &event, H_SETUNIQUE, 1);
-    el_set(l->edit, EL_PROMPT, prompt);
-    el_set(l->edit, EL_EDITOR, "emacs");
-    el_set(l->edit, EL_HIST, history, l->history);
-    el_set(l->edit, EL_BIND, "^R", "em-inc-search-prev", NULL);
-    el_source(l->edit, NULL);
-}
-
-static enum line_end edit_next(struct lines *l, const char **line, size_t *length)
-{
-    HistEvent event;
-    int n = 0;
-    const char *text = el_gets(l->edit, &n);
-    if (!text) return n == 0 ? LINE_END : errno == EINTR ? LINE_INTERRUPTED : LINE_FAILED;
-    while (n > 0 && (text[n - 1] == '\n' || text[n - 1] == '\r')) n--;
-    if ((size_t)n + 1 > l->room) l->line = host_grow(l->line, l->room = (size_t)n + 1, 1);
-    memcpy(l->line, text, (size_t)n);
-    l->line[n] = 0;
-    if (n > 0) history(l->history, &event, H_ENTER, l->line);
-    *line = l->line;
-    *length = (size_t)n;
-    return LINE_READ;
-}
-#endif
 
 struct lines *lines_open(bool terminal)
 {
     struct lines *l = host_alloc(1, sizeof *l);
     l->terminal = terminal;
 #ifdef HAVE_LIBEDIT
-    if (terminal) edit_open(l);
+    const char *kind = getenv("TERM");
+    l->edited = terminal && kind && strcmp(kind, "dumb") != 0;
+    rl_readline_name = "chat";
+    rl_catch_signals = 0;
+    if (l->edited && !setlocale(LC_CTYPE, "C.UTF-8")) setlocale(LC_CTYPE, "");   /* text is UTF-8, whatever the locale */
+    if (l->edited) stifle_history(1000);
 #endif
     return l;
 }
 
 void lines_close(struct lines *l)
 {
-#ifdef HAVE_LIBEDIT
-    if (l->edit) el_end(l->edit);
-    if (l->history) history_end(l->history);
-#endif
     free(l->line);
     free(l);
 }
 
-enum line_end lines_next(struct lines *l, const char **line, size_t *length)
+/* The length of a line in l->line, or -1. */
+static ssize_t read_line(struct lines *l)
 {
+    errno = 0;
 #ifdef HAVE_LIBEDIT
-    if (l->edit) return edit_next(l, line, length);
+    if (l->edited) {
+        free(l->line);
+        l->line = readline("> ");
+        if (l->line && *l->line) add_history(l->line);
+        return l->line ? (ssize_t)strlen(l->line) : -1;
+    }
 #endif
     if (l->terminal) fputs("> ", stdout), fflush(stdout);
-    errno = 0;
-    ssize_t n = getline(&l->line, &l->room, stdin);
+    return getline(&l->line, &l->room, stdin);
+}
+
+enum line_end lines_next(struct lines *l, const char **line, size_t *length)
+{
+    ssize_t n = read_line(l);
     if (n < 0 && errno == EINTR) {
         clearerr(stdin);
         return LINE_INTERRUPTED;
