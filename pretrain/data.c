@@ -15,17 +15,6 @@
 static const char end_of_text[] = "<|endoftext|>";
 enum { TOKENIZER_LIMIT = 256 << 20 };
 
-__attribute__((format(printf, 2, 3)))
-static void say(struct pretrain *p, const char *format, ...)
-{
-    char line[1000];
-    va_list list;
-    va_start(list, format);
-    vsnprintf(line, sizeof line, format, list);
-    va_end(list);
-    program_say(p->run, line);
-}
-
 /* ---- tokenizer ---- */
 
 /* A sample of the documents: stretches of at most STRETCH_LIMIT bytes, each with the same chance, decided by its number
@@ -73,7 +62,7 @@ static void tell(struct sample *s, const char *doing, double done, double all)
     double now = seconds_now();
     if (now - s->told < 5) return;
     s->told = now;
-    say(s->program, "tokenizer: %s, %.0f %%", doing, 100 * fmin(done / fmax(all, 1), 1));
+    run_log(s->program->run, "tokenizer: %s, %.0f %%", doing, 100 * fmin(done / fmax(all, 1), 1));
 }
 
 static void tell_merges(void *self, int merges, int wanted) { tell(self, "learning", merges, wanted); }
@@ -107,10 +96,10 @@ static void choose_sample(struct pretrain *p, struct sample *s, uint64_t bytes)
     p->sampled = p->train.plan;
     s->all = bytes;
     if (!p->sampled && bytes <= (uint64_t)p->tokenizer_bytes)
-        say(p, "tokenizer: training on %s", text_bytes(all, (double)bytes));
+        run_log(p->run, "tokenizer: training on %s", text_bytes(all, (double)bytes));
     if (p->sampled || bytes <= (uint64_t)p->tokenizer_bytes) return;
     s->share = (double)p->tokenizer_bytes / (double)bytes;
-    say(p, "tokenizer: training on a sample of %s of %s", text_bytes(size, (double)p->tokenizer_bytes),
+    run_log(p->run, "tokenizer: training on a sample of %s of %s", text_bytes(size, (double)p->tokenizer_bytes),
         text_bytes(all, (double)bytes));
 }
 
@@ -137,10 +126,10 @@ static struct tokenizer *train_tokenizer(struct pretrain *p)
     if (signals_check(&error, "training the tokenizer") != 0) quit_error(&error);
     if (sample.bytes == 0) quit(EXIT_DATA, "there is no text in the files of --data");
     if (status != 0) quit_error(&error);
-    say(p, "tokenizer: %d ids trained on %s in %.1f s%s", tokenizer_vocab(t), text_bytes(size, (double)sample.bytes),
-        seconds_now() - started, p->sampled ? ", for this estimate" : "");
+    run_log(p->run, "tokenizer: %d ids trained on %s in %.1f s%s", tokenizer_vocab(t),
+            text_bytes(size, (double)sample.bytes), seconds_now() - started, p->sampled ? ", for this estimate" : "");
     if (tokenizer_vocab(t) < p->vocab_size && !p->sampled)
-        say(p, "tokenizer: the text gave %d ids instead of %lld: no further pair of tokens occurs twice",
+        run_log(p->run, "tokenizer: the text gave %d ids instead of %lld: no further pair of tokens occurs twice",
             tokenizer_vocab(t), (long long)p->vocab_size);
     return t;
 }
@@ -234,7 +223,7 @@ static struct tokenizer *open_tokenizer(struct pretrain *p, struct tokenizer *re
     struct tokenizer *t = NULL;
     if (p->tokenizer_path && take_tokenizer(&t, p->tokenizer_path, &error) != 0) {
         if (!resumed || error.exit_code != EXIT_NOINPUT) quit_error(&error);
-        say(p, "%s is gone; the tokenizer is the run's own", p->tokenizer_path);
+        run_log(p->run, "%s is gone; the tokenizer is the run's own", p->tokenizer_path);
     }
     if (!t && resumed) return resumed;
     tokenizer_free(resumed);
@@ -284,7 +273,7 @@ static int open_shards(struct pretrain *p, struct error *error)
     }
     if (!folder && !mkdtemp(temporary))
         return fail(error, EXIT_IO, "cannot create a temporary folder in /tmp; name one with --shards");
-    if (!folder) say(p, "tokenised text goes to %s, which is removed", temporary);
+    if (!folder) run_log(p->run, "tokenised text goes to %s, which is removed", temporary);
     int status = order_open(&p->order, p->tokenizer, &o, program_say, p->run, error);
     if (!folder) remove_folder(temporary);
     free(folder);

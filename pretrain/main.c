@@ -15,17 +15,6 @@ static void check_usage(struct pretrain *p)
     if (!p->train.out && !p->train.plan && !p->eval_only) quit(EXIT_USAGE, "--out is missing: the folder of the run");
 }
 
-/* First weights: the parent's, or random ones. */
-static int fill_model(void *self, struct error *error)
-{
-    struct pretrain *p = self;
-    uint64_t seed = (uint64_t)p->train.seed;
-    if (p->parent.ckpt) return model_load(&p->model, p->parent.ckpt, "", ROLE_WEIGHT, false, seed, error);
-    weights_init(&p->model, seed);
-    weights_gather(&p->model);
-    return 0;
-}
-
 /* --plan --cluster needs neither data nor a tokenizer. */
 static int plan_cluster(struct pretrain *p)
 {
@@ -65,14 +54,13 @@ int main(int argc, char **argv)
     struct train_options options = pretrain_plan_steps(&p);
     pretrain_open_prompts(&p);
     struct task task = pretrain_task(&p);
-    struct program_parts parts = {&p, pretrain_build, NULL, fill_model};
     int code;
     if (p.eval_only && !p.train.plan) {
         pretrain_build(&p, &p.memory);
         program_take(&p.memory, pretrain_build, &p);
         code = pretrain_eval_only(&p);
     } else {
-        code = program_run(&task, p.run, &options, table, &p.memory, &parts);
+        code = program_run(&task, p.run, &options, table, &p.memory);
         if (code == EXIT_DONE && p.run) program_next(p.run, "next", "sft", "--model", "--data DIALOGUES.jsonl");
     }
     close_all(&p);

@@ -14,12 +14,9 @@ struct train_options pretrain_plan_steps(struct pretrain *p)
     if (o->micro_tokens < T) o->micro_tokens = T;
     int64_t rows = (o->batch_tokens + T - 1) / T;
     if (rows > 1 << 24) quit(EXIT_USAGE, "--batch-tokens %lld are more than 16M rows", (long long)o->batch_tokens);
-    if (rows * T != o->batch_tokens && option_given(p->table, "batch-tokens")) {
-        char line[120];
-        snprintf(line, sizeof line, "a step has %lld tokens: --batch-tokens rounded up to whole rows of %lld",
-                 (long long)(rows * T), (long long)T);
-        program_say(p->run, line);
-    }
+    if (rows * T != o->batch_tokens && option_given(p->table, "batch-tokens"))
+        run_log(p->run, "a step has %lld tokens: --batch-tokens rounded up to whole rows of %lld",
+                (long long)(rows * T), (long long)T);
     p->rows_per_step = (int)rows;
     int64_t per_slice = (rows + o->parallel.slices - 1) / o->parallel.slices;
     p->rows_per_micro = (int)(o->micro_tokens / T < per_slice ? o->micro_tokens / T : per_slice);
@@ -71,6 +68,17 @@ static int prepare(void *self, int64_t step, int update, double *count, struct e
         for (int t = 0; t < b->N; t++) *count += b->mask[t];
     }
     return p->n_micro;
+}
+
+/* First weights: the parent's, or random ones. */
+static int fill_model(void *self, struct error *error)
+{
+    struct pretrain *p = self;
+    uint64_t seed = (uint64_t)p->train.seed;
+    if (p->parent.ckpt) return model_load(&p->model, p->parent.ckpt, "", ROLE_WEIGHT, false, seed, error);
+    weights_init(&p->model, seed);
+    weights_gather(&p->model);
+    return 0;
 }
 
 static const struct batch *batch(void *self, int i, int learner)
@@ -131,6 +139,7 @@ struct task pretrain_task(struct pretrain *p)
     double T = p->row_tokens;
     return (struct task){
         .program = "pretrain", .stage = STAGE_PRETRAIN, .self = p, .learner = &p->learner, .n_learners = 1,
+        .build = pretrain_build, .fill = fill_model,
         .prepare = prepare, .batch = batch, .head = head, .end = end, .save = save, .load = load,
         .evaluate = order_rows(p->order, true) > 0 ? pretrain_evaluate : NULL, .sample = pretrain_sample,
         .main_metric = "val_loss", .tokens_per_step = p->rows_per_step * T,

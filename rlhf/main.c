@@ -308,11 +308,11 @@ static void say(void *self)
 static int learn(struct rlhf *p, const struct option *table, int64_t steps)
 {
     struct train_options options = p->train;
-    struct program_parts parts = {p, rlhf_build, say, rlhf_load_models};
     const struct ppo_options *o = &p->ppo.o;
     double length = (double)p->prompts.ids.count / p->prompts.count + (double)o->max_new;
     struct task task = {
         .program = "rlhf", .stage = STAGE_RLHF, .self = p, .learner = p->ppo.learner, .n_learners = 2,
+        .build = rlhf_build, .say = say, .fill = rlhf_load_models,
         .begin = begin, .prepare = ppo_prepare, .batch = ppo_batch, .head = ppo_head, .mix = ppo_mix,
         .sums = (double *)&p->ppo.sums, .n_sums = PPO_SUMS, .n_maxima = 1, .end = end,
         .evaluate = p->held_out.count > 0 ? evaluate : NULL, .save = save, .load = load,
@@ -320,7 +320,7 @@ static int learn(struct rlhf *p, const struct option *table, int64_t steps)
         .tokens_per_step = (double)(o->episodes * o->epochs) * length, .flops_per_token = flops(p, length)};
     options.steps = steps;
     set_schedules(p, options.steps);
-    int code = program_run(&task, p->run, &options, table, &p->memory, &parts);
+    int code = program_run(&task, p->run, &options, table, &p->memory);
     if (code == EXIT_DONE && p->run) program_next(p->run, "talk to it", "chat", "--model", NULL);
     return code;
 }

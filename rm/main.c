@@ -329,10 +329,11 @@ static void build(void *self, struct memory *m)
 static int learn(struct rm *s)
 {
     struct task task = {
-        .program = "rm", .stage = STAGE_RM, .head = head, .sums = (double *)&s->stats,
+        .program = "rm", .stage = STAGE_RM, .build = build, .head = head, .sums = (double *)&s->stats,
         .n_sums = sizeof s->stats / sizeof(double), .end = end, .evaluate = evaluate, .sample = sample,
-        .finish = finish, .main_metric = s->start.data.validation.items > 0 ? "val_accuracy" : "accuracy", .shown = {"accuracy"}};
-    int code = start_train(&s->start, &task, build);
+        .finish = finish, .shown = {"accuracy"},
+        .main_metric = s->start.data.validation.items > 0 ? "val_accuracy" : "accuracy"};
+    int code = start_train(&s->start, &task);
     struct bytes parents = {0};
     bytes_text(&parents, "--policy ");
     bytes_quoted(&parents, s->start.model_path);

@@ -114,8 +114,7 @@ struct ckpt *program_resumed(const struct run *run, const char *resume)
 
 void program_say(void *run, const char *line)
 {
-    if (run) run_log(run, "%s", line);
-    else fprintf(stderr, "%s\n", line);
+    run_log(run, "%s", line);
 }
 
 /* ---- parents ---- */
@@ -159,11 +158,8 @@ int model_file_open(struct ckpt **out, const char *path, struct run *run, struct
         return fail(error, EXIT_USAGE, "%s: tensors without their config.json; give the folder that holds both", path);
     if (!interop_is(path)) return ckpt_open(out, path, error);
     int status = interop_open(out, path, &said, error);
-    for (char *line = said.data, *end; status == 0 && line && (end = strchr(line, '\n')); line = end + 1) {
-        char *text = host_text("%s: %.*s", path, (int)(end - line), line);
-        program_say(run, text);
-        free(text);
-    }
+    for (char *line = said.data, *end; status == 0 && line && (end = strchr(line, '\n')); line = end + 1)
+        run_log(run, "%s: %.*s", path, (int)(end - line), line);
     bytes_free(&said);
     return status;
 }
@@ -171,13 +167,11 @@ int model_file_open(struct ckpt **out, const char *path, struct run *run, struct
 /* A model of another system is known by its weights: they are read once for that, before they are read to be used. */
 static int identify(struct parent *p, const char *path, struct run *run, struct error *error)
 {
-    char id[33], *text;
+    char id[33];
     if (!p->ckpt->outside.read) return 0;
     if (reader_identify(p->ckpt, error) != 0) return fail_in(error, "%s", path);
-    text = host_text("%s: %s, imported as it is read; its weights are %s", path, p->ckpt->outside.kind,
-                     hex_text(id, p->meta->weights_id, 16));
-    program_say(run, text);
-    free(text);
+    run_log(run, "%s: %s, imported as it is read; its weights are %s", path, p->ckpt->outside.kind,
+            hex_text(id, p->meta->weights_id, 16));
     return 0;
 }
 
@@ -306,18 +300,18 @@ static int sharers_of(const struct memory *m, struct comm *comm)
 }
 
 int program_run(struct task *task, struct run *run, const struct train_options *o, const struct option *table,
-                struct memory *memory, const struct program_parts *parts)
+                struct memory *memory)
 {
     struct error error;
-    parts->build(parts->self, memory);
+    task->build(task->self, memory);
     memory->sharers = sharers_of(memory, o->comm);
     if (o->plan && o->parallel.cluster) return train_plan_task(task, memory, o, table);
     if (o->plan) return train_print_plan(task, memory, o);
-    if (parts->say) parts->say(parts->self);
+    if (task->say) task->say(task->self);
     train_log_plan(run, task, memory, o);
     if (task->stage != STAGE_RLHF) defaults_warn(run, o, table);
-    program_take(memory, parts->build, parts->self);
-    if (parts->load(parts->self, &error) != 0) quit_error(&error);
+    program_take(memory, task->build, task->self);
+    if (task->fill(task->self, &error) != 0) quit_error(&error);
     return train(task, run, o, table);
 }
 

@@ -66,17 +66,9 @@ void program_say(void *run, const char *line);
  * enough. */
 void program_take(struct memory *m, void (*build)(void *self, struct memory *m), void *self);
 
-/* What a program adds to program_run; self is handed to all.  build as in program_take; say logs what a person should
- * know before the first step; load fills the models. */
-struct program_parts {
-    void *self;
-    void (*build)(void *self, struct memory *m);
-    void (*say)(void *self);
-    int (*load)(void *self, struct error *error);
-};
-/* With --plan prints it; else takes memory, loads weights and trains.  o: with its steps.  Returns the exit code. */
+/* With --plan prints it; else takes memory, fills the models and trains.  o: with its steps.  Returns the exit code. */
 int program_run(struct task *task, struct run *run, const struct train_options *o, const struct option *table,
-                struct memory *memory, const struct program_parts *parts);
+                struct memory *memory);
 
 /* ---- after it ---- */
 

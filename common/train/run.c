@@ -248,16 +248,16 @@ static void append_log(struct run *run, const char *text)
 
 void run_log(struct run *run, const char *format, ...)
 {
-    if (run->mute) return;
+    if (run && run->mute) return;
     char *text;
     va_list list;
     va_start(list, format);
     int n = vasprintf(&text, format, list);
     va_end(list);
     if (n < 0) die("no memory for a line of the log");
-    clear_line(run);
+    if (run) clear_line(run);
     fprintf(stderr, "%s\n", text);
-    append_log(run, text);
+    if (run) append_log(run, text);
     free(text);
 }
 

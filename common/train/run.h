@@ -29,7 +29,8 @@ int run_begin(struct run *run, struct error *error);
 /* Writes run.conf from the table (called after a successful start or resume). */
 int run_write_conf(struct run *run, const struct option *table, struct error *error);
 
-/* One line to the log (log.txt and stderr).  On a terminal the progress line is cleared first. */
+/* One line to the log (log.txt and stderr; without a run, NULL, to stderr).  On a terminal the progress line is cleared
+ * first. */
 void run_log(struct run *run, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Appends a record to metrics.jsonl, and to the file for TensorBoard where run_events was called.  On resume

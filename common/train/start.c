@@ -195,14 +195,15 @@ static int load(void *self, const struct ckpt_meta *meta, struct error *error)
                 s->text->items, (unsigned long long)crc, s->data.train.items, s->data.identity);
 }
 
-int start_train(struct start *s, struct task *task, void (*build)(void *self, struct memory *m))
+int start_train(struct start *s, struct task *task)
 {
     const struct sequences *d = &s->data.train;
     struct train_options options = s->train;
-    struct program_parts parts = {s, build, say, load_model};
     task->self = s;
     task->learner = &s->learner;
     task->n_learners = 1;
+    task->say = say;
+    task->fill = load_model;
     task->prepare = prepare;
     task->batch = batch;
     task->save = save;
@@ -213,7 +214,7 @@ int start_train(struct start *s, struct task *task, void (*build)(void *self, st
     options.steps = program_steps(&s->train, task->tokens_per_step, (double)s->order.bins / s->micro_batches);
     s->learner = (struct learner){.name = "", .model = &s->model,
                                   .schedule = program_schedule(&s->train, options.steps, 0.03)};
-    return program_run(task, s->run, &options, s->table, &s->memory, &parts);
+    return program_run(task, s->run, &options, s->table, &s->memory);
 }
 
 void start_close(struct start *s)

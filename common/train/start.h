@@ -70,7 +70,7 @@ void start_build(struct start *s, struct memory *m, int samples);
 
 /* Completes the task, which comes with what is the program's own, sets steps and schedule from options and data, and
  * calls program_run.  A step's loss averages over its trained tokens in sft, over its items in rm. */
-int start_train(struct start *s, struct task *task, void (*build)(void *self, struct memory *m));
+int start_train(struct start *s, struct task *task);
 void start_close(struct start *s);
 
 #endif

@@ -56,6 +56,12 @@ struct task {
     /* The step is done: add metrics to the record (already there: step, loss, lr, grad_norm, tokens, seconds ...). */
     void (*end)(void *self, int64_t step, struct record *r);
 
+    /* Before the loop (program_run): the program's memory, as in program_take; what a person should know before the first
+     * step (NULL: nothing); and the first weights, 0 or -1 with *error. */
+    void (*build)(void *self, struct memory *m);
+    void (*say)(void *self);
+    int (*fill)(void *self, struct error *error);
+
     /* Optional (NULL): evaluation (adds "val_*" fields; 0, or -1 with *error) and samples for a person to read. */
     int (*evaluate)(void *self, struct record *r, struct error *error);
     void (*sample)(void *self, struct run *run, int64_t step);

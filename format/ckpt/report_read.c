@@ -1,5 +1,5 @@
-/* report_read.c - a run folder as a report needs it.  metrics.jsonl is read once, in blocks, and thinned on the way: each
- * series keeps a fixed number of bins and joins them in pairs when the run outgrows them.  Whatever is damaged is
+/* report_read.c - a run folder as a report needs it.  metrics.jsonl is read once, in blocks, and thinned on the way:
+ * each series keeps a fixed number of bins and joins them in pairs when the run outgrows them.  Whatever is damaged is
  * counted and passed over. */
 #define _GNU_SOURCE
 #include "format/ckpt/report.h"

@@ -21,15 +21,17 @@ void api_error_json(struct bytes *out, const struct api_error *e)
 {
     const char *type = e->status >= 500 ? "server_error"
                      : e->status == 429 ? "rate_limit_error" : "invalid_request_error";
-    show_json_value(out, json_pack("{s:{s:o, s:s, s:o, s:s?}}", "error", "message", json_text(e->text, strlen(e->text)),
-                                   "type", type, "param", *e->param ? json_text(e->param, strlen(e->param)) : json_null(),
-                                   "code", e->code));
+    json_t *message = json_text(e->text, strlen(e->text));
+    json_t *param = *e->param ? json_text(e->param, strlen(e->param)) : json_null();
+    show_json_value(out, json_pack("{s:{s:o, s:s, s:o, s:s?}}", "error", "message", message, "type", type, "param",
+                                   param, "code", e->code));
 }
 
 int api_model_named(const struct api_model *m, const char *name, struct api_error *error)
 {
     if (strcmp(name, m->name) == 0) return 0;
-    api_fail(error, 404, "model", "The model '%s' does not exist; this server has '%s'", text_shown(name).text, m->name);
+    api_fail(error, 404, "model", "The model '%s' does not exist; this server has '%s'", text_shown(name).text,
+             m->name);
     error->code = "model_not_found";
     return -1;
 }

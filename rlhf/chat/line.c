@@ -26,8 +26,8 @@ struct lines *lines_open(bool terminal)
     l->edited = terminal && kind && strcmp(kind, "dumb") != 0;
     rl_readline_name = "chat";
     rl_catch_signals = 0;
-    if (l->edited && !setlocale(LC_CTYPE, "C.UTF-8")) setlocale(LC_CTYPE, "");   /* text is UTF-8, whatever the locale */
     if (l->edited) stifle_history(1000);
+    if (l->edited && !setlocale(LC_CTYPE, "C.UTF-8")) setlocale(LC_CTYPE, "");      /* text is UTF-8 in any locale */
 #endif
     return l;
 }

@@ -162,7 +162,8 @@ void reply_whole(struct request *r, const struct api_model *m)
         json_t *text = json_text(c->text.data, c->text.size), *message = text;
         if (r->ask.chat)
             message = json_pack("{s:s, s:o, s:n}", "role", "assistant", "content", text, "refusal");
-        append(choices, choice_value(c, r->ask.chat ? "message" : "text", message, known_tokens(c), choice_reason(c), m));
+        append(choices, choice_value(c, r->ask.chat ? "message" : "text", message, known_tokens(c), choice_reason(c),
+                                     m));
     }
     json_t *whole = answer(r, m, false, choices);
     json_object_set_new(whole, "usage", usage(r));
