@@ -281,39 +281,6 @@ int interop_open_raw(struct ckpt **out, const char *path, struct error *error)
 
 /* ---- written ---- */
 
-struct original { struct ckpt *c; size_t tensor; };
-
-static void fetch(void *self, void *host, uint64_t offset, size_t bytes)
-{
-    struct original *o = self;
-    struct error error;
-    if (tensor_read(o->c, o->tensor, host, offset, bytes, &error) != 0) quit_error(&error);
-}
-
-static int write_checkpoint(struct ckpt *c, const char *to, struct error *error)
-{
-    struct ckpt_source *source = host_alloc(c->index.count, sizeof *source);
-    struct original *original = host_alloc(c->index.count, sizeof *original);
-    const char *slash = strrchr(to, '/');
-    char *folder = path_folder(to);
-    for (size_t i = 0; i < c->index.count; i++) {
-        const struct tensor *t = &c->index.tensor[i];
-        original[i] = (struct original){c, i};
-        source[i] = (struct ckpt_source){.dtype = (enum dtype)t->public.dtype, .ndim = t->public.ndim,
-                                         .trainable = true, .decay = t->flags & TENSOR_DECAY, .self = &original[i],
-                                         .fetch = fetch};
-        snprintf(source[i].name, sizeof source[i].name, "%s", t->public.name);
-        memcpy(source[i].shape, t->public.shape, sizeof source[i].shape);
-    }
-    struct save save = {.folder = folder, .name = slash ? slash + 1 : to, .meta = &c->header.meta, .source = source,
-                        .count = c->index.count, .identify = true};
-    int status = checkpoint_write(&save, error);
-    free(folder);
-    free(source);
-    free(original);
-    return status;
-}
-
 int interop_import(const char *from, const char *tokenizer, const char *to, void (*say)(const char *line),
                    struct error *error)
 {
@@ -329,7 +296,8 @@ int interop_import(const char *from, const char *tokenizer, const char *to, void
         *end = 0;
         say(line);
     }
-    if (status == 0) status = write_checkpoint(c, to, error);
+    struct save save = {.meta = &c->header.meta, .identify = true};
+    if (status == 0) status = checkpoint_copy(c, to, &save, error);
     bytes_free(&said);
     ckpt_close(c);
     return status;
