@@ -24,7 +24,6 @@ struct rm {
     struct ranking_options ranking;
 
     float *scores, *dscores;                    /* (sequences of a micro-batch) */
-    double *group_scores, *group_dscores;       /* (answers of a group) */
     struct ranking_stats stats;                 /* of the step */
 };
 
@@ -60,14 +59,14 @@ static void option_rows(struct option *row, struct rm *s)
 static double ranking_losses(struct rm *s, const struct sequences *k, const struct start_items *prompts, double scale,
                              struct ranking_stats *stats)
 {
-    double sum = 0;
+    double sum = 0, score[RANKING_MOST], dscore[RANKING_MOST];
     int at = 0;
     for (uint32_t g = 0; g < prompts->count; g++) {
         uint32_t first = k->first[prompts->item[g]];
         int K = (int)(k->first[prompts->item[g] + 1] - first);
-        for (int i = 0; i < K; i++) s->group_scores[i] = (double)s->scores[at + i];
-        sum += ranking_loss(s->group_dscores, s->group_scores, k->quality + first, K, &s->ranking, stats);
-        for (int i = 0; i < K; i++) s->dscores[at + i] = (float)(scale * s->group_dscores[i]);
+        for (int i = 0; i < K; i++) score[i] = (double)s->scores[at + i];
+        sum += ranking_loss(dscore, score, k->quality + first, K, &s->ranking, stats);
+        for (int i = 0; i < K; i++) s->dscores[at + i] = (float)(scale * dscore[i]);
         at += K;
     }
     return sum;
@@ -97,26 +96,16 @@ static void end(void *self, int64_t step, struct record *r)
 
 /* ---- evaluation ---- */
 
-/* What is seen on the held-out prompts: the pairs, and every answer's raw score and length. */
-struct seen { struct calibration pairs; double *score, *length; size_t answers; double loss; uint32_t groups; };
+/* What is seen on the held-out prompts; length: its correlation with the score. */
+struct seen { struct calibration pairs; double loss, length; uint32_t groups; };
 
-static void see_group(struct seen *e, const struct sequences *k, uint32_t group)
+/* score: of every answer, as quality and length. */
+static void see_pairs(struct calibration *c, const struct sequences *k, uint32_t group, const double *score)
 {
-    uint32_t K = k->first[group + 1] - k->first[group], *spoken = k->spoken + k->first[group];
-    const double *quality = k->quality + k->first[group], *score = e->score + e->answers;
-    for (uint32_t i = 0; i < K; i++) {
-        e->length[e->answers + i] = spoken[i];
-        for (uint32_t j = 0; j < K; j++)
-            if (quality[i] > quality[j])
-                calibration_add(&e->pairs, score[i] - score[j], (int)spoken[i] - (int)spoken[j]);
-    }
-    e->answers += K;
-}
-
-static void seen_free(struct seen *e)
-{
-    free(e->score);
-    free(e->length);
+    for (uint32_t i = k->first[group]; i < k->first[group + 1]; i++)
+        for (uint32_t j = k->first[group]; j < k->first[group + 1]; j++)
+            if (k->quality[i] > k->quality[j])
+                calibration_add(c, score[i] - score[j], (int)k->spoken[i] - (int)k->spoken[j]);
 }
 
 /* Scores held-out groups, as many at a time as a micro-batch holds, until --eval-tokens are read: fills number with the
@@ -150,17 +139,19 @@ static int see(struct seen *e, struct rm *s, struct error *error)
 {
     const struct sequences *k = &s->start.data.validation;
     size_t n = k->count + k->items;
-    *e = (struct seen){.score = host_alloc(n, sizeof *e->score), .length = host_alloc(k->count, sizeof *e->length)};
+    double *score = host_alloc(n, sizeof *score), *length = host_alloc(k->count, sizeof *length);
     int64_t n_micro = 0;
-    int status = see_all(e, s, e->score, &n_micro, error);
-    if (evaluation_gather(&s->start.model, status, n_micro, e->score, n, error) != 0) {
-        seen_free(e);
-        return -1;
-    }
-    for (size_t i = k->count; i < n; i++) e->loss += e->score[i];
-    for (uint32_t g = 0; g < e->groups; g++) see_group(e, k, g);
+    *e = (struct seen){0};
+    int status = see_all(e, s, score, &n_micro, error);
+    status = evaluation_gather(&s->start.model, status, n_micro, score, n, error);
+    for (size_t i = k->count; i < n; i++) e->loss += score[i];
+    for (uint32_t g = 0; g < e->groups; g++) see_pairs(&e->pairs, k, g, score);
+    for (uint32_t a = 0; a < k->first[e->groups]; a++) length[a] = k->spoken[a];
+    e->length = correlation(score, length, k->first[e->groups]);
     calibration_end(&e->pairs);
-    return 0;
+    free(score);
+    free(length);
+    return status;
 }
 
 static int evaluate(void *self, struct record *r, struct error *error)
@@ -176,8 +167,7 @@ static int evaluate(void *self, struct record *r, struct error *error)
     record_real(r, "val_ece", c->ece);
     record_real(r, "val_margin", c->margin);
     record_real(r, "val_longer_wins", c->longer_wins);
-    record_real(r, "val_length_correlation", correlation(e.score, e.length, e.answers));
-    seen_free(&e);
+    record_real(r, "val_length_correlation", e.length);
     return 0;
 }
 
@@ -256,7 +246,6 @@ static void log_calibration(struct rm *s, struct run *run)
     calibration_print(&text, c);
     run_log(run, "%.*s", (int)text.size - 1, text.data);
     bytes_free(&text);
-    seen_free(&e);
 }
 
 static void finish(void *self, struct run *run, struct record *r)
@@ -322,8 +311,6 @@ static void build(void *self, struct memory *m)
     start_build(&s->start, m, 0);
     s->scores = memory_take(m, MEMORY_DATA, (size_t)sequences, sizeof *s->scores);
     s->dscores = memory_take(m, MEMORY_DATA, (size_t)sequences, sizeof *s->dscores);
-    s->group_scores = memory_take(m, MEMORY_DATA, RANKING_MOST, sizeof *s->group_scores);
-    s->group_dscores = memory_take(m, MEMORY_DATA, RANKING_MOST, sizeof *s->group_dscores);
 }
 
 static int learn(struct rm *s)
