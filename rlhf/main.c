@@ -327,7 +327,7 @@ static int learn(struct rlhf *p, const struct option *table, int64_t steps)
 
 int main(int argc, char **argv)
 {
-    struct rlhf p = {0};
+    struct rlhf p = {.train.no_stages = true};
     struct option table[OWN_ROWS + TRAIN_ROWS + 2];         /* a further row, and the end */
     option_rows(table, &p);
     p.run =

@@ -223,9 +223,6 @@ void rlhf_start_ppo(struct rlhf *p)
     q->prompts = &p->prompts;
     q->o.micro_tokens = p->train.micro_tokens;
     q->o.seed = (uint64_t)p->train.seed;
-    if (p->train.parallel.pipeline > 1 && !p->train.parallel.cluster)
-        quit(EXIT_USAGE, "--pipeline-parallel %lld: the ranks of rlhf split layers, but not the row of them "
-             "(--tensor-parallel)", (long long)p->train.parallel.pipeline);
     const struct config *split[] = {&p->policy_config, &p->critic_config, &p->reward_config};
     for (int i = 0; i < (p->reward_path ? 3 : 2); i++) parallel_fit(&p->train, split[i], micro_batches(p));
     q->o.slices = (int)p->train.parallel.slices;

@@ -133,6 +133,9 @@ done <<'TABLE'
 64|--ptx-coef means nothing without --ptx-data|rlhf --policy $work/sft --reward $work/rm --ptx-coef 2
 64|--reward-cmd-coef means nothing without --reward-cmd|rlhf --policy $work/sft --reward $work/rm --reward-cmd-coef 2
 64|--kl-horizon means nothing without --kl-target|rlhf --policy $work/sft --reward $work/rm --kl-horizon 20
+64|--pipeline-parallel 2: the ranks of rlhf split layers, but not the row|rlhf --policy $work/sft --pipeline-parallel 2
+64|--out -: a model cannot be written to a pipe|ckpt import $work/base --out -
+64|--gguf -: a model cannot be written to a pipe|ckpt export $work/base --gguf -
 64|did you mean --reward-cmd?|rlhf --policy $work/sft --reward-cdm cat
 65|ended with exit code 3|rlhf --policy $work/sft --steps 1 --reward-cmd 'exit 3'
 65|silent for 0.2 seconds|rlhf --policy $work/sft --steps 1 --reward-cmd 'sleep 9' --reward-timeout 0.2

@@ -19,7 +19,8 @@ says() {           # says NAME CODE WORDS COMMAND...: the command ends with CODE
 }
 
 "$talker" "$work" base.ckpt 1 none 64 && "$talker" "$work" sft.ckpt 2 quartet 64 && "$talker" "$work" rm.ckpt 3 none 64 &&
-    "$talker" "$work" rlhf.ckpt 4 quartet 64 && "$talker" "$work" long.ckpt 1 none 30000 || { echo "no models to talk to"; exit 1; }
+    "$talker" "$work" rlhf.ckpt 4 quartet 64 && "$talker" "$work" long.ckpt 1 none 30000 &&
+    "$talker" "$work" bare.ckpt 1 bare 64 || { echo "no models to talk to"; exit 1; }
 
 # Answers.
 check "sft answers" "Hi!" "$("$chat" --model "$work/sft.ckpt" --prompt 'who is there?' 2>&1)"
@@ -48,6 +49,8 @@ check "all answered" 6 "$(grep -c 'Hi!' "$work/out")"
 "$chat" --model "$work/sft.ckpt" <"$work/reset" >/dev/null 2>"$work/err"
 check "reset" "" "$(cat "$work/err")"
 long=$(printf '%080d' 0)
+says "nothing to begin with" 65 'the tokenizer has no token that begins a document' "$chat" --model "$work/bare.ckpt" --prompt ''
+check "with a text it goes on" "$(printf 'bc\303\251\033[')" "$("$chat" --model "$work/bare.ckpt" --prompt a --max-new-tokens 6 2>&1)"
 says "message too long" 65 'the context of this model is 64' "$chat" --model "$work/sft.ckpt" --prompt "$long"
 says "only one line too long" 0 'the context of this model is 64' "$chat" --model "$work/sft.ckpt" <<EOF
 $long

@@ -99,6 +99,9 @@ check "a folder stays one" [ "$("$ckpt" report "$work/run" --out "$work/empty" 2
 "$ckpt" report "$work/run" --out /dev/stdout | cat >"$work/piped"
 check "through a pipe" grep -q '</html>' "$work/piped"
 
+check "- is stdout" sh -c "cd '$work' && '$(cd "$BIN" && pwd)/ckpt' report run --out - >dash 2>&1 && [ ! -e - ] && head -n 1 dash | grep -qx '<!doctype html>' && tail -n 1 dash | grep -qx '</main></body></html>'"
+expect 64 "leaves no place for --json" "$ckpt" report "$work/run" --out - --json
+
 # ---- comparing ----
 start "$work/two" pretrain done
 steps 200 >"$work/two/metrics.jsonl"

@@ -1,5 +1,5 @@
 /* tool_talker.c - writes a checkpoint of a model whose every word is known, for scripts that talk to it.
- *   tool_talker FOLDER NAME STAGE quartet|none CONTEXT
+ *   tool_talker FOLDER NAME STAGE quartet|none|bare CONTEXT         (bare: no template, no <|endoftext|>)
  * Each token has one successor: its layers are all zero, so the output sees the embedding of the last token alone, and the
  * output matrix has that embedding in the row of the successor.  The answer to anything is "Hi!"; "a" goes on with
  * "bc\u00E9\x1B[", and "y" with y for ever.  The averaged weights say "Ho!". */
@@ -72,15 +72,15 @@ static void make_weights(struct talker *t, struct memory *memory, int answer, in
 
 int main(int argc, char **argv)
 {
-    if (argc != 6) quit(EXIT_USAGE, "usage: tool_talker FOLDER NAME STAGE quartet|none CONTEXT");
+    if (argc != 6) quit(EXIT_USAGE, "usage: tool_talker FOLDER NAME STAGE quartet|none|bare CONTEXT");
     struct talker plain = {.count = 0}, average;
     struct tokenizer *tokenizer;
-    const char *special[] = {"<|endoftext|>"};
+    bool template = strcmp(argv[4], "quartet") == 0;
+    const char *special[] = {strcmp(argv[4], "bare") == 0 ? "</s>" : "<|endoftext|>"};
     struct tokenizer_training how = {.vocab = 257, .pattern = PATTERN_GPT2, .special = special, .n_special = 1};
     struct ckpt_meta meta = {.stage = (uint32_t)atoi(argv[3]), .flags = CKPT_FINAL, .step = 7};
     struct memory memory[2] = {0};
     struct chat chat = {0};
-    bool template = strcmp(argv[4], "none") != 0;
     if (tokenizer_train(&tokenizer, nothing, NULL, &how, &plain.error)) quit_error(&plain.error);
     if (template) {
         chat_open(&chat, TEMPLATE_QUARTET, tokenizer);

@@ -66,8 +66,11 @@ struct run *program_start(const char *name, const struct option *table, struct t
     int64_t first, last;
     program_begin(name);
     program_set_build(*comm_engine() ? host_text("%s, %s", device_build(), comm_engine()) : device_build());
-    if (options_parse(table, argc, argv, usage, about, NULL, &error) != 0 ||
-        profile_steps(&first, &last, o, &error) != 0 ||
+    if (options_parse(table, argc, argv, usage, about, NULL, &error) != 0) quit_error(&error);
+    if (o->no_stages && o->parallel.pipeline > 1 && !o->parallel.cluster)
+        quit(EXIT_USAGE, "--pipeline-parallel %lld: the ranks of %s split layers, but not the row of them "
+             "(--tensor-parallel)", (long long)o->parallel.pipeline, name);
+    if (profile_steps(&first, &last, o, &error) != 0 ||
         (o->devices && devices_start(o->devices, &o->device, argv, &error) != 0) ||
         comm_open(&o->comm, o->out, o->parallel.cluster ? 1 : int_max((int)o->parallel.tensor, 1),
                   o->parallel.cluster ? 1 : int_max((int)o->parallel.pipeline, 1), &error) != 0)

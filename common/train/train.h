@@ -113,6 +113,7 @@ struct train_options {
     struct parallel_options parallel;
     double stall_limit;
     struct comm *comm;              /* not an option: set by program_start */
+    bool no_stages;                 /* not an option: ranks of this program do not split the row of layers */
     bool dry_run;                   /* --dry-run, a row of the programs that have it: touches no run folder */
     int64_t skip_limit;             /* non-finite updates in a row before giving up (3) */
     double spike_z;                 /* skip an update whose gradient norm lies this many robust deviations above the

@@ -60,6 +60,12 @@ int dump_strip(struct dump *d, struct ckpt *c, json_t *facts)
 
 static void say(const char *line) { fprintf(stderr, "%s: %s\n", program_name(), line); }
 
+/* "-" is no name: a model is written under another one first and then renamed. */
+static void need_name(const char *option, const char *path)
+{
+    if (path && strcmp(path, "-") == 0) quit(EXIT_USAGE, "--%s -: a model cannot be written to a pipe", option);
+}
+
 int dump_import(struct dump *d, struct ckpt *c, json_t *facts)
 {
     struct error error;
@@ -69,6 +75,7 @@ int dump_import(struct dump *d, struct ckpt *c, json_t *facts)
     if (d->llama2c != (d->arguments == 2))
         quit(EXIT_USAGE, "import: %s", d->llama2c ? "--llama2c needs two files: MODEL.bin TOKENIZER.bin"
              : "one folder or file is imported at a time (of llama2.c: --llama2c MODEL.bin TOKENIZER.bin)");
+    need_name("out", d->out);
     if (interop_import(d->argument[0], d->llama2c ? d->argument[1] : NULL, d->out, say, &error) != 0 ||
         reader_header(&h, d->out, &error) != 0)
         quit_error(&error);
@@ -83,6 +90,8 @@ int dump_export(struct dump *d, struct ckpt *c, json_t *facts)
 {
     struct error error;
     if (!d->hf == !d->gguf) quit(EXIT_USAGE, "export: one of --hf FOLDER and --gguf FILE is needed");
+    need_name("hf", d->hf);
+    need_name("gguf", d->gguf);
     int status = d->hf ? interop_export(c, d->hf, (uint64_t)d->shard, say, &error)
                        : interop_export_gguf(c, d->gguf, (enum interop_type)d->type, &error);
     if (status != 0) quit_error(&error);

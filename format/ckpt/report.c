@@ -127,8 +127,10 @@ static bool runs_on(const struct report *r)
 int dump_report(struct dump *d, struct ckpt *c, json_t *facts)
 {
     struct error error;
-    bool again;
+    bool again, piped = strcmp(d->out, "-") == 0;
     (void)c;
+    if (piped && (d->json || d->watch))
+        quit(EXIT_USAGE, "--out -: the page goes to stdout, which leaves no place for --%s", d->json ? "json" : "watch");
     do {
         double start = seconds_now();
         struct report r = {0};
@@ -138,13 +140,14 @@ int dump_report(struct dump *d, struct ckpt *c, json_t *facts)
         again = d->watch && runs_on(&r);
         page_write(&page, &(struct page){r.run, r.count, d->compare && r.count > 1, r.tree.data ? r.tree.data : "",
                                          again ? WATCH_SECONDS : 0});
-        if (file_replace(d->out, page.data, page.size, &error) != 0) quit_error(&error);
+        if (piped) fwrite(page.data, 1, page.size, stdout);
+        else if (file_replace(d->out, page.data, page.size, &error) != 0) quit_error(&error);
         if (!again) {
             json_t *runs = json_array();
             for (int i = 0; i < r.count; i++) fact(runs, NULL, fact_text(r.run[i]->folder));
             fact(facts, "out", fact_text(d->out));
             fact(facts, "runs", runs);
-            d->note = host_text("%s: %d run%s", d->out, r.count, plural(r.count));
+            if (!piped) d->note = host_text("%s: %d run%s", d->out, r.count, plural(r.count));
         }
         bytes_free(&page);
         forget(&r);
