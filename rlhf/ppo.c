@@ -165,7 +165,6 @@ int ppo_begin(void *self, int64_t step, struct error *error)
 static void shuffle(struct ppo *p, int64_t step, int epoch)
 {
     struct rng random = rng_at(p->o.seed, RNG_MINIBATCH, (uint64_t)step, (uint64_t)epoch);
-    for (uint32_t e = 0; e < (uint32_t)p->o.episodes; e++) p->order[e] = e;
     rng_shuffle(p->order, (uint32_t)p->o.episodes, &random);
 }
 

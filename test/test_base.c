@@ -186,7 +186,6 @@ static void test_streams(void)
     for (int i = 0; i < 7; i++) CHECK(abs(seen[i] - 10000) < 500);
     uint32_t order[100];
     bool there[100] = {false};
-    for (uint32_t i = 0; i < 100; i++) order[i] = i;
     rng_shuffle(order, 100, &a);
     int moved = 0;
     for (uint32_t i = 0; i < 100; i++) { there[order[i]] = true; moved += order[i] != i; }

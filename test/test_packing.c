@@ -1,5 +1,5 @@
 /* Properties of packing on random and on adversarial lengths, against a plain search for the best bin. */
-#include "common/data/packing.h"
+#include "common/data/epochs.h"
 #include "common/base/rng.h"
 #include "test/test.h"
 

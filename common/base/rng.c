@@ -55,6 +55,7 @@ uint64_t rng_below(struct rng *r, uint64_t n)
 
 void rng_shuffle(uint32_t *order, uint32_t n, struct rng *r)
 {
+    for (uint32_t i = 0; i < n; i++) order[i] = i;
     for (uint32_t i = n; i > 1; i--) {
         uint32_t j = (uint32_t)rng_below(r, i), t = order[i - 1];
         order[i - 1] = order[j];

@@ -23,7 +23,7 @@ double rng_uniform(struct rng *r);                 /* in [0, 1), 53 bits */
 void rng_normal_pair(struct rng *r, double pair[2]);   /* two of mean 0, variance 1 (Box-Muller), from 32 bits each */
 uint64_t rng_below(struct rng *r, uint64_t n);     /* uniform in [0, n), without bias; n >= 1 */
 
-/* Fisher-Yates of order[0..n) with the stream's numbers. */
+/* order = 0 .. n - 1 in an order drawn with the stream's numbers (Fisher-Yates). */
 void rng_shuffle(uint32_t *order, uint32_t n, struct rng *r);
 
 #endif

@@ -20,9 +20,7 @@ struct documents {
     double packed;                      /* bytes on the disk of the files that are done */
     struct textfile *file;              /* one of the two is open */
     struct records *records;
-    char *block;                        /* BLOCK bytes of a text file; [begin, end) is still to be taken */
-    size_t begin, end;
-    bool file_start, line_start, file_end;
+    bool file_start, line_start;
     struct bytes text;                  /* of the document; [0, at) has been handed out */
     size_t at;
     bool inside;                        /* a part of the document has been handed out */
@@ -34,7 +32,6 @@ void documents_open(struct documents **out, const struct document_rules *rules)
     struct documents *d = *out = host_alloc(1, sizeof *d);
     d->rules = *rules;
     d->ledger.skip = rules->skip_bad_rows;
-    d->block = host_alloc(BLOCK, 1);
 }
 
 static void close_file(struct documents *d)
@@ -43,8 +40,8 @@ static void close_file(struct documents *d)
     records_close(d->records);
     d->file = NULL;
     d->records = NULL;
-    d->begin = d->end = d->at = d->text.size = 0;
-    d->inside = d->complete = d->file_end = false;
+    d->at = d->text.size = 0;
+    d->inside = d->complete = false;
     d->file_start = d->line_start = true;
 }
 
@@ -54,7 +51,6 @@ void documents_close(struct documents *d)
     close_file(d);
     ledger_free(&d->ledger);
     bytes_free(&d->text);
-    free(d->block);
     free(d);
 }
 
@@ -190,17 +186,6 @@ static int take_row(struct documents *d, struct error *error)
 
 /* ---- text from lines ---- */
 
-/* How much of [begin, end) may be cleaned on its own when no line ends there: not the head of a character or of a
- * CRLF. */
-static size_t whole_characters(const char *text, size_t length)
-{
-    size_t back = 0;
-    if (length > 0 && text[length - 1] == '\r') return length - 1;
-    while (back < 3 && back < length && ((unsigned char)text[length - 1 - back] & 0xC0) == 0x80) back++;
-    if (back < length && ((unsigned char)text[length - 1 - back] & 0xC0) == 0xC0) return length - 1 - back;
-    return length;
-}
-
 static bool is_separator(const struct documents *d, const char *line, size_t length)
 {
     static const char endoftext[] = "<|endoftext|>";
@@ -216,31 +201,17 @@ static bool is_separator(const struct documents *d, const char *line, size_t len
  * end, -1. */
 static int take_line(struct documents *d, struct error *error)
 {
-    char *newline;
-    while (!(newline = memchr(d->block + d->begin, '\n', d->end - d->begin)) && !d->file_end &&
-           d->end - d->begin < BLOCK) {
-        memmove(d->block, d->block + d->begin, d->end - d->begin);
-        d->end -= d->begin;
-        d->begin = 0;
-        int64_t n = textfile_read(d->file, d->block + d->end, BLOCK - d->end, error);
-        if (n < 0) return -1;
-        if (n == 0) d->file_end = true;
-        d->end += (size_t)n;
-    }
-    if (d->begin == d->end) return 0;
-    char *line = d->block + d->begin;
-    size_t length = d->end - d->begin;
-    if (newline) length = (size_t)(newline + 1 - line);
-    else if (!d->file_end) length = whole_characters(line, length);
-    bool whole = d->line_start && (newline || d->file_end);
-    if (whole && is_separator(d, line, length)) {
+    char *line;
+    size_t length;
+    int got = textfile_piece(d->file, &line, &length, BLOCK, error);
+    if (got != 1) return got;
+    if (d->line_start && is_separator(d, line, length)) {
         d->counts.bytes += length;
         d->complete = true;
     } else {
         text_clean(&d->text, line, length, d->file_start, &d->counts);
     }
-    d->begin += length;
-    d->line_start = newline != NULL;
+    d->line_start = line[length - 1] == '\n';
     d->file_start = false;
     return 1;
 }
@@ -255,7 +226,7 @@ static size_t cut(const char *text)
         if (text[i] == ' ' && isascii(text[i - 1]) && isalpha((unsigned char)text[i - 1])) return i;
     for (size_t i = PART_LIMIT - 1; i > PART_LIMIT / 2; i--)
         if (text[i - 1] == '\n') return i;
-    return whole_characters(text, PART_LIMIT);
+    return text_whole(text, PART_LIMIT);
 }
 
 static bool is_blank(const char *text, size_t length)

@@ -1,10 +1,113 @@
 /* epochs.c - one epoch is packed at a time; the next when a bin beyond it is asked for. */
 #include "common/data/epochs.h"
-#include "common/data/packing.h"
 #include "common/base/rng.h"
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
+
+/* ---- packing ---- */
+
+/* Best fit needs the bin with the least room that is still enough for each sequence.  Bins hang in lists by their room,
+ * and a bitmap says which rooms occur, so that the search is a scan of a few words, not of all open bins. */
+enum { NONE = UINT32_MAX };
+
+struct bins {
+    uint32_t capacity;
+    uint32_t *first;        /* (capacity+1) newest open bin with that room, or NONE */
+    uint64_t *occurs;       /* bit r: first[r] is not NONE */
+    uint32_t *next;         /* (bins) the open bin of the same room that came before, or NONE */
+    uint32_t *count;        /* (bins) sequences in it */
+    uint32_t n;
+};
+
+static void bins_push(struct bins *b, uint32_t bin, uint32_t room)
+{
+    b->next[bin] = b->first[room];
+    b->first[room] = bin;
+    b->occurs[room / 64] |= 1ull << room % 64;
+}
+
+static uint32_t bins_pop(struct bins *b, uint32_t room)
+{
+    uint32_t bin = b->first[room];
+    b->first[room] = b->next[bin];
+    if (b->first[room] == NONE) b->occurs[room / 64] &= ~(1ull << room % 64);
+    return bin;
+}
+
+/* Smallest room >= length of an open bin, or NONE. */
+static uint32_t bins_find(const struct bins *b, uint32_t length)
+{
+    uint32_t word = length / 64, words = b->capacity / 64 + 1;
+    uint64_t bits = b->occurs[word] & ~0ull << length % 64;
+    while (!bits && ++word < words) bits = b->occurs[word];
+    return bits ? word * 64 + (uint32_t)__builtin_ctzll(bits) : NONE;
+}
+
+/* Puts a sequence into its bin and returns the bin's number. */
+static uint32_t bins_place(struct bins *b, uint32_t length)
+{
+    uint32_t room = bins_find(b, length), bin;
+    if (room == NONE) {
+        bin = b->n++;
+        room = b->capacity;
+    } else {
+        bin = bins_pop(b, room);
+    }
+    room -= length;
+    b->count[bin]++;
+    if (room > 0) bins_push(b, bin, room);
+    return bin;
+}
+
+/* Stable counting sort of a window by falling length. */
+static void sort_window(uint32_t *sorted, const uint32_t *item, uint32_t n, const uint32_t *length,
+                        uint32_t *slot, uint32_t capacity)
+{
+    memset(slot, 0, ((size_t)capacity + 2) * sizeof *slot);
+    for (uint32_t i = 0; i < n; i++) slot[capacity - length[item[i]] + 1]++;
+    for (uint32_t l = 0; l <= capacity; l++) slot[l + 1] += slot[l];
+    for (uint32_t i = 0; i < n; i++) sorted[slot[capacity - length[item[i]]]++] = item[i];
+}
+
+uint32_t pack_best_fit(uint32_t **bin_start, uint32_t **item, const uint32_t *length, const uint32_t *order, uint32_t n,
+                       uint32_t capacity, uint32_t window)
+{
+    assert(capacity > 0 && window > 0);
+    struct bins b = {.capacity = capacity};
+    b.first = host_alloc((size_t)capacity + 1, sizeof *b.first);
+    memset(b.first, 0xFF, ((size_t)capacity + 1) * sizeof *b.first);
+    b.occurs = host_alloc(capacity / 64 + 1, sizeof *b.occurs);
+    b.next = host_alloc((size_t)n + 1, sizeof *b.next);
+    b.count = host_alloc((size_t)n + 1, sizeof *b.count);
+    uint32_t *slot = host_alloc((size_t)capacity + 2, sizeof *slot);
+    uint32_t *sorted = host_alloc((size_t)n + 1, sizeof *sorted), *bin = host_alloc((size_t)n + 1, sizeof *bin);
+
+    for (uint32_t start = 0, end; start < n; start = end) {
+        end = n - start < window ? n : start + window;
+        for (uint32_t i = start; i < end; i++) assert(length[order[i]] > 0 && length[order[i]] <= capacity);
+        sort_window(sorted + start, order + start, end - start, length, slot, capacity);
+        for (uint32_t i = start; i < end; i++) bin[i] = bins_place(&b, length[sorted[i]]);
+    }
+
+    /* group by bin, in the order of placing */
+    *bin_start = host_alloc((size_t)b.n + 2, sizeof **bin_start);
+    *item = host_alloc((size_t)n + 1, sizeof **item);
+    for (uint32_t k = 0; k < b.n; k++) (*bin_start)[k + 2] = (*bin_start)[k + 1] + b.count[k];
+    for (uint32_t i = 0; i < n; i++) (*item)[(*bin_start)[bin[i] + 1]++] = sorted[i];
+
+    free(b.first);
+    free(b.occurs);
+    free(b.next);
+    free(b.count);
+    free(slot);
+    free(sorted);
+    free(bin);
+    return b.n;
+}
+
+/* ---- epochs ---- */
 
 /* Best fit looks at this many items at once: enough to fill bins well, few enough that long and short items stay
  * mixed. */
@@ -14,7 +117,6 @@ static uint32_t *shuffled(uint32_t n, uint64_t seed, uint64_t epoch, uint64_t wh
 {
     uint32_t *order = host_alloc(n, sizeof *order);
     struct rng r = rng_at(seed, RNG_SHUFFLE, epoch, which);
-    for (uint32_t i = 0; i < n; i++) order[i] = i;
     rng_shuffle(order, n, &r);
     return order;
 }

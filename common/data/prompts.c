@@ -143,7 +143,6 @@ const struct prompt *prompts_at(struct prompts *p, uint64_t index)
     uint64_t epoch = index / p->count;
     if (!p->order || p->epoch != epoch) {
         if (!p->order) p->order = host_alloc(p->count, sizeof *p->order);
-        for (uint32_t i = 0; i < p->count; i++) p->order[i] = i;
         struct rng random = rng_at(p->seed, RNG_SHUFFLE, epoch, 0);
         rng_shuffle(p->order, p->count, &random);
         p->epoch = epoch;

@@ -155,18 +155,16 @@ static int parse(struct records *r, int64_t line, const char *text, size_t lengt
 
 static int read_whole(struct bytes *out, struct textfile *file, const char *path, struct error *error)
 {
-    char *block = host_alloc(1 << 20, 1);
-    int64_t n;
-    while ((n = textfile_read(file, block, 1 << 20, error)) > 0) {
-        bytes_add(out, block, (size_t)n);
-        if (out->size > array_limit) {
-            n = fail(error, EXIT_DATA, "%s: a JSON array of more than 1 GiB; write it as JSON lines, one object per "
-                     "line", path);
-            break;
-        }
+    char *piece;
+    size_t length;
+    int got;
+    while ((got = textfile_piece(file, &piece, &length, 1 << 20, error)) == 1) {
+        bytes_add(out, piece, length);
+        if (out->size > array_limit)
+            return fail(error, EXIT_DATA, "%s: a JSON array of more than 1 GiB; write it as JSON lines, one object per "
+                        "line", path);
     }
-    free(block);
-    return n < 0 ? -1 : 0;
+    return got;
 }
 
 static int next_char(struct records *r)

@@ -2,7 +2,6 @@
  * on at once (zlib's own file calls wait until a buffer is full), so that a line out of a pipe is read when it is
  * written.  Lines are cut from a buffer that grows only as far as the longest line, and cleaning is a pure function of
  * the text, so that it can be tested and counted apart from any file. */
-#include "common/data/foreign.h"
 #include "common/data/textfile.h"
 #include "common/base/signals.h"
 
@@ -188,16 +187,6 @@ static int64_t read_more(struct textfile *f, void *data, size_t size, struct err
     return n;
 }
 
-int64_t textfile_read(struct textfile *f, void *data, size_t size, struct error *error)
-{
-    size_t held = f->end - f->begin;
-    if (held == 0) return read_more(f, data, size, error);
-    if (held > size) held = size;
-    memcpy(data, f->buffer + f->begin, held);
-    f->begin += held;
-    return (int64_t)held;
-}
-
 /* Makes room behind `end` and reads into it.  Returns what read_more does. */
 static int64_t fill(struct textfile *f, struct error *error)
 {
@@ -215,28 +204,43 @@ static int64_t fill(struct textfile *f, struct error *error)
     return n;
 }
 
-int textfile_line(struct textfile *f, char **line, size_t *length, struct error *error)
+size_t text_whole(const char *text, size_t length)
+{
+    size_t back = 0;
+    if (length > 0 && text[length - 1] == '\r') return length - 1;
+    while (back < 3 && back < length && ((unsigned char)text[length - 1 - back] & 0xC0) == 0x80) back++;
+    if (back < length && ((unsigned char)text[length - 1 - back] & 0xC0) == 0xC0) return length - 1 - back;
+    return length;
+}
+
+int textfile_piece(struct textfile *f, char **piece, size_t *length, size_t most, struct error *error)
 {
     char *newline = NULL;
-    for (size_t searched = 0;;) {
-        char *from = f->buffer + f->begin;
-        size_t held = f->end - f->begin;
-        if (held > searched) newline = memchr(from + searched, '\n', held - searched);
-        if (newline) break;
-        searched = held;
-        if (held > LINE_LIMIT)
-            return fail(error, EXIT_DATA, "%s:%lld: a line of more than 256 MiB", f->path, (long long)f->line + 1);
-        int64_t n = fill(f, error);
-        if (n < 0) return -1;
-        if (n == 0) break;
+    int64_t n = 1;
+    for (size_t searched = 0, held; n > 0 && !newline && searched < most; searched = held) {
+        if (f->end - f->begin == searched && (n = fill(f, error)) < 0) return -1;
+        held = f->end - f->begin;
+        size_t end = held < most ? held : most;
+        newline = end > searched ? memchr(f->buffer + f->begin + searched, '\n', end - searched) : NULL;
     }
-    if (!newline && f->begin == f->end) return 0;
-    char *start = f->buffer + f->begin, *end = newline ? newline : f->buffer + f->end;
-    f->begin = newline ? (size_t)(newline + 1 - f->buffer) : f->end;
-    if (f->line++ == 0 && end - start >= 3 && memcmp(start, "\xEF\xBB\xBF", 3) == 0) start += 3;
-    if (end > start && end[-1] == '\r') end--;
-    *line = start;
-    *length = (size_t)(end - start);
+    *piece = f->buffer + f->begin;
+    if (newline) *length = (size_t)(newline + 1 - *piece);
+    else *length = n == 0 ? f->end - f->begin : text_whole(*piece, most);
+    f->begin += *length;
+    return *length > 0;
+}
+
+int textfile_line(struct textfile *f, char **line, size_t *length, struct error *error)
+{
+    int got = textfile_piece(f, line, length, LINE_LIMIT + 4, error);
+    if (got != 1) return got;
+    if (*length > LINE_LIMIT)
+        return fail(error, EXIT_DATA, "%s:%lld: a line of more than 256 MiB", f->path, (long long)f->line + 1);
+    char *end = *line + *length;
+    if (f->line++ == 0 && *length >= 3 && memcmp(*line, "\xEF\xBB\xBF", 3) == 0) *line += 3;
+    if (end > *line && end[-1] == '\n') end--;
+    if (end > *line && end[-1] == '\r') end--;
+    *length = (size_t)(end - *line);
     return 1;
 }
 
