@@ -13,6 +13,16 @@ static struct config preset(const char *name)
     return c;
 }
 
+/* Activations of one micro-batch and layer in bytes at 2 a number, as published for others: what is kept for backward.
+ * Source: Korthikanti et al. 2022, table 2. */
+static double acts_published(const struct layout *l, const struct config *c)
+{
+    double t = l->t, rows = (double)l->b * l->s * c->channels, square = l->plain_attention ? 5.0 * c->heads * l->s / c->channels : 0;
+    if (l->recompute == RECOMPUTE_BLOCK) return 2 * rows;
+    if (l->recompute == RECOMPUTE_ATTENTION) square = 0;
+    return rows * (l->whole_rows ? 10 + 24 / t + square / t : (34 + square) / t);
+}
+
 static struct cluster machine(const char *text)
 {
     struct cluster c;

@@ -67,7 +67,8 @@ bool option_changed(const struct option *table, const char *name);
 /* 0, or -1 (EXIT_USAGE) when `name` was changed while `other`, without which it means nothing, has its default. */
 int option_needs(const struct option *table, const char *name, const char *other, struct error *error);
 
-/* 0, or -1 (EXIT_USAGE) when `name` and one of the others ("a|b") were changed: "--a cannot be given with --name, WHY". */
+/* 0, or -1 (EXIT_USAGE) when `name` and one of the others ("a|b") were changed: "--a cannot be given with --name,
+ * WHY". */
 int option_excludes(const struct option *table, const char *name, const char *others, const char *why,
                     struct error *error);
 

@@ -1,5 +1,5 @@
-/* options_help.c - the table of options for people: --help, and, by the hidden options --help-man and --help-words, what
- * docs/man/build.sh makes manual pages and completion of. */
+/* options_help.c - the table of options for people: --help, and, by the hidden options --help-man and --help-words,
+ * what docs/man/build.sh makes manual pages and completion of. */
 #include "common/base/options.h"
 
 #include <stdlib.h>

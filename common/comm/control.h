@@ -14,9 +14,9 @@ int control_open(struct control **out, struct engine *e, const struct crew *crew
                  struct error *error);
 void control_close(struct control *c);          /* all ranks end well: waits for their word */
 
-/* tell(self, sentence): called on rank 0 before all leave, by whichever thread learns of it, instead of stderr; on rank 1
- * when it is rank 0 that was lost.
- * stall: seconds for which a rank may neither get on (signals.h) nor wait for another; 0: no limit. */
+/* tell(self, sentence): called on rank 0 before all leave, by whichever thread learns of it, instead of stderr; on
+ * rank 1 when it is rank 0 that was lost. stall: seconds for which a rank may neither get on (signals.h) nor wait
+ * for another; 0: no limit. */
 void control_watch(struct control *c, double stall, void (*tell)(void *self, const char *sentence), void *self);
 
 /* Around every wait for other ranks. */

@@ -1,5 +1,6 @@
-/* foreign.c - files that hold no UTF-8 text, by their first bytes: a table of signatures, and UTF-16 and UTF-32 by their byte order mark or by where their zero bytes are.
- * A short signature made of letters could begin a text, so it only counts where a zero byte is near. */
+/* foreign.c - files that hold no UTF-8 text, by their first bytes: a table of signatures, and UTF-16 and UTF-32 by
+ * their byte order mark or by where their zero bytes are. A short signature made of letters could begin a text, so
+ * it only counts where a zero byte is near. */
 #include "common/data/textfile.h"
 
 #include <string.h>

@@ -28,9 +28,9 @@ void order_close(struct order *s);
 int order_estimate(struct order **out, const struct tokenizer *t, const struct order_options *o,
                    void (*say)(void *self, const char *line), void *self, struct error *error);
 
-/* Each document is stored as <|endoftext|> text <|endoftext|> (tokenizer_document); rows of row_tokens are filled document
- * after document, a document longer than what is left goes on in the next row; what a row holds of one document is a sequence.
- * The last token of a document has no target. */
+/* Each document is stored as <|endoftext|> text <|endoftext|> (tokenizer_document); rows of row_tokens are filled
+ * document after document, a document longer than what is left goes on in the next row; what a row holds of one
+ * document is a sequence. The last token of a document has no target. */
 uint64_t order_rows(const struct order *s, bool validation);       /* rows of an epoch */
 uint64_t order_tokens(const struct order *s, bool validation);
 uint64_t order_documents(const struct order *s, bool validation);
@@ -38,7 +38,8 @@ uint32_t order_identity(const struct order *s);      /* CRC of what decides rows
 
 /* Appends the row with global sample index `index` to the batch (arrays have room for row_tokens more tokens and as
  * many sequences).  Epoch = index / rows; within an epoch rows come in an order shuffled by (seed, epoch);
- * validation rows unshuffled.  Returns 0, or -1 when a shard turns out to be damaged or cannot be read (shard_file.h). */
+ * validation rows unshuffled.  Returns 0, or -1 when a shard turns out to be damaged or cannot be read
+ * (shard_file.h). */
 int order_row(const struct order *s, bool validation, uint64_t index, struct batch *b, struct error *error);
 
 #endif

@@ -195,7 +195,8 @@ uint64_t config_parameters(const struct config *c) { return totals_of(c).all; }
 
 uint64_t config_matmul_parameters(const struct config *c)
 {
-    uint64_t C = (uint64_t)config_embed_width(c), head = c->head == HEAD_SCALAR ? C : c->tied ? (uint64_t)c->vocab * C : 0;
+    uint64_t C = (uint64_t)config_embed_width(c);
+    uint64_t head = c->head == HEAD_SCALAR ? C : c->tied ? (uint64_t)c->vocab * C : 0;
     return totals_of(c).matrices + head;
 }
 
@@ -224,9 +225,9 @@ char *config_line(char *out, size_t size, const struct config *c)
 
 /* ---- angles ---- */
 
-/* How fast each pair of a head turns, and how that is stretched for texts longer than those of pretraining.  Sources: Su
- * et al. 2021, eq. 15; Chen et al. 2023 (linear); Peng et al. 2023, section 3 (YaRN); the llama3 form as published with
- * Llama 3.1. */
+/* How fast each pair of a head turns, and how that is stretched for texts longer than those of pretraining.
+ * Sources: Su et al. 2021, eq. 15; Chen et al. 2023 (linear); Peng et al. 2023, section 3 (YaRN); the llama3 form as
+ * published with Llama 3.1. */
 enum { ROPE_PAIRS_MOST = 2048 };
 
 static double clamped(double x) { return x < 0 ? 0 : x > 1 ? 1 : x; }

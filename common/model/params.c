@@ -284,7 +284,8 @@ int stage_first_layer(const struct config *c, int p, int s)
 
 bool config_splits(const struct config *c, int t)
 {
-    return c->heads % t == 0 && c->kv_heads % t == 0 && c->ffn % t == 0 && (t - 1) * ((c->vocab + t - 1) / t) < c->vocab;
+    return c->heads % t == 0 && c->kv_heads % t == 0 && c->ffn % t == 0 &&
+           (t - 1) * ((c->vocab + t - 1) / t) < c->vocab;
 }
 
 struct config config_of_rank(const struct config *whole, int t)

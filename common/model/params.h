@@ -92,24 +92,25 @@ void params_each(struct params *p, const struct config *c, void (*visit)(void *c
 void params_all(struct params *p, const struct config *c, void (*visit)(void *context, const struct param *p),
                 void *context);
 
-/* Takes the arrays from a phase (params and grads have this layout); `packed` also takes packed forms.  ranks > 1: all of
- * them together are cut into as many equal pieces of whole blocks of squares (ops.h), which a tail of zeros makes up.
- * NULLs while measuring.  The host array `layer` is allocated once and kept (params_close frees it). */
+/* Takes the arrays from a phase (params and grads have this layout); `packed` also takes packed forms.  ranks > 1:
+ * all of them together are cut into as many equal pieces of whole blocks of squares (ops.h), which a tail of zeros
+ * makes up. NULLs while measuring.  The host array `layer` is allocated once and kept (params_close frees it). */
 void params_open(struct params *p, const struct config *c, struct memory *memory, enum phase phase, int ranks,
                  bool packed);
 /* The same layout, but all layers lie in the same place, one_layer, and `all` holds only what is outside the layers.
- * Packed forms: none, those of one layer at a time, or all; then all layers also have their own of what is not packed. */
+ * Packed forms: none, those of one layer at a time, or all; then all layers also have their own of what is not
+ * packed. */
 enum packed { PACKED_NONE, PACKED_LAYER, PACKED_ALL };
 void params_open_parts(struct params *p, const struct config *c, struct memory *memory, enum phase phase, int ranks,
                        enum packed packed);
 void params_close(struct params *p);
 
-/* The first layer of stage s of p, and, of s = p, L.  Each has one at least (p <= L), and the last has fewer by what the
- * head costs. */
+/* The first layer of stage s of p, and, of s = p, L.  Each has one at least (p <= L), and the last has fewer by what
+ * the head costs. */
 int stage_first_layer(const struct config *whole, int p, int s);
 
-/* t tensor ranks split layers and vocabulary: the configuration of one of them, whose parameters have the shapes that it
- * holds.  Of the vocabulary each has as many rows; those of the last behind the end stay 0. */
+/* t tensor ranks split layers and vocabulary: the configuration of one of them, whose parameters have the shapes
+ * that it holds.  Of the vocabulary each has as many rows; those of the last behind the end stay 0. */
 struct config config_of_rank(const struct config *whole, int t);
 bool config_splits(const struct config *whole, int t);          /* whether t ranks can */
 /* Where elements of a whole parameter (p as params_each shows the whole configuration) lie: from element `first` on
@@ -129,7 +130,8 @@ void share_each(const struct share *s, const struct param *p, size_t first, size
 
 /* Remakes every packed form from the float32 weights.  Called after any change of weights. */
 void params_pack(struct params *p, const struct config *c);
-/* Those of layer l alone, which also gets its own of what is not packed from one_layer; -1: those outside the layers. */
+/* Those of layer l alone, which also gets its own of what is not packed from one_layer; -1: those outside the
+ * layers. */
 void params_pack_layer(struct params *p, const struct config *c, int l);
 
 #endif

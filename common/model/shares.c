@@ -52,8 +52,8 @@ void gradient_reduce_layer(struct model *m, int l)
     reduce(m, m->grads.one_layer, layer_begin(&m->params, l), layer_begin(&m->params, l + 1));
 }
 
-/* visit(m, x, from, to) of what lies outside the layers, which x has, on both sides of them: elements from..to of all, at
- * x. */
+/* visit(m, x, from, to) of what lies outside the layers, which x has, on both sides of them: elements from..to of
+ * all, at x. */
 static void each_end(struct model *m, float *x, void (*visit)(struct model *m, float *x, size_t from, size_t to))
 {
     const struct params *p = &m->params;
@@ -122,7 +122,9 @@ void gradient_sum(struct model *m, bool first, bool last)
     if (m->use.zero >= 2 || m->use.slices <= 1) return;
     if (place.d == 1 && first) device_clear(m->sum, piece * sizeof(float));
     if (m->early) sum_in_buckets(m);
-    else comm_sum_scatter(m->use.comm, GROUP_DATA, m->sum, m->grads.all, 0, m->grads.count, piece, place.d == 1 || !first);
+    else
+        comm_sum_scatter(m->use.comm, GROUP_DATA, m->sum, m->grads.all, 0, m->grads.count, piece,
+                         place.d == 1 || !first);
     if (place.d == 1 || m->use.zero > 0 || !last) return;
     comm_gather(m->use.comm, GROUP_DATA, m->grads.all, m->sum, piece * sizeof(float));
     comm_wait(m->use.comm);

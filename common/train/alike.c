@@ -9,23 +9,15 @@
 /* One fact a line: the build, every option that a rank may not have for itself, and where the data begins. */
 static void facts(struct bytes *out, const struct train_state *s)
 {
-    static const char *const own[] = {"threads", "device", "devices"};
-    struct ckpt_meta meta = {.stage = s->task->stage};
     bytes_text(out, "%s %s (%s)\n", program_name(), QUARTET_VERSION, program_build());
     for (const struct option *o = s->table; o->name; o++) {
-        bool skip = false;
-        for (size_t i = 0; i < sizeof own / sizeof *own; i++) skip |= strcmp(o->name, own[i]) == 0;
-        char *text = skip ? NULL : option_text(o);
+        char *text = word_number("threads|device|devices", o->name) < 0 ? option_text(o) : NULL;
         if (text) bytes_text(out, "--%s %s\n", o->name, text);
         free(text);
     }
-    s->task->save(s->task->self, &meta);
-    for (size_t i = 0; i < meta.dcur.count; i++) {
-        const struct kv_entry *e = &meta.dcur.entry[i];
-        if (e->type == KV_I64 || e->type == KV_U64)
-            bytes_text(out, "data: %s %lld\n", e->key, (long long)*(const int64_t *)e->value);
-    }
-    ckpt_meta_free(&meta);
+    bytes_text(out, "data: ");
+    data_position(out, s);
+    bytes_text(out, "\n");
 }
 
 /* The line of which text[at] is part, for a message. */

@@ -60,7 +60,7 @@ int layout_layers(const struct layout *l, const struct config *c);
 /* Parameters of a rank, N / (t p), before ZeRO. */
 double layout_parameters(const struct layout *l, const struct config *c);
 
-/* ---- memory and traffic (cluster_memory.c) ---- */
+/* ---- memory and traffic (cluster_cost.c) ---- */
 
 /* Of a rank with psi parameters, the largest part (a layer, or the embedding) having `part`: bytes held, and bytes sent
  * in a step of m micro-batches.  Source: Rajbhandari et al. 2020 (ZeRO), sections 5 and 7. */
@@ -71,10 +71,8 @@ double state_sent(const struct number_bytes *k, int zero, int d, int m, double p
 double tensor_sent(const struct layout *l, const struct config *c, double bytes);
 double pipeline_sent(const struct layout *l, const struct config *c, double bytes);
 
-/* Activations of one micro-batch and layer in bytes at 2 a number: what is kept for backward.
- * Source: Korthikanti et al. 2022, table 2. */
-double acts_published(const struct layout *l, const struct config *c);
-/* The same of Quartet, (4C + (qkv + heads + up + F) / t) numbers a token; with RECOMPUTE_BLOCK C. */
+/* Activations of one micro-batch and layer that are kept for backward, in bytes: (4C + (qkv + heads + up + F) / t)
+ * numbers a token; with RECOMPUTE_BLOCK C. */
 double acts_formula(const struct layout *l, const struct config *c, double bytes);
 
 struct rank_memory { double state, acts, work, total; double acts_formula; };
@@ -86,7 +84,7 @@ void rank_memory(struct rank_memory *out, const struct layout *l, const struct c
 double rlhf_held(const struct number_bytes *k, int zero, int d, double policy, double critic, double reference,
                  double reward);
 
-/* ---- time (cluster_time.c) ---- */
+/* ---- time (cluster_cost.c) ---- */
 
 /* Seconds of a step on the slowest rank. */
 struct step_time { double compute, tensor, pipeline, bubble, data, optimizer, total; };

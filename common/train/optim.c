@@ -1,6 +1,6 @@
 /* optim.c - what happens between backward and the next forward.  Gradients, moments and averages are laid out as the
- * parameters are, so that one walk over the parameters' list finds all four of each.  A rank that updates a piece of the
- * parameters has only that piece of them; a parameter may lie across the border of two. */
+ * parameters are, so that one walk over the parameters' list finds all four of each.  A rank that updates a piece of
+ * the parameters has only that piece of them; a parameter may lie across the border of two. */
 #include "common/train/optim.h"
 #include "common/model/adamw.h"
 #include "common/model/device.h"
@@ -83,38 +83,23 @@ static struct border border_after(const struct model *m, int stage)
     return b;
 }
 
-/* What is told of such a block: its elements, or, where they are on several tensor ranks, the sum of their squares so
- * far, which lies in *sum. */
-static void border_send(struct model *m, const double *sum)
+/* Tells the next stage of such a block, or hears of it from the one before: its elements, or, where they are on several
+ * tensor ranks, the sum of their squares so far, which lies in *sum. */
+static void border_pass(struct model *m, double *sum, bool send)
 {
-    struct place place = comm_place(m->use.comm);
-    struct border b = border_after(m, place.pipe);
-    int to = comm_rank_of(m->use.comm, m->use.zero > 0 ? 0 : place.data, place.pipe + 1);
-    if (b.n == 0 || b.data != place.data) return;
-    if (place.t > 1) {
-        comm_send_host(m->use.comm, &sum[(b.at - m->from) / SQUARES_BLOCK], sizeof *sum, to);
-        return;
-    }
-    float *x = host_alloc(b.n, sizeof *x);
-    device_get(x, gradient_own(m) + (b.at - m->from), b.n * sizeof *x);
+    struct comm *comm = m->use.comm;
+    struct place place = comm_place(comm);
+    struct border b = border_after(m, send ? place.pipe : place.pipe - 1);
+    if (b.n == 0 || (send ? b.data != place.data : m->from > 0)) return;
+    int sender = comm_rank_of(comm, b.data, place.pipe - 1);
+    int receiver = comm_rank_of(comm, m->use.zero > 0 ? 0 : place.data, place.pipe + 1);
+    float *x = host_alloc(b.n, sizeof *x), *gradient = gradient_own(m) + (send ? b.at - m->from : 0);
+    size_t bytes = place.t > 1 ? sizeof *sum : b.n * sizeof *x;
+    if (send && place.t == 1) device_get(x, gradient, bytes);
     device_wait();
-    comm_send_host(m->use.comm, x, b.n * sizeof *x, to);
-    free(x);
-}
-
-static void border_receive(struct model *m, double *sum)
-{
-    struct place place = comm_place(m->use.comm);
-    struct border b = border_after(m, place.pipe - 1);
-    int from = comm_rank_of(m->use.comm, b.data, place.pipe - 1);
-    if (b.n == 0 || m->from > 0) return;
-    if (place.t > 1) {
-        comm_receive_host(m->use.comm, sum, sizeof *sum, from);
-        return;
-    }
-    float *x = host_alloc(b.n, sizeof *x);
-    comm_receive_host(m->use.comm, x, b.n * sizeof *x, from);
-    device_put(gradient_own(m), x, b.n * sizeof *x);
+    if (send) comm_send_host(comm, place.t > 1 ? (void *)&sum[(b.at - m->from) / SQUARES_BLOCK] : x, bytes, receiver);
+    else comm_receive_host(comm, place.t > 1 ? (void *)sum : x, bytes, sender);
+    if (!send && place.t == 1) device_put(gradient, x, bytes);
     device_wait();
     free(x);
 }
@@ -125,10 +110,10 @@ static void own_squares(struct model *m, double *sums)
 {
     struct place place = comm_place(m->use.comm);
     if (m->params.frozen) params_each(&m->params, &m->local, clear_frozen, m);
-    if (place.pipe > 0) border_receive(m, sums);
+    if (place.pipe > 0) border_pass(m, sums, false);
     if (place.t == 1) sum_squares(sums, gradient_own(m), m->to - m->from);
     else params_each(&m->params, &m->local, add_squares, &(struct squares){m, sums});
-    if (place.pipe < place.p - 1) border_send(m, sums);
+    if (place.pipe < place.p - 1) border_pass(m, sums, true);
     if (m->from == 0) device_clear(gradient_own(m), m->params.run[place.pipe].lead * sizeof(float));
 }
 

@@ -28,7 +28,8 @@ struct parent {
 };
 
 /* A checkpoint, or the newest one of a run folder (ckpt_open), or a model of another system in a Hugging Face folder
- * or a GGUF file (interop_open): what was found there goes to the log of the run (NULL: to stderr).  Returns 0 or -1. */
+ * or a GGUF file (interop_open): what was found there goes to the log of the run (NULL: to stderr).  Returns 0 or
+ * -1. */
 int model_file_open(struct ckpt **out, const char *path, struct run *run, struct error *error);
 
 /* path, run: as model_file_open.  stages: the allowed ones, 1u << STAGE_PRETRAIN | ...   role: as in lineage_add.

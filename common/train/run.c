@@ -5,7 +5,6 @@
 #define _GNU_SOURCE
 #include "common/train/run.h"
 #include "common/base/signals.h"
-#include "common/train/events.h"
 #include "format/reader.h"
 
 #include <dirent.h>

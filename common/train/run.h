@@ -12,7 +12,8 @@ struct run;
  * EXIT_UNAVAILABLE another process is in it, EXIT_IO unwritable, EXIT_MISMATCH it holds another program's run,
  * EXIT_STOPPED. */
 int run_open(struct run **out, const char *folder, const char *program, struct error *error);
-/* For the ranks beside the one that has opened the folder: everything is done there, and every call here does nothing. */
+/* For the ranks beside the one that has opened the folder: everything is done there, and every call here does
+ * nothing. */
 struct run *run_follow(const char *folder, const char *program);
 /* What comm_watch calls: the sentence to the log, and status.json says failed from now on.  self is the run. */
 void run_failed(void *self, const char *sentence);
@@ -34,9 +35,10 @@ int run_write_conf(struct run *run, const struct option *table, struct error *er
 void run_log(struct run *run, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Appends a record to metrics.jsonl, and to the file for TensorBoard where run_events was called.  On resume
- * run_rewind_metrics first drops records of steps > step and a torn last line, there, in the files for TensorBoard, and
- * in every other .jsonl file of the folder whose lines begin with {"step":N (rollouts.jsonl); again: that of `step` too,
- * which this start writes once more.  run_sync makes the metrics durable: before a checkpoint that comes after them. */
+ * run_rewind_metrics first drops records of steps > step and a torn last line, there, in the files for TensorBoard,
+ * and in every other .jsonl file of the folder whose lines begin with {"step":N (rollouts.jsonl); again: that of
+ * `step` too, which this start writes once more.  run_sync makes the metrics durable: before a checkpoint that comes
+ * after them. */
 void run_metrics(struct run *run, const struct record *r);
 int run_rewind_metrics(struct run *run, int64_t step, bool again, struct error *error);
 void run_sync(struct run *run);

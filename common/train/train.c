@@ -25,10 +25,8 @@ static void fill_record(struct record *r, const struct train_state *s, const str
     record_real(r, "loss", result->losses ? result->loss / result->losses : NAN);
     for (int i = 0; i < s->task->n_learners; i++) {
         const struct learner *l = &s->task->learner[i];
-        snprintf(key, sizeof key, "%slr", l->name);
-        record_real(r, key, l->frozen ? NAN : schedule_lr(&l->schedule, s->step - 1));
-        snprintf(key, sizeof key, "%sgrad_norm", l->name);
-        record_real(r, key, result->norms[i] ? result->norm[i] / result->norms[i] : NAN);
+        record_real(r, learner_key(key, l, "lr"), l->frozen ? NAN : schedule_lr(&l->schedule, s->step - 1));
+        record_real(r, learner_key(key, l, "grad_norm"), result->norms[i] ? result->norm[i] / result->norms[i] : NAN);
     }
     record_count(r, "updates", s->t[0]);
     record_count(r, "skipped", s->skipped);
@@ -123,17 +121,16 @@ static void show_progress(struct train_state *s, const struct record *r)
     const struct train_options *o = s->o;
     const struct learner *l = s->task->learner;
     struct bytes line = {0};
-    char a[16], b[16], c[16], lr[64], norm[64];
+    char a[16], b[16], c[16], lr[64], key[64];
     for (int i = 1; i < s->task->n_learners && l->frozen; i++) l++;
-    snprintf(lr, sizeof lr, "%slr", l->name);
-    snprintf(norm, sizeof norm, "%sgrad_norm", l->name);
-    double share = record_get(r, "peak_share"),
+    double share = record_get(r, "peak_share"), norm = record_get(r, learner_key(key, l, "grad_norm")),
            left = (seconds_now() - s->clock.begun) / s->clock.steps * (double)(o->steps - s->step);
     bytes_text(&line, "step %lld/%lld  ETA %s", (long long)s->step, (long long)o->steps, text_duration(c, left));
-    for (const char *const *key = s->task->shown; *key; key++)
-        bytes_text(&line, "  %s %.4g", *key, record_get(r, *key));
+    for (const char *const *shown = s->task->shown; *shown; shown++)
+        bytes_text(&line, "  %s %.4g", *shown, record_get(r, *shown));
+    learner_key(lr, l, "lr");
     bytes_text(&line, "  loss %.4f  %s %.2e  %snorm %.3g  %s tok/s  %s", record_get(r, "loss"), lr, record_get(r, lr),
-               l->name, record_get(r, norm), text_count(a, record_get(r, "tokens_per_second")),
+               l->name, norm, text_count(a, record_get(r, "tokens_per_second")),
                text_bytes(b, fmax(record_get(r, "host_bytes"), record_get(r, "device_bytes"))));
     if (!isnan(share)) bytes_text(&line, "  %.0f %% of peak", 100 * share);
     snprintf(s->clock.line, sizeof s->clock.line, "%s", line.data);
@@ -289,7 +286,8 @@ static const char *stop_reason(const struct train_state *s)
     need += slowest + (evaluation_due(s, s->step + 1) ? s->clock.evaluation : 0);
     if (!why && comm_place(s->o->comm).rank == 0 && run_asked_to_stop(s->run))
         why = "the file stop in the run folder, which must be removed first";
-    if (!why && s->clock.steps > 0 && signals_time_left() < need) why = "the time limit, which the next step would pass";
+    if (!why && s->clock.steps > 0 && signals_time_left() < need)
+        why = "the time limit, which the next step would pass";
     wish = why != NULL;
     comm_add(s->o->comm, GROUP_WORLD, &wish, 0, 1);
     return wish > 0 && !why ? elsewhere : why;

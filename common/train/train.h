@@ -81,7 +81,8 @@ struct task {
     double flops_per_token;         /* for "% of peak" */
 };
 
-/* How ranks share a model; -1 where it is left open (slices and zero: until defaults_fill).  And machines to plan for. */
+/* How ranks share a model; -1 where it is left open (slices and zero: until defaults_fill).  And machines to plan
+ * for. */
 struct parallel_options {
     int64_t tensor, pipeline, data, zero, slices;
     int64_t micro;                  /* not an option: micro-batches of a slice, set by parallel_fit */

@@ -15,8 +15,8 @@
 struct piece {
     struct comm *comm;
     struct param param;                  /* whole; its name is not kept */
-    const float *base;                   /* elements from `from` on of a tensor rank's parameters lie here; */
-    size_t from, piece;                  /* data ranks of its stage hold `piece` each, or, whole, all of them */
+    const float *base;                   /* what this rank holds of its tensor rank's parameters; */
+    size_t piece;                        /* data ranks of its stage hold `piece` each, or, whole, all of them */
     bool whole;
     int *calls;                          /* of fetch, for all tensors */
 };
@@ -24,27 +24,30 @@ struct piece {
 struct sources { struct ckpt_source *source; struct piece *piece; size_t count; const char *prefix; enum role role;
                  const struct model *model; int calls; };
 
-/* Runs of the n elements from `first` on that rank `rank` holds, in order: between device and host, where they lie one
- * after the other (packed), or each in its place of n; returns their number of elements.  get and host NULL: counts. */
-static size_t each_run(const struct piece *p, int rank, size_t first, size_t n, float *host, bool packed, const float *sent)
+/* Runs of elements that a rank holds: between device and host, where they lie one after the other (packed), or each in
+ * its place; sent: they have come from that rank, packed.  host NULL: they are only counted. */
+struct runs { float *host; const float *base, *sent; bool packed; size_t found; };
+
+static void move_run(void *context, size_t at, size_t from, size_t n)
+{
+    struct runs *r = context;
+    if (r->sent) memcpy(r->host + from, r->sent + r->found, n * sizeof *r->host);
+    else if (r->host) device_get(r->host + (r->packed ? r->found : from), r->base + at, n * sizeof *r->host);
+    r->found += n;
+}
+
+/* Those of the n elements from `first` on that rank `rank` holds; returns their number. */
+static size_t each_run(const struct piece *p, int rank, size_t first, size_t n, struct runs runs)
 {
     struct place place = comm_place(p->comm);
-    size_t found = 0;
-    if (rank / (place.world / place.p) != p->param.stage) return 0;
-    for (size_t i = 0, run, local; i < n; i += run) {
-        int holder;
-        run = param_run(&p->param, place.t, first + i, &holder, &local);
-        if (run > n - i) run = n - i;
-        size_t at = p->param.first + local;
-        int data = p->whole ? 0 : (int)(at / p->piece);
-        if (!p->whole && run > ((size_t)data + 1) * p->piece - at) run = ((size_t)data + 1) * p->piece - at;
-        if (rank % (place.world / place.p) != data * place.t + (holder < 0 ? 0 : holder)) continue;
-        if (host && sent) memcpy(host + i, sent + found, run * sizeof *host);
-        else if (host) device_get(host + (packed ? found : i), p->base + (at - p->from), run * sizeof *host);
-        found += run;
-    }
-    if (host && !sent && found) device_wait();
-    return found;
+    int in_stage = place.t * place.d, data = rank % in_stage / place.t, tensor = rank % place.t;
+    size_t from = p->whole ? 0 : (size_t)data * p->piece, to = p->whole ? SIZE_MAX : from + p->piece;
+    struct share share = {NULL, from, to, tensor, place.t};
+    if (rank / in_stage != p->param.stage || (p->whole && data > 0) || (p->param.split == SPLIT_NONE && tensor > 0))
+        return 0;
+    share_each(&share, &p->param, first, n, move_run, &runs);
+    if (runs.host && !runs.sent && runs.found) device_wait();
+    return runs.found;
 }
 
 /* Rank 0 saves, and gets what it does not hold from the ranks that do, which make the same calls.  host: of rank 0 the
@@ -56,17 +59,17 @@ static void fetch(void *self, void *host, uint64_t offset, size_t bytes)
     struct place place = comm_place(p->comm);
     ++*p->calls;
     if (place.rank > 0) {
-        count = each_run(p, place.rank, first, n, host, true, NULL);
+        count = each_run(p, place.rank, first, n, (struct runs){.host = host, .base = p->base, .packed = true});
         if (count) comm_send_host(p->comm, host, count * sizeof(float), 0);
         return;
     }
-    each_run(p, 0, first, n, host, false, NULL);
+    each_run(p, 0, first, n, (struct runs){.host = host, .base = p->base});
     float *sent = place.world > 1 ? host_alloc(n, sizeof *sent) : NULL;
     for (int r = 1; r < place.world; r++) {
-        count = each_run(p, r, first, n, NULL, false, NULL);
+        count = each_run(p, r, first, n, (struct runs){0});
         if (count == 0) continue;
         comm_receive_host(p->comm, sent, count * sizeof *sent, r);
-        each_run(p, r, first, n, host, false, sent);
+        each_run(p, r, first, n, (struct runs){.host = host, .sent = sent});
     }
     free(sent);
 }
@@ -79,14 +82,12 @@ static void add_source(void *context, const struct param *p)
     all->piece = host_grow(all->piece, all->count + 1, sizeof *all->piece);
     struct piece *q = &all->piece[all->count];
     struct ckpt_source *s = &all->source[all->count++];
-    *q = (struct piece){.comm = m->use.comm, .param = *p, .from = m->from, .whole = m->use.zero == 0,
-                        .calls = &all->calls};
+    *q = (struct piece){.comm = m->use.comm, .param = *p, .whole = m->use.zero == 0, .calls = &all->calls};
     q->piece = m->params.run[p->stage].count / (size_t)comm_place(m->use.comm).d;
     q->base = all->role == ROLE_EMA ? m->ema : all->role == ROLE_ADAM_M ? m->m : m->v;
     if (all->role == ROLE_WEIGHT) q->base = m->own;
     if (all->role == ROLE_WEIGHT && !model_apart(m)) {
         q->base = m->params.all;
-        q->from = 0;
         q->whole = true;
     }
     *s = (struct ckpt_source){.role = all->role, .dtype = DTYPE_F32, .ndim = p->ndim, .trainable = p->trainable,
@@ -114,12 +115,6 @@ static void list_sources(struct sources *all, const struct task *task)
 
 /* ---- key-values to a file ---- */
 
-static const char *key_of(char key[64], const struct learner *l, const char *name)
-{
-    snprintf(key, 64, "%s%s", l->name, name);
-    return key;
-}
-
 static void save_learner(struct kv *trns, const struct train_state *s, int i)
 {
     static const char *const schedules[] = {"constant", "linear", "cosine", "wsd"};
@@ -128,13 +123,13 @@ static void save_learner(struct kv *trns, const struct train_state *s, int i)
     double ordered[NORMS_MAX];
     char key[64];
     for (int k = 0; k < n->count; k++) ordered[k] = n->norm[(n->next - n->count + k + NORMS_MAX) % NORMS_MAX];
-    kv_set_i64(trns, key_of(key, l, "optim.t"), s->t[i]);
-    kv_set_f64s(trns, key_of(key, l, "optim.norms"), ordered, (size_t)n->count);
-    kv_set_text(trns, key_of(key, l, "lr.schedule"), schedules[l->schedule.kind]);
-    kv_set_f64(trns, key_of(key, l, "lr.base"), l->schedule.lr);
-    kv_set_f64(trns, key_of(key, l, "lr.min"), l->schedule.min_lr);
-    kv_set_i64(trns, key_of(key, l, "lr.warmup"), l->schedule.warmup);
-    kv_set_i64(trns, key_of(key, l, "lr.total"), l->schedule.total);
+    kv_set_i64(trns, learner_key(key, l, "optim.t"), s->t[i]);
+    kv_set_f64s(trns, learner_key(key, l, "optim.norms"), ordered, (size_t)n->count);
+    kv_set_text(trns, learner_key(key, l, "lr.schedule"), schedules[l->schedule.kind]);
+    kv_set_f64(trns, learner_key(key, l, "lr.base"), l->schedule.lr);
+    kv_set_f64(trns, learner_key(key, l, "lr.min"), l->schedule.min_lr);
+    kv_set_i64(trns, learner_key(key, l, "lr.warmup"), l->schedule.warmup);
+    kv_set_i64(trns, learner_key(key, l, "lr.total"), l->schedule.total);
 }
 
 /* A record that waits for its evaluation is saved as the line it will be. */
@@ -321,9 +316,10 @@ static int load_learner(struct train_state *s, int i, const struct ckpt_meta *me
     const double *norms;
     size_t count;
     char key[64];
-    if (kv_get_i64(&meta->trns, key_of(key, l, "optim.t"), &s->t[i]) != 1 || s->t[i] < 0)
+    if (kv_get_i64(&meta->trns, learner_key(key, l, "optim.t"), &s->t[i]) != 1 || s->t[i] < 0)
         return fail(error, EXIT_DATA, "%s: %s is missing or wrong", ckpt_path(c), key);
-    if (kv_get_array(&meta->trns, key_of(key, l, "optim.norms"), KV_F64S, &norms, &count) != 1 || count > NORMS_MAX)
+    learner_key(key, l, "optim.norms");
+    if (kv_get_array(&meta->trns, key, KV_F64S, &norms, &count) != 1 || count > NORMS_MAX)
         return fail(error, EXIT_DATA, "%s: %s is missing or wrong", ckpt_path(c), key);
     for (size_t k = 0; k < count; k++) {
         if (!isfinite(norms[k]))

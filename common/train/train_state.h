@@ -57,13 +57,12 @@ struct step_result { double loss, norm[LEARNERS_MAX]; int losses, norms[LEARNERS
  * Returns 1, 0 when this and the remaining updates of the step are skipped, or -1 with *error. */
 int train_update(struct train_state *s, struct step_result *result, int update, struct error *error);
 
-/* Forward, head and backward of micro-batch i, the last of a slice or not, for every learner that is not frozen and has rows in it.  Returns the sum
- * of the losses; *rows is the number of rows read. */
+/* Forward, head and backward of micro-batch i, the last of a slice or not, for every learner that is not frozen and has
+ * rows in it.  Returns the sum of the losses; *rows is the number of rows read. */
 double train_micro_batch(const struct task *task, int i, bool last, double scale, int *rows);
 
-/* pipeline.c: the same of micro-batches from..to, on the stages of a row of layers, for a task of one learner; every
- * stage gets the sums. */
-void train_pipeline(const struct task *task, int from, int to, double scale, struct slice *sums);
+/* Where in the data the task stands: the numbers of its cursor, appended. */
+void data_position(struct bytes *out, const struct train_state *s);
 
 /* What stage `stage` of p does as number `turn` of its 2m turns: the forward or the backward of one of m micro-batches.
  * Each begins with as many forwards as there are stages behind it, then forwards and backwards alternate (1F1B), so
@@ -74,6 +73,13 @@ struct turn pipeline_turn(int stage, int p, int m, int turn);
 /* (x - median) / max(1.4826 MAD, 0.001 median) of the accepted norms; 0 while there are fewer than 16. */
 double norms_deviation(const struct norms *n, double x);
 void norms_add(struct norms *n, double x);
+
+/* A learner's name for this key: "critic.lr". */
+static inline const char *learner_key(char key[64], const struct learner *l, const char *name)
+{
+    snprintf(key, 64, "%s%s", l->name, name);
+    return key;
+}
 
 /* alike.c: 0, or -1 on all ranks (EXIT_MISMATCH) where one has another build, other options or other data. */
 int ranks_alike(struct train_state *s, struct error *error);

@@ -42,8 +42,7 @@ void norms_add(struct norms *n, double x)
     if (n->count < NORMS_MAX) n->count++;
 }
 
-/* Where in the data the task stands: the numbers of its cursor. */
-static void add_position(struct bytes *out, const struct train_state *s)
+void data_position(struct bytes *out, const struct train_state *s)
 {
     struct ckpt_meta meta = {.stage = s->task->stage, .step = (uint64_t)s->step, .tokens_seen = (uint64_t)s->tokens};
     s->task->save(s->task->self, &meta);
@@ -51,8 +50,7 @@ static void add_position(struct bytes *out, const struct train_state *s)
     for (size_t i = 0; i < meta.dcur.count && shown < 8; i++) {
         const struct kv_entry *e = &meta.dcur.entry[i];
         if (e->type != KV_I64 && e->type != KV_U64) continue;
-        bytes_text(out, "%s%s %lld", shown++ ? ", " : "; data position: ", e->key,
-                   (long long)*(const int64_t *)e->value);
+        bytes_text(out, "%s%s %lld", shown++ ? ", " : "", e->key, (long long)*(const int64_t *)e->value);
     }
     ckpt_meta_free(&meta);
 }
@@ -63,8 +61,8 @@ static void skip(struct train_state *s, int update, const char *what, double val
     struct bytes text = {0};
     bytes_text(&text, "step %lld", (long long)s->step + 1);
     if (update > 0) bytes_text(&text, ", update %d", update + 1);
-    bytes_text(&text, ": skipped, %s is %g", what, value);
-    add_position(&text, s);
+    bytes_text(&text, ": skipped, %s is %g; data position: ", what, value);
+    data_position(&text, s);
     run_log(s->run, "%s", text.data);
     bytes_free(&text);
     for (int i = 0; i < s->task->n_learners; i++) gradient_clear(s->task->learner[i].model);
@@ -108,6 +106,20 @@ static bool is_spike(struct train_state *s, int update, const double *norm)
     return false;
 }
 
+static void forward(struct model *m, const struct batch *b)
+{
+    device_range("forward");
+    model_forward(m, b, true);
+    device_range_end();
+}
+
+static void backward(struct model *m)
+{
+    device_range("backward");
+    model_backward(m);
+    device_range_end();
+}
+
 double train_micro_batch(const struct task *task, int i, bool last, double scale, int *rows)
 {
     double sum = 0;
@@ -121,18 +133,46 @@ double train_micro_batch(const struct task *task, int i, bool last, double scale
         }
         if (!b) continue;
         *rows = b->N;
-        device_range("forward");
-        model_forward(l->model, b, true);
-        device_range_end();
+        forward(l->model, b);
         device_range("head");
         sum += task->head(task->self, i, k, scale);
         device_range_end();
-        device_range("backward");
         if (last) gradient_last(l->model);
-        model_backward(l->model);
-        device_range_end();
+        backward(l->model);
     }
     return sum;
+}
+
+struct turn pipeline_turn(int stage, int p, int m, int turn)
+{
+    int ahead = int_min(p - 1 - stage, m), left = turn - ahead;
+    if (left < 0) return (struct turn){turn, false};
+    if (left >= 2 * (m - ahead)) return (struct turn){turn - m, true};
+    return (struct turn){left % 2 ? left / 2 : ahead + left / 2, left % 2};
+}
+
+/* Micro-batches from..to of a slice on the stages of a row of layers, for a task of one learner; every stage gets the
+ * sums.  What a stage needs from its neighbours it waits for. */
+static void run_pipeline(const struct task *task, int from, int to, double scale, struct slice *sums)
+{
+    struct model *model = task->learner[0].model;
+    struct place place = comm_place(model->use.comm);
+    for (int i = 0; i < 2 * (to - from); i++) {
+        struct turn turn = pipeline_turn(place.pipe, place.p, to - from, i);
+        if (turn.backward) {
+            backward(model);
+            continue;
+        }
+        const struct batch *b = task->batch(task->self, from + turn.micro, 0);
+        forward(model, b);
+        sums->rows += b->N;
+        if (model_last(model)) sums->loss += task->head(task->self, from + turn.micro, 0, scale);
+    }
+    model_flush(model);
+    comm_share_host(model->use.comm, GROUP_PIPE, &sums->loss, sizeof sums->loss, place.p - 1);
+    if (task->sums)
+        comm_share_host(model->use.comm, GROUP_PIPE, task->sums,
+                        (size_t)(task->n_sums + task->n_maxima) * sizeof *task->sums, place.p - 1);
 }
 
 /* The slices of a round, one per data rank, join the total in the order of their numbers.  -1: some rank was asked to
@@ -174,7 +214,7 @@ static int make_slices(struct train_state *s, int n, double scale, double *loss,
         struct slice mine = {0};
         for (int k = 0; k < task->n_learners; k++) gradient_begin(task->learner[k].model, first == 0, true);
         if (sums) memset(task->sums, 0, sums);
-        if (place.p > 1 && from < to) train_pipeline(task, from, to, scale, &mine);
+        if (place.p > 1 && from < to) run_pipeline(task, from, to, scale, &mine);
         for (int i = from; i < to && place.p == 1; i++) {
             if (s->may_give_up && place.world == 1 && signals_check(error, "making step %lld", (long long)s->step + 1))
                 return -1;
