@@ -31,13 +31,20 @@ static bool is_apart(int32_t c)
     return false;
 }
 
+/* Letters in NFC that join nothing: Latin, Greek and Cyrillic, kana, Chinese characters, syllables of Hangul. */
+static bool is_plain(int32_t c)
+{
+    return c < 0x300 || (c >= 0x388 && c < 0x483) || (c >= 0x1E00 && c < 0x1F00) || (c >= 0x3041 && c < 0x3099) ||
+           (c >= 0x309B && c < 0x3100) || (c >= 0x3400 && c < 0xA000) || (c >= 0xAC00 && c < 0xD7A4);
+}
+
 /* What a character does: nothing; it may become another; it may join what stands before it too; or it is no part of any
  * piece. */
 enum effect { STAYS, CHANGES, JOINS, APART };
 
 static enum effect effect_of(int32_t c, bool compatible)
 {
-    if (compatible ? c < 0xA0 : c < 0x300 || (c >= 0x1E00 && c < 0x1F00)) return STAYS;        /* all Latin letters */
+    if (compatible ? c < 0xA0 : is_plain(c)) return STAYS;
     if (is_apart(c)) return APART;
     const utf8proc_property_t *p = utf8proc_get_property(c);
     bool mark = p->category == UTF8PROC_CATEGORY_MN || p->category == UTF8PROC_CATEGORY_MC || p->combining_class;
