@@ -1,12 +1,7 @@
 /* gguf_export.c - a checkpoint as a GGUF file for llama.cpp and its kin.  Loaders want the tensors one behind the
  * other at multiples of 32 bytes, vectors in float32, and key-values of exactly the types written here. */
-#include "common/interop/chat_jinja.h"
 #include "common/interop/gguf.h"
-#include "common/interop/interop.h"
-#include "common/model/params.h"
-#include "common/text/chat.h"
-#include "common/interop/strips.h"
-#include "format/reader.h"
+#include "common/interop/parts.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,21 +14,11 @@ enum { TYPE_U32 = 4, TYPE_I32 = 5, TYPE_F32 = 6, TYPE_BOOL = 7, TYPE_TEXT = 8, T
 /* ggml's numbers, and those of general.file_type, by enum interop_type */
 static const struct { uint32_t type, file; } numbers[] = {{0, 0}, {1, 1}, {30, 32}, {8, 7}};
 
-struct matrix { char *name; enum slot slot; int piece, pieces; int64_t rows, columns; bool vector; size_t tensor;
-               enum interop_type type; float *given; };     /* given: its values, where they are none of the checkpoint */
-
 struct export {
-    struct ckpt *ckpt;
-    const struct family *names;
-    struct config config;
+    struct parts parts;
     enum interop_type type;
-    struct params params;
-    struct matrix *piece;
-    size_t count;
     uint64_t keys;
     struct bytes head;                  /* the key-values */
-    struct error *error;
-    int status;
 };
 
 /* ---- key-values ---- */
@@ -47,7 +32,7 @@ static void put_text(struct bytes *out, const char *text)
 static struct bytes *key(struct export *x, const char *name, uint32_t type)
 {
     bool own = *name == '.';
-    char *full = host_text("%s%s", own ? x->names->type : "", name);
+    char *full = host_text("%s%s", own ? x->parts.family->type : "", name);
     put_text(&x->head, full);
     add32(&x->head, type);
     free(full);
@@ -75,11 +60,11 @@ static void put_array(struct export *x, const char *name, uint32_t type, size_t 
 
 static void put_model(struct export *x)
 {
-    const struct config *c = &x->config;
+    const struct config *c = &x->parts.config;
     const char *name = "model";
     bool rope = c->position == POSITION_ROPE;
-    kv_get_text(&ckpt_meta_of(x->ckpt)->meta, "name", &name);
-    put_word(x, "general.architecture", x->names->type);
+    kv_get_text(&ckpt_meta_of(x->parts.ckpt)->meta, "name", &name);
+    put_word(x, "general.architecture", x->parts.family->type);
     put_word(x, "general.type", "model");
     put_word(x, "general.name", name);
     put_count(x, "general.file_type", (int)numbers[x->type].file);
@@ -92,8 +77,8 @@ static void put_model(struct export *x)
     put_count(x, ".attention.head_count_kv", c->kv_heads);
     put_real(x, c->norm == NORM_RMSNORM ? ".attention.layer_norm_rms_epsilon" : ".attention.layer_norm_epsilon",
              c->norm_eps);
-    if (strcmp(x->names->type, "falcon") == 0) put_word(x, ".tensor_data_layout", "jploski");
-    if (strcmp(x->names->type, "gptneox") == 0)
+    if (strcmp(x->parts.family->type, "falcon") == 0) put_word(x, ".tensor_data_layout", "jploski");
+    if (strcmp(x->parts.family->type, "gptneox") == 0)
         bytes_add(key(x, ".use_parallel_residual", TYPE_BOOL), c->parallel ? "\1" : "", 1);
     if (!rope) return;
     put_count(x, ".vocab_size", c->vocab);
@@ -115,7 +100,7 @@ static void put_model(struct export *x)
 static void put_tokens(struct export *x, const struct tokenizer *t, const json_t *json)
 {
     const json_t *model = json_object_get(json, "model"), *added = json_object_get(json, "added_tokens");
-    size_t V = (size_t)x->config.vocab;
+    size_t V = (size_t)x->parts.config.vocab;
     const char **text = host_alloc(V, sizeof *text), *token;
     json_t *id;
     json_object_foreach(json_object_get(model, "vocab"), token, id) text[json_integer_value(id)] = token;
@@ -169,7 +154,7 @@ static bool put_vocabulary(struct export *x, const struct tokenizer *t)
     tokenizer_json(&text, t);
     json_t *json = json_loadb(text.data, text.size, 0, NULL);
     int n = tokenizer_vocab(t);
-    float *score = host_alloc((size_t)x->config.vocab, sizeof *score);
+    float *score = host_alloc((size_t)x->parts.config.vocab, sizeof *score);
     bool scores = tokenizer_scores(score, t);
     const char *pre = scores ? "default" : pre_of(tokenizer_pattern(t), json);
     if (pre) {
@@ -179,8 +164,8 @@ static bool put_vocabulary(struct export *x, const struct tokenizer *t)
     }
     if (pre && !scores) put_merges(x, json_object_get(json_object_get(json, "model"), "merges"));
     if (scores) {
-        put_array(x, "tokenizer.ggml.scores", TYPE_F32, (size_t)x->config.vocab);
-        for (int i = 0; i < x->config.vocab; i++) {
+        put_array(x, "tokenizer.ggml.scores", TYPE_F32, (size_t)x->parts.config.vocab);
+        for (int i = 0; i < x->parts.config.vocab; i++) {
             uint32_t bits = 0;
             if (i < n) memcpy(&bits, &score[i], 4);
             add32(&x->head, bits);
@@ -197,93 +182,67 @@ static bool put_vocabulary(struct export *x, const struct tokenizer *t)
 
 static int put_tokenizer(struct export *x, struct error *error)
 {
-    const struct ckpt_meta *m = ckpt_meta_of(x->ckpt);
-    struct tokenizer *t = NULL;
-    struct chat chat = {.bos = -1, .end = -1};
-    const char *template = NULL;
-    if (m->tokn.size == 0) {
-        put_word(x, "tokenizer.ggml.model", "none");
-        return 0;
-    }
-    if (tokenizer_read(&t, m->tokn.data, m->tokn.size, error) != 0) return -1;
-    int status = m->chat.count ? chat_read(&chat, &m->chat, t, error) : 0, end = tokenizer_special(t, "<|endoftext|>");
-    if (status == 0 && !put_vocabulary(x, t))
+    struct speech s;
+    int status = speech_open(&s, x->parts.ckpt, error);
+    if (status == 0 && !s.tokenizer) put_word(x, "tokenizer.ggml.model", "none");
+    else if (status == 0 && !put_vocabulary(x, s.tokenizer))
         status = fail(error, EXIT_MISMATCH,
                       "%s: its tokenizer splits text by a pattern of its own, which GGUF cannot name",
-                      ckpt_path(x->ckpt));
-    if (status == 0) {
-        int bos = chat.tokenizer ? chat.bos : tokenizer_document(t), eos = chat.tokenizer ? chat.end : end;
-        if (bos >= 0) put_count(x, "tokenizer.ggml.bos_token_id", bos);
-        if (eos >= 0) put_count(x, "tokenizer.ggml.eos_token_id", eos);
+                      ckpt_path(x->parts.ckpt));
+    if (status == 0 && s.tokenizer) {
+        if (s.bos >= 0) put_count(x, "tokenizer.ggml.bos_token_id", s.bos);
+        if (s.eos >= 0) put_count(x, "tokenizer.ggml.eos_token_id", s.eos);
         bytes_add(key(x, "tokenizer.ggml.add_bos_token", TYPE_BOOL), "", 1);
-        if (kv_get_text(&m->meta, "chat_template", &template) != 1 && chat.tokenizer)
-            template = chat_jinja(chat.template);
-        if (template) put_word(x, "tokenizer.chat_template", template);
+        if (s.template) put_word(x, "tokenizer.chat_template", s.template);
     }
-    tokenizer_free(t);
+    tokenizer_free(s.tokenizer);
     return status;
 }
 
 /* ---- tensors ---- */
 
-static void add_pieces(void *context, const struct param *p)
-{
-    struct export *x = context;
-    char *name[PIECES];
-    const char *end;
-    enum slot slot;
-    int layer;
-    if (x->status != 0 || !family_slot(&slot, &layer, &end, p->name)) return;
-    int64_t found = ckpt_find(x->ckpt, p->name, ROLE_WEIGHT);
-    int pieces = family_names(name, x->names, slot, layer, end);
-    if (found < 0 || pieces == 0)
-        x->status = fail(x->error, found < 0 ? EXIT_DATA : EXIT_MISMATCH, "%s: the tensor %s %s", ckpt_path(x->ckpt),
-                         p->name,
-                         found < 0 ? "is missing" : "has no name in a GGUF file of this architecture");
-    for (int i = 0; i < pieces; i++) {
-        struct matrix o = {.name = name[i], .slot = slot, .piece = i, .pieces = pieces, .vector = p->ndim == 1,
-                          .rows = family_rows(&x->config, slot, i, pieces, p->shape[0]),
-                          .columns = p->ndim == 2 ? p->shape[1] : 1, .tensor = (size_t)(found < 0 ? 0 : found)};
-        bool whole = o.vector || slot == SLOT_POSITION;
-        o.type = whole ? INTEROP_F32 : x->type == INTEROP_Q8_0 && o.columns % BLOCK != 0 ? INTEROP_F16 : x->type;
-        x->piece = host_append(x->piece, x->count, 1, sizeof *x->piece);
-        x->piece[x->count++] = o;
-    }
-}
-
 /* What stretches frequencies as llama3 does is a tensor. */
-static void add_divisors(struct export *x)
+static void add_divisors(struct parts *x)
 {
     int pairs = config_rotated(&x->config) / 2;
     if (x->config.rope_scaling != ROPE_LLAMA3) return;
-    struct matrix o = {.name = host_text("rope_freqs.weight"), .vector = true, .rows = pairs, .columns = 1,
-                       .type = INTEROP_F32, .given = host_alloc((size_t)pairs, sizeof(float))};
+    struct part o = {.name = host_text("rope_freqs.weight"), .vector = true, .rows = pairs, .columns = 1,
+                     .given = host_alloc((size_t)pairs, sizeof(float))};
     gguf_rope_divisors(o.given, &x->config);
-    x->piece = host_append(x->piece, x->count, 1, sizeof *x->piece);
-    x->piece[x->count++] = o;
+    x->part = host_append(x->part, x->count, 1, sizeof *x->part);
+    x->part[x->count++] = o;
 }
 
-static uint64_t bytes_of(const struct matrix *o)
+/* Matrices in the type that was asked for, if they can be. */
+static enum interop_type type_of(const struct export *x, const struct part *o)
 {
-    uint64_t n = (uint64_t)(o->rows * o->columns);
-    return o->type == INTEROP_F32 ? 4 * n : o->type == INTEROP_Q8_0 ? n / BLOCK * BLOCK_BYTES : 2 * n;
+    if (o->vector || o->slot == SLOT_POSITION) return INTEROP_F32;
+    return x->type == INTEROP_Q8_0 && o->columns % BLOCK != 0 ? INTEROP_F16 : x->type;
 }
 
-struct place { const struct matrix *piece; uint32_t dtype; int file; uint64_t at; };
+static uint64_t bytes_of(uint64_t n, enum interop_type type)
+{
+    return type == INTEROP_F32 ? 4 * n : type == INTEROP_Q8_0 ? n / BLOCK * BLOCK_BYTES : 2 * n;
+}
+
+static uint64_t room_of(const struct export *x, const struct part *o)
+{
+    return (bytes_of((uint64_t)(o->rows * o->columns), type_of(x, o)) + ALIGN - 1) / ALIGN * ALIGN;
+}
+
+struct place { const struct part *part; enum interop_type type; int file; uint64_t at; };
 
 static int write_rows(void *self, const uint8_t *values, size_t rows, struct error *error)
 {
     struct place *p = self;
-    struct matrix some = *p->piece;
-    some.rows = (int64_t)rows;
     static const uint32_t same[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, 0};      /* by enum interop_type */
-    size_t n = rows * (size_t)some.columns, bytes = (size_t)bytes_of(&some);
-    bool as_it_is = p->dtype == same[some.type];
+    size_t n = rows * (size_t)p->part->columns, bytes = (size_t)bytes_of(n, p->type);
+    bool as_it_is = p->part->given || p->part->dtype == same[p->type];
     float *wide = as_it_is ? NULL : host_alloc(n + 1, sizeof *wide);
     uint8_t *out = as_it_is ? NULL : host_alloc(bytes + 1, 1);
-    if (!as_it_is) dtype_to_f32(wide, values, n, p->dtype);
-    if (!as_it_is) gguf_encode(out, wide, n, some.type);
-    int status = strips_write(p->file, as_it_is ? values : out, p->at, bytes);
+    if (!as_it_is) dtype_to_f32(wide, values, n, p->part->dtype);
+    if (!as_it_is) gguf_encode(out, wide, n, p->type);
+    int status = parts_write(p->file, as_it_is ? values : out, p->at, bytes);
     if (status != 0) fail(error, EXIT_IO, "the file cannot be written: %s", strerror(errno));
     p->at += bytes;
     free(wide);
@@ -291,14 +250,11 @@ static int write_rows(void *self, const uint8_t *values, size_t rows, struct err
     return status;
 }
 
-static int write_piece(const struct export *x, const struct matrix *o, int file, uint64_t at, struct error *error)
+static int write_part(const struct export *x, const struct part *o, int file, uint64_t at, struct error *error)
 {
-    if (o->given && file_write_at(file, o->given, at, (size_t)bytes_of(o)) == 0) return 0;
-    if (o->given) return fail(error, EXIT_IO, "the file cannot be written: %s", strerror(errno));
-    struct place place = {o, ckpt_tensor_at(x->ckpt, o->tensor)->dtype, file, at};
-    const struct strips strips = {x->ckpt, x->names, &x->config, o->slot, o->piece, o->pieces, o->tensor, o->rows,
-                                  o->columns, dtype_size(place.dtype)};
-    return strips_each(&strips, write_rows, &place, error);
+    struct place place = {o, type_of(x, o), file, at};
+    return o->given ? write_rows(&place, (const uint8_t *)o->given, (size_t)o->rows, error)
+                    : parts_rows(&x->parts, o, write_rows, &place, error);
 }
 
 static int write_file(struct export *x, int file, struct error *error)
@@ -307,27 +263,27 @@ static int write_file(struct export *x, int file, struct error *error)
     uint64_t at = 0;
     bytes_add(&all, "GGUF", 4);
     add32(&all, 3);
-    add64(&all, x->count);
+    add64(&all, x->parts.count);
     add64(&all, x->keys);
     bytes_add(&all, x->head.data, x->head.size);
-    for (size_t i = 0; i < x->count; i++) {
-        const struct matrix *o = &x->piece[i];
+    for (size_t i = 0; i < x->parts.count; i++) {
+        const struct part *o = &x->parts.part[i];
         put_text(&all, o->name);
         add32(&all, o->vector ? 1 : 2);
         add64(&all, (uint64_t)(o->vector ? o->rows : o->columns));
         if (!o->vector) add64(&all, (uint64_t)o->rows);
-        add32(&all, numbers[o->type].type);
+        add32(&all, numbers[type_of(x, o)].type);
         add64(&all, at);
-        at += (bytes_of(o) + ALIGN - 1) / ALIGN * ALIGN;
+        at += room_of(x, o);
     }
     while (all.size % ALIGN) bytes_add(&all, "", 1);
     uint64_t place = all.size, size = place + at;
     int status = file_write_at(file, all.data, 0, all.size) == 0 && ftruncate(file, (off_t)size) == 0
                ? 0 : fail(error, EXIT_IO, "the file cannot be written: %s", strerror(errno));
     bytes_free(&all);
-    for (size_t i = 0; i < x->count && status == 0; i++) {
-        status = write_piece(x, &x->piece[i], file, place, error);
-        place += (bytes_of(&x->piece[i]) + ALIGN - 1) / ALIGN * ALIGN;
+    for (size_t i = 0; i < x->parts.count && status == 0; i++) {
+        status = write_part(x, &x->parts.part[i], file, place, error);
+        place += room_of(x, &x->parts.part[i]);
     }
     if (status == 0 && fsync(file) != 0)
         status = fail(error, EXIT_IO, "the file cannot be written: %s", strerror(errno));
@@ -335,7 +291,7 @@ static int write_file(struct export *x, int file, struct error *error)
 }
 
 /* The architecture that computes this configuration: its own, or llama where that computes the same. */
-static int choose_names(struct export *x, struct error *error)
+static int choose_family(struct parts *x, struct error *error)
 {
     const struct family *family, *llama;
     struct config as_llama = x->config;
@@ -343,24 +299,22 @@ static int choose_names(struct export *x, struct error *error)
     json_t *json = family_json(&family, &x->config, error);
     json_decref(json);
     if (!json) return -1;
-    x->names = gguf_for(family, &x->config, error);
+    x->family = gguf_for(family, &x->config, error);
     snprintf(as_llama.family, sizeof as_llama.family, "llama");
-    json = x->names ? NULL : family_json(&llama, &as_llama, &why);
-    if (json && strcmp(llama->type, "llama") == 0) x->names = gguf_for(llama, &x->config, error);
+    json = x->family ? NULL : family_json(&llama, &as_llama, &why);
+    if (json && strcmp(llama->type, "llama") == 0) x->family = gguf_for(llama, &x->config, error);
     json_decref(json);
-    return x->names ? 0 : -1;
+    return x->family ? 0 : -1;
 }
 
 int interop_export_gguf(struct ckpt *c, const char *path, enum interop_type type, struct error *error)
 {
-    struct export x = {.ckpt = c, .type = type, .error = error};
+    struct export x = {.parts = {.ckpt = c}, .type = type};
     char *part = host_text("%s.part-%d", path, (int)getpid());
-    int file = -1, status = config_read(&x.config, &ckpt_meta_of(c)->conf, error);
-    if (status == 0) status = choose_names(&x, error);
-    x.params.layer = host_alloc(status == 0 ? (size_t)x.config.layers : 1, sizeof *x.params.layer);
-    if (status == 0) params_each(&x.params, &x.config, add_pieces, &x);
-    if (status == 0) status = x.status;
-    if (status == 0) add_divisors(&x);
+    int file = -1, status = config_read(&x.parts.config, &ckpt_meta_of(c)->conf, error);
+    if (status == 0) status = choose_family(&x.parts, error);
+    if (status == 0) status = parts_list(&x.parts, error);
+    if (status == 0) add_divisors(&x.parts);
     if (status == 0) status = ckpt_verify(c, error);
     if (status == 0) put_model(&x);
     if (status == 0) status = put_tokenizer(&x, error);
@@ -373,13 +327,8 @@ int interop_export_gguf(struct ckpt *c, const char *path, enum interop_type type
         status = fail(error, EXIT_IO, "%s: cannot be given its name: %s", path, strerror(errno));
     if (file >= 0) close(file);
     if (file >= 0 && status != 0) unlink(part);
-    for (size_t i = 0; i < x.count; i++) {
-        free(x.piece[i].name);
-        free(x.piece[i].given);
-    }
-    free(x.piece);
+    parts_free(&x.parts);
     bytes_free(&x.head);
-    free(x.params.layer);
     free(part);
     return status;
 }
