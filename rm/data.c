@@ -37,16 +37,40 @@ static const char *tidy(struct ranking *r, const struct chat *chat, bool compare
     return NULL;
 }
 
-/* Prompt and answer for each answer, one after the other.  Returns how many answers are cut. */
-static int encode(struct ids *ids, struct ids *ends, struct ranking *r, const struct chat *chat, int limit)
+/* The tokens of each answer by itself.  Returns those of the longest. */
+static int encode_answers(struct ids *ids, struct ids *ends, const struct ranking *r, const struct chat *chat)
 {
-    int cut = 0;
+    int longest = 0;
     ids->count = ends->count = 0;
     for (int i = 0; i < r->answers.count; i++) {
         size_t start = ids->count;
-        dialogue_add(&r->prompt, ROLE_ASSISTANT, r->answers.message[i].content, r->answers.message[i].length);
-        chat_render(chat, &r->prompt, CHAT_TRAIN_ASSISTANT, false, ids, NULL, NULL);
-        dialogue_pop(&r->prompt);
+        tokenizer_encode(ids, chat->tokenizer, r->answers.message[i].content, r->answers.message[i].length);
+        longest = int_max(longest, (int)(ids->count - start));
+        ids_add(ends, (int)ids->count);
+    }
+    return longest;
+}
+
+/* Prompt and answer for each answer, one after the other; `asked`, `answer`: their tokens where they are those of the
+ * whole.  Returns how many answers are cut. */
+static int encode(struct ids *ids, struct ids *ends, struct ranking *r, const struct chat *chat, int limit,
+                  const struct ids *asked, const struct ids *answer, const struct ids *answer_ends)
+{
+    int cut = 0;
+    bool alone = chat_answers_alone(chat);
+    ids->count = ends->count = 0;
+    for (int i = 0; i < r->answers.count; i++) {
+        size_t start = ids->count;
+        if (alone) {
+            int from = i ? answer_ends->id[i - 1] : 0;
+            ids_append(ids, asked->id, asked->count);
+            ids_append(ids, answer->id + from, (size_t)(answer_ends->id[i] - from));
+            ids_add(ids, chat->end);
+        } else {
+            dialogue_add(&r->prompt, ROLE_ASSISTANT, r->answers.message[i].content, r->answers.message[i].length);
+            chat_render(chat, &r->prompt, CHAT_TRAIN_ASSISTANT, false, ids, NULL, NULL);
+            dialogue_pop(&r->prompt);
+        }
         if (ids->count - start > (size_t)limit) {        /* the score is read at the end token, so it stays */
             ids->count = start + (size_t)limit;
             ids->id[ids->count - 1] = chat->end;
@@ -78,22 +102,22 @@ const char *ranking_tokens(struct ids *ids, struct ids *ends, int *prompt, struc
                            int limit, bool compare, struct tally *changed)
 {
     const char *why = tidy(r, chat, compare, changed);
-    struct ids asked = {0};
-    int longest = 0, cut;
+    struct ids asked = {0}, answer = {0}, answer_ends = {0};
+    int cut = 0;
     if (why) return why;
-    for (int i = 0; i < r->answers.count; i++) {
-        struct ids one = {0};
-        tokenizer_encode(&one, chat->tokenizer, r->answers.message[i].content, r->answers.message[i].length);
-        longest = int_max(longest, (int)one.count + 1);
-        free(one.id);
-    }
+    int longest = encode_answers(&answer, &answer_ends, r, chat) + 1;
     int forgotten = chat_render_prompt(&asked, chat, &r->prompt, limit - longest);
     *prompt = (int)asked.count;
+    if (*prompt + int_min(longest, limit / 4) > limit) why = "too long: the last question leaves no room for an answer";
+    while (!why) {
+        cut = encode(ids, ends, r, chat, limit, &asked, &answer, &answer_ends);
+        if (!compare || !remove_equal(r, ids, ends, changed)) break;
+        encode_answers(&answer, &answer_ends, r, chat);
+    }
     free(asked.id);
-    if (*prompt + int_min(longest, limit / 4) > limit)
-        return "too long: the last question leaves no room for an answer";
-    do cut = encode(ids, ends, r, chat, limit);
-    while (compare && remove_equal(r, ids, ends, changed));
+    free(answer.id);
+    free(answer_ends.id);
+    if (why) return why;
     if (compare && r->answers.count < 2) return "fewer than two different answers";
     if (compare && ranking_pairs(r->quality, r->answers.count) == 0) return "all answers are tied";
     tally_add(changed, "prompts that lost their earliest turns: too long", forgotten > 0);
@@ -109,7 +133,6 @@ struct reader {
     double share;
     int limit;
     struct ids ids, ends;
-    struct bytes mask;
     struct error *error;
 };
 
@@ -126,11 +149,11 @@ static void take_ranking(void *self, struct ranking *r)
         return;
     }
     dialogue_mended(&r->prompt, &d->ledger.changed);
-    x->mask.size = 0;
-    for (size_t i = 0, t = 0; i < x->ends.count; i++)
-        for (size_t begin = t; t < (size_t)x->ends.id[i]; t++)
-            bytes_add(&x->mask, t - begin < (size_t)prompt ? "\0" : "\1", 1);
-    dataset_add(d, held_out, x->ids.id, x->mask.data, x->ends.id, x->ends.count, r->quality);
+    char *mask = host_alloc(x->ids.count, 1);
+    memset(mask, 1, x->ids.count);
+    for (size_t i = 0; i < x->ends.count; i++) memset(mask + (i ? x->ends.id[i - 1] : 0), 0, (size_t)prompt);
+    dataset_add(d, held_out, x->ids.id, mask, x->ends.id, x->ends.count, r->quality);
+    free(mask);
     d->identity = crc32_of(d->identity, x->ids.id, x->ids.count * sizeof(int));
     d->identity = crc32_of(d->identity, r->quality, x->ends.count * sizeof(double));
 }
@@ -150,7 +173,6 @@ int rm_data_read(struct dataset *d, char *const *path, int n, const struct chat 
     int status = dataset_read(d, path, n, skip_bad_rows, "no ranking to train on", take_row, &x, error);
     free(x.ids.id);
     free(x.ends.id);
-    bytes_free(&x.mask);
     return status;
 }
 

@@ -220,6 +220,41 @@ static void test_cutting(void)
     tokenizer_free(t);
 }
 
+/* In every template a ranking's tokens are those of its prompt and each answer as one dialogue. */
+static void test_templates(void)
+{
+    static const char *const said[] = {"yes", " no way\n", "<think>\nhm\n</think>\n\nso", "</think>"};
+    for (enum chat_template k = TEMPLATE_QUARTET; k <= TEMPLATE_GLM4; k++) {
+        struct tokenizer *t = words_tokenizer();
+        struct chat c;
+        struct ranking r = {0};
+        struct ids ids = {0}, ends = {0}, one = {0}, header = {0};
+        struct tally changed = {0};
+        int prompt;
+        chat_open(&c, k, t);
+        dialogue_add(&r.prompt, ROLE_USER, "p", 1);
+        dialogue_add(&r.prompt, ROLE_ASSISTANT, "a", 1);
+        dialogue_add(&r.prompt, ROLE_USER, "q", 1);
+        for (int i = 0; i < 4; i++) dialogue_add(&r.answers, ROLE_ASSISTANT, said[i], strlen(said[i]));
+        r.quality = host_alloc(4, sizeof *r.quality);
+        for (int i = 0; i < 4; i++) r.quality[i] = i;
+        CHECK(ranking_tokens(&ids, &ends, &prompt, &r, &c, 2000, true, &changed) == NULL && ends.count == 4);
+        chat_render(&c, &r.prompt, CHAT_TRAIN_ASSISTANT, true, &header, NULL, NULL);
+        for (int i = 0; i < 4; i++) {
+            int from = i ? ends.id[i - 1] : 0;
+            one.count = 0;
+            dialogue_add(&r.prompt, ROLE_ASSISTANT, said[i], strlen(said[i]));
+            chat_render(&c, &r.prompt, CHAT_TRAIN_ASSISTANT, false, &one, NULL, NULL);
+            dialogue_pop(&r.prompt);
+            CHECK(prompt == (int)header.count && ends.id[i] - from == (int)one.count &&
+                  memcmp(ids.id + from, one.id, one.count * sizeof(int)) == 0);
+        }
+        dialogue_free(&r.prompt), dialogue_free(&r.answers);
+        free(r.quality), free(ids.id), free(ends.id), free(one.id), free(header.id);
+        tokenizer_free(t);
+    }
+}
+
 static void test_split(void)
 {
     struct tokenizer *t = words_tokenizer();
@@ -479,6 +514,7 @@ int main(void)
     test_reading();
     test_equal_once_cut();
     test_cutting();
+    test_templates();
     test_split();
     test_scores();
     test_rollouts();

@@ -15,7 +15,7 @@ void prompts_add(struct prompts *p, const int *ids, int n, char *row, char *dial
     if (p->count > UINT32_MAX / 2) die("more than %u prompts", UINT32_MAX / 2);
     p->prompt = host_append(p->prompt, p->count, 1, sizeof *p->prompt);
     p->prompt[p->count++] = (struct prompt){p->ids.count, n, row, dialogue};
-    for (int i = 0; i < n; i++) ids_add(&p->ids, ids[i]);
+    ids_append(&p->ids, ids, (size_t)n);
     p->longest = int_max(p->longest, n);
 }
 

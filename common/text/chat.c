@@ -350,6 +350,11 @@ const char *chat_fault(const struct chat *c, const struct dialogue *d)
 
 bool chat_has_system(const struct chat *c) { return list[c->template].before[ROLE_SYSTEM]; }
 
+bool chat_answers_alone(const struct chat *c)
+{
+    return !(list[c->template].flags & (TRIMMED | THINKS | SHARED)) && !tokenizer_prefixes(c->tokenizer);
+}
+
 int chat_render_prompt(struct ids *ids, const struct chat *c, struct dialogue *d, int limit)
 {
     int before = d->count;

@@ -106,6 +106,8 @@ const char *dialogue_fault(const struct dialogue *d);
 /* The same, or that the template has no system message. */
 const char *chat_fault(const struct chat *c, const struct dialogue *d);
 bool chat_has_system(const struct chat *c);
+/* Are an answer's ids in a dialogue those of its text alone and the end token, whatever stands before? */
+bool chat_answers_alone(const struct chat *c);
 /* True when the message has nothing but white space. */
 bool message_blank(const struct message *m);
 /* Removes the end marks that a data set wrote as text behind the content ("<|endoftext|>", "</s>", ...); true, and

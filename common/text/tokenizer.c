@@ -9,14 +9,17 @@
 #include <math.h>
 #include <stdlib.h>
 
-void ids_add(struct ids *list, int id)
+void ids_append(struct ids *list, const int *id, size_t n)
 {
-    if (list->count == list->capacity) {
-        list->capacity = list->capacity ? 2 * list->capacity : 256;
+    if (n > list->capacity - list->count) {
+        while (n > list->capacity - list->count) list->capacity = list->capacity ? 2 * list->capacity : 256;
         list->id = host_grow(list->id, list->capacity, sizeof *list->id);
     }
-    list->id[list->count++] = id;
+    if (n > 0) memcpy(list->id + list->count, id, n * sizeof *id);
+    list->count += n;
 }
+
+void ids_add(struct ids *list, int id) { ids_append(list, &id, 1); }
 
 /* A power of two, at least twice n. */
 static size_t table_size(size_t n)

@@ -83,6 +83,7 @@ enum text_place { TEXT_START, TEXT_SECTION /* behind a special token */, TEXT_WI
  * the tokenizer asks for it; with a blank for U+2581, if it is one of characters).  Quits (EXIT_DATA) when a splitting pattern that is not built in gives up. */
 struct ids { int *id; size_t count, capacity; };      /* starts as {0}; free(id) */
 void ids_add(struct ids *list, int id);
+void ids_append(struct ids *list, const int *id, size_t n);
 void tokenizer_encode(struct ids *out, const struct tokenizer *t, const char *text, size_t length);    /* TEXT_START */
 void tokenizer_encode_at(struct ids *out, const struct tokenizer *t, enum text_place place, const char *text,
                          size_t length);

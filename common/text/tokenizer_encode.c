@@ -170,7 +170,7 @@ static void encode_piece(struct ids *out, const struct tokenizer *t, struct scra
     }
     int id[SHORT_PIECE];
     size_t n = merge_short(id, first_ids(id, t, piece, length), t);
-    for (size_t i = 0; i < n; i++) ids_add(out, id[i]);
+    ids_append(out, id, n);
 }
 
 /* Text without tokens to be found in it. */
@@ -182,7 +182,7 @@ static void encode_text(struct ids *out, const struct tokenizer *t, struct scrat
     while (split_next(&s->split, &piece, &n)) {
         struct cached *c = &s->cache[hash_bytes(piece, n < CACHE_BYTES ? n : CACHE_BYTES) % CACHE_SLOTS];
         if (c->length == n && memcmp(c->bytes, piece, n) == 0) {
-            for (int i = 0; i < c->n; i++) ids_add(out, c->id[i]);
+            ids_append(out, c->id, c->n);
             continue;
         }
         size_t before = out->count;
