@@ -240,16 +240,23 @@ steps=$("$BIN/ckpt" info "$work/f" 2>/dev/null | awk '$1 == "step" { print $2; e
 check "a checkpoint was left behind" [ "${steps:-0}" -ge 20 ]
 ran "the same command goes on" pretrain 3 f $text --slices 3 --steps "$((steps + 2))"
 
-# a signal to one of the ranks that split layers, in the middle of a long step
-$launch -n 2 "$ranks/pretrain" $text --threads 1 --tensor-parallel 2 --slices 12 --batch-tokens 400000 --out "$work/g" >"$work/out" 2>&1 </dev/null &
-launcher=$!
-for i in $(seq 200); do grep -qs '"state":"running"' "$work/g/status.json" && break; sleep 0.1; done
-sleep 0.5
-kill -TERM "$(pgrep -n -f "$ranks/pretrain.*--out $work/g")"
-for i in $(seq 900); do kill -0 $launcher 2>/dev/null || break; sleep 0.1; done
-kill -KILL $launcher 2>/dev/null && pkill -KILL -f "$ranks/pretrain.*--out $work/g"
-wait $launcher
-check "a signal to one rank of a split layer stops all" grep -q '"state":"stopped"' "$work/g/status.json"
+# a signal to one of the ranks that split layers, or to the launcher, in the middle of a long step
+signalled() {
+    out=$work/g$1
+    $launch -n 2 "$ranks/pretrain" $text --threads 1 --tensor-parallel 2 --slices 12 --batch-tokens 400000 --out "$out" >"$work/out" 2>&1 </dev/null &
+    launcher=$!
+    for i in $(seq 200); do grep -qs '"state":"running"' "$out/status.json" && break; sleep 0.1; done
+    sleep 0.5
+    if [ "$1" = USR1 ]; then kill -USR1 $launcher; else kill -"$1" "$(pgrep -n -f "$ranks/pretrain.*--out $out")"; fi
+    for i in $(seq 900); do kill -0 $launcher 2>/dev/null || break; sleep 0.1; done
+    kill -KILL $launcher 2>/dev/null && pkill -KILL -f "$ranks/pretrain.*--out $out"
+    wait $launcher
+    code=$?
+    grep -q '"state":"stopped"' "$out/status.json"
+}
+check "a signal to one rank of a split layer stops all" signalled TERM
+check "SIGUSR1 to the launcher stops all" signalled USR1
+check "... with code 75" [ $code -eq 75 ]
 touch "$work/f/stop"
 expect 75 "the file stop in the run folder" $launch -n 3 "$ranks/pretrain" $text --threads 1 --slices 3 --steps 9000 --out "$work/f"
 rm "$work/f/stop"
