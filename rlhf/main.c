@@ -156,8 +156,10 @@ static void option_rows(struct option *row, struct rlhf *p)
 static int begin(void *self, int64_t step, struct error *error)
 {
     struct rlhf *p = self;
-    bool first = !p->ppo.on_policy;
+    bool first = !p->ppo.on_policy, exact = p->ppo.exact;
     int updates = ppo_begin(&p->ppo, step, error);
+    if (updates >= 0 && exact && !p->ppo.exact)
+        run_log(p->run, "warning: %s; old log-probabilities come from the training forward", p->ppo.inexact.text);
     if (updates >= 0 && first)
         run_log(p->run, "first batch: %d answers of %d tokens: %s%s, to the last bit", p->ppo.rollouts.episodes,
                 p->ppo.rollouts.first[p->ppo.rollouts.episodes],

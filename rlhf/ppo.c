@@ -98,6 +98,20 @@ static int check_on_policy(struct ppo *p, int64_t step, struct error *error)
     return bad;
 }
 
+/* Bits that model_settle has promised and that are not there end no run: the promise is dropped. */
+static int check_bits(struct ppo *p, int64_t step, struct error *error)
+{
+    struct comm *comm = p->rollouts.comm;
+    bool settled = p->exact && !sampling_is_exact();
+    if (p->on_policy && !settled) return 0;
+    int status = p->on_policy ? check_numbers(p, step, error) : check_on_policy(p, step, error);
+    status = comm_agree(comm, status, error);
+    if (status == 0 || !settled) return status;
+    p->exact = false;
+    p->inexact = *error;
+    return comm_agree(comm, check_numbers(p, step, error), error);
+}
+
 int ppo_answer(struct ppo *p, struct prompts *prompts, enum rng_stream stream, int64_t iteration, uint64_t first_index,
                struct error *error)
 {
@@ -145,7 +159,7 @@ int ppo_begin(void *self, int64_t step, struct error *error)
     p->updates = (struct ppo_updates){0};
     p->learner[0].frozen = step < p->o.critic_warmup;
     if (ppo_answer(p, p->prompts, RNG_ROLLOUT, step, p->cursor, error) != 0) return -1;
-    if (!p->on_policy && comm_agree(r->comm, check_on_policy(p, step, error), error) != 0) return -1;
+    if (check_bits(p, step, error) != 0) return -1;
     p->on_policy = true;
     double start = seconds_now();
     rollout_values(r, p->critic);

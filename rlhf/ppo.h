@@ -53,7 +53,9 @@ struct ppo {
     struct kl_controller kl;                        /* beta is set by the caller */
     struct running seen, seen_next;                 /* of all rewards before this iteration; and with its own */
     uint64_t cursor;                                /* global index of the iteration's first episode */
-    bool exact;                                     /* sampling_is_exact(): set by ppo_open */
+    bool exact;                                     /* sampled log-probabilities are to be the trained ones: ppo_open
+                                                       sets sampling_is_exact(), the caller perhaps model_settle's */
+    struct error inexact;                           /* why that turned out to be wrong */
     bool on_policy;                                 /* the checks of the first batch have passed */
 
     struct rollouts rollouts;
@@ -75,7 +77,8 @@ void ppo_open(struct ppo *p, int length, struct memory *memory);
 
 /* The callbacks of struct task; self is the struct ppo.  old_logprobs are those of the training forward.  Where
  * sampling is exact, the first iteration of a process checks that sampled, scored and trained log-probabilities are the
- * same bits (ratio 1); that of a run, that the reference agrees (KL 0): else -1, EXIT_INTERNAL. */
+ * same bits (ratio 1); that of a run, that the reference agrees (KL 0): else -1, EXIT_INTERNAL.  Where it is exact by
+ * model_settle, every iteration checks what was sampled, and p->exact becomes false when bits differ. */
 int ppo_begin(void *self, int64_t step, struct error *error);
 int ppo_prepare(void *self, int64_t step, int update, double *count, struct error *error);
 const struct batch *ppo_batch(void *self, int i, int learner);

@@ -185,6 +185,15 @@ static void fold_normalisation(struct rlhf *p)
     free(weight);
 }
 
+/* On a backend whose rows may depend on their number, they perhaps need not. */
+static void settle(struct rlhf *p)
+{
+    struct error why;
+    if (p->ppo.exact) return;
+    p->ppo.exact = model_settle(&p->policy, &why) == 0;
+    if (!p->ppo.exact) run_log(p->run, "%s: old log-probabilities come from the training forward", why.text);
+}
+
 int rlhf_load_models(void *self, struct error *error)
 {
     struct rlhf *p = self;
@@ -201,6 +210,7 @@ int rlhf_load_models(void *self, struct error *error)
         fill(p->critic.params.score_bias, 0, 1);
     }
     weights_keep_ends(&p->critic);
+    settle(p);
     return 0;
 }
 

@@ -82,6 +82,14 @@ stage rlhf --policy "$work/sft-1" --reward "$work/rm-1" --prompts "$work/chats.j
 expect 0 "done: 2 steps" "$BIN/rlhf" --policy "$work/sft-1" --reward "$work/rm-1" --prompts "$work/chats.jsonl" --episodes 6 \
     --max-new-tokens 4 --micro-tokens 64 --steps 2 --minibatches 2 --threads 1 --devices 0,1 --zero 3 --out "$work/rlhf-3"
 bits "rlhf: --zero 3 has the bits of one GPU" rlhf-1 rlhf-3
+equal="sampled and trained log-probabilities are equal, ratio 1"
+for run in rlhf-1 rlhf-2 rlhf-3; do check "$run: sampling gives the bits of training" grep -q "$equal" "$work/$run/log.txt"; done
+# layers and vocabulary split, each part's products by an algorithm of their own
+expect 0 "done: 1 step" "$BIN/sft" --model "$work/t1" --data "$work/chats.jsonl" $rest --steps 1 --out "$work/sft-t"
+expect 0 "done: 1 step" env CUDASIM_PRODUCTS=late "$BIN/rlhf" --policy "$work/sft-t" --reward-cmd "while read l; do echo 1; done" \
+    --prompts "$work/chats.jsonl" --episodes 4 --max-new-tokens 4 --micro-tokens 64 --steps 1 --minibatches 1 --threads 1 \
+    --devices 0,1 --tensor-parallel 2 --out "$work/rlhf-t"
+check "rlhf: split by 2 GPUs, sampling gives the bits of training" grep -q "$equal" "$work/rlhf-t/log.txt"
 
 # ---- ends ----
 alive() { pgrep -f "$BIN/pretrain.*--out $work/$1" >/dev/null; }

@@ -245,3 +245,9 @@ void logits_join(float *logits, const float *parts, int n, int V, int part)
 }
 
 bool sampling_is_exact(void) { return true; }
+
+bool matmul_settle(const act_t *packed, bool bias, bool logits, act_t *x, void *y, int N, int out, int in)
+{
+    (void)packed, (void)bias, (void)logits, (void)x, (void)y, (void)N, (void)out, (void)in;
+    return true;
+}

@@ -57,6 +57,7 @@ void matmul_forward(act_t *y, const act_t *x, const act_t *packed, const float *
     p.rows = N; p.columns = out; p.inner = in;
     p.bias = converted_bias(bias, out);
     p.from = residual;
+    p.settled = true;
     cuda_product(&p);
 }
 
@@ -112,6 +113,7 @@ void logits_forward(float *logits, const act_t *h, const act_t *packed, const fl
     p.x = {h, (size_t)C, false};
     p.y = {packed, (size_t)C, true};
     p.rows = n; p.columns = V; p.inner = C;
+    p.settled = true;
     cuda_product(&p);
     cuda_add_bias(logits, bias, n, V, (size_t)V);
 }

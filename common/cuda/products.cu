@@ -3,17 +3,23 @@
  * cuBLASLt is column-major: a row-major matrix is the turned one to it.  So to = x y is asked for as to' = y' x', with
  * A = y, B = x, m = columns, n = rows, and a flag says "turned" where the row-major operand is turned.
  * Documentation: cuBLAS Library, "cublasLtMatmul()" (types that go together: compute float32, scale float32, A and B
- * bfloat16 with C and D bfloat16 or float32, or all float32; the bias epilogue has the type of D) and
+ * bfloat16 with C and D bfloat16 or float32, or all float32; the bias epilogue has the type of D),
  * "cublasLtMatmulPreferenceAttributes_t" (reduction schemes masked out: no split-K, so that the same call gives the
- * same bits).  Which algorithm is chosen depends on the number of rows: a row's bits do too. */
+ * same bits) and "cublasLtMatmulAlgoCheck()" (whether an algorithm takes a problem; when it says no, it will not run).
+ *
+ * Which algorithm the library proposes depends on the number of rows, and so do a row's bits, except where one
+ * algorithm was settled on for every number of them. */
 #include "common/cuda/products.h"
 
 #include <cublasLt.h>
 
-enum { PLANS = 512 };       /* shapes remembered; each has one place, and a newer one takes it */
+enum { PLANS = 512,         /* shapes remembered; each has one place, and a newer one takes it */
+       SETTLED = 32, CANDIDATES = 8,
+       ROWS_TYPICAL = 256,  /* for which candidates are asked: between those of decoding and those of training */
+       BYTES_TYPICAL = 16 };/* alignment beyond that makes no difference to an algorithm that is settled on */
 
 struct key {
-    int rows, columns, inner, type, bias;
+    int rows, columns, inner, type, bias, settled;
     size_t ld, ld_x, ld_y;
     bool turned_x, turned_y;
     unsigned aligned[3];
@@ -27,8 +33,13 @@ struct plan {
     cublasLtMatmulAlgo_t algorithm;
 };
 
+/* The algorithm for all products with weights of a shape; number: never the same again, 0: none. */
+struct settled { int columns, inner, type, bias, number; unsigned aligned[3]; cublasLtMatmulAlgo_t algorithm; };
+
 static cublasLtHandle_t library;
 static struct plan plans[PLANS];
+static struct settled settled[SETTLED];
+static int n_settled;
 
 size_t cuda_products_version(void) { return cublasLtGetVersion(); }
 
@@ -58,6 +69,22 @@ static struct key key_of(const struct product *p)
     return k;
 }
 
+static bool same_shape(const struct settled *s, const struct key *k)
+{
+    return s->columns == k->columns && s->inner == k->inner && s->type == k->type && s->bias == k->bias;
+}
+
+/* The algorithm that this product is to use, or NULL. */
+static const struct settled *settled_for(const struct product *p, const struct key *k)
+{
+    for (int i = 0; i < n_settled && p->settled; i++) {
+        const struct settled *s = &settled[i];
+        if (s->number && same_shape(s, k) && k->aligned[0] >= s->aligned[0] && k->aligned[1] >= s->aligned[1] &&
+            k->aligned[2] >= s->aligned[2]) return s;
+    }
+    return NULL;
+}
+
 static unsigned place_of(const struct key *k)
 {
     const unsigned char *bytes = (const unsigned char *)k;
@@ -80,16 +107,16 @@ static void set_attribute(struct plan *p, cublasLtMatmulDescAttributes_t which, 
     check(cublasLtMatmulDescSetAttribute(p->product, which, value, bytes), "an attribute of a product");
 }
 
-static void choose(struct plan *p)
+/* Algorithms for a plan, the best first; returns how many. */
+static int propose(const struct plan *p, cublasLtMatmulHeuristicResult_t *result, int most)
 {
     static const cublasLtMatmulPreferenceAttributes_t aligned[4] = {
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
     cublasLtMatmulPreference_t preference;
-    cublasLtMatmulHeuristicResult_t result;
     uint64_t workspace = WORKSPACE_BYTES;
     uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_NONE;
-    int n = 0;
+    int n = 0, good = 0;
     check(cublasLtMatmulPreferenceCreate(&preference), "a preference");
     check(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace,
                                                sizeof workspace), "a preference");
@@ -99,23 +126,19 @@ static void choose(struct plan *p)
         uint32_t bytes = p->key.aligned[int_min(i, 2)];
         check(cublasLtMatmulPreferenceSetAttribute(preference, aligned[i], &bytes, sizeof bytes), "a preference");
     }
-    cublasStatus_t code = cublasLtMatmulAlgoGetHeuristic(library, p->product, p->a, p->b, p->d, p->d, preference, 1,
-                                                         &result, &n);
+    cublasStatus_t code = cublasLtMatmulAlgoGetHeuristic(library, p->product, p->a, p->b, p->d, p->d, preference, most,
+                                                         result, &n);
     cublasLtMatmulPreferenceDestroy(preference);
-    if (code != CUBLAS_STATUS_SUCCESS || n < 1 || result.state != CUBLAS_STATUS_SUCCESS)
+    for (int i = 0; i < n && code == CUBLAS_STATUS_SUCCESS; i++)
+        if (result[i].state == CUBLAS_STATUS_SUCCESS) result[good++] = result[i];
+    if (good == 0)
         die("cuBLASLt has no algorithm for a product of (%d,%d) and (%d,%d): error %d", p->key.rows, p->key.inner,
             p->key.inner, p->key.columns, (int)code);
-    p->algorithm = result.algo;
+    return good;
 }
 
-static void make(struct plan *p, const struct key *k)
+static void describe(struct plan *p, const struct key *k)
 {
-    if (p->made) {
-        cublasLtMatmulDescDestroy(p->product);
-        cublasLtMatrixLayoutDestroy(p->a);
-        cublasLtMatrixLayoutDestroy(p->b);
-        cublasLtMatrixLayoutDestroy(p->d);
-    }
     p->key = *k;
     p->made = true;
     p->a = layout(ACT_TYPE, k->inner, k->columns, k->turned_y, k->ld_y);
@@ -125,11 +148,46 @@ static void make(struct plan *p, const struct key *k)
     int32_t turn_a = k->turned_y ? CUBLAS_OP_T : CUBLAS_OP_N, turn_b = k->turned_x ? CUBLAS_OP_T : CUBLAS_OP_N;
     set_attribute(p, CUBLASLT_MATMUL_DESC_TRANSA, &turn_a, sizeof turn_a);
     set_attribute(p, CUBLASLT_MATMUL_DESC_TRANSB, &turn_b, sizeof turn_b);
-    if (k->bias) {
-        uint32_t epilogue = CUBLASLT_EPILOGUE_BIAS;
-        set_attribute(p, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue);
+    if (!k->bias) return;
+    uint32_t epilogue = CUBLASLT_EPILOGUE_BIAS;
+    set_attribute(p, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue);
+}
+
+static void forget(struct plan *p)
+{
+    if (!p->made) return;
+    cublasLtMatmulDescDestroy(p->product);
+    cublasLtMatrixLayoutDestroy(p->a);
+    cublasLtMatrixLayoutDestroy(p->b);
+    cublasLtMatrixLayoutDestroy(p->d);
+    p->made = false;
+}
+
+static bool takes(const struct plan *p, const cublasLtMatmulAlgo_t *algorithm)
+{
+    cublasLtMatmulHeuristicResult_t result;
+    return cublasLtMatmulAlgoCheck(library, p->product, p->a, p->b, p->d, p->d, algorithm, &result) ==
+           CUBLAS_STATUS_SUCCESS && result.workspaceSize <= WORKSPACE_BYTES;
+}
+
+/* s: the algorithm settled on, or NULL.  Where it does not take the problem after all, the library chooses. */
+static void make(struct plan *p, const struct key *k, const struct settled *s)
+{
+    cublasLtMatmulHeuristicResult_t best;
+    forget(p);
+    describe(p, k);
+    if (s && takes(p, &s->algorithm)) {
+        p->algorithm = s->algorithm;
+        return;
     }
-    choose(p);
+    propose(p, &best, 1);
+    p->algorithm = best.algo;
+}
+
+static void settle_key(struct key *k, const struct settled *s)
+{
+    k->settled = s->number;
+    memcpy(k->aligned, s->aligned, sizeof k->aligned);
 }
 
 void cuda_product(const struct product *p)
@@ -138,10 +196,78 @@ void cuda_product(const struct product *p)
     if (p->rows == 0) return;
     if (!library) check(cublasLtCreate(&library), "starting");
     struct key k = key_of(p);
+    const struct settled *s = settled_for(p, &k);
+    if (s) settle_key(&k, s);
     struct plan *plan = &plans[place_of(&k)];
-    if (!plan->made || memcmp(&plan->key, &k, sizeof k) != 0) make(plan, &k);
+    if (!plan->made || memcmp(&plan->key, &k, sizeof k) != 0) make(plan, &k, s);
     if (p->bias) set_attribute(plan, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p->bias, sizeof p->bias);
     check(cublasLtMatmul(library, plan->product, &one, p->y.at, plan->a, p->x.at, plan->b, p->from ? &one : &zero,
                          p->from ? p->from : p->to, plan->d, p->to, plan->d, &plan->algorithm,
                          p->workspace ? p->workspace : cuda_workspace(), WORKSPACE_BYTES, cuda_stream()), "a product");
+}
+
+/* ---- one algorithm for every number of rows ---- */
+
+/* Whether each sum is made by one block, as far as the manual lets one ask. */
+static bool sums_whole(const cublasLtMatmulAlgo_t *algorithm)
+{
+    int32_t splits = 0;
+    uint32_t reduction = 0;
+    check(cublasLtMatmulAlgoConfigGetAttribute(algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &splits, sizeof splits,
+                                               NULL), "a property of an algorithm");
+    check(cublasLtMatmulAlgoConfigGetAttribute(algorithm, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, &reduction,
+                                               sizeof reduction, NULL), "a property of an algorithm");
+    return splits <= 1 && reduction == CUBLASLT_REDUCTION_SCHEME_NONE;
+}
+
+static bool takes_all(const cublasLtMatmulAlgo_t *algorithm, struct key k, int rows)
+{
+    struct plan p = {};
+    bool all = true;
+    for (k.rows = 1; k.rows <= rows && all; k.rows++) {
+        describe(&p, &k);
+        all = takes(&p, algorithm);
+        forget(&p);
+    }
+    return all;
+}
+
+/* The place of a shape: what was settled on for it before is forgotten. */
+static struct settled *settled_place(const struct product *p, const struct key *k)
+{
+    struct settled *s = settled;
+    while (s < settled + n_settled && !same_shape(s, k)) s++;
+    if (s == settled + SETTLED) die("more than %d shapes of weights", SETTLED);
+    if (s == settled + n_settled) n_settled++;
+    size_t line = p->type == CUDA_R_32F ? sizeof(float) : sizeof(act_t);
+    *s = {k->columns, k->inner, k->type, k->bias, 0, {}, {}};
+    s->aligned[0] = k->aligned[0];
+    s->aligned[1] = alignment((const void *)(p->x.ld * sizeof(act_t)));     /* of rows anywhere in x and in to */
+    s->aligned[2] = alignment((const void *)(p->ld * line));
+    for (int i = 0; i < 3; i++) s->aligned[i] = (unsigned)int_min((int)s->aligned[i], BYTES_TYPICAL);
+    return s;
+}
+
+bool cuda_settle(const struct product *p, bool (*alike)(const struct product *p))
+{
+    static int numbers;
+    cublasLtMatmulHeuristicResult_t candidate[CANDIDATES];
+    struct plan typical = {};
+    if (!library) check(cublasLtCreate(&library), "starting");
+    struct key k = key_of(p);
+    struct settled *s = settled_place(p, &k);
+    settle_key(&k, s);
+    k.rows = int_min(p->rows, ROWS_TYPICAL);
+    describe(&typical, &k);
+    int n = propose(&typical, candidate, CANDIDATES);
+    forget(&typical);
+    for (int i = 0; i < n; i++) {
+        s->number = 0;
+        if (!sums_whole(&candidate[i].algo) || !takes_all(&candidate[i].algo, k, p->rows)) continue;
+        s->algorithm = candidate[i].algo;
+        s->number = ++numbers;
+        if (alike(p)) return true;
+    }
+    s->number = 0;
+    return false;
 }

@@ -178,5 +178,5 @@ void logits_join(float *logits, const float *parts, int n, int V, int part)
     cuda_launched("join_logits");
 }
 
-/* cuBLASLt may choose another algorithm for another number of rows. */
+/* cuBLASLt may choose another algorithm for another number of rows: matmul_settle, in exact.cu. */
 bool sampling_is_exact(void) { return false; }

@@ -8,18 +8,18 @@
 
 enum { CHUNK_STEP = 128, CHUNK_BYTES = 256 << 20, ROUND = 8 };
 
-static int row_distance(int V) { return (V + ROUND - 1) / ROUND * ROUND; }
+int cuda_logits_distance(int V) { return (V + ROUND - 1) / ROUND * ROUND; }
 
-static int chunk_rows(int V)
+int cuda_logits_rows(int V)
 {
-    size_t rows = CHUNK_BYTES / ((size_t)row_distance(V) * sizeof(float)) / CHUNK_STEP * CHUNK_STEP;
+    size_t rows = CHUNK_BYTES / ((size_t)cuda_logits_distance(V) * sizeof(float)) / CHUNK_STEP * CHUNK_STEP;
     return rows < CHUNK_STEP ? CHUNK_STEP : rows > 65536 ? 65536 : (int)rows;
 }
 
 size_t token_loss_work(int max_n, int C, int V)
 {
     (void)C;
-    size_t logits = (size_t)int_min(max_n, chunk_rows(V)) * (size_t)row_distance(V);
+    size_t logits = (size_t)int_min(max_n, cuda_logits_rows(V)) * (size_t)cuda_logits_distance(V);
     return sizeof(act_t) == sizeof(float) ? logits : logits + logits / 2;
 }
 
@@ -134,7 +134,7 @@ struct head_bias_term {
 static struct product product_of(void *to, cudaDataType type, size_t ld, struct operand x, struct operand y, int rows,
                                  int columns, int inner, const void *from)
 {
-    return {to, type, ld, x, y, rows, columns, inner, NULL, from, NULL};
+    return {to, type, ld, x, y, rows, columns, inner, NULL, from, NULL, false};
 }
 
 void token_loss(float *logprobs, float *entropy, float *losses, act_t *dh, float *dweight, const act_t *h,
@@ -144,7 +144,7 @@ void token_loss(float *logprobs, float *entropy, float *losses, act_t *dh, float
     assert(loss->temperature > 0 && !dh == !dweight && (loss->kind != LOSS_LOGPROBS || !dh));
     bool policy = loss->kind == LOSS_POLICY;
     const struct token_parts *parts = loss->parts;
-    int rows = chunk_rows(V), ld = row_distance(V);
+    int rows = cuda_logits_rows(V), ld = cuda_logits_distance(V);
     size_t width = (size_t)C, wide = (size_t)ld;
     act_t *dlogits = (act_t *)(sizeof(act_t) == sizeof(float) ? work : work + (size_t)int_min(n, rows) * wide);
     for (int i = 0; i < n; i += rows) {
@@ -152,6 +152,7 @@ void token_loss(float *logprobs, float *entropy, float *losses, act_t *dh, float
         const act_t *hidden = h + (size_t)i * width;
         struct product forward = product_of(work, CUDA_R_32F, wide, {hidden, width, false}, {packed, width, true}, m, V,
                                             C, NULL);
+        forward.settled = true;
         cuda_product(&forward);
         cuda_add_bias(work, loss->bias, m, V, wide);
         struct chunk c = {logprobs + i, entropy ? entropy + i : NULL, losses ? losses + i : NULL, work,

@@ -149,6 +149,11 @@ void model_logits(struct model *m, const int *rows, int n);
 void model_sample(struct model *m, int *tokens, float *logprobs, float *logits, const int *rows, const double *uniform,
                   const struct sampling *sampling, int n);
 
+/* Where sampling_is_exact() is false: whether it can be had for models of this shape with up to m->use.max_tokens rows,
+ * by matmul_settle of every weight; all ranks get the same answer.  Activations are overwritten.  Returns 0, or -1 and
+ * which products it cannot be had of. */
+int model_settle(struct model *m, struct error *error);
+
 /* For model.c and heads.c: the heads' part of model_open; and n tokens (host) as the tables of this rank know them: below
  * 0 where another tensor rank has the token.  It dies when one is outside the vocabulary. */
 void heads_open(struct model *m, struct memory *memory);

@@ -11,7 +11,7 @@
  *   for one row or 4096, wherever it lies in the batch, for any number of threads.  Products contract k in fixed
  *   blocks of MATMUL_BLOCK, each one ascending chain of multiply-adds from zero, block sums added in ascending order.
  *   Where sampling_is_exact() is false (CUDA), products keep to no such order, and a row's bits may depend on how many
- *   rows there are.
+ *   rows there are, unless matmul_settle has found otherwise.
  *   Sums over rows (parameter gradients, norms) have a fixed order that does not know the number of threads.
  * Errors.  None of these fails; sizes are the caller's duty (assert).  Tokens and targets must lie in [0, V). */
 #ifndef QUARTET_OPS_H
@@ -199,8 +199,14 @@ void logits_forward(float *logits, const act_t *h, const act_t *packed, const fl
 void logits_join(float *logits, const float *parts, int n, int V, int part);
 
 /* Whether a token's log-probability from sample_rows, after decoding, has the bits that token_loss gives it in
- * training.  True where products do not depend on their number of rows. */
+ * training, by the way this backend computes.  True where products do not depend on their number of rows.
+ * Where it is false, the products that a model needs for both may still be had so.  matmul_settle: from now on those of
+ * matmul_forward, or, logits, of logits_forward and token_loss, with weights of this shape, with or without a bias, give
+ * a row the same bits among any number of rows.  It is tried out on the device, with up to N rows of numbers without a
+ * pattern.  False: it cannot be had, and these products are as before.
+ *   packed: such a weight   x (N,in), y (N,out), or the work of token_loss for N rows: overwritten */
 bool sampling_is_exact(void);
+bool matmul_settle(const act_t *packed, bool bias, bool logits, act_t *x, void *y, int N, int out, int in);
 
 /* ---- optimizer -----------------------------------------------------------------------------------------------------
  * AdamW, decoupled decay, for n parameters, with g = grad_scale * grad:

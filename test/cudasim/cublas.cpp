@@ -1,8 +1,10 @@
 /* cublas.cpp - what the backend uses of cuBLASLt, on the CPU: column-major products of float32 or bfloat16 matrices
- * with sums in float32.  Refused is what its manual does not promise: other combinations of types, an algorithm for
- * another problem, pointers that lie less aligned than was said, a workspace smaller than asked for.
- * The order of a sum depends on the shape, as on a GPU (CUDASIM_PRODUCTS=fixed: it does not); and on chance, where
- * split-K was not switched off. */
+ * with sums in float32.  It refuses what the manual does not promise: other combinations of types, an algorithm for a
+ * problem that neither the heuristic nor cublasLtMatmulAlgoCheck has granted it, pointers that lie less aligned than
+ * was said, a workspace smaller than asked for.
+ * The order of a sum depends on the algorithm, which the heuristic chooses by shape, as on a GPU; with some algorithms
+ * also on the number of columns of D, or on the place among them; and on chance, where split-K was not switched off.
+ * CUDASIM_PRODUCTS says which algorithms there are (sim.h). */
 #include "sim.h"
 
 #include <cublasLt.h>
@@ -11,6 +13,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <set>
 #include <vector>
 
 namespace sim {
@@ -27,8 +30,12 @@ struct Product {
 
 struct Preference { uint64_t workspace; unsigned reductions, aligned[4]; };
 
-/* What an algorithm was chosen for; fits the 8 words of cublasLtMatmulAlgo_t. */
-struct Choice { uint64_t shape, workspace; unsigned aligned[4]; int split; };
+/* What the sums of an algorithm depend on beside its step: nothing; whether D has one column alone; its columns; a
+ * column's place; chance.  PICKY depends on nothing, but does not take every number of columns. */
+enum Kind { PLAIN, ONE_COLUMN, COLUMNS, PLACE, SPLIT, PICKY };
+
+/* An algorithm: fits the 8 words of cublasLtMatmulAlgo_t. */
+struct Choice { Kind kind; int step; unsigned aligned[4]; uint64_t types; };
 static_assert(sizeof(Choice) <= sizeof(cublasLtMatmulAlgo_t), "an algorithm is too large");
 
 static size_t size_of(cudaDataType type) { return type == CUDA_R_32F ? 4 : 2; }
@@ -71,17 +78,29 @@ static std::vector<float> lines_of(const void *p, const Matrix &x, bool turned, 
     return all;
 }
 
+/* Block sums of so many terms: of column j of n. */
+static int step_of(const Choice &a, int n, int j)
+{
+    switch (a.kind) {
+    case ONE_COLUMN: return n == 1 ? 2 * a.step : a.step;
+    case COLUMNS: return a.step << (n % 3);
+    case PLACE: return j % 32 == 31 ? 2 * a.step : a.step;
+    default: return a.step;
+    }
+}
+
+static size_t workspace_of(int n) { return std::min<size_t>(4096, 64 * (size_t)n); }
+
 static void multiply(const Call &c)
 {
     Access access;
     std::vector<float> a = lines_of(c.A, c.a, c.product.turn_a, false, c.k, c.m);      /* columns of op(A) */
     std::vector<float> b = lines_of(c.B, c.b, c.product.turn_b, false, c.n, c.k);      /* columns of op(B) */
     std::vector<float> part((size_t)c.m), sum((size_t)c.m);
-    static const bool fixed = strcmp(setting("CUDASIM_PRODUCTS", "shape"), "fixed") == 0;
-    int step = fixed ? 256 : 16 << (c.n % 3);
-    int start = c.choice.split ? (int)random_below((unsigned)c.k) : 0;
-    memset(c.workspace, 0xFF, c.choice.workspace);
+    int start = c.choice.kind == SPLIT ? (int)random_below((unsigned)c.k) : 0;
+    memset(c.workspace, 0xFF, workspace_of(c.n));
     for (int j = 0; j < c.n; j++) {
+        int step = step_of(c.choice, c.n, j);
         std::fill(sum.begin(), sum.end(), 0.0f);
         for (int first = 0; first < c.k; first += step) {
             std::fill(part.begin(), part.end(), 0.0f);
@@ -111,6 +130,16 @@ static uint64_t shape_of(const Product &p, const Matrix *matrix[4])
         const Matrix &x = *matrix[i];
         hash = mix(mix(mix(mix(hash, x.type), x.rows), x.columns), (uint64_t)x.ld);
     }
+    return hash;
+}
+
+/* Problems that algorithms were found to take. */
+static std::set<uint64_t> granted;
+
+static uint64_t grant_of(const Choice &a, const Product &p, const Matrix *matrix[4])
+{
+    uint64_t hash = mix(shape_of(p, matrix), mix(mix(a.types, (uint64_t)a.kind), (uint64_t)a.step));
+    for (unsigned bytes : a.aligned) hash = mix(hash, bytes);
     return hash;
 }
 
@@ -144,18 +173,48 @@ static const char *wrong_call(const Call &c, size_t workspace)
     const Matrix *matrix[4] = {&c.a, &c.b, &c.c, &c.d};
     const void *pointer[4] = {c.A, c.B, c.C, c.D};
     if (const char *sentence = wrong_problem(c.product, matrix)) return sentence;
-    if (shape_of(c.product, matrix) != c.choice.shape) return "an algorithm that was chosen for another problem";
+    if (!granted.count(grant_of(c.choice, c.product, matrix)))
+        return "an algorithm that was neither chosen for this problem nor checked with it";
     for (int i = 0; i < 4; i++) {
         if (!on_device(pointer[i], bytes_of(*matrix[i])))
             return "a matrix that is not inside one piece of device memory";
         if (!aligned(pointer[i], c.choice.aligned[i])) return "a matrix less aligned than the preference said";
     }
     if (c.C == c.D && c.c.ld != c.d.ld) return "C in place of D with another layout";
-    if (workspace < c.choice.workspace || !aligned(c.workspace, 256) || !on_device(c.workspace, workspace))
+    if (workspace < workspace_of((int)c.d.columns) || !aligned(c.workspace, 256) || !on_device(c.workspace, workspace))
         return "a workspace that is too small, not on the device, or not aligned";
     if (c.product.epilogue == CUBLASLT_EPILOGUE_BIAS && !on_device(c.product.bias, c.d.rows * size_of(c.d.type)))
         return "a bias that is not on the device";
     return nullptr;
+}
+
+static uint64_t types_of(const Matrix *matrix[4])
+{
+    uint64_t hash = 0;
+    for (int i = 0; i < 4; i++) hash = mix(hash, (uint64_t)matrix[i]->type);
+    return hash;
+}
+
+static bool takes(const Choice &a, const Matrix *matrix[4]) { return a.kind != PICKY || matrix[3]->columns % 32 != 5; }
+
+/* The algorithms for n columns, the best first. */
+static std::vector<Choice> offered(int n, bool split)
+{
+    const std::string mode = setting("CUDASIM_PRODUCTS", "shape");
+    if (split) return {{SPLIT, 16, {}, 0}};
+    if (mode == "fixed") return {{PLAIN, 256, {}, 0}};
+    std::vector<Choice> all;
+    if (mode == "late" || mode == "bad") all = {{ONE_COLUMN, 16, {}, 0}, {PLACE, 16, {}, 0}, {COLUMNS, 16, {}, 0}};
+    if (mode == "late") all.push_back({PICKY, 16, {}, 0});
+    for (int i = 0; i < 3 && mode != "bad"; i++) all.push_back({PLAIN, 16 << ((n + i) % 3), {}, 0});
+    return all;
+}
+
+static void answer(cublasLtMatmulHeuristicResult_t *to, size_t workspace)
+{
+    to->workspaceSize = workspace;
+    to->state = CUBLAS_STATUS_SUCCESS;
+    to->wavesCount = 1;
 }
 
 extern "C" {
@@ -235,6 +294,7 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
     return CUBLAS_STATUS_SUCCESS;
 }
 
+/* "Results [...] ordered in increasing estimated compute time". */
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t product, cublasLtMatrixLayout_t a,
                                               cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c,
                                               cublasLtMatrixLayout_t d, cublasLtMatmulPreference_t preference,
@@ -244,14 +304,49 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     const Preference *p = (Preference *)preference;
     if (wanted < 1) return refuse("no algorithm asked for");
     if (const char *sentence = wrong_problem(*(Product *)product, matrix)) return refuse(sentence);
-    Choice choice = {shape_of(*(Product *)product, matrix), std::min<uint64_t>(p->workspace, 4096), {},
-                     p->reductions != 0};
-    std::copy(p->aligned, p->aligned + 4, choice.aligned);
-    memset(&out[0], 0, sizeof out[0]);
-    memcpy(&out[0].algo, &choice, sizeof choice);
-    out[0].workspaceSize = choice.workspace;
-    out[0].state = CUBLAS_STATUS_SUCCESS;
-    *n = 1;
+    *n = 0;
+    for (Choice choice : offered((int)matrix[3]->columns, p->reductions != 0)) {
+        size_t workspace = workspace_of((int)matrix[3]->columns);
+        if (*n == wanted || workspace > p->workspace || !takes(choice, matrix)) continue;
+        choice.types = types_of(matrix);
+        std::copy(p->aligned, p->aligned + 4, choice.aligned);
+        answer(&out[*n], workspace);
+        memset(&out[*n].algo, 0, sizeof out[*n].algo);
+        memcpy(&out[(*n)++].algo, &choice, sizeof choice);
+        granted.insert(grant_of(choice, *(Product *)product, matrix));
+    }
+    return *n > 0 ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
+}
+
+/* "If cublasLtMatmulAlgoCheck fails, the algo will not run"; "algo field is never updated". */
+cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t product, cublasLtMatrixLayout_t a,
+                                       cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                                       const cublasLtMatmulAlgo_t *algorithm, cublasLtMatmulHeuristicResult_t *result)
+{
+    const Matrix *matrix[4] = {(Matrix *)a, (Matrix *)b, (Matrix *)c, (Matrix *)d};
+    Choice choice;
+    memcpy(&choice, algorithm, sizeof choice);
+    if (const char *sentence = wrong_problem(*(Product *)product, matrix)) return refuse(sentence);
+    if (choice.types != types_of(matrix)) return refuse("an algorithm for other types");
+    if (!takes(choice, matrix)) return CUBLAS_STATUS_NOT_SUPPORTED;
+    answer(result, workspace_of((int)matrix[3]->columns));
+    granted.insert(grant_of(choice, *(Product *)product, matrix));
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t *algorithm,
+                                                    cublasLtMatmulAlgoConfigAttributes_t attribute, void *value,
+                                                    size_t bytes, size_t *written)
+{
+    Choice choice;
+    memcpy(&choice, algorithm, sizeof choice);
+    bool splits = attribute == CUBLASLT_ALGO_CONFIG_SPLITK_NUM, split = choice.kind == SPLIT;
+    uint32_t found = splits ? (split ? 2 : 1) : split ? CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE :
+                                                        CUBLASLT_REDUCTION_SCHEME_NONE;
+    if ((!splits && attribute != CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME) || bytes != sizeof found)
+        return refuse("a property of an algorithm not simulated, or of another size");
+    memcpy(value, &found, sizeof found);
+    if (written) *written = sizeof found;
     return CUBLAS_STATUS_SUCCESS;
 }
 

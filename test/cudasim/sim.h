@@ -4,7 +4,10 @@
  *     CUDASIM_ORDER    forward (default), reverse, random: in which order threads, warps and blocks run
  *     CUDASIM_STREAMS  eager (default), lazy, random: when work is done, within what the order of its stream and events
  *                      allow
- *     CUDASIM_PRODUCTS shape (default): the order of cuBLASLt's sums depends on the shape; fixed: it does not
+ *     CUDASIM_PRODUCTS what cuBLASLt offers.  shape (default): algorithms with one order of sums each, of which the shape
+ *                      says which is best; fixed: one for all; late: before them come some whose order depends on the
+ *                      number of columns of D (rows, to the backend) or on the place among them, and one that does not
+ *                      take every number; bad: only those whose order depends on them
  *     CUDASIM_SEED     of what is random
  *     CUDASIM_MEMORY   bytes of device memory
  *     CUDASIM_DEVICES  how many devices (0: none) */
