@@ -64,6 +64,8 @@ BEGIN {
     work("norm copy_part", 4 * N * C);                     work("ops add_acts", 6 * N * C)
     work("ops copy_rows", 4 * N * C);                      work("ops fill_positions", 4 * N)
     work("optimizer add_acts", 6 * N * C);                 work("peak numbers", 2 * 8192 * 8192)
+    work("exact many_sizes", 2 * N * C);                   work("exact take_rows<float>", 8 * R * V)
+    work("exact take_rows<__nv_bfloat16>", 4 * N * C);
     work("sampling sample", 8 * R * V);                    work("sampling join_logits", 8 * R * V)
     work("token_loss loss_rows", 6 * N * V);               work("token_loss part_rows", 4 * N * V)
     work("token_loss column_add<float>", (4 * groups + 8) * V)
