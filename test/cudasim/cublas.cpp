@@ -204,8 +204,8 @@ static std::vector<Choice> offered(int n, bool split)
     if (split) return {{SPLIT, 16, {}, 0}};
     if (mode == "fixed") return {{PLAIN, 256, {}, 0}};
     std::vector<Choice> all;
-    if (mode == "late" || mode == "bad") all = {{ONE_COLUMN, 16, {}, 0}, {PLACE, 16, {}, 0}, {COLUMNS, 16, {}, 0}};
-    if (mode == "late") all.push_back({PICKY, 16, {}, 0});
+    if (mode == "late" || mode == "bad") all = {{COLUMNS, 16, {}, 0}, {PLACE, 16, {}, 0}, {ONE_COLUMN, 16, {}, 0}};
+    if (mode == "late") all.push_back({PICKY, 64, {}, 0});
     for (int i = 0; i < 3 && mode != "bad"; i++) all.push_back({PLAIN, 16 << ((n + i) % 3), {}, 0});
     return all;
 }
