@@ -11,7 +11,7 @@ static const struct train_defaults defaults = {
 
 void pretrain_options(struct option table[PRETRAIN_ROWS], struct pretrain *p)
 {
-    const int moved = OPTION_MAY_CHANGE;        /* files may have moved: what they hold is checked on resume (task.c) */
+    const int moved = OPTION_MAY_CHANGE;        /* files may have moved: what they hold is checked on resume (main.c) */
     const struct option rows[] = {
         {"Data", "data", OPTION_LIST, &p->data, .flags = OPTION_REQUIRED | moved,
          .help = "Text files, JSON lines, folders or globs, each also gzip; NAME=WEIGHT repeats it WEIGHT times per "

@@ -25,7 +25,7 @@ struct pretrain {
     struct order *order;
     uint32_t expected;                  /* order_identity of the run that is resumed; 0: none */
 
-    /* training (task.c, report.c) */
+    /* training (main.c) */
     struct config config;
     struct memory memory;
     struct model model;
@@ -49,16 +49,5 @@ void pretrain_config(struct pretrain *p);
  * tokenizer and shards are estimates from a sample; nothing is written. */
 void pretrain_open_data(struct pretrain *p);
 void pretrain_close_data(struct pretrain *p);
-
-/* task.c */
-struct train_options pretrain_plan_steps(struct pretrain *p);      /* rows and steps, from the data and the options */
-void pretrain_build(void *self, struct memory *memory);    /* memory.h: measuring, and for real */
-struct task pretrain_task(struct pretrain *p);        /* what train() runs; self is p */
-
-/* report.c: what the model is worth, and what it writes.  evaluate and sample are callbacks of struct task. */
-int pretrain_evaluate(void *self, struct record *r, struct error *error);      /* adds val_* of the held-out rows */
-void pretrain_sample(void *self, struct run *run, int64_t step);  /* to the log and samples.txt */
-void pretrain_open_prompts(struct pretrain *p);                   /* --sample-prompt as ids */
-int pretrain_eval_only(struct pretrain *p);                       /* --eval-only: prints, returns the exit code */
 
 #endif

@@ -1,5 +1,5 @@
 /* api.h - what a client of the OpenAI-compatible endpoints asks for, read from the body of its request, and the errors
- * it is told.  Pure functions of bytes: http.c moves these, service.c makes the answers, reply.c writes them down. */
+ * it is told.  Pure functions of bytes: serve.c moves these, service.c makes the answers, reply.c writes them down. */
 #ifndef QUARTET_API_H
 #define QUARTET_API_H
 
@@ -45,9 +45,5 @@ int api_model_named(const struct api_model *m, const char *name, struct api_erro
 int api_read(struct api_request *r, const struct api_model *m, bool chat, const char *body, size_t size,
              struct api_error *error);
 void api_free(struct api_request *r);
-
-/* For api.c: the ids of "messages", of "prompt". */
-int api_messages(struct api_request *r, const struct api_model *m, const json_t *messages, struct api_error *error);
-int api_prompts(struct api_request *r, const struct api_model *m, const json_t *prompt, struct api_error *error);
 
 #endif

@@ -5,7 +5,6 @@
  * here is what was trained.  This file opens the model; session.h says where the rest is. */
 #include "common/base/threads.h"
 #include "common/model/device.h"
-#include "rlhf/chat/http.h"
 #include "rlhf/chat/session.h"
 
 #include <stdlib.h>
@@ -58,9 +57,11 @@ static void parse(struct session *s, int argc, char **argv)
     struct error error;
     if (options_parse(table, argc, argv, "chat --model RUN|FILE [--prompt TEXT | --prompts FILES]",
                       "Talks to a model in the terminal, answers each line of a pipe, or serves the model (--serve). "
-                      "/help lists the commands; Ctrl-C stops an answer.", NULL, &error) != 0 ||
-        (s->serve && http_available(&error) != 0))
+                      "/help lists the commands; Ctrl-C stops an answer.", NULL, &error) != 0)
         quit_error(&error);
+    if (s->serve && !session_serves())
+        quit(EXIT_UNAVAILABLE, "this chat was built without libmicrohttpd, which --serve needs: install "
+             "libmicrohttpd-dev and build again (make clean all)");
     static const char *const of_serve[] = {"slots", "queue", "max-body", "max-time", "grace"};
     for (size_t i = 0; i < sizeof of_serve / sizeof *of_serve; i++)
         if (option_needs(table, of_serve[i], "serve", &error) != 0) quit_error(&error);

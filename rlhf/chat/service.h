@@ -2,7 +2,7 @@
  * Each choice of a request is a row of the batch: it joins when there is room, in the order of arrival, and leaves when
  * it ends.  What a choice says depends on its request alone (sample.h).
  *
- * http.c owns a request until service_submit takes it and after it is done; in between both may look at what is below
+ * serve.c owns a request until service_submit takes it and after it is done; in between both may look at what is below
  * the line, under the lock. */
 #ifndef QUARTET_SERVICE_H
 #define QUARTET_SERVICE_H
@@ -43,8 +43,8 @@ struct request {
     /* ---- both sides, under the lock ---- */
     struct bytes out; size_t sent;        /* written for the client (events, or the whole answer), and sent of it */
     int status;                           /* of the answer, once done */
-    bool done, gone;                      /* nothing more will be written; http.c has let go of it */
-    void *waits;                          /* http.c: its suspended connection, or NULL */
+    bool done, gone;                      /* nothing more will be written; serve.c has let go of it */
+    void *waits;                          /* serve.c: its suspended connection, or NULL */
 };
 
 struct service {
@@ -54,7 +54,7 @@ struct service {
     uint64_t seed;
     int slots, queue;                     /* rows at once, and choices that may wait for one */
     double seconds;                       /* longest time from submit to the end */
-    void (*wake)(void *connection);       /* tells http.c that there is more in out; under the lock */
+    void (*wake)(void *connection);       /* tells serve.c that there is more in out; under the lock */
 
     pthread_mutex_t lock;
     pthread_cond_t more;
@@ -80,9 +80,6 @@ void service_leave(struct service *sv, struct request *request);
 /* Answers requests until stop() says so, then those it has for at most `seconds` more.  Those that are left get 503. */
 void service_run(struct service *sv, bool (*stop)(void), double seconds);
 
-/* choice.c: takes a drawn token; false when the choice ends with it.  choice_end: nothing more will come. */
-bool choice_take(struct choice *c, const struct tokenizer *t, int token, int vocab);
-void choice_end(struct choice *c, const struct tokenizer *t);
 const char *choice_reason(const struct choice *c);      /* "stop", "length", or NULL while it runs */
 
 /* reply.c: appends to request->out what has become known of a choice (events), or of all (the whole answer); an event

@@ -38,7 +38,8 @@ void session_answer_files(struct session *s);
 /* For each row of the files of --logprobs, {"text"} or {"tokens"}, a line {"tokens", "logprobs", "argmax"} on stdout:
  * the ids, the log-probability of each (null for the first), and the most likely id after each. */
 void session_logprobs(struct session *s);
-/* Answers requests at --serve until it is asked to stop. */
+/* Answers requests at --serve until it is asked to stop; false: this build has no libmicrohttpd and cannot. */
+bool session_serves(void);
 void session_serve(struct session *s);
 
 #endif

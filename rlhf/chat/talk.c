@@ -1,13 +1,17 @@
 /* talk.c - a dialogue in the terminal or through a pipe.  The whole dialogue is read again for every answer; only its
  * messages are kept.  A text that is continued is kept as a message and its continuation. */
 #include "common/text/show.h"
-#include "rlhf/chat/line.h"
 #include "rlhf/chat/session.h"
 
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+
+#ifdef HAVE_LIBEDIT
+#include <editline/readline.h>
+#include <locale.h>
+#endif
 
 /* One answer as it comes: its text so far, of which `shown` bytes are written. */
 struct answer { struct session *session; struct utf8_held held; struct bytes text; size_t shown; };
@@ -280,6 +284,65 @@ static const struct command *find_command(const char *line, const char **argumen
     return NULL;
 }
 
+/* ---- lines: by libedit when it is there and somebody types, by getline otherwise ---- */
+
+/* terminal: stdin and stdout are one.  There a prompt is shown and, by libedit, a line can be edited and earlier ones
+ * come back with the arrow keys (~/.editrc may change the keys).  They are kept for as long as the program runs and not
+ * written to a file, because dialogues are private. */
+struct lines {
+    bool terminal, edited;               /* edited: by libedit */
+    char *line;
+    size_t room;
+};
+
+static void open_lines(struct lines *l)
+{
+#ifdef HAVE_LIBEDIT
+    const char *kind = getenv("TERM");
+    l->edited = l->terminal && kind && strcmp(kind, "dumb") != 0;
+    rl_readline_name = "chat";
+    rl_catch_signals = 0;
+    if (l->edited) stifle_history(1000);
+    if (l->edited && !setlocale(LC_CTYPE, "C.UTF-8")) setlocale(LC_CTYPE, "");      /* text is UTF-8 in any locale */
+#else
+    l->edited = false;
+#endif
+}
+
+/* The length of a line in l->line, or -1. */
+static ssize_t read_line(struct lines *l)
+{
+    errno = 0;
+#ifdef HAVE_LIBEDIT
+    if (l->edited) {
+        free(l->line);
+        l->line = readline("> ");
+        if (l->line && *l->line) add_history(l->line);
+        return l->line ? (ssize_t)strlen(l->line) : -1;
+    }
+#endif
+    if (l->terminal) fputs("> ", stdout), fflush(stdout);
+    return getline(&l->line, &l->room, stdin);
+}
+
+/* LINE_INTERRUPTED: a signal came first, and what was typed is gone.  LINE_FAILED: errno says why. */
+enum line_end { LINE_READ, LINE_END, LINE_INTERRUPTED, LINE_FAILED };
+
+/* The next line without its end, valid until the next call. */
+static enum line_end next_line(struct lines *l, const char **line, size_t *length)
+{
+    ssize_t n = read_line(l);
+    if (n < 0 && errno == EINTR) {
+        clearerr(stdin);
+        return LINE_INTERRUPTED;
+    }
+    if (n < 0) return ferror(stdin) ? LINE_FAILED : LINE_END;
+    while (n > 0 && (l->line[n - 1] == '\n' || l->line[n - 1] == '\r')) l->line[--n] = 0;
+    *line = l->line;
+    *length = (size_t)n;
+    return LINE_READ;
+}
+
 /* ---- the talk ---- */
 
 static void greet(const struct session *s)
@@ -294,14 +357,15 @@ static void greet(const struct session *s)
 
 static void talk(struct session *s)
 {
-    struct lines *lines = lines_open(s->input_tty && s->output_tty);
+    struct lines lines = {.terminal = s->input_tty && s->output_tty};
     enum line_end end;
     const char *line, *argument;
     size_t length;
+    open_lines(&lines);
     if (s->input_tty) greet(s);
     for (;;) {
         catch_interrupt(true);
-        end = interrupts < 2 ? lines_next(lines, &line, &length) : LINE_INTERRUPTED;
+        end = interrupts < 2 ? next_line(&lines, &line, &length) : LINE_INTERRUPTED;
         catch_interrupt(false);
         if (end == LINE_INTERRUPTED && s->input_tty && interrupts < 2) {
             fprintf(stderr, "\n(Ctrl-C again or Ctrl-D: end)\n");
@@ -317,7 +381,7 @@ static void talk(struct session *s)
     }
     if (end == LINE_FAILED && interrupts == 0) quit(EXIT_IO, "the input cannot be read: %s", strerror(errno));
     if (end != LINE_READ && s->input_tty) fputc('\n', stderr);
-    lines_close(lines);
+    free(lines.line);
 }
 
 bool session_talk(struct session *s)
