@@ -3,10 +3,12 @@
  * Every element is the sum, in ascending order, of chains over blocks of MATMUL_BLOCK along k (tile.h), whatever the
  * shape, the cut into tasks or the number of threads.  Accuracy is that of short chains; a row's bits are its own.
  *
- * Many rows:  a task is a rectangle of c.  Block by block along k, and for PRODUCT_STRIPS strips of its rows at a time,
- *             it packs these rows of a (second-level cache) and takes one panel of b at a time (first-level cache)
- *             across all strips.  Where b does not come packed, the first strips pack its panels for those below.
+ * Many rows:  a task is a rectangle of c.  For some blocks along k, and as many of its rows as fit the second-level
+ *             cache, it packs these rows of a and takes one panel of b at a time, block by block, across all of them.
+ *             Where b does not come packed, the first rows pack its panels for those below.
  * Few rows:   a task is a range of panels, read once from memory in order: decoding runs at memory bandwidth.
+ * Input gradients read the panels that forward reads, the other way: rows of dy, packed, lie in the lanes, the weights
+ *             are broadcast from where they lie, and finished tiles are turned.
  * Sums between blocks wait in scratch, tile after tile, so that a residual may be y itself. */
 #include "common/cpu/blocks.h"
 #include "common/cpu/product.h"
@@ -23,6 +25,7 @@ enum {
     FEW = 4 * STRIP,                                /* up to here rows are not packed */
     TASK_WORK = 512 << 10,                          /* multiply-adds: some 10 microseconds */
     TOGETHER = 4 * PANEL,                           /* columns of b packed at a time */
+    TURN = 2 * STRIP,                               /* columns of c that are turned at a time */
 };
 
 /* c (M,N) = a (M,K) b (K,N).  b is stored PLAIN (K,N), as PANELS of K rows each, which are used where they lie, or
@@ -35,7 +38,26 @@ struct product {
     const float *bias; const act_t *residual;
     bool add;                                       /* c += */
     int rows, columns, row_tasks;                   /* of a task; tasks that lie below one another */
+    int steps, group;                               /* of the contraction, and of the rows, packed at a time */
 };
+
+/* Whether rows of c lie in the lanes and columns of b are broadcast from where they lie.  Not with bfloat16: the two steps
+ * that its tile reads as one word lie apart there. */
+static bool turned(const struct product *p) { return p->form == TURNED && STEP == 1; }
+
+/* Whether b must be packed before the tile can read it. */
+static bool unpacked(const struct product *p) { return p->form != PANELS && !turned(p); }
+
+/* Rows and columns of c that are computed together. */
+static int tile_height(const struct product *p) { return turned(p) ? PANEL : STRIP; }
+static int tile_width(const struct product *p) { return turned(p) ? TURN : PANEL; }
+
+/* How many parts of at most `most` n has. */
+static int parts_of(int n, int most) { return (n + most - 1) / most; }
+
+/* A part of a task: rows i0 .. i1 - 1 and columns j0 .. j1 - 1 of c, for `steps` steps of the contraction from k on.
+ * packing: b is packed on the way; others find it packed. */
+struct part { int i0, i1, j0, j1, k, steps; bool packing; };
 
 /* Adds a tile of sums to what the blocks before gave; after the last block, bias and residual.  Every element by
  * itself. */
@@ -82,16 +104,13 @@ static void add_tile(const struct product *p, bool packed, const act_t *a, const
     if (!straight) merge(p, tile, between, i, j, rows, first, last);
 }
 
-/* n steps, of which STEP lie side by side. */
-static size_t whole_steps(int n) { return tile_round((size_t)n, STEP); }
-
 /* Packs the panels of columns j0 .. j1 - 1: of rows, row by row as they lie in memory; of turned panels, square by
  * square (k is a multiple of MATMUL_BLOCK, hence of PANEL). */
 static void pack_panels(act_t *to, const struct product *p, int j0, int j1, int k, int n)
 {
     if (p->form == TURNED) {
         for (int j = j0; j < j1; j += PANEL)
-            for (int z = 0, rows; z < n; z += rows, to += whole_steps(rows) * PANEL) {
+            for (int z = 0, rows; z < n; z += PANEL, to += whole_steps(rows) * PANEL) {
                 rows = int_min(PANEL, n - z);
                 product_pack_turned(to, p->b + (size_t)(k + z) * whole_steps(p->N) + (size_t)j * PANEL,
                                     int_min(PANEL, j1 - j), rows);
@@ -110,23 +129,19 @@ static void pack_panels(act_t *to, const struct product *p, int j0, int j1, int 
     }
 }
 
-/* The panel of columns j.. for steps k.. of the contraction. */
-static const act_t *panel(const struct product *p, act_t *buffer, int j, int k, int n)
-{
-    if (p->form == PANELS) return p->b + (size_t)j * whole_steps(p->K) + (size_t)k * PANEL;
-    pack_panels(buffer, p, j, int_min(j + PANEL, p->N), k, n);
-    return buffer;
-}
-
-/* Strips of STRIP rows from row i on, for steps k.. of the contraction. */
+/* Packs rows i0 .. i1 - 1, tile after tile, for n steps from k. */
 static void pack_rows(act_t *to, const struct product *p, int i0, int i1, int k, int n)
 {
     /* that many lines of a stay in the first-level cache across the strips */
-    enum { STEPS = 8 };
+    enum { STEPS = 8, ROWS_AHEAD = 64 };
     if (!p->a_columns) {
-        for (int i = i0; i < i1; i += STRIP)
-            product_pack_strip(to + (size_t)(i - i0) * whole_steps(n), p->a + (size_t)i * p->lda + k, p->lda,
-                               int_min(STRIP, i1 - i), n);
+        for (int i = i0, height = tile_height(p); i < i1; i += height) {
+            const act_t *from = p->a + (size_t)i * p->lda + k;
+            int rows = int_min(height, i1 - i);
+            if (turned(p)) tile_pack_transposed(act_floats(to), act_floats(from), p->lda, rows, n, ROWS_AHEAD);
+            else product_pack_strip(to, from, p->lda, rows, n);
+            to += (size_t)height * whole_steps(n);
+        }
         return;
     }
     for (int step = 0; step < n; step += STEPS)
@@ -139,17 +154,15 @@ static void pack_rows(act_t *to, const struct product *p, int i0, int i1, int k,
         }
 }
 
+/* Few rows against one panel, all used where they lie. */
 static void few_rows(const struct product *p, int j, struct scratch *s)
 {
     for (int k = 0; k < p->K; k += MATMUL_BLOCK) {
         int n = int_min(MATMUL_BLOCK, p->K - k);
-        const act_t *b = panel(p, s->panels, j, k, n);
-        for (int i = 0; i < p->M; i += STRIP) {
-            int rows = int_min(STRIP, p->M - i);
-            const act_t *a = p->a_columns ? s->strips : p->a + (size_t)i * p->lda + k;
-            if (p->a_columns) pack_rows(s->strips, p, i, i + rows, k, n);
-            add_tile(p, p->a_columns, a, b, n, s->tile, s->between + i * PANEL, i, j, rows, k == 0, k + n == p->K);
-        }
+        const act_t *b = p->b + (size_t)j * whole_steps(p->K) + (size_t)k * PANEL;
+        for (int i = 0; i < p->M; i += STRIP)
+            add_tile(p, false, p->a + (size_t)i * p->lda + k, b, n, s->tile, s->between + i * PANEL, i, j,
+                     int_min(STRIP, p->M - i), k == 0, k + n == p->K);
     }
 }
 
@@ -159,8 +172,8 @@ INLINE void fetch_result(const struct product *p, int i, int j, int rows, bool f
 {
     if (!p->c || (!last && !(first && p->add))) return;
     const float *at = p->c + (size_t)i * p->N + j;
-    for (int r = 0; r < rows; r++, at += p->N)
-        for (int line = 0; line < PANEL; line += 16) __builtin_prefetch(at + line, 1);
+    for (int r = 0, width = tile_width(p); r < rows; r++, at += p->N)
+        for (int line = 0; line < width; line += 16) __builtin_prefetch(at + line, 1);
 }
 
 /* Fetches part number i of many of n rows of b, each at distance ld, width elements wide. */
@@ -186,40 +199,83 @@ INLINE void fetch_unpacked(const struct product *p, int j, int width, int k, int
     }
 }
 
-/* Rows i0 .. i1 - 1 of a rectangle, which fit the strips, against all its columns, for n steps from k.  pack: the first
- * rows pack the panels of b on their way, others find them packed.   between: of these rows, tile after tile */
-static void rows_of_rectangle(const struct product *p, int i0, int i1, int j0, int j1, int k, int n, bool pack,
-                              float *between, struct scratch *s)
+/* Where block k of the columns j.. of b lies. */
+static const act_t *operand(const struct product *p, const struct part *q, int j, int k, const struct scratch *s)
 {
-    int strips = (i1 - i0 + STRIP - 1) / STRIP;
-    const act_t *b = p->form == PANELS ? panel(p, NULL, j0, k, n) : s->panels;
-    size_t next = PANEL * whole_steps(p->form == PANELS ? p->K : n);
-    pack_rows(s->strips, p, i0, i1, k, n);
-    for (int j = j0; j < j1; j += PANEL, b += next) {
-        int within = (j - j0) % TOGETHER, beyond = j - within + TOGETHER;        /* where the next ones begin */
-        if (pack && within == 0)
-            pack_panels(s->panels + (size_t)(j - j0) * whole_steps(n), p, j, int_min(beyond, j1), k, n);
-        for (int z = 0, i = i0; z < strips; z++, i += STRIP, between += STRIP * PANEL) {
-            int rows = int_min(STRIP, i1 - i);
-            if (pack && beyond < j1)
-                fetch_unpacked(p, beyond, int_min(TOGETHER, j1 - beyond), k, n, within / PANEL * strips + z,
-                               TOGETHER / PANEL * strips);
-            else if (j + PANEL < j1) fetch_rows(b + next, PANEL, PANEL, n, z, strips);
-            fetch_result(p, i, j, rows, k == 0, k + n == p->K);
-            add_tile(p, true, s->strips + (size_t)(i - i0) * whole_steps(n), b, n, s->tile, between, i, j, rows, k == 0,
-                     k + n == p->K);
-        }
+    if (unpacked(p)) return s->panels + (size_t)(j - q->j0) * whole_steps(q->steps) + (size_t)(k - q->k) * PANEL;
+    if (turned(p)) return p->b + (size_t)k * (size_t)p->N + (size_t)j * PANEL;
+    return p->b + (size_t)j * whole_steps(p->K) + (size_t)k * PANEL;
+}
+
+/* A block's tiles where rows lie in the lanes: strips of columns j.. against a panel of rows.   between: TURN rows of
+ * PANEL */
+static void add_turned(const struct product *p, const struct part *q, const act_t *a, const act_t *b, int n,
+                       float *between, int i, int j, bool first, bool last, const struct scratch *s)
+{
+    int rows = int_min(PANEL, q->i1 - i), columns = int_min(TURN, q->j1 - j);
+    float *c = p->c + (size_t)i * p->N + j, *to = last ? s->tile : between;
+    if (first && p->add) tile_pack_transposed(between, c, (size_t)p->N, rows, columns, 0);
+    for (int z = 0; z < columns; z += STRIP)
+        tile_turned(to + z * PANEL, first && !p->add ? NULL : between + z * PANEL, act_floats(b) + z * PANEL,
+                    PANEL * (size_t)p->N, act_floats(a), int_min(STRIP, columns - z), rows, n);
+    if (last) tile_turn(c, (size_t)p->N, s->tile, PANEL, columns, rows);
+}
+
+/* Fetches, part i of many, what is packed or read after block k of columns j.  The tile itself does where rows lie in the
+ * lanes. */
+INLINE void fetch_next(const struct product *p, const struct part *q, int j, int k, int i, int many,
+                       const struct scratch *s)
+{
+    int within = (j - q->j0) % TOGETHER, beyond = j - within + TOGETHER;
+    if (q->packing && beyond < q->j1) {
+        int blocks = parts_of(q->steps, MATMUL_BLOCK), width = tile_width(p);
+        fetch_unpacked(p, beyond, int_min(TOGETHER, q->j1 - beyond), q->k, q->steps,
+                       (within / width * blocks + (k - q->k) / MATMUL_BLOCK) * many + i,
+                       TOGETHER / width * blocks * many);
+        return;
+    }
+    k += MATMUL_BLOCK;
+    if (k >= q->k + q->steps) k = q->k, j += PANEL;
+    if (!turned(p) && j < q->j1)
+        fetch_rows(operand(p, q, j, k, s), PANEL, PANEL, int_min(MATMUL_BLOCK, p->K - k), i, many);
+}
+
+/* Block k of the columns j.., against all rows of the part.   between: tile after tile */
+static void column_block(const struct product *p, const struct part *q, int j, int k, float *between,
+                         const struct scratch *s)
+{
+    int height = tile_height(p), many = parts_of(q->i1 - q->i0, height), n = int_min(MATMUL_BLOCK, p->K - k);
+    bool first = k == 0, last = k + n == p->K;
+    for (int z = 0, i = q->i0; z < many; z++, i += height, between += height * tile_width(p)) {
+        int rows = int_min(height, q->i1 - i);
+        const act_t *b = operand(p, q, j, k, s), *a = s->strips + (size_t)(i - q->i0) * whole_steps(q->steps) +
+                                                      (size_t)(k - q->k) * (size_t)(turned(p) ? PANEL : rows);
+        fetch_next(p, q, j, k, z, many, s);
+        fetch_result(p, i, j, rows, first, last);
+        if (turned(p)) add_turned(p, q, a, b, n, between, i, j, first, last, s);
+        else add_tile(p, true, a, b, n, s->tile, between, i, j, rows, first, last);
     }
 }
 
-static void rectangle(const struct product *p, int i0, int i1, int j0, int j1, struct scratch *s)
+static void rectangle(const struct product *p, int i0, int i1, int j0, int j1, const struct scratch *s)
 {
-    enum { ROWS = PRODUCT_STRIPS * STRIP };
-    size_t width = tile_round((size_t)(j1 - j0), PANEL);
-    for (int k = 0; k < p->K; k += MATMUL_BLOCK)
-        for (int i = i0; i < i1; i += ROWS)
-            rows_of_rectangle(p, i, int_min(i + ROWS, i1), j0, j1, k, int_min(MATMUL_BLOCK, p->K - k),
-                              p->form != PANELS && i == i0, s->between + (size_t)(i - i0) * width, s);
+    int width = tile_width(p), rows = (int)tile_round((size_t)(i1 - i0), (size_t)tile_height(p));
+    for (int k = 0; k < p->K; k += p->steps) {
+        float *between = s->between;
+        for (int i = i0; i < i1; i += p->group) {
+            struct part q = {i, int_min(i + p->group, i1), j0, j1, k, int_min(p->steps, p->K - k),
+                             unpacked(p) && i == i0};
+            pack_rows(s->strips, p, q.i0, q.i1, k, q.steps);
+            for (int j = j0; j < j1; j += width) {
+                if (q.packing && (j - j0) % TOGETHER == 0)
+                    pack_panels(s->panels + (size_t)(j - j0) * whole_steps(q.steps), p, j, int_min(j + TOGETHER, j1), k,
+                                q.steps);
+                for (int block = k; block < k + q.steps; block += MATMUL_BLOCK)
+                    column_block(p, &q, j, block, between, s);
+                if (p->steps < p->K) between += int_min(p->group, rows - (i - i0)) * width;
+            }
+        }
+    }
 }
 
 static void product_task(void *context, int number, int thread)
@@ -228,80 +284,44 @@ static void product_task(void *context, int number, int thread)
     int i = number % p->row_tasks * p->rows, j = number / p->row_tasks * p->columns;
     int i1 = int_min(i + p->rows, p->M), j1 = int_min(j + p->columns, p->N);
     struct scratch s = scratch_of(thread);
-    if (p->M > FEW) rectangle(p, i, i1, j, j1, &s);
+    if (p->M > FEW || p->form != PANELS) rectangle(p, i, i1, j, j1, &s);
     else
         for (; j < j1; j += PANEL) few_rows(p, j, &s);
 }
 
+/* How much is packed at a time: up to BLOCKS blocks of as many rows as fit, or one block where b is packed too. */
+static void cut_packing(struct product *p)
+{
+    enum { BLOCKS = 3 };
+    int blocks = parts_of(p->K, MATMUL_BLOCK), parts = parts_of(blocks, unpacked(p) ? 1 : BLOCKS);
+    p->steps = parts_of(blocks, parts) * MATMUL_BLOCK;
+    p->group = SCRATCH_STRIPS / p->steps / tile_height(p) * tile_height(p);
+}
+
 /* Cuts the product into tasks: enough for the threads to even out, large enough that packing costs little and that
- * waking a thread is worth it. */
+ * waking a thread is worth it.  Where only rows are packed these are cut first, and columns no further than a row's
+ * packing is worth. */
 static void product(struct product *p)
 {
+    enum { ROWS_LEAST = 64, COLUMNS_LEAST = 192 };
     if (p->M == 0 || p->N == 0) return;
     assert(p->K > 0);
+    cut_packing(p);
     double work = (double)p->N * p->K * int_max(p->M, 8);       /* with few rows reading b is what takes time */
-    int wanted = (int)fmin(1 + work / TASK_WORK, 4 * threads_count());
-    int row_tasks = p->M > FEW ? (p->M + PRODUCT_ROWS - 1) / PRODUCT_ROWS : 1;
-    p->rows = (int)tile_round((size_t)((p->M + row_tasks - 1) / row_tasks), STRIP);
-    p->row_tasks = (p->M + p->rows - 1) / p->rows;
-    int column_tasks = int_max((wanted + p->row_tasks - 1) / p->row_tasks,
-                               (p->N + PRODUCT_COLUMNS - 1) / PRODUCT_COLUMNS);
-    p->columns = (int)tile_round((size_t)((p->N + column_tasks - 1) / column_tasks), PANEL);
-    column_tasks = (p->N + p->columns - 1) / p->columns;
-    threads_for(p->row_tasks * column_tasks, product_task, p);
-}
-
-size_t matmul_packed_elements(int out, int in) { return tile_round((size_t)out, PANEL) * whole_steps(in); }
-
-struct packing { act_t *packed; const float *weight; const struct rounding *rounding; int out, in; };
-
-enum { PIECE = 64 };
-
-/* The next n elements of some rows from row j, column k on, rounded at random: at distance PIECE. */
-static void round_piece(float *to, const struct packing *p, int j, int columns, int k, int n)
-{
-    for (int c = 0; c < columns; c++, to += PIECE) {
-        const float *from = p->weight + (size_t)(j + c) * (size_t)p->in + k;
-        uint64_t place = rounding_place(p->rounding, (size_t)(j + c), (size_t)k);
-        uint32_t bits[4];
-        rounding_bits(bits, p->rounding, place);
-        for (int z = 0; z < n; z++, place++) {
-            if (z > 0 && place % ROUNDING_RUN == 0) rounding_bits(bits, p->rounding, place);
-            to[z] = rounding_of(from[z], place, bits);
-        }
-    }
-}
-
-/* A panel is made piece by piece in the first-level cache and goes to memory past it, whole lines at a time: it is read
- * again only after all the others.  Each fetches the next one: its rows are too many streams for the hardware. */
-static void pack_task(void *context, int i, int thread)
-{
-    enum { WORDS = sizeof(vf) / sizeof(act_t) };
-    const struct packing *p = context;
-    int j = i * PANEL, columns = int_min(PANEL, p->out - j);
-    const float *from = p->weight + (size_t)j * p->in;
-    act_t *to = p->packed + (size_t)j * whole_steps(p->in);
-    act_t piece[PIECE * PANEL] __attribute__((aligned(64)));
-    float rounded[PIECE * PANEL];
-    bool aligned = (uintptr_t)to % sizeof(vf) == 0;
-    (void)thread;
-    for (int k = 0; k < p->in; k += PIECE, to += PIECE * PANEL) {
-        int n = int_min(PIECE, p->in - k), next = int_min(PIECE, p->in - k - n), size = (int)whole_steps(n) * PANEL;
-        if (p->rounding) round_piece(rounded, p, j, columns, k, n);
-        if (p->rounding) product_pack_weights(piece, rounded, PIECE, columns, n, 0);
-        else product_pack_weights(piece, from + k, (size_t)p->in, columns, n, next);
-        if (!aligned) memcpy(to, piece, (size_t)size * sizeof *to);
-        else
-            for (int x = 0; x < size; x += WORDS)
-                v_stream((float *)(void *)(to + x), v_load((float *)(void *)(piece + x)));
-    }
-    v_stream_end();
-}
-
-void matmul_pack(act_t *packed, const float *weight, const struct rounding *rounding, int out, int in)
-{
-    struct packing p = {packed, weight, rounding, out, in};
-    threads_for((out + PANEL - 1) / PANEL, pack_task, &p);
+    int threads = threads_count(), wanted = (int)fmin(1 + work / TASK_WORK, 4 * threads);
+    int height = tile_height(p), width = tile_width(p);
+    int row_tasks = parts_of(p->M, unpacked(p) ? PRODUCT_ROWS : p->group);
+    if (!unpacked(p)) row_tasks = int_max(row_tasks, int_min(int_min(wanted, 2 * threads), parts_of(p->M, ROWS_LEAST)));
+    p->rows = (int)tile_round((size_t)parts_of(p->M, row_tasks), (size_t)height);
+    p->row_tasks = parts_of(p->M, p->rows);
+    int widest = unpacked(p) ? PRODUCT_COLUMNS : SCRATCH_BETWEEN / p->rows / width * width;
+    int column_tasks = parts_of(wanted, p->row_tasks);
+    if (!unpacked(p) && p->M > FEW)
+        column_tasks = int_max(int_min(column_tasks, p->N / COLUMNS_LEAST),
+                               parts_of(int_min(wanted, threads), p->row_tasks));
+    column_tasks = int_max(column_tasks, parts_of(p->N, widest));
+    p->columns = (int)tile_round((size_t)parts_of(p->N, column_tasks), (size_t)width);
+    threads_for(p->row_tasks * parts_of(p->N, p->columns), product_task, p);
 }
 
 void matmul_forward(act_t *y, const act_t *x, const act_t *packed, const float *bias, const act_t *residual, int N,

@@ -19,8 +19,8 @@ void product_tile(float *out, size_t ldo, const float *before, size_t ldb, const
                   const act_t *b, int rows, int n);
 /* A strip from `rows` rows of a matrix. */
 void product_pack_strip(act_t *to, const act_t *from, size_t ld, int rows, int n);
-/* A panel of n steps from columns <= PANEL rows of a float matrix; the rest is 0.  next: as in tile.h. */
-void product_pack_weights(act_t *to, const float *from, size_t ld, int columns, int n, int next);
+/* A panel of n steps from columns <= PANEL rows of a float matrix; the rest is 0.  ahead: as in tile.h. */
+void product_pack_weights(act_t *to, const float *from, size_t ld, int columns, int n, int ahead);
 /* A panel of n <= PANEL steps from the part of a panel, whose columns become steps and whose first `columns` steps
  * become columns. */
 void product_pack_turned(act_t *to, const act_t *from, int columns, int n);
@@ -62,9 +62,9 @@ INLINE void product_pack_strip(act_t *to, const act_t *from, size_t ld, int rows
 {
     tile_pack_strip(to, from, ld, rows, n);
 }
-INLINE void product_pack_weights(act_t *to, const float *from, size_t ld, int columns, int n, int next)
+INLINE void product_pack_weights(act_t *to, const float *from, size_t ld, int columns, int n, int ahead)
 {
-    tile_pack_transposed(to, from, ld, columns, n, next);
+    tile_pack_transposed(to, from, ld, columns, n, ahead);
 }
 INLINE void product_pack_turned(act_t *to, const act_t *from, int columns, int n)
 {
@@ -87,5 +87,8 @@ INLINE void steps_copy(act_t *to, const act_t *from, size_t ld, int width, int l
     else memcpy(to, from, (size_t)width * sizeof *to);
 }
 #endif
+
+/* n steps, of which STEP lie side by side. */
+static inline size_t whole_steps(int n) { return tile_round((size_t)n, STEP); }
 
 #endif

@@ -14,7 +14,7 @@ enum {
 struct scratch {
     act_t *strips;      /* PRODUCT_STRIPS strips of MATMUL_BLOCK steps */
     act_t *panels;      /* of B, for PRODUCT_COLUMNS columns and MATMUL_BLOCK steps */
-    float *tile;        /* STRIP x PANEL */
+    float *tile;        /* 2 STRIP x PANEL */
     float *between;     /* PRODUCT_ROWS x PRODUCT_COLUMNS, tile after tile */
     float *attention;   /* SCRATCH_FLOATS, the same memory */
 };
@@ -22,7 +22,7 @@ struct scratch {
 enum {
     SCRATCH_STRIPS = PRODUCT_STRIPS * STRIP * MATMUL_BLOCK,
     SCRATCH_PANELS = MATMUL_BLOCK * PRODUCT_COLUMNS,
-    SCRATCH_TILE = STRIP * PANEL,
+    SCRATCH_TILE = 2 * STRIP * PANEL,
     SCRATCH_BETWEEN = PRODUCT_ROWS * PRODUCT_COLUMNS,
     SCRATCH_FLOATS = SCRATCH_STRIPS + SCRATCH_PANELS + SCRATCH_TILE + SCRATCH_BETWEEN,
 };

@@ -7,53 +7,66 @@
 /* AHEAD: steps of b to fetch ahead; with few rows the hardware's own fetching does best */
 enum { AHEAD = 64, HARDWARE_ROWS = 4, UNROLL = VECTOR_REGISTERS >= 32 ? 4 : 2 };
 
-INLINE void chains(const int rows, const bool columns, float *out, size_t ldo, const float *before, size_t ldb,
-                   const float *a, size_t lda, const float *b, int n)
+/* Where a(r, k) lies: see tile_rows, tile_columns and tile_turned. */
+enum walk { ROWS, COLUMNS, TURNED };
+
+/* `steps` steps of all chains.   next: floats to fetch on the way, TILE_ROWS a step, or NULL */
+INLINE void advance(const int rows, const int vectors, const enum walk walk, vf sum[][2], const float *a, size_t lda,
+                    const float *b, int steps, const float *next)
+{
+#pragma GCC unroll UNROLL
+    for (int k = 0; k < steps; k++) {
+        if (rows > HARDWARE_ROWS)
+            for (int line = 0; line < vectors * VW; line += 16)
+                __builtin_prefetch(b + AHEAD * TILE_COLUMNS + line, 0, 2);
+        if (next) __builtin_prefetch(next + k * TILE_ROWS);
+        vf b0 = v_pin(v_load(b)), b1 = vectors > 1 ? v_pin(v_load(b + VW)) : b0;
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; r++) {
+            vf x = v_in_turn(v_set(walk == COLUMNS ? a[r] : a[(size_t)r * lda]));
+            sum[r][0] += x * b0;
+            if (vectors > 1) sum[r][1] += x * b1;
+        }
+        a += walk == COLUMNS ? lda : 1;
+        b += TILE_COLUMNS;
+    }
+}
+
+INLINE void chains(const int rows, const int vectors, const enum walk walk, float *out, size_t ldo, const float *before,
+                   size_t ldb, const float *a, size_t lda, const float *b, int n)
 {
     vf sum[TILE_ROWS][2];
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++) sum[r][0] = sum[r][1] = v_set(0);
-#pragma GCC unroll UNROLL
-    for (int k = 0; k < n; k++) {
-        if (rows > HARDWARE_ROWS)
-            for (int line = 0; line < TILE_COLUMNS; line += 16)
-                __builtin_prefetch(b + AHEAD * TILE_COLUMNS + line, 0, 2);
-        vf b0 = v_pin(v_load(b)), b1 = v_pin(v_load(b + VW));
-#pragma GCC unroll 16
-        for (int r = 0; r < rows; r++) {
-            vf x = v_in_turn(v_set(columns ? a[r] : a[(size_t)r * lda]));
-            sum[r][0] += x * b0;
-            sum[r][1] += x * b1;
-        }
-        a += columns ? lda : 1;
-        b += TILE_COLUMNS;
+    if (walk == TURNED) {
+        for (; n >= TILE_COLUMNS; n -= TILE_COLUMNS, a += lda, b += TILE_COLUMNS * TILE_COLUMNS)
+            advance(rows, vectors, walk, sum, a, TILE_COLUMNS, b, TILE_COLUMNS, a + AHEAD / TILE_COLUMNS * lda);
+        if (n) advance(rows, vectors, walk, sum, a, TILE_COLUMNS, b, n, NULL);
+    } else {
+        advance(rows, vectors, walk, sum, a, lda, b, n, NULL);
     }
     if (before)
 #pragma GCC unroll 16
-        for (int r = 0; r < rows; r++) {
-            sum[r][0] = v_load(before + (size_t)r * ldb) + sum[r][0];
-            sum[r][1] = v_load(before + (size_t)r * ldb + VW) + sum[r][1];
-        }
+        for (int r = 0; r < rows; r++)
+            for (int v = 0; v < vectors; v++) sum[r][v] = v_load(before + (size_t)r * ldb + v * VW) + sum[r][v];
 #pragma GCC unroll 16
-    for (int r = 0; r < rows; r++) {
-        v_store(out + (size_t)r * ldo, sum[r][0]);
-        v_store(out + (size_t)r * ldo + VW, sum[r][1]);
-    }
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vectors; v++) v_store(out + (size_t)r * ldo + v * VW, sum[r][v]);
 }
 
-INLINE void choose(const bool columns, float *out, size_t ldo, const float *before, size_t ldb, const float *a,
-                   size_t lda, const float *b, int rows, int n)
+INLINE void choose(const int vectors, const enum walk walk, float *out, size_t ldo, const float *before, size_t ldb,
+                   const float *a, size_t lda, const float *b, int rows, int n)
 {
     switch (rows) {
-    case 1: chains(1, columns, out, ldo, before, ldb, a, lda, b, n); break;
-    case 2: chains(2, columns, out, ldo, before, ldb, a, lda, b, n); break;
-    case 3: chains(3, columns, out, ldo, before, ldb, a, lda, b, n); break;
-    case 4: chains(4, columns, out, ldo, before, ldb, a, lda, b, n); break;
-    case 5: chains(5, columns, out, ldo, before, ldb, a, lda, b, n); break;
-    case 6: chains(6, columns, out, ldo, before, ldb, a, lda, b, n); break;
+    case 1: chains(1, vectors, walk, out, ldo, before, ldb, a, lda, b, n); break;
+    case 2: chains(2, vectors, walk, out, ldo, before, ldb, a, lda, b, n); break;
+    case 3: chains(3, vectors, walk, out, ldo, before, ldb, a, lda, b, n); break;
+    case 4: chains(4, vectors, walk, out, ldo, before, ldb, a, lda, b, n); break;
+    case 5: chains(5, vectors, walk, out, ldo, before, ldb, a, lda, b, n); break;
+    case 6: chains(6, vectors, walk, out, ldo, before, ldb, a, lda, b, n); break;
 #if VECTOR_REGISTERS >= 32
-    case 7: chains(7, columns, out, ldo, before, ldb, a, lda, b, n); break;
-    case 8: chains(8, columns, out, ldo, before, ldb, a, lda, b, n); break;
+    case 7: chains(7, vectors, walk, out, ldo, before, ldb, a, lda, b, n); break;
+    case 8: chains(8, vectors, walk, out, ldo, before, ldb, a, lda, b, n); break;
 #endif
     }
 }
@@ -61,13 +74,20 @@ INLINE void choose(const bool columns, float *out, size_t ldo, const float *befo
 void tile_rows(float *out, size_t ldo, const float *before, size_t ldb, const float *a, size_t lda, const float *b,
                int rows, int n)
 {
-    choose(false, out, ldo, before, ldb, a, lda, b, rows, n);
+    choose(2, ROWS, out, ldo, before, ldb, a, lda, b, rows, n);
 }
 
 void tile_columns(float *out, size_t ldo, const float *before, size_t ldb, const float *a, size_t lda, const float *b,
                   int rows, int n)
 {
-    choose(true, out, ldo, before, ldb, a, lda, b, rows, n);
+    choose(2, COLUMNS, out, ldo, before, ldb, a, lda, b, rows, n);
+}
+
+void tile_turned(float *out, const float *before, const float *a, size_t lda, const float *b, int rows, int columns,
+                 int n)
+{
+    if (columns > VW) choose(2, TURNED, out, TILE_COLUMNS, before, TILE_COLUMNS, a, lda, b, rows, n);
+    else choose(1, TURNED, out, TILE_COLUMNS, before, TILE_COLUMNS, a, lda, b, rows, n);
 }
 
 typedef float v4 __attribute__((vector_size(16), aligned(4), may_alias));
@@ -125,22 +145,29 @@ INLINE void transpose16(float *to, size_t ldt, const float *from, size_t ldf)
 }
 #endif
 
-/* On the way `next` floats that follow in each row are fetched. */
-INLINE void transpose(float *to, size_t ldt, const float *from, size_t ldf, int rows, int n, int next)
+/* Fetches a line of each row, `ahead` floats (0: none) behind column k. */
+INLINE void fetch_ahead(const float *from, size_t ldf, int rows, int k, int ahead)
+{
+    if (ahead && k % 16 == 0)
+        for (int i = 0; i < rows; i++) __builtin_prefetch(from + (size_t)i * ldf + k + ahead);
+}
+
+INLINE void transpose(float *to, size_t ldt, const float *from, size_t ldf, int rows, int n, int ahead)
 {
     int r = 0;
 #if defined(__AVX512F__)
-    for (; n % 16 == 0 && r + 16 <= rows; r += 16) {
-        for (int i = r; i < r + 16; i++)
-            for (int line = 0; line < next; line += 16) __builtin_prefetch(from + (size_t)i * ldf + n + line);
-        for (int k = 0; k < n; k += 16) transpose16(to + (size_t)k * ldt + r, ldt, from + (size_t)r * ldf + k, ldf);
-    }
+    for (; n % 16 == 0 && r + 16 <= rows; r += 16)
+        for (int k = 0; k < n; k += 16) {
+            fetch_ahead(from + (size_t)r * ldf, ldf, 16, k, ahead);
+            transpose16(to + (size_t)k * ldt + r, ldt, from + (size_t)r * ldf + k, ldf);
+        }
 #endif
     for (; r + 4 <= rows; r += 4) {
-        for (int i = r; i < r + 4; i++)
-            for (int line = 0; line < next; line += 16) __builtin_prefetch(from + (size_t)i * ldf + n + line);
         int k = 0;
-        for (; k + 4 <= n; k += 4) transpose4(to + (size_t)k * ldt + r, ldt, from + (size_t)r * ldf + k, ldf);
+        for (; k + 4 <= n; k += 4) {
+            fetch_ahead(from + (size_t)r * ldf, ldf, 4, k, ahead);
+            transpose4(to + (size_t)k * ldt + r, ldt, from + (size_t)r * ldf + k, ldf);
+        }
         for (; k < n; k++)
             for (int i = r; i < r + 4; i++) to[(size_t)k * ldt + i] = from[(size_t)i * ldf + k];
     }
@@ -154,15 +181,22 @@ INLINE void transpose(float *to, size_t ldt, const float *from, size_t ldf, int 
         for (int k = 0; k < n; k++) to[(size_t)k * ldt + r] = from[(size_t)r * ldf + k];
 }
 
+void tile_turn(float *to, size_t ldt, const float *from, size_t ldf, int rows, int n)
+{
+    enum { PIECE = VW == 16 ? 16 : 4 };             /* the rows of `to` may all lie in the same lines of a cache */
+    for (int k = 0; k < n; k += PIECE)
+        transpose(to + (size_t)k * ldt, ldt, from + k, ldf, rows, n - k < PIECE ? n - k : PIECE, 0);
+}
+
 void tile_pack_strip(float *to, const float *from, size_t ld, int rows, int n)
 {
     transpose(to, (size_t)rows, from, ld, rows, n, 0);
 }
 
-void tile_pack_transposed(float *to, const float *from, size_t ld, int columns, int n, int next)
+void tile_pack_transposed(float *to, const float *from, size_t ld, int columns, int n, int ahead)
 {
     if (columns < TILE_COLUMNS) memset(to, 0, (size_t)n * TILE_COLUMNS * sizeof *to);
-    transpose(to, TILE_COLUMNS, from, ld, columns, n, next);
+    transpose(to, TILE_COLUMNS, from, ld, columns, n, ahead);
 }
 
 void tile_pack_panel(float *to, const float *from, size_t ld, int columns, int n)

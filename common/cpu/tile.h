@@ -24,13 +24,20 @@ void tile_rows(float *out, size_t ldo, const float *before, size_t ldb, const fl
 void tile_columns(float *out, size_t ldo, const float *before, size_t ldb, const float *a, size_t lda, const float *b,
                   int rows, int n);
 
+/* tile_turned: a lies in panels too, a(r, k) = a[k / TILE_COLUMNS * lda + r * TILE_COLUMNS + k % TILE_COLUMNS]; rows of
+ * out and before lie TILE_COLUMNS apart.   columns: only the vectors that hold so many are computed */
+void tile_turned(float *out, const float *before, const float *a, size_t lda, const float *b, int rows, int columns,
+                 int n);
+
+/* to[k * ldt + r] = from[r * ldf + k],  r < rows, k < n */
+void tile_turn(float *to, size_t ldt, const float *from, size_t ldf, int rows, int n);
+
 /* to[k * rows + r] = from[r * ld + k]: packs a strip of rows <= TILE_ROWS, n long, for tile_columns. */
 void tile_pack_strip(float *to, const float *from, size_t ld, int rows, int n);
 
 /* Panels of b.  transposed: to[k][c] = from[c * ld + k], else to[k][c] = from[k * ld + c]; columns <= TILE_COLUMNS, the
- * rest is 0.   to: n rows of TILE_COLUMNS.   next: how many floats of each from[c * ld + n ..] to fetch for the next
- * call. */
-void tile_pack_transposed(float *to, const float *from, size_t ld, int columns, int n, int next);
+ * rest is 0.   to: n rows of TILE_COLUMNS.   ahead: how many floats behind from[c * ld + k] to fetch, 0: none */
+void tile_pack_transposed(float *to, const float *from, size_t ld, int columns, int n, int ahead);
 void tile_pack_panel(float *to, const float *from, size_t ld, int columns, int n);
 
 /* n rounded up to a multiple of `to`. */

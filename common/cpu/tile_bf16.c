@@ -206,7 +206,7 @@ void product_pack_strip(act_t *to, const act_t *from, size_t ld, int rows, int n
         }
 }
 
-void product_pack_weights(act_t *to, const float *from, size_t ld, int columns, int n, int next)
+void product_pack_weights(act_t *to, const float *from, size_t ld, int columns, int n, int ahead)
 {
     enum { PIECE = 64 };
     float piece[PIECE * PANEL];
@@ -217,7 +217,7 @@ void product_pack_weights(act_t *to, const float *from, size_t ld, int columns, 
         for (int c = 0; c < PANEL; c += TILE_COLUMNS) {
             int width = columns - c < TILE_COLUMNS ? columns - c : TILE_COLUMNS;
             float part[PIECE * TILE_COLUMNS];
-            if (width > 0) tile_pack_transposed(part, at + (size_t)c * ld, ld, width, m, k + m < n ? 0 : next);
+            if (width > 0) tile_pack_transposed(part, at + (size_t)c * ld, ld, width, m, ahead);
             else memset(part, 0, sizeof part);
             for (int z = 0; z < m; z++)
                 memcpy(piece + z * PANEL + c, part + z * TILE_COLUMNS, TILE_COLUMNS * sizeof *part);
