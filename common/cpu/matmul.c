@@ -41,8 +41,8 @@ struct product {
     int steps, group;                               /* of the contraction, and of the rows, packed at a time */
 };
 
-/* Whether rows of c lie in the lanes and columns of b are broadcast from where they lie.  Not with bfloat16: the two steps
- * that its tile reads as one word lie apart there. */
+/* Whether rows of c lie in the lanes and columns of b are broadcast from where they lie.  Not with bfloat16: the two
+ * steps that its tile reads as one word lie apart there. */
 static bool turned(const struct product *p) { return p->form == TURNED && STEP == 1; }
 
 /* Whether b must be packed before the tile can read it. */
@@ -221,8 +221,8 @@ static void add_turned(const struct product *p, const struct part *q, const act_
     if (last) tile_turn(c, (size_t)p->N, s->tile, PANEL, columns, rows);
 }
 
-/* Fetches, part i of many, what is packed or read after block k of columns j.  The tile itself does where rows lie in the
- * lanes. */
+/* Fetches, part i of many, what is packed or read after block k of columns j.  Where rows lie in the lanes the tile
+ * itself does. */
 INLINE void fetch_next(const struct product *p, const struct part *q, int j, int k, int i, int many,
                        const struct scratch *s)
 {
