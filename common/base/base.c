@@ -167,10 +167,9 @@ void bytes_text(struct bytes *b, const char *format, ...)
     int length;
     va_list list;
     va_start(list, format);
-    char *text = format_text(&length, format, list);
+    scoped char *text = format_text(&length, format, list);
     va_end(list);
     bytes_add(b, text, (size_t)length);
-    free(text);
 }
 
 void bytes_free(struct bytes *b)
@@ -229,17 +228,15 @@ int file_read(struct bytes *out, const char *path, size_t limit, struct error *e
 
 int folder_make(const char *folder, struct error *error)
 {
-    char *path = host_text("%s", folder);
-    int status = 0;
-    for (char *slash = path; slash && status == 0;) {
+    scoped char *path = host_text("%s", folder);
+    for (char *slash = path; slash;) {
         slash = strchr(slash + 1, '/');
         if (slash) *slash = 0;
         if (mkdir(path, 0777) != 0 && errno != EEXIST)
-            status = fail(error, EXIT_IO, "%s: cannot be created: %s", path, strerror(errno));
+            return fail(error, EXIT_IO, "%s: cannot be created: %s", path, strerror(errno));
         if (slash) *slash = '/';
     }
-    free(path);
-    return status;
+    return 0;
 }
 
 int file_read_at(int fd, void *data, uint64_t offset, size_t size)
@@ -299,9 +296,9 @@ int file_replace(const char *path, const void *data, size_t size, struct error *
         if (write_special(path, data, size) == 0) return 0;
         return fail(error, EXIT_IO, "%s: cannot be written: %s", path, strerror(errno));
     }
-    char *real = realpath(path, NULL);              /* a link stays one */
+    scoped char *real = realpath(path, NULL);       /* a link stays one */
     const char *target = real ? real : path, *doing = "created";
-    char *temporary = host_text("%s.tmp-%d", target, (int)getpid()), *beside = path_folder(target);
+    scoped char *temporary = host_text("%s.tmp-%d", target, (int)getpid()), *beside = path_folder(target);
     int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     bool ok = fd >= 0;
     if (ok) { doing = "written"; ok = file_write_at(fd, data, 0, size) == 0 && fsync(fd) == 0; }
@@ -315,9 +312,6 @@ int file_replace(const char *path, const void *data, size_t size, struct error *
         why = errno;
         if (folder >= 0) close(folder);
     } else if (fd >= 0) unlink(temporary);
-    free(real);
-    free(beside);
-    free(temporary);
     if (!ok) return fail(error, EXIT_IO, "%s: cannot be %s: %s", path, doing, strerror(why));
     return 0;
 }

@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #define QUARTET_VERSION "0.1.0"
 
@@ -72,6 +73,11 @@ void *host_grow(void *old, size_t count, size_t size);          /* realloc; new 
  * power of two, so that its capacity need not be kept. */
 void *host_append(void *old, size_t count, size_t more, size_t size);
 char *host_text(const char *format, ...) __attribute__((format(printf, 1, 2)));   /* a formatted string to free() */
+
+/* A local variable of this kind is freed when its block ends: scoped char *path = host_text(...); */
+static inline void scoped_free(void *pointer) { free(*(void **)pointer); }
+#define scoped __attribute__((cleanup(scoped_free)))
+#define scoped_bytes __attribute__((cleanup(bytes_free)))
 
 /* A growing byte string.  Starts as {0}; add and text append, and keep an uncounted NUL behind the end. */
 struct bytes { char *data; size_t size, capacity; };

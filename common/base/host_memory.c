@@ -13,16 +13,15 @@ static uint64_t least_of(uint64_t a, uint64_t b) { return a < b ? a : b; }
 /* The number behind `key` ("": the first one) in the file root/group/file, or UINT64_MAX ("max", missing). */
 static uint64_t number_in(const char *root, const char *group, const char *file, const char *key)
 {
-    char *path = host_text("%s%s/%s", root, group, file), *end;
-    struct bytes text = {0};
+    scoped char *path = host_text("%s%s/%s", root, group, file);
+    char *end;
+    scoped_bytes struct bytes text = {0};
     uint64_t n = UINT64_MAX;
     const char *at = file_read(&text, path, 1 << 20, NULL) == 0 ? strstr(text.data, key) : NULL;
     if (at) {
         unsigned long long value = strtoull(at += strlen(key), &end, 10);
         if (end > at) n = value;
     }
-    bytes_free(&text);
-    free(path);
     return n;
 }
 
@@ -39,7 +38,8 @@ static uint64_t line_left(const char *root, const char *line)
     uint64_t least = UINT64_MAX;
     if (!memory && (!name || name > controllers + 1)) return least;
     const struct version *v = &versions[memory];
-    char *group = host_text("%s%s", v->base, name + 1), *end = group + strlen(group);
+    scoped char *group = host_text("%s%s", v->base, name + 1);
+    char *end = group + strlen(group);
     for (; end; end = strrchr(group + strlen(v->base), '/')) {
         *end = 0;
         uint64_t limit = number_in(root, group, v->limit, ""), used = number_in(root, group, v->used, ""),
@@ -47,20 +47,18 @@ static uint64_t line_left(const char *root, const char *line)
         if (limit == UINT64_MAX || used == UINT64_MAX) continue;
         least = least_of(least, left_of(limit, cached == UINT64_MAX ? used : left_of(used, cached)));
     }
-    free(group);
     return least;
 }
 
 uint64_t cgroup_memory_left(const char *root)
 {
-    struct bytes text = {0};
+    scoped_bytes struct bytes text = {0};
     uint64_t least = UINT64_MAX;
-    char *path = host_text("%s/proc/self/cgroup", root), *rest = NULL;
+    scoped char *path = host_text("%s/proc/self/cgroup", root);
+    char *rest = NULL;
     if (file_read(&text, path, 1 << 16, NULL) == 0)
         for (char *line = strtok_r(text.data, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
             least = least_of(least, line_left(root, line));
-    bytes_free(&text);
-    free(path);
     return least;
 }
 
@@ -75,10 +73,9 @@ static uint64_t limit_left(int resource, uint64_t pages)
 uint64_t host_memory_available(void)
 {
     unsigned long long size = 0, data = 0;
-    struct bytes text = {0};
+    scoped_bytes struct bytes text = {0};
     if (file_read(&text, "/proc/self/statm", 4096, NULL) == 0)
         sscanf(text.data, "%llu %*u %*u %*u %*u %llu", &size, &data);
-    bytes_free(&text);
     uint64_t free_kib = number_in("", "/proc", "meminfo", "MemAvailable:");
     uint64_t machine = free_kib == UINT64_MAX ? free_kib : 1024 * free_kib;
     uint64_t limits = least_of(limit_left(RLIMIT_AS, size), limit_left(RLIMIT_DATA, data));

@@ -141,7 +141,7 @@ static int config_line(const struct option *table, struct reader *r, bool *seen,
 
 static int read_config(const struct option *table, const char *path, struct error *error)
 {
-    struct bytes file = {0}, word = {0};
+    scoped_bytes struct bytes file = {0}, word = {0};
     bool seen[MAX_ROWS] = {false};
     if (file_read(&file, path, MAX_CONFIG, error)) return fail_in(error, "--config");
     struct reader r = {file.data, file.data + file.size, 1};
@@ -153,8 +153,6 @@ static int read_config(const struct option *table, const char *path, struct erro
         if (status) fail_in(error, "%s:%d", path, line);
         skip_line(&r);
     }
-    bytes_free(&file);
-    bytes_free(&word);
     return status;
 }
 

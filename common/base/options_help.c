@@ -48,7 +48,7 @@ static void print_wrapped(const char *text, int column, int indent, int width)
 static void print_row(const struct option *o, int width)
 {
     enum { INDENT = 26 };
-    struct bytes left = {0}, right = {0};
+    scoped_bytes struct bytes left = {0}, right = {0};
     bytes_text(&left, o->type == OPTION_FLAG ? "  --[no-]%s%s" : "  --%s %s", o->name, value_name(o));
     bytes_text(&right, "%s", o->help ? o->help : "");
     if (o->flags & OPTION_REQUIRED) bytes_text(&right, " (required)");
@@ -58,8 +58,6 @@ static void print_row(const struct option *o, int width)
     if (left.size + 2 > INDENT) printf("%s\n%*s", left.data, INDENT, "");
     else printf("%-*s", INDENT, left.data);
     print_wrapped(right.data, INDENT, INDENT, width);
-    bytes_free(&left);
-    bytes_free(&right);
 }
 
 void options_help(const struct option *table, const char *usage, const char *about, bool all)
@@ -69,10 +67,9 @@ void options_help(const struct option *table, const char *usage, const char *abo
     const char *group = NULL;
     for (const struct option *o = table; o->name; o++) marked += (o->flags & OPTION_COMMON) != 0;
     for (const char *line = usage, *label = "usage: "; *line; label = "       ", line += strspn(line, "\n ")) {
-        char *text = host_text("%s%.*s", program_prefix(), (int)strcspn(line, "\n"), line);
+        scoped char *text = host_text("%s%.*s", program_prefix(), (int)strcspn(line, "\n"), line);
         printf("%s", label);
         print_wrapped(text, 7, 7, width);
-        free(text);
         line += strcspn(line, "\n");
     }
     putchar('\n');

@@ -281,11 +281,8 @@ bool option_changed(const struct option *table, const char *name)
     const struct option *o = table;
     while (o->name && strcmp(o->name, name) != 0) o++;
     if (!o->name) return false;
-    char *standard = option_default_text(o), *now = option_text(o);
-    bool same = strcmp(standard, now) == 0;
-    free(standard);
-    free(now);
-    return !same;
+    scoped char *standard = option_default_text(o), *now = option_text(o);
+    return strcmp(standard, now) != 0;
 }
 
 int option_needs(const struct option *table, const char *name, const char *other, struct error *error)

@@ -41,7 +41,7 @@ static void note(int signal)
 /* Seconds since the process began: field 22 of its stat is the start in clock ticks since boot. */
 static double process_age(void)
 {
-    struct bytes stat = {0};
+    scoped_bytes struct bytes stat = {0};
     struct timespec now;
     double age = 0;
     if (file_read(&stat, "/proc/self/stat", 1 << 16, NULL) == 0) {
@@ -50,7 +50,6 @@ static double process_age(void)
         if (at && clock_gettime(CLOCK_BOOTTIME, &now) == 0)
             age = (double)now.tv_sec + 1e-9 * (double)now.tv_nsec - strtod(at, NULL) / (double)sysconf(_SC_CLK_TCK);
     }
-    bytes_free(&stat);
     return age > 0 ? age : 0;
 }
 

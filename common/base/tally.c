@@ -72,9 +72,8 @@ void ledger_report(struct bytes *out, const struct ledger *l)
 
 int ledger_nothing(const struct ledger *l, const char *what, bool held_out, struct error *error)
 {
-    struct bytes report = {0};
+    scoped_bytes struct bytes report = {0};
     ledger_report(&report, l);
     fail(error, EXIT_DATA, "%s%s:\n%.1700s", what, held_out ? ": --validation holds out all" : "", report.data);
-    bytes_free(&report);
     return -1;
 }

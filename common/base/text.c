@@ -135,9 +135,8 @@ char *path_folder(const char *path)
 
 bool path_holds(const char *folder, const char *name)
 {
-    char *path = host_text("%s/%s", folder, name);
+    scoped char *path = host_text("%s/%s", folder, name);
     bool there = access(path, F_OK) == 0;
-    free(path);
     return there;
 }
 

@@ -47,9 +47,8 @@ int comm_open(struct comm **out, const char *folder, int t, int p, struct error 
         return fail(error, EXIT_UNAVAILABLE, "started as one of %d processes, but %s finds %d: start them with the "
                     "launcher of that library (with srun: --mpi=pmix)", launched.world, engine_name(), crew.world);
     }
-    char *path = launch_meeting(folder);
+    scoped char *path = launch_meeting(folder);
     int failed = control_open(&control, engine, &crew, path, error);
-    free(path);
     if (failed) return -1;
     struct comm *c = *out = host_alloc(1, sizeof *c);
     c->engine = engine;
@@ -441,12 +440,11 @@ void comm_add(struct comm *c, enum group g, double *x, int n_sums, int n_maxima)
 {
     int me, size = members(c, g, &me), n = n_sums + n_maxima;
     if (size == 1 || n == 0) return;
-    double *all = host_alloc((size_t)(size * n), sizeof *all);
+    scoped double *all = host_alloc((size_t)(size * n), sizeof *all);
     comm_gather_host(c, g, all, x, (size_t)n * sizeof *x);
     for (int i = 0; i < n; i++) x[i] = all[i];
     for (int r = 1; r < size; r++)
         for (int i = 0; i < n; i++) x[i] = i < n_sums ? x[i] + all[r * n + i] : fmax(x[i], all[r * n + i]);
-    free(all);
 }
 
 /* ---- ends ---- */
@@ -455,11 +453,10 @@ int comm_agree(struct comm *c, int status, struct error *error)
 {
     int me, size = members(c, GROUP_WORLD, &me), code = status ? error->exit_code : 0, first = -1;
     if (size == 1) return status;
-    int *all = host_alloc((size_t)size, sizeof *all);
+    scoped int *all = host_alloc((size_t)size, sizeof *all);
     comm_gather_host(c, GROUP_WORLD, all, &code, sizeof code);
     for (int r = 0; r < size; r++)
         if (all[r] && (first < 0 || (all[first] == EXIT_STOPPED && all[r] != EXIT_STOPPED))) first = r;
-    free(all);
     if (first < 0) return 0;
     comm_share_host(c, GROUP_WORLD, error, sizeof *error, first);
     if (first > 0 && error->exit_code != EXIT_STOPPED) fail_in(error, "rank %d", first);

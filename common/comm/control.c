@@ -204,7 +204,7 @@ static void *serve(void *self)
 {
     struct control *c = self;
     int first = c->rank == 0;
-    struct pollfd *fd = host_alloc((size_t)c->peers, sizeof *fd);
+    scoped struct pollfd *fd = host_alloc((size_t)c->peers, sizeof *fd);
     for (double beat = 0, now, last = seconds_now(); ; last = now) {
         bool open = c->rank == 0 && !c->closing;
         for (int i = first; i < c->peers; i++) {
@@ -226,7 +226,6 @@ static void *serve(void *self)
         for (int i = first; i < c->peers; i++) put(c, i, &f);       /* also to those that wait for the end */
         if (c->rank == 0 && !c->closing) find_hang(c, now);
     }
-    free(fd);
     return NULL;
 }
 
@@ -334,11 +333,10 @@ static int meet(struct control *c, int fd, struct error *error)
     struct frame f = frame_of(c, FRAME_BEAT, 0, "");
     for (int r = 1; here == c->world && r < c->world; r++) put(c, r, &f);
     if (here == c->world) return 0;
-    struct bytes missing = {0};
+    scoped_bytes struct bytes missing = {0};
     for (int r = 1; r < c->world; r++)
         if (c->peer[r].fd <= 0) bytes_text(&missing, "%s%d", missing.size ? ", " : "", r);
     fail(error, EXIT_UNAVAILABLE, "rank %s of %d did not connect within %d s", missing.data, c->world, MEETING);
-    bytes_free(&missing);
     return -1;
 }
 

@@ -73,14 +73,13 @@ void documents_over(struct documents *d, char *const *path, int n, int step, uin
 /* Is this line, the first of a file, an object of JSON, or an array of some or its beginning? */
 static bool is_row(const char *line, size_t length)
 {
-    struct bytes clean = {0};
+    scoped_bytes struct bytes clean = {0};
     struct text_counts ignored = {0};
     text_clean(&clean, line, length, true, &ignored);
     json_t *row = json_loadb(clean.data, clean.size, JSON_ALLOW_NUL, NULL);
     const json_t *first = json_array_get(row, 0);
     bool found = json_is_object(row) || json_is_object(first) || json_is_string(first);
     json_decref(row);
-    bytes_free(&clean);
     return found;
 }
 
@@ -138,13 +137,12 @@ static int wrong_row(const struct documents *d, json_t *row, const char *where, 
     if (value)
         return fail(error, EXIT_DATA, "%s: the key '%s' holds %s, expected a string or a list of strings", where,
                     d->rules.text_key, kind[json_typeof(value)]);
-    struct bytes keys = {0};
+    scoped_bytes struct bytes keys = {0};
     char shown[300];
     const char *key;
     json_object_foreach(row, key, value) bytes_text(&keys, "%s%s", keys.size ? ", " : "", key);
     fail(error, EXIT_DATA, "%s: there is no key '%s', found %s; name the one that holds the text with --text-key",
          where, d->rules.text_key, keys.size ? text_escape(shown, sizeof shown, keys.data, keys.size) : "none");
-    bytes_free(&keys);
     return -1;
 }
 

@@ -81,8 +81,8 @@ uint32_t pack_best_fit(uint32_t **bin_start, uint32_t **item, const uint32_t *le
     b.occurs = host_alloc(capacity / 64 + 1, sizeof *b.occurs);
     b.next = host_alloc((size_t)n + 1, sizeof *b.next);
     b.count = host_alloc((size_t)n + 1, sizeof *b.count);
-    uint32_t *slot = host_alloc((size_t)capacity + 2, sizeof *slot);
-    uint32_t *sorted = host_alloc((size_t)n + 1, sizeof *sorted), *bin = host_alloc((size_t)n + 1, sizeof *bin);
+    scoped uint32_t *slot = host_alloc((size_t)capacity + 2, sizeof *slot);
+    scoped uint32_t *sorted = host_alloc((size_t)n + 1, sizeof *sorted), *bin = host_alloc((size_t)n + 1, sizeof *bin);
 
     for (uint32_t start = 0, end; start < n; start = end) {
         end = n - start < window ? n : start + window;
@@ -101,9 +101,6 @@ uint32_t pack_best_fit(uint32_t **bin_start, uint32_t **item, const uint32_t *le
     free(b.occurs);
     free(b.next);
     free(b.count);
-    free(slot);
-    free(sorted);
-    free(bin);
     return b.n;
 }
 
@@ -131,11 +128,10 @@ static void drop(struct epochs *e)
 
 static void pack(struct epochs *e)
 {
-    uint32_t *order = shuffled(e->n, e->seed, e->epoch, 0);
+    scoped uint32_t *order = shuffled(e->n, e->seed, e->epoch, 0);
     drop(e);
     e->bins = pack_best_fit(&e->bin_start, &e->item, e->length, order, e->n, e->capacity, WINDOW);
     e->order = shuffled(e->bins, e->seed, e->epoch, 1);
-    free(order);
 }
 
 void epochs_open(struct epochs *e, const uint32_t *length, uint32_t n, uint32_t capacity, uint64_t seed)

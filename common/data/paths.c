@@ -83,10 +83,9 @@ static bool is_tokenizer_or_shards(const char *folder)
     if (path_holds(folder, "tokenizer.json") ||
         (path_holds(folder, "vocab.json") && path_holds(folder, "merges.txt")) ||
         (path_holds(folder, "encoder.json") && path_holds(folder, "vocab.bpe"))) return true;
-    char *pattern = host_text("%s/*.shard", folder);
+    scoped char *pattern = host_text("%s/*.shard", folder);
     bool found = glob(pattern, GLOB_NOSORT, NULL, &shards) == 0;
     globfree(&shards);
-    free(pattern);
     return found;
 }
 
@@ -107,7 +106,7 @@ static int add_folder(struct walk *w, const char *folder, int depth, struct erro
     int status = 0;
     bool run = is_run(folder);                   /* only where the user names it: its own files are no data */
     for (int i = 0; i < n; i++) {
-        char *path = host_text("%s/%s", folder, entry[i]->d_name);
+        scoped char *path = host_text("%s/%s", folder, entry[i]->d_name);
         struct stat s;
         if (status != 0) { }
         else if (stat(path, &s) != 0) leave(&w->links, path);
@@ -116,7 +115,6 @@ static int add_folder(struct walk *w, const char *folder, int depth, struct erro
         else if (text_ends(path, texts) && !(run && word_number(own, entry[i]->d_name) >= 0))
             paths_add(w->paths, path, w->weight, (uint64_t)s.st_size);
         else leave(&w->files, path);
-        free(path);
         free(entry[i]);
     }
     free(entry);
@@ -188,11 +186,10 @@ int paths_expand(struct paths *out, const struct option_list *list, bool weights
     struct paths p = {0};
     int status = 0;
     for (int i = 0; i < list->count && status == 0; i++) {
-        char *entry = host_text("%s", list->item[i]);
+        scoped char *entry = host_text("%s", list->item[i]);
         double weight = 1;
         if (weights) status = split_weight(entry, &weight, error);
         if (status == 0) status = add_entry(&p, entry, weight, error);
-        free(entry);
     }
     if (status == 0 && p.count == 0)
         status = fail(error, EXIT_NOINPUT, "no file is left of '%s'; %s", list->count ? list->item[0] : "",
@@ -209,7 +206,7 @@ int file_crc(uint32_t *crc, const char *path, struct error *error)
     enum { BLOCK = 1 << 20 };
     int file = open(path, O_RDONLY | O_CLOEXEC);
     if (file < 0) return fail(error, EXIT_NOINPUT, "cannot open %s: %s", path, strerror(errno));
-    char *block = host_alloc(BLOCK, 1);
+    scoped char *block = host_alloc(BLOCK, 1);
     ssize_t n;
     *crc = 0;
     int status = 0;
@@ -218,7 +215,6 @@ int file_crc(uint32_t *crc, const char *path, struct error *error)
         status = signals_check(error, "reading %s", path);
     }
     if (status == 0 && n < 0) status = fail(error, EXIT_IO, "cannot read %s: %s", path, strerror(errno));
-    free(block);
     close(file);
     return status;
 }

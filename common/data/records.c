@@ -274,12 +274,11 @@ static bool is_blank(const char *line, size_t length)
 /* The line as plain text: cleaned, because a JSON string must be valid UTF-8. */
 static json_t *line_as_string(struct records *r, const char *line, size_t length)
 {
-    struct bytes text = {0};
+    scoped_bytes struct bytes text = {0};
     uint64_t before = r->plain.invalid;
     text_clean(&text, line, length, false, &r->plain);
     if (r->ledger) tally_add(&r->ledger->changed, "invalid bytes, replaced by U+FFFD", r->plain.invalid - before);
     json_t *row = json_stringn(text.data ? text.data : "", text.size);
-    bytes_free(&text);
     if (!row) die("no memory for a line of %zu bytes", length);
     return row;
 }

@@ -40,7 +40,7 @@ static int join_equal(struct entry *e, int n)
 /* rank: the number of the weight, in order of first appearance.  There are few different weights. */
 static void rank_weights(struct entry *e, int n)
 {
-    double *weight = host_alloc((size_t)n + 1, sizeof *weight);
+    scoped double *weight = host_alloc((size_t)n + 1, sizeof *weight);
     int weights = 0;
     for (int i = 0; i < n; i++) {
         int w = 0;
@@ -48,12 +48,11 @@ static void rank_weights(struct entry *e, int n)
         if (w == weights) weight[weights++] = e[i].weight;
         e[i].rank = w;
     }
-    free(weight);
 }
 
 static void sort_paths(struct paths *p)
 {
-    struct entry *e = host_alloc((size_t)p->count + 1, sizeof *e);
+    scoped struct entry *e = host_alloc((size_t)p->count + 1, sizeof *e);
     for (int i = 0; i < p->count; i++) e[i] = (struct entry){p->path[i], p->weight[i], p->size[i], i, 0};
     qsort(e, (size_t)p->count, sizeof *e, by_path);
     p->count = join_equal(e, p->count);
@@ -65,7 +64,6 @@ static void sort_paths(struct paths *p)
         p->weight[i] = e[i].weight;
         p->size[i] = e[i].size;
     }
-    free(e);
 }
 
 int shard_units(struct shard_unit **unit, struct paths *paths)

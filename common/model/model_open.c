@@ -129,14 +129,13 @@ static void slopes_open(struct model *m, struct memory *memory)
     int H = m->config.heads, own = m->local.heads, n = 1;
     m->slopes = memory_take(memory, MEMORY_PARAMS, (size_t)own, sizeof(float));
     if (!m->slopes) return;
-    float *slopes = host_alloc((size_t)H, sizeof *slopes);
+    scoped float *slopes = host_alloc((size_t)H, sizeof *slopes);
     while (2 * n <= H) n *= 2;
     for (int h = 0; h < H; h++)
         slopes[h] = (float)(h < n ? pow(2, -8.0 * (h + 1) / n) : pow(2, -4.0 * (2 * (h - n) + 1) / n));
     for (int h = 0; h < H && m->config.alibi_rounded; h++) slopes[h] = nearest_bfloat16(slopes[h]);
     device_put(m->slopes, slopes + m->place.tensor * own, (size_t)own * sizeof *slopes);
     device_wait();
-    free(slopes);
 }
 
 static void frequencies_open(struct model *m, struct memory *memory)
@@ -144,11 +143,10 @@ static void frequencies_open(struct model *m, struct memory *memory)
     size_t pairs = (size_t)(config_rotated(&m->config) / 2);
     m->frequency = memory_take(memory, MEMORY_PARAMS, pairs, sizeof(double));
     if (!m->frequency) return;
-    double *frequency = host_alloc(pairs, sizeof *frequency);
+    scoped double *frequency = host_alloc(pairs, sizeof *frequency);
     m->rope_factor = config_frequencies(frequency, &m->config);
     device_put(m->frequency, frequency, pairs * sizeof *frequency);
     device_wait();
-    free(frequency);
 }
 
 /* With as many slices as ranks the sum goes to this rank's piece of the gradients themselves. */

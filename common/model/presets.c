@@ -139,10 +139,9 @@ int config_preset(struct config *c, const char *name, struct error *error)
         set_size(c, &published[i]);
         return 0;
     }
-    struct bytes known = {0};
+    scoped_bytes struct bytes known = {0};
     for (int i = 0; i < FAMILIES; i++) bytes_text(&known, "%s%s", i ? ", " : "", families[i].name);
     for (int i = 0; i < SIZES; i++) bytes_text(&known, ", %s", published[i].name);
     fail(error, EXIT_USAGE, "there is no preset '%s' (expected %s)", text_shown(name).text, known.data);
-    bytes_free(&known);
     return -1;
 }

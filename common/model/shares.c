@@ -86,7 +86,7 @@ static void sum_in_buckets(struct model *m)
     const struct params *p = &m->params;
     struct place place = m->place;
     int L = m->config.layers;
-    struct bucket *b = host_alloc((size_t)L + 2, sizeof *b);
+    scoped struct bucket *b = host_alloc((size_t)L + 2, sizeof *b);
     gradient_early_end(m);
     comm_bucket_end(m->use.comm);
     sum_partials(m, ENDS);
@@ -99,7 +99,6 @@ static void sum_in_buckets(struct model *m)
         comm_sum_scatter(m->use.comm, GROUP_DATA, x + (size_t)place.data * part, x, 0, b[i].n, part, false);
     }
     comm_bucket_home(m->use.comm, GROUP_DATA, m->grads.all, b, L + 2, piece_of(m));
-    free(b);
     m->layers_reduced = 0;
 }
 
