@@ -1,9 +1,9 @@
-/* base.h - what every file may use: errors, exit codes, checked sizes, host memory, growing byte strings.
+/* base.h - what every file may use: errors, exit codes, checked sizes, host memory, growing byte strings; and the headers
+ * of C that nearly all need.
  *
  * One rule of errors: bytes from outside can be wrong, so functions that read them return 0, or -1 with one sentence in
  * the caller's struct error.  Everything else is ours: it works, or the process dies saying what it was doing. */
-#ifndef QUARTET_BASE_H
-#define QUARTET_BASE_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define QUARTET_VERSION "0.1.0"
 
@@ -162,5 +163,3 @@ double standard_deviation(double squares, double count, double mean);
 static inline int int_min(int a, int b) { return a < b ? a : b; }
 static inline int int_max(int a, int b) { return a > b ? a : b; }
 static inline const char *plural(int64_t n) { return n == 1 ? "" : "s"; }       /* "%d step%s" */
-
-#endif

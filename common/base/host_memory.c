@@ -2,8 +2,6 @@
  * what they count as used includes cached files, which the kernel drops on demand. */
 #include "common/base/base.h"
 
-#include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 

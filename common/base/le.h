@@ -1,6 +1,5 @@
 /* le.h - little-endian numbers in bytes, whatever the order of the machine. */
-#ifndef QUARTET_LE_H
-#define QUARTET_LE_H
+#pragma once
 
 #include <stdint.h>
 #include <string.h>
@@ -20,5 +19,3 @@ static inline void store64(void *p, uint64_t v)
     store32(p, (uint32_t)v);
     store32((char *)p + 4, (uint32_t)(v >> 32));
 }
-
-#endif

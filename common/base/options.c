@@ -3,8 +3,6 @@
 #include "common/base/options.h"
 
 #include <assert.h>
-#include <stdlib.h>
-#include <string.h>
 
 enum { MAX_ROWS = 256, MAX_CONFIG = 16 << 20 };
 

@@ -1,7 +1,6 @@
 /* options.h - one table an option, for every program: parse, --help, units, ranges, did-you-mean, config file,
  * run.conf, and what may change on resume, all from the same rows. */
-#ifndef QUARTET_OPTIONS_H
-#define QUARTET_OPTIONS_H
+#pragma once
 
 #include "common/base/base.h"
 
@@ -99,5 +98,3 @@ void options_words(const struct option *table);
 
 /* Words live as long as the process, as those of argv do. */
 void option_list_add(struct option_list *list, const char *word);
-
-#endif

@@ -2,8 +2,6 @@
  * what docs/man/build.sh makes manual pages and completion of. */
 #include "common/base/options.h"
 
-#include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 

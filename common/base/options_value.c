@@ -4,8 +4,6 @@
 
 #include <errno.h>
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
 /* Every string and list made here stays reachable, and is freed never: options point to them. */
 static struct { void **item; size_t count; } kept;

@@ -1,7 +1,6 @@
 /* philox.h - the one block of Philox4x32-10, for the host and for kernels.
  * Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3". */
-#ifndef QUARTET_PHILOX_H
-#define QUARTET_PHILOX_H
+#pragma once
 
 #include <stdint.h>
 
@@ -27,5 +26,3 @@ HOST_DEVICE static inline void philox_block(uint32_t out[4], uint32_t c0, uint32
     }
     out[0] = c0; out[1] = c1; out[2] = c2; out[3] = c3;
 }
-
-#endif

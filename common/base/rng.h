@@ -1,8 +1,7 @@
 /* rng.h - randomness is a counter: the same (seed, stream, step, index, draw) gives the same number on any machine, for
  * any number of threads or ranks, with no state to lose.
  * Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", Philox4x32-10. */
-#ifndef QUARTET_RNG_H
-#define QUARTET_RNG_H
+#pragma once
 
 #include <stdint.h>
 
@@ -25,5 +24,3 @@ uint64_t rng_below(struct rng *r, uint64_t n);     /* uniform in [0, n), without
 
 /* order = 0 .. n - 1 in an order drawn with the stream's numbers (Fisher-Yates). */
 void rng_shuffle(uint32_t *order, uint32_t n, struct rng *r);
-
-#endif

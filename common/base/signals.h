@@ -2,8 +2,7 @@
  * answered on the terminal at once, and a second one leaves at once.  Whatever may take seconds asks here again and
  * again: once per micro-batch, block of a file, token of a sample.  SIGPIPE and SIGXFSZ are ignored, so that writing
  * fails with an error instead. */
-#ifndef QUARTET_SIGNALS_H
-#define QUARTET_SIGNALS_H
+#pragma once
 
 #include "common/base/base.h"
 
@@ -26,5 +25,3 @@ void signals_reserve(double seconds);
 int signals_await(int fd, const char *path, struct error *error);
 
 void signals_nap(void);                              /* a tenth of a second, less when a signal arrives */
-
-#endif

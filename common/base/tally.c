@@ -2,7 +2,6 @@
 #include "common/base/tally.h"
 
 #include <inttypes.h>
-#include <string.h>
 
 enum { LISTED = 20 };
 

@@ -1,6 +1,5 @@
 /* tally.h - counts of what happened to the rows of a data set and why, in the order of first occurrence. */
-#ifndef QUARTET_TALLY_H
-#define QUARTET_TALLY_H
+#pragma once
 
 #include "common/base/base.h"
 
@@ -32,5 +31,3 @@ void ledger_skipped(struct bytes *out, const struct ledger *l);
 int ledger_nothing(const struct ledger *l, const char *what, bool held_out, struct error *error);
 /* Everything counted, a line "    1234  an empty answer" each, and "kept:" for what the caller appends. */
 void ledger_report(struct bytes *out, const struct ledger *l);
-
-#endif

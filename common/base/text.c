@@ -1,8 +1,6 @@
 /* text.c - text of base.h: UTF-8, what a terminal may see, numbers for people, and names. */
 #include "common/base/base.h"
 
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 int utf8_length(const char *text, size_t length)

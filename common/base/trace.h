@@ -1,7 +1,6 @@
 /* trace.h - what the process does when, for chrome://tracing and Perfetto: the ranks of a run write their events into
  * one file, which is complete JSON at any time.  Called by the main thread alone; nothing happens before trace_open. */
-#ifndef QUARTET_TRACE_H
-#define QUARTET_TRACE_H
+#pragma once
 
 #include "common/base/base.h"
 
@@ -18,5 +17,3 @@ void trace_end(void);
 
 /* A span beside those: bytes that were under way since `from` (trace_now). */
 void trace_transfer(const char *name, double from, size_t bytes);
-
-#endif

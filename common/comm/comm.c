@@ -9,8 +9,6 @@
 #include "common/model/ops.h"
 
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 enum { STRIP = 1 << 18 };                /* floats of a sum that are under way at once, per peer, at most */

@@ -1,8 +1,7 @@
 /* control.h - what ranks know of each other's lives.  Every rank has one connection to rank 0, served by a thread that
  * never calls the engine: it tells of errors, sees a rank that dies at once, and one that is silent or hangs after a
  * while.  Whatever happens, all ranks leave with one exit code, and rank 0 says which rank was at fault. */
-#ifndef QUARTET_CONTROL_H
-#define QUARTET_CONTROL_H
+#pragma once
 
 #include "common/comm/engine.h"
 
@@ -24,5 +23,3 @@ void control_waiting(struct control *c, bool waiting);
 
 /* All ranks leave with this code because of this one. */
 _Noreturn void control_leave(struct control *c, int exit_code, const char *sentence);
-
-#endif

@@ -1,6 +1,5 @@
 /* engine.h - what moves bytes between ranks: MPI, NCCL, or none.  Only the main thread calls it. */
-#ifndef QUARTET_ENGINE_H
-#define QUARTET_ENGINE_H
+#pragma once
 
 #include "common/base/base.h"
 
@@ -37,5 +36,3 @@ int launch_find(struct crew *crew, struct error *error);
 /* Where ranks that no library brings together meet: beside the run folder, in a file named after what this launch
  * alone has.  To free(); NULL without a folder. */
 char *launch_meeting(const char *folder);
-
-#endif

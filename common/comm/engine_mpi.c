@@ -5,8 +5,6 @@
 
 #include <mpi.h>
 #include <sched.h>
-#include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
 enum { MESSAGE = 64 << 20, TAG = 1, SPINS = 2000 };

@@ -3,9 +3,6 @@
 #include "common/data/dataset.h"
 #include "common/data/records.h"
 
-#include <stdlib.h>
-#include <string.h>
-
 /* Every array once, with the size of its elements, how many it has and how many more are to come. */
 enum { ARRAYS = 8 };
 struct array { void *__attribute__((may_alias)) *data; size_t size, count, more; };

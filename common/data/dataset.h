@@ -1,7 +1,6 @@
 /* dataset.h - what sft and rm learn from, read whole: items of one or more sequences of tokens, which lie one after the
  * other.  sft: an item is a dialogue; rm: a prompt with its ranked answers, a sequence each. */
-#ifndef QUARTET_DATASET_H
-#define QUARTET_DATASET_H
+#pragma once
 
 #include "common/base/tally.h"
 #include "common/model/batch.h"
@@ -46,5 +45,3 @@ void dataset_settle(struct dataset *d, struct memory *m);
 
 /* Appends all sequences of an item to a batch; returns how many of their tokens are trained. */
 int sequences_batch(struct batch *b, const struct sequences *s, uint32_t item);
-
-#endif

@@ -4,8 +4,6 @@
 #include "common/data/records.h"
 
 #include <ctype.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 
 enum { BLOCK = 1 << 20, ROW_LIMIT = 64 << 20 };

@@ -2,8 +2,7 @@
  * of JSON rows holds one document per row: it is known by its name (.jsonl, .jsonlines, .ndjson, .json, also packed),
  * or by a first line that is a JSON object, whatever the name.  Any other file is plain text: one document, split by
  * lines that are exactly "<|endoftext|>" or the separator (these lines belong to no document). */
-#ifndef QUARTET_DOCUMENTS_H
-#define QUARTET_DOCUMENTS_H
+#pragma once
 
 #include "common/base/tally.h"
 #include "common/data/paths.h"
@@ -41,5 +40,3 @@ int documents_paths(struct paths *out, uint64_t *bytes, const struct option_list
 
 /* For an estimate: every step-th file, and of each at most *most bytes of text, are about 8 MiB.  Returns the step. */
 int documents_step(const struct paths *p, uint64_t *most);
-
-#endif

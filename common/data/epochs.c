@@ -3,8 +3,6 @@
 #include "common/base/rng.h"
 
 #include <assert.h>
-#include <stdlib.h>
-#include <string.h>
 
 /* ---- packing ---- */
 

@@ -3,8 +3,7 @@
  * Epoch by epoch the items are shuffled by (seed, epoch), packed best-fit into bins, and the bins shuffled.  Bin number
  * `index`, counted through all epochs, is a pure function of (lengths, capacity, seed, index): a run resumes from its
  * step number, with no further state. */
-#ifndef QUARTET_EPOCHS_H
-#define QUARTET_EPOCHS_H
+#pragma once
 
 #include "common/base/base.h"
 
@@ -32,5 +31,3 @@ uint32_t epochs_bin(struct epochs *e, const uint32_t **item, uint64_t index);
  * Returns n_bins.  Deterministic.  The caller frees *bin_start and *item. */
 uint32_t pack_best_fit(uint32_t **bin_start, uint32_t **item, const uint32_t *length, const uint32_t *order, uint32_t n,
                        uint32_t capacity, uint32_t window);
-
-#endif

@@ -3,8 +3,6 @@
  * it only counts where a zero byte is near. */
 #include "common/data/textfile.h"
 
-#include <string.h>
-
 static const char rows[] = "write its rows as JSON lines (in Python: pandas.read_parquet, read_feather or read_sql, "
                            "then to_json(orient='records', lines=True))",
                   unpack[] = "unpack it first and give the files inside";

@@ -1,6 +1,5 @@
 /* paths.h - which files the options name: files, folders and globs, each with its weight. */
-#ifndef QUARTET_PATHS_H
-#define QUARTET_PATHS_H
+#pragma once
 
 #include "common/base/options.h"
 
@@ -21,5 +20,3 @@ void paths_tell(const struct paths *p, void (*say)(void *self, const char *line)
  * EXIT_STOPPED). */
 int file_crc(uint32_t *crc, const char *path, struct error *error);
 int paths_crc(uint32_t *crc, const struct paths *p, struct error *error);
-
-#endif

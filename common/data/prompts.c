@@ -6,8 +6,6 @@
 #include "common/data/paths.h"
 
 #include <assert.h>
-#include <stdlib.h>
-#include <string.h>
 
 void prompts_add(struct prompts *p, const int *ids, int n, char *row, char *dialogue)
 {

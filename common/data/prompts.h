@@ -1,7 +1,6 @@
 /* prompts.h - what the policy is asked: rows of JSON lines, JSON arrays or plain text lines, rendered as ids up to
  * where the answer begins, and served in a global, shuffled, resumable order. */
-#ifndef QUARTET_PROMPTS_H
-#define QUARTET_PROMPTS_H
+#pragma once
 
 #include "common/text/chat.h"
 #include "common/base/options.h"
@@ -42,5 +41,3 @@ void prompts_free(struct prompts *p);
 /* The prompt with global sample index `index`: epoch index / count, and within it a place in an order shuffled by
  * (seed, epoch). */
 const struct prompt *prompts_at(struct prompts *p, uint64_t index);
-
-#endif

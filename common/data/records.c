@@ -6,8 +6,6 @@
 #include "common/base/signals.h"
 
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
 static const size_t array_limit = 1u << 30, row_limit = 64u << 20;
 static const size_t flags = JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES;

@@ -3,8 +3,7 @@
  * object is an error, because which of the two was meant is not ours to guess; strings may hold \u0000.  What Python
  * writes and JSON does not know is read all the same: NaN and Infinity as null, integers of any length as real numbers,
  * half a surrogate pair as U+FFFD, which is counted. */
-#ifndef QUARTET_RECORDS_H
-#define QUARTET_RECORDS_H
+#pragma once
 
 #include "common/base/tally.h"
 #include <jansson.h>
@@ -29,5 +28,3 @@ int records_open(struct records **out, const char *path, bool lenient, struct le
 int records_next(struct records *r, json_t **row, const char **where, struct error *error);
 double records_packing(const struct records *r);         /* bytes of the file per byte of text, so far */
 void records_close(struct records *r);
-
-#endif

@@ -2,9 +2,6 @@
  * when one file changes: small files share a unit, large ones have their own. */
 #include "common/data/shards.h"
 
-#include <stdlib.h>
-#include <string.h>
-
 static const uint64_t small_files = 16 << 20;       /* a unit is full when its files have this size */
 
 struct entry { char *path; double weight; uint64_t size; int at, rank; };

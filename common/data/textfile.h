@@ -1,7 +1,6 @@
 /* textfile.h - reading text from outside: plain, gzip or zstd (by content, not by name; zstd where the library was
  * there when Quartet was built), in one pass, so that a pipe will do. */
-#ifndef QUARTET_TEXTFILE_H
-#define QUARTET_TEXTFILE_H
+#pragma once
 
 #include "common/base/base.h"
 
@@ -41,5 +40,3 @@ void text_clean(struct bytes *out, const char *text, size_t length, bool at_star
  * way_out: what the user may do besides converting the file. */
 int text_check(const struct text_counts *counts, bool at_end, const char *path, const char *way_out,
                struct error *error);
-
-#endif

@@ -1,6 +1,5 @@
 /* adamw.h - AdamW of ops.h for one number, as every backend computes it, and for arrays of the host. */
-#ifndef QUARTET_ADAMW_H
-#define QUARTET_ADAMW_H
+#pragma once
 
 #include "common/base/philox.h"
 #include "common/model/ops.h"
@@ -22,5 +21,3 @@ HOST_DEVICE static inline void adamw_one(float *param, float *grad, float *m, fl
 /* adamw_update and ema_update by the host's threads, on memory of the host. */
 void adamw_host(float *param, float *grad, float *m, float *v, size_t n, const struct adamw *a);
 void ema_host(float *average, const float *x, float decay, size_t n);
-
-#endif

@@ -1,6 +1,5 @@
 /* batch.h - the rows of one micro-batch, in host memory. */
-#ifndef QUARTET_BATCH_H
-#define QUARTET_BATCH_H
+#pragma once
 
 #include "common/model/memory.h"
 
@@ -20,5 +19,3 @@ void batch_clear(struct batch *b);
 /* Appends one sequence of n tokens.  targets = ids moved left; mask[t] = 1 where the token t + 1 is trained (all when
  * trained is NULL) and 0 at the last.  Returns the number of positions with mask 1. */
 int batch_add(struct batch *b, const int *ids, const uint8_t *trained, int n);
-
-#endif

@@ -5,8 +5,6 @@
 
 #include <assert.h>
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
 enum kind { COUNT, REAL, YES_NO, WORD };
 

@@ -1,7 +1,6 @@
 /* config.h - the settings of the one transformer.  Families (gpt2, llama, bloom, ...) are settings, not code.
  * Equations and shapes: docs/model.md. */
-#ifndef QUARTET_CONFIG_H
-#define QUARTET_CONFIG_H
+#pragma once
 
 #include "common/base/base.h"
 
@@ -84,5 +83,3 @@ double config_train_flops(const struct config *c, double T);
 /* Writes one line into out (size bytes, NUL-terminated) and returns out:
  * "llama L12 C768 H12/4 D64 F2048 V32768 T1024 rope rmsnorm swiglu tied". */
 char *config_line(char *out, size_t size, const struct config *c);
-
-#endif

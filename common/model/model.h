@@ -1,6 +1,5 @@
 /* model.h - forward and backward of the one transformer, written in ops.  Equations: docs/model.md. */
-#ifndef QUARTET_MODEL_H
-#define QUARTET_MODEL_H
+#pragma once
 
 #include "common/model/batch.h"
 #include "common/model/comm.h"
@@ -159,5 +158,3 @@ int model_settle(struct model *m, struct error *error);
 void heads_open(struct model *m, struct memory *memory);
 const int *model_own_tokens(struct model *m, const int *tokens, int n);
 bool model_kept(const struct model *m);     /* the last forward */
-
-#endif

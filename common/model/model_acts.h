@@ -1,7 +1,6 @@
 /* model_acts.h - what the files of the transformer share: the activations of a micro-batch, and how rows and stages of
  * ranks meet.  For common/model/model*.c only. */
-#ifndef QUARTET_MODEL_ACTS_H
-#define QUARTET_MODEL_ACTS_H
+#pragma once
 
 #include "common/model/shares.h"
 
@@ -29,7 +28,6 @@ struct layer_acts {
     int N, S;
     bool kept;                                           /* the last forward can be followed by a backward */
 };
-
 
 static inline int qkv_width(const struct config *c) { return (c->heads + 2 * c->kv_heads) * c->head_dim; }
 static inline int up_width(const struct config *c) { return c->activation == ACTIVATION_SWIGLU ? 2 * c->ffn : c->ffn; }
@@ -67,5 +65,3 @@ struct join join_of(const struct config *c, struct block_acts *a, const struct l
 struct sight sight_of(const struct model *m, int l);
 /* out = block(x); out may be x.  out NULL: only what backward needs is computed. */
 void block_forward(struct model *m, int l, act_t *out, const act_t *x);
-
-#endif

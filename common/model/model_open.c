@@ -3,7 +3,6 @@
 #include "common/model/device.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 static act_t *take_acts(struct memory *memory, int N, int width)
 {

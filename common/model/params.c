@@ -7,7 +7,6 @@
 #include "common/base/threads.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 struct walk {
     void (*visit)(void *context, const struct param *p);

@@ -1,7 +1,6 @@
 /* params.h - every parameter, listed once.  Allocation, initialisation, packing, saving, loading, decay groups,
  * statistics and gradient checks are visitors of this one list. */
-#ifndef QUARTET_PARAMS_H
-#define QUARTET_PARAMS_H
+#pragma once
 
 #include "common/model/config.h"
 #include "common/model/memory.h"
@@ -133,5 +132,3 @@ void params_pack(struct params *p, const struct config *c);
 /* Those of layer l alone, which also gets its own of what is not packed from one_layer; -1: those outside the
  * layers. */
 void params_pack_layer(struct params *p, const struct config *c, int l);
-
-#endif

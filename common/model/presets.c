@@ -1,8 +1,6 @@
 /* presets.c - the settings of each family with a default size, and sizes that were published. */
 #include "common/model/config.h"
 
-#include <string.h>
-
 #define GPT .norm = NORM_LAYERNORM, .norm_bias = true
 #define BIASES .qkv_bias = true, .out_bias = true, .mlp_bias = true
 #define LLAMA .position = POSITION_ROPE, .norm = NORM_RMSNORM, .activation = ACTIVATION_SWIGLU

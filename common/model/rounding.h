@@ -3,8 +3,7 @@
  * A float32 lies between two neighbouring bfloat16.  Adding 16 random bits to the 16 that bfloat16 drops, and then
  * dropping them, gives the farther neighbour from 0 with the probability dropped / 65536, exactly.  The bits depend on
  * seed, model, parameter, update and element alone: not on threads, ranks, backend, or when the weights are made. */
-#ifndef QUARTET_ROUNDING_H
-#define QUARTET_ROUNDING_H
+#pragma once
 
 #include "common/base/philox.h"
 
@@ -44,5 +43,3 @@ HOST_DEVICE static inline float rounding_of(float x, uint64_t place, const uint3
     memcpy(&x, &u, sizeof u);
     return x;
 }
-
-#endif

@@ -7,7 +7,6 @@
 #include "common/base/signals.h"
 
 #include <assert.h>
-#include <stdlib.h>
 
 struct slot {
     struct sample *sample;                      /* NULL: free */

@@ -1,7 +1,6 @@
 /* sample.h - generation: a key/value cache, sequences of different lengths in one batch, refilled as they end.
  * A sample's tokens depend on its prompt, its index and the settings only: not on batch size, order or neighbours. */
-#ifndef QUARTET_SAMPLE_H
-#define QUARTET_SAMPLE_H
+#pragma once
 
 #include "common/model/model.h"
 #include "common/base/rng.h"
@@ -46,5 +45,3 @@ int sampler_room(const struct sampler *g);
 void sampler_join(struct sampler *g, struct sample *s, const struct sample_settings *how);
 void sampler_leave(struct sampler *g, struct sample *s);
 bool sampler_step(struct sampler *g);
-
-#endif

@@ -3,8 +3,6 @@
 #include "common/model/shares.h"
 #include "common/model/device.h"
 
-#include <stdlib.h>
-
 static size_t piece_of(const struct model *m) { return m->params.count / (size_t)m->place.d; }
 
 bool gradient_overlaps(const struct model *m)

@@ -1,8 +1,7 @@
 /* shares.h - what ranks share out of a model: from the gradients of one slice to those of an update, and weights
  * that no rank holds all of.  Slices (train.h) are computed in rounds, one slice per data rank.  The sum over all
  * slices is made in the order of their numbers, whatever the number of ranks. */
-#ifndef QUARTET_SHARES_H
-#define QUARTET_SHARES_H
+#pragma once
 
 #include "common/model/model.h"
 
@@ -39,5 +38,3 @@ void weights_init(struct model *m, uint64_t seed);
 void weights_gather(struct model *m);
 void weights_gather_layer(struct model *m, int l);
 void weights_keep_ends(struct model *m);
-
-#endif

@@ -3,17 +3,13 @@
 #include "common/base/options.h"
 #include "common/train/train_state.h"
 
-#include <stdlib.h>
-#include <string.h>
-
 /* One fact a line: the build, every option that a rank may not have for itself, and where the data begins. */
 static void facts(struct bytes *out, const struct train_state *s)
 {
     bytes_text(out, "%s %s (%s)\n", program_name(), QUARTET_VERSION, program_build());
     for (const struct option *o = s->table; o->name; o++) {
-        char *text = word_number("threads|device|devices", o->name) < 0 ? option_text(o) : NULL;
+        scoped char *text = word_number("threads|device|devices", o->name) < 0 ? option_text(o) : NULL;
         if (text) bytes_text(out, "--%s %s\n", o->name, text);
-        free(text);
     }
     bytes_text(out, "data: ");
     data_position(out, s);
@@ -33,20 +29,18 @@ static struct shown_text line_at(const char *text, size_t at)
 int ranks_alike(struct train_state *s, struct error *error)
 {
     struct comm *comm = s->o->comm;
-    struct bytes mine = {0};
+    scoped_bytes struct bytes mine = {0};
     int status = 0;
     if (comm_place(comm).world == 1) return 0;
     facts(&mine, s);
     size_t size = mine.size, at = 0;
     comm_share_host(comm, GROUP_WORLD, &size, sizeof size, 0);
-    char *first = host_alloc(size + 1, 1);
+    scoped char *first = host_alloc(size + 1, 1);
     if (comm_place(comm).rank == 0) memcpy(first, mine.data, size);
     comm_share_host(comm, GROUP_WORLD, first, size, 0);
     while (at < size && at < mine.size && first[at] == mine.data[at]) at++;
     if (at < size || at < mine.size)
         status = fail(error, EXIT_MISMATCH, "\"%s\" here, but \"%s\" on rank 0: start all ranks from one build, with "
                       "the same options, on the same data", line_at(mine.data, at).text, line_at(first, at).text);
-    bytes_free(&mine);
-    free(first);
     return comm_agree(comm, status, error);
 }

@@ -5,8 +5,6 @@
 #include "common/model/ops.h"
 
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
 static const struct number_bytes device_bytes = {2, 4, 12, 2, 2};       /* bfloat16, with float32 masters */
 static const struct number_bytes cpu_bytes = {8, 4, 8, 4, 4};           /* float32, and its packed form */
@@ -110,7 +108,7 @@ static void measure_here(struct cluster *c)
 
 static int choose_device(struct cluster *c, const char *name, struct error *error)
 {
-    struct bytes names = {0};
+    scoped_bytes struct bytes names = {0};
     if (strcmp(name, "here") == 0) {
         measure_here(c);
         return 0;
@@ -124,7 +122,6 @@ static int choose_device(struct cluster *c, const char *name, struct error *erro
     }
     fail(error, EXIT_USAGE, "--cluster: '%s' is no known device (expected %shere, or one in numbers: \"peak 312TF, "
          "memory 80GB, hbm 1.6TB/s, nvlink 230GB/s, network 20GB/s x 1024\")", text_shown(name).text, names.data);
-    bytes_free(&names);
     return -1;
 }
 

@@ -5,8 +5,7 @@
  * the numbers of the devices; docs/distributed.md says how far from published runs the formulas are.
  * Letters as in docs/model.md, and: t, p, d ranks that split layers, the row of layers, and the data; b sequences of s
  * tokens in a micro-batch; m micro-batches a replica and step. */
-#ifndef QUARTET_CLUSTER_H
-#define QUARTET_CLUSTER_H
+#pragma once
 
 #include "common/model/config.h"
 
@@ -117,5 +116,3 @@ int cluster_search(struct layout *best, const struct cluster_work *w, const stru
 
 /* Prints the plan of that layout. */
 void cluster_plan(const struct layout *l, const struct cluster_work *w, const struct cluster *c);
-
-#endif

@@ -3,7 +3,6 @@
 #include "common/train/cluster.h"
 
 #include <math.h>
-#include <string.h>
 
 /* ---- search ---- */
 
@@ -203,7 +202,7 @@ void cluster_plan(const struct layout *l, const struct cluster_work *w, const st
 {
     char text[200], a[16];
     struct step_time time;
-    struct bytes machines = {0};
+    scoped_bytes struct bytes machines = {0};
     bool all = w->t > 0 && w->p > 0 && w->zero >= 0 && w->micro_tokens > 0 && w->recompute >= 0;
     cluster_print(&machines, c);
     cluster_step(&time, l, &w->config, c);
@@ -219,5 +218,4 @@ void cluster_plan(const struct layout *l, const struct cluster_work *w, const st
     print_time(&time);
     print_run(l, w, c, time.total);
     print_warnings(l, &w->config, c);
-    bytes_free(&machines);
 }

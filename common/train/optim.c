@@ -7,7 +7,6 @@
 
 #include <assert.h>
 #include <math.h>
-#include <stdlib.h>
 
 /* Between `from` at p = 0 and `to` at p = 1. */
 static double line(double from, double to, double p) { return from + (to - from) * p; }
@@ -62,11 +61,10 @@ static void add_squares(void *context, const struct param *p)
     struct place place = comm_place(m->use.comm);
     if (n == 0 || p->stage != m->params.stage || (place.tensor > 0 && p->split == SPLIT_NONE)) return;
     size_t border = (block + 1) * SQUARES_BLOCK - at, head = n < border ? n : border, rest = squares_blocks(n - head);
-    double *part = host_alloc(rest + 1, sizeof *part);
+    scoped double *part = host_alloc(rest + 1, sizeof *part);
     sum_squares(part, gradient_own(q->model) + at, head);
     if (n > head) sum_squares(part + 1, gradient_own(q->model) + at + head, n - head);
     for (size_t i = 0; i <= rest; i++) q->sums[block + i] += part[i];
-    free(part);
 }
 
 /* Where a block of a stage's run begins that goes on in the next stage, how much of it lies before that, and who has

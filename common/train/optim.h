@@ -1,6 +1,5 @@
 /* optim.h - schedules, global gradient norm, and AdamW over all parameters of a model. */
-#ifndef QUARTET_OPTIM_H
-#define QUARTET_OPTIM_H
+#pragma once
 
 #include "common/model/shares.h"
 
@@ -31,5 +30,3 @@ struct adamw_options { double beta1, beta2, eps, weight_decay; };
  * where the parameter list says so.  ema_decay > 0 also updates m->ema. */
 void adamw_step(struct model *m, const struct adamw_options *o, int64_t t, double lr, double grad_scale,
                 double ema_decay);
-
-#endif

@@ -4,7 +4,6 @@
 #include "common/model/device.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 static void print_bytes(const char *name, size_t bytes)
 {
@@ -132,11 +131,10 @@ int train_plan_task(const struct task *task, const struct memory *memory, const 
 static void log_stages(struct run *run, const struct model *m)
 {
     int p = comm_place(m->use.comm).p;
-    struct bytes text = {0};
+    scoped_bytes struct bytes text = {0};
     for (int s = 0; s < p; s++)
         bytes_text(&text, "%s%d to %d", s ? ", " : "", m->first_layer[s], m->first_layer[s + 1] - 1);
     if (p > 1) run_log(run, "stages: layers %s", text.data);
-    bytes_free(&text);
 }
 
 void train_log_plan(struct run *run, const struct task *task, const struct memory *memory,

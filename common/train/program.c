@@ -14,8 +14,6 @@
 #include <malloc.h>
 #include <sched.h>
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 /* The first line of every run: reading may take minutes. */
@@ -39,14 +37,13 @@ static int threads_of(int64_t given, int locals)
 
 static void log_ranks(struct run *run, const struct place *p)
 {
-    struct bytes text = {0};
+    scoped_bytes struct bytes text = {0};
     if (p->world == 1) return;
     bytes_text(&text, "%d ranks", p->world);
     if (p->t * p->p > 1) bytes_text(&text, ": %d with %s data", p->d, p->d == 1 ? "the" : "different");
     if (p->t > 1) bytes_text(&text, ", each layer split by %d", p->t);
     if (p->p > 1) bytes_text(&text, ", the row of layers by %d", p->p);
     run_log(run, "%s, %d of them on this host, by %s", text.data, p->locals, comm_engine());
-    bytes_free(&text);
 }
 
 /* All ranks write into the file that rank 0 has made. */
@@ -139,11 +136,10 @@ static int check_parent(struct parent *p, const char *path, unsigned stages, str
     bool reward = meta->stage == STAGE_IMPORTED && p->config.head == HEAD_SCALAR;       /* what rm would have made */
     uint32_t stage = reward ? STAGE_RM : meta->stage;
     if (stage >= 32 || !(stages >> stage & 1)) {
-        struct bytes expected = {0};
+        scoped_bytes struct bytes expected = {0};
         list_stages(&expected, stages);
         fail(error, EXIT_MISMATCH, "%s is a checkpoint of stage %s, expected %s", path,
              stage_name((enum stage)stage), expected.data);
-        bytes_free(&expected);
         return -1;
     }
     if (meta->tokn.size == 0) return fail(error, EXIT_DATA, "%s: the checkpoint holds no tokenizer", path);
@@ -156,14 +152,13 @@ static int check_parent(struct parent *p, const char *path, unsigned stages, str
 
 int model_file_open(struct ckpt **out, const char *path, struct run *run, struct error *error)
 {
-    struct bytes said = {0};
+    scoped_bytes struct bytes said = {0};
     if (text_ends(path, ".safetensors") && !folder_is(path))
         return fail(error, EXIT_USAGE, "%s: tensors without their config.json; give the folder that holds both", path);
     if (!interop_is(path)) return ckpt_open(out, path, error);
     int status = interop_open(out, path, &said, error);
     for (char *line = said.data, *end; status == 0 && line && (end = strchr(line, '\n')); line = end + 1)
         run_log(run, "%s: %.*s", path, (int)(end - line), line);
-    bytes_free(&said);
     return status;
 }
 
@@ -219,8 +214,8 @@ static void fill_rows(const struct model *m, float *table, int known, int rows, 
     int own = m->local.vocab, first = place.tensor * own;
     size_t width = (size_t)C, n = (size_t)int_max(int_min(known - first, own), 0),
            end = (size_t)int_max(int_min(rows - first, own), (int)n);
-    float *values = host_alloc(end * width, sizeof *values);
-    double *sum = host_alloc(width, sizeof *sum);
+    scoped float *values = host_alloc(end * width, sizeof *values);
+    scoped double *sum = host_alloc(width, sizeof *sum);
     device_get(values, table, n * width * sizeof *values);
     device_wait();
     for (int r = 0; r < place.t; r++) {
@@ -230,8 +225,6 @@ static void fill_rows(const struct model *m, float *table, int known, int rows, 
     for (size_t i = n * width; i < end * width; i++) values[i] = (float)(sum[i % width] / known);
     device_put(table + n * width, values + n * width, (end - n) * width * sizeof *values);
     device_wait();
-    free(values);
-    free(sum);
 }
 
 /* New rows lie behind the old ones: the parent is loaded through a view of the model that has the parent's vocabulary,
@@ -324,12 +317,12 @@ void program_next(struct run *run, const char *label, const char *program, const
 {
     const char *self = program_invocation_name, *folder = run_folder(run);
     size_t path = strlen(self), own = strlen(program_name()), above = strlen(folder);
-    struct bytes line = {0};
+    scoped_bytes struct bytes line = {0};
     while (above > 0 && folder[above - 1] == '/') above--;
     while (above > 0 && folder[above - 1] != '/') above--;
     path = path > own && strcmp(self + path - own, program_name()) == 0 ? path - own : 0;
-    char *command = host_text("%.*s%s", (int)path, self, program);
-    char *out = host_text("%.*s%s", (int)above, folder, program);
+    scoped char *command = host_text("%.*s%s", (int)path, self, program);
+    scoped char *out = host_text("%.*s%s", (int)above, folder, program);
     bytes_text(&line, "%s: ", label);
     bytes_quoted(&line, command);
     bytes_text(&line, " %s ", parents);
@@ -338,10 +331,7 @@ void program_next(struct run *run, const char *label, const char *program, const
         bytes_text(&line, " %s --out ", data);
         bytes_quoted(&line, out);
     }
-    free(command);
-    free(out);
     run_log(run, "%s", line.data);
-    bytes_free(&line);
 }
 
 /* ---- data ---- */

@@ -1,7 +1,6 @@
 /* program.h - what the four training programs do alike around the loop: start, open a parent checkpoint, take memory,
  * fill batches, count steps, describe themselves in a checkpoint. */
-#ifndef QUARTET_PROGRAM_H
-#define QUARTET_PROGRAM_H
+#pragma once
 
 #include "common/text/chat.h"
 #include "common/train/train.h"
@@ -93,5 +92,3 @@ int program_micro_batches(const struct train_options *o, int micro_tokens);
 
 /* The schedule of `steps` steps; warmup_share of them (rounded up) when --warmup is not given. */
 struct schedule_options program_schedule(const struct train_options *o, int64_t steps, double warmup_share);
-
-#endif

@@ -12,7 +12,6 @@
 
 #include <errno.h>
 #include <math.h>
-#include <string.h>
 #include <unistd.h>
 
 static const struct record_field *find_field(const struct record *r, const char *key)
@@ -106,7 +105,7 @@ static void add_message(struct bytes *out, int field, struct bytes *message)
 /* One record: an event of this step, now, that says `what`, which is freed. */
 static void add_event(struct bytes *out, int64_t step, int field, struct bytes *what)
 {
-    struct bytes event = {0};
+    scoped_bytes struct bytes event = {0};
     uint8_t head[HEAD], time[8], crc[4];
     double now = (double)nanoseconds_utc() / 1e9;
     uint64_t bits;
@@ -122,7 +121,6 @@ static void add_event(struct bytes *out, int64_t step, int field, struct bytes *
     bytes_add(out, head, sizeof head);
     bytes_add(out, event.data, event.size);
     bytes_add(out, crc, sizeof crc);
-    bytes_free(&event);
 }
 
 void events_start(struct bytes *out, int64_t step)

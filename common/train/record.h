@@ -1,7 +1,6 @@
 /* record.h - a flat record of one step: ordered keys (stable, documented in docs/metrics.md) with numbers; and what
  * TensorBoard reads: numbers and texts by step, in files events.out.tfevents.* . */
-#ifndef QUARTET_RECORD_H
-#define QUARTET_RECORD_H
+#pragma once
 
 #include "common/base/base.h"
 
@@ -29,5 +28,3 @@ void events_text(struct bytes *out, int64_t step, const char *tag, const char *t
 /* Cuts a file before its first record of a later step, or one that is not whole; a file without any other is removed.
  * Returns 0, or -1 with errno. */
 int events_rewind(const char *path, int64_t step);
-
-#endif

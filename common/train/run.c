@@ -14,8 +14,6 @@
 #include <jansson.h>
 #include <math.h>
 #include <pthread.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -135,16 +133,23 @@ int run_begin(struct run *run, struct error *error)
     return 0;
 }
 
+/* Of a rank that does not write. */
+struct run *run_follow(const char *folder, const char *program)
+{
+    struct run *run = host_alloc(1, sizeof *run);
+    *run = (struct run){.folder = host_text("%s", folder), .program = host_text("%s", program), .folder_fd = -1,
+                        .lock_fd = -1, .mute = true, .begun = true,
+                        .saying = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP};      /* writing may itself fail */
+    return run;
+}
+
 int run_open(struct run **out, const char *folder, const char *program, struct error *error)
 {
     *out = NULL;
     if (!*folder) return fail(error, EXIT_USAGE, "--out: the name of the run folder is empty");
     if (folder_make(folder, error) != 0) return -1;
-    struct run *run = host_alloc(1, sizeof *run);
-    run->saying = (pthread_mutex_t)PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;      /* writing may itself fail */
-    run->folder = host_text("%s", folder);
-    run->program = host_text("%s", program);
-    run->lock_fd = -1;
+    struct run *run = run_follow(folder, program);
+    run->mute = run->begun = false;
     run->terminal = isatty(STDERR_FILENO);
     run->plain_interval = 10;
     run->folder_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -157,15 +162,6 @@ int run_open(struct run **out, const char *folder, const char *program, struct e
     }
     *out = run;
     return 0;
-}
-
-struct run *run_follow(const char *folder, const char *program)
-{
-    struct run *run = host_alloc(1, sizeof *run);
-    *run = (struct run){.folder = host_text("%s", folder), .program = host_text("%s", program), .folder_fd = -1,
-                        .lock_fd = -1, .mute = true, .begun = true,
-                        .saying = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP};
-    return run;
 }
 
 void run_close(struct run *run)
@@ -239,60 +235,53 @@ static void append_log(struct run *run, const char *text)
 {
     char stamp[32];
     time_text(stamp, "%Y-%m-%d %H:%M:%S", localtime_r);
-    struct bytes line = {0}, *to = run->begun ? &line : &run->held;
-    bytes_text(to, "%s  %s\n", stamp, text);
+    scoped_bytes struct bytes line = {0};
+    bytes_text(run->begun ? &line : &run->held, "%s  %s\n", stamp, text);
     if (run->begun) run_append(run, "log.txt", line.data, line.size);
-    bytes_free(&line);
 }
 
 void run_log(struct run *run, const char *format, ...)
 {
     if (run && run->mute) return;
-    char *text;
+    scoped char *text = NULL;
     va_list list;
     va_start(list, format);
-    int n = vasprintf(&text, format, list);
+    if (vasprintf(&text, format, list) < 0) die("no memory for a line of the log");
     va_end(list);
-    if (n < 0) die("no memory for a line of the log");
     if (run) clear_line(run);
     fprintf(stderr, "%s\n", text);
     if (run) append_log(run, text);
-    free(text);
 }
 
 void run_metrics(struct run *run, const struct record *r)
 {
-    struct bytes line = {0};
+    scoped_bytes struct bytes line = {0};
     record_json(&line, r);
     bytes_add(&line, "\n", 1);
     run_append(run, "metrics.jsonl", line.data, line.size);
-    bytes_free(&line);
     if (!run->events) return;
-    struct bytes events = {0};
+    scoped_bytes struct bytes events = {0};
     events_numbers(&events, r);
     run_append(run, run->events, events.data, events.size);
-    bytes_free(&events);
 }
 
 void run_event_text(struct run *run, int64_t step, const char *name, int index, const char *text, size_t size)
 {
-    struct bytes events = {0};
+    scoped_bytes struct bytes events = {0};
     char tag[64];
     if (!run->events) return;
     snprintf(tag, sizeof tag, "%s/%d", name, index);
     events_text(&events, step, tag, text, size);
     run_append(run, run->events, events.data, events.size);
-    bytes_free(&events);
 }
 
 void run_sample(struct run *run, int64_t step, int index, const char *text, size_t size)
 {
-    struct bytes file = {0};
+    scoped_bytes struct bytes file = {0};
     bytes_text(&file, "--- step %lld\n", (long long)step);
     bytes_add(&file, text, size);
     run_append(run, "samples.txt", file.data, file.size);
     run_event_text(run, step, "sample", index, text, size);
-    bytes_free(&file);
 }
 
 /* Cuts `text` to what a terminal of `width` columns shows on one line. */
@@ -327,15 +316,13 @@ void run_progress(struct run *run, const char *line)
 /* Replaces a small file of the folder; a failure is the caller's to weigh. */
 static int replace(struct run *run, const char *file, const struct bytes *content, struct error *error)
 {
-    char *path = host_text("%s/%s", run->folder, file);
-    int status = file_replace(path, content->data, content->size, error);
-    free(path);
-    return status;
+    scoped char *path = host_text("%s/%s", run->folder, file);
+    return file_replace(path, content->data, content->size, error);
 }
 
 static void write_status(struct run *run, const char *state, int64_t step, int64_t steps, const char *text)
 {
-    struct bytes line = {0};
+    scoped_bytes struct bytes line = {0};
     struct error error;
     run->step = step;
     run->steps = steps;
@@ -345,13 +332,11 @@ static void write_status(struct run *run, const char *state, int64_t step, int64
     json_t *json = json_pack("{ss ss sI sI ss ss}", "program", run->program, "state", state, "step", (json_int_t)step,
                              "steps", (json_int_t)steps, "time", stamp, "text",
                              text_escape(clean, sizeof clean, text, strlen(text)));
-    char *dump = json_dumps(json, JSON_COMPACT);
+    scoped char *dump = json_dumps(json, JSON_COMPACT);
     if (!dump) die("no memory for status.json");
     bytes_text(&line, "%s\n", dump);
     note_result(run, replace(run, "status.json", &line, &error) == 0, "status.json", errno);
-    free(dump);
     json_decref(json);
-    bytes_free(&line);
 }
 
 void run_status(struct run *run, const char *state, int64_t step, int64_t steps, const char *text)
@@ -382,13 +367,11 @@ void run_failed(void *self, const char *sentence)
 int run_write_conf(struct run *run, const struct option *table, struct error *error)
 {
     if (run->mute) return 0;
-    struct bytes text = {0};
+    scoped_bytes struct bytes text = {0};
     bytes_text(&text, "# %s %s: every option as used; --config %s/run.conf repeats the run\n", run->program,
                QUARTET_VERSION, run->folder);
     options_print(&text, table);
-    int status = replace(run, "run.conf", &text, error);
-    bytes_free(&text);
-    return status;
+    return replace(run, "run.conf", &text, error);
 }
 
 /* ---- going back to a step ---- */
@@ -397,12 +380,11 @@ int run_write_conf(struct run *run, const struct option *table, struct error *er
  * has no end or no closing brace. */
 static int rewind_file(struct run *run, const char *file, int64_t step, struct error *error)
 {
-    char *path = host_text("%s/%s", run->folder, file);
+    scoped char *path = host_text("%s/%s", run->folder, file);
     FILE *f = fopen(path, "r+e");
-    free(path);
     if (!f && errno == ENOENT) return 0;
     if (!f) return fail(error, EXIT_IO, "%s/%s: cannot be read: %s", run->folder, file, strerror(errno));
-    char *line = NULL;
+    scoped char *line = NULL;
     size_t capacity = 0;
     off_t keep = 0, end = 0;
     bool records = true;                         /* not a file of the user's own */
@@ -413,7 +395,6 @@ static int rewind_file(struct run *run, const char *file, int64_t step, struct e
         if (sscanf(line, "{\"step\":%lld", &at) == 1 && at > step) break;
         if (n >= 2 && line[n - 1] == '\n' && line[n - 2] == '}') keep = end;
     }
-    free(line);
     bool ok = !records || (!ferror(f) && ftruncate(fileno(f), keep) == 0 && fsync(fileno(f)) == 0);
     int why = errno;
     fclose(f);
@@ -431,11 +412,10 @@ int run_rewind_metrics(struct run *run, int64_t step, bool again, struct error *
         status = rewind_file(run, name, again && strcmp(name, "metrics.jsonl") == 0 ? step - 1 : step, error);
     if (dir) rewinddir(dir);
     for (const char *name; status == 0 && (name = next_name(dir, EVENTS_BEGIN "*" EVENTS_END));) {
-        char *path = host_text("%s/%s", run->folder, name);
+        scoped char *path = host_text("%s/%s", run->folder, name);
         if (events_rewind(path, again ? step - 1 : step) != 0)
             status = fail(error, EXIT_IO, "%s: cannot be cut back to step %lld: %s", path, (long long)step,
                           strerror(errno));
-        free(path);
     }
     if (dir) closedir(dir);
     return status;
@@ -444,7 +424,7 @@ int run_rewind_metrics(struct run *run, int64_t step, bool again, struct error *
 void run_events(struct run *run, int64_t step)
 {
     if (run->mute) return;
-    struct bytes events = {0};
+    scoped_bytes struct bytes events = {0};
     DIR *dir = opendir(run->folder);
     long long at = (long long)time(NULL), other;
     for (const char *name; (name = next_name(dir, EVENTS_BEGIN "*" EVENTS_END));)
@@ -453,7 +433,6 @@ void run_events(struct run *run, int64_t step)
     run->events = host_text(EVENTS_BEGIN "%010lld" EVENTS_END, at);
     events_start(&events, step);
     run_append(run, run->events, events.data, events.size);
-    bytes_free(&events);
 }
 
 static void sync_file(struct run *run, const char *file)

@@ -1,6 +1,5 @@
 /* run.h - a run folder: step-NNNNNNNN.ckpt, final.ckpt, latest, metrics.jsonl, run.conf, status.json, log.txt, lock. */
-#ifndef QUARTET_RUN_H
-#define QUARTET_RUN_H
+#pragma once
 
 #include "common/base/options.h"
 #include "common/train/record.h"
@@ -59,5 +58,3 @@ void run_event_text(struct run *run, int64_t step, const char *name, int index, 
 
 /* Appends text to a further file of the run folder ("rollouts.jsonl"). */
 void run_append(struct run *run, const char *file, const void *data, size_t size);
-
-#endif

@@ -4,11 +4,9 @@
 #include "common/model/sample.h"
 #include "common/text/show.h"
 
-#include <stdlib.h>
-
 static void show(const struct samples *s, struct run *run, int64_t step, int index, const struct sample *a)
 {
-    struct bytes text = {0}, line = {0};
+    scoped_bytes struct bytes text = {0}, line = {0};
     struct utf8_held held = {0};
     tokenizer_stream(&text, &held, s->tokenizer, a->prompt + s->bare, (size_t)a->n_prompt - s->bare);
     tokenizer_stream(&text, &held, s->tokenizer, a->tokens, (size_t)(a->n - (s->bare && a->stopped)));
@@ -17,8 +15,6 @@ static void show(const struct samples *s, struct run *run, int64_t step, int ind
     run_sample(run, step, index, text.data, text.size);
     show_line(&line, text.data, text.size - 1);
     run_log(run, "sample: %s", line.data);
-    bytes_free(&text);
-    bytes_free(&line);
 }
 
 void samples_show(const struct samples *s, struct model *m, struct run *run, int64_t step)
@@ -27,13 +23,11 @@ void samples_show(const struct samples *s, struct model *m, struct run *run, int
     struct sample_settings how = {
         .sampling = {.temperature = (float)s->temperature, .top_p = 1, .allowed = tokenizer_vocab(s->tokenizer)},
         .stop = s->stop, .n_stop = s->n_stop, .stream = RNG_SAMPLE, .seed = s->seed, .step = (uint64_t)step};
-    struct sample *sample = host_alloc(n, sizeof *sample);
-    int *tokens = host_alloc(n * most, sizeof *tokens);
+    scoped struct sample *sample = host_alloc(n, sizeof *sample);
+    scoped int *tokens = host_alloc(n * most, sizeof *tokens);
     for (size_t i = 0; i < n; i++)
         sample[i] = (struct sample){.prompt = s->prompt[i].id, .n_prompt = (int)s->prompt[i].count, .index = i,
                                     .most = s->tokens, .tokens = tokens + i * most};
     sample_run(m, sample, (int)n, &how, NULL, NULL);
     for (size_t i = 0; i < n && !signals_stop(); i++) show(s, run, step, (int)i + 1, &sample[i]);
-    free(sample);
-    free(tokens);
 }

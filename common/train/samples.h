@@ -1,6 +1,5 @@
 /* samples.h - prompts that a model answers now and then while it trains, for a person to read. */
-#ifndef QUARTET_SAMPLES_H
-#define QUARTET_SAMPLES_H
+#pragma once
 
 #include "common/model/model.h"
 #include "common/text/tokenizer.h"
@@ -18,5 +17,3 @@ struct samples {
 
 /* Answers all prompts; each with its answer goes to samples.txt, and as one line to the log. */
 void samples_show(const struct samples *s, struct model *m, struct run *run, int64_t step);
-
-#endif

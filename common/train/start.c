@@ -1,9 +1,6 @@
 /* start.c - a program that learns from rows reads them before it knows its batches: both follow from what was read. */
 #include "common/train/start.h"
 
-#include <stdlib.h>
-#include <string.h>
-
 enum { LEAST_PROMPTS = 8 };        /* of a step of rm: a ranking teaches one thing, however long it is */
 
 void start_options(struct option *row, struct start *s, const struct option *own, int n,

@@ -1,7 +1,6 @@
 /* start.h - how sft and rm begin: options, parent and template, rows that fit, micro-batches that hold them, and the
  * data that a resumed run must find again.  Both take their micro-batches from the data in one way. */
-#ifndef QUARTET_START_H
-#define QUARTET_START_H
+#pragma once
 
 #include "common/data/dataset.h"
 #include "common/data/epochs.h"
@@ -72,5 +71,3 @@ void start_build(struct start *s, struct memory *m, int samples);
  * calls program_run.  A step's loss averages over its trained tokens in sft, over its items in rm. */
 int start_train(struct start *s, struct task *task);
 void start_close(struct start *s);
-
-#endif

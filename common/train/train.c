@@ -8,8 +8,6 @@
 #include "common/base/signals.h"
 
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
 
 enum { SAVES_TRIED = 3, TERMINAL_WIDTH = 79 };
@@ -86,7 +84,7 @@ int evaluation_gather(struct model *m, int status, int64_t n_micro, double *x, s
 static int evaluate(struct train_state *s, struct record *r, struct error *error)
 {
     double start = seconds_now();
-    struct bytes line = {0};
+    scoped_bytes struct bytes line = {0};
     struct record before = *r;
     device_range("evaluate");
     int status = comm_agree(s->o->comm, s->task->evaluate(s->task->self, r, error), error);
@@ -108,7 +106,6 @@ static int evaluate(struct train_state *s, struct record *r, struct error *error
         bytes_add(&line, field, (size_t)n);
     }
     run_log(s->run, "%s", line.data);
-    bytes_free(&line);
     s->clock.evaluation = seconds_now() - start;
     return 0;
 }
@@ -120,7 +117,7 @@ static void show_progress(struct train_state *s, const struct record *r)
 {
     const struct train_options *o = s->o;
     const struct learner *l = s->task->learner;
-    struct bytes line = {0};
+    scoped_bytes struct bytes line = {0};
     char a[16], b[16], c[16], lr[64], key[64];
     for (int i = 1; i < s->task->n_learners && l->frozen; i++) l++;
     double share = record_get(r, "peak_share"), norm = record_get(r, learner_key(key, l, "grad_norm")),
@@ -136,7 +133,6 @@ static void show_progress(struct train_state *s, const struct record *r)
     snprintf(s->clock.line, sizeof s->clock.line, "%s", line.data);
     if (s->step == o->steps || due(s->step, o->log_every)) run_log(s->run, "%s", line.data);
     else if (o->log_every == 0) run_progress(s->run, line.data);
-    bytes_free(&line);
 }
 
 static void show_status(struct train_state *s, const char *state, const char *text)
@@ -369,10 +365,9 @@ static int already_done(struct train_state *s, struct error *error)
 {
     struct error none;
     struct ckpt *c = NULL;
-    char *path = host_text("%s/final.ckpt", run_folder(s->run));
+    scoped char *path = host_text("%s/final.ckpt", run_folder(s->run));
     bool there = ckpt_open(&c, path, &none) == 0 && (int64_t)ckpt_meta_of(c)->step >= s->step;
     ckpt_close(c);
-    free(path);
     run_log(s->run, "step %lld was reached already%s; a larger --steps continues", (long long)s->o->steps,
             there ? "" : ", final.ckpt is written");
     if (there) return 0;

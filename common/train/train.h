@@ -9,8 +9,7 @@
  * slice: the n micro-batches of an update are cut into --slices runs of neighbours, ceil(n / slices) each.  A slice's
  * gradient and sums start from 0; the update's are slice 0 + slice 1 + ...  Data rank k of d computes slices k, k + d,
  * k + 2d, ...; so d ranks have the bits of one rank with the same --slices.  Every rank prepares the whole step. */
-#ifndef QUARTET_TRAIN_H
-#define QUARTET_TRAIN_H
+#pragma once
 
 #include "common/model/model.h"
 #include "common/train/optim.h"
@@ -208,5 +207,3 @@ int train_plan_task(const struct task *task, const struct memory *memory, const 
 /* The same in two or three lines of the log, before the run begins. */
 void train_log_plan(struct run *run, const struct task *task, const struct memory *memory,
                     const struct train_options *o);
-
-#endif

@@ -10,8 +10,6 @@
 
 #include <assert.h>
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
 enum { CHANGES = OPTION_MAY_CHANGE, BATCH_LEAST = 512, MICRO_MOST = 4096, UPDATES_FEW = 100 };
 
@@ -198,10 +196,9 @@ void options_save(struct kv *kv, const struct option *table)
     char key[160];
     for (const struct option *o = table; o->name; o++) {
         if (o->flags & OPTION_NOT_SAVED || option_unset(o)) continue;
-        char *value = option_text(o);
+        scoped char *value = option_text(o);
         key_of(key, o);
         kv_set_text(kv, key, value);
-        free(value);
     }
 }
 
@@ -225,16 +222,12 @@ int options_compare(const struct option *table, const struct kv *saved, struct e
         const char *old = NULL;
         key_of(key, o);
         if (kv_get_text(saved, key, &old) < 0) return fail(error, EXIT_DATA, "%s: not a text", key);
-        char *standard = old ? NULL : option_default_text(o), *now = option_text(o);
+        scoped char *standard = old ? NULL : option_default_text(o), *now = option_text(o);
         if (!old) old = standard;
-        bool same = strcmp(old, now) == 0;
-        if (!same)
-            fail(error, EXIT_MISMATCH, "--%s is %s now, but the run was started with %s: give the same value, or "
-                 "another --out for a new run", o->name, *now ? text_shown(now).text : "not set",
-                 *old ? text_shown(old).text : "none");
-        free(standard);
-        free(now);
-        if (!same) return -1;
+        if (strcmp(old, now) != 0)
+            return fail(error, EXIT_MISMATCH, "--%s is %s now, but the run was started with %s: give the same value, "
+                        "or another --out for a new run", o->name, *now ? text_shown(now).text : "not set",
+                        *old ? text_shown(old).text : "none");
     }
     return 0;
 }

@@ -6,8 +6,6 @@
 
 #include <jansson.h>
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
 /* ---- tensors to a file ---- */
 
@@ -64,14 +62,13 @@ static void fetch(void *self, void *host, uint64_t offset, size_t bytes)
         return;
     }
     each_run(p, 0, first, n, (struct runs){.host = host, .base = p->base});
-    float *sent = place.world > 1 ? host_alloc(n, sizeof *sent) : NULL;
+    scoped float *sent = place.world > 1 ? host_alloc(n, sizeof *sent) : NULL;
     for (int r = 1; r < place.world; r++) {
         count = each_run(p, r, first, n, (struct runs){0});
         if (count == 0) continue;
         comm_receive_host(p->comm, sent, count * sizeof *sent, r);
         each_run(p, r, first, n, (struct runs){.host = host, .sent = sent});
     }
-    free(sent);
 }
 
 static void add_source(void *context, const struct param *p)
@@ -135,11 +132,10 @@ static void save_learner(struct kv *trns, const struct train_state *s, int i)
 /* A record that waits for its evaluation is saved as the line it will be. */
 static void save_record(struct kv *trns, const struct record *r)
 {
-    struct bytes line = {0};
+    scoped_bytes struct bytes line = {0};
     if (r->count == 0) return;
     record_json(&line, r);
     kv_set_text(trns, "record", line.data);
-    bytes_free(&line);
 }
 
 static int load_record(struct record *r, const struct kv *trns, struct error *error)

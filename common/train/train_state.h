@@ -1,7 +1,6 @@
 /* train_state.h - what the loop knows besides the models; only for the train*.c files.  Whatever affects the next
  * step is in every checkpoint. */
-#ifndef QUARTET_TRAIN_STATE_H
-#define QUARTET_TRAIN_STATE_H
+#pragma once
 
 #include "common/train/train.h"
 
@@ -87,5 +86,3 @@ int ranks_alike(struct train_state *s, struct error *error);
 /* train_save.c: the state to folder/name with the header flags, and from a file.  Both return 0, or -1 with *error. */
 int train_save(struct train_state *s, const char *name, uint32_t flags, struct error *error);
 int train_load(struct train_state *s, struct ckpt *c, struct error *error);
-
-#endif

@@ -10,8 +10,6 @@
 #include "common/model/device.h"
 
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
 static int ascending(const void *a, const void *b)
 {
@@ -58,13 +56,12 @@ void data_position(struct bytes *out, const struct train_state *s)
 /* Tells of a skipped update, and drops its gradients. */
 static void skip(struct train_state *s, int update, const char *what, double value)
 {
-    struct bytes text = {0};
+    scoped_bytes struct bytes text = {0};
     bytes_text(&text, "step %lld", (long long)s->step + 1);
     if (update > 0) bytes_text(&text, ", update %d", update + 1);
     bytes_text(&text, ": skipped, %s is %g; data position: ", what, value);
     data_position(&text, s);
     run_log(s->run, "%s", text.data);
-    bytes_free(&text);
     for (int i = 0; i < s->task->n_learners; i++) gradient_clear(s->task->learner[i].model);
     s->skipped++;
 }
