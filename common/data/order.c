@@ -13,7 +13,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
-enum { BLOCK = 512 };                           /* documents between two entries of the table */
+enum { BLOCK = SHARD_ENTRIES };                 /* documents between two entries of the table */
 enum split { TRAINING, VALIDATION, SPLITS };
 
 /* A shard among the others.  before[k][i]: tokens of split k in the shard before its document
@@ -21,6 +21,7 @@ enum split { TRAINING, VALIDATION, SPLITS };
 struct placed {
     const struct shard *shard;
     uint64_t *before[SPLITS], start[SPLITS], tokens[SPLITS], documents[SPLITS];
+    bool bad;
 };
 
 /* The files of one weight: `times` rows in an epoch are drawn from its `rows`. */
@@ -65,32 +66,42 @@ static void part_of(const struct order *s, enum split split, uint64_t from, cons
 
 /* ---- opening ---- */
 
+struct placing { const struct order *order; struct placed *to; uint64_t block, from; };
+
+static void place_entries(void *self, const struct shard_entry *entry, size_t n)
+{
+    struct placing *g = self;
+    struct placed *p = g->to;
+    uint64_t begin, end;
+    for (int k = 0; k < SPLITS; k++) p->before[k][g->block] = p->tokens[k];
+    g->block++;
+    for (size_t i = 0; i < n; g->from = entry[i++].token_end)
+        for (int k = 0; k < SPLITS; k++) {
+            part_of(g->order, (enum split)k, g->from, &entry[i], &begin, &end);
+            p->tokens[k] += end - begin;
+            p->documents[k] += end > begin;
+        }
+}
+
 /* Fills the table of a shard and its totals. */
 static void place_shard(void *context, int i, int thread)
 {
-    const struct order *s = context;
+    struct order *s = context;
     struct placed *p = &s->placed[i];
-    struct shard_entry entry[BLOCK];
-    uint64_t n = p->shard->info.documents, from = 0, begin, end;
+    struct placing placing = {s, p, 0, 0};
+    struct error why;
     (void)thread;
     for (int k = 0; k < SPLITS; k++) p->tokens[k] = p->documents[k] = 0;
-    for (uint64_t first = 0; first < n; first += BLOCK) {
-        size_t count = n - first < BLOCK ? (size_t)(n - first) : BLOCK;
-        shard_entries(p->shard, entry, first, count);
-        for (int k = 0; k < SPLITS; k++) p->before[k][first / BLOCK] = p->tokens[k];
-        for (size_t j = 0; j < count; from = entry[j++].token_end)
-            for (int k = 0; k < SPLITS; k++) {
-                part_of(s, (enum split)k, from, &entry[j], &begin, &end);
-                p->tokens[k] += end - begin;
-                p->documents[k] += end > begin;
-            }
-    }
+    p->bad = shard_index(p->shard, place_entries, &placing, &why) != 0;
 }
 
 /* Where each shard starts: training rows lie within a group, validation rows run through all of them. */
-static void place(struct order *s)
+static int place(struct order *s, struct error *error)
 {
     threads_for(s->n_placed, place_shard, s);
+    for (int i = 0; i < s->n_placed; i++)
+        if (s->placed[i].bad && shard_index(s->placed[i].shard, NULL, NULL, error) != 0)
+            return shard_discard(s->placed[i].shard, error);
     for (int k = 0; k < SPLITS; k++) s->tokens[k] = s->documents[k] = 0;
     for (int g = 0; g < s->n_groups; g++) {
         s->group[g].tokens = 0;
@@ -105,17 +116,18 @@ static void place(struct order *s)
             }
         }
     }
+    return 0;
 }
 
 /* Whole documents are held out by hash, unless there are too few of them: then the tail of each. */
-static void split(struct order *s, double validation)
+static int split(struct order *s, double validation, struct error *error)
 {
     s->validation = validation;
     s->threshold = (uint32_t)fmin(validation * 4294967296.0, 4294967295.0);
-    place(s);
+    if (place(s, error) != 0) return -1;
     uint64_t held = s->documents[VALIDATION], all = held + s->documents[TRAINING];
     s->tails = validation > 0 && ((double)all * validation < 1 || held == 0 || held == all);
-    if (s->tails) place(s);
+    return s->tails ? place(s, error) : 0;
 }
 
 static void count_rows(struct order *s)
@@ -221,7 +233,7 @@ static int open_shards(struct order *s, const struct tokenizer *t, const struct 
     s->n_units = shard_units(&s->unit, &s->paths);
     if (shards_build(s->unit, s->n_units, t, &how, say, error) != 0) return -1;
     group_units(s);
-    split(s, o->validation);
+    if (split(s, o->validation, error) != 0) return -1;
     if (s->documents[TRAINING] + s->documents[VALIDATION] == 0)
         return fail(error, EXIT_DATA, "there is no text in %s%s", s->paths.path[0],
                     s->paths.count > 1 ? " and the other files" : "");

@@ -286,10 +286,10 @@ static void verify_shard(void *context, int i, int thread)
     struct verification *v = context;
     struct error why;
     (void)thread;
-    v->bad[i] = !signals_stop() && shard_verify(v->shard[i], &why) != 0;
+    v->bad[i] = !signals_stop() && !v->shard[i]->as_written && shard_verify(v->shard[i], &why) != 0;
 }
 
-/* Drops the shards of units of which one is damaged. */
+/* Drops the shards of units of which one is damaged.  What is as it was written is checked where it is read. */
 static void verify_all(struct shard_unit *unit, int n_units, const struct shards_say *say)
 {
     int n = 0, k = 0;
