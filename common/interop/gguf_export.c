@@ -180,7 +180,7 @@ static bool put_vocabulary(struct export *x, const struct tokenizer *t)
     return pre;
 }
 
-static int put_tokenizer(struct export *x, struct error *error)
+static int put_tokenizer(struct export *x, void (*say)(const char *line), struct error *error)
 {
     struct speech s;
     int status = speech_open(&s, x->parts.ckpt, error);
@@ -194,6 +194,11 @@ static int put_tokenizer(struct export *x, struct error *error)
         if (s.eos >= 0) put_count(x, "tokenizer.ggml.eos_token_id", s.eos);
         bytes_add(key(x, "tokenizer.ggml.add_bos_token", TYPE_BOOL), "", 1);
         if (s.template) put_word(x, "tokenizer.chat_template", s.template);
+        const char *form = tokenizer_form(s.tokenizer);
+        char *line = form ? host_text("the tokenizer brings text into %s, which llama.cpp does not do: text in another form "
+                                      "gets other ids there", form) : NULL;
+        if (line && say) say(line);
+        free(line);
     }
     tokenizer_free(s.tokenizer);
     return status;
@@ -307,7 +312,8 @@ static int choose_family(struct parts *x, struct error *error)
     return x->family ? 0 : -1;
 }
 
-int interop_export_gguf(struct ckpt *c, const char *path, enum interop_type type, struct error *error)
+int interop_export_gguf(struct ckpt *c, const char *path, enum interop_type type, void (*say)(const char *line),
+                        struct error *error)
 {
     struct export x = {.parts = {.ckpt = c}, .type = type};
     char *part = host_text("%s.part-%d", path, (int)getpid());
@@ -317,7 +323,7 @@ int interop_export_gguf(struct ckpt *c, const char *path, enum interop_type type
     if (status == 0) add_divisors(&x.parts);
     if (status == 0) status = ckpt_verify(c, error);
     if (status == 0) put_model(&x);
-    if (status == 0) status = put_tokenizer(&x, error);
+    if (status == 0) status = put_tokenizer(&x, say, error);
     if (status == 0 && path_special(path))
         status = fail(error, EXIT_IO, "%s: cannot be replaced: it is a folder, a device or a pipe", path);
     if (status == 0 && (file = open(part, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666)) < 0)

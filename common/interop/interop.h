@@ -36,6 +36,7 @@ int interop_export(struct ckpt *c, const char *folder, uint64_t shard, void (*sa
  * Returns as interop_export. */
 enum interop_type { INTEROP_F32, INTEROP_F16, INTEROP_BF16, INTEROP_Q8_0 };
 #define INTEROP_TYPES "f32|f16|bf16|q8_0"
-int interop_export_gguf(struct ckpt *c, const char *path, enum interop_type type, struct error *error);
+int interop_export_gguf(struct ckpt *c, const char *path, enum interop_type type, void (*say)(const char *line),
+                        struct error *error);
 
 #endif

@@ -74,6 +74,8 @@ int tokenizer_type(const struct tokenizer *t, int id);
 bool tokenizer_scores(float *score, const struct tokenizer *t);
 /* Is a blank put before a text? */
 bool tokenizer_prefixes(const struct tokenizer *t);
+/* The form into which it brings text: "NFC", "NFKC", or NULL. */
+const char *tokenizer_form(const struct tokenizer *t);
 
 /* Where a text stands: only some tokenizers, which put a blank before a text, tell the difference. */
 enum text_place { TEXT_START, TEXT_SECTION /* behind a special token */, TEXT_WITHIN /* behind other text */ };

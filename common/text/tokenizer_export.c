@@ -49,7 +49,7 @@ static json_t *text_of(const struct tokenizer *t, uint32_t id)
     return by_characters(t) ? marked(k->bytes, k->length) : spelled(k->bytes, k->length);
 }
 
-static const char *form_of(const struct tokenizer *t)
+const char *tokenizer_form(const struct tokenizer *t)
 {
     return t->flags & TOKENIZER_NFKC ? "NFKC" : t->flags & TOKENIZER_NFC ? "NFC" : NULL;
 }
@@ -57,7 +57,7 @@ static const char *form_of(const struct tokenizer *t)
 /* "normalizer", "pre_tokenizer", "decoder" and what the model has besides its tokens, of a tokenizer of characters. */
 static void put_characters(json_t *root, const struct tokenizer *t)
 {
-    const char *form = form_of(t);
+    const char *form = tokenizer_form(t);
     bool prefix = t->flags & TOKENIZER_PREFIX, unless = t->flags & TOKENIZER_UNLESS_BLANK;
     json_t *list = json_array(), *decoders, *model = json_object_get(root, "model");
     if (form) json_array_append_new(list, json_pack("{s:s}", "type", form));
@@ -159,7 +159,7 @@ void tokenizer_json(struct bytes *out, const struct tokenizer *t)
     }
     for (int i = 0; i < t->n_merges; i++)
         json_array_append_new(merges, json_pack("[o, o]", text_of(t, t->merge[i].left), text_of(t, t->merge[i].right)));
-    json_t *nfc = form_of(t) ? json_pack("{s:s}", "type", form_of(t)) : json_null();
+    json_t *nfc = tokenizer_form(t) ? json_pack("{s:s}", "type", tokenizer_form(t)) : json_null();
     json_t *decoder = json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 1, "trim_offsets", 1,
                                 "use_regex", 1);
     json_t *model = json_pack("{s:s, s:n, s:n, s:n, s:n, s:b, s:b, s:b, s:o, s:o}", "type", "BPE", "dropout", "unk_token",

@@ -93,7 +93,7 @@ int dump_export(struct dump *d, struct ckpt *c, json_t *facts)
     need_name("hf", d->hf);
     need_name("gguf", d->gguf);
     int status = d->hf ? interop_export(c, d->hf, (uint64_t)d->shard, say, &error)
-                       : interop_export_gguf(c, d->gguf, (enum interop_type)d->type, &error);
+                       : interop_export_gguf(c, d->gguf, (enum interop_type)d->type, say, &error);
     if (status != 0) quit_error(&error);
     fact(facts, d->hf ? "folder" : "file", fact_text(d->hf ? d->hf : d->gguf));
     d->note = d->gguf ? host_text("%s: written", d->gguf)
