@@ -4,11 +4,9 @@
 #include "format/layout.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 struct cursor { FILE *file; const char *path; uint64_t at, size; struct error *error; };
@@ -200,16 +198,9 @@ static int read_all(struct cursor *c, struct safetensors *s, json_t *facts)
         return fail(c->error, EXIT_DATA, "%s: the alignment is %llu (expected a power of two)", c->path,
                     (unsigned long long)align);
     for (uint64_t i = 0; i < tensors; i++) {
-        s->tensor = host_append(s->tensor, s->count, 1, sizeof *s->tensor);
-        if (take_tensor(c, &s->tensor[s->count++]) != 0) return -1;
+        if (take_tensor(c, safetensors_add(s)) != 0) return -1;
     }
     return place_tensors(c, s, align);
-}
-
-static int by_name(const void *a, const void *b)
-{
-    const struct st_tensor *x = a, *y = b;
-    return strcmp(x->name, y->name);
 }
 
 int gguf_check_values(const struct safetensors *s, struct error *error)
@@ -237,24 +228,15 @@ int gguf_check_values(const struct safetensors *s, struct error *error)
 
 int gguf_open(struct safetensors *s, json_t **facts, const char *path, struct error *error)
 {
-    struct stat st;
     *s = (struct safetensors){0};
-    *facts = NULL;
-    bool there = stat(path, &st) == 0;
-    if (there && !S_ISREG(st.st_mode)) return fail(error, EXIT_DATA, "%s: not a regular file", path);
-    struct cursor c = {.file = there ? fopen(path, "rbe") : NULL, .path = path, .error = error};
-    if (!c.file) return fail(error, EXIT_NOINPUT, "%s: cannot be opened: %s", path, strerror(errno));
-    c.size = (uint64_t)st.st_size;
-    s->file = host_alloc(1, sizeof *s->file);
-    s->files = 1;
-    *s->file = (struct st_file){host_text("%s", path), open(path, O_RDONLY | O_CLOEXEC), c.size};
     *facts = json_object();
-    int status = read_all(&c, s, *facts);
-    if (status == 0 && s->count) qsort(s->tensor, s->count, sizeof *s->tensor, by_name);
-    for (size_t i = 1; status == 0 && i < s->count; i++)
-        if (strcmp(s->tensor[i - 1].name, s->tensor[i].name) == 0)
-            status = fail(error, EXIT_DATA, "%s: tensor %s is there twice", path, s->tensor[i].name);
-    fclose(c.file);
+    const struct st_file *f = safetensors_file(s, path, error);
+    struct cursor c = {.file = f ? fdopen(dup(f->fd), "rb") : NULL, .path = path, .size = f ? f->size : 0, .error = error};
+    int status = f ? 0 : -1;
+    if (f && !c.file) status = fail(error, EXIT_NOINPUT, "%s: cannot be opened: %s", path, strerror(errno));
+    if (status == 0) status = read_all(&c, s, *facts);
+    if (status == 0) status = safetensors_sort(s, path, error);
+    if (c.file) fclose(c.file);
     if (status == 0) return 0;
     safetensors_close(s);
     json_decref(*facts);

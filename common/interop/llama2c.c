@@ -3,12 +3,8 @@
 
 #include "format/layout.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 enum { MAGIC = 0x616b3432, HEADER = 256, NUMBERS = 7, LAYERS_MOST = 4096, SIZE_MOST = 1 << 20, TOKENS_MOST = 1 << 24 };
 enum number { DIM, HIDDEN, LAYERS, HEADS, KV_HEADS, VOCAB, CONTEXT };
@@ -46,8 +42,7 @@ static int read_header(struct shape *s, bool *old, const struct st_file *f, stru
 static void add(struct safetensors *s, const char *name, int64_t count, int64_t rows, int64_t columns, uint64_t *at)
 {
     for (int64_t i = 0; i < count; i++) {
-        s->tensor = host_append(s->tensor, s->count, 1, sizeof *s->tensor);
-        struct st_tensor *t = &s->tensor[s->count++];
+        struct st_tensor *t = safetensors_add(s);
         *t = (struct st_tensor){.name = count == 1 && !strchr(name, '%') ? host_text("%s", name) : NULL,
                                 .dtype = DTYPE_F32, .ndim = columns ? 2 : 1, .offset = *at,
                                 .shape = {(uint64_t)rows, (uint64_t)columns}};
@@ -78,30 +73,19 @@ static void list_tensors(struct safetensors *s, const struct shape *m, bool old,
     if (!m->shared) add(s, "output.weight", 1, n[VOCAB], C, at);
 }
 
-static int by_name(const void *a, const void *b)
-{
-    const struct st_tensor *x = a, *y = b;
-    return strcmp(x->name, y->name);
-}
-
 static int open_model(struct safetensors *s, json_t *facts, const char *path, struct error *error)
 {
-    struct stat st;
     struct shape m = {.shared = true};
     bool old = true;
-    s->file = host_alloc(1, sizeof *s->file);
-    struct st_file *f = &s->file[s->files++];
-    *f = (struct st_file){.path = host_text("%s", path), .fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
-    if (f->fd < 0) return fail(error, EXIT_NOINPUT, "%s: cannot be opened: %s", path, strerror(errno));
-    if (fstat(f->fd, &st) != 0 || !S_ISREG(st.st_mode)) return fail(error, EXIT_DATA, "%s: not a regular file", path);
-    f->size = (uint64_t)st.st_size;
+    const struct st_file *f = safetensors_file(s, path, error);
+    if (!f) return -1;
     if (read_header(&m, &old, f, error) != 0) return -1;
     uint64_t end = m.data;
     list_tensors(s, &m, old, &end);
     if (end != f->size)
         return fail(error, EXIT_DATA, "%s: it has %llu bytes (expected %llu by its header)", path,
                     (unsigned long long)f->size, (unsigned long long)end);
-    qsort(s->tensor, s->count, sizeof *s->tensor, by_name);
+    if (safetensors_sort(s, path, error) != 0) return -1;
     static const char *const key[] = {"embedding_length", "feed_forward_length", "block_count", "attention.head_count",
                                       "attention.head_count_kv", NULL, "context_length"};
     json_object_set_new(facts, "general.architecture", json_string("llama"));

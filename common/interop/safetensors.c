@@ -153,39 +153,48 @@ static int check_metadata(json_t *metadata, const char *path, struct error *erro
     return good ? 0 : fail(error, EXIT_DATA, "%s: its __metadata__ is not an object of texts", path);
 }
 
-static int add_file(struct safetensors *s, const char *path, struct error *error)
+struct st_file *safetensors_file(struct safetensors *s, const char *path, struct error *error)
 {
     struct stat st;
-    int number = s->files;
-    s->file = host_grow(s->file, (size_t)number + 1, sizeof *s->file);
+    s->file = host_grow(s->file, (size_t)s->files + 1, sizeof *s->file);
     struct st_file *f = &s->file[s->files++];
     *f = (struct st_file){.path = host_text("%s", path), .fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
-    if (f->fd < 0) return fail(error, EXIT_NOINPUT, "%s: cannot be opened: %s", path, strerror(errno));
-    if (fstat(f->fd, &st) != 0 || !S_ISREG(st.st_mode)) return fail(error, EXIT_DATA, "%s: not a regular file", path);
-    f->size = (uint64_t)st.st_size;
+    if (f->fd < 0) fail(error, EXIT_NOINPUT, "%s: cannot be opened: %s", path, strerror(errno));
+    else if (fstat(f->fd, &st) != 0 || !S_ISREG(st.st_mode)) fail(error, EXIT_DATA, "%s: not a regular file", path);
+    else {
+        f->size = (uint64_t)st.st_size;
+        return f;
+    }
+    return NULL;
+}
+
+struct st_tensor *safetensors_add(struct safetensors *s)
+{
+    s->tensor = host_append(s->tensor, s->count, 1, sizeof *s->tensor);
+    s->tensor[s->count] = (struct st_tensor){0};
+    return &s->tensor[s->count++];
+}
+
+static int add_file(struct safetensors *s, const char *path, struct error *error)
+{
     json_t *header = NULL, *entry;
     uint64_t data = 0;
     const char *name;
     size_t first = s->count;
-    if (read_header(&header, &data, f, error) != 0) return -1;
+    const struct st_file *f = safetensors_file(s, path, error);
+    if (!f || read_header(&header, &data, f, error) != 0) return -1;
     int status = 0;
     json_object_foreach(header, name, entry) {
-        if (strcmp(name, "__metadata__") == 0) {
-            status = check_metadata(entry, path, error);
-            if (status != 0) break;
-            continue;
-        }
-        s->tensor = host_grow(s->tensor, s->count + 1, sizeof *s->tensor);
-        status = take_tensor(&s->tensor[s->count], name, entry, data, path, error);
+        status = strcmp(name, "__metadata__") == 0 ? check_metadata(entry, path, error)
+               : take_tensor(safetensors_add(s), name, entry, data, path, error);
         if (status != 0) break;
-        s->tensor[s->count++].file = number;
     }
+    for (size_t i = first; i < s->count; i++) s->tensor[i].file = s->files - 1;
     json_decref(header);
     return status == 0 ? check_cover(s->tensor + first, s->count - first, data, f, error) : -1;
 }
 
-/* Puts the tensors in the order of their names; each is there once. */
-static int sort_tensors(struct safetensors *s, const char *path, struct error *error)
+int safetensors_sort(struct safetensors *s, const char *path, struct error *error)
 {
     if (s->count) qsort(s->tensor, s->count, sizeof *s->tensor, by_name);
     for (size_t i = 1; i < s->count; i++)
@@ -217,7 +226,7 @@ static int add_shards(struct safetensors *s, const char *folder, const char *ind
         }
         if (status != 0) break;
     }
-    if (status == 0) status = sort_tensors(s, folder, error);
+    if (status == 0) status = safetensors_sort(s, folder, error);
     if (status == 0)
         json_object_foreach(map, name, file) {
             const struct st_tensor *t = safetensors_find(s, name);
@@ -241,7 +250,7 @@ int safetensors_open(struct safetensors *s, const char *path, struct error *erro
                : access(index, F_OK) == 0 ? add_shards(s, path, index, error) : add_file(s, single, error);
     free(single);
     free(index);
-    if (status == 0) status = sort_tensors(s, path, error);
+    if (status == 0) status = safetensors_sort(s, path, error);
     if (status != 0) safetensors_close(s);
     return status;
 }

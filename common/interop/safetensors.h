@@ -17,6 +17,12 @@ struct safetensors { struct st_file *file; int files; struct st_tensor *tensor; 
 int safetensors_open(struct safetensors *s, const char *path, struct error *error);
 void safetensors_close(struct safetensors *s);
 
+/* For readers of other forms: one more file, opened, with its size (or NULL: EXIT_NOINPUT, EXIT_DATA); one more tensor, {0};
+ * and in the end all tensors in the order of their names, each there once (0, or -1: EXIT_DATA). */
+struct st_file *safetensors_file(struct safetensors *s, const char *path, struct error *error);
+struct st_tensor *safetensors_add(struct safetensors *s);
+int safetensors_sort(struct safetensors *s, const char *path, struct error *error);
+
 struct st_tensor *safetensors_find(const struct safetensors *s, const char *name);       /* or NULL */
 /* Can a name be shown as it is?  0, or -1 (EXIT_DATA). */
 int safetensors_name(const char *name, const char *path, struct error *error);
