@@ -8,4 +8,9 @@
  * or a newline that begins a message with what stands before it. */
 const char *chat_jinja(enum chat_template template);
 
+/* chat_parse.c: is a text a Jinja template?  Templates of others are kept and given back, never run; one that no program
+ * could run is better refused at once.  Marks, brackets, quotes and blocks must end where they should; expressions are not
+ * looked into.  Returns 0, or -1 and *error (EXIT_DATA) with the line. */
+int chat_parses(const char *text, struct error *error);
+
 #endif

@@ -1,5 +1,5 @@
 /* chat_parse.c - one pass over the marks {{ }}, {% %} and {# #}, with a stack of what is open. */
-#include "common/interop/chat_parse.h"
+#include "common/interop/chat_jinja.h"
 
 #include <string.h>
 

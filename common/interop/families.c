@@ -121,7 +121,6 @@ const struct family families[] = {
      .config = {LLAMA, .rope_fraction = 1}},
     {NULL}};
 
-
 bool family_slot(enum slot *slot, int *layer, const char **end, const char *name)
 {
     static const char *const ours[SLOTS] = {
@@ -150,26 +149,21 @@ bool family_slot(enum slot *slot, int *layer, const char **end, const char *name
 
 int family_names(char *names[PIECES], const struct family *f, enum slot slot, int layer, const char *end)
 {
-    const char *form = f->name[slot], *open, *close, *word;
-    const char *prefix = slot == SLOT_HEAD || slot == SLOT_SCORE ? "" : f->prefix;
+    const char *form = f->name[slot], *prefix = slot == SLOT_HEAD || slot == SLOT_SCORE ? "" : f->prefix;
+    if (!form) return 0;
+    size_t before = strcspn(form, "{");
+    const char *word = form + before, *close = strchr(word, '}');
     char plain[100];
     int n = 0;
-    if (!form) return 0;
-    open = strchr(form, '{');
-    close = open ? strchr(open, '}') : NULL;
-    for (word = open; word && word < close && n < PIECES; n++) {
-        size_t length = strcspn(++word, ",}");
-        snprintf(plain, sizeof plain, "%.*s%.*s%s", (int)(open - form), form, (int)length, word, close + 1);
+    do {
+        size_t length = *word ? strcspn(++word, ",}") : 0;
+        snprintf(plain, sizeof plain, "%.*s%.*s%s", (int)before, form, (int)length, word, close ? close + 1 : "");
         char *layered = host_text(plain, layer);                /* the form is ours: at most one %d */
-        names[n] = host_text("%s%s.%s", prefix, layered, end);
+        names[n++] = host_text("%s%s.%s", prefix, layered, end);
         free(layered);
         word += length;
-    }
-    if (open) return n;
-    char *layered = host_text(form, layer);
-    names[0] = host_text("%s%s.%s", prefix, layered, end);
-    free(layered);
-    return 1;
+    } while (*word == ',');
+    return n;
 }
 
 int64_t family_rows(const struct config *c, enum slot slot, int piece, int pieces, int64_t rows)
@@ -180,8 +174,7 @@ int64_t family_rows(const struct config *c, enum slot slot, int piece, int piece
 }
 
 struct family_place family_place(const struct family *f, const struct config *c, enum slot slot, int pieces,
-                                 int64_t rows,
-                                 int64_t row)
+                                 int64_t rows, int64_t row)
 {
     struct family_place p = {0, row};
     if (pieces == 1 && slot == SLOT_POSITION) p.row += f->position_rows;

@@ -47,7 +47,17 @@ int64_t family_rows(const struct config *c, enum slot slot, int piece, int piece
 /* Where row `row` of our parameter lies: the piece, and the row in it. */
 struct family_place { int piece; int64_t row; };
 struct family_place family_place(const struct family *f, const struct config *c, enum slot slot, int pieces,
-                                 int64_t rows,
-                                 int64_t row);
+                                 int64_t rows, int64_t row);
+
+/* ---- what family_config.c and family_rope.c share ---- */
+
+/* "config.json: KEY is VALUE (expected EXPECTED): the model would compute something else here".  Returns -1. */
+int family_refuse(struct error *error, const char *key, const json_t *value, const char *expected);
+
+/* Rotary positions: rope_theta and partial_rotary_factor at the top, rope_scaling (transformers up to 4) and
+ * rope_parameters (from 5 on).  Reads them all, refuses those that disagree, and removes them from json. */
+int family_rope_read(struct config *c, json_t *json, struct error *error);
+/* Adds them, in both spellings.  partial: the family has partial_rotary_factor. */
+void family_rope_write(json_t *json, const struct config *c, bool partial);
 
 #endif

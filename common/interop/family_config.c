@@ -1,5 +1,5 @@
 /* family_config.c - one table for the keys of every family's config.json, read and written. */
-#include "common/interop/family_config.h"
+#include "common/interop/families.h"
 #include "format/kv.h"
 
 #include <stdlib.h>
@@ -51,14 +51,6 @@ static const struct key keys[] = {
      "bias_dropout_fusion|unk_index|offset_alibi|normalize_reward", MUST, 0, NULL},
 };
 
-/* Is `name` one of "a|b|c"? */
-static bool among(const char *names, const char *name)
-{
-    for (size_t n = strlen(name); names; names = strchr(names, '|') ? strchr(names, '|') + 1 : NULL)
-        if (strncmp(names, name, n) == 0 && (names[n] == '|' || names[n] == 0)) return true;
-    return false;
-}
-
 int family_refuse(struct error *error, const char *key, const json_t *value, const char *expected)
 {
     char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY), shown[100];
@@ -77,7 +69,7 @@ static int take_word(struct config *c, const char *key, const json_t *value, str
 {
     bool gated = c->activation == ACTIVATION_SWIGLU;            /* the family's: silu is that of a gate */
     for (int i = 0; json_is_string(value) && i < WORDS; i++)
-        if (among(words[i].names, json_string_value(value)) && gated == (words[i].kind == ACTIVATION_SWIGLU)) {
+        if (word_number(words[i].names, json_string_value(value)) >= 0 && gated == (words[i].kind == ACTIVATION_SWIGLU)) {
             c->activation = words[i].kind;
             return 0;
         }
@@ -90,7 +82,7 @@ static int take_key(struct config *c, const struct key *k, const char *key, cons
     void *field = (char *)c + k->at;
     if (k->kind == MUST) {
         char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
-        bool fine = !k->must || json_is_null(value) || (text && among(k->must, text));
+        bool fine = !k->must || json_is_null(value) || (text && word_number(k->must, text) >= 0);
         free(text);
         return fine ? 0 : family_refuse(error, key, value, k->must);
     }
@@ -275,7 +267,7 @@ static int take_all(struct config *c, json_t *json, struct error *error)
     json_t *value;
     json_object_foreach(json, name, value) {
         size_t k = 0, n = sizeof keys / sizeof *keys;
-        while (k < n && !among(keys[k].names, name)) k++;
+        while (k < n && word_number(keys[k].names, name) < 0) k++;
         if (k == n) {
             char shown[100];
             return fail(error, EXIT_DATA, "config.json: the key %s is not known and may change what the model computes",
@@ -344,7 +336,7 @@ static json_t *value_of(const struct config *c, const struct key *k)
 static void put_key(json_t *json, const struct config *c, const char *name)
 {
     for (size_t k = 0; k < sizeof keys / sizeof *keys; k++)
-        if (among(keys[k].names, name)) json_object_set_new(json, name, value_of(c, &keys[k]));
+        if (word_number(keys[k].names, name) >= 0) json_object_set_new(json, name, value_of(c, &keys[k]));
 }
 
 static json_t *json_by(const struct family *f, const struct config *c)

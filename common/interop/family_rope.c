@@ -1,6 +1,6 @@
 /* family_rope.c - the keys of rotary positions.  Each has up to three places, and all that are filled must agree: a
  * reader of the other version would compute something else. */
-#include "common/interop/family_config.h"
+#include "common/interop/families.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -119,12 +119,8 @@ static int decide_tied(struct foreign *m, struct error *error)
 /* What files carry beside the parameters: masks and tables that are computed here. */
 static bool is_buffer(const char *name)
 {
-    static const char *const ends[] = {".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias",
-                                       ".attn.causal_mask",
-                                       "rotary_emb.inv_freq"};
-    for (size_t i = 0, n = strlen(name); i < sizeof ends / sizeof *ends; i++)
-        if (n >= strlen(ends[i]) && strcmp(name + n - strlen(ends[i]), ends[i]) == 0) return true;
-    return false;
+    return text_ends(name, ".attn.bias|.attn.masked_bias|.attention.bias|.attention.masked_bias|.attn.causal_mask|"
+                     "rotary_emb.inv_freq");
 }
 
 int foreign_map(struct foreign *m, struct error *error)

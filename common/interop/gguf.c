@@ -290,10 +290,8 @@ json_t *gguf_tokenizer(const json_t *facts, struct error *why)
     const json_t *tokens = json_object_get(facts, "tokenizer.ggml.tokens");
     const json_t *types = json_object_get(facts, "tokenizer.ggml.token_type");
     json_t *merges = json_object_get(facts, "tokenizer.ggml.merges");
-    static const char *const known[] = {"gpt-2", "llama-bpe", "smaug-bpe", "qwen2", "smollm"};
-    bool found = false;
+    bool found = pre && word_number("gpt-2|llama-bpe|smaug-bpe|qwen2|smollm", pre) >= 0;
     if (model && strcmp(model, "llama") == 0 && json_is_array(tokens)) return pieces_of(facts, why);
-    for (int i = 0; pre && i < 5; i++) found |= strcmp(known[i], pre) == 0;
     if (model && strcmp(model, "none") == 0) {
         fail(why, EXIT_DATA, "the file holds no tokenizer");
         return NULL;

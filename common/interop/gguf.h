@@ -14,6 +14,11 @@ enum { GGUF_QUANTISED = 100 };
  * (EXIT_NOINPUT, EXIT_IO, EXIT_DATA) with both empty. */
 int gguf_open(struct safetensors *tensors, json_t **facts, const char *path, struct error *error);
 
+/* llama2c.c: the same of a model of llama2.c and its tokenizer.bin, told as a GGUF file would: versions 0 and 1, which hold
+ * float32. */
+int llama2c_open(struct safetensors *tensors, json_t **facts, const char *model, const char *tokenizer,
+                 struct error *error);
+
 /* Are all quantised values finite?  0, or -1 (EXIT_DATA, EXIT_IO). */
 int gguf_check_values(const struct safetensors *tensors, struct error *error);
 

@@ -1,10 +1,7 @@
 /* import.c - a Hugging Face folder or a GGUF file as a checkpoint: open, so that programs read it like one, or
  * written. */
 #include "common/interop/chat_jinja.h"
-#include "common/interop/chat_parse.h"
 #include "common/interop/foreign.h"
-#include "common/interop/llama2c.h"
-#include "common/text/chat.h"
 
 #include <stdlib.h>
 #include <string.h>

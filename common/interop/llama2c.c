@@ -1,6 +1,5 @@
 /* llama2c.c - the model files of llama2.c: a header, then float32 arrays, each for all layers; and its tokenizers. */
-#include "common/interop/llama2c.h"
-
+#include "common/interop/gguf.h"
 #include "format/layout.h"
 
 #include <stdlib.h>

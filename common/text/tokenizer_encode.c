@@ -253,8 +253,7 @@ static bool prefixed(const struct tokenizer *t, enum text_place place)
     return place == TEXT_START ? t->flags & TOKENIZER_PREFIX : place == TEXT_SECTION && t->flags & TOKENIZER_SECTIONS;
 }
 
-/* U+2581, which such vocabularies write for a blank, as one, from byte `from` on. */
-static void unmark(struct bytes *text, size_t from)
+void text_unmark(struct bytes *text, size_t from)
 {
     size_t to = from;
     for (size_t i = from; i < text->size; to++) {
@@ -273,7 +272,7 @@ void text_normalise(struct bytes *out, const struct tokenizer *t, enum text_plac
     size_t from = out->size;
     if (t->flags & (TOKENIZER_NFC | TOKENIZER_NFKC)) nfc(out, t->flags & TOKENIZER_NFKC, text, length);
     else bytes_add(out, text, length);
-    if (by_characters(t) && !later) unmark(out, from);
+    if (by_characters(t) && !later) text_unmark(out, from);
 }
 
 /* What lies between tokens that were found in the normalised text. */
@@ -285,7 +284,7 @@ static void encode_leaf(struct ids *out, const struct tokenizer *t, struct scrat
         bool blank = *text == ' ' || (length >= 3 && memcmp(text, "\xE2\x96\x81", 3) == 0);
         if (!blank && prefixed(t, place)) bytes_add(&own, " ", 1);
         bytes_add(&own, text, length);
-        unmark(&own, 0);
+        text_unmark(&own, 0);
         text = own.data;
         length = own.size;
     }

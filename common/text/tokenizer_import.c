@@ -1,25 +1,21 @@
 /* tokenizer_import.c - other people's BPE tokenizers: GPT-2's pair of files, tokenizer.json and tokenizer.model.
  *
- * The first two spell bytes as printable characters (byte_alphabet); here they become raw bytes.  What cannot be done exactly is
- * refused with the reason: a tokenizer that is nearly right spoils everything after it.  Two things differ on purpose
- * and are said in docs/tokenizer.md: special tokens are not found in text, and bytes without a token get one at the
- * end. */
+ * The first two spell bytes as printable characters; here they become raw bytes.  Two things differ on purpose and are said
+ * in docs/tokenizer.md: special tokens are not found in text, and bytes without a token get one at the end. */
 #include "common/text/tokenizer_import.h"
 
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <utf8proc.h>
 
 enum { FILE_MAX = 256 << 20 };
 
-/* Bytes that are printable in Latin-1 are themselves; the others are U+0100, U+0101, ... in rising order. */
-static void byte_alphabet(short byte_of[ALPHABET])
+/* The byte that a character of the alphabet spells (bytes_spell), or -1. */
+static int byte_of(int32_t c)
 {
-    int next = 256;
-    for (int c = 0; c < ALPHABET; c++) byte_of[c] = -1;
-    for (int b = 0; b < 256; b++) {
-        bool itself = (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
-        byte_of[itself ? b : next++] = (short)b;
-    }
+    if (c < 256) return (c >= 33 && c <= 126) || (c >= 161 && c != 173) ? c : -1;
+    c -= 256;
+    return c < 33 ? c : c < 67 ? c - 33 + 127 : c == 67 ? 173 : -1;
 }
 
 /* Appends the bytes that `text` spells; false if a character of it is not in the alphabet (area is as before then). */
@@ -27,15 +23,14 @@ static bool spell(struct import *im, const char *text, size_t length)
 {
     size_t before = im->area.size;
     for (size_t i = 0; i < length;) {
-        const unsigned char *s = (const unsigned char *)text + i;
-        int n = utf8_length(text + i, length - i);
-        int c = n == 1 ? s[0] : n == 2 ? (s[0] & 0x1F) << 6 | (s[1] & 0x3F) : ALPHABET;
-        if (n == 0 || c >= ALPHABET || im->byte_of[c] < 0) {
+        int32_t c;
+        utf8proc_ssize_t n = utf8proc_iterate((const uint8_t *)text + i, (utf8proc_ssize_t)(length - i), &c);
+        int byte = n > 0 ? byte_of(c) : -1;
+        if (byte < 0) {
             im->area.size = before;
             return false;
         }
-        char byte = (char)im->byte_of[c];
-        bytes_add(&im->area, &byte, 1);
+        bytes_add(&im->area, &(char){(char)byte}, 1);
         i += (size_t)n;
     }
     return true;
@@ -99,15 +94,6 @@ static int add_merge(struct import *im, const char *left, size_t n_left, const c
     return 0;
 }
 
-void import_unescape(struct bytes *out, const char *text, size_t length)
-{
-    for (size_t i = 0; i < length;) {
-        bool blank = i + 3 <= length && memcmp(text + i, "\xE2\x96\x81", 3) == 0;
-        bytes_add(out, blank ? " " : text + i, 1);
-        i += blank ? 3 : 1;
-    }
-}
-
 int import_byte(const char *text)
 {
     unsigned byte;
@@ -123,7 +109,10 @@ static int place_characters(struct import *im, int id, const char *name, size_t 
     int byte = import_byte(name);
     if (memchr(name, ' ', length)) return 0;
     if (byte >= 0) bytes_add(&im->area, &(char){(char)byte}, 1);
-    else import_unescape(&im->area, name, length);
+    else {
+        bytes_add(&im->area, name, length);
+        text_unmark(&im->area, start);
+    }
     return import_place(im, id, start, byte >= 0 ? TOKEN_BYTE : TOKEN_NORMAL, error);
 }
 
@@ -329,7 +318,6 @@ static int import_end(struct tokenizer **out, struct import *im, int status)
 int tokenizer_import_json(struct tokenizer **out, json_t *root, const char *name, struct error *error)
 {
     struct import im = {.t = host_alloc(1, sizeof *im.t)};
-    byte_alphabet(im.byte_of);
     int status = import_json(&im, root, error);
     if (status) fail_in(error, "%s", name);
     return import_end(out, &im, status);
@@ -347,8 +335,7 @@ static int import_file(struct tokenizer **out, const char *path, struct error *e
     else if (tokenizer_model_json(&root, path, error) != 0) return -1;
     if (root && pair && file_read(&lines, merges, FILE_MAX, error) == 0) {
         struct import im = {.t = host_alloc(1, sizeof *im.t), .vocab = root};
-        byte_alphabet(im.byte_of);
-        status = import_pair(&im, &lines, error);
+            status = import_pair(&im, &lines, error);
         if (status) fail_in(error, "%s with %s", vocab, merges);
         import_end(out, &im, status);
     } else if (root && !pair) {

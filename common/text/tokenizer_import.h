@@ -6,14 +6,11 @@
 
 #include <jansson.h>
 
-enum { ALPHABET = 324 };
-
 struct import {
     struct tokenizer *t;
     struct bytes area;
     size_t *start;                   /* of each token in area */
     json_t *vocab;                   /* spelled token -> id */
-    short byte_of[ALPHABET];         /* character of the alphabet -> byte, or -1 */
 };
 
 /* The settings of a tokenizer.json, before any token is read: pattern and flags of t.  0, or -1 naming what is not known
@@ -25,8 +22,6 @@ int import_settings(struct tokenizer *t, const json_t *root, struct error *error
 int import_pieces(struct import *im, const json_t *root, struct error *error);
 
 int import_place(struct import *im, int id, size_t start, unsigned char type, struct error *error);
-/* Appends the bytes that a token of characters stands for: a blank for U+2581. */
-void import_unescape(struct bytes *out, const char *text, size_t length);
 /* The byte of "<0x41>", or -1. */
 int import_byte(const char *text);
 

@@ -139,8 +139,8 @@ static int place_piece(struct import *im, const json_t *one, int id, bool escape
         (type == BYTE && byte < 0) || (type == NORMAL && strchr(text, ' ')))
         return fail(error, EXIT_DATA, "its piece %d \"%s\" of type %d is not known here", id, shown, type);
     if (byte >= 0) bytes_add(&im->area, &(char){(char)byte}, 1);
-    else if (type == NORMAL || (type == USER && escaped)) import_unescape(&im->area, text, length);
     else bytes_add(&im->area, text, length);
+    if (type == NORMAL || (type == USER && escaped)) text_unmark(&im->area, start);
     if (import_place(im, id, start, type == UNKNOWN ? TOKEN_SPECIAL : (unsigned char)type, error)) return -1;
     if (type == USER && escaped) im->t->token[id].flags = TOKEN_NORMALIZED;
     im->t->score[id] = (float)json_number_value(json_array_get(one, 1));

@@ -73,6 +73,9 @@ int tokenizer_finish(struct tokenizer *t, struct error *error);
 /* A section of text as it is cut into pieces: in NFC, and with blanks where the tokenizer wants them. */
 void text_normalise(struct bytes *out, const struct tokenizer *t, enum text_place place, const char *text, size_t length);
 
+/* U+2581, which vocabularies of characters write for a blank, as one, from byte `from` on. */
+void text_unmark(struct bytes *text, size_t from);
+
 /* The id of these bytes among special or among other tokens, or -1. */
 int tokenizer_find(const struct tokenizer *t, const char *bytes, size_t length, bool special);
 

@@ -213,9 +213,7 @@ static int read_blanks(struct tokenizer *t, const json_t *pre, bool escaped, str
 /* Of what a decoder does only one thing may differ: whether the blank before a text is left out again. */
 static int read_decoder(struct tokenizer *t, const json_t *d, bool inside, struct error *error)
 {
-    static const char *const known[] = {"Replace", "ByteFallback", "Fuse", "Strip", "Metaspace"};
     const char *type = type_of(d), *scheme = json_string_value(json_object_get(d, "prepend_scheme"));
-    bool found = false;
     if (!d || json_is_null(d)) {
         t->flags |= t->flags & TOKENIZER_PREFIX ? TOKENIZER_STRIP : 0;
         return 0;
@@ -226,7 +224,7 @@ static int read_decoder(struct tokenizer *t, const json_t *d, bool inside, struc
             if (read_decoder(t, json_array_get(list, i), true, error)) return -1;
         return 0;
     }
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++) found |= strcmp(type, known[i]) == 0;
+    bool found = word_number("Replace|ByteFallback|Fuse|Strip|Metaspace", type) >= 0;
     bool strip = strcmp(type, "Strip") == 0, one = json_integer_value(json_object_get(d, "start")) == 1;
     if (!found || (strip && (!is_text(d, "content", " ") || json_integer_value(json_object_get(d, "stop")) != 0)))
         return fail(error, EXIT_DATA, "it has the decoder %.40s, which is not known here", type);

@@ -1,7 +1,7 @@
 /* fuzz_llama2c.c - libFuzzer target: a model and a tokenizer of llama2.c.  The first four bytes are the model's size. */
 #define _GNU_SOURCE
 #include "common/interop/gguf.h"
-#include "common/interop/llama2c.h"
+#include "common/interop/gguf.h"
 #include "format/layout.h"
 #include "test/fuzz/imported.h"
 #include "test/fuzz/in_memory.h"
