@@ -2,14 +2,11 @@
  * reader of the other version would compute something else. */
 #include "common/interop/families.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* The types, in the order of enum rope_scaling, and for each a letter in the lists below. */
-static const char *const types[] = {"default", "linear", "llama3", "yarn", "dynamic"};
-static const char letters[] = "dl3yn";
-enum { TYPES = sizeof types / sizeof *types };
+static const char types[] = "default|linear|llama3|yarn|dynamic", letters[] = "dl3yn";
 
 static const struct { const char *name, *types; size_t at; bool top; double absent; } keys[] = {
     {"rope_theta", "dl3yn", offsetof(struct config, rope_theta), true, 0},
@@ -22,109 +19,106 @@ static const struct { const char *name, *types; size_t at; bool top; double abse
     {"attention_factor", "y", offsetof(struct config, rope_attention), false, 0}};
 enum { KEYS = sizeof keys / sizeof *keys };
 
-static int read_type(enum rope_scaling *type, bool *found, const json_t *object, struct error *error)
-{
-    const json_t *names[] = {json_object_get(object, "rope_type"), json_object_get(object, "type")};
-    for (int i = 0; i < 2; i++) {
-        int t = 0;
-        if (!names[i]) continue;
-        while (t < TYPES && (!json_is_string(names[i]) || strcmp(types[t], json_string_value(names[i])) != 0)) t++;
-        if (t == TYPES) return family_refuse(error, "rope_type", names[i], "default, linear, llama3, yarn or dynamic");
-        if (*found && *type != (enum rope_scaling)t) return family_refuse(error, "rope_type", names[i], types[*type]);
-        *type = (enum rope_scaling)t;
-        *found = true;
-    }
-    return 0;
-}
+static bool applies(const char *list, int type) { return strchr(list, letters[type]) != NULL; }
 
-static bool applies(const char *list, enum rope_scaling type) { return strchr(list, letters[type]) != NULL; }
-
-/* A key that is none of the type's, in one of the two objects. */
-static int check_keys(const json_t *object, enum rope_scaling type, struct error *error)
+/* Adds what an object says to what others said: they must agree. */
+static int add_said(json_t *all, const json_t *object, struct error *error)
 {
-    static const char *const others[][2] = {
-        {"rope_type", "dl3yn"}, {"type", "dl3yn"}, {"original_max_position_embeddings", "3y"}, {"truncate", "y"}};
     const char *name;
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)object, name, value) {
-        bool known = false;
-        for (int k = 0; k < KEYS && !known; k++)
-            known = strcmp(keys[k].name, name) == 0 && applies(keys[k].types, type);
-        for (int k = 0; k < 4 && !known; k++)
-            known = strcmp(others[k][0], name) == 0 && applies(others[k][1], type);
-        if (!known && !json_is_null(value))
-            return fail(error, EXIT_DATA, "config.json: the key %s of rope type %s is not known and may change what the "
-                        "model computes", text_shown(name).text, types[type]);
-        if (strcmp(name, "truncate") == 0 && json_is_false(value)) return family_refuse(error, name, value, "true");
+        const char *key = strcmp(name, "type") == 0 ? "rope_type" : name;
+        const json_t *other = json_object_get(all, key);
+        bool numbers = json_is_number(value) && json_is_number(other);
+        if (json_is_null(value)) continue;
+        if (other && !(numbers ? json_number_value(value) == json_number_value(other) : json_equal(value, other)))
+            return family_refuse(error, key, value, json_is_string(other) ? json_string_value(other)
+                                 : "the value that rope_parameters or rope_scaling gives");
+        json_object_set(all, key, value);
     }
     return 0;
 }
 
-/* The value of a key in whichever of the places has one; NULL: none.  They must agree. */
-static int agreed(const json_t **value, const json_t *const place[3], const char *name, struct error *error)
+/* A number from 1 up, or 0. */
+static int count_of(const json_t *value)
 {
-    *value = NULL;
-    for (int i = 0; i < 3; i++) {
-        const json_t *found = json_object_get(place[i], name);
-        if (!found || json_is_null(found)) continue;
-        if (!json_is_number(found)) return family_refuse(error, name, found, "a number");
-        if (*value && json_number_value(*value) != json_number_value(found))
-            return family_refuse(error, name, found, "the value that rope_parameters or rope_scaling gives");
-        *value = found;
+    json_int_t n = json_integer_value(value);
+    return n >= 1 && n <= INT32_MAX ? (int)n : 0;
+}
+
+/* One key of this type into the configuration. */
+static int take_key(struct config *c, int type, const char *name, const json_t *value, struct error *error)
+{
+    int k = 0;
+    if (strcmp(name, "rope_type") == 0) return 0;
+    if (strcmp(name, "truncate") == 0 && applies("y", type))
+        return json_is_false(value) ? family_refuse(error, name, value, "true") : 0;
+    bool original = strcmp(name, "original_max_position_embeddings") == 0 && applies("3y", type);
+    while (k < KEYS && !(strcmp(keys[k].name, name) == 0 && applies(keys[k].types, type))) k++;
+    if (k == KEYS && !original) {
+        size_t n;
+        const char *word = word_at(types, type, &n);
+        return fail(error, EXIT_DATA, "config.json: the key %s of rope type %.*s is not known and may change what the "
+                    "model computes", text_shown(name).text, (int)n, word);
     }
+    if (!json_is_number(value)) return family_refuse(error, name, value, "a number");
+    if (original) c->rope_original = count_of(value);
+    else *(double *)(void *)((char *)c + keys[k].at) = json_number_value(value);
     return 0;
 }
 
 /* Frequencies turn to those of longer texts between `original` positions and more; absent: the context. */
-static int read_original(struct config *c, const json_t *const place[3], const json_t *context, struct error *error)
+static int take_all(struct config *c, const json_t *all, const json_t *context, struct error *error)
 {
-    const json_t *value;
-    if (agreed(&value, place, "original_max_position_embeddings", error) != 0) return -1;
-    json_int_t n = json_integer_value(value ? value : context);
-    if (n < 1 || n > INT32_MAX)
+    const json_t *word = json_object_get(all, "rope_type");
+    const char *name;
+    json_t *value;
+    int type = word ? json_is_string(word) ? word_number(types, json_string_value(word)) : -1 : ROPE_PLAIN;
+    if (type < 0) return family_refuse(error, "rope_type", word, "default, linear, llama3, yarn or dynamic");
+    if (type != ROPE_PLAIN && c->position != POSITION_ROPE)
+        return fail(error, EXIT_DATA, "config.json: rope_type is %s, but the positions are not rotary",
+                    json_string_value(word));
+    c->rope_scaling = (enum rope_scaling)type;
+    c->rope_original = applies("3y", type) ? count_of(context) : 0;
+    for (int k = 0; k < KEYS; k++)
+        if (applies(keys[k].types, type) && keys[k].absent > 0)
+            *(double *)(void *)((char *)c + keys[k].at) = keys[k].absent;
+    json_object_foreach((json_t *)(uintptr_t)all, name, value)
+        if (take_key(c, type, name, value, error) != 0) return -1;
+    if (applies("3y", type) && c->rope_original < 1)
         return fail(error, EXIT_DATA, "config.json: original_max_position_embeddings is missing or not a number from 1 "
                     "up");
-    c->rope_original = (int)n;
     return 0;
 }
 
 int family_rope_read(struct config *c, json_t *json, struct error *error)
 {
-    const json_t *objects[2] = {json_object_get(json, "rope_parameters"), json_object_get(json, "rope_scaling")};
-    enum rope_scaling type = ROPE_PLAIN;
-    bool found = false;
-    for (int i = 0; i < 2; i++) {
-        static const char *const name[] = {"rope_parameters", "rope_scaling"};
-        if (objects[i] && !json_is_null(objects[i]) && !json_is_object(objects[i]))
-            return family_refuse(error, name[i], objects[i], "an object");
-        if (read_type(&type, &found, objects[i], error) != 0) return -1;
-        if (i == 1 && json_object_size(objects[1]) > 0 && !found)
-            return family_refuse(error, "rope_scaling", objects[1], "a rope_type in it");
+    static const char *const names[] = {"rope_parameters", "rope_scaling", "rope_theta", "partial_rotary_factor"};
+    const json_t *scaling = json_object_get(json, "rope_scaling");
+    json_t *all = json_object(), *top = json_object();
+    int status = 0;
+    for (int i = 0; i < 4 && status == 0; i++) {
+        json_t *said = json_object_get(json, names[i]);
+        if (i >= 2) json_object_set(top, names[i], said);
+        else if (said && !json_is_null(said) && !json_is_object(said))
+            status = family_refuse(error, names[i], said, "an object");
+        else status = add_said(all, said, error);
     }
-    if (type != ROPE_PLAIN && c->position != POSITION_ROPE)
-        return fail(error, EXIT_DATA, "config.json: rope_type is %s, but the positions are not rotary", types[type]);
-    for (int i = 0; i < 2; i++)
-        if (check_keys(objects[i], type, error) != 0) return -1;
-    c->rope_scaling = type;
-    for (int k = 0; k < KEYS; k++) {
-        const json_t *const place[3] = {objects[0], objects[1], keys[k].top ? json : NULL}, *value;
-        double *field = (double *)(void *)((char *)c + keys[k].at);
-        if (!applies(keys[k].types, type)) continue;
-        if (agreed(&value, place, keys[k].name, error) != 0) return -1;
-        if (value) *field = json_number_value(value);
-        else if (keys[k].absent > 0) *field = keys[k].absent;
-    }
-    const json_t *const both[3] = {objects[0], objects[1], NULL};
-    if (applies("3y", type) &&
-        read_original(c, both, json_object_get(json, "max_position_embeddings"), error) != 0) return -1;
-    static const char *const done[] = {"rope_parameters", "rope_scaling", "rope_theta", "partial_rotary_factor"};
-    for (int i = 0; i < 4; i++) json_object_del(json, done[i]);
-    return 0;
+    if (status == 0 && json_object_size(scaling) > 0 && !json_object_get(all, "rope_type"))
+        status = family_refuse(error, "rope_scaling", scaling, "a rope_type in it");
+    if (status == 0) status = add_said(all, top, error);
+    if (status == 0) status = take_all(c, all, json_object_get(json, "max_position_embeddings"), error);
+    for (int i = 0; i < 4; i++) json_object_del(json, names[i]);
+    json_decref(all);
+    json_decref(top);
+    return status;
 }
 
 void family_rope_write(json_t *json, const struct config *c, bool partial)
 {
-    json_t *scaling = json_pack("{s:s}", "rope_type", types[c->rope_scaling]);
+    size_t n;
+    const char *word = word_at(types, c->rope_scaling, &n);
+    json_t *scaling = json_pack("{s:s%}", "rope_type", word, n);
     for (int k = 0; k < KEYS; k++) {
         double value = *(const double *)(const void *)((const char *)c + keys[k].at);
         bool wanted = !keys[k].top && applies(keys[k].types, c->rope_scaling);

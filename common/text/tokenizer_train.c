@@ -70,35 +70,23 @@ struct counting {
     struct bytes batch;
     struct span *span;               /* a whole document or a part of one */
     size_t n_spans;
-    size_t *task;                    /* task i has the spans [task[i], task[i + 1]) */
-    size_t n_tasks;
     struct split *split;             /* [threads] */
-    struct words *pieces;           /* [threads] */
+    struct words *pieces;            /* [threads] */
 };
 
-static void count_task(void *context, int i, int thread)
+static void count_span(void *context, int i, int thread)
 {
     struct counting *c = context;
-    for (size_t k = c->task[i]; k < c->task[i + 1]; k++) {
-        const char *piece;
-        size_t length;
-        split_start(&c->split[thread], c->batch.data + c->span[k].start, c->span[k].length);
-        while (split_next(&c->split[thread], &piece, &length)) words_add(&c->pieces[thread], piece, length, 1);
-        split_check(&c->split[thread]);
-    }
+    const char *piece;
+    size_t length;
+    split_start(&c->split[thread], c->batch.data + c->span[i].start, c->span[i].length);
+    while (split_next(&c->split[thread], &piece, &length)) words_add(&c->pieces[thread], piece, length, 1);
+    split_check(&c->split[thread]);
 }
 
 static void batch_count(struct counting *c)
 {
-    size_t in_task = BLOCK;
-    c->n_tasks = 0;
-    for (size_t k = 0; k <= c->n_spans; k++) {
-        if (k < c->n_spans && in_task < BLOCK) { in_task += c->span[k].length; continue; }
-        c->task = host_append(c->task, c->n_tasks, 1, sizeof *c->task);
-        c->task[c->n_tasks++] = k;
-        in_task = k < c->n_spans ? c->span[k].length : 0;
-    }
-    threads_for((int)c->n_tasks - 1, count_task, c);
+    threads_for((int)c->n_spans, count_span, c);
     c->batch.size = c->n_spans = 0;
 }
 
@@ -149,7 +137,6 @@ static void count_words(struct words *out, const struct splitter *splitter,
     *out = c.pieces[0];
     bytes_free(&c.batch);
     free(c.span);
-    free(c.task);
     free(c.split);
     free(c.pieces);
 }
