@@ -104,10 +104,8 @@ static int take_key(struct config *c, const struct key *k, const char *key, cons
     return 0;
 }
 
-static void remove_keys(json_t *json, const char *const *names)
-{
-    for (; *names; names++) json_object_del(json, *names);
-}
+/* Is it of one of these types, "a|b"? */
+static bool is_type(const struct family *f, const char *types) { return word_number(types, f->type) >= 0; }
 
 /* A truth that must be one, if it is there. */
 static int take_truth(bool *truth, json_t *json, const char *name, struct error *error)
@@ -123,7 +121,6 @@ static int take_truth(bool *truth, json_t *json, const char *name, struct error 
 /* Blocks of falcon: the new decoder has parallel sublayers, by default behind two norms; *f is then the next row. */
 static int take_falcon(const struct family **f, struct config *c, json_t *json, struct error *error)
 {
-    static const char *const done[] = {"num_ln_in_parallel_attn", "num_kv_heads", NULL};
     bool decoder = false, one = true, parallel = true, bias = false, alibi = false;
     if (take_truth(&decoder, json, "new_decoder_architecture", error) != 0 ||
         take_truth(&one, json, "multi_query", error) != 0 || take_truth(&parallel, json, "parallel_attn", error) != 0 ||
@@ -140,7 +137,8 @@ static int take_falcon(const struct family **f, struct config *c, json_t *json, 
     c->parallel = decoder || parallel;
     c->parallel_norms = decoder && (!given || json_integer_value(norms) == 2);
     if (c->parallel_norms) ++*f;
-    remove_keys(json, done);
+    json_object_del(json, "num_ln_in_parallel_attn");
+    json_object_del(json, "num_kv_heads");
     return 0;
 }
 
@@ -180,15 +178,15 @@ static int take_gptj(const struct family *f, struct config *c, json_t *json, str
 
 static int take_opt(struct config *c, json_t *json, struct error *error)
 {
-    static const char *const done[] = {"word_embed_proj_dim", NULL};
-    json_t *width = json_object_get(json, done[0]);
+    static const char proj[] = "word_embed_proj_dim";
+    json_t *width = json_object_get(json, proj);
     json_int_t n = json_integer_value(width), all = json_integer_value(json_object_get(json, "hidden_size"));
     bool before = true;
     if (take_truth(&before, json, "do_layer_norm_before", error) != 0) return -1;
-    if (width && (n < 1 || n > INT32_MAX)) return family_refuse(error, done[0], width, "a number from 1 up");
+    if (width && (n < 1 || n > INT32_MAX)) return family_refuse(error, proj, width, "a number from 1 up");
     c->norm_place = before ? NORM_BEFORE : NORM_AFTER;
     c->embed_width = width && n != all ? (int)n : 0;
-    remove_keys(json, done);
+    json_object_del(json, proj);
     return 0;
 }
 
@@ -211,7 +209,6 @@ static int full_layers(const json_t *types, struct error *error)
 /* A window of keys: mistral has one in every layer, qwen2 and qwen3 from layer max_window_layers on, if they use it. */
 static int take_window(struct config *c, bool always, json_t *json, struct error *error)
 {
-    static const char *const done[] = {"sliding_window", "max_window_layers", "layer_types", NULL};
     json_t *window = json_object_get(json, "sliding_window"), *types = json_object_get(json, "layer_types");
     json_t *first = json_object_get(json, "max_window_layers");
     json_int_t layers = json_integer_value(json_object_get(json, "num_hidden_layers"));
@@ -231,7 +228,9 @@ static int take_window(struct config *c, bool always, json_t *json, struct error
         c->window = (int)w;
         c->full_layers = (int)full;
     }
-    remove_keys(json, done);
+    json_object_del(json, "sliding_window");
+    json_object_del(json, "max_window_layers");
+    json_object_del(json, "layer_types");
     return 0;
 }
 
@@ -249,16 +248,15 @@ static void take_baichuan(const struct family **f, struct config *c, json_t *jso
 static int take_special(const struct family **family, struct config *c, json_t *json, struct error *error)
 {
     const struct family *f = *family;
-    bool always = strcmp(f->type, "mistral") == 0, may = always || strncmp(f->type, "qwen", 4) == 0;
+    bool always = is_type(f, "mistral"), may = is_type(f, "mistral|qwen2|qwen3");
     json_t *window = json_object_get(json, "sliding_window");
     if (!may && window && !json_is_null(window)) return family_refuse(error, "sliding_window", window, "null");
     if (take_window(c, always, json, error) != 0) return -1;
-    if (strcmp(f->type, "falcon") == 0 && take_falcon(family, c, json, error) != 0) return -1;
-    if (strcmp(f->type, "gpt_neox") == 0 && take_neox(c, json, error) != 0) return -1;
-    if ((strcmp(f->type, "gptj") == 0 || strcmp(f->type, "codegen") == 0) && take_gptj(f, c, json, error) != 0) return -1;
-    if (strcmp(f->type, "opt") == 0 && take_opt(c, json, error) != 0) return -1;
-    if (strcmp(f->type, "baichuan") == 0) take_baichuan(family, c, json);
-    return 0;
+    if (is_type(f, "baichuan")) take_baichuan(family, c, json);
+    return is_type(f, "falcon") ? take_falcon(family, c, json, error)
+         : is_type(f, "gpt_neox") ? take_neox(c, json, error)
+         : is_type(f, "gptj|codegen") ? take_gptj(f, c, json, error)
+         : is_type(f, "opt") ? take_opt(c, json, error) : 0;
 }
 
 static int take_all(struct config *c, json_t *json, struct error *error)
@@ -268,11 +266,9 @@ static int take_all(struct config *c, json_t *json, struct error *error)
     json_object_foreach(json, name, value) {
         size_t k = 0, n = sizeof keys / sizeof *keys;
         while (k < n && word_number(keys[k].names, name) < 0) k++;
-        if (k == n) {
-            char shown[100];
+        if (k == n)
             return fail(error, EXIT_DATA, "config.json: the key %s is not known and may change what the model computes",
-                        text_escape(shown, sizeof shown, name, strlen(name)));
-        }
+                        text_shown(name).text);
         if (take_key(c, &keys[k], name, value, error) != 0) return -1;
     }
     return 0;
@@ -284,11 +280,9 @@ int family_config(const struct family **family, struct config *c, json_t *json, 
     const char *class = json_string_value(json_array_get(json_object_get(json, "architectures"), 0));
     const struct family *f = families;
     while (f->type && (!type || strcmp(f->type, type) != 0)) f++;
-    if (!f->type) {
-        char shown[100];
+    if (!f->type)
         return fail(error, EXIT_DATA, "config.json: the model_type %s is not one that can be imported (docs/interop.md "
-                    "lists them)", type ? text_escape(shown, sizeof shown, type, strlen(type)) : "is missing");
-    }
+                    "lists them)", type ? text_shown(type).text : "is missing");
     struct config new = f->config;
     new.score_std = 1;
     new.init_std = 0.02;
@@ -301,7 +295,7 @@ int family_config(const struct family **family, struct config *c, json_t *json, 
     if (!new.head_dim || (!json_object_get(json, "head_dim") &&
                           f->config.head_dim == 0)) new.head_dim = new.channels / new.heads;
     if (!new.ffn) new.ffn = 4 * new.channels;
-    if (strcmp(f->type, "llama") == 0) new.out_bias = new.qkv_bias;
+    if (is_type(f, "llama")) new.out_bias = new.qkv_bias;
     if (class && strstr(class, "SequenceClassification")) {
         new.head = HEAD_SCALAR;
         new.tied = new.head_bias = false;
@@ -344,7 +338,7 @@ static json_t *json_by(const struct family *f, const struct config *c)
     bool scalar = c->head == HEAD_SCALAR;
     json_t *json = json_pack("{s:s, s:[o]}", "model_type", f->type, "architectures",
                              json_sprintf("%s%s", f->class, scalar ? "ForSequenceClassification" :
-                                          strcmp(f->type, "gpt2") == 0 ? "LMHeadModel" : "ForCausalLM"));
+                                          is_type(f, "gpt2") ? "LMHeadModel" : "ForCausalLM"));
     char name[40];
     for (const char *at = f->keys; *at; at += strspn(at, " ")) {
         size_t n = strcspn(at, " ");
@@ -352,30 +346,31 @@ static json_t *json_by(const struct family *f, const struct config *c)
         put_key(json, c, name);
         at += n;
     }
-    put_key(json, c, strcmp(f->type, "opt") == 0 ? "init_std" : "initializer_range");
+    put_key(json, c, is_type(f, "opt") ? "init_std" : "initializer_range");
     if (!scalar) put_key(json, c, "tie_word_embeddings");
     if (strstr(f->keys, "rope_theta"))
         family_rope_write(json, c, strstr(f->keys, "partial_rotary_factor") != NULL);
-    if (strcmp(f->type, "opt") == 0)
+    if (is_type(f, "opt"))
         json_object_update_new(json, json_pack("{s:b, s:i}", "do_layer_norm_before", c->norm_place == NORM_BEFORE,
                                                "word_embed_proj_dim", config_embed_width(c)));
-    if (strcmp(f->type, "mistral") == 0 || strncmp(f->type, "qwen", 4) == 0)        /* absent: 4096 to some */
+    if (is_type(f, "mistral|qwen2|qwen3"))              /* absent: 4096 to some */
         json_object_set_new(json, "sliding_window", c->window ? json_integer(c->window) : json_null());
-    if (strncmp(f->type, "qwen", 4) == 0)
+    if (is_type(f, "qwen2|qwen3"))
         json_object_update_new(json, json_pack("{s:b, s:i}", "use_sliding_window", c->window > 0, "max_window_layers",
                                                c->window ? c->full_layers : c->layers));
-    if (strcmp(f->type, "gptj") == 0 || strcmp(f->type, "codegen") == 0)
+    if (is_type(f, "gptj|codegen"))
         json_object_set_new(json, "rotary_dim", json_integer(config_rotated(c)));
-    if (strcmp(f->type, "gpt_neox") == 0)
+    if (is_type(f, "gpt_neox"))
         json_object_update_new(json, json_pack("{s:f, s:f, s:b}", "rotary_pct", c->rope_fraction, "rotary_emb_base",
                                                c->rope_theta, "use_parallel_residual", c->parallel));
-    if (strcmp(f->type, "falcon") == 0) {
-        static const char form[] = "{s:b, s:b, s:b, s:b, s:b, s:i, s:o}";
+    if (is_type(f, "falcon")) {
         bool decoder = c->parallel && (c->kv_heads != 1 || c->parallel_norms);
-        json_object_update_new(json, json_pack(form, "alibi", c->position == POSITION_ALIBI, "parallel_attn", c->parallel, "bias", c->mlp_bias,
-                                               "multi_query", c->kv_heads == 1 || decoder, "new_decoder_architecture",
-                                               decoder, "num_kv_heads", c->kv_heads, "num_ln_in_parallel_attn",
-                                               decoder ? json_integer(c->parallel_norms ? 2 : 1) : json_null()));
+        json_t *norms = decoder ? json_integer(c->parallel_norms ? 2 : 1) : json_null();
+        json_object_update_new(json, json_pack("{s:b, s:b, s:b, s:b, s:b, s:i, s:o}",
+                                               "alibi", c->position == POSITION_ALIBI, "parallel_attn", c->parallel,
+                                               "bias", c->mlp_bias, "multi_query", c->kv_heads == 1 || decoder,
+                                               "new_decoder_architecture", decoder, "num_kv_heads", c->kv_heads,
+                                               "num_ln_in_parallel_attn", norms));
     }
     return json;
 }

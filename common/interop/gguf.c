@@ -297,9 +297,8 @@ json_t *gguf_tokenizer(const json_t *facts, struct error *why)
         return NULL;
     }
     if (!model || strcmp(model, "gpt2") != 0 || !found || !json_is_array(tokens) || !json_is_array(merges)) {
-        char shown[60];
-        fail(why, EXIT_DATA, "its tokenizer is not one that is known here (model %s, pre %s)", model ? model : "missing",
-             pre ? text_escape(shown, sizeof shown, pre, strlen(pre)) : "missing");
+        fail(why, EXIT_DATA, "its tokenizer is not one that is known here (model %s, pre %s)",
+             model ? text_shown(model).text : "missing", pre ? text_shown(pre).text : "missing");
         return NULL;
     }
     json_t *vocab = json_object(), *added = json_array();
@@ -308,9 +307,7 @@ json_t *gguf_tokenizer(const json_t *facts, struct error *why)
         json_int_t type = json_integer_value(json_array_get(types, i));
         if (!text || type == UNUSED) continue;
         if (json_object_get(vocab, text)) {
-            char shown[60];
-            fail(why, EXIT_DATA, "its tokenizer has the token %s twice",
-                 text_escape(shown, sizeof shown, text, strlen(text)));
+            fail(why, EXIT_DATA, "its tokenizer has the token %s twice", text_shown(text).text);
             json_decref(vocab);
             json_decref(added);
             return NULL;

@@ -37,9 +37,8 @@ static int role_from(enum chat_role *role, bool *call, json_t *value, struct err
             *call = known[i].call;
             return 0;
         }
-    char shown[64];
     return fail(error, EXIT_DATA, "unknown role '%s' (expected system, user or human, assistant or gpt, tool)",
-                text_escape(shown, sizeof shown, name, json_string_length(value)));
+                text_shown(name).text);
 }
 
 /* The first of the NULL-ended names that is a key of the object, with its value in *value; NULL when none is. */

@@ -257,7 +257,7 @@ void text_unmark(struct bytes *text, size_t from)
 {
     size_t to = from;
     for (size_t i = from; i < text->size; to++) {
-        bool blank = i + 3 <= text->size && memcmp(text->data + i, "\xE2\x96\x81", 3) == 0;
+        bool blank = i + 3 <= text->size && memcmp(text->data + i, TEXT_MARK, 3) == 0;
         text->data[to] = blank ? ' ' : text->data[i];
         i += blank ? 3 : 1;
     }
@@ -281,7 +281,7 @@ static void encode_leaf(struct ids *out, const struct tokenizer *t, struct scrat
 {
     struct bytes own = {0};
     if (t->flags & TOKENIZER_UNLESS_BLANK) {
-        bool blank = *text == ' ' || (length >= 3 && memcmp(text, "\xE2\x96\x81", 3) == 0);
+        bool blank = *text == ' ' || (length >= 3 && memcmp(text, TEXT_MARK, 3) == 0);
         if (!blank && prefixed(t, place)) bytes_add(&own, " ", 1);
         bytes_add(&own, text, length);
         text_unmark(&own, 0);

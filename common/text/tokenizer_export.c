@@ -27,14 +27,12 @@ static json_t *spelled(const char *bytes, size_t length)
     return value;
 }
 
-#define MARK "\xE2\x96\x81"              /* U+2581 */
-
 /* A token of characters: U+2581 for a blank. */
 static json_t *marked(const char *bytes, size_t length)
 {
     struct bytes text = {0};
     for (size_t i = 0; i < length; i++)
-        if (bytes[i] == ' ') bytes_text(&text, MARK);
+        if (bytes[i] == ' ') bytes_text(&text, TEXT_MARK);
         else bytes_add(&text, bytes + i, 1);
     json_t *value = json_stringn_nocheck(text.data ? text.data : "", text.size);
     bytes_free(&text);
@@ -61,18 +59,18 @@ static void put_characters(json_t *root, const struct tokenizer *t)
     bool prefix = t->flags & TOKENIZER_PREFIX, unless = t->flags & TOKENIZER_UNLESS_BLANK;
     json_t *list = json_array(), *decoders, *model = json_object_get(root, "model");
     if (form) json_array_append_new(list, json_pack("{s:s}", "type", form));
-    if (prefix && !unless) json_array_append_new(list, json_pack("{s:s, s:s}", "type", "Prepend", "prepend", MARK));
+    if (prefix && !unless) json_array_append_new(list, json_pack("{s:s, s:s}", "type", "Prepend", "prepend", TEXT_MARK));
     if (!unless)
         json_array_append_new(list, json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern", "String", " ", "content",
-                                              MARK));
+                                              TEXT_MARK));
     if (unless || t->pattern == PATTERN_WORDS)
-        json_object_set_new(root, "pre_tokenizer", json_pack("{s:s, s:s, s:s, s:b}", "type", "Metaspace", "replacement", MARK,
+        json_object_set_new(root, "pre_tokenizer", json_pack("{s:s, s:s, s:s, s:b}", "type", "Metaspace", "replacement", TEXT_MARK,
                             "prepend_scheme", !unless ? "never" : t->flags & TOKENIZER_SECTIONS ? "always" : "first",
                             "split", t->pattern == PATTERN_WORDS));
     else json_object_set_new(root, "pre_tokenizer", json_null());
     json_object_set_new(root, "normalizer", json_array_size(list) ? json_pack("{s:s, s:O}", "type", "Sequence", "normalizers",
                                                                               list) : json_null());
-    decoders = json_pack("[{s:s, s:{s:s}, s:s}, {s:s}, {s:s}]", "type", "Replace", "pattern", "String", MARK, "content", " ",
+    decoders = json_pack("[{s:s, s:{s:s}, s:s}, {s:s}, {s:s}]", "type", "Replace", "pattern", "String", TEXT_MARK, "content", " ",
                          "type", "ByteFallback", "type", "Fuse");
     if (t->flags & TOKENIZER_STRIP)
         json_array_append_new(decoders, json_pack("{s:s, s:s, s:i, s:i}", "type", "Strip", "content", " ", "start", 1, "stop",

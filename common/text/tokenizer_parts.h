@@ -74,6 +74,7 @@ int tokenizer_finish(struct tokenizer *t, struct error *error);
 void text_normalise(struct bytes *out, const struct tokenizer *t, enum text_place place, const char *text, size_t length);
 
 /* U+2581, which vocabularies of characters write for a blank, as one, from byte `from` on. */
+#define TEXT_MARK "\xE2\x96\x81"
 void text_unmark(struct bytes *text, size_t from);
 
 /* The id of these bytes among special or among other tokens, or -1. */

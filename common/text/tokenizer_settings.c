@@ -5,8 +5,6 @@
 
 #include <stdlib.h>
 
-static const char mark[] = "\xE2\x96\x81";              /* U+2581, which vocabularies of characters write for a blank */
-
 static const char *type_of(const json_t *part)
 {
     const char *type = json_string_value(json_object_get(part, "type"));
@@ -18,18 +16,17 @@ static bool is_empty(const json_t *value)
     return !value || json_is_null(value) || (json_is_string(value) && json_string_length(value) == 0);
 }
 
-/* Is it the normalizer that writes U+2581 for every blank? */
-static bool is_escape(const json_t *n)
-{
-    const char *blank = json_string_value(json_object_get(json_object_get(n, "pattern"), "String"));
-    const char *content = json_string_value(json_object_get(n, "content"));
-    return strcmp(type_of(n), "Replace") == 0 && blank && strcmp(blank, " ") == 0 && content && strcmp(content, mark) == 0;
-}
-
 static bool is_text(const json_t *object, const char *key, const char *text)
 {
     const char *value = json_string_value(json_object_get(object, key));
     return value && strcmp(value, text) == 0;
+}
+
+/* Is it the normalizer that writes U+2581 for every blank? */
+static bool is_escape(const json_t *n)
+{
+    return is_text(n, "type", "Replace") && is_text(json_object_get(n, "pattern"), "String", " ") &&
+           is_text(n, "content", TEXT_MARK);
 }
 
 /* escaped: set where blanks become U+2581. */
@@ -45,7 +42,7 @@ static int read_normalizer(struct tokenizer *t, bool *escaped, const json_t *n, 
     }
     if (strcmp(type, "NFC") == 0) t->flags |= TOKENIZER_NFC;
     else if (strcmp(type, "NFKC") == 0 && !*escaped) t->flags |= TOKENIZER_NFKC;
-    else if (by_characters(t) && strcmp(type, "Prepend") == 0 && is_text(n, "prepend", mark))
+    else if (by_characters(t) && strcmp(type, "Prepend") == 0 && is_text(n, "prepend", TEXT_MARK))
         t->flags |= TOKENIZER_PREFIX | TOKENIZER_SECTIONS;
     else if (by_characters(t) && is_escape(n)) *escaped = true;
     else return fail(error, EXIT_DATA, "it has the normalizer %.40s%s, and only NFC and NFKC are known%s", type,
@@ -133,7 +130,7 @@ static int read_stages(struct tokenizer *t, const json_t *list, struct error *er
     int status = 0;
     for (size_t i = 0; i < json_array_size(list) && status == 0; i++) {
         const json_t *one = json_array_get(list, i);
-        bool level = strcmp(type_of(one), "ByteLevel") == 0;
+        bool level = is_text(one, "type", "ByteLevel");
         if (level && (spelled || json_is_true(json_object_get(one, "add_prefix_space"))))
             status = fail(error, EXIT_DATA,
                           "it has ByteLevel twice, or with add_prefix_space, which is not known here");
@@ -161,12 +158,12 @@ static int read_splitting(struct tokenizer *t, const json_t *pre, struct error *
 {
     const json_t *first = NULL, *last = pre, *list = json_object_get(pre, "pretokenizers");
     size_t n = json_array_size(list);
-    if (strcmp(type_of(pre), "Sequence") == 0) {
+    if (is_text(pre, "type", "Sequence")) {
         if (n > 2) return read_stages(t, list, error);
         first = n == 2 ? json_array_get(list, 0) : NULL;
         last = json_array_get(list, n == 2);
     }
-    if (strcmp(type_of(last), "ByteLevel") != 0)
+    if (!is_text(last, "type", "ByteLevel"))
         return fail(error, EXIT_DATA, "its pre-tokenizer is %.40s, expected ByteLevel: it is not byte-level BPE",
                     type_of(last));
     if (json_is_true(json_object_get(last, "add_prefix_space")))
@@ -174,8 +171,8 @@ static int read_splitting(struct tokenizer *t, const json_t *pre, struct error *
                     "it puts a space before every text (add_prefix_space), which this program does not");
     bool regex = !json_is_false(json_object_get(last, "use_regex"));
     if (!first && regex) return set_regex(t, pattern_regex(PATTERN_GPT2), error);
-    if (first && !regex && strcmp(type_of(first), "Split") == 0) return read_split(t, first, error);
-    if (first && regex && strcmp(type_of(first), "Digits") == 0) return read_digits(t, first, error);
+    if (first && !regex && is_text(first, "type", "Split")) return read_split(t, first, error);
+    if (first && regex && is_text(first, "type", "Digits")) return read_digits(t, first, error);
     if (first) return read_stages(t, list, error);
     return fail(error, EXIT_DATA,
                 "it splits text with nothing then ByteLevel without GPT-2's pattern, which is not known here");
@@ -187,7 +184,7 @@ static int read_metaspace(struct tokenizer *t, const json_t *m, struct error *er
     const char *scheme = json_string_value(json_object_get(m, "prepend_scheme"));
     if (!scheme) scheme = json_is_false(json_object_get(m, "add_prefix_space")) ? "never" : "always";
     bool always = strcmp(scheme, "always") == 0, first = strcmp(scheme, "first") == 0;
-    if (!is_text(m, "replacement", mark) || (!always && !first && strcmp(scheme, "never") != 0))
+    if (!is_text(m, "replacement", TEXT_MARK) || (!always && !first && strcmp(scheme, "never") != 0))
         return fail(error, EXIT_DATA, "its Metaspace does not put U+2581 for blanks, or has the prepend_scheme %.40s", scheme);
     if (!json_is_false(json_object_get(m, "split"))) t->pattern = PATTERN_WORDS;
     if (t->flags & TOKENIZER_PREFIX) return 0;                 /* there is a blank already */
@@ -200,9 +197,9 @@ static int read_metaspace(struct tokenizer *t, const json_t *m, struct error *er
 static int read_blanks(struct tokenizer *t, const json_t *pre, bool escaped, struct error *error)
 {
     const json_t *list = json_object_get(pre, "pretokenizers");
-    if (strcmp(type_of(pre), "Sequence") == 0 && json_array_size(list) == 1) pre = json_array_get(list, 0);
-    if (pre && strcmp(type_of(pre), "Metaspace") == 0) return read_metaspace(t, pre, error);
-    bool idle = pre && strcmp(type_of(pre), "Split") == 0 && is_text(json_object_get(pre, "pattern"), "String", " ");
+    if (is_text(pre, "type", "Sequence") && json_array_size(list) == 1) pre = json_array_get(list, 0);
+    if (is_text(pre, "type", "Metaspace")) return read_metaspace(t, pre, error);
+    bool idle = is_text(pre, "type", "Split") && is_text(json_object_get(pre, "pattern"), "String", " ");
     if (pre && !json_is_null(pre) && !idle)
         return fail(error, EXIT_DATA, "its pre-tokenizer is %.40s, expected none or Metaspace for a model that falls back to "
                     "bytes", type_of(pre));
