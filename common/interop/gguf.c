@@ -126,8 +126,7 @@ static int take_tensor(struct cursor *c, struct st_tensor *t)
     if (!t->name || take_number(c, &n, 4) != 0) return -1;
     if (strlen(t->name) != length || n < 1 || n > 4)
         return fail(c->error, EXIT_DATA, "%s: the tensor before byte %llu has %llu dimensions (expected 1 to 4)",
-                    c->path,
-                    (unsigned long long)c->at, (unsigned long long)n);
+                    c->path, (unsigned long long)c->at, (unsigned long long)n);
     if (safetensors_name(t->name, c->path, c->error) != 0) return -1;
     t->ndim = (int)n;
     for (int d = t->ndim - 1; d >= 0; d--)
@@ -136,16 +135,14 @@ static int take_tensor(struct cursor *c, struct st_tensor *t)
     t->dtype = dtype_of(type);
     if (!t->dtype)
         return fail(c->error, EXIT_DATA, "%s: tensor %s has the type number %llu, which is not read here", c->path,
-                    t->name,
-                    (unsigned long long)type);
+                    t->name, (unsigned long long)type);
     if (t->dtype >= GGUF_QUANTISED) block = gguf_block(t->dtype, &bytes);
     else bytes = dtype_size(t->dtype);
     for (int d = 0; d < t->ndim; d++)
         if (!size_mul(&elements, elements, t->shape[d])) elements = UINT64_MAX;
     if (t->shape[t->ndim - 1] % block != 0 || !size_mul(&t->bytes, elements / block, bytes))
         return fail(c->error, EXIT_DATA, "%s: tensor %s has rows of %llu values, which are no whole blocks", c->path,
-                    t->name,
-                    (unsigned long long)t->shape[t->ndim - 1]);
+                    t->name, (unsigned long long)t->shape[t->ndim - 1]);
     return 0;
 }
 

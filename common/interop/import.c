@@ -156,8 +156,7 @@ static int take_tokenizer(struct foreign *m, struct ckpt_meta *meta, struct byte
     enum chat_template known = m->template ? chat_known(m->template) : TEMPLATE_NONE;
     if (status == 0 && t && tokenizer_vocab(t) > m->config.vocab)
         status = fail(error, EXIT_DATA, "%s: the tokenizer has %d ids, the embedding only %d", m->from,
-                      tokenizer_vocab(t),
-                      m->config.vocab);
+                      tokenizer_vocab(t), m->config.vocab);
     if (status == 0 && t) set_document(m, t, said);
     if (status == 0 && t) tokenizer_write(&meta->tokn, t);
     if (status == 0 && t && known && chat_bind(&chat, known, t, &why) == 0) chat_write(&chat, &meta->chat);
