@@ -170,38 +170,23 @@ static int finish(struct import *im, struct error *error)
     return tokenizer_finish(t, error);
 }
 
-/* GPT-2's pair: the vocabulary, and a text with one merge a line. */
-static int read_merge_lines(struct import *im, const struct bytes *text, struct error *error)
+/* GPT-2's pair as a tokenizer.json: a vocabulary, and a text with one merge a line. */
+static json_t *pair_json(json_t *vocab, const struct bytes *text)
 {
-    size_t number = 0;
-    for (size_t at = 0, end; at < text->size; at = end + 1, number++) {
+    json_t *merges = json_array();
+    for (size_t at = 0, end; at < text->size; at = end + 1) {
         const char *line = text->data + at, *stop = memchr(line, '\n', text->size - at);
         end = stop ? (size_t)(stop - text->data) : text->size;
         size_t n = end - at;
         if (n && line[n - 1] == '\r') n--;
         if (n == 0 || (at == 0 && n >= 8 && memcmp(line, "#version", 8) == 0)) continue;
-        const char *space = memchr(line, ' ', n);
-        if (!space) return fail(error, EXIT_DATA, "line %zu of its merges is not two tokens with a space between",
-                                number + 1);
-        im->t->merge = host_append(im->t->merge, (size_t)im->t->n_merges, 1, sizeof *im->t->merge);
-        size_t n_left = (size_t)(space - line);
-        if (add_merge(im, line, n_left, space + 1, n - n_left - 1, number, error)) return -1;
+        json_t *one = json_stringn(line, n);
+        json_array_append_new(merges, one ? one : json_null());
     }
-    return 0;
+    return json_pack("{s:b, s:{s:s}, s:{s:O, s:o}}", "pair", 1, "pre_tokenizer", "type", "ByteLevel", "model", "vocab",
+                     vocab, "merges", merges);
 }
 
-static int import_pair(struct import *im, const struct bytes *merges, struct error *error)
-{
-    im->t->pattern = PATTERN_GPT2;
-    if (make_room(im, NULL, error) || read_merge_lines(im, merges, error)) return -1;
-    bool *reached = host_alloc((size_t)im->t->n_vocab, sizeof *reached);
-    for (int i = 0; i < im->t->n_merges; i++) reached[im->t->merge[i].result] = true;
-    int status = place_vocab(im, reached, error);
-    free(reached);
-    return status ? -1 : finish(im, error);
-}
-
-/* tokenizer.json. */
 static int read_merge_list(struct import *im, const json_t *merges, struct error *error)
 {
     im->t->merge = host_alloc(json_array_size(merges), sizeof *im->t->merge);
@@ -260,7 +245,14 @@ static int import_json(struct import *im, const json_t *root, struct error *erro
         read_merge_list(im, json_object_get(model, "merges"), error)) return -1;
     for (size_t i = 0; i < json_array_size(added); i++)
         if (place_added(im, json_array_get(added, i), error)) return -1;
-    return place_vocab(im, NULL, error) ? -1 : finish(im, error);
+    bool *reached = NULL;                       /* by a merge */
+    if (json_object_get(root, "pair")) {
+        reached = host_alloc((size_t)im->t->n_vocab, sizeof *reached);
+        for (int i = 0; i < im->t->n_merges; i++) reached[im->t->merge[i].result] = true;
+    }
+    int status = place_vocab(im, reached, error);
+    free(reached);
+    return status ? -1 : finish(im, error);
 }
 
 static json_t *read_json(const char *path, struct error *error)
@@ -306,45 +298,36 @@ static char *file_in(const char *folder)
     return NULL;
 }
 
-static int import_end(struct tokenizer **out, struct import *im, int status)
-{
-    if (status == 0) *out = im->t;
-    else tokenizer_free(im->t);
-    bytes_free(&im->area);
-    free(im->start);
-    return status;
-}
-
 int tokenizer_import_json(struct tokenizer **out, json_t *root, const char *name, struct error *error)
 {
     struct import im = {.t = host_alloc(1, sizeof *im.t)};
     int status = import_json(&im, root, error);
-    if (status) fail_in(error, "%s", name);
-    return import_end(out, &im, status);
+    if (status == 0) *out = im.t;
+    else tokenizer_free(im.t);
+    bytes_free(&im.area);
+    free(im.start);
+    return status ? fail_in(error, "%s", name) : 0;
 }
 
 static int import_file(struct tokenizer **out, const char *path, struct error *error)
 {
     struct bytes lines = {0};
-    char *vocab = NULL, *merges = NULL;
-    int status = -1;
-    size_t n = strlen(path);
-    bool pair = pair_paths(path, &vocab, &merges), model = n > 6 && strcmp(path + n - 6, ".model") == 0;
-    json_t *root = NULL;
-    if (!model) root = read_json(pair ? vocab : path, error);
-    else if (tokenizer_model_json(&root, path, error) != 0) return -1;
-    if (root && pair && file_read(&lines, merges, FILE_MAX, error) == 0) {
-        struct import im = {.t = host_alloc(1, sizeof *im.t), .vocab = root};
-            status = import_pair(&im, &lines, error);
-        if (status) fail_in(error, "%s with %s", vocab, merges);
-        import_end(out, &im, status);
-    } else if (root && !pair) {
-        status = tokenizer_import_json(out, root, path, error);
+    char *vocab = NULL, *merges = NULL, *name = NULL;
+    json_t *root = NULL, *whole = NULL;
+    bool pair = pair_paths(path, &vocab, &merges);
+    int status = text_ends(path, ".model") ? tokenizer_model_json(&root, path, error)
+               : (root = read_json(pair ? vocab : path, error)) ? 0 : -1;
+    if (status == 0 && pair && (status = file_read(&lines, merges, FILE_MAX, error)) == 0) {
+        whole = pair_json(root, &lines);
+        name = host_text("%s with %s", vocab, merges);
     }
+    if (status == 0) status = tokenizer_import_json(out, pair ? whole : root, pair ? name : path, error);
     json_decref(root);
+    json_decref(whole);
     bytes_free(&lines);
     free(vocab);
     free(merges);
+    free(name);
     return status;
 }
 
