@@ -1,5 +1,5 @@
 /* options.c - defaults, then the file, then the command line, all through option_set.  The command line is walked
- * twice: to find --config, whose values must lie below it, and to set. */
+ * twice: to find --config, and to set. */
 #include "common/base/options.h"
 
 #include <assert.h>

@@ -1,5 +1,4 @@
-/* documents.c - both kinds of file fill one buffer with cleaned text, and one routine cuts parts from it.  Plain
- * text is cleaned line by line: a line end is the one place where neither a CRLF nor a character can be cut apart. */
+/* documents.c - both kinds of file fill one buffer with cleaned text, and one routine cuts parts from it. */
 #include "common/data/documents.h"
 #include "common/data/records.h"
 

@@ -1,5 +1,5 @@
-/* prompts.c - prompts are few and short beside answers, so they all stay in memory, as ids in one list; the rows they
- * came from are kept as JSON text, because a reward program may need what else stands in them (a known answer, say). */
+/* prompts.c - prompts are few and short beside answers, so they all stay in memory; the rows they came from are kept as
+ * JSON text, because a reward program may need what else stands in them. */
 #include "common/data/prompts.h"
 #include "common/data/records.h"
 #include "common/base/rng.h"

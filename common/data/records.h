@@ -1,16 +1,14 @@
-/* records.h - JSON objects from files: a JSON array, or one value a line (told by content, not by name), each also
- * gzip.  Errors name file and line (lines) or element number (arrays).  Parsing is jansson's; a repeated key in an
- * object is an error, because which of the two was meant is not ours to guess; strings may hold \u0000.  What Python
- * writes and JSON does not know is read all the same: NaN and Infinity as null, integers of any length as real numbers,
- * half a surrogate pair as U+FFFD, which is counted. */
+/* records.h - JSON values from files, also packed ones: a JSON array, or one value a line (told by content, not by
+ * name).  A repeated key in an object is an error; strings may hold \u0000.  What Python writes and JSON does not know is
+ * read all the same: NaN and Infinity as null, integers of any length as real numbers, half a surrogate pair as U+FFFD,
+ * which is counted. */
 #pragma once
 
 #include "common/base/tally.h"
 #include <jansson.h>
 
 /* Calls take(self, row, where) for each element of each file, in order; where: "file.jsonl:17" or "file.json[16]".
- * row is an object, or any other JSON value when the file holds such (a line that is a plain JSON string, for
- * prompts); take may change it.  take returns 0 to go on, -1 with *error to stop.  Blank lines are skipped.  lenient
+ * take may change the row, and returns 0 to go on, -1 with *error to stop.  Blank lines are skipped.  lenient
  * (prompts): a line that begins with neither { nor [ and is not JSON, or only a number or true, false, null, is handed
  * over as a JSON string.  Rows that are not JSON, or that take refuses with EXIT_DATA, are skipped as far as the ledger
  * (may be NULL) allows.

@@ -1,7 +1,6 @@
 /* textfile.c - plain, gzip and zstd files have one way in, told apart by their first bytes.  What has arrived is handed
  * on at once (zlib's own file calls wait until a buffer is full), so that a line out of a pipe is read when it is
- * written.  Lines are cut from a buffer that grows only as far as the longest line, and cleaning is a pure function of
- * the text, so that it can be tested and counted apart from any file. */
+ * written. */
 #include "common/data/textfile.h"
 #include "common/base/signals.h"
 

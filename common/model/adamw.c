@@ -1,5 +1,5 @@
-/* adamw.c - one pass that reads and writes each number once, in blocks that threads share out: plain loops that the
- * compiler turns into vectors.  The CPU backend's own, and that of a GPU whose moments lie in the host's memory. */
+/* adamw.c - plain loops that the compiler turns into vectors, in blocks that threads share out.  The CPU backend's own,
+ * and that of a GPU whose moments lie in the host's memory. */
 #include "common/model/adamw.h"
 #include "common/base/threads.h"
 

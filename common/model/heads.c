@@ -37,8 +37,7 @@ void heads_open(struct model *m, struct memory *memory)
     h->sampling = memory_take(memory, MEMORY_CACHE, n, sizeof *h->sampling);
 }
 
-/* Rows of the last forward as the head's input: the hidden rows themselves when all are wanted, else a gathered
- * copy. */
+/* Rows of the last forward as the head's input: the hidden rows themselves, or, when not all are wanted, a copy. */
 static const act_t *head_rows(struct model *m, const int *rows, int n)
 {
     if (n == m->N) return m->hidden;

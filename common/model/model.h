@@ -83,13 +83,12 @@ struct model {
     int rows, first_row;    /* those of the N rows whose norms and sums this rank computes, where tensor ranks share them */
 };
 
-/* Sets pointers and takes memory; run once while measuring and once for real with the same arguments (memory.h).
- * Activations of several models opened on one memory share the same arena: only the last forward's are valid. */
+/* Sets pointers and takes memory, in both runs of a build (memory.h).  Models opened on one memory share activations:
+ * only the last forward's are valid. */
 void model_open(struct model *m, const struct config *config, const struct model_use *use, struct memory *memory);
 void model_close(struct model *m);          /* host bookkeeping; the arenas belong to the memory */
 
-/* Takes gradients, and the sum of all slices' where that has a place of its own, for a model of that use with these
- * parameters. */
+/* Takes gradients, and the sum of all slices' where that has a place of its own. */
 void model_gradients_open(struct params *grads, float **sum, const struct params *params, const struct config *c,
                           const struct model_use *use, struct memory *memory);
 

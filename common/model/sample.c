@@ -1,7 +1,6 @@
-/* sample.c - generation.  Reading a prompt and drawing the next token are the same act: a slot feeds the tokens it
- * knows and the cache does not, and when none is left it draws one.  So prompts and single tokens share every call
- * of the model, and a slot is free for another sample as soon as its own ends.  Rows do not influence each other's
- * bits: which slot a sample gets, and when, changes nothing but time. */
+/* sample.c - reading a prompt and drawing the next token are the same act: a slot feeds the tokens it knows and the
+ * cache does not, and when none is left it draws one.  Rows do not influence each other's bits: which slot a sample
+ * gets, and when, changes nothing but time. */
 #include "common/model/sample.h"
 #include "common/model/device.h"
 #include "common/base/signals.h"

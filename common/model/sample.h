@@ -31,8 +31,8 @@ struct sample {
 void sample_run(struct model *m, struct sample *samples, int n, const struct sample_settings *how,
                 bool (*token)(void *self, const struct sample *s, int token), void *self);
 
-/* The same step by step, for samples that come and go, each with settings of its own (how and *s stay until it has
- * ended).  What was opened for m holds as many samples at once as it has cache slots.
+/* The same step by step, for samples that come and go, up to m->use.cache_slots at once, each with settings of its own
+ * (how and *s stay until it has ended).
  *   logits (logits_rows, V) on the host: needed for samples that are watched, else NULL.
  *   sampler_room: how many more may join.  sampler_join: a sample that has no room for a token is not live afterwards.
  *   sampler_leave: ends a sample as it is; nothing when it has ended.

@@ -1,8 +1,8 @@
-/* cluster.h - what training on many devices takes, before there are any: memory of a rank, traffic, time of a step,
- * days, and how often to save.  One function a question; cluster_plan.c asks them all for --plan --cluster.
+/* cluster.h - what training on many devices takes, before there are any: one function a question; cluster_plan.c asks
+ * them all for --plan --cluster.
  *
- * Memory is measured: the code that takes it runs on the shape of one rank (memory.h).  All else is calculated, from
- * the numbers of the devices; docs/distributed.md says how far from published runs the formulas are.
+ * Memory is measured: the code that takes it runs on the shape of one rank (memory.h).  All else is calculated from the
+ * numbers of the devices; docs/distributed.md says how far from published runs the formulas are.
  * Letters as in docs/model.md, and: t, p, d ranks that split layers, the row of layers, and the data; b sequences of s
  * tokens in a micro-batch; m micro-batches a replica and step. */
 #pragma once

@@ -25,8 +25,7 @@ double gradient_norm(struct model *m);
 
 struct adamw_options { double beta1, beta2, eps, weight_decay; };
 
-/* One AdamW update (ops.h, adamw_update) of every trainable parameter of m, number t (from 1), with gradients times
- * grad_scale; clears the gradients, gathers what other ranks have updated, and remakes the packed weights.  Decay only
- * where the parameter list says so.  ema_decay > 0 also updates m->ema. */
+/* AdamW (ops.h) on every trainable parameter of m, update number t (from 1), with gradients times grad_scale; clears
+ * them, gathers what other ranks have updated, and packs the weights.  ema_decay > 0 also updates m->ema. */
 void adamw_step(struct model *m, const struct adamw_options *o, int64_t t, double lr, double grad_scale,
                 double ema_decay);

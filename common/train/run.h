@@ -22,11 +22,10 @@ void run_ending(struct run *run);                      /* tells a process that w
 bool run_asked_to_stop(struct run *run);
 const char *run_folder(const struct run *run);
 
-/* A folder that holds checkpoints is written to only from run_begin on, when nothing can be refused any more; one
- * without has begun when it is opened.  Returns 0, or -1 (EXIT_IO). */
+/* From here on a folder that holds checkpoints is written to: nothing can be refused any more.  0, or -1 (EXIT_IO). */
 int run_begin(struct run *run, struct error *error);
 
-/* Writes run.conf from the table (called after a successful start or resume). */
+/* Writes run.conf from the table. */
 int run_write_conf(struct run *run, const struct option *table, struct error *error);
 
 /* One line to the log (log.txt and stderr; without a run, NULL, to stderr).  On a terminal the progress line is cleared

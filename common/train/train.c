@@ -1,5 +1,5 @@
-/* train.c - the one loop.  A step is: updates, record, evaluation, samples, checkpoint.  What a record says must not
- * depend on where the run was interrupted, so all counters are saved, and evaluation belongs to the step it follows.
+/* train.c - the one loop.  A step is: updates, record, evaluation, samples, checkpoint.  What a record says does not
+ * depend on where the run was interrupted: all counters are saved, and evaluation belongs to the step it follows.
  *
  * A wish to stop is heard where everything is whole: between steps, within a step that has not changed the weights yet
  * (it is given up), and within an evaluation (the step's record then waits in the checkpoint for the next start). */

@@ -1,10 +1,8 @@
-/* train.h - the one loop of all four programs: accumulation, clipping, schedule, AdamW, guards, logging, evaluation,
- * samples, checkpoints, resume, signals.  A program says only what differs (struct task).
+/* train.h - the one loop of all four programs.  A program says only what differs (struct task).
  *
- * step: one record, one possible checkpoint.  begin, prepare and end count it from 0; records, checkpoints, sample and
- * whatever a task writes for people ({"step":N,...} in rollouts.jsonl) say how many are done: step + 1.
- * update: one optimizer application.  Pretraining, sft and rm make one update
- * a step; a step of rlhf is an iteration: sample rollouts, then ppo_epochs * minibatches updates.
+ * step: one record, one possible checkpoint.  begin, prepare and end count it from 0; what people see (records,
+ * checkpoints, samples, rollouts.jsonl) says how many are done: step + 1.
+ * update: one optimizer application: one a step, but in rlhf ppo_epochs * minibatches of them after sampling rollouts.
  * A step's losses are sums over a counted set, scaled once by 1 / (count over all its micro-batches).
  * slice: the n micro-batches of an update are cut into --slices runs of neighbours, ceil(n / slices) each.  A slice's
  * gradient and sums start from 0; the update's are slice 0 + slice 1 + ...  Data rank k of d computes slices k, k + d,
@@ -36,15 +34,12 @@ struct task {
      * update. */
     int (*begin)(void *self, int64_t step, struct error *error);
     /* Update `update` of this step begins: returns its number of micro-batches (0: this and the remaining updates are
-     * skipped) and *count, what its loss averages over (0 is allowed: then nothing is differentiated and no update
-     * made). */
+     * skipped) and *count, what its loss averages over (0: no update is made). */
     int (*prepare)(void *self, int64_t step, int update, double *count, struct error *error);
-    /* The rows of micro-batch i, which the loop runs forward through this learner's model, or NULL when the learner has
-     * none.  Frozen learners are not asked.  Valid until the next call. */
+    /* The rows of micro-batch i for this learner, which is not frozen, or NULL.  Valid until the next call. */
     const struct batch *(*batch)(void *self, int i, int learner);
-    /* Between the learner's forward and backward of those rows: writes dhidden of d(scale * sum of losses), adds the
-     * head's own gradients, and returns the SUM of the loss over its things (the reported loss is the sum over all
-     * micro-batches and learners / count). */
+    /* Between forward and backward of those rows: writes dhidden of d(scale * sum of losses), adds the head's own
+     * gradients, and returns the SUM of the loss over its things. */
     double (*head)(void *self, int i, int learner, double scale);
     /* What heads add up over a step, for end: n_sums sums, then n_maxima largest values, which are never negative.  The
      * loop sets them to 0 before begin. */
@@ -68,9 +63,9 @@ struct task {
     void (*finish)(void *self, struct run *run, struct record *r);
 
     /* What must survive a restart, beyond weights, moments, step and settings.  save fills sections of the checkpoint
-     * (conf and tokn always; chat, dcur, rngs, line, eval and its own keys of trns as needed); load gets them back
-     * (called before the first step of a resumed run) and returns 0 or -1 with *error.  save is also asked, between
-     * micro-batches, for the counts of dcur when a skipped update is reported with its data position. */
+     * (conf and tokn always; chat, dcur, rngs, line, eval and its own keys of trns as needed), and is also asked for the
+     * counts of dcur, the position in the data; load gets them back before the first step of a resumed run: 0, or -1
+     * with *error. */
     void (*save)(void *self, struct ckpt_meta *meta);
     int (*load)(void *self, const struct ckpt_meta *meta, struct error *error);
 
@@ -122,8 +117,7 @@ struct train_options {
 
 /* Held-out micro-batches are dealt to the data ranks in turn; every rank goes through all of them.
  * next: before micro-batch i: 0, or -1 with *error when asked to stop.   mine: whether this rank computes it.
- * gather: after n_micro of them all ranks get the n numbers of x, of which each has set those of its own micro-batches,
- * and the others are 0; -1 on all ranks when one has status -1 with *error. */
+ * gather: after n_micro of them x becomes its sum over the ranks; -1 on all when one has status -1 with *error. */
 int evaluation_next(const struct model *m, int64_t i, struct error *error);
 bool evaluation_mine(const struct model *m, int64_t i);
 int evaluation_gather(struct model *m, int status, int64_t n_micro, double *x, size_t n, struct error *error);
@@ -178,17 +172,14 @@ void defaults_fill(struct train_options *o, const struct option *table, struct r
 /* Warns where so few updates follow from the data that little can be learned. */
 void defaults_warn(struct run *run, const struct train_options *o, const struct option *table);
 
-/* Runs task from where the run folder stands to o->steps.  Returns the exit code: EXIT_DONE, EXIT_STOPPED (checkpoint
- * saved), or EXIT_DATA, EXIT_IO, EXIT_MISMATCH after saying why.
- *   table: the program's options, for run.conf and the check on resume.
- * Resume: reads the newest valid checkpoint of the folder (or --resume FILE), compares options, loads weights, moments
- * and task state into the opened models, and continues bit for bit like an uninterrupted run. */
+/* Runs task from where the run folder stands (its newest valid checkpoint, or --resume FILE) to o->steps; a resumed run
+ * has the bits of one that was not interrupted.  table: the program's options, for run.conf and the check on resume.
+ * Returns the exit code: EXIT_DONE, EXIT_STOPPED (checkpoint saved), or another after saying why. */
 int train(struct task *task, struct run *run, const struct train_options *o, const struct option *table);
 
 /* Copies the weights of an open checkpoint into a model (after memory_open), and packs them.  prefix: the learner's
- * name. role: ROLE_WEIGHT or ROLE_EMA.  Every parameter must be there with its shape and nothing may be left over (C4),
- * except that with head_optional the scalar head may be missing (it is then initialised) and that a vocabulary head is
- * ignored by a scalar model.
+ * name. role: ROLE_WEIGHT or ROLE_EMA.  Every parameter must be there with its shape and nothing may be left over (C4);
+ * but a scalar model ignores a vocabulary head, and initialises its own when head_optional and there is none.
  * Returns 0, or -1 (EXIT_MISMATCH) naming the tensor, expected and found. */
 int model_load(struct model *m, struct ckpt *c, const char *prefix, enum role role, bool head_optional, uint64_t seed,
                struct error *error);

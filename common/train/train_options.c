@@ -1,9 +1,6 @@
-/* train_options.c - the rows that all four programs share (names mean the same everywhere; only the defaults are a
- * program's own), their values in a checkpoint, and what "auto" stands for.
- *
+/* train_options.c - the rows that all four programs share, their values in a checkpoint, and what "auto" stands for.
  * Options are saved and compared as text, so that a type or unit may change without a new format.  A resumed run keeps
- * what it began with, even when a longer --tokens would now give another batch: its values are read from the checkpoint
- * before anything is computed. */
+ * what it began with, even when a longer --tokens would now give another batch. */
 #include "common/base/options.h"
 #include "common/model/device.h"
 #include "common/train/program.h"

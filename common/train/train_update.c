@@ -1,6 +1,5 @@
-/* train_update.c - one optimizer update.  Every micro-batch adds its share of the gradient of
- *     sum of losses / count over the whole update,
- * so that a target token weighs the same wherever it was packed; then each learner clips by its own norm.
+/* train_update.c - one optimizer update.  Every micro-batch adds its share of the gradient of sum of losses / count over
+ * the whole update, so that a target token weighs the same wherever it was packed.
  *
  * Two guards stand before the optimizers.  A loss or norm that is not finite leaves the weights as they are; a few such
  * in a row end the run, because they will not heal.  A norm far above its recent median (--spike-z) is skipped too, but
