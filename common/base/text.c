@@ -2,21 +2,15 @@
 #include "common/base/base.h"
 
 #include <unistd.h>
+#include <utf8proc.h>
 
 int utf8_length(const char *text, size_t length)
 {
-    const unsigned char *s = (const unsigned char *)text;
+    utf8proc_int32_t character;
     if (length == 0) return 0;
-    if (s[0] < 0x80) return 1;
-    int n = s[0] >= 0xC2 && s[0] < 0xE0 ? 2 : (s[0] & 0xF0) == 0xE0 ? 3 : s[0] >= 0xF0 && s[0] < 0xF5 ? 4 : 0;
-    if (n == 0 || length < (size_t)n) return 0;
-    for (int i = 1; i < n; i++)
-        if ((s[i] & 0xC0) != 0x80) return 0;
-    if (s[0] == 0xE0 && s[1] < 0xA0) return 0;      /* overlong */
-    if (s[0] == 0xED && s[1] >= 0xA0) return 0;     /* surrogate */
-    if (s[0] == 0xF0 && s[1] < 0x90) return 0;      /* overlong */
-    if (s[0] == 0xF4 && s[1] >= 0x90) return 0;     /* above U+10FFFF */
-    return n;
+    if ((unsigned char)*text < 0x80) return 1;
+    ssize_t n = utf8proc_iterate((const unsigned char *)text, length < 4 ? (ssize_t)length : 4, &character);
+    return n > 0 ? (int)n : 0;
 }
 
 size_t utf8_prefix(const char *text, size_t length)
@@ -32,14 +26,13 @@ size_t utf8_prefix(const char *text, size_t length)
     return at;
 }
 
-/* U+0080..U+009F, U+200E, U+200F, U+202A..U+202E, U+2066..U+2069 change how a terminal shows what follows. */
-static bool is_control(const unsigned char *s, int n)
+/* Whether a character of n bytes changes how a terminal shows what follows. */
+static bool is_control(const char *text, int n)
 {
-    if (n == 1) return s[0] < 0x20 || s[0] == 0x7F;
-    if (n == 2) return s[0] == 0xC2 && s[1] < 0xA0;
-    if (n != 3 || s[0] != 0xE2) return false;
-    if (s[1] == 0x80) return s[2] == 0x8E || s[2] == 0x8F || (s[2] >= 0xAA && s[2] <= 0xAE);
-    return s[1] == 0x81 && s[2] >= 0xA6 && s[2] <= 0xA9;
+    utf8proc_int32_t c;
+    utf8proc_iterate((const unsigned char *)text, n, &c);
+    return utf8proc_category(c) == UTF8PROC_CATEGORY_CC || c == 0x200E || c == 0x200F || (c >= 0x202A && c <= 0x202E) ||
+           (c >= 0x2066 && c <= 0x2069);
 }
 
 char *text_escape(char *out, size_t size, const char *text, size_t length)
@@ -49,7 +42,7 @@ char *text_escape(char *out, size_t size, const char *text, size_t length)
     for (size_t i = 0; i < length;) {
         const unsigned char *s = (const unsigned char *)text + i;
         int n = utf8_length(text + i, length - i);
-        bool plain = n > 0 && !is_control(s, n);
+        bool plain = n > 0 && !is_control(text + i, n);
         int take = n > 0 ? n : 1;
         size_t need = plain ? (size_t)take : 4 * (size_t)take;
         if (o + need + 4 > size) {

@@ -370,13 +370,6 @@ static void put_run(void *context, size_t at, size_t from, size_t n)
     device_put(s->share->base + at, s->stage + from, n * sizeof(float));
 }
 
-static void fill_run(void *context, size_t at, size_t from, size_t n)
-{
-    const struct start *s = context;
-    (void)from;
-    fill(s->share->base + at, (float)s->std, n);
-}
-
 static void init_one(void *context, const struct param *p)
 {
     struct start *s = context;
@@ -385,17 +378,14 @@ static void init_one(void *context, const struct param *p)
     s->std = p->init == INIT_NORMAL ? c->init_std
            : p->init == INIT_RESIDUAL ? c->init_std / sqrt(2.0 * c->layers)
            : p->init == INIT_SCALAR_HEAD ? 1 / sqrt(config_embed_width(c) + 1.0) : 0;
-    if (s->std > 0) {
-        for (size_t i = 0; i < p->count; i += (size_t)STAGE * BLOCK) {
-            size_t n = p->count - i < (size_t)STAGE * BLOCK ? p->count - i : (size_t)STAGE * BLOCK;
-            s->first = i / BLOCK;
-            threads_for((int)((n + BLOCK - 1) / BLOCK), draw_block, s);
-            share_each(s->share, p, i, n, put_run, s);
-            device_wait();
-        }
-    } else {
-        s->std = p->init == INIT_ONES ? 1 : 0;
-        share_each(s->share, p, 0, p->count, fill_run, s);
+    float constant = p->init == INIT_ONES ? 1 : 0;
+    for (size_t i = 0; i < p->count && i < STAGE * BLOCK && s->std == 0; i++) s->stage[i] = constant;
+    for (size_t i = 0; i < p->count; i += (size_t)STAGE * BLOCK) {
+        size_t n = p->count - i < (size_t)STAGE * BLOCK ? p->count - i : (size_t)STAGE * BLOCK;
+        s->first = i / BLOCK;
+        if (s->std > 0) threads_for((int)((n + BLOCK - 1) / BLOCK), draw_block, s);
+        share_each(s->share, p, i, n, put_run, s);
+        device_wait();
     }
 }
 

@@ -43,23 +43,19 @@ enum { KEYS = sizeof key / sizeof *key };
 struct unit { const char *name; double factor; };
 static const struct unit times[] = {{"us", 1e-6}, {"ms", 1e-3}, {"s", 1}, {"m", 60}, {"h", 3600}, {"d", 86400},
                                     {NULL, 0}};
-static const struct unit thousands[] = {{"k", 1e3}, {"M", 1e6}, {"G", 1e9}, {"T", 1e12}, {"P", 1e15}, {NULL, 0}};
-static const char *const example[] = {"a number", "as 312TF", "as 80GB", "as 50GB/s", "as 200us, 30m or 50000h"};
+static const struct unit thousands[] = {{"", 1}, {"k", 1e3}, {"M", 1e6}, {"G", 1e9}, {"T", 1e12}, {"P", 1e15},
+                                        {NULL, 0}};
+static const struct { const char *end, *example; } quantities[] = {
+    {"", "a number"}, {"F", "as 312TF"}, {"B", "as 80GB"}, {"B/s", "as 50GB/s"}, {"", "as 200us, 30m or 50000h"}};
 
 /* The factor of what stands behind a number; 0 where it is not of this quantity. */
 static double factor_of(const char *text, enum quantity quantity)
 {
-    static const char *const ends[] = {"", "F", "B", "B/s"};
-    if (quantity == TIME) {
-        for (const struct unit *u = times; u->name; u++)
-            if (strcmp(u->name, text) == 0) return u->factor;
-        return 0;
-    }
-    double factor = 1;
-    for (const struct unit *u = thousands; u->name; u++)
-        if (quantity != PLAIN && *u->name == *text) factor = u->factor;
-    if (factor > 1) text++;
-    return strcmp(text, ends[quantity]) == 0 ? factor : 0;
+    size_t n = strlen(text), end = strlen(quantities[quantity].end);
+    if (n < end || strcmp(text + n - end, quantities[quantity].end) != 0) return 0;
+    for (const struct unit *u = quantity == TIME ? times : thousands; u->name; u++)
+        if (strlen(u->name) == n - end && strncmp(u->name, text, n - end) == 0) return u->factor;
+    return 0;
 }
 
 static int set_key(struct cluster *c, const struct key *k, const char *text, struct error *error)
@@ -77,7 +73,7 @@ static int set_key(struct cluster *c, const struct key *k, const char *text, str
     x *= factor_of(unit, k->quantity) / (per_host ? (double)c->host : 1);
     if (end == text || !(factor_of(unit, k->quantity) > 0))
         return fail(error, EXIT_USAGE, "--cluster: %s '%s' (expected %s%s)", k->name, text_shown(text).text,
-                    example[k->quantity], k->quantity == RATE ? ", of one device, or with 'per host' behind it" : "");
+                    quantities[k->quantity].example, k->quantity == RATE ? ", of one device, or with 'per host' behind it" : "");
     if (!(x >= k->min && x <= k->max))
         return fail(error, EXIT_USAGE, "--cluster: %s %s is out of range (expected %g to %g)", k->name,
                     text_shown(text).text, k->min, k->max);
@@ -143,13 +139,11 @@ enum { MOST_ITEMS = 32 };
 static int cut_items(char *item[MOST_ITEMS], char *text)
 {
     int n = 0;
-    for (char *p = text; p; n++) {
+    for (char *rest, *p = strtok_r(text, ",", &rest); p; p = strtok_r(NULL, ",", &rest)) {
         if (n == MOST_ITEMS) return -1;
-        char *comma = strchr(p, ',');
-        if (comma) *comma = 0;
         item[n] = p + strspn(p, " ");
         for (char *end = p + strlen(p); end > item[n] && end[-1] == ' ';) *--end = 0;
-        p = comma ? comma + 1 : NULL;
+        n++;
     }
     return n;
 }
@@ -206,13 +200,12 @@ static int read_items(struct cluster *c, char **item, int n, struct error *error
 
 int cluster_read(struct cluster *c, const char *text, struct error *error)
 {
-    char *item[MOST_ITEMS], *copy = host_text("%s", text);
+    char *item[MOST_ITEMS];
+    scoped char *copy = host_text("%s", text);
     *c = (struct cluster){0};
-    int n = cut_items(item, copy), status = -1;
-    if (n < 0) fail(error, EXIT_USAGE, "--cluster: more than %d items", MOST_ITEMS);
-    else status = read_items(c, item, n, error);
-    free(copy);
-    if (status != 0) return -1;
+    int n = cut_items(item, copy);
+    if (n < 0) return fail(error, EXIT_USAGE, "--cluster: more than %d items", MOST_ITEMS);
+    if (read_items(c, item, n, error) != 0) return -1;
     if (!(c->nvlink > 0)) c->nvlink = c->network;
     if (!(c->network > 0)) c->network = c->nvlink;
     if (c->flops > 0 && c->memory > 0 && c->hbm > 0 && c->network > 0) return 0;
@@ -221,21 +214,9 @@ int cluster_read(struct cluster *c, const char *text, struct error *error)
 
 static void print_quantity(struct bytes *out, double x, enum quantity quantity)
 {
-    static const char *const ends[] = {"", "F", "B", "B/s"};
-    if (quantity == TIME) {
-        const struct unit *u = times;
-        while (u[1].name && x >= u[1].factor) u++;
-        if (u->factor > 3600) u--;
-        bytes_text(out, "%.6g%s", x / u->factor, u->name);
-        return;
-    }
-    const struct unit *u = thousands;
-    if (quantity == PLAIN || x < 1e3) {
-        bytes_text(out, "%.4g%s", x, ends[quantity]);
-        return;
-    }
-    while (u[1].name && x >= u[1].factor) u++;
-    bytes_text(out, "%.4g%s%s", x / u->factor, u->name, ends[quantity]);
+    const struct unit *u = quantity == TIME ? times : thousands;
+    while (quantity != PLAIN && u[1].name && x >= u[1].factor && u[1].factor != 86400) u++;
+    bytes_text(out, quantity == TIME ? "%.6g%s%s" : "%.4g%s%s", x / u->factor, u->name, quantities[quantity].end);
 }
 
 void cluster_print(struct bytes *out, const struct cluster *c)

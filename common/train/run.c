@@ -377,17 +377,15 @@ int run_write_conf(struct run *run, const struct option *table, struct error *er
 /* ---- going back to a step ---- */
 
 /* Steps ascend in a file, so going back is one truncation: at the first record of a later step, or at a last line that
- * has no end or no closing brace. */
-static int rewind_file(struct run *run, const char *file, int64_t step, struct error *error)
+ * has no end or no closing brace.  A file of the user's own stays.  Returns 0, or -1 with errno. */
+static int lines_rewind(const char *path, int64_t step)
 {
-    scoped char *path = host_text("%s/%s", run->folder, file);
     FILE *f = fopen(path, "r+e");
-    if (!f && errno == ENOENT) return 0;
-    if (!f) return fail(error, EXIT_IO, "%s/%s: cannot be read: %s", run->folder, file, strerror(errno));
     scoped char *line = NULL;
     size_t capacity = 0;
     off_t keep = 0, end = 0;
-    bool records = true;                         /* not a file of the user's own */
+    bool records = true;
+    if (!f) return errno == ENOENT ? 0 : -1;
     for (ssize_t n; records && (n = getline(&line, &capacity, f)) > 0;) {
         long long at = -1;
         records = end > 0 || strncmp(line, "{\"step\":", 8) == 0;
@@ -398,9 +396,8 @@ static int rewind_file(struct run *run, const char *file, int64_t step, struct e
     bool ok = !records || (!ferror(f) && ftruncate(fileno(f), keep) == 0 && fsync(fileno(f)) == 0);
     int why = errno;
     fclose(f);
-    if (ok) return 0;
-    return fail(error, EXIT_IO, "%s/%s: cannot be cut back to step %lld: %s", run->folder, file, (long long)step,
-                strerror(why));
+    errno = why;
+    return ok ? 0 : -1;
 }
 
 int run_rewind_metrics(struct run *run, int64_t step, bool again, struct error *error)
@@ -408,12 +405,11 @@ int run_rewind_metrics(struct run *run, int64_t step, bool again, struct error *
     if (run->mute) return 0;
     DIR *dir = opendir(run->folder);
     int status = 0;
-    for (const char *name; status == 0 && (name = next_name(dir, "?*.jsonl"));)
-        status = rewind_file(run, name, again && strcmp(name, "metrics.jsonl") == 0 ? step - 1 : step, error);
-    if (dir) rewinddir(dir);
-    for (const char *name; status == 0 && (name = next_name(dir, EVENTS_BEGIN "*" EVENTS_END));) {
+    for (const char *name; status == 0 && (name = next_name(dir, "*"));) {
+        bool lines = text_ends(name, ".jsonl"), events = fnmatch(EVENTS_BEGIN "*" EVENTS_END, name, 0) == 0;
+        int64_t last = again && (events || strcmp(name, "metrics.jsonl") == 0) ? step - 1 : step;
         scoped char *path = host_text("%s/%s", run->folder, name);
-        if (events_rewind(path, again ? step - 1 : step) != 0)
+        if ((lines && lines_rewind(path, last) != 0) || (events && events_rewind(path, last) != 0))
             status = fail(error, EXIT_IO, "%s: cannot be cut back to step %lld: %s", path, (long long)step,
                           strerror(errno));
     }
