@@ -1,6 +1,6 @@
-/* report.h - `ckpt report`: one page for runs and their ancestors.  report_read.c reads a run folder within bounded
- * memory, report_chart.c draws one chart, report_text.c writes what others said (always escaped), report_page.c says
- * what a stage shows, and report.c finds the runs and writes the file. */
+/* report.h - `ckpt report`: one page for runs and their ancestors.  report.c finds the runs, reads them within
+ * bounded memory and writes the file, report_chart.c draws one chart, report_text.c writes what others said (always
+ * escaped), and report_page.c says what a stage shows. */
 #ifndef QUARTET_REPORT_H
 #define QUARTET_REPORT_H
 
@@ -43,16 +43,9 @@ struct run_view {
     struct metrics metrics;
 };
 
-#define RUN_MISSING "%s: there is no run here (expected a folder with metrics.jsonl)"
-/* Fills *run but for its metrics.  Returns 0, or -1 (EXIT_NOINPUT) when this is no run folder. */
-int run_view_open(struct run_view *run, const char *folder, struct error *error);
-void run_view_close(struct run_view *run);
-bool run_view_alive(const struct run_view *run);        /* a program holds the folder's lock */
-
 /* The series of a key; metrics_want adds it. */
-struct series *metrics_want(struct metrics *m, const char *key);
+void metrics_want(struct metrics *m, const char *key);
 const struct series *metrics_find(const struct metrics *m, const char *key);
-void metrics_read(struct metrics *m, const char *folder);
 /* Mean over the first, or the last, tenth of the steps; NaN without numbers. */
 double series_mean(const struct series *s, bool last);
 

@@ -1,5 +1,5 @@
-/* session.h - what chat holds: main.c opens the model, talk.c talks, answers.c answers files of prompts, logprobs.c
- * scores given texts, serve.c serves others. */
+/* session.h - what chat holds: main.c opens the model, talk.c talks, files.c answers files of prompts and scores
+ * those of texts, serve.c serves others. */
 #ifndef QUARTET_SESSION_H
 #define QUARTET_SESSION_H
 
