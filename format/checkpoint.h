@@ -61,8 +61,9 @@ void ckpt_walk(const struct ckpt_source *source, size_t count, int done);
 
 /* ---- reading ---- */
 
-struct ckpt_tensor { const char *name; enum role role; uint32_t dtype; int ndim; uint64_t shape[8]; uint64_t bytes;
-                     uint32_t crc; };
+/* offset: from the start of the tensors' data, where CRCs of chunks begin with number first_chunk. */
+struct ckpt_tensor { const char *name; enum role role; uint32_t dtype; int ndim; uint64_t shape[8], bytes, offset;
+                     uint16_t flags; uint32_t crc, group, first_chunk; };
 
 struct ckpt;                     /* an open file; metadata is in private memory, tensors are read on demand */
 

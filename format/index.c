@@ -54,15 +54,15 @@ int tensor_bytes(struct ckpt_tensor *t, struct error *error)
 }
 
 /* Ascending by name bytes, then role. */
-static int compare(const struct tensor *a, const struct tensor *b)
+static int compare(const struct ckpt_tensor *a, const struct ckpt_tensor *b)
 {
-    int order = strcmp(a->public.name, b->public.name);
-    return order ? order : (int)a->public.role - (int)b->public.role;
+    int order = strcmp(a->name, b->name);
+    return order ? order : (int)a->role - (int)b->role;
 }
 
 static int compare_numbers(const void *a, const void *b, void *tensors)
 {
-    const struct tensor *tensor = tensors;
+    const struct ckpt_tensor *tensor = tensors;
     return compare(&tensor[*(const uint32_t *)a], &tensor[*(const uint32_t *)b]);
 }
 
@@ -79,7 +79,7 @@ int64_t index_sort(struct index *index)
 
 int64_t index_find(const struct index *index, const char *name, uint32_t role)
 {
-    struct tensor wanted = {.public = {.name = name, .role = (enum role)role}};
+    struct ckpt_tensor wanted = {.name = name, .role = (enum role)role};
     size_t low = 0, high = index->count;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
@@ -93,22 +93,22 @@ int64_t index_find(const struct index *index, const char *name, uint32_t role)
 
 uint64_t index_chunks(const struct index *index)
 {
-    const struct tensor *last = &index->tensor[index->count - 1];
-    return last->first_chunk + tensor_chunks(last->stored);
+    const struct ckpt_tensor *last = &index->tensor[index->count - 1];
+    return last->first_chunk + tensor_chunks(last->bytes);
 }
 
 void index_encode(struct bytes *out, const struct index *index)
 {
     static const char zero[40];
     uint64_t names = 0, place = 0;
-    for (size_t i = 0; i < index->count; i++) names += strlen(index->tensor[i].public.name);
+    for (size_t i = 0; i < index->count; i++) names += strlen(index->tensor[i].name);
     add32(out, (uint32_t)index->count);
     add32(out, CKPT_INDEX_ENTRY);
     add64(out, names);
     add64(out, (names + 7) & ~UINT64_C(7));
     bytes_add(out, zero, sizeof zero);
     for (size_t i = 0; i < index->count; i++) {
-        const struct ckpt_tensor *t = &index->tensor[i].public;
+        const struct ckpt_tensor *t = &index->tensor[i];
         uint8_t entry[CKPT_INDEX_ENTRY] = {0};
         fields_encode(entry, tensor_fields, &index->tensor[i]);
         store32(entry + 28, (uint32_t)place);
@@ -120,7 +120,7 @@ void index_encode(struct bytes *out, const struct index *index)
     for (size_t i = 0; i < index->count; i++) add32(out, index->order[i]);
     pad8(out);
     for (size_t i = 0; i < index->count; i++)
-        bytes_add(out, index->tensor[i].public.name, strlen(index->tensor[i].public.name));
+        bytes_add(out, index->tensor[i].name, strlen(index->tensor[i].name));
     pad8(out);
 }
 
@@ -162,36 +162,35 @@ static int decode_name(char *copy, const uint8_t *p, size_t i, const struct part
     return 0;
 }
 
-static int decode_entry(struct tensor *t, const uint8_t *p, struct error *error)
+static int decode_entry(struct ckpt_tensor *t, const uint8_t *p, struct error *error)
 {
     fields_decode(t, tensor_fields, p);
-    for (int d = 0; d < CKPT_MAX_DIMS; d++) t->public.shape[d] = load64(p + 40 + 8 * d);
-    const char *name = t->public.name;
+    for (int d = 0; d < CKPT_MAX_DIMS; d++) t->shape[d] = load64(p + 40 + 8 * d);
+    const char *name = t->name;
     if (!role_name(p[36])) return corrupt(error, "tensor %s: unknown role %d [T4]", name, p[36]);
     if (p[37] != 0) return corrupt(error, "tensor %s: unknown codec %d [T4]", name, p[37]);
     if (t->flags & ~(TENSOR_TRAINABLE | TENSOR_DECAY))
         return corrupt(error, "tensor %s: unknown flags %x [T4]", name, t->flags);
     if (!fields_reserved_zero(tensor_fields, p))
         return corrupt(error, "tensor %s: reserved bytes are not zero [T4]", name);
-    uint64_t raw = t->public.bytes;
-    if (tensor_bytes(&t->public, error) != 0) return -1;
-    if (raw != t->public.bytes || t->stored != raw)
+    uint64_t stored = load64(p + 8), raw = t->bytes;
+    if (tensor_bytes(t, error) != 0) return -1;
+    if (raw != t->bytes || stored != raw)
         return corrupt(error, "tensor %s: %" PRIu64 " bytes stored, %" PRIu64 " raw, but its shape takes %" PRIu64
-                       " [T5]", name, t->stored, raw, t->public.bytes);
+                       " [T5]", name, stored, raw, t->bytes);
     return 0;
 }
 
 /* end: where the tensor before ended, relative to TDAT; moved on. */
-static int check_place(const struct tensor *t, uint64_t *end, uint64_t tdat, uint64_t align, struct error *error)
+static int check_place(const struct ckpt_tensor *t, uint64_t *end, uint64_t tdat, uint64_t align, struct error *error)
 {
-    if (t->offset % align != 0 || t->offset < *end || t->offset > tdat || t->stored > tdat - t->offset)
+    if (t->offset % align != 0 || t->offset < *end || t->offset > tdat || t->bytes > tdat - t->offset)
         return corrupt(error, "tensor %s: %" PRIu64 " bytes at %" PRIu64 " do not lie in order between %" PRIu64
-                       " and %" PRIu64 ", aligned to %" PRIu64 " [T6]", t->public.name, t->stored, t->offset, *end,
+                       " and %" PRIu64 ", aligned to %" PRIu64 " [T6]", t->name, t->bytes, t->offset, *end,
                        tdat, align);
     if (t->offset - *end >= align)
-        return corrupt(error, "there is a hole of %" PRIu64 " bytes before tensor %s [T8]", t->offset - *end,
-                       t->public.name);
-    *end = t->offset + t->stored;
+        return corrupt(error, "there is a hole of %" PRIu64 " bytes before tensor %s [T8]", t->offset - *end, t->name);
+    *end = t->offset + t->bytes;
     return 0;
 }
 
@@ -204,7 +203,7 @@ static int decode_order(struct index *index, const uint8_t *p, struct error *err
                            index->count);
         if (i && compare(&index->tensor[index->order[i - 1]], &index->tensor[index->order[i]]) >= 0)
             return corrupt(error, "the name order is not ascending at tensor %s [T3]",
-                           index->tensor[index->order[i]].public.name);
+                           index->tensor[index->order[i]].name);
     }
     return 0;
 }
@@ -215,15 +214,15 @@ static int decode_tensors(struct index *index, const struct parts *parts, uint64
     char *name = index->names;
     uint64_t name_at = 0, end = 0, chunks = 0;
     for (size_t i = 0; i < index->count; i++) {
-        struct tensor *t = &index->tensor[i];
+        struct ckpt_tensor *t = &index->tensor[i];
         const uint8_t *p = parts->entries + i * CKPT_INDEX_ENTRY;
-        t->public.name = name;
+        t->name = name;
         if (decode_name(name, p, i, parts, &name_at, error) != 0) return -1;
         if (decode_entry(t, p, error) != 0 || check_place(t, &end, tdat, align, error) != 0) return -1;
         if (t->first_chunk != chunks)
             return corrupt(error, "tensor %s: first chunk %u (expected %" PRIu64 ") [T7]", name, t->first_chunk,
                            chunks);
-        chunks += tensor_chunks(t->stored);
+        chunks += tensor_chunks(t->bytes);
         name += strlen(name) + 1;
         if (chunks > UINT32_MAX) return corrupt(error, "more than 2^32 chunks of data [T7]");
     }

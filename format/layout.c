@@ -36,15 +36,15 @@ const struct field section_fields[] = {
     {"version", 38, 2, AT(struct section, version)}, {"instance", 40, 4, AT(struct section, instance)},
     {"checksum algorithm", 44, 4}, {"reserved", 48, 16}, {NULL}};
 
-/* The shape is eight numbers: index.c's. */
+/* Nothing is compressed: both lengths are those of the tensor.  The shape is eight numbers: index.c's. */
 const struct field tensor_fields[] = {
-    {"data offset", 0, 8, AT(struct tensor, offset)}, {"stored length", 8, 8, AT(struct tensor, stored)},
-    {"raw length", 16, 8, AT(struct tensor, public.bytes)}, {"CRC", 24, 4, AT(struct tensor, public.crc)},
-    {"name offset", 28, 4}, {"name length", 32, 2}, {"dtype", 34, 1, AT(struct tensor, public.dtype)},
-    {"dimensions", 35, 1, AT(struct tensor, public.ndim)}, {"role", 36, 1, AT(struct tensor, public.role)},
-    {"codec", 37, 1}, {"flags", 38, 2, AT(struct tensor, flags)}, {"shape", 40, 64}, {"reserved", 104, 4},
-    {"parameter group", 108, 4, AT(struct tensor, group)}, {"first chunk", 112, 4, AT(struct tensor, first_chunk)},
-    {"reserved", 116, 12}, {NULL}};
+    {"data offset", 0, 8, AT(struct ckpt_tensor, offset)}, {"stored length", 8, 8, AT(struct ckpt_tensor, bytes)},
+    {"raw length", 16, 8, AT(struct ckpt_tensor, bytes)}, {"CRC", 24, 4, AT(struct ckpt_tensor, crc)},
+    {"name offset", 28, 4}, {"name length", 32, 2}, {"dtype", 34, 1, AT(struct ckpt_tensor, dtype)},
+    {"dimensions", 35, 1, AT(struct ckpt_tensor, ndim)}, {"role", 36, 1, AT(struct ckpt_tensor, role)},
+    {"codec", 37, 1}, {"flags", 38, 2, AT(struct ckpt_tensor, flags)}, {"shape", 40, 64}, {"reserved", 104, 4},
+    {"parameter group", 108, 4, AT(struct ckpt_tensor, group)},
+    {"first chunk", 112, 4, AT(struct ckpt_tensor, first_chunk)}, {"reserved", 116, 12}, {NULL}};
 
 const struct field stat_fields[] = {
     {"min", 0, 8, AT(struct stats, min)}, {"max", 8, 8, AT(struct stats, max)}, {"mean", 16, 8, AT(struct stats, mean)},

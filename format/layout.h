@@ -93,8 +93,7 @@ int table_decode(struct section **out, const uint8_t *table, const struct header
 /* ---- tensor index (TIDX) ---- */
 
 enum { TENSOR_TRAINABLE = 1, TENSOR_DECAY = 2 };
-struct tensor { struct ckpt_tensor public; uint64_t offset, stored; uint16_t flags; uint32_t group, first_chunk; };
-struct index { size_t count; struct tensor *tensor; uint32_t *order; char *names; };   /* order: by (name, role) */
+struct index { size_t count; struct ckpt_tensor *tensor; uint32_t *order; char *names; };   /* order: by (name, role) */
 void index_free(struct index *index);
 
 uint64_t tensor_elements(const struct ckpt_tensor *t);

@@ -143,16 +143,16 @@ static int check_chunks(const struct ckpt *c, struct error *error)
 {
     if (!c->chunk_crc) return 0;
     for (size_t i = 0; i < c->index.count; i++) {
-        const struct tensor *t = &c->index.tensor[i];
-        uint64_t chunks = tensor_chunks(t->stored);
+        const struct ckpt_tensor *t = &c->index.tensor[i];
+        uint64_t chunks = tensor_chunks(t->bytes);
         uint32_t crc = 0;
         for (uint64_t k = 0; k < chunks; k++) {
-            uint64_t size = k + 1 < chunks ? CKPT_CHUNK : t->stored - k * CKPT_CHUNK;
+            uint64_t size = k + 1 < chunks ? CKPT_CHUNK : t->bytes - k * CKPT_CHUNK;
             crc = (uint32_t)crc32_combine(crc, c->chunk_crc[t->first_chunk + k], (z_off_t)size);
         }
-        if (crc != t->public.crc)
+        if (crc != t->crc)
             return corrupt(error, "tensor %s: its CRC %08x does not follow from those of its chunks (%08x) [CC3]",
-                           t->public.name, t->public.crc, crc);
+                           t->name, t->crc, crc);
     }
     return 0;
 }
@@ -271,5 +271,5 @@ void ckpt_close(struct ckpt *c)
 const struct ckpt_meta *ckpt_meta_of(const struct ckpt *c) { return &c->header.meta; }
 const char *ckpt_path(const struct ckpt *c) { return c->path; }
 size_t ckpt_tensor_count(const struct ckpt *c) { return c->index.count; }
-const struct ckpt_tensor *ckpt_tensor_at(const struct ckpt *c, size_t i) { return &c->index.tensor[i].public; }
+const struct ckpt_tensor *ckpt_tensor_at(const struct ckpt *c, size_t i) { return &c->index.tensor[i]; }
 int64_t ckpt_find(const struct ckpt *c, const char *name, enum role role) { return index_find(&c->index, name, role); }

@@ -98,8 +98,8 @@ struct save {
 /* As ckpt_save. */
 int checkpoint_write(const struct save *save, struct error *error);
 
-/* Saves the tensors of an open model but for training state as the checkpoint `path`; save says the rest: meta, foreign,
- * identify.  As ckpt_save; quits when a tensor cannot be read. */
+/* Saves the tensors of an open model, but for training state, as the checkpoint `path`; save says the rest: meta,
+ * foreign, identify.  As ckpt_save; quits when a tensor cannot be read. */
 int checkpoint_copy(struct ckpt *c, const char *path, struct save *save, struct error *error);
 
 /* Removes what saves that died left in a folder: NAME.tmp-HEX that no process holds locked, for names that start with

@@ -149,7 +149,7 @@ int stats_decode(struct stats **out, const void *data, size_t size, const struct
                        index->count, size);
     struct stats *stats = host_alloc(index->count, sizeof *stats);
     for (size_t i = 0; i < index->count; i++) {
-        const struct ckpt_tensor *t = &index->tensor[i].public;
+        const struct ckpt_tensor *t = &index->tensor[i];
         fields_decode(&stats[i], stat_fields, p + CKPT_TABLE_HEAD + i * CKPT_STAT_ENTRY);
         if (stats_possible(&stats[i], tensor_elements(t))) continue;
         free(stats);

@@ -13,9 +13,9 @@ enum { STEP = 256 << 10,       /* a CRC runs over what is still in the second-le
 
 int tensor_read(const struct ckpt *c, size_t tensor, void *out, uint64_t offset, size_t size, struct error *error)
 {
-    const struct tensor *t = &c->index.tensor[tensor];
-    if (offset > t->stored || size > t->stored - offset)
-        return fail(error, EXIT_USAGE, "tensor %s has no such bytes", t->public.name);
+    const struct ckpt_tensor *t = &c->index.tensor[tensor];
+    if (offset > t->bytes || size > t->bytes - offset)
+        return fail(error, EXIT_USAGE, "tensor %s has no such bytes", t->name);
     if (c->outside.read) return c->outside.read(c->outside.self, tensor, out, offset, size, error);
     return input_read(&c->input, out, c->tdat->offset + t->offset + offset, size, error);
 }
@@ -37,27 +37,27 @@ struct walk {
     size_t most, most_values;
 };
 
-static int check_bool(const struct tensor *t, const uint8_t *p, size_t n, struct error *error)
+static int check_bool(const struct ckpt_tensor *t, const uint8_t *p, size_t n, struct error *error)
 {
     for (size_t i = 0; i < n; i++)
-        if (p[i] > 1) return corrupt(error, "tensor %s: a bool is %d [T11]", t->public.name, p[i]);
+        if (p[i] > 1) return corrupt(error, "tensor %s: a bool is %d [T11]", t->name, p[i]);
     return 0;
 }
 
 /* The bytes between this tensor and the next are zero.  After the last one the section ends (S4). */
 static int check_gap(const struct ckpt *c, size_t tensor, struct error *error)
 {
-    const struct tensor *t = &c->index.tensor[tensor];
+    const struct ckpt_tensor *t = &c->index.tensor[tensor];
     if (c->outside.read || tensor + 1 == c->index.count) return 0;
     uint64_t data = c->tdat->offset;
-    int used = input_used(&c->input, data + t->offset + t->stored, data + t[1].offset, error);
-    return used == 1 ? corrupt(error, "the padding after tensor %s is not zero [T8]", t->public.name) : used;
+    int used = input_used(&c->input, data + t->offset + t->bytes, data + t[1].offset, error);
+    return used == 1 ? corrupt(error, "the padding after tensor %s is not zero [T8]", t->name) : used;
 }
 
 /* Reads and checks a chunk into buffer, whole or (keep false) over itself in steps. */
 static int read_chunk(const struct ckpt *c, struct chunk *k, uint8_t *buffer, bool keep)
 {
-    const struct tensor *t = &c->index.tensor[k->tensor];
+    const struct ckpt_tensor *t = &c->index.tensor[k->tensor];
     uint64_t start = k->number * CKPT_CHUNK, place = (c->tdat ? c->tdat->offset : 0) + t->offset + start;
     k->crc = 0;
     for (size_t at = 0; at < k->size; at += STEP) {
@@ -65,14 +65,14 @@ static int read_chunk(const struct ckpt *c, struct chunk *k, uint8_t *buffer, bo
         uint8_t *p = keep ? buffer + at : buffer;
         if (tensor_read(c, k->tensor, p, start + at, n, &k->error) != 0) return -1;
         k->crc = crc32_of(k->crc, p, n);
-        if (t->public.dtype == DTYPE_BOOL && check_bool(t, p, n, &k->error) != 0) return -1;
+        if (t->dtype == DTYPE_BOOL && check_bool(t, p, n, &k->error) != 0) return -1;
     }
     const uint32_t *expected = c->chunk_crc ? &c->chunk_crc[t->first_chunk + k->number] : &k->crc;
     if (k->crc != *expected)
         return corrupt(&k->error, "tensor %s (%s): chunk %" PRIu64 ", bytes %" PRIu64 " to %" PRIu64
-                       " of the file, is corrupt (CRC %08x, expected %08x) [T10]", t->public.name,
-                       role_name(t->public.role), k->number, place, place + k->size - 1, k->crc, *expected);
-    return start + k->size == t->stored ? check_gap(c, k->tensor, &k->error) : 0;
+                       " of the file, is corrupt (CRC %08x, expected %08x) [T10]", t->name,
+                       role_name(t->role), k->number, place, place + k->size - 1, k->crc, *expected);
+    return start + k->size == t->bytes ? check_gap(c, k->tensor, &k->error) : 0;
 }
 
 static void chunk_task(void *context, int i, int thread)
@@ -81,7 +81,7 @@ static void chunk_task(void *context, int i, int thread)
     struct chunk *k = &w->chunk[i];
     uint8_t *bytes = w->values ? w->bytes + (size_t)i * w->most : w->bytes + (size_t)thread * STEP;
     k->status = read_chunk(w->c, k, bytes, w->values != NULL);
-    uint32_t dtype = w->c->index.tensor[k->tensor].public.dtype;
+    uint32_t dtype = w->c->index.tensor[k->tensor].dtype;
     if (k->status == 0 && w->values)
         dtype_to_f32(w->values + (size_t)i * w->most_values, bytes, k->size / dtype_size(dtype), dtype);
 }
@@ -91,7 +91,7 @@ static int next_batch(struct walk *w)
 {
     int n = 0;
     for (; n < w->room && w->tensor < w->end; n++) {
-        uint64_t stored = w->c->index.tensor[w->tensor].stored, left = stored - w->number * CKPT_CHUNK;
+        uint64_t stored = w->c->index.tensor[w->tensor].bytes, left = stored - w->number * CKPT_CHUNK;
         struct chunk *k = &w->chunk[n];
         k->tensor = w->tensor;
         k->number = w->number++;
@@ -107,15 +107,15 @@ static int next_batch(struct walk *w)
 /* Joins a chunk's CRC to that of the tensor so far; at the tensor's end compares. */
 static int join_crc(struct walk *w, struct chunk *k)
 {
-    const struct tensor *t = &w->c->index.tensor[k->tensor];
+    const struct ckpt_tensor *t = &w->c->index.tensor[k->tensor];
     w->crc = k->number == 0 ? k->crc : (uint32_t)crc32_combine(w->crc, k->crc, (z_off_t)k->size);
     if (w->sums) w->sums[k->tensor] = w->crc;
     if (w->sums || (w->c->outside.read && !w->c->outside.identified)) return 0;
-    if (k->number + 1 < tensor_chunks(t->stored) || w->crc == t->public.crc) return 0;
+    if (k->number + 1 < tensor_chunks(t->bytes) || w->crc == t->crc) return 0;
     if (w->c->outside.read)
-        return fail(&k->error, EXIT_DATA, "tensor %s has changed since the model was opened", t->public.name);
-    return corrupt(&k->error, "tensor %s (%s) is corrupt (CRC %08x, expected %08x) [T10]", t->public.name,
-                   role_name(t->public.role), w->crc, t->public.crc);
+        return fail(&k->error, EXIT_DATA, "tensor %s has changed since the model was opened", t->name);
+    return corrupt(&k->error, "tensor %s (%s) is corrupt (CRC %08x, expected %08x) [T10]", t->name,
+                   role_name(t->role), w->crc, t->crc);
 }
 
 /* Walks to the end.  Every chunk's values go to take (may be NULL).  With problems each damaged chunk is added, and a
@@ -135,7 +135,7 @@ static int walk_all(struct walk *w, void (*take)(void *self, const float *values
             if (k->status != 0 && problems) problems_add(problems, &k->error);
             else if (k->status != 0) status = fail(error, k->error.exit_code, "%s: %s", w->c->path, k->error.text);
             else if (take) {
-                size_t count = k->size / dtype_size(w->c->index.tensor[k->tensor].public.dtype);
+                size_t count = k->size / dtype_size(w->c->index.tensor[k->tensor].dtype);
                 take(self, w->values + (size_t)i * w->most_values, k->number * w->most_values, count);
             }
         }
@@ -164,7 +164,7 @@ void weights_identity(uint8_t id[16], const struct index *index)
 {
     uint64_t low = 0xcbf29ce484222325, high = ~low;
     for (size_t i = 0; i < index->count; i++) {
-        const struct ckpt_tensor *t = &index->tensor[index->order[i]].public;
+        const struct ckpt_tensor *t = &index->tensor[index->order[i]];
         uint8_t fixed[16 + 64];
         store32(fixed, t->role);
         store32(fixed + 4, t->dtype);
@@ -185,7 +185,7 @@ int reader_identify(struct ckpt *c, struct error *error)
     w.sums = host_alloc(c->index.count, sizeof *w.sums);
     w.bytes = host_alloc((size_t)threads_count(), STEP);
     int status = walk_all(&w, NULL, NULL, NULL, error);
-    for (size_t i = 0; status == 0 && i < c->index.count; i++) c->index.tensor[i].public.crc = w.sums[i];
+    for (size_t i = 0; status == 0 && i < c->index.count; i++) c->index.tensor[i].crc = w.sums[i];
     free(w.sums);
     c->outside.identified = status == 0;
     if (status == 0) weights_identity(c->header.meta.weights_id, &c->index);
@@ -197,15 +197,15 @@ int ckpt_verify(struct ckpt *c, struct error *error) { return reader_verify(c, N
 int ckpt_read_f32(struct ckpt *c, size_t tensor, void (*take)(void *self, const float *values, uint64_t first,
                                                               size_t count), void *self, struct error *error)
 {
-    const struct tensor *t = &c->index.tensor[tensor];
-    if (!dtype_is_float(t->public.dtype))
-        return corrupt(error, "%s: tensor %s is %s (expected f32, f16, bf16 or f64)", c->path, t->public.name,
-                       dtype_name(t->public.dtype));
-    uint64_t chunks = tensor_chunks(t->stored);
+    const struct ckpt_tensor *t = &c->index.tensor[tensor];
+    if (!dtype_is_float(t->dtype))
+        return corrupt(error, "%s: tensor %s is %s (expected f32, f16, bf16 or f64)", c->path, t->name,
+                       dtype_name(t->dtype));
+    uint64_t chunks = tensor_chunks(t->bytes);
     struct walk w = {.c = c, .tensor = tensor, .end = tensor + 1};
     w.room = int_min(int_min(threads_count(), AHEAD), chunks < AHEAD ? (int)chunks : AHEAD);
-    w.most = t->stored < CKPT_CHUNK ? (size_t)t->stored : (size_t)CKPT_CHUNK;
-    w.most_values = w.most / dtype_size(t->public.dtype);
+    w.most = t->bytes < CKPT_CHUNK ? (size_t)t->bytes : (size_t)CKPT_CHUNK;
+    w.most_values = w.most / dtype_size(t->dtype);
     w.bytes = host_alloc((size_t)w.room, w.most);
     w.values = host_alloc((size_t)w.room, w.most_values * sizeof *w.values);
     return walk_all(&w, take, self, NULL, error);
@@ -232,15 +232,14 @@ int checkpoint_copy(struct ckpt *c, const char *path, struct save *save, struct 
     char *folder = path_folder(path);
     size_t n = 0;
     for (size_t i = 0; i < c->index.count; i++) {
-        const struct tensor *t = &c->index.tensor[i];
-        if (role_is_training_state(t->public.role)) continue;
+        const struct ckpt_tensor *t = &c->index.tensor[i];
+        if (role_is_training_state(t->role)) continue;
         original[n] = (struct original){c, i};
-        source[n] = (struct ckpt_source){.role = t->public.role, .dtype = (enum dtype)t->public.dtype,
-                                         .ndim = t->public.ndim, .decay = t->flags & TENSOR_DECAY, .fetch = fetch,
-                                         .trainable = c->outside.read || t->flags & TENSOR_TRAINABLE,
-                                         .self = &original[n]};
-        snprintf(source[n].name, sizeof source[n].name, "%s", t->public.name);
-        memcpy(source[n++].shape, t->public.shape, sizeof source->shape);
+        source[n] = (struct ckpt_source){.role = t->role, .dtype = (enum dtype)t->dtype, .ndim = t->ndim,
+                                         .trainable = t->flags & TENSOR_TRAINABLE, .decay = t->flags & TENSOR_DECAY,
+                                         .self = &original[n], .fetch = fetch};
+        snprintf(source[n].name, sizeof source[n].name, "%s", t->name);
+        memcpy(source[n++].shape, t->shape, sizeof source->shape);
     }
     save->folder = folder;
     save->name = slash ? slash + 1 : path;

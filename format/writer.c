@@ -52,26 +52,25 @@ static void plan_index(struct writer *w)
     w->index.tensor = host_alloc(s->count, sizeof *w->index.tensor);
     for (size_t i = 0; i < s->count; i++) {
         const struct ckpt_source *from = &s->source[i];
-        struct tensor *t = &w->index.tensor[i];
+        struct ckpt_tensor *t = &w->index.tensor[i];
         struct error why;
-        t->public = (struct ckpt_tensor){.name = from->name, .role = from->role, .dtype = from->dtype,
+        *t = (struct ckpt_tensor){.name = from->name, .role = from->role, .dtype = from->dtype,
                                          .ndim = from->ndim};
-        memcpy(t->public.shape, from->shape, (size_t)from->ndim * sizeof *from->shape);
+        memcpy(t->shape, from->shape, (size_t)from->ndim * sizeof *from->shape);
         if (!tensor_name_valid(from->name, strlen(from->name)) || !role_name(from->role))
             die("'%s' cannot be the name of a tensor", from->name);
-        if (tensor_bytes(&t->public, &why) != 0) die("%s", why.text);
-        t->stored = t->public.bytes;
+        if (tensor_bytes(t, &why) != 0) die("%s", why.text);
         t->flags = (uint16_t)((from->trainable ? TENSOR_TRAINABLE : 0) | (from->decay ? TENSOR_DECAY : 0));
         t->first_chunk = (uint32_t)chunks;
         t->offset = (end + CKPT_PAGE - 1) & ~(CKPT_PAGE - 1);
-        end = t->offset + t->stored;
-        chunks += tensor_chunks(t->stored);
+        end = t->offset + t->bytes;
+        chunks += tensor_chunks(t->bytes);
         names += strlen(from->name);
         if (end > CKPT_MAX_FILE / 2 || chunks > CKPT_MAX_METADATA / 4 - 4)
             die("%s: more data than a file may hold", w->path);
     }
     int64_t twice = index_sort(&w->index);
-    if (twice >= 0) die("%s: tensor %s is given twice", w->path, w->index.tensor[twice].public.name);
+    if (twice >= 0) die("%s: tensor %s is given twice", w->path, w->index.tensor[twice].name);
     w->chunk_crc = host_alloc((size_t)chunks, sizeof *w->chunk_crc);
     w->moments = host_alloc(s->count, sizeof *w->moments);
 }
@@ -118,8 +117,8 @@ static void plan_pieces(struct writer *w)
         memcpy(p->section.type, f->type, 4);
         encode_piece(w, p);
         if (section_is(&p->section, "TDAT")) {
-            const struct tensor *last = &w->index.tensor[w->index.count - 1];
-            p->section.stored = p->section.raw = last->offset + last->stored;
+            const struct ckpt_tensor *last = &w->index.tensor[w->index.count - 1];
+            p->section.stored = p->section.raw = last->offset + last->bytes;
         }
         if (p->section.stored > f->limit)
             die("%s: section %s has %llu bytes, too many", w->path, f->type, (unsigned long long)p->section.stored);
@@ -139,7 +138,7 @@ static void plan_header(struct writer *w)
     uint64_t table = (w->pieces * CKPT_SECTION_ENTRY + CKPT_PAGE - 1) & ~(CKPT_PAGE - 1);
     m->flags &= ~(uint32_t)CKPT_TRAINING_STATE;
     for (size_t i = 0; i < w->index.count; i++)
-        if (role_is_training_state(w->index.tensor[i].public.role)) m->flags |= CKPT_TRAINING_STATE;
+        if (role_is_training_state(w->index.tensor[i].role)) m->flags |= CKPT_TRAINING_STATE;
     if (m->trns.count) m->flags |= CKPT_TRAINING_STATE;
     random_bytes(m->uuid, sizeof m->uuid);
     m->created = nanoseconds_utc();
@@ -173,7 +172,7 @@ static void chunk_task(void *context, int i, int thread)
     struct batch *batch = context;
     struct chunk *k = &batch->chunk[i];
     struct writer *w = batch->w;
-    const struct tensor *t = &w->index.tensor[k->tensor];
+    const struct ckpt_tensor *t = &w->index.tensor[k->tensor];
     uint32_t crc = 0;
     (void)thread;
     k->moments = (struct moments){0};
@@ -181,7 +180,7 @@ static void chunk_task(void *context, int i, int thread)
         size_t n = k->size - at < STEP ? k->size - at : STEP;
         struct moments m;
         crc = crc32_of(crc, k->buffer + at, n);
-        moments_of(&m, k->buffer + at, n, t->public.dtype);
+        moments_of(&m, k->buffer + at, n, t->dtype);
         moments_add(&k->moments, &m);
     }
     w->chunk_crc[t->first_chunk + k->number] = crc;
@@ -195,13 +194,13 @@ static int take_batch(struct batch *batch, int n)
     struct writer *w = batch->w;
     for (int i = 0; i < n; i++) {
         struct chunk *k = &batch->chunk[i];
-        struct tensor *t = &w->index.tensor[k->tensor];
+        struct ckpt_tensor *t = &w->index.tensor[k->tensor];
         uint32_t crc = w->chunk_crc[t->first_chunk + k->number];
         if (k->failure) {
             errno = k->failure;
             return -1;
         }
-        t->public.crc = k->number == 0 ? crc : (uint32_t)crc32_combine(t->public.crc, crc, (z_off_t)k->size);
+        t->crc = k->number == 0 ? crc : (uint32_t)crc32_combine(t->crc, crc, (z_off_t)k->size);
         moments_add(&w->moments[k->tensor], &k->moments);
     }
     return 0;
@@ -216,7 +215,7 @@ static int write_tensors(struct writer *w)
         if (!(batch.chunk[i].buffer = aligned_alloc(CKPT_PAGE, CKPT_CHUNK))) die("no memory for saving");
     for (size_t i = 0; i < w->index.count && status == 0; i++) {
         const struct ckpt_source *from = &w->save->source[i];
-        uint64_t stored = w->index.tensor[i].stored, chunks = tensor_chunks(stored);
+        uint64_t stored = w->index.tensor[i].bytes, chunks = tensor_chunks(stored);
         for (uint64_t number = 0; number < chunks && status == 0; number++) {
             struct chunk *k = &batch.chunk[n++];
             uint64_t at = number * CKPT_CHUNK;

@@ -106,8 +106,7 @@ static void choose_sample(struct pretrain *p, struct sample *s, uint64_t bytes)
 static struct tokenizer *train_tokenizer(struct pretrain *p)
 {
     struct error error;
-    struct document_rules rules = {p->text_key, p->separator, p->allow_invalid,
-                                   program_skip_rows(p->skip_bad_rows)};
+    struct document_rules rules = {p->text_key, p->separator, p->allow_invalid, program_skip_rows(p->skip_bad_rows)};
     struct sample sample = {.program = p, .share = 1, .told = seconds_now()};
     struct tokenizer *t = NULL;
     const char *special[] = {end_of_text};

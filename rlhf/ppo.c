@@ -315,8 +315,7 @@ static void record_rewards(const struct ppo *p, struct record *r, double kl)
 {
     const struct rollouts *x = &p->rollouts;
     int E = x->episodes;
-    double low = INFINITY, high = -INFINITY, raw = mean_of(x->raw_reward, E),
-           reward = mean_of(x->reward, E);
+    double low = INFINITY, high = -INFINITY, raw = mean_of(x->raw_reward, E), reward = mean_of(x->reward, E);
     for (int e = 0; e < E; e++) {
         low = fmin(low, (double)x->raw_reward[e]);
         high = fmax(high, (double)x->raw_reward[e]);

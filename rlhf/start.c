@@ -243,8 +243,7 @@ void rlhf_start_ppo(struct rlhf *p)
     q->reward_self = &p->source;
     p->source = (struct reward_source){.model = p->reward_path ? &p->reward : NULL, .end = p->chat.end,
                                        .coef = p->reward_coef, .tokenizer = p->policy_parent.tokenizer};
-    if (p->reward_command && !p->train.plan &&
-        comm_place(p->train.comm).tensor == 0 &&
+    if (p->reward_command && !p->train.plan && comm_place(p->train.comm).tensor == 0 &&
         reward_cmd_open(&p->source.program, p->reward_command, p->reward_timeout, &error) != 0)
         quit_error(&error);
 }

@@ -149,7 +149,7 @@ static void test_large(void)
         struct bytes b = {0};
         for (uint32_t i = 0; i < c->header.section_count; i++)
             if (strcmp(c->section[i].type, "STAT") == 0) CHECK(section_read(&b, c, &c->section[i], &error) == 0);
-        crc[threads - 1] = crc32_of(c->index.tensor[1].public.crc, b.data, b.size);
+        crc[threads - 1] = crc32_of(c->index.tensor[1].crc, b.data, b.size);
         bytes_free(&b);
         ckpt_close(c);
         ckpt_meta_free(&m);

@@ -116,14 +116,14 @@ static int save_chain(const char *top, struct error *error)
 /* Written by hand, for its data is a hole: header, TIDX, TDAT of zeros, table. */
 static int save_sparse(const char *path, uint64_t gib, struct error *error)
 {
-    struct tensor t = {.public = {.name = "zeros", .dtype = DTYPE_F32, .ndim = 1, .shape = {gib << 28},
-                                  .bytes = gib << 30}, .stored = gib << 30};
+    struct ckpt_tensor t = {.name = "zeros", .dtype = DTYPE_F32, .ndim = 1, .shape = {gib << 28},
+                                  .bytes = gib << 30};
     struct index index = {.count = 1, .tensor = &t};
     struct bytes tidx = {0};
     uint8_t *zero = host_alloc(1 << 20, 1), page[CKPT_PAGE], *table = host_alloc(1, CKPT_PAGE);
     uint32_t mib = crc32_of(0, zero, 1 << 20);
     for (uint64_t i = 0; i < gib << 10; i++)
-        t.public.crc = i ? (uint32_t)crc32_combine(t.public.crc, mib, 1 << 20) : mib;
+        t.crc = i ? (uint32_t)crc32_combine(t.crc, mib, 1 << 20) : mib;
     index_sort(&index);
     index_encode(&tidx, &index);
     struct section s[] = {{.type = "TIDX", .flags = 1, .offset = 4096, .stored = tidx.size, .raw = tidx.size,

@@ -196,14 +196,13 @@ static int build_index(struct ckpt *c, struct error *error)
     c->index.count = m->count;
     for (size_t i = 0; i < m->count; i++) {
         const struct target *from = &m->target[i];
-        struct tensor *t = &c->index.tensor[i];
-        t->public = (struct ckpt_tensor){.name = from->name, .dtype = from->dtype, .ndim = from->ndim};
-        memcpy(t->public.shape, from->shape, sizeof from->shape);
-        if (tensor_bytes(&t->public, error) != 0) return fail_in(error, "%s", m->from);
-        t->stored = t->public.bytes;
+        struct ckpt_tensor *t = &c->index.tensor[i];
+        *t = (struct ckpt_tensor){.name = from->name, .dtype = from->dtype, .ndim = from->ndim};
+        memcpy(t->shape, from->shape, sizeof from->shape);
+        if (tensor_bytes(t, error) != 0) return fail_in(error, "%s", m->from);
         t->offset = from->pieces ? from->piece[0]->offset : 0;
         t->first_chunk = (uint32_t)chunks;
-        chunks += tensor_chunks(t->stored);
+        chunks += tensor_chunks(t->bytes);
         t->flags = (uint16_t)(TENSOR_TRAINABLE | (from->decay ? TENSOR_DECAY : 0));
     }
     for (int i = 0; i < m->tensors.files; i++) c->header.file_size += m->tensors.file[i].size;

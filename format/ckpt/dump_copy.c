@@ -1,5 +1,5 @@
-/* dump_copy.c - `ckpt strip`: a copy that can be used but not trained on.  The weights keep their weights_id, so that the
- * copy is recognised as the same model; a section this version does not know goes along only if its flags allow.
+/* dump_copy.c - `ckpt strip`: a copy that can be used but not trained on.  The weights keep their weights_id, so that
+ * the copy is recognised as the same model; a section this version does not know goes along only if its flags allow.
  * `ckpt import` and `ckpt export`: models of other systems as checkpoints, and back. */
 #include "format/ckpt/dump.h"
 

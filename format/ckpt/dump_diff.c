@@ -86,7 +86,7 @@ static void compare_block(struct change *c, struct sums *s, const double *x, con
 static void change_task(void *context, int number, int thread)
 {
     struct change *c = (struct change *)context + number;
-    const struct ckpt_tensor *x = &c->a->index.tensor[c->in_a].public, *y = &c->b->index.tensor[c->in_b].public;
+    const struct ckpt_tensor *x = &c->a->index.tensor[c->in_a], *y = &c->b->index.tensor[c->in_b];
     const uint32_t wide_x = dtype_size(x->dtype), wide_y = dtype_size(y->dtype);
     (void)thread;
     if (!c->same_form) return;
@@ -131,20 +131,20 @@ static size_t find_pairs(struct change **out, struct comparison *to, const struc
     struct change *change = host_alloc(a->index.count, sizeof *change);
     size_t n = 0;
     for (size_t i = 0; i < a->index.count; i++) {
-        const struct ckpt_tensor *x = &a->index.tensor[i].public;
+        const struct ckpt_tensor *x = &a->index.tensor[i];
         int64_t k = index_find(&b->index, x->name, x->role);
         if (k < 0) {
             to->lost++;
             fact(to->tensors, NULL, only_row(x, "a"));
             continue;
         }
-        const struct ckpt_tensor *y = &b->index.tensor[k].public;
+        const struct ckpt_tensor *y = &b->index.tensor[k];
         bool shape = x->ndim == y->ndim && memcmp(x->shape, y->shape, sizeof x->shape) == 0;
         if (shape && x->dtype == y->dtype && x->crc == y->crc) continue;
         change[n++] = (struct change){.a = a, .b = b, .in_a = i, .in_b = (size_t)k, .same_form = shape};
     }
     for (size_t k = 0; k < b->index.count; k++) {
-        const struct ckpt_tensor *y = &b->index.tensor[k].public;
+        const struct ckpt_tensor *y = &b->index.tensor[k];
         if (index_find(&a->index, y->name, y->role) >= 0) continue;
         to->added++;
         fact(to->tensors, NULL, only_row(y, "b"));
@@ -155,7 +155,7 @@ static size_t find_pairs(struct change **out, struct comparison *to, const struc
 
 static json_t *change_row(const struct change *c)
 {
-    const struct ckpt_tensor *x = &c->a->index.tensor[c->in_a].public, *y = &c->b->index.tensor[c->in_b].public;
+    const struct ckpt_tensor *x = &c->a->index.tensor[c->in_a], *y = &c->b->index.tensor[c->in_b];
     char shape_x[200], shape_y[200];
     json_t *row = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "name", x->name, "role", role_name(x->role), "dtype_a",
                             dtype_name(x->dtype), "dtype_b", dtype_name(y->dtype), "shape_a", shape_text(shape_x, x),

@@ -13,16 +13,15 @@ static char *explain_index(const struct ckpt *c, uint64_t at)
     if (at < CKPT_INDEX_HEAD) return host_text("head of the tensor index, byte %" PRIu64, at);
     if (at < entries) {
         uint64_t i = (at - CKPT_INDEX_HEAD) / CKPT_INDEX_ENTRY;
-        const struct ckpt_tensor *t = &c->index.tensor[i].public;
+        const struct ckpt_tensor *t = &c->index.tensor[i];
         return host_text("entry %" PRIu64 " of the tensor index (%s, %s): %s", i, t->name, role_name(t->role),
                          field_name(tensor_fields, (at - CKPT_INDEX_HEAD) % CKPT_INDEX_ENTRY));
     }
     if (at < order) return host_text("name order of the tensor index, place %" PRIu64, (at - entries) / 4);
     for (size_t i = 0, start = order; i < n; i++) {
-        size_t length = strlen(c->index.tensor[i].public.name);
+        size_t length = strlen(c->index.tensor[i].name);
         if (at - start < length)
-            return host_text("name of tensor %zu (%s), character %" PRIu64, i, c->index.tensor[i].public.name,
-                             at - start);
+            return host_text("name of tensor %zu (%s), character %" PRIu64, i, c->index.tensor[i].name, at - start);
         start += length;
     }
     return host_text("padding of the tensor index");
@@ -46,17 +45,17 @@ static char *explain_data(const struct ckpt *c, uint64_t at)
     size_t i = c->index.count;
     while (i > 0 && c->index.tensor[i - 1].offset > at) i--;
     if (i == 0) return host_text("tensor data (the index is damaged)");
-    const struct tensor *t = &c->index.tensor[--i];
-    const char *name = t->public.name, *role = role_name(t->public.role);
-    if (at - t->offset >= t->stored) return host_text("padding after tensor %s (%s)", name, role);
-    uint32_t size = dtype_size(t->public.dtype);
+    const struct ckpt_tensor *t = &c->index.tensor[--i];
+    const char *name = t->name, *role = role_name(t->role);
+    if (at - t->offset >= t->bytes) return host_text("padding after tensor %s (%s)", name, role);
+    uint32_t size = dtype_size(t->dtype);
     uint64_t element = (at - t->offset) / size;
     uint8_t bytes[8];
     char place[200];
     double value = 0;
-    if (tensor_read(c, i, bytes, element * size, size, NULL) == 0) dtype_to_f64(&value, bytes, 1, t->public.dtype);
-    return host_text("tensor %s (%s, %s), element %s = %.9g, chunk %" PRIu64, name, role, dtype_name(t->public.dtype),
-                     coordinates(place, &t->public, element), value, (at - t->offset) / CKPT_CHUNK);
+    if (tensor_read(c, i, bytes, element * size, size, NULL) == 0) dtype_to_f64(&value, bytes, 1, t->dtype);
+    return host_text("tensor %s (%s, %s), element %s = %.9g, chunk %" PRIu64, name, role, dtype_name(t->dtype),
+                     coordinates(place, t, element), value, (at - t->offset) / CKPT_CHUNK);
 }
 
 /* Which key of the encoded key-values; the sizes are those of SPEC.md. */
@@ -90,8 +89,8 @@ static char *explain_section(const struct ckpt *c, const struct section *s, uint
         return host_text("CRC of chunk %" PRIu64, (at - CKPT_TABLE_HEAD) / 4);
     uint64_t entry = (at - CKPT_TABLE_HEAD) / CKPT_STAT_ENTRY;
     if (at >= CKPT_TABLE_HEAD && section_is(s, "STAT") && entry < c->index.count)
-        return host_text("statistics of tensor %s (%s): %s", c->index.tensor[entry].public.name,
-                         role_name(c->index.tensor[entry].public.role),
+        return host_text("statistics of tensor %s (%s): %s", c->index.tensor[entry].name,
+                         role_name(c->index.tensor[entry].role),
                          field_name(stat_fields, (at - CKPT_TABLE_HEAD) % CKPT_STAT_ENTRY));
     return host_text("section %s, byte %" PRIu64, s->type, at);
 }

@@ -27,7 +27,7 @@ static void info_tensors(json_t *facts, const struct ckpt *c)
     uint64_t parameters = 0;
     int n = 0;
     for (size_t i = 0; i < c->index.count; i++) {
-        const struct ckpt_tensor *t = &c->index.tensor[i].public;
+        const struct ckpt_tensor *t = &c->index.tensor[i];
         int g = 0;
         while (g < n && (group[g].role != t->role || group[g].dtype != t->dtype)) g++;
         if (t->role == ROLE_WEIGHT || t->role == ROLE_HEAD) parameters += tensor_elements(t);
@@ -134,34 +134,34 @@ int dump_sections(struct dump *d, struct ckpt *c, json_t *facts)
 
 static int by_size(const void *a, const void *b)
 {
-    const struct tensor *x = *(const struct tensor *const *)a, *y = *(const struct tensor *const *)b;
-    if (x->stored != y->stored) return x->stored < y->stored ? 1 : -1;
+    const struct ckpt_tensor *x = *(const struct ckpt_tensor *const *)a, *y = *(const struct ckpt_tensor *const *)b;
+    if (x->bytes != y->bytes) return x->bytes < y->bytes ? 1 : -1;
     return (x->offset > y->offset) - (x->offset < y->offset);
 }
 
 /* The tensors asked for, in the order asked for; their number. */
-static size_t select_tensors(const struct tensor ***out, const struct dump *d, const struct ckpt *c)
+static size_t select_tensors(const struct ckpt_tensor ***out, const struct dump *d, const struct ckpt *c)
 {
-    const struct tensor **list = host_alloc(c->index.count, sizeof *list);
+    const struct ckpt_tensor **list = host_alloc(c->index.count, sizeof *list);
     size_t n = 0;
     for (size_t i = 0; i < c->index.count; i++) {
-        const struct tensor *t = &c->index.tensor[d->sort == SORT_NAME ? c->index.order[i] : i];
-        if (dump_wants(d, &t->public, d->match)) list[n++] = t;
+        const struct ckpt_tensor *t = &c->index.tensor[d->sort == SORT_NAME ? c->index.order[i] : i];
+        if (dump_wants(d, t, d->match)) list[n++] = t;
     }
     if (n && d->sort == SORT_SIZE) qsort(list, n, sizeof *list, by_size);
     *out = list;
     return n;
 }
 
-static json_t *tensor_row(const struct ckpt *c, const struct tensor *t)
+static json_t *tensor_row(const struct ckpt *c, const struct ckpt_tensor *t)
 {
     json_t *shape = json_array();
-    for (int k = 0; k < t->public.ndim; k++) fact(shape, NULL, fact_u64(t->public.shape[k]));
-    json_t *row = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o}", "name", t->public.name, "role",
-                            role_name(t->public.role), "dtype", dtype_name(t->public.dtype), "shape", shape, "bytes",
-                            fact_u64(t->stored), "offset", fact_u64((c->tdat ? c->tdat->offset : 0) + t->offset));
+    for (int k = 0; k < t->ndim; k++) fact(shape, NULL, fact_u64(t->shape[k]));
+    json_t *row = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o}", "name", t->name, "role",
+                            role_name(t->role), "dtype", dtype_name(t->dtype), "shape", shape, "bytes",
+                            fact_u64(t->bytes), "offset", fact_u64((c->tdat ? c->tdat->offset : 0) + t->offset));
     if (!c->outside.read)
-        fact_members(row, json_pack("{s:o, s:b, s:b}", "crc32", fact_crc(t->public.crc), "trainable",
+        fact_members(row, json_pack("{s:o, s:b, s:b}", "crc32", fact_crc(t->crc), "trainable",
                                     (t->flags & TENSOR_TRAINABLE) != 0, "decay", (t->flags & TENSOR_DECAY) != 0));
     return row;
 }
@@ -176,20 +176,20 @@ static size_t block_length(const char *name)
 }
 
 /* A row per block: neighbours in data order share one. */
-static json_t *group_rows(const struct tensor **list, size_t n, uint64_t total)
+static json_t *group_rows(const struct ckpt_tensor **list, size_t n, uint64_t total)
 {
     json_t *rows = json_array();
     for (size_t i = 0; i < n;) {
-        const char *name = list[i]->public.name;
+        const char *name = list[i]->name;
         size_t length = block_length(name), first = i;
         uint64_t bytes = 0, elements = 0;
-        for (; i < n && list[i]->public.role == list[first]->public.role &&
-               block_length(list[i]->public.name) == length && memcmp(list[i]->public.name, name, length) == 0; i++) {
-            bytes += list[i]->stored;
-            elements += tensor_elements(&list[i]->public);
+        for (; i < n && list[i]->role == list[first]->role &&
+               block_length(list[i]->name) == length && memcmp(list[i]->name, name, length) == 0; i++) {
+            bytes += list[i]->bytes;
+            elements += tensor_elements(list[i]);
         }
         fact(rows, NULL, json_pack("{s:o, s:s, s:I, s:o, s:o, s:o}", "block", json_sprintf("%.*s", (int)length, name),
-                                   "role", role_name(list[first]->public.role), "tensors", (json_int_t)(i - first),
+                                   "role", role_name(list[first]->role), "tensors", (json_int_t)(i - first),
                                    "elements", fact_u64(elements), "bytes", fact_u64(bytes), "percent",
                                    json_sprintf("%.1f", 100.0 * (double)bytes / (double)(total ? total : 1))));
     }
@@ -198,13 +198,13 @@ static json_t *group_rows(const struct tensor **list, size_t n, uint64_t total)
 
 int dump_tensors(struct dump *d, struct ckpt *c, json_t *facts)
 {
-    const struct tensor **list;
+    const struct ckpt_tensor **list;
     char size[16];
     uint64_t total = 0;
     size_t n = select_tensors(&list, d, c);
     json_t *rows = json_array();
     for (size_t i = 0; i < n; i++) {
-        total += list[i]->stored;
+        total += list[i]->bytes;
         if (!d->group || d->json) fact(rows, NULL, tensor_row(c, list[i]));
     }
     fact(facts, "tensors", rows);
@@ -224,7 +224,7 @@ static uint32_t content_crc(const struct ckpt *c)
 {
     uint32_t crc = 0;
     for (size_t i = 0; i < c->index.count; i++) {
-        const struct ckpt_tensor *t = &c->index.tensor[c->index.order[i]].public;
+        const struct ckpt_tensor *t = &c->index.tensor[c->index.order[i]];
         if (t->role != ROLE_WEIGHT && t->role != ROLE_HEAD) continue;
         uint8_t fixed[8 + 64 + 4];
         store32(fixed, t->dtype);
@@ -243,7 +243,7 @@ int dump_hash(struct dump *d, struct ckpt *c, json_t *facts)
     (void)d;
     if (c->outside.read && reader_identify(c, &error) != 0) quit_error(&error);
     for (size_t i = 0; i < c->index.count; i++) {
-        const struct ckpt_tensor *t = &c->index.tensor[c->index.order[i]].public;
+        const struct ckpt_tensor *t = &c->index.tensor[c->index.order[i]];
         fact(rows, NULL, json_pack("{s:o, s:o, s:s, s:s}", "crc32", fact_crc(t->crc), "bytes", fact_u64(t->bytes),
                                    "role", role_name(t->role), "name", t->name));
     }

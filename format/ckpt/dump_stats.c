@@ -14,7 +14,7 @@ enum { STEP = 1 << 18 };                      /* bytes read at a time */
 static void scan_task(void *context, int number, int thread)
 {
     struct scan *s = (struct scan *)context + number;
-    const struct ckpt_tensor *t = &s->c->index.tensor[s->tensor].public;
+    const struct ckpt_tensor *t = &s->c->index.tensor[s->tensor];
     uint32_t size = dtype_size(t->dtype);
     uint8_t *buffer = host_alloc(STEP, 1);
     double *x = host_alloc(STEP, sizeof *x);
@@ -39,7 +39,7 @@ void scan_all(struct scan *scan, size_t n) { threads_for((int)n, scan_task, scan
 
 static json_t *scan_row(const struct scan *s)
 {
-    const struct ckpt_tensor *t = &s->c->index.tensor[s->tensor].public;
+    const struct ckpt_tensor *t = &s->c->index.tensor[s->tensor];
     const struct stats *st = &s->stats;
     double finite = (double)(tensor_elements(t) - st->nan - st->inf);
     json_t *row = json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "name", t->name, "role",
@@ -69,7 +69,7 @@ static void print_hist(const struct scan *s)
     while (!exponent[high]) high--;
     if (high - low > 79) low = high - 79;
     for (int e = low; e <= high; e++) most = exponent[e] > most ? exponent[e] : most;
-    printf("%s\n    2^%-5d ", s->c->index.tensor[s->tensor].public.name, low - EXPONENT_BIAS);
+    printf("%s\n    2^%-5d ", s->c->index.tensor[s->tensor].name, low - EXPONENT_BIAS);
     for (int e = low; e <= high; e++) {
         double share = log1p((double)exponent[e]) / log1p((double)most);
         putchar(" .:-=+*#%@"[exponent[e] ? 1 + (int)(share * 8) : 0]);
@@ -83,7 +83,7 @@ int dump_stats(struct dump *d, struct ckpt *c, json_t *facts)
     json_t *rows = json_array();
     size_t n = 0;
     for (size_t i = 0; i < c->index.count; i++) {
-        if (!dump_wants(d, &c->index.tensor[i].public, d->arguments == 2 ? d->argument[1] : NULL)) continue;
+        if (!dump_wants(d, &c->index.tensor[i], d->arguments == 2 ? d->argument[1] : NULL)) continue;
         scan[n] = (struct scan){.c = c, .tensor = i};
         if (c->stats) scan[n].stats = c->stats[i];
         if (d->hist) scan[n].exponent = host_alloc(EXPONENTS, sizeof *scan->exponent);
@@ -148,7 +148,7 @@ static int parse_slice(struct range *range, const char *text, const struct ckpt_
 /* Dimension `dim` from element number `base` on, as nested arrays with "..." where values are left out. */
 static json_t *slice_values(const struct slice *s, int dim, uint64_t base)
 {
-    const struct ckpt_tensor *t = &s->c->index.tensor[s->tensor].public;
+    const struct ckpt_tensor *t = &s->c->index.tensor[s->tensor];
     const struct range *r = &s->range[dim];
     uint32_t size = dtype_size(t->dtype);
     if (dim == t->ndim) {
@@ -197,7 +197,7 @@ int dump_print(struct dump *d, struct ckpt *c, json_t *facts)
     for (uint32_t r = 0; role_name(r) && found < 0; r++)
         if (d->role == 0 || d->role - 1 == (int)r) found = index_find(&c->index, wanted, r);
     if (found < 0) quit(EXIT_NOINPUT, "%s: there is no tensor '%s'", c->path, text_shown(wanted).text);
-    const struct ckpt_tensor *t = &c->index.tensor[found].public;
+    const struct ckpt_tensor *t = &c->index.tensor[found];
     slice.tensor = (size_t)found;
     if (parse_slice(slice.range, d->arguments == 3 ? d->argument[2] : NULL, t, &error) != 0) quit_error(&error);
     json_t *values = slice_values(&slice, 0, 0);

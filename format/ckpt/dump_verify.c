@@ -12,7 +12,7 @@
 __attribute__((format(printf, 3, 4)))
 static void report(struct problems *problems, const struct scan *scan, const char *format, ...)
 {
-    const struct ckpt_tensor *t = &scan->c->index.tensor[scan->tensor].public;
+    const struct ckpt_tensor *t = &scan->c->index.tensor[scan->tensor];
     struct error error;
     char text[500];
     va_list list;
@@ -27,7 +27,7 @@ static void report(struct problems *problems, const struct scan *scan, const cha
 static void judge(struct problems *to, const struct scan *scan)
 {
     const struct ckpt *c = scan->c;
-    const struct ckpt_tensor *t = &c->index.tensor[scan->tensor].public;
+    const struct ckpt_tensor *t = &c->index.tensor[scan->tensor];
     const struct stats s = scan->stats, said = c->stats ? c->stats[scan->tensor] : s;
     if (s.nan || s.inf) report(to, scan, "%" PRIu64 " NaN and %" PRIu64 " infinite values [V1]", s.nan, s.inf);
     if (t->role == ROLE_ADAM_V && s.min < 0)
@@ -37,7 +37,7 @@ static void judge(struct problems *to, const struct scan *scan)
     if (!role_is_training_state(t->role)) return;
     int64_t weight = index_find(&c->index, t->name, ROLE_WEIGHT);
     if (weight < 0) weight = index_find(&c->index, t->name, ROLE_HEAD);
-    const struct ckpt_tensor *w = weight < 0 ? NULL : &c->index.tensor[weight].public;
+    const struct ckpt_tensor *w = weight < 0 ? NULL : &c->index.tensor[weight];
     if (!w) report(to, scan, "there is no weight of this name [C6]");
     else if (w->ndim != t->ndim || memcmp(w->shape, t->shape, sizeof w->shape) != 0)
         report(to, scan, "its shape is not that of its weight (%" PRIu64 " and %" PRIu64 " values) [C6]",

@@ -112,8 +112,8 @@ static void options_of(struct option table[8], const struct command *c, struct d
 
 static void help(void)
 {
-    printf("usage: %sckpt COMMAND ...\n\nLooks into checkpoints. A run folder stands for its newest checkpoint. info, tensors,\n"
-           "stats, verify, diff and some others read Hugging Face folders, safetensors and GGUF files too.\n\n",
+    printf("usage: %sckpt COMMAND ...\n\n"
+           "Looks into checkpoints. A run folder stands for its newest checkpoint. info, tensors,\nstats, verify, diff and some others read Hugging Face folders, safetensors and GGUF files too.\n\n",
            program_prefix());
     for (const struct command *c = commands; c->name; c++)
         printf("  %-10s %-24s %s\n", c->name, c->arguments, c->about);

@@ -363,7 +363,8 @@ int dump_report(struct dump *d, struct ckpt *c, json_t *facts)
     bool again, piped = strcmp(d->out, "-") == 0;
     (void)c;
     if (piped && (d->json || d->watch))
-        quit(EXIT_USAGE, "--out -: the page goes to stdout, which leaves no place for --%s", d->json ? "json" : "watch");
+        quit(EXIT_USAGE, "--out -: the page goes to stdout, which leaves no place for --%s",
+             d->json ? "json" : "watch");
     do {
         double start = seconds_now();
         struct report r = {0};

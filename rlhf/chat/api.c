@@ -136,8 +136,7 @@ static int add_prompt(struct api_request *r, const struct api_model *m, const js
     return 0;
 }
 
-static int read_prompts(struct api_request *r, const struct api_model *m, const json_t *prompt,
-                        struct api_error *error)
+static int read_prompts(struct api_request *r, const struct api_model *m, const json_t *prompt, struct api_error *error)
 {
     const json_t *first = json_array_get(prompt, 0);
     if (!prompt) return api_fail(error, 400, "prompt", "you must provide a prompt");

@@ -180,8 +180,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         for (size_t i = 0; i < c->index.count; i++) {
             uint64_t count = 0;
             int status = ckpt_read_f32(c, i, take, &count, &error);
-            if (status == 0 && count != tensor_elements(&c->index.tensor[i].public)) abort();
-            if (whole && status != 0 && dtype_is_float(c->index.tensor[i].public.dtype)) abort();
+            if (status == 0 && count != tensor_elements(&c->index.tensor[i])) abort();
+            if (whole && status != 0 && dtype_is_float(c->index.tensor[i].dtype)) abort();
         }
         ckpt_close(c);
     }

@@ -18,14 +18,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint64_t tdat = load64(data), align = UINT64_C(64) << data[8] % 16, end = 0;
     data += 16;
     size -= 16;
-    struct tensor one = {.stored = 1 + tdat % (1 << 30)};
+    struct ckpt_tensor one = {.bytes = 1 + tdat % (1 << 30)};
     if (chunks_decode(&chunks, data, size, &(struct index){1, &one, NULL, NULL}, &error) == 0) free(chunks);
     if (index_decode(&index, data, size, tdat, align, &error) != 0) return 0;
     for (size_t i = 0; i < index.count; i++) {
-        const struct tensor *t = &index.tensor[i];
-        if (index_find(&index, t->public.name, t->public.role) != (int64_t)i) abort();
-        if (t->offset < end || t->offset + t->stored > tdat) abort();
-        end = t->offset + t->stored;
+        const struct ckpt_tensor *t = &index.tensor[i];
+        if (index_find(&index, t->name, t->role) != (int64_t)i) abort();
+        if (t->offset < end || t->offset + t->bytes > tdat) abort();
+        end = t->offset + t->bytes;
     }
     if (stats_decode(&stats, data, size, &index, &error) == 0) free(stats);
     index_encode(&out, &index);
