@@ -26,13 +26,12 @@ static void log_start(struct run *run, const struct option *table)
             read && read->count ? read->item[0] : "", read && read->count > 1 ? " and more" : "");
 }
 
-/* Without --threads the ranks of a host share its cores, unless the launcher has dealt them out already. */
+/* Without --threads the ranks of a host share its cores.  A launcher may bind one of them, or several, to some. */
 static int threads_of(int64_t given, int locals)
 {
     cpu_set_t mine;
     if (given > 0 || locals == 1 || sched_getaffinity(0, sizeof mine, &mine) != 0) return (int)given;
-    int cores = CPU_COUNT(&mine);
-    return cores < sysconf(_SC_NPROCESSORS_ONLN) ? cores : int_max(1, cores / locals);
+    return int_max(1, int_min(CPU_COUNT(&mine), (int)sysconf(_SC_NPROCESSORS_ONLN) / locals));
 }
 
 static void log_ranks(struct run *run, const struct place *p)
