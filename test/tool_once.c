@@ -157,6 +157,8 @@ static void matmul(void)
     wrote_floats("matmul_backward_weight, bias", b, OUT);
     matmul_backward_input(x, y, packed, true, N, OUT, IN);
     wrote_acts("matmul_backward_input", x, N * IN);
+    printf("matmul_settle %d\n", matmul_settle(packed, true, false, x, y, N, OUT, IN));
+    wrote_acts("matmul_settle", y, N * OUT);
 }
 
 static void activations(void)

@@ -107,7 +107,7 @@ static void set_attribute(struct plan *p, cublasLtMatmulDescAttributes_t which, 
     check(cublasLtMatmulDescSetAttribute(p->product, which, value, bytes), "an attribute of a product");
 }
 
-/* Algorithms for a plan, the best first; returns how many. */
+/* Algorithms for a plan, the best first; returns how many, which may be none. */
 static int propose(const struct plan *p, cublasLtMatmulHeuristicResult_t *result, int most)
 {
     static const cublasLtMatmulPreferenceAttributes_t aligned[4] = {
@@ -131,9 +131,6 @@ static int propose(const struct plan *p, cublasLtMatmulHeuristicResult_t *result
     cublasLtMatmulPreferenceDestroy(preference);
     for (int i = 0; i < n && code == CUBLAS_STATUS_SUCCESS; i++)
         if (result[i].state == CUBLAS_STATUS_SUCCESS) result[good++] = result[i];
-    if (good == 0)
-        die("cuBLASLt has no algorithm for a product of (%d,%d) and (%d,%d): error %d", p->key.rows, p->key.inner,
-            p->key.inner, p->key.columns, (int)code);
     return good;
 }
 
@@ -180,7 +177,8 @@ static void make(struct plan *p, const struct key *k, const struct settled *s)
         p->algorithm = s->algorithm;
         return;
     }
-    propose(p, &best, 1);
+    if (propose(p, &best, 1) == 0)
+        die("cuBLASLt has no algorithm for a product of (%d,%d) and (%d,%d)", k->rows, k->inner, k->inner, k->columns);
     p->algorithm = best.algo;
 }
 
