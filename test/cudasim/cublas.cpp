@@ -31,8 +31,9 @@ struct Product {
 struct Preference { uint64_t workspace; unsigned reductions, aligned[4]; };
 
 /* What the sums of an algorithm depend on beside its step: nothing; whether D has one column alone; its columns; a
- * column's place; chance.  PICKY depends on nothing, but does not take every number of columns. */
-enum Kind { PLAIN, ONE_COLUMN, COLUMNS, PLACE, SPLIT, PICKY };
+ * column's place; whether the columns are 9 or more beyond a multiple of 16; chance.  PICKY depends on nothing, but does
+ * not take every number of columns. */
+enum Kind { PLAIN, ONE_COLUMN, COLUMNS, PLACE, SLY, SPLIT, PICKY };
 
 /* An algorithm: fits the 8 words of cublasLtMatmulAlgo_t. */
 struct Choice { Kind kind; int step; unsigned aligned[4]; uint64_t types; };
@@ -84,6 +85,7 @@ static int step_of(const Choice &a, int n, int j)
     switch (a.kind) {
     case ONE_COLUMN: return n == 1 ? 2 * a.step : a.step;
     case COLUMNS: return a.step << (n % 3);
+    case SLY: return n % 16 > 8 ? 2 * a.step : a.step;
     case PLACE: return j % 32 == 31 ? 2 * a.step : a.step;
     default: return a.step;
     }
@@ -203,6 +205,7 @@ static std::vector<Choice> offered(int n, bool split)
     const std::string mode = setting("CUDASIM_PRODUCTS", "shape");
     if (split) return {{SPLIT, 16, {}, 0}};
     if (mode == "fixed") return {{PLAIN, 256, {}, 0}};
+    if (mode == "sly") return {{SLY, 16, {}, 0}};
     std::vector<Choice> all;
     if (mode == "late" || mode == "bad") all = {{COLUMNS, 16, {}, 0}, {PLACE, 16, {}, 0}, {ONE_COLUMN, 16, {}, 0}};
     if (mode == "late") all.push_back({PICKY, 64, {}, 0});

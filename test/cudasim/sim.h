@@ -7,7 +7,8 @@
  *     CUDASIM_PRODUCTS what cuBLASLt offers.  shape (default): algorithms with one order of sums each, of which the shape
  *                      says which is best; fixed: one for all; late: before them come some whose order depends on the
  *                      number of columns of D (rows, to the backend) or on the place among them, and one that does not
- *                      take every number; bad: only those whose order depends on them
+ *                      take every number; bad: only those whose order depends on them; sly:
+ *                      one whose order depends on it where the backend does not try it
  *     CUDASIM_SEED     of what is random
  *     CUDASIM_MEMORY   bytes of device memory
  *     CUDASIM_DEVICES  how many devices (0: none) */
