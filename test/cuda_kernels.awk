@@ -38,11 +38,14 @@ BEGIN {
     work("flash_backward flash_queries 64", N * (10 * C + 8 * H), 3 * N * T * C)
     work("flash_backward flash_keys 64", N * (12 * C + 8 * H), 4 * N * T * C)
     work("matmul convert", 6 * F * C);                     work("matmul column_groups<matmul_bias_term>", 2 * N * F)
-    work("norm forward_lines", 4 * N * C);                 work("norm backward_lines", 8 * N * C)
+    work("norm forward_rows", 4 * N * C);                 work("norm backward_rows", 8 * N * C)
     work("norm column_groups<norm_weight_term>", 4 * N * C); work("norm column_groups<norm_bias_term>", 2 * N * C)
     work("optimizer update", 32 * P);                      work("optimizer square_blocks", 4 * P)
     work("optimizer average_in", 12 * P);                  work("optimizer fill_with", 4 * P)
-    work("optimizer add_to", 12 * P);                      work("rope rotate_pairs", 8 * N * C)
+    work("optimizer add_to", 12 * P)
+    # as many key heads as query heads, of 64 channels: qkv is 3 C wide, and the partial sums of 8 rows 128
+    work("qk forward_heads", 12 * N * C + 8 * N * H);      work("qk backward_heads", 12 * N * C + 8 * N * H + 64 * N)
+    work("qk column_groups<qk_weight_term>", 32 * N);      work("qk column_add<float>", 40 * 64)
     work("value forward", 2 * N * C);                      work("value backward", 2 * N * C)
     # heads of another size: C / D of them; groups of 128 rows; R rows that are sampled, at position T
     R = 256; groups = N / 128
@@ -61,7 +64,7 @@ BEGIN {
     work("flash flash_combine", R * (H * T / 256 * 66 * 4 + 2 * C)); work("attention write_cache", 8 * N * C)
     work("matmul add_bias", 8 * N * V);                    work("matmul column_add<float>", (4 * groups + 8) * F)
     work("matmul round_rows", 6 * F * C);                  work("norm column_add<float>", (4 * groups + 8) * C)
-    work("norm copy_part", 4 * N * C);                     work("ops add_acts", 6 * N * C)
+    work("ops add_acts", 6 * N * C)
     work("ops copy_rows", 4 * N * C);                      work("ops fill_positions", 4 * N)
     work("optimizer add_acts", 6 * N * C);                 work("peak numbers", 2 * 8192 * 8192)
     work("exact many_sizes", 2 * N * C);                   work("exact take_rows<float>", 8 * R * V)
@@ -98,6 +101,8 @@ END {
         name = key = order[k]
         shared = fixed[name]
         threads = name ~ /^attention(_backward)? (attend|query_gradients|key_gradients)/ ? 128 : 256
+        if (name ~ /^qk forward_heads/) shared = 64 * 4             # as qk.cu asks for
+        if (name ~ /^qk backward_heads/) shared = 8 * (2 * 64 + 64) * 4
         if (name ~ /flash</) {
             shared += flash(name)
             key = name; sub(/<flash</, " ", key); sub(/,.*/, "", key)

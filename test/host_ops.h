@@ -44,7 +44,6 @@ static void *copy_made(struct copies *c, void *host, const void *array, size_t n
 
 /* Numbers of 4 bytes; activations; packed weights, which stay as they are. */
 static void *given(struct copies *c, const void *host, size_t n) { return copy_made(c, NULL, host, n, 4, false); }
-__attribute__((unused))
 static void *given_doubles(struct copies *c, const double *host, size_t n) { return copy_made(c, NULL, host, n, 8, false); }
 static void *made(struct copies *c, void *host, size_t n) { return copy_made(c, host, host, n, 4, false); }
 static void *given_act(struct copies *c, const float *host, size_t n) { return copy_made(c, NULL, host, n, sizeof(act_t), true); }
@@ -78,18 +77,6 @@ HOST_OP host_activation_backward(float *dx, const float *dy, const float *x, enu
     struct copies c = {0};
     size_t n = (size_t)N * (size_t)F, nx = kind == ACTIVATION_SWIGLU ? 2 * n : n;
     activation_backward(made_act(&c, dx, nx), given_act(&c, dy, n), given_act(&c, x, nx), kind, N, F);
-    copies_end(&c);
-}
-
-HOST_OP host_rope(bool back, float *qkv, const int *positions, int N, int H, int G, int D, int R, double theta,
-                  double factor, enum rope_layout layout)
-{
-    struct copies c = {0};
-    double frequency[2048];
-    for (int i = 0; i < R / 2; i++) frequency[i] = pow(theta, -2.0 * i / R);
-    (back ? rope_backward : rope_forward)(made_act(&c, qkv, (size_t)N * (size_t)((H + 2 * G) * D)),
-                                          given(&c, positions, (size_t)N),
-                                          given_doubles(&c, frequency, (size_t)(R / 2)), N, H, G, D, R, factor, layout);
     copies_end(&c);
 }
 
@@ -131,26 +118,36 @@ HOST_OP host_rmsnorm_backward(float *dx, float *dweight, const float *dy, const 
     copies_end(&c);
 }
 
-HOST_OP host_qk_norm_forward(float *y, float *rstd, const float *x, const float *weight_q, const float *weight_k,
-                             float eps, int N, int H, int G, int D)
+/* rope's arrays are the host's; NULL: no head turns. */
+__attribute__((unused)) static struct rope rope_given(struct copies *c, const struct rope *rope, int N)
+{
+    struct rope r = rope ? *rope : (struct rope){0};
+    r.positions = given(c, r.positions, (size_t)N);
+    r.frequency = given_doubles(c, r.frequency, (size_t)(r.R / 2));
+    return r;
+}
+
+HOST_OP host_qk_forward(float *y, float *rstd, const float *x, const float *weight_q, const float *weight_k, float eps,
+                        const struct rope *rope, int N, int H, int G, int D)
 {
     struct copies c = {0};
     size_t n = (size_t)N * (size_t)((H + 2 * G) * D), heads = (size_t)N * (size_t)(H + G), d = (size_t)D;
-    qk_norm_forward(made_act(&c, y, n), made(&c, rstd, heads), given_act(&c, x, n), given(&c, weight_q, d),
-                    given(&c, weight_k, d), eps, N, H, G, D);
+    struct rope r = rope_given(&c, rope, N);
+    qk_forward(made_act(&c, y, n), made(&c, rstd, heads), given_act(&c, x, n), given(&c, weight_q, d), given(&c, weight_k, d),
+               eps, &r, N, H, G, D);
     copies_end(&c);
 }
 
-HOST_OP host_qk_norm_backward(float *dx, float *dweight_q, float *dweight_k, const float *dy, const float *x,
-                              const float *weight_q, const float *weight_k, const float *rstd, int N, int H, int G, int D)
+HOST_OP host_qk_backward(float *dx, float *dweight_q, float *dweight_k, const float *dy, const float *x, const float *weight_q,
+                         const float *weight_k, const float *rstd, const struct rope *rope, int N, int H, int G, int D)
 {
     struct copies c = {0};
     size_t n = (size_t)N * (size_t)((H + 2 * G) * D), heads = (size_t)N * (size_t)(H + G), d = (size_t)D;
-    qk_norm_backward(made_act(&c, dx, n), made(&c, dweight_q, d), made(&c, dweight_k, d), given_act(&c, dy, n), given_act(&c, x, n),
-                     given(&c, weight_q, d), given(&c, weight_k, d), given(&c, rstd, heads), N, H, G, D);
+    struct rope r = rope_given(&c, rope, N);
+    qk_backward(made_act(&c, dx, n), made(&c, dweight_q, d), made(&c, dweight_k, d), given_act(&c, dy, n), given_act(&c, x, n),
+                given(&c, weight_q, d), given(&c, weight_k, d), given(&c, rstd, heads), &r, N, H, G, D);
     copies_end(&c);
 }
-
 /* 1 + the largest of n row numbers. */
 __attribute__((unused)) static size_t rows_named(const int *rows, int n)
 {

@@ -128,8 +128,8 @@ static void test_qk(int N, int H, int G, int D)
     float *y = copy_of(x, n), *dx = copy_of(dy, n), *rstd = host_alloc((size_t)(N * (H + G)), 4);
     float *dwq = host_alloc((size_t)D, 4), *dwk = host_alloc((size_t)D, 4), *head = host_alloc((size_t)D, 4), r;
     double *want_q = host_alloc((size_t)D, 8), *want_k = host_alloc((size_t)D, 8);
-    host_qk_norm_forward(y, rstd, y, wq, wk, 1e-6f, N, H, G, D);
-    host_qk_norm_backward(dx, dwq, dwk, dx, x, wq, wk, rstd, N, H, G, D);
+    host_qk_forward(y, rstd, y, wq, wk, 1e-6f, NULL, N, H, G, D);
+    host_qk_backward(dx, dwq, dwk, dx, x, wq, wk, rstd, NULL, N, H, G, D);
     bool heads = true, gradients = true, values = true;
     for (int i = 0; i < N; i++)
         for (int h = 0; h < H + 2 * G; h++) {
@@ -152,12 +152,44 @@ static void test_qk(int N, int H, int G, int D)
     for (int threads = 2; threads <= 3; threads++) {
         float *tq = host_alloc((size_t)D, 4), *tk = host_alloc((size_t)D, 4);
         threads_start(threads);
-        host_qk_norm_backward(dx, tq, tk, dy, x, wq, wk, rstd, N, H, G, D);
+        host_qk_backward(dx, tq, tk, dy, x, wq, wk, rstd, NULL, N, H, G, D);
         threads_start(1);
         CHECK(same_bits(tq, dwq, (size_t)D) && same_bits(tk, dwk, (size_t)D));
         free(tq); free(tk);
     }
     free(x); free(dy); free(wq); free(wk); free(y); free(dx); free(rstd); free(dwq); free(dwk); free(head); free(want_q); free(want_k);
+}
+
+/* In one pass: the bits of the norm, and then of the turn; backward the other way. */
+static void test_qk_turned(int N, int H, int G, int D, int R, enum rope_layout layout)
+{
+    size_t n = (size_t)N * (size_t)((H + 2 * G) * D), heads = (size_t)(N * (H + G)), d = (size_t)D;
+    float *x = numbers(n, 5, 1), *dy = numbers(n, 6, 1), *wq = numbers(d, 7, 1), *wk = numbers(d, 8, 1);
+    float *y = host_alloc(n, 4), *want = host_alloc(n, 4), *rstd = host_alloc(heads, 4), *want_rstd = host_alloc(heads, 4);
+    float *dw[4];
+    double frequency[64];
+    int *positions = host_alloc((size_t)N, sizeof *positions);
+    struct rope rope = {positions, frequency, R, 1.25, layout};
+    for (int k = 0; k < 4; k++) dw[k] = numbers(d, 9, 1);
+    for (int i = 0; i < N; i++) positions[i] = i % 97;
+    for (int i = 0; i < R / 2; i++) frequency[i] = pow(100, -2.0 * i / R);
+    host_qk_forward(y, rstd, x, wq, wk, 1e-6f, &rope, N, H, G, D);
+    host_qk_forward(want, want_rstd, x, wq, wk, 1e-6f, NULL, N, H, G, D);
+    host_qk_forward(want, NULL, want, NULL, NULL, 0, &rope, N, H, G, D);
+    CHECK(same_bits(y, want, n) && same_bits(rstd, want_rstd, heads));
+    for (int in_place = 0; in_place < 2; in_place++) {
+        float *dx = copy_of(dy, n), *given = in_place ? dx : dy;
+        memcpy(want, dy, n * sizeof *want);
+        memcpy(dw[0], dw[2], d * sizeof **dw);
+        memcpy(dw[1], dw[3], d * sizeof **dw);
+        host_qk_backward(dx, dw[0], dw[1], given, x, wq, wk, rstd, &rope, N, H, G, D);
+        host_qk_backward(want, NULL, NULL, want, NULL, NULL, NULL, NULL, &rope, N, H, G, D);
+        host_qk_backward(want, dw[2], dw[3], want, x, wq, wk, rstd, NULL, N, H, G, D);
+        CHECK(same_bits(dx, want, n) && same_bits(dw[0], dw[2], d) && same_bits(dw[1], dw[3], d));
+        free(dx);
+    }
+    for (int k = 0; k < 4; k++) free(dw[k]);
+    free(x); free(dy); free(wq); free(wk); free(y); free(want); free(rstd); free(want_rstd); free(positions);
 }
 
 int main(void)
@@ -172,6 +204,10 @@ int main(void)
     test_qk(5, 3, 1, 7);
     test_qk(131, 4, 2, 64);
     test_qk(140, 2, 2, 33);
+    test_qk_turned(5, 3, 1, 7, 6, ROPE_HALF);
+    test_qk_turned(131, 4, 2, 64, 64, ROPE_HALF);
+    test_qk_turned(33, 2, 1, 80, 32, ROPE_PAIRS);
+    test_qk_turned(300, 1, 2, 128, 128, ROPE_PAIRS);
     memory_close(&memory);
     return test_end("test_norm");
 }

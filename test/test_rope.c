@@ -22,9 +22,13 @@ static void reference(double *want, const float *x, const int *positions, const 
             }
 }
 
-static void rotate(float *x, const int *positions, int N, const struct shape *s, bool back)
+static void rotate(float *y, const float *x, const int *positions, int N, const struct shape *s, bool back)
 {
-    host_rope(back, x, positions, N, s->H, s->G, s->D, s->R, s->theta, factor_of(s), s->layout);
+    double frequency[129];
+    struct rope rope = {positions, frequency, s->R, factor_of(s), s->layout};
+    for (int i = 0; i < s->R / 2; i++) frequency[i] = pow(s->theta, -2.0 * i / s->R);
+    if (back) host_qk_backward(y, NULL, NULL, x, NULL, NULL, NULL, NULL, &rope, N, s->H, s->G, s->D);
+    else host_qk_forward(y, NULL, x, NULL, NULL, 0, &rope, N, s->H, s->G, s->D);
 }
 
 static void test_shape(const struct shape *s, int first_position)
@@ -35,11 +39,10 @@ static void test_shape(const struct shape *s, int first_position)
     int *positions = host_alloc((size_t)s->N, sizeof *positions);
     for (int i = 0; i < s->N; i++) positions[i] = first_position + i * 7 % 1000;
     reference(want, x, positions, s);
-    rotate(y, positions, s->N, s, false);
+    rotate(y, y, positions, s->N, s, false);
     test_error("rope", furthest(y, want, n));
     CHECK(furthest(y, want, n) < stored(3e-7));
-    memcpy(z, y, n * sizeof *z);
-    rotate(z, positions, s->N, s, true);
+    rotate(z, y, positions, s->N, s, true);
     for (size_t i = 0; i < n; i++) {
         size_t channel = i % width, d = channel % (size_t)s->D;
         bool turned = channel < (size_t)((s->H + s->G) * s->D) && d < (size_t)s->R;
@@ -47,14 +50,13 @@ static void test_shape(const struct shape *s, int first_position)
     }
     CHECK(furthest(z, back, n) < by_type(1e-6, 0x1p-6));
     for (int threads = 2; threads <= 3; threads++) {
-        memcpy(z, x, n * sizeof *z);
         threads_start(threads);
-        rotate(z, positions, s->N, s, false);
+        rotate(z, x, positions, s->N, s, false);
         threads_start(1);
         CHECK(same_bits(y, z, n));
     }
     memcpy(z, x + n - width, width * sizeof *z);
-    rotate(z, positions + s->N - 1, 1, s, false);
+    rotate(z, z, positions + s->N - 1, 1, s, false);
     CHECK(same_bits(y + n - width, z, width));
     free(x); free(y); free(z); free(want); free(back); free(positions);
 }
@@ -65,7 +67,7 @@ static void test_origin(void)
     float x[12], y[12];
     int position = 0;
     for (int i = 0; i < 12; i++) x[i] = y[i] = act_rounded((float)(i + 1) * 0.37f);
-    host_rope(false, y, &position, 1, 1, 1, 4, 4, 10000, 1, ROPE_HALF);
+    rotate(y, x, &position, 1, &(struct shape){1, 1, 1, 4, 4, 10000, ROPE_HALF}, false);
     CHECK(same_bits(x, y, 12));
 }
 

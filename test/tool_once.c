@@ -1,7 +1,7 @@
 /* tool_once.c [NAME...] - the operations on tiny ragged shapes; prints, for each, a number made of all the bytes that it
  * wrote, or "nan".  For ThreadSanitizer in the CUDA simulator, which needs no more to see a race, and for orders of
  * threads and streams, which change no bit.
- * NAME: only embed, norm, rope, attention, matmul, activation, rows, loss, value, sample, optimizer. */
+ * NAME: only embed, norm, qk, attention, matmul, activation, rows, loss, value, sample, optimizer. */
 #include "test/numbers.h"
 #include "test/on_device.h"
 
@@ -76,10 +76,9 @@ static void embed(void)
 
 static void norm(void)
 {
-    enum { H = 3, G = 1, D = 20, W = (H + 2 * G) * D };
-    act_t *x = acts(N * C, 1), *y = acts(N * C, 2), *dx = acts(N * C, 3), *q = acts(N * W, 4), *dq = acts(N * W, 5);
+    act_t *x = acts(N * C, 1), *y = acts(N * C, 2), *dx = acts(N * C, 3);
     float *w = floats(C, 6), *b = floats(C, 7), *dw = floats(C, 8), *db = floats(C, 9);
-    float *mean = floats(N, 10), *rstd = floats(N * (H + G), 11);
+    float *mean = floats(N, 10), *rstd = floats(N, 11);
     layernorm_forward(y, mean, rstd, x, w, b, 1e-5f, N, C);
     wrote_acts("layernorm_forward", y, N * C);
     layernorm_backward(dx, dw, db, y, x, w, mean, rstd, true, N, C);
@@ -90,22 +89,25 @@ static void norm(void)
     rmsnorm_backward(dx, dw, y, x, w, rstd, false, N, C);
     wrote_acts("rmsnorm_backward", dx, N * C);
     wrote_floats("rmsnorm_backward, weight", dw, C);
-    qk_norm_forward(dq, rstd, q, w, b, 1e-5f, N, H, G, D);
-    wrote_acts("qk_norm_forward", dq, N * W);
-    qk_norm_backward(dq, dw, db, dq, q, w, b, rstd, N, H, G, D);
-    wrote_acts("qk_norm_backward", dq, N * W);
-    wrote_floats("qk_norm_backward, keys", db, D);
 }
 
-static void rope(void)
+static void qk(void)
 {
-    enum { H = 2, G = 1, D = 10, R = 6 };
-    act_t *x = acts(N * (H + 2 * G) * D, 1);
+    enum { H = 3, G = 2, D = 20, R = 6, W = (H + 2 * G) * D };
+    act_t *x = acts(N * W, 1), *y = acts(N * W, 2);
+    float *w = floats(D, 3), *b = floats(D, 4), *dw = floats(D, 5), *db = floats(D, 6), *rstd = floats(N * (H + G), 7);
     double frequency[R / 2] = {1, 0.1, 0.01}, *on_device = device_copy_of(frequency, R / 2, sizeof *frequency);
     int *positions = whole(N, 1, N);
-    rope_forward(x, positions, on_device, N, H, G, D, R, 1.5, ROPE_HALF);
-    rope_backward(x, positions, on_device, N, H, G, D, R, 1, ROPE_PAIRS);
-    wrote_acts("rope", x, N * (H + 2 * G) * D);
+    struct rope turn = {positions, on_device, R, 1.5, ROPE_HALF}, pairs = {positions, on_device, R, 1, ROPE_PAIRS};
+    qk_forward(y, rstd, x, w, b, 1e-5f, &turn, N, H, G, D);
+    wrote_acts("qk_forward", y, N * W);
+    qk_backward(y, dw, db, y, x, w, b, rstd, &turn, N, H, G, D);
+    wrote_acts("qk_backward", y, N * W);
+    wrote_floats("qk_backward, queries", dw, D);
+    wrote_floats("qk_backward, keys", db, D);
+    qk_forward(y, NULL, y, NULL, NULL, 0, &turn, N, H, G, D);
+    qk_backward(y, NULL, NULL, y, NULL, NULL, NULL, NULL, &pairs, N, H, G, D);
+    wrote_acts("rope", y, N * W);
 }
 
 /* Two sequences of T and 5, trained; then the first through the cache, all but two rows at once. */
@@ -253,7 +255,7 @@ static void optimizer(void)
 int main(int argc, char **argv)
 {
     static const struct { const char *name; void (*run)(void); } parts[] = {
-        {"embed", embed}, {"norm", norm}, {"rope", rope}, {"attention", attention}, {"matmul", matmul},
+        {"embed", embed}, {"norm", norm}, {"qk", qk}, {"attention", attention}, {"matmul", matmul},
         {"activation", activations}, {"rows", rows}, {"loss", loss}, {"value", value}, {"sample", sample},
         {"optimizer", optimizer}};
     struct memory memory = {0};

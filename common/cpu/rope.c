@@ -1,24 +1,13 @@
 /* rope.c (CPU) - a row's cosines and sines are computed where they are used and serve all its heads: a branch-free
  * loop in double that the compiler turns into vectors costs about as much as the rotation itself, and needs no
  * table that would have to grow with the context. */
+#include "common/cpu/rope.h"
 #include "common/cpu/blocks.h"
 #include "common/cpu/vector.h"
-#include "common/model/ops.h"
 
 #include <assert.h>
 #include <math.h>
-
-enum { MAX_PAIRS = 2048 };      /* config_check allows heads of 4096 channels */
-
-struct rope {
-    act_t *qkv;
-    const int *positions;
-    int heads, D, pairs, stride;
-    float sign;                 /* -1: the inverse rotation */
-    enum rope_layout layout;
-    double factor;
-    const double *frequency;
-};
+#include <string.h>
 
 /* sin and cos by quarter turns: x = k pi/2 + r, |r| <= pi/4, and Taylor's series of r to below 1e-13.  pi/2 is
  * split in two so that k times the first part is exact. */
@@ -57,43 +46,42 @@ static void rotate_pairs(act_t *x, const float *cosine, const float *sine, int n
     }
 }
 
-static void rotate_rows(const void *context, size_t from, size_t end)
+void turn_begin(struct turn *t, const struct rope *rope, size_t row, float sign)
 {
-    const struct rope *p = context;
-    float cosine[MAX_PAIRS], sine[MAX_PAIRS];
-    for (size_t row = from; row < end; row++) {
-        angles(cosine, sine, p->frequency, p->positions[row], p->pairs);
-        for (int k = 0; k < p->pairs; k++) sine[k] *= p->sign;
-        for (int k = 0; k < p->pairs && p->factor != 1; k++) {
-            cosine[k] = (float)(p->factor * (double)cosine[k]);
-            sine[k] = (float)(p->factor * (double)sine[k]);
-        }
-        for (int h = 0; h < p->heads; h++) {
-            act_t *x = p->qkv + row * (size_t)p->stride + (size_t)h * (size_t)p->D;
-            if (p->layout == ROPE_HALF) rotate_halves(x, cosine, sine, p->pairs);
-            else rotate_pairs(x, cosine, sine, p->pairs);
-        }
+    int pairs = rope->R / 2;
+    assert(rope->R % 2 == 0 && pairs <= MAX_PAIRS);
+    t->rope = rope;
+    angles(t->cosine, t->sine, rope->frequency, rope->positions[row], pairs);
+    for (int k = 0; k < pairs; k++) t->sine[k] *= sign;
+    for (int k = 0; k < pairs && rope->factor != 1; k++) {
+        t->cosine[k] = (float)(rope->factor * (double)t->cosine[k]);
+        t->sine[k] = (float)(rope->factor * (double)t->sine[k]);
     }
 }
 
-static void rotate(act_t *qkv, const int *positions, const double *frequency, int N, int H, int G, int D, int R,
-                   double factor, enum rope_layout layout, float sign)
+void turn_head(act_t *x, const struct turn *t)
 {
-    assert(R % 2 == 0 && R <= D && R / 2 <= MAX_PAIRS);
-    int stride = (H + 2 * G) * D;
-    struct rope p = {.qkv = qkv, .positions = positions, .heads = H + G, .D = D, .pairs = R / 2, .stride = stride,
-                     .sign = sign, .layout = layout, .factor = factor, .frequency = frequency};
-    rows_for(N, stride, rotate_rows, &p);
+    if (t->rope->layout == ROPE_HALF) rotate_halves(x, t->cosine, t->sine, t->rope->R / 2);
+    else rotate_pairs(x, t->cosine, t->sine, t->rope->R / 2);
 }
 
-void rope_forward(act_t *qkv, const int *positions, const double *frequency, int N, int H, int G, int D, int R,
-                  double factor, enum rope_layout layout)
+struct rows { act_t *y; const act_t *x; const struct rope *rope; float sign; int heads, D, stride; };
+
+static void rotate_rows(const void *context, size_t from, size_t end)
 {
-    rotate(qkv, positions, frequency, N, H, G, D, R, factor, layout, 1);
+    const struct rows *r = context;
+    struct turn turn;
+    for (size_t row = from; row < end; row++) {
+        act_t *y = r->y + row * (size_t)r->stride;
+        if (r->y != r->x) memcpy(y, r->x + row * (size_t)r->stride, (size_t)r->stride * sizeof *y);
+        turn_begin(&turn, r->rope, row, r->sign);
+        for (int h = 0; h < r->heads; h++) turn_head(y + h * r->D, &turn);
+    }
 }
 
-void rope_backward(act_t *dqkv, const int *positions, const double *frequency, int N, int H, int G, int D, int R,
-                   double factor, enum rope_layout layout)
+void turn_rows(act_t *y, const act_t *x, const struct rope *rope, float sign, int N, int heads, int D, int stride)
 {
-    rotate(dqkv, positions, frequency, N, H, G, D, R, factor, layout, -1);
+    assert(rope->R <= D);
+    if (rope->R > 0 || y != x)
+        rows_for(N, stride, rotate_rows, &(struct rows){y, x, rope, sign, heads, D, stride});
 }

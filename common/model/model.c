@@ -70,6 +70,13 @@ struct sight sight_of(const struct model *m, int l)
     return (struct sight){m->slopes, c->alibi_rounded, l < c->full_layers ? 0 : c->window};
 }
 
+struct rope rope_of(const struct model *m)
+{
+    const struct config *c = &m->config;
+    return (struct rope){m->positions, m->frequency, c->position == POSITION_ROPE ? config_rotated(c) : 0, m->rope_factor,
+                         c->rope_layout};
+}
+
 /* y = attention's weighted values, from its input h.  Keys are found within the S sequences of the batch, or, where S
  * is 0, in the cache. */
 static void attend(struct model *m, int l, const act_t *h)
@@ -79,11 +86,10 @@ static void attend(struct model *m, int l, const act_t *h)
     struct layer_params *p = &m->params.layer[l];
     int N = m->N, H = c->heads, G = c->kv_heads, D = c->head_dim;
     struct sight sight = sight_of(m, l);
-    linear_forward(c->qk_norm ? a->qkv_raw : a->qkv, h, &p->qkv, NULL, N, qkv_width(c), c->channels);
-    if (c->qk_norm)
-        qk_norm_forward(a->qkv, a->qk_rstd, a->qkv_raw, p->q_norm, p->k_norm, (float)c->norm_eps, N, H, G, D);
-    if (c->position == POSITION_ROPE)
-        rope_forward(a->qkv, m->positions, m->frequency, N, H, G, D, config_rotated(c), m->rope_factor, c->rope_layout);
+    struct rope rope = rope_of(m);
+    act_t *raw = c->qk_norm ? a->qkv_raw : a->qkv;
+    linear_forward(raw, h, &p->qkv, NULL, N, qkv_width(c), c->channels);
+    qk_forward(a->qkv, a->qk_rstd, raw, p->q_norm, p->k_norm, (float)c->norm_eps, &rope, N, H, G, D);
     if (m->S == 0)
         attention_cached(a->y, m->cache[l], a->qkv, m->slots, m->positions, &sight, N, H, G, D,
                          m->use.cache_slots, m->use.cache_capacity);

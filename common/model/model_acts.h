@@ -61,7 +61,8 @@ void stage_leave(struct model *m, act_t *x, int to);
 /* A sublayer's end, to (N,C): x plus its product y W^T, with norms where they are set; raw: what a norm takes then. */
 struct join { act_t *raw; const struct norm_acts *acts; const struct norm_params *norm; };
 struct join join_of(const struct config *c, struct block_acts *a, const struct layer_params *p, bool mlp);
-/* What layer l sees. */
+/* What layer l sees, and how its heads turn. */
 struct sight sight_of(const struct model *m, int l);
+struct rope rope_of(const struct model *m);
 /* out = block(x); out may be x.  out NULL: only what backward needs is computed. */
 void block_forward(struct model *m, int l, act_t *out, const act_t *x);

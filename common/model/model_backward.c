@@ -51,13 +51,9 @@ static void attend_backward(struct model *m, int l)
     struct layer_params *p = &m->params.layer[l], *d = &m->grads.layer[l];
     int N = m->N, H = c->heads, G = c->kv_heads, D = c->head_dim;
     struct sight sight = sight_of(m, l);
+    struct rope rope = rope_of(m);
     attention_backward(a->dqkv, a->dy, b->y, b->lse, b->qkv, m->offsets, &sight, m->work, m->S, N, H, G, D);
-    if (c->position == POSITION_ROPE)
-        rope_backward(a->dqkv, m->positions, m->frequency, N, H, G, D, config_rotated(c), m->rope_factor,
-                      c->rope_layout);
-    if (c->qk_norm)
-        qk_norm_backward(a->dqkv, d->q_norm, d->k_norm, a->dqkv, b->qkv_raw, p->q_norm, p->k_norm, b->qk_rstd, N, H,
-                         G, D);
+    qk_backward(a->dqkv, d->q_norm, d->k_norm, a->dqkv, b->qkv_raw, p->q_norm, p->k_norm, b->qk_rstd, &rope, N, H, G, D);
 }
 
 /* dx: in, the gradient of the block's output; out, of its input x. */

@@ -58,24 +58,22 @@ void rmsnorm_backward(act_t *dx, float *dweight, const act_t *dy, const act_t *x
 
 /* ---- rows of query, key and value ----------------------------------------------------------------------------------
  * qkv (N, (H+2G)*D): H query heads, then G key heads, then G value heads.
- * qk_norm: rmsnorm of each of the H query heads (weight_q (D)) and G key heads (weight_k (D)); values copied unchanged.
- *   y, x (N,(H+2G)*D), y may be x   rstd (N,H+G)
- *   backward: dx may be dy; x is the INPUT of forward; dweight_q, dweight_k += */
-void qk_norm_forward(act_t *y, float *rstd, const act_t *x, const float *weight_q, const float *weight_k, float eps,
-                     int N, int H, int G, int D);
-void qk_norm_backward(act_t *dx, float *dweight_q, float *dweight_k, const act_t *dy, const act_t *x,
-                      const float *weight_q, const float *weight_k, const float *rstd, int N, int H, int G, int D);
-
-/* rope: rotates, in place, the first R channels of every query and key head.  Pair i < R/2, of channels (i, i + R/2) or
- * (2i, 2i + 1) by layout, turns by the angle a = position * frequency[i] and grows by the factor: (x, y) becomes
- * factor (x cos a - y sin a, x sin a + y cos a).
- * backward turns dqkv the other way, in place, by the same factor.   positions (N)   frequency (R/2)   R even, <= D
- * cos and sin are computed in double and rounded once; they depend on (position, i) alone.
+ * qk: each query and key head is normed, then turned, in one pass and with the bits of one after the other: what the
+ * norm gives is rounded to act_t before it turns.  Values are unchanged.
+ *   norm: rmsnorm by weight_q (D), of key heads by weight_k (D).  weight_q NULL: none; rstd is not used.
+ *   rope: the first R channels of a head turn; R = 0: none do.  Pair i < R/2, of channels (i, i + R/2) or (2i, 2i + 1) by
+ *     layout, turns by the angle a = position * frequency[i] and grows by the factor: (x, y) becomes
+ *     factor (x cos a - y sin a, x sin a + y cos a).  cos and sin are computed in double and rounded once; they depend
+ *     on (position, i) alone.
+ *   y, x (N,(H+2G)*D), y may be x   rstd (N,H+G)   positions (N)   frequency (R/2)   R even, <= D
+ *   backward: turns dy the other way, by the same factor, then the norm's gradient.  dx may be dy; x is the INPUT of
+ *   forward, read by the norm alone; dweight_q, dweight_k +=
  * Source: Su et al. 2021, eq. 15. */
-void rope_forward(act_t *qkv, const int *positions, const double *frequency, int N, int H, int G, int D, int R,
-                  double factor, enum rope_layout layout);
-void rope_backward(act_t *dqkv, const int *positions, const double *frequency, int N, int H, int G, int D, int R,
-                   double factor, enum rope_layout layout);
+struct rope { const int *positions; const double *frequency; int R; double factor; enum rope_layout layout; };
+void qk_forward(act_t *y, float *rstd, const act_t *x, const float *weight_q, const float *weight_k, float eps,
+                const struct rope *rope, int N, int H, int G, int D);
+void qk_backward(act_t *dx, float *dweight_q, float *dweight_k, const act_t *dy, const act_t *x, const float *weight_q,
+                 const float *weight_k, const float *rstd, const struct rope *rope, int N, int H, int G, int D);
 
 /* ---- attention: causal within each sequence, never stores N x N ----------------------------------------------------
  * y[i,h] = sum_j softmax_j( q[i,h].k[j,g] / sqrt(D) + bias ) v[j,g],  j <= i in i's sequence, and j > i - window where
