@@ -150,6 +150,14 @@ expect 0 "reached already" "$BIN/pretrain" --data "$work/elsewhere/corpus.txt" $
 # a damaged shard is noticed and made again
 for shard in "$work"/run/shards/*.shard; do printf 'XXXX' | dd of="$shard" bs=1 seek=300 conv=notrunc 2>/dev/null; done
 expect 0 "is damaged" $run --steps 46
+# one whose time does not tell is noticed by the first row that shows the damage
+for shard in "$work"/run/shards/*.shard; do
+    cp -p "$shard" "$work/was"
+    printf 'XXXX' | dd of="$shard" bs=1 seek=300 conv=notrunc 2>/dev/null
+    touch -r "$work/was" "$shard"
+done
+expect 65 "checksum of its tokens from byte" $run --steps 50
+expect 0 "done: 50 steps" $run --steps 50
 
 # ---- what is text, and what is not ----
 # rows of JSON whatever the file is called; a foreign format is refused by name
