@@ -9,8 +9,6 @@
 
 #include <assert.h>
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
 
 enum { BLOCK = SHARD_ENTRIES };                 /* documents between two entries of the table */

@@ -1,7 +1,6 @@
 /* order.h - the tokens of all shards as packed rows in a global, shuffled, resumable order.  Used by pretrain, and by
  * rlhf for its pretraining mix (PPO-ptx).  docs/shards.md explains the order. */
-#ifndef QUARTET_ORDER_H
-#define QUARTET_ORDER_H
+#pragma once
 
 #include "common/data/shards.h"
 #include "common/model/batch.h"
@@ -41,5 +40,3 @@ uint32_t order_identity(const struct order *s);      /* CRC of what decides rows
  * validation rows unshuffled.  Returns 0, or -1 when a shard turns out to be damaged or cannot be read
  * (shard_file.h). */
 int order_row(const struct order *s, bool validation, uint64_t index, struct batch *b, struct error *error);
-
-#endif

@@ -5,8 +5,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -53,7 +51,7 @@ static int check_header(struct shard *s, const unsigned char *h, const struct st
 static int read_sources(struct shard *s, uint64_t length, uint32_t crc, struct error *error)
 {
     size_t padded = s->tokens_at - HEADER;
-    unsigned char *table = host_alloc(padded + 1, 1);
+    scoped unsigned char *table = host_alloc(padded + 1, 1);
     int status = file_read_at(s->file, table, HEADER, padded);
     if (status != 0 || crc32_of(0, table, padded) != crc)
         status = bad(s, error, "the checksum of its list of sources is wrong");
@@ -69,21 +67,19 @@ static int read_sources(struct shard *s, uint64_t length, uint32_t crc, struct e
             (int64_t)load64(table + at + 8), load32(table + at + 16)};
         at += SOURCE + name;
     }
-    free(table);
     return status;
 }
 
 static int read_sums(struct shard *s, uint32_t crc, struct error *error)
 {
     uint64_t at = s->index_at + s->info.documents * ENTRY;
-    unsigned char *raw = host_alloc(s->spans + 1, 4);
+    scoped unsigned char *raw = host_alloc(s->spans + 1, 4);
     int status = file_read_at(s->file, raw, at, 4 * s->spans);
     if (status != 0 || crc32_of(0, raw, 4 * s->spans) != crc)
         status = bad(s, error, "the checksum of its checksums is wrong");
     s->sum = host_alloc(s->spans + 1, sizeof *s->sum);
     s->checked = host_alloc(s->spans + 1, sizeof *s->checked);
     for (uint64_t i = 0; i < s->spans; i++) s->sum[i] = load32(raw + 4 * i);
-    free(raw);
     return status;
 }
 
@@ -139,7 +135,7 @@ static uint32_t top_id(const unsigned char *raw, size_t n, int id_bytes)
 static int verify_tokens(const struct shard *s, struct error *error)
 {
     uint32_t crc = 0, top = 0, more;
-    unsigned char *raw = host_alloc(BLOCK, 1);
+    scoped unsigned char *raw = host_alloc(BLOCK, 1);
     int status = 0;
     for (uint64_t at = s->tokens_at; at < s->index_at && status == 0;) {
         size_t n = s->index_at - at < BLOCK ? (size_t)(s->index_at - at) : BLOCK;
@@ -149,7 +145,6 @@ static int verify_tokens(const struct shard *s, struct error *error)
         top = more > top ? more : top;
         at += n;
     }
-    free(raw);
     if (status != 0) return bad(s, error, "its tokens cannot be read");
     if (crc != s->tokens_crc) return bad(s, error, "the checksum of its tokens is wrong");
     if (top >= (uint32_t)s->vocab) return bad(s, error, "it holds a token outside the vocabulary");
@@ -173,7 +168,7 @@ int shard_index(const struct shard *s, void (*visit)(void *self, const struct sh
 {
     enum { READ = 64 * SHARD_ENTRIES };
     uint64_t left = s->info.documents, at = s->index_at, tokens = 0;
-    unsigned char *raw = host_alloc(READ, ENTRY);
+    scoped unsigned char *raw = host_alloc(READ, ENTRY);
     struct shard_entry entry[SHARD_ENTRIES];
     uint32_t crc = 0;
     bool ascending = true;
@@ -190,7 +185,6 @@ int shard_index(const struct shard *s, void (*visit)(void *self, const struct sh
         left -= n;
         at += n * ENTRY;
     }
-    free(raw);
     if (status != 0) return bad(s, error, "its index cannot be read");
     if (crc != s->index_crc) return bad(s, error, "the checksum of its index is wrong");
     if (!ascending || tokens != s->info.tokens) return bad(s, error, "its index does not fit its tokens");

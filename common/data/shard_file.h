@@ -1,7 +1,6 @@
 /* shard_file.h - one shard on disk: the tokens of some documents, written once, verified, then read at random.
  * The layout, field by field, is in docs/shards.md. */
-#ifndef QUARTET_SHARD_FILE_H
-#define QUARTET_SHARD_FILE_H
+#pragma once
 
 #include "common/data/textfile.h"
 
@@ -71,5 +70,3 @@ void shard_close(struct shard *s);
 void shard_entries(const struct shard *s, struct shard_entry *out, uint64_t first, size_t n);
 /* Checks what no call has read before.  Returns 0, or -1: damaged (EXIT_DATA, discarded), or the disk fails (EXIT_IO). */
 int shard_tokens(const struct shard *s, int *out, uint64_t first, size_t n, struct error *error);
-
-#endif

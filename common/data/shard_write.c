@@ -4,8 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -73,7 +71,7 @@ int shard_create(struct shard_writer **out, const char *path, int id_bytes, cons
     w->id_bytes = id_bytes;
     w->path = host_text("%s", path);
     w->temporary = temporary;
-    struct bytes table = {0};
+    scoped_bytes struct bytes table = {0};
     for (int i = 0; i < n_sources; i++) {
         unsigned char entry[SOURCE];
         store64(entry, source[i].size);
@@ -88,7 +86,6 @@ int shard_create(struct shard_writer **out, const char *path, int id_bytes, cons
     w->sources_crc = crc32_of(0, table.data, table.size);
     write_at(w, table.data, table.size, HEADER);
     w->at = HEADER + table.size;
-    bytes_free(&table);
     return 0;
 }
 

@@ -9,8 +9,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -92,9 +90,8 @@ static int reuse(struct shard_unit *u, const struct tokenizer *t, const struct s
     why->text[0] = 0;
     while (!last) {
         struct shard s;
-        char *path = part_path(u, o, (uint32_t)u->n_shards);
+        scoped char *path = part_path(u, o, (uint32_t)u->n_shards);
         int status = shard_open(&s, path, tokenizer_vocab(t), why);
-        free(path);
         if (status == 0) {
             status = check_fit(&s, u, t, o, (uint32_t)u->n_shards, why);
             if (status != 0) shard_close(&s);
@@ -145,10 +142,9 @@ static void encode_part(void *context, int i, int thread)
 
 static int begin_shard(struct builder *b, struct error *error)
 {
-    char *path = part_path(b->unit, b->options, b->info.part);
+    scoped char *path = part_path(b->unit, b->options, b->info.part);
     int id_bytes = tokenizer_vocab(b->tokenizer) <= 65536 ? 2 : 4;
     int status = shard_create(&b->writer, path, id_bytes, b->source, b->unit->n, error);
-    free(path);
     b->documents = 0;
     return status;
 }
@@ -231,18 +227,16 @@ static int read_sources(struct builder *b, struct error *error)
 static void remove_rest(const struct shard_unit *u, const struct shards_options *o, uint32_t part)
 {
     for (int gone = 0; !gone; part++) {
-        char *path = part_path(u, o, part);
+        scoped char *path = part_path(u, o, part);
         gone = unlink(path);
-        free(path);
     }
 }
 
 static void tell_skipped(const struct shards_say *say, const struct ledger *l)
 {
-    struct bytes text = {0};
+    scoped_bytes struct bytes text = {0};
     ledger_skipped(&text, l);
     if (text.size) shards_tell(say, "%.*s", (int)text.size - 1, text.data);
-    bytes_free(&text);
 }
 
 static int build(struct shard_unit *u, const struct tokenizer *t, const struct shards_options *o,
@@ -322,10 +316,8 @@ void shards_settle(struct shard_unit *unit, int n_units, const struct shards_opt
     new.folder = folder;
     for (int u = 0; u < n_units; u++) {
         for (int part = 0; keep && unit[u].beside && part < unit[u].n_shards; part++) {
-            char *from = part_path(&unit[u], &new, (uint32_t)part), *to = part_path(&unit[u], o, (uint32_t)part);
+            scoped char *from = part_path(&unit[u], &new, (uint32_t)part), *to = part_path(&unit[u], o, (uint32_t)part);
             if (rename(from, to) != 0) quit(EXIT_IO, "%s: cannot be renamed to %s: %s", from, to, strerror(errno));
-            free(from);
-            free(to);
         }
         if (keep && unit[u].beside) remove_rest(&unit[u], o, (uint32_t)unit[u].n_shards);
         if (!keep) remove_rest(&unit[u], &new, 0);

@@ -1,6 +1,5 @@
 /* shards.h - from source files to verified shards: what is there and fits is kept, the rest is tokenised anew. */
-#ifndef QUARTET_SHARDS_H
-#define QUARTET_SHARDS_H
+#pragma once
 
 #include "common/data/paths.h"
 #include "common/data/shard_file.h"
@@ -44,5 +43,3 @@ void shard_unit_close(struct shard_unit *u);
 
 /* Puts shards that were made beside the others in their place, or removes them. */
 void shards_settle(struct shard_unit *unit, int n_units, const struct shards_options *o, bool keep);
-
-#endif
