@@ -4,7 +4,6 @@
  * people and as a check.  Bits per byte count the bytes of exactly those tokens that were predicted, so the number can
  * be compared between tokenizers and does not depend on how much of the held-out text is looked at. */
 #include "common/base/signals.h"
-#include "common/train/samples.h"
 #include "pretrain/pretrain.h"
 
 #include <math.h>

@@ -4,7 +4,6 @@
  * Whole dialogues are packed into micro-batches (epochs.h); everything else is the one loop (train.h). */
 #include "common/base/signals.h"
 #include "common/text/show.h"
-#include "common/train/samples.h"
 #include "common/train/start.h"
 #include "sft/data.h"
 

@@ -46,8 +46,7 @@ int comm_open(struct comm **out, const char *folder, int t, int p, struct error 
                     "launcher of that library (with srun: --mpi=pmix)", launched.world, engine_name(), crew.world);
     }
     scoped char *path = launch_meeting(folder);
-    int failed = control_open(&control, engine, &crew, path, error);
-    if (failed) return -1;
+    if (control_open(&control, engine, &crew, path, error) != 0) return -1;
     struct comm *c = *out = host_alloc(1, sizeof *c);
     c->engine = engine;
     c->control = control;
@@ -64,11 +63,11 @@ int comm_connect(struct comm *c, struct error *error)
     if (!c) return 0;
     if (engine_connect(c->engine, error) != 0) return -1;
     if (c->place.locals > 0) return 0;
-    char mine[64] = {0}, (*all)[64] = host_alloc((size_t)c->place.world, sizeof *all);
+    char mine[64] = {0};
+    scoped char (*all)[64] = host_alloc((size_t)c->place.world, sizeof *all);
     gethostname(mine, sizeof mine - 1);
     comm_gather_host(c, GROUP_WORLD, all, mine, sizeof mine);
     for (int r = 0; r < c->place.world; r++) c->place.locals += memcmp(all[r], mine, sizeof mine) == 0;
-    free(all);
     return 0;
 }
 

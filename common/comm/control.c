@@ -97,6 +97,16 @@ static int take(struct control *c, struct peer *p)
     return memcmp(p->in.token, c->token, sizeof c->token) == 0 ? 1 : -1;
 }
 
+/* Waits for it: as take, 0 when the time is over. */
+static int await(struct control *c, struct peer *p, double seconds)
+{
+    struct pollfd ready = {p->fd, POLLIN, 0};
+    int got = 0;
+    for (double until = seconds_now() + seconds; got == 0 && seconds_now() < until; got = take(c, p))
+        poll(&ready, 1, TICK_MS);
+    return got;
+}
+
 /* ---- leaving ---- */
 
 static void say(struct control *c, const char *sentence)
@@ -110,7 +120,7 @@ static _Noreturn void leave_all(struct control *c, int code, const char *sentenc
 {
     if (atomic_exchange(&c->leaving, true)) for (;;) pause();
     struct frame f = frame_of(c, FRAME_LEAVE, code, sentence);
-    say(c, sentence);                                   /* first: a launcher may end us as soon as another rank is gone */
+    say(c, sentence);                            /* first: a launcher may end us as soon as another rank is gone */
     fflush(NULL);
     for (int r = 1; r < c->world; r++)
         if (!c->peer[r].bye) put(c, r, &f);
@@ -135,9 +145,10 @@ _Noreturn void control_leave(struct control *c, int exit_code, const char *sente
 static _Noreturn void lost(struct control *c, int rank, const char *how)
 {
     char text[400];
+    const struct peer *p = &c->peer[c->rank == 0 ? rank : 0];
     if (seconds_now() - c->woke < FRESH) _exit(EXIT_LOST);
-    snprintf(text, sizeof text, "rank %d (process %d on %s) %s; the same command resumes from the last checkpoint", rank,
-             c->peer[c->rank == 0 ? rank : 0].state.pid, c->peer[c->rank == 0 ? rank : 0].host, how);
+    snprintf(text, sizeof text, "rank %d (process %d on %s) %s; the same command resumes from the last checkpoint",
+             rank, p->state.pid, p->host, how);
     if (c->rank == 0) leave_all(c, EXIT_LOST, text);
     if (c->rank == 1) say(c, text);                     /* for rank 0, which cannot */
     _exit(EXIT_LOST);
@@ -278,30 +289,23 @@ static int join(struct control *c, const struct address *a, struct error *error)
         for (int i = 0; fd < 0 && i < a->count; i++) fd = connect_to(a->ip[i], a->port, 3000);
     }
     if (fd < 0)
-        return fail(error, EXIT_UNAVAILABLE, "rank %d on %s cannot reach rank 0 on %s: a firewall, or no network between "
-                    "them", c->rank, host, a->host);
+        return fail(error, EXIT_UNAVAILABLE, "rank %d on %s cannot reach rank 0 on %s: a firewall, or no network "
+                    "between them", c->rank, host, a->host);
     c->peer[0] = (struct peer){.fd = fd, .heard = seconds_now()};
     snprintf(c->peer[0].host, sizeof c->peer[0].host, "%s", a->host);
     struct frame f = frame_of(c, FRAME_HELLO, 0, "");
-    int got = put(c, 0, &f) ? 0 : -1;
-    for (double until = seconds_now() + MEETING; got == 0 && seconds_now() < until; got = take(c, &c->peer[0])) {
-        struct pollfd ready = {fd, POLLIN, 0};
-        poll(&ready, 1, TICK_MS);
-    }
+    int got = put(c, 0, &f) ? await(c, &c->peer[0], MEETING) : -1;
     c->peer[0].state = c->peer[0].in.state;
     if (got == 1) return 0;
-    return fail(error, EXIT_UNAVAILABLE, "rank 0 has not answered rank %d: other ranks did not come, or it has died", c->rank);
+    return fail(error, EXIT_UNAVAILABLE, "rank 0 has not answered rank %d: other ranks did not come, or it has died",
+                c->rank);
 }
 
 /* One who has connected and says who it is, or not. */
 static void welcome(struct control *c, int fd)
 {
     struct peer p = {.fd = fd};
-    struct pollfd ready = {fd, POLLIN, 0};
-    int got = 0;
-    for (double until = seconds_now() + 2; got == 0 && seconds_now() < until; got = take(c, &p))
-        poll(&ready, 1, TICK_MS);
-    int r = p.in.rank;
+    int got = await(c, &p, 2), r = p.in.rank;
     if (got != 1 || p.in.kind != FRAME_HELLO || r < 1 || r >= c->world || c->peer[r].fd > 0) {
         close(fd);
         return;

@@ -5,8 +5,8 @@
 int engine_open(struct engine **out, struct crew *crew, struct error *error)
 {
     *out = NULL;
-    return fail(error, EXIT_UNAVAILABLE, "started as one of %d processes: this build trains on one, so start one (mpirun "
-                "-n 1, srun -n 1), or make MPI=1 and start the programs of bin-mpi/", crew->world);
+    return fail(error, EXIT_UNAVAILABLE, "started as one of %d processes: this build trains on one, so start one "
+                "(mpirun -n 1, srun -n 1), or make MPI=1 and start the programs of bin-mpi/", crew->world);
 }
 
 int engine_meet(struct engine *e, const char *path, void *x, size_t bytes, struct error *error)

@@ -73,11 +73,9 @@ static bool is_row(const char *line, size_t length)
     scoped_bytes struct bytes clean = {0};
     struct text_counts ignored = {0};
     text_clean(&clean, line, length, true, &ignored);
-    json_t *row = json_loadb(clean.data, clean.size, JSON_ALLOW_NUL, NULL);
+    json_auto_t *row = json_loadb(clean.data, clean.size, JSON_ALLOW_NUL, NULL);
     const json_t *first = json_array_get(row, 0);
-    bool found = json_is_object(row) || json_is_object(first) || json_is_string(first);
-    json_decref(row);
-    return found;
+    return json_is_object(row) || json_is_object(first) || json_is_string(first);
 }
 
 /* 1 when the open file holds JSON rows, 0 for text, -1 with *error. */

@@ -45,7 +45,8 @@ static char *dialogue_json(const struct dialogue *d)
 {
     static const char *const role[] = {"system", "user", "assistant", "tool"};
     const struct message *last = &d->message[d->count - 1];
-    json_t *object = json_object(), *list = json_array();
+    json_auto_t *object = json_object();
+    json_t *list = json_array();
     for (int i = 0; i < d->count; i++) {
         const struct message *m = &d->message[i];
         json_t *content = json_stringn(m->content, m->length);
@@ -54,7 +55,6 @@ static char *dialogue_json(const struct dialogue *d)
     json_object_set_new(object, "prompt", json_stringn(last->content, last->length));
     json_object_set_new(object, "messages", list);
     char *text = json_dumps(object, JSON_COMPACT | JSON_EMBED);
-    json_decref(object);
     if (!text) die("no memory for a prompt");
     return text;
 }

@@ -91,7 +91,8 @@ static void border_pass(struct model *m, double *sum, bool send)
     if (b.n == 0 || (send ? b.data != place.data : m->from > 0)) return;
     int sender = comm_rank_of(comm, b.data, place.pipe - 1);
     int receiver = comm_rank_of(comm, m->use.zero > 0 ? 0 : place.data, place.pipe + 1);
-    float *x = host_alloc(b.n, sizeof *x), *gradient = gradient_own(m) + (send ? b.at - m->from : 0);
+    scoped float *x = host_alloc(b.n, sizeof *x);
+    float *gradient = gradient_own(m) + (send ? b.at - m->from : 0);
     size_t bytes = place.t > 1 ? sizeof *sum : b.n * sizeof *x;
     if (send && place.t == 1) device_get(x, gradient, bytes);
     device_wait();
@@ -99,7 +100,6 @@ static void border_pass(struct model *m, double *sum, bool send)
     else comm_receive_host(comm, place.t > 1 ? (void *)sum : x, bytes, sender);
     if (!send && place.t == 1) device_put(gradient, x, bytes);
     device_wait();
-    free(x);
 }
 
 /* The squares of this rank's piece, block by block.  Blocks lie where they lie in the run of the whole model: one that
@@ -122,15 +122,14 @@ double gradient_norm(struct model *m)
     struct place place = comm_place(comm);
     bool pieces = m->use.zero > 0;
     size_t blocks = squares_blocks(m->to - m->from), all = pieces ? blocks * (size_t)place.d : blocks;
-    double sum = 0, *squares = host_alloc(all, sizeof *squares), *mine = squares;
-    if (pieces) mine += blocks * (size_t)place.data;
+    scoped double *squares = host_alloc(all, sizeof *squares);
+    double sum = 0, *mine = pieces ? squares + blocks * (size_t)place.data : squares;
     own_squares(m, mine);
     if (pieces) comm_gather_host(comm, GROUP_DATA, squares, mine, blocks * sizeof *squares);
     size_t end = m->params.run[place.pipe].end, counted = model_last(m) ? squares_blocks(end) : end / SQUARES_BLOCK;
     if (place.pipe > 0) comm_receive_host(comm, &sum, sizeof sum, comm_rank_of(comm, place.data, place.pipe - 1));
     for (size_t i = 0; i < counted; i++) sum += squares[i];
     if (!model_last(m)) comm_send_host(comm, &sum, sizeof sum, comm_rank_of(comm, place.data, place.pipe + 1));
-    free(squares);
     comm_share_host(comm, GROUP_PIPE, &sum, sizeof sum, place.p - 1);
     comm_add(comm, GROUP_TENSOR, &sum, 1, 0);
     return sqrt(sum);

@@ -35,7 +35,8 @@ static double plan_seconds(const struct task *task, double tokens)
 static struct memory print_stages(const struct model *m, const struct memory *memory)
 {
     struct place place = comm_place(m->use.comm);
-    struct memory *all = host_alloc((size_t)place.p, sizeof *all), most = {0};
+    scoped struct memory *all = host_alloc((size_t)place.p, sizeof *all);
+    struct memory most = {0};
     comm_gather_host(m->use.comm, GROUP_PIPE, all, memory, sizeof *memory);
     for (int s = 0; s < place.p; s++) {
         char a[16];
@@ -46,7 +47,6 @@ static struct memory print_stages(const struct model *m, const struct memory *me
                    text_bytes(a, (double)bytes));
     }
     if (place.p > 1) printf("memory below is that of the largest stage\n");
-    free(all);
     return most;
 }
 

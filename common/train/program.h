@@ -75,6 +75,22 @@ int program_run(struct task *task, struct run *run, const struct train_options *
  * program's own path: program_next(run, "next", "sft", "--model", "--data DIALOGUES.jsonl").  data NULL: no --out. */
 void program_next(struct run *run, const char *label, const char *program, const char *parents, const char *data);
 
+/* ---- samples ---- */
+
+/* Prompts that a model answers now and then while it trains, for a person to read. */
+struct samples {
+    const struct tokenizer *tokenizer;
+    const struct ids *prompt;
+    int count, tokens;              /* prompts, and the longest answer */
+    int stop[2], n_stop;
+    double temperature;
+    uint64_t seed;
+    bool bare;                      /* shown without the token that begins a prompt and the one that ends an answer */
+};
+
+/* Answers all prompts; each with its answer goes to samples.txt, and as one line to the log. */
+void samples_show(const struct samples *s, struct model *m, struct run *run, int64_t step);
+
 /* ---- data ---- */
 
 /* --skip-bad-rows: a number of rows, or a share ("0.01", "1%"), which is below 1.  Quits (EXIT_USAGE). */

@@ -329,14 +329,13 @@ static void write_status(struct run *run, const char *state, int64_t step, int64
     if (run->mute || !run->begun) return;
     char stamp[32], clean[2 * sizeof error.text];
     time_text(stamp, "%Y-%m-%dT%H:%M:%SZ", gmtime_r);
-    json_t *json = json_pack("{ss ss sI sI ss ss}", "program", run->program, "state", state, "step", (json_int_t)step,
+    json_auto_t *json = json_pack("{ss ss sI sI ss ss}", "program", run->program, "state", state, "step", (json_int_t)step,
                              "steps", (json_int_t)steps, "time", stamp, "text",
                              text_escape(clean, sizeof clean, text, strlen(text)));
     scoped char *dump = json_dumps(json, JSON_COMPACT);
     if (!dump) die("no memory for status.json");
     bytes_text(&line, "%s\n", dump);
     note_result(run, replace(run, "status.json", &line, &error) == 0, "status.json", errno);
-    json_decref(json);
 }
 
 void run_status(struct run *run, const char *state, int64_t step, int64_t steps, const char *text)

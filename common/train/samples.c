@@ -1,5 +1,5 @@
 /* samples.c - all prompts are answered side by side, then shown one after the other. */
-#include "common/train/samples.h"
+#include "common/train/program.h"
 #include "common/base/signals.h"
 #include "common/model/sample.h"
 #include "common/text/show.h"

@@ -141,16 +141,15 @@ static void save_record(struct kv *trns, const struct record *r)
 static int load_record(struct record *r, const struct kv *trns, struct error *error)
 {
     const char *text = NULL, *key;
-    json_t *line, *value;
+    json_t *value;
     if (kv_get_text(trns, "record", &text) != 1) return 0;
-    line = json_loads(text, 0, NULL);
+    json_auto_t *line = json_loads(text, 0, NULL);
     if (!json_is_object(line) || json_object_size(line) > RECORD_MAX)
         return fail(error, EXIT_DATA, "the key record (section TRNS) holds no record");
     json_object_foreach(line, key, value) {
         if (json_is_integer(value)) record_count(r, key, json_integer_value(value));
         else record_real(r, key, json_is_real(value) ? json_real_value(value) : NAN);
     }
-    json_decref(line);
     return 0;
 }
 
