@@ -60,7 +60,6 @@ uint64_t cgroup_memory_left(const char *root)
     return least;
 }
 
-/* What setrlimit leaves of a resource of which `pages` are used. */
 static uint64_t limit_left(int resource, uint64_t pages)
 {
     struct rlimit limit;

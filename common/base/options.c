@@ -109,7 +109,6 @@ static void skip_line(struct reader *r)
     r->line++;
 }
 
-/* "name = value" at r->at. */
 static int config_line(const struct option *table, struct reader *r, bool *seen, struct bytes *word,
                        struct error *error)
 {

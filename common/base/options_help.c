@@ -5,7 +5,6 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-/* What stands for the value. */
 static const char *value_name(const struct option *o)
 {
     static const char *const name[] = {"", "N", "SIZE", "X", "TIME", "TEXT", "", "A B .."};

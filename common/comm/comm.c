@@ -121,7 +121,6 @@ static int rank_at(const struct place *p, int tensor, int data, int pipe)
     return tensor + p->t * (data + p->d * pipe);
 }
 
-/* The rank that is number i of the group. */
 static int rank_of(const struct comm *c, enum group g, int i)
 {
     const struct place *p = &c->place;

@@ -29,7 +29,6 @@ enum kind { FRAME_HELLO, FRAME_BEAT, FRAME_LEAVE, FRAME_BYE };
 struct state { uint64_t progress; int32_t waiting, pid; };
 struct frame { uint8_t token[16]; int32_t kind, rank, code; struct state state; char host[64], text[1400]; };
 
-/* Where rank 0 listens. */
 struct address { uint8_t token[16]; char host[64]; struct in_addr ip[ADDRESSES]; in_port_t port; int32_t count; };
 
 struct peer {

@@ -128,7 +128,6 @@ static _Noreturn void become(int rank, int world, const char *meeting, char **ar
     _exit(EXIT_UNAVAILABLE);
 }
 
-/* Waits for all children; returns the code to exit with. */
 static int wait_for(pid_t *child, int n, const sigset_t *signals)
 {
     int code = 0, left = n, status;

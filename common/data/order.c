@@ -172,7 +172,6 @@ static void raise_file_limit(void)
     setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-/* One group for each weight, its shards next to each other. */
 static void group_units(struct order *s)
 {
     for (int u = 0; u < s->n_units; u++) s->n_placed += s->unit[u].n_shards;

@@ -201,7 +201,6 @@ static void drop_row(struct records *r)
     r->where = NULL;
 }
 
-/* Reads the whole file. */
 static int open_array(struct records *r, struct error *error)
 {
     struct bytes raw = {0};

@@ -112,7 +112,6 @@ void shard_close(struct shard *s)
     *s = (struct shard){0};
 }
 
-/* Ids of n tokens at raw (of 2 or 4 bytes) into out. */
 static void decode(int *out, const unsigned char *raw, size_t n, int id_bytes)
 {
     if (id_bytes == 2)
@@ -121,7 +120,6 @@ static void decode(int *out, const unsigned char *raw, size_t n, int id_bytes)
         for (size_t i = 0; i < n; i++) out[i] = (int)load32(raw + 4 * i);
 }
 
-/* The largest id of n tokens. */
 static uint32_t top_id(const unsigned char *raw, size_t n, int id_bytes)
 {
     uint32_t top = 0;

@@ -50,7 +50,6 @@ static int look_at(struct shard_source *source, char *path, struct error *error)
     return 0;
 }
 
-/* True when the file is what it was when the shard was made. */
 static bool unchanged(const struct shard_source *then, char *path)
 {
     struct shard_source now = {0};

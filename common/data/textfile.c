@@ -184,7 +184,6 @@ static int64_t read_more(struct textfile *f, void *data, size_t size, struct err
     return n;
 }
 
-/* Makes room behind `end` and reads into it.  Returns what read_more does. */
 static int64_t fill(struct textfile *f, struct error *error)
 {
     if (f->begin > 0) {

@@ -77,7 +77,6 @@ static void gather_parts(void *self, size_t bytes)
     comm_wait(m->use.comm);
 }
 
-/* How tensor ranks make one loss of their parts of the vocabulary. */
 static struct token_parts parts_of(struct model *m)
 {
     int own = m->local.vocab, rank = m->place.tensor;

@@ -11,7 +11,6 @@ enum { ALIGN = 64 };
 
 static const char *const phase_name[MEMORY_PHASES] = {"params", "packed", "grads", "moments", "acts", "work", "cache",
                                                       "offloaded", "rollouts", "data"};
-/* What a user may change when a phase is too large. */
 static const char *const phase_remedy[MEMORY_PHASES] = {
     "a smaller model", "a smaller model", "a smaller model", "a smaller model", "--micro-tokens or --recompute block",
     "--micro-tokens", "--max-new-tokens or --slots", "a smaller model", "--episodes or --max-new-tokens", "less data"};

@@ -137,7 +137,6 @@ static void embed_in(struct model *m, act_t *x)
     linear_forward(x, narrow, &p->embed_in, p->position ? x : NULL, m->rows, C, E);
 }
 
-/* The last block's output becomes the rows that a head reads. */
 static void final_forward(struct model *m, const act_t *x)
 {
     const struct config *c = &m->config;
@@ -151,7 +150,6 @@ static void final_forward(struct model *m, const act_t *x)
 
 bool model_kept(const struct model *m) { return m->acts->kept; }
 
-/* The whole stack over N rows whose tokens and positions are on the device. */
 static void stack_forward(struct model *m, int N, int S, bool keep)
 {
     const struct config *c = &m->config;

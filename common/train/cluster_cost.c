@@ -33,7 +33,6 @@ double state_sent(const struct number_bytes *k, int zero, int d, int m, double p
     return zero == 2 ? others * (g * m + w) : others * m * (g + 2 * w);
 }
 
-/* Numbers of one micro-batch's rows of the width of the model. */
 static double rows(const struct layout *l, const struct config *c) { return (double)l->b * l->s * c->channels; }
 
 /* For each half of a layer the inputs of products are gathered and their outputs summed, each other ranks' rows: 2 in

@@ -150,7 +150,6 @@ static void print_time(const struct step_time *t)
         printf("  %-11s %9.3f s   %5.1f %%\n", part[i].name, part[i].seconds, 100 * part[i].seconds / t->total);
 }
 
-/* Days, money, and what is lost to saving and to failures. */
 static void print_run(const struct layout *l, const struct cluster_work *w, const struct cluster *c, double seconds)
 {
     char a[16], b[16], d[16];

@@ -8,10 +8,8 @@
 #include <assert.h>
 #include <math.h>
 
-/* Between `from` at p = 0 and `to` at p = 1. */
 static double line(double from, double to, double p) { return from + (to - from) * p; }
 
-/* How far step lies between first and last, in [0, 1]. */
 static double progress(int64_t step, int64_t first, int64_t last)
 {
     double p = (double)(step - first) / (double)(last - first > 1 ? last - first : 1);

@@ -11,7 +11,6 @@ static void print_bytes(const char *name, size_t bytes)
     printf("  %-9s %10s  %15zu\n", name, text_bytes(a, (double)bytes), bytes);
 }
 
-/* One side's phases and their sum. */
 static void print_memory(const struct memory *memory, enum side side, uint64_t available)
 {
     char a[16];

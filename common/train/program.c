@@ -45,7 +45,6 @@ static void log_ranks(struct run *run, const struct place *p)
     run_log(run, "%s, %d of them on this host, by %s", text.data, p->locals, comm_engine());
 }
 
-/* All ranks write into the file that rank 0 has made. */
 static int open_trace(const struct train_options *o, int rank, struct error *error)
 {
     double origin = trace_now();
@@ -118,7 +117,6 @@ void program_say(void *run, const char *line)
 
 /* ---- parents ---- */
 
-/* "pretrain, sft or imported" */
 static void list_stages(struct bytes *out, unsigned stages)
 {
     int left = __builtin_popcount(stages);

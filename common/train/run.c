@@ -284,7 +284,6 @@ void run_sample(struct run *run, int64_t step, int index, const char *text, size
     run_event_text(run, step, "sample", index, text, size);
 }
 
-/* Cuts `text` to what a terminal of `width` columns shows on one line. */
 static int fitting(const char *text, int width)
 {
     int bytes = 0;
@@ -313,7 +312,6 @@ void run_progress(struct run *run, const char *line)
     run->plain_last = now;
 }
 
-/* Replaces a small file of the folder; a failure is the caller's to weigh. */
 static int replace(struct run *run, const char *file, const struct bytes *content, struct error *error)
 {
     scoped char *path = host_text("%s/%s", run->folder, file);

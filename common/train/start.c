@@ -147,7 +147,6 @@ static const struct batch *batch(void *self, int i, int learner)
     return &((struct start *)self)->batch[i];
 }
 
-/* Where the run comes from and what it learns from, to the log. */
 static void say(void *self)
 {
     struct start *s = self;

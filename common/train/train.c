@@ -339,7 +339,6 @@ static int report_step(struct train_state *s, struct error *error)
     return 0;
 }
 
-/* Everything of one step but its checkpoint. */
 static int step_and_report(struct train_state *s, struct error *error)
 {
     if (make_updates(s, error)) return -1;

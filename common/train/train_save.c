@@ -221,7 +221,6 @@ static void put_run(void *context, size_t at, size_t from, size_t n)
     device_put(l->share.base + at, l->values + from, n * sizeof(float));
 }
 
-/* Elements first.. of the tensor: those that this rank holds. */
 static void put_values(void *self, const float *values, uint64_t first, size_t count)
 {
     struct load *l = self;
@@ -277,7 +276,6 @@ static int check_left_over(const struct load *l, bool scalar)
     return 0;
 }
 
-/* The tensors of a role to this rank's share of them. */
 static int load_role(struct model *m, const struct share *share, struct ckpt *ckpt, const char *prefix, enum role role,
                      bool head_optional, struct error *error)
 {

@@ -52,7 +52,6 @@ void data_position(struct bytes *out, const struct train_state *s)
     ckpt_meta_free(&meta);
 }
 
-/* Tells of a skipped update, and drops its gradients. */
 static void skip(struct train_state *s, int update, const char *what, double value)
 {
     scoped_bytes struct bytes text = {0};
@@ -82,7 +81,6 @@ static void apply(struct train_state *s, const double *norm)
     }
 }
 
-/* True when a learner's norm is a spike: logged, counted and skipped. */
 static bool is_spike(struct train_state *s, int update, const double *norm)
 {
     if (s->o->spike_z <= 0) return false;
