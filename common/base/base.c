@@ -251,18 +251,24 @@ int file_read_at(int fd, void *data, uint64_t offset, size_t size)
     return 0;
 }
 
-int file_write_at(int fd, const void *data, uint64_t offset, size_t size)
+/* At `offset`, or, where that is -1, behind what was written last. */
+static int write_all(int fd, const char *data, size_t size, off_t offset)
 {
-    for (const char *p = data; size;) {
-        ssize_t put = pwrite(fd, p, size, (off_t)offset);
+    while (size) {
+        ssize_t put = offset < 0 ? write(fd, data, size) : pwrite(fd, data, size, offset);
         if (put < 0 && errno == EINTR) continue;
         if (put == 0) errno = ENOSPC;
         if (put <= 0) return -1;
-        p += put;
-        offset += (uint64_t)put;
+        data += put;
         size -= (size_t)put;
+        if (offset >= 0) offset += put;
     }
     return 0;
+}
+
+int file_write_at(int fd, const void *data, uint64_t offset, size_t size)
+{
+    return write_all(fd, data, size, (off_t)offset);
 }
 
 bool path_special(const char *path)
@@ -274,18 +280,10 @@ bool path_special(const char *path)
 /* Writes what is no file in place: a pipe, a terminal. */
 static int write_special(const char *path, const char *data, size_t size)
 {
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-    while (fd >= 0 && size) {
-        ssize_t put = write(fd, data, size);
-        if (put < 0 && errno == EINTR) continue;
-        if (put <= 0) break;
-        data += put;
-        size -= (size_t)put;
-    }
-    int why = errno;
+    int fd = open(path, O_WRONLY | O_CLOEXEC), status = fd < 0 ? -1 : write_all(fd, data, size, -1), why = errno;
     if (fd >= 0) close(fd);
     errno = why;
-    return fd >= 0 && size == 0 ? 0 : -1;
+    return status;
 }
 
 int file_replace(const char *path, const void *data, size_t size, struct error *error)

@@ -97,13 +97,6 @@ static bool duration(double *value, const char *text)
     return true;
 }
 
-static bool truth(bool *value, const char *word)
-{
-    int n = word_number("true|false|yes|no|on|off|1|0", word);
-    if (n >= 0) *value = n % 2 == 0;
-    return n >= 0;
-}
-
 static const char *const expected[] = {
     [OPTION_FLAG] = "true or false", [OPTION_INT] = "a whole number (expected e.g. 12, 400k or 200M)",
     [OPTION_SIZE] = "a size (expected e.g. 65536, 64K or 2M)", [OPTION_REAL] = "a number (expected e.g. 1e-4)",
@@ -139,34 +132,35 @@ bool option_auto(const struct option *o)
 
 int option_set(const struct option *o, const char *word, struct error *error)
 {
-    int64_t whole;
+    int64_t whole = 0;
     double real = 0;
-    bool ok = true, number = true;
+    bool ok = false;
+    int n;
+    const char *rest = "";
     if (o->flags & OPTION_AUTO && strcmp(word, "auto") == 0) {
         if (o->type == OPTION_REAL) *(double *)o->value = -1;
         else *(int64_t *)o->value = -1;
         return 0;
     }
-    const char *rest = "";
     switch (o->type) {
-    case OPTION_FLAG: number = false; ok = truth(o->value, word); break;
+    case OPTION_TEXT: *(const char **)o->value = keep(host_text("%s", word)); return 0;
+    case OPTION_LIST: option_list_add(o->value, word); return 0;
+    case OPTION_CHOICE:
+        if ((n = word_number(o->choices, word)) < 0)
+            return fail(error, EXIT_USAGE, "--%s: '%s' is none of %s", o->name, text_shown(word).text, o->choices);
+        *(int *)o->value = n;
+        return 0;
+    case OPTION_FLAG:
+        if ((n = word_number("true|false|yes|no|on|off|1|0", word)) < 0) break;
+        *(bool *)o->value = n % 2 == 0;
+        return 0;
     case OPTION_INT: ok = whole_number(&whole, word, int_units); real = (double)whole; break;
     case OPTION_SIZE: ok = whole_number(&whole, word, size_units); real = (double)whole; break;
     case OPTION_REAL: ok = decimal(&real, word, &rest) && !*rest; break;
     case OPTION_SECONDS: ok = duration(&real, word); break;
-    case OPTION_TEXT: *(const char **)o->value = keep(host_text("%s", word)); return 0;
-    case OPTION_LIST: option_list_add(o->value, word); return 0;
-    case OPTION_CHOICE: {
-        int n = word_number(o->choices, word);
-        if (n < 0) return fail(error, EXIT_USAGE, "--%s: '%s' is none of %s", o->name,
-                               text_shown(word).text, o->choices);
-        *(int *)o->value = n;
-        return 0;
-    }
     }
     if (!ok)
         return fail(error, EXIT_USAGE, "--%s: '%s' is not %s", o->name, text_shown(word).text, expected[o->type]);
-    if (!number) return 0;
     if (check_range(o, real, word, error)) return -1;
     if (o->type == OPTION_INT || o->type == OPTION_SIZE) *(int64_t *)o->value = whole;
     else *(double *)o->value = real;

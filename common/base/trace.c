@@ -8,7 +8,6 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { DEPTH = 16, ENOUGH = 1 << 16, NAME = 31, TAIL = 4096 };
@@ -25,12 +24,7 @@ static struct {
 
 static const char end[] = "\n]\n";
 
-double trace_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
+double trace_now(void) { return 1e-9 * (double)nanoseconds_utc(); }
 
 /* Where the next event goes: over the closing bracket, or over what a rank that was killed has left half-written. */
 static off_t place(void)

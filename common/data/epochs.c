@@ -19,21 +19,6 @@ struct bins {
     uint32_t n;
 };
 
-static void bins_push(struct bins *b, uint32_t bin, uint32_t room)
-{
-    b->next[bin] = b->first[room];
-    b->first[room] = bin;
-    b->occurs[room / 64] |= 1ull << room % 64;
-}
-
-static uint32_t bins_pop(struct bins *b, uint32_t room)
-{
-    uint32_t bin = b->first[room];
-    b->first[room] = b->next[bin];
-    if (b->first[room] == NONE) b->occurs[room / 64] &= ~(1ull << room % 64);
-    return bin;
-}
-
 /* Smallest room >= length of an open bin, or NONE. */
 static uint32_t bins_find(const struct bins *b, uint32_t length)
 {
@@ -51,11 +36,16 @@ static uint32_t bins_place(struct bins *b, uint32_t length)
         bin = b->n++;
         room = b->capacity;
     } else {
-        bin = bins_pop(b, room);
+        bin = b->first[room];
+        b->first[room] = b->next[bin];
+        if (b->first[room] == NONE) b->occurs[room / 64] &= ~(1ull << room % 64);
     }
-    room -= length;
     b->count[bin]++;
-    if (room > 0) bins_push(b, bin, room);
+    room -= length;
+    if (room == 0) return bin;
+    b->next[bin] = b->first[room];
+    b->first[room] = bin;
+    b->occurs[room / 64] |= 1ull << room % 64;
     return bin;
 }
 
@@ -73,15 +63,13 @@ uint32_t pack_best_fit(uint32_t **bin_start, uint32_t **item, const uint32_t *le
                        uint32_t capacity, uint32_t window)
 {
     assert(capacity > 0 && window > 0);
-    struct bins b = {.capacity = capacity};
-    b.first = host_alloc((size_t)capacity + 1, sizeof *b.first);
-    memset(b.first, 0xFF, ((size_t)capacity + 1) * sizeof *b.first);
-    b.occurs = host_alloc(capacity / 64 + 1, sizeof *b.occurs);
-    b.next = host_alloc((size_t)n + 1, sizeof *b.next);
-    b.count = host_alloc((size_t)n + 1, sizeof *b.count);
+    scoped uint32_t *first = host_alloc((size_t)capacity + 1, sizeof *first);
+    scoped uint64_t *occurs = host_alloc(capacity / 64 + 1, sizeof *occurs);
+    scoped uint32_t *next = host_alloc((size_t)n + 1, sizeof *next), *count = host_alloc((size_t)n + 1, sizeof *count);
     scoped uint32_t *slot = host_alloc((size_t)capacity + 2, sizeof *slot);
     scoped uint32_t *sorted = host_alloc((size_t)n + 1, sizeof *sorted), *bin = host_alloc((size_t)n + 1, sizeof *bin);
-
+    struct bins b = {capacity, first, occurs, next, count, 0};
+    memset(first, 0xFF, ((size_t)capacity + 1) * sizeof *first);
     for (uint32_t start = 0, end; start < n; start = end) {
         end = n - start < window ? n : start + window;
         for (uint32_t i = start; i < end; i++) assert(length[order[i]] > 0 && length[order[i]] <= capacity);
@@ -92,13 +80,8 @@ uint32_t pack_best_fit(uint32_t **bin_start, uint32_t **item, const uint32_t *le
     /* group by bin, in the order of placing */
     *bin_start = host_alloc((size_t)b.n + 2, sizeof **bin_start);
     *item = host_alloc((size_t)n + 1, sizeof **item);
-    for (uint32_t k = 0; k < b.n; k++) (*bin_start)[k + 2] = (*bin_start)[k + 1] + b.count[k];
+    for (uint32_t k = 0; k < b.n; k++) (*bin_start)[k + 2] = (*bin_start)[k + 1] + count[k];
     for (uint32_t i = 0; i < n; i++) (*item)[(*bin_start)[bin[i] + 1]++] = sorted[i];
-
-    free(b.first);
-    free(b.occurs);
-    free(b.next);
-    free(b.count);
     return b.n;
 }
 
