@@ -20,7 +20,7 @@ struct piece {
 };
 
 struct sources { struct ckpt_source *source; struct piece *piece; size_t count; const char *prefix; enum role role;
-                 const struct model *model; int calls; };
+                 struct model *model; int calls; };
 
 /* Runs of elements that a rank holds: between device and host, where they lie one after the other (packed), or each in
  * its place; sent: they have come from that rank, packed.  host NULL: they are only counted. */
@@ -71,22 +71,26 @@ static void fetch(void *self, void *host, uint64_t offset, size_t bytes)
     }
 }
 
+/* Where a rank has what it holds of a role. */
+static struct share share_of(struct model *m, enum role role)
+{
+    if (role == ROLE_WEIGHT) return weights_share(m);
+    float *base = role == ROLE_EMA ? m->ema : role == ROLE_ADAM_M ? m->m : m->v;
+    return (struct share){base, m->from, m->to, m->place.tensor, m->place.t};
+}
+
 static void add_source(void *context, const struct param *p)
 {
     struct sources *all = context;
-    const struct model *m = all->model;
+    struct model *m = all->model;
     all->source = host_grow(all->source, all->count + 1, sizeof *all->source);
     all->piece = host_grow(all->piece, all->count + 1, sizeof *all->piece);
     struct piece *q = &all->piece[all->count];
     struct ckpt_source *s = &all->source[all->count++];
-    *q = (struct piece){.comm = m->use.comm, .param = *p, .whole = m->use.zero == 0, .calls = &all->calls};
-    q->piece = m->params.run[p->stage].count / (size_t)comm_place(m->use.comm).d;
-    q->base = all->role == ROLE_EMA ? m->ema : all->role == ROLE_ADAM_M ? m->m : m->v;
-    if (all->role == ROLE_WEIGHT) q->base = m->own;
-    if (all->role == ROLE_WEIGHT && !model_apart(m)) {
-        q->base = m->params.all;
-        q->whole = true;
-    }
+    *q = (struct piece){.comm = m->use.comm, .param = *p, .base = share_of(m, all->role).base,
+                        .piece = m->params.run[p->stage].count / (size_t)m->place.d,
+                        .whole = m->use.zero == 0 || (all->role == ROLE_WEIGHT && !model_apart(m)),
+                        .calls = &all->calls};
     *s = (struct ckpt_source){.role = all->role, .dtype = DTYPE_F32, .ndim = p->ndim, .trainable = p->trainable,
                               .decay = p->decay, .fetch = fetch};
     snprintf(s->name, sizeof s->name, "%s%s", all->prefix, p->name);
@@ -276,10 +280,10 @@ static int check_left_over(const struct load *l, bool scalar)
     return 0;
 }
 
-static int load_role(struct model *m, const struct share *share, struct ckpt *ckpt, const char *prefix, enum role role,
+static int load_role(struct model *m, struct share share, struct ckpt *ckpt, const char *prefix, enum role role,
                      bool head_optional, struct error *error)
 {
-    struct load l = {.ckpt = ckpt, .prefix = prefix, .role = role, .head_optional = head_optional, .share = *share,
+    struct load l = {.ckpt = ckpt, .prefix = prefix, .role = role, .head_optional = head_optional, .share = share,
                      .used = host_alloc(ckpt_tensor_count(ckpt), sizeof(bool)), .error = error};
     params_all(&m->params, &m->config, load_one, &l);
     if (l.status == 0) l.status = check_left_over(&l, m->config.head == HEAD_SCALAR);
@@ -294,8 +298,7 @@ int model_load(struct model *m, struct ckpt *c, const char *prefix, enum role ro
     snprintf(name, sizeof name, "%sscore.weight", prefix);
     if (head_optional && m->config.head == HEAD_SCALAR && ckpt_find(c, name, role) < 0)
         weights_init(m, seed);
-    struct share share = weights_share(m);
-    if (load_role(m, &share, c, prefix, role, head_optional, error)) return -1;
+    if (load_role(m, weights_share(m), c, prefix, role, head_optional, error)) return -1;
     weights_gather(m);
     return 0;
 }
@@ -321,13 +324,9 @@ static int load_learner(struct train_state *s, int i, const struct ckpt_meta *me
     }
     m->params.rounds.update = s->t[i];
     if (model_load(m, c, l->name, ROLE_WEIGHT, false, 0, error)) return -1;
-    float *base[] = {m->m, m->v, m->ema};
-    struct place place = comm_place(m->use.comm);
     static const enum role roles[] = {ROLE_ADAM_M, ROLE_ADAM_V, ROLE_EMA};
-    for (int r = 0; r < (m->use.ema ? 3 : 2); r++) {
-        struct share share = {base[r], m->from, m->to, place.tensor, place.t};
-        if (load_role(m, &share, c, l->name, roles[r], false, error)) return -1;
-    }
+    for (int r = 0; r < (m->use.ema ? 3 : 2); r++)
+        if (load_role(m, share_of(m, roles[r]), c, l->name, roles[r], false, error)) return -1;
     return 0;
 }
 
