@@ -49,37 +49,6 @@ static struct memory print_stages(const struct model *m, const struct memory *me
     return most;
 }
 
-int train_print_plan(const struct task *task, const struct memory *own, const struct train_options *o)
-{
-    char a[16], b[16];
-    struct error error;
-    for (int i = 0; i < task->n_learners; i++) {
-        const struct learner *l = &task->learner[i];
-        char line[200];
-        printf("model       %s%s\n", l->name, config_line(line, sizeof line, &l->model->config));
-        printf("parameters  %s (%llu)\n", text_count(a, (double)config_parameters(&l->model->config)),
-               (unsigned long long)config_parameters(&l->model->config));
-    }
-    struct memory largest = print_stages(task->learner[0].model, own), *memory = &largest;
-    print_memory(memory, SIDE_DEVICE, device_memory_available());
-    print_memory(memory, SIDE_HOST, host_memory_available());
-    if (device_shares_host())
-        print_bytes("total", memory_total(memory, SIDE_DEVICE) + memory_total(memory, SIDE_HOST));
-    printf("rate        %g at most\n", o->lr);
-    printf("steps       %lld\n", (long long)o->steps);
-    double tokens = task->tokens_per_step * (double)o->steps;
-    if (tokens > 0) {
-        printf("tokens      %s (%s per step)\n", text_count(a, tokens), text_count(b, task->tokens_per_step));
-        printf("work        %.3g flop (%.3g per token)\n", tokens * task->flops_per_token, task->flops_per_token);
-        printf("time        about %s at %.0f %% of the measured peak of %.0f GFLOP/s; evaluation, samples and saving "
-               "come on top\n", text_duration(a, plan_seconds(task, tokens)), 100 * usual_share,
-               device_peak_flops() / 1e9);
-    }
-    if (memory_fits(memory, &error) == 0) return EXIT_DONE;
-    fprintf(stderr, "%s: %s\n", program_name(), error.text);
-    return error.exit_code;
-}
-
 /* ---- for a cluster ---- */
 
 int train_plan_cluster(const struct config *c, int sequence, double tokens, const struct train_options *o,
@@ -118,13 +87,42 @@ static int plan_models(const struct task *task, const struct memory *memory, con
     return EXIT_DONE;
 }
 
-int train_plan_task(const struct task *task, const struct memory *memory, const struct train_options *o,
-                    const struct option *table)
+/* ---- for this machine ---- */
+
+int train_print_plan(const struct task *task, const struct memory *own, const struct train_options *o,
+                     const struct option *table)
 {
+    char a[16], b[16];
+    struct error error;
     const struct config *c = &task->learner[0].model->config;
-    if (task->stage == STAGE_RLHF) return plan_models(task, memory, o->parallel.cluster);
-    return train_plan_cluster(c, int_min(c->context, (int)fmin(task->tokens_per_step, 1e9)),
-                              task->tokens_per_step * (double)o->steps, o, table);
+    double tokens = task->tokens_per_step * (double)o->steps;
+    if (o->parallel.cluster && task->stage == STAGE_RLHF) return plan_models(task, own, o->parallel.cluster);
+    if (o->parallel.cluster)
+        return train_plan_cluster(c, int_min(c->context, (int)fmin(task->tokens_per_step, 1e9)), tokens, o, table);
+    for (int i = 0; i < task->n_learners; i++) {
+        const struct learner *l = &task->learner[i];
+        char line[200];
+        printf("model       %s%s\n", l->name, config_line(line, sizeof line, &l->model->config));
+        printf("parameters  %s (%llu)\n", text_count(a, (double)config_parameters(&l->model->config)),
+               (unsigned long long)config_parameters(&l->model->config));
+    }
+    struct memory largest = print_stages(task->learner[0].model, own), *memory = &largest;
+    print_memory(memory, SIDE_DEVICE, device_memory_available());
+    print_memory(memory, SIDE_HOST, host_memory_available());
+    if (device_shares_host())
+        print_bytes("total", memory_total(memory, SIDE_DEVICE) + memory_total(memory, SIDE_HOST));
+    printf("rate        %g at most\n", o->lr);
+    printf("steps       %lld\n", (long long)o->steps);
+    if (tokens > 0) {
+        printf("tokens      %s (%s per step)\n", text_count(a, tokens), text_count(b, task->tokens_per_step));
+        printf("work        %.3g flop (%.3g per token)\n", tokens * task->flops_per_token, task->flops_per_token);
+        printf("time        about %s at %.0f %% of the measured peak of %.0f GFLOP/s; evaluation, samples and saving "
+               "come on top\n", text_duration(a, plan_seconds(task, tokens)), 100 * usual_share,
+               device_peak_flops() / 1e9);
+    }
+    if (memory_fits(memory, &error) == 0) return EXIT_DONE;
+    fprintf(stderr, "%s: %s\n", program_name(), error.text);
+    return error.exit_code;
 }
 
 static void log_stages(struct run *run, const struct model *m)
@@ -137,8 +135,9 @@ static void log_stages(struct run *run, const struct model *m)
 }
 
 void train_log_plan(struct run *run, const struct task *task, const struct memory *memory,
-                    const struct train_options *o)
+                    const struct train_options *o, const struct option *table)
 {
+    enum { UPDATES_FEW = 100 };
     char line[200], a[16], b[16], c[16], d[16];
     double tokens = task->tokens_per_step * (double)o->steps, seconds = plan_seconds(task, tokens);
     for (int i = 0; i < task->n_learners; i++) {
@@ -154,4 +153,7 @@ void train_log_plan(struct run *run, const struct task *task, const struct memor
     if (seconds > 86400)
         run_log(run, "warning: that is long for this machine: fewer tokens or a smaller model take less time (--plan "
                 "shows how much)");
+    if (o->steps < UPDATES_FEW && task->stage != STAGE_RLHF && !option_changed(table, "steps"))
+        run_log(run, "warning: only %lld updates: the model cannot learn much from so few; give more data, more "
+                "--epochs, or a smaller --batch-tokens (now %lld)", (long long)o->steps, (long long)o->batch_tokens);
 }

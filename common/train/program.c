@@ -298,11 +298,9 @@ int program_run(struct task *task, struct run *run, const struct train_options *
     struct error error;
     task->build(task->self, memory);
     memory->sharers = sharers_of(memory, o->comm);
-    if (o->plan && o->parallel.cluster) return train_plan_task(task, memory, o, table);
-    if (o->plan) return train_print_plan(task, memory, o);
+    if (o->plan) return train_print_plan(task, memory, o, table);
     if (task->say) task->say(task->self);
-    train_log_plan(run, task, memory, o);
-    if (task->stage != STAGE_RLHF) defaults_warn(run, o, table);
+    train_log_plan(run, task, memory, o, table);
     program_take(memory, task->build, task->self);
     if (task->fill(task->self, &error) != 0) quit_error(&error);
     return train(task, run, o, table);

@@ -169,9 +169,6 @@ void train_use(struct model_use *use, const struct train_options *o);
 void defaults_fill(struct train_options *o, const struct option *table, struct run *run, enum stage stage, int channels,
                    double epoch_tokens, double least);
 
-/* Warns where so few updates follow from the data that little can be learned. */
-void defaults_warn(struct run *run, const struct train_options *o, const struct option *table);
-
 /* Runs task from where the run folder stands (its newest valid checkpoint, or --resume FILE) to o->steps; a resumed run
  * has the bits of one that was not interrupted.  table: the program's options, for run.conf and the check on resume.
  * Returns the exit code: EXIT_DONE, EXIT_STOPPED (checkpoint saved), or another after saying why. */
@@ -184,17 +181,15 @@ int train(struct task *task, struct run *run, const struct train_options *o, con
 int model_load(struct model *m, struct ckpt *c, const char *prefix, enum role role, bool head_optional, uint64_t seed,
                struct error *error);
 
-/* --plan: parameters, memory by phase, tokens, flop and estimated time at the measured peak, to stdout.  Returns
- * EXIT_DONE, or EXIT_INTERNAL after saying on stderr that the memory will not suffice. */
-int train_print_plan(const struct task *task, const struct memory *memory, const struct train_options *o);
-
-/* --plan --cluster: a run of so many tokens of a model in sequences of this length, and the run of a task.  As above;
- * quits (EXIT_USAGE) on options that do not fit. */
+/* --plan: parameters, memory by phase, tokens, flop and estimated time at the measured peak, or with --cluster the plan
+ * for it, to stdout.  Returns EXIT_DONE, or EXIT_INTERNAL after saying on stderr that the memory will not suffice.
+ * plan_cluster: a run of so many tokens of a model in sequences of this length; quits (EXIT_USAGE) on options that do
+ * not fit. */
+int train_print_plan(const struct task *task, const struct memory *memory, const struct train_options *o,
+                     const struct option *table);
 int train_plan_cluster(const struct config *c, int sequence, double tokens, const struct train_options *o,
                        const struct option *table);
-int train_plan_task(const struct task *task, const struct memory *memory, const struct train_options *o,
-                    const struct option *table);
 
-/* The same in two or three lines of the log, before the run begins. */
+/* The same in a few lines of the log, before the run begins, with a warning where there are few updates. */
 void train_log_plan(struct run *run, const struct task *task, const struct memory *memory,
-                    const struct train_options *o);
+                    const struct train_options *o, const struct option *table);

@@ -8,7 +8,7 @@
 #include <assert.h>
 #include <math.h>
 
-enum { CHANGES = OPTION_MAY_CHANGE, BATCH_LEAST = 512, MICRO_MOST = 4096, UPDATES_FEW = 100 };
+enum { CHANGES = OPTION_MAY_CHANGE, BATCH_LEAST = 512, MICRO_MOST = 4096 };
 
 int train_option_rows(struct option *rows, struct train_options *o, const struct train_defaults *d)
 {
@@ -310,11 +310,4 @@ void defaults_fill(struct train_options *o, const struct option *table, struct r
         int64_t slice = (o->batch_tokens + o->parallel.slices - 1) / o->parallel.slices;
         o->micro_tokens = slice < MICRO_MOST ? slice : MICRO_MOST;
     }
-}
-
-void defaults_warn(struct run *run, const struct train_options *o, const struct option *table)
-{
-    if (o->steps >= UPDATES_FEW || option_changed(table, "steps")) return;
-    run_log(run, "warning: only %lld updates: the model cannot learn much from so few; give more data, more --epochs, "
-            "or a smaller --batch-tokens (now %lld)", (long long)o->steps, (long long)o->batch_tokens);
 }
