@@ -354,15 +354,6 @@ int64_t program_steps(const struct train_options *o, double tokens_per_step, dou
     return steps < 1 ? 1 : (int64_t)ceil(steps - 1e-9);      /* 3 epochs of 1/3 step are 1, whatever the rounding */
 }
 
-int program_micro_batches(const struct train_options *o, int micro_tokens)
-{
-    int64_t n = (o->batch_tokens + micro_tokens - 1) / micro_tokens;
-    if (n > 1000000)
-        quit(EXIT_USAGE, "--batch-tokens %lld are %lld micro-batches of %d tokens, expected at most a million: raise "
-             "--micro-tokens", (long long)o->batch_tokens, (long long)n, micro_tokens);
-    return (int)n;
-}
-
 struct schedule_options program_schedule(const struct train_options *o, int64_t steps, double warmup_share)
 {
     struct schedule_options s = {.kind = (enum schedule)o->schedule, .lr = o->lr, .total = steps, .decay_share = 0.2};

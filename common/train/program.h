@@ -102,8 +102,5 @@ double program_skip_rows(const char *text);
 /* --steps, else --tokens / tokens_per_step, else --epochs * steps_per_epoch; rounded up, at least 1. */
 int64_t program_steps(const struct train_options *o, double tokens_per_step, double steps_per_epoch);
 
-/* Micro-batches of a step: --batch-tokens / micro_tokens, rounded up.  Quits (EXIT_USAGE) above a million. */
-int program_micro_batches(const struct train_options *o, int micro_tokens);
-
 /* The schedule of `steps` steps; warmup_share of them (rounded up) when --warmup is not given. */
 struct schedule_options program_schedule(const struct train_options *o, int64_t steps, double warmup_share);

@@ -82,7 +82,11 @@ void start_batches(struct start *s, enum stage stage)
     s->micro_tokens = int_max((int)o->micro_tokens, (int)s->data.longest);
     if (s->run && s->micro_tokens > o->micro_tokens && option_given(s->table, "micro-tokens"))
         run_log(s->run, "micro-batches hold %d tokens: the %s needs that many", s->micro_tokens, s->text->longest_item);
-    s->micro_batches = program_micro_batches(o, s->micro_tokens);
+    int64_t n = (o->batch_tokens + s->micro_tokens - 1) / s->micro_tokens;
+    if (n > 1000000)
+        quit(EXIT_USAGE, "--batch-tokens %lld are %lld micro-batches of %d tokens, expected at most a million: raise "
+             "--micro-tokens", (long long)o->batch_tokens, (long long)n, s->micro_tokens);
+    s->micro_batches = (int)n;
     parallel_fit(o, &s->config, s->micro_batches);
     s->batch = host_alloc((size_t)s->micro_batches, sizeof *s->batch);
     s->items = host_alloc((size_t)s->micro_batches, sizeof *s->items);
