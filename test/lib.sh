@@ -6,7 +6,13 @@ work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 
 ok() { passed=$((passed + 1)); }
-wrong() { failed=$((failed + 1)); echo "FAILED: $*"; [ -f "$work/out" ] && tail -n 5 "$work/out"; }
+# STOP in the environment: the first failure ends the script.
+wrong() {
+    failed=$((failed + 1))
+    echo "FAILED: $*"
+    [ -f "$work/out" ] && tail -n 5 "$work/out"
+    [ -z "$STOP" ] || exit 1
+}
 check() { what=$1; shift; if "$@"; then ok; else wrong "$what"; fi; }
 
 # expect CODE WORDS command...: the exit code, and words that must be said; nothing may look like a crash.

@@ -275,7 +275,6 @@ void comm_sum_scatter(struct comm *c, enum group g, float *sum, const float *x, 
         size_t within = from + (size_t)(mine - x) - (size_t)me * piece;
         if (length > 0) add_strip(c, sum + within, mine, length, (int)turn, add_to);
     }
-    comm_wait(c);
 }
 
 void comm_sum_piece(struct comm *c, enum group g, void *x, size_t n, size_t piece, enum number k)

@@ -180,6 +180,7 @@ static void draw(struct model *m, float *logits, const int *rows, const double *
     sample_rows(h->tokens, h->drawn_logprobs, m->logits, h->uniform, h->sampling, n, m->config.vocab,
                 m->local.vocab);
     comm_share(m->use.comm, GROUP_TENSOR, h->tokens, count * sizeof(int), 0);     /* they go on alike */
+    /* No test sees it: they have drawn alike, too. */
     comm_wait(m->use.comm);
 }
 

@@ -1,8 +1,9 @@
 #!/bin/bash
-# barriers.sh [FILE...] - tests the tests: takes each barrier of the kernels, and each wait for a copy or for the
-# device, out of a copy of the source, one at a time, and says which run notices it:
+# barriers.sh [FILE...] - tests the tests: takes each barrier of the kernels, and each wait for a copy, for the device or
+# for other ranks, out of a copy of the source, one at a time, and says which run notices it:
 #   tool_once under ThreadSanitizer in bfloat16, then in float32, then without it in other orders of threads;
-#   for waits of the host, test_device and tool_once with streams as late as they may be.
+#   for waits of the host, test_device and tool_once with streams as late as they may be;
+#   for waits for ranks, check_devices.
 # One that none notices fails, unless a comment in the line above says that check_simulated sees it, or that no test
 # does.
 # FILE: only those of these, as common/cuda/norm.cu
@@ -12,12 +13,14 @@ if ! command -v nvcc >/dev/null && [ ! -x "$CUDA_HOME/bin/nvcc" ]; then
     echo "barriers: 0 passed, 0 failed, 1 skipped"
     exit 0
 fi
-files=${*:-common/cuda/*.cu common/cuda/*.h}
+files=${*:-common/cuda/*.cu common/cuda/*.h common/comm/*.c common/model/*.c common/train/*.c}
 device='__sync(threads|warp)\(\);|__syncthreads_or\(|copies_(wait|close)(<[0-9]>)?\(\);'
 host='cudaEventSynchronize\(|cudaStreamSynchronize\(|device_wait\(\);'
+ranks='comm_wait\((c|comm|m->use\.comm)\);|finish\(e\);|cudaStreamWaitEvent\('
 # What only measures, and what tests of the programs and of ranks look at.
 elsewhere='^common/cuda/(tensor.h|peak.cu|engine_nccl.cu|offload.cu|device.cu)|void device_wait'
-found=$(grep -nE "$device|$host" $files /dev/null | grep -vE "$elsewhere")
+kernels=$(grep -nE "$device|$host" $files /dev/null | grep ^common/cuda | grep -vE "$elsewhere")
+others=$(grep -nE "^  .*\b($ranks)" $files /dev/null)
 tree=build/barriers passed=0 failed=0
 export CUDASIM_PRODUCTS=fixed TSAN_OPTIONS="exitcode=66 halt_on_error=1"
 rm -rf $tree && mkdir -p $tree
@@ -29,7 +32,7 @@ settings() {
     case $1 in
     races) echo "SIM=1 SAN=tsan BUILD=races" ;;
     races-f32) echo "SIM=1 SAN=tsan PRECISION=f32 BUILD=races-f32" ;;
-    *) echo "SIM=1 BUILD=fast" ;;
+    *) echo "SIM=1 BUILD=sim" ;;
     esac
 }
 
@@ -69,7 +72,13 @@ what() {
     done
 }
 
-for kind in races races-f32 fast; do
+# The same of the programs on several devices.
+on_ranks() {
+    make -s -j"$(nproc)" $(settings fast) all sim/test/tool_trace >sim.log 2>&1 || { echo "no build"; return; }
+    STOP=1 BIN=$PWD/sim/bin BUILD=$PWD/sim timeout 900 test/check_devices.sh </dev/null | grep -m 1 ^FAILED
+}
+
+for kind in ${kernels:+races races-f32 fast}; do
     folder=$(settings $kind) folder=${folder##*=}
     make -s -j"$(nproc)" $(settings $kind) "$folder/test/tool_once" "$folder/test/test_device" >/dev/null || exit 1
     for part in embed norm attention loss sample optimizer; do
@@ -78,14 +87,15 @@ for kind in races races-f32 fast; do
 done
 
 while IFS=: read -r file line text; do
+    [ -n "$file" ] || continue
     stem=$(basename "${file%.*}") compiled=
     stem=$(user "$stem")
     cp "../../$file" kept
     case $text in
     *cudaEvent* | *cudaStream*)
-        sed -i -E "${line}s/cuda_check\(cuda(Event|Stream)Synchronize\([^\"]*\"[^\"]*\"\);//" "$file" ;;
+        sed -i -E "${line}s/cuda_check\(cuda(Event|Stream)(Synchronize|WaitEvent)\([^\"]*\"[^\"]*\"\);//" "$file" ;;
     *__syncthreads_or*) sed -i "${line}s/__syncthreads_or//" "$file" ;;
-    *) sed -i -E "${line}s/$device|device_wait\(\);/;/" "$file" ;;
+    *) sed -i -E "${line}s/$device|$ranks|device_wait\(\);/(void)0;/" "$file" ;;
     esac
     if sed -n "$((line - 1))p" kept | grep -qE "check_simulated sees it|No test sees it"; then
         cp kept "$file"
@@ -94,7 +104,9 @@ while IFS=: read -r file line text; do
     fi
     cmp -s "$file" kept && { echo "$file:$line: could not be removed: $text"; failed=$((failed + 1)); continue; }
     noticed=
-    if echo "$text" | grep -qE "$host"; then
+    if echo "$text" | grep -qE "$ranks"; then
+        noticed=$(on_ranks)
+    elif echo "$text" | grep -qE "$host"; then
         noticed=$(what fast test_device "$stem")
         [ -n "$noticed" ] || [ "$stem" != optimizer ] || noticed=$(what fast tool_once "$stem")
     else
@@ -105,9 +117,14 @@ while IFS=: read -r file line text; do
     fi
     cp kept "$file"                         # newer than what was made of the changed one
     text=$(echo "$text" | sed -E 's/^ +//; s/ +\/\*.*//')
-    if [ -n "$noticed" ]; then passed=$((passed + 1)); else failed=$((failed + 1)) noticed="NO TEST FAILS"; fi
+    case $noticed in
+    "") failed=$((failed + 1)) noticed="NO TEST FAILS" ;;
+    "no build"*) failed=$((failed + 1)) ;;
+    *) passed=$((passed + 1)) ;;
+    esac
     echo "$file:$line: $text: $noticed"
-done <<<"$found"
+done <<<"$kernels
+$others"
 cd ../.. && rm -rf $tree
 echo "barriers: $passed passed, $failed failed, 0 skipped"
 [ "$failed" -eq 0 ]

@@ -1,7 +1,8 @@
 /* nccl.cpp - what the backend uses of NCCL, between processes of one machine, over sockets: sends and receives in groups, by a
  * communicator that does not block.  Refused is what its manual does not promise: two ranks on one device, memory of
  * the host, a communicator used before it is ready, a send whose receive expects another size.  A rank whose peer has
- * died waits for ever: NCCL may do so, too. */
+ * died waits for ever: NCCL may do so, too.  What moves is there when its stream has been waited for, and
+ * not before. */
 #include "sim.h"
 
 #include <arpa/inet.h>
@@ -245,7 +246,7 @@ ncclResult_t ncclGroupEnd(void)
     ncclComm *c = moves[0].comm;
     for (const Move &m : moves)
         if (m.comm != c || m.stream != moves[0].stream) stop(NCCL, "only groups of one communicator and stream are simulated");
-    enqueue(moves[0].stream, [=] { exchange(c, moves); }, NCCL);
+    enqueue(moves[0].stream, [=] { exchange(c, moves); }, NCCL, true);
     c->pending = 2;
     return ncclInProgress;
 }

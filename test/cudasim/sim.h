@@ -45,8 +45,8 @@ bool on_device(const void *p, size_t bytes);        /* all of it lies in one all
 bool on_host(const void *p);
 bool is_pinned(const void *p, size_t bytes);
 
-/* Adds work to a stream. */
-void enqueue(cudaStream_t stream, std::function<void()> work, Place place);
+/* Adds work to a stream.  late: even where streams are eager it is not done before its stream is waited for. */
+void enqueue(cudaStream_t stream, std::function<void()> work, Place place, bool late = false);
 void finish_all();
 cudaError_t failed(cudaError_t code, const char *sentence);
 cudaError_t last_error(bool clear);

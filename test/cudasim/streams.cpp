@@ -73,7 +73,7 @@ static void run_some()
     }
 }
 
-void enqueue(cudaStream_t stream, std::function<void()> work, Place place)
+void enqueue(cudaStream_t stream, std::function<void()> work, Place place, bool late)
 {
     static const std::string mode = setting("CUDASIM_STREAMS", "eager");
     int number = number_of(stream, place);
@@ -81,7 +81,7 @@ void enqueue(cudaStream_t stream, std::function<void()> work, Place place)
     s.queue.push_back({std::move(s.after), std::move(work)});
     s.after.clear();
     s.added++;
-    if (mode == "eager") run_until(number, s.added);
+    if (mode == "eager" && !late) run_until(number, s.added);
     else if (mode == "random") run_some();
 }
 
