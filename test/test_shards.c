@@ -487,7 +487,7 @@ static void check_lazy(void)
             s = opened(&c);
             CHECK(heard("tokenising the data"));
         }
-        now.size = 0;
+        bytes_free(&now);
         CHECK(order_identity(s) == identity && read_rows(s, &error) == 0 && file_read(&now, path, 1 << 20, &error) == 0);
         test_check(now.size == good.size && memcmp(now.data, good.data, now.size) == 0, __FILE__, __LINE__, "byte %zu", at);
         order_close(s);
