@@ -1,5 +1,5 @@
-/* base.h - what every file may use: errors, exit codes, checked sizes, host memory, growing byte strings; and the headers
- * of C that nearly all need.
+/* base.h - what every file may use: errors, exit codes, checked sizes, host memory, growing byte strings; and the
+ * headers of C that nearly all need.
  *
  * One rule of errors: bytes from outside can be wrong, so functions that read them return 0, or -1 with one sentence in
  * the caller's struct error.  Everything else is ours: it works, or the process dies saying what it was doing. */

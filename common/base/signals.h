@@ -1,6 +1,6 @@
-/* signals.h - the wish to stop.  SIGINT, SIGTERM, SIGUSR1 and the time limit ask for a clean end; a second SIGINT leaves
- * at once.  Whatever may take seconds asks here again and again: once per micro-batch, block of a file, token of a
- * sample.  SIGPIPE and SIGXFSZ are ignored, so that writing fails with an error instead. */
+/* signals.h - the wish to stop.  SIGINT, SIGTERM, SIGUSR1 and the time limit ask for a clean end; a second SIGINT
+ * leaves at once.  Whatever may take seconds asks here again and again: once per micro-batch, block of a file, token
+ * of a sample.  SIGPIPE and SIGXFSZ are ignored, so that writing fails with an error instead. */
 #pragma once
 
 #include "common/base/base.h"

@@ -1,5 +1,5 @@
-/* threads.c - helpers take numbered tasks from one counter that runs down.  A caller waits for tasks, never for helpers.
- * Between calls a helper spins for a moment, shorter after futile spins, then sleeps on a futex. */
+/* threads.c - helpers take numbered tasks from one counter that runs down.  A caller waits for tasks, never for
+ * helpers. Between calls a helper spins for a moment, shorter after futile spins, then sleeps on a futex. */
 #define _GNU_SOURCE
 #include "common/base/threads.h"
 #include "common/base/base.h"

@@ -31,7 +31,8 @@ static int number(const char *name, long *out, struct error *error)
     char *end;
     *out = strtol(text, &end, 10);
     if (end > text && !*end && *out >= 0 && *out <= 1 << 20) return 0;
-    return fail(error, EXIT_USAGE, "the launcher's variable %s is '%s', expected a number", name, text_shown(text).text);
+    return fail(error, EXIT_USAGE, "the launcher's variable %s is '%s', expected a number", name,
+                text_shown(text).text);
 }
 
 int launch_find(struct crew *crew, struct error *error)
@@ -102,8 +103,8 @@ static int devices_read(const char *text, int64_t device[DEVICES], struct error 
             return fail(error, EXIT_USAGE, "--devices: this build computes on the CPU, its one device, 0; for GPUs "
                         "build with make CUDA=1, for ranks on CPUs with make MPI=1, started by mpirun");
         if (number >= there)
-            return fail(error, EXIT_USAGE, "--devices: there is no device %ld here: there %s %d, counted from 0", number,
-                        there == 1 ? "is" : "are", there);
+            return fail(error, EXIT_USAGE, "--devices: there is no device %ld here: there %s %d, counted from 0",
+                        number, there == 1 ? "is" : "are", there);
         for (int i = 0; i < n; i++)
             if (device[i] == number) return fail(error, EXIT_USAGE, "--devices: %ld is named twice", number);
         device[n++] = number;

@@ -215,20 +215,22 @@ static void report(const struct order *s, const struct shards_say *say)
                      count[VALIDATION]);
 }
 
-static int open_shards(struct order *s, const struct tokenizer *t, const struct order_options *o,
-                       const struct shards_say *say, struct error *error)
+static int open_shards(struct order *s, const struct tokenizer *t, const struct order_options *o, struct shards_say say,
+                       struct error *error)
 {
     if (tokenizer_document(t) < 0)
-        return fail(error, EXIT_MISMATCH, "the tokenizer has no token <|endoftext|>, which separates documents, and no other "
-                    "that its import recorded for that");
+        return fail(error, EXIT_MISMATCH, "the tokenizer has no token <|endoftext|>, which separates documents, and no "
+                    "other that its import recorded for that");
     struct shards_options how = o->shards;
     how.beside = o->expected != 0;
+    how.tokenizer = t;
+    how.say = say;
     uint64_t bytes;
     if (documents_paths(&s->paths, &bytes, o->shards.data, error) != 0) return -1;
-    paths_tell(&s->paths, say->line, say->self);
+    paths_tell(&s->paths, say.line, say.self);
     raise_file_limit();
     s->n_units = shard_units(&s->unit, &s->paths);
-    if (shards_build(s->unit, s->n_units, t, &how, say, error) != 0) return -1;
+    if (shards_build(s->unit, s->n_units, &how, error) != 0) return -1;
     group_units(s);
     if (split(s, o->validation, error) != 0) return -1;
     if (s->documents[TRAINING] + s->documents[VALIDATION] == 0)
@@ -243,7 +245,7 @@ static int open_shards(struct order *s, const struct tokenizer *t, const struct 
         return fail(error, EXIT_MISMATCH, "the data is not what this run was trained on (identity %08x, expected "
                     "%08x): restore the files, or start a new run from its weights with --model", s->identity,
                     o->expected);
-    report(s, say);
+    report(s, &say);
     return 0;
 }
 
@@ -251,11 +253,10 @@ int order_open(struct order **out, const struct tokenizer *t, const struct order
                void (*say)(void *self, const char *line), void *self, struct error *error)
 {
     assert(o->row_tokens >= 2 && o->validation >= 0 && o->validation < 1);
-    struct shards_say saying = {say, self};
     struct order *s = host_alloc(1, sizeof *s);
     s->seed = o->seed;
     s->row_tokens = o->row_tokens;
-    if (open_shards(s, t, o, &saying, error) != 0) {
+    if (open_shards(s, t, o, (struct shards_say){say, self}, error) != 0) {
         order_close(s);
         return -1;
     }

@@ -1,7 +1,7 @@
 /* records.h - JSON values from files, also packed ones: a JSON array, or one value a line (told by content, not by
- * name).  A repeated key in an object is an error; strings may hold \u0000.  What Python writes and JSON does not know is
- * read all the same: NaN and Infinity as null, integers of any length as real numbers, half a surrogate pair as U+FFFD,
- * which is counted. */
+ * name).  A repeated key in an object is an error; strings may hold \u0000.  What Python writes and JSON does not
+ * know is read all the same: NaN and Infinity as null, integers of any length as real numbers, half a surrogate pair
+ * as U+FFFD, which is counted. */
 #pragma once
 
 #include "common/base/tally.h"

@@ -57,16 +57,18 @@ struct shard {
 int shard_open(struct shard *s, const char *path, int vocab, struct error *error);
 /* Reads all of it: checksums, ids below vocab, ends ascending.  Returns 0 or -1. */
 int shard_verify(const struct shard *s, struct error *error);
-/* Reads the index, checking it: visit (may be NULL) gets its entries in order, SHARD_ENTRIES at a time.  Returns 0 or -1. */
+/* Reads the index, checking it: visit (may be NULL) gets its entries in order, SHARD_ENTRIES at a time.  Returns 0
+ * or -1. */
 enum { SHARD_ENTRIES = 512 };
 int shard_index(const struct shard *s, void (*visit)(void *self, const struct shard_entry *entry, size_t n), void *self,
                 struct error *error);
-/* For a shard whose damage was found too late to make it anew: removes it, so that the next start does, and adds that to
- * *error.  Returns -1. */
+/* For a shard whose damage was found too late to make it anew: removes it, so that the next start does, and adds
+ * that to *error.  Returns -1. */
 int shard_discard(const struct shard *s, struct error *error);
 void shard_close(struct shard *s);
 
 /* At most SHARD_ENTRIES of an index that was checked; dies when the disk fails. */
 void shard_entries(const struct shard *s, struct shard_entry *out, uint64_t first, size_t n);
-/* Checks what no call has read before.  Returns 0, or -1: damaged (EXIT_DATA, discarded), or the disk fails (EXIT_IO). */
+/* Checks what no call has read before.  Returns 0, or -1: damaged (EXIT_DATA, discarded), or the disk fails
+ * (EXIT_IO). */
 int shard_tokens(const struct shard *s, int *out, uint64_t first, size_t n, struct error *error);

@@ -4,11 +4,11 @@
 #include "common/base/le.h"
 #include "common/data/shard_file.h"
 
-enum { HEADER = 192, ENTRY = 24, SOURCE = 24, VERSION = 2, SPAN = 1 << 14 };    /* SPAN: bytes of tokens that share a checksum */
+enum { HEADER = 192, ENTRY = 24, SOURCE = 24, VERSION = 2, SPAN = 1 << 14 };    /* SPAN: of tokens with one checksum */
 #define SHARD_SIGNATURE "QSHARD\r\n"
 
 static inline uint64_t round_up(uint64_t x, uint64_t to) { return (x + to - 1) / to * to; }
 
-/* The nanoseconds in a shard's time of change say that nothing was written into it since: whole microseconds, which every
- * file system keeps that keeps more than seconds. */
+/* The nanoseconds in a shard's time of change say that nothing was written into it since: whole microseconds, which
+ * every file system keeps that keeps more than seconds. */
 static inline long shard_time_of(const unsigned char *header) { return load32(header + HEADER - 4) % 1000000 * 1000l; }

@@ -1,5 +1,5 @@
-/* shard_write.c - tokens are streamed out as they come and the index follows them, so a shard of any size is written in a
- * few MiB of memory; the header is written last, so half a shard has no signature. */
+/* shard_write.c - tokens are streamed out as they come and the index follows them, so a shard of any size is written
+ * in a few MiB of memory; the header is written last, so half a shard has no signature. */
 #include "common/data/shard_layout.h"
 
 #include <errno.h>

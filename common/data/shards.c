@@ -59,11 +59,11 @@ static bool unchanged(const struct shard_source *then, char *path)
 }
 
 /* 0, or -1 with the reason why the shard cannot be used. */
-static int check_fit(const struct shard *s, const struct shard_unit *u, const struct tokenizer *t,
-                     const struct shards_options *o, uint32_t part, struct error *why)
+static int check_fit(const struct shard *s, const struct shard_unit *u, const struct shards_options *o, uint32_t part,
+                     struct error *why)
 {
     size_t length;
-    if (s->info.tokenizer != tokenizer_crc(t, &length) || s->info.tokenizer_length != length)
+    if (s->info.tokenizer != tokenizer_crc(o->tokenizer, &length) || s->info.tokenizer_length != length)
         return fail(why, EXIT_MISMATCH, "%s was made with another tokenizer", s->path);
     if (s->info.rules != rules_crc(o))
         return fail(why, EXIT_MISMATCH, "%s was made with another --text-key or --document-separator", s->path);
@@ -83,16 +83,16 @@ void shard_unit_close(struct shard_unit *u)
 }
 
 /* Opens what is there and fits.  Returns 0, or -1 with *why (empty: nothing was there) and no shard open. */
-static int reuse(struct shard_unit *u, const struct tokenizer *t, const struct shards_options *o, struct error *why)
+static int reuse(struct shard_unit *u, const struct shards_options *o, struct error *why)
 {
     bool last = false;
     why->text[0] = 0;
     while (!last) {
         struct shard s;
         scoped char *path = part_path(u, o, (uint32_t)u->n_shards);
-        int status = shard_open(&s, path, tokenizer_vocab(t), why);
+        int status = shard_open(&s, path, tokenizer_vocab(o->tokenizer), why);
         if (status == 0) {
-            status = check_fit(&s, u, t, o, (uint32_t)u->n_shards, why);
+            status = check_fit(&s, u, o, (uint32_t)u->n_shards, why);
             if (status != 0) shard_close(&s);
         }
         if (status != 0) {
@@ -112,9 +112,7 @@ static int reuse(struct shard_unit *u, const struct tokenizer *t, const struct s
 struct encoded { size_t at, length; bool first, last; struct ids ids; };
 
 struct builder {
-    const struct tokenizer *tokenizer;
     const struct shards_options *options;
-    const struct shards_say *say;
     const struct shard_unit *unit;
     struct shard_source *source;
     struct documents *reader;
@@ -136,13 +134,14 @@ static void encode_part(void *context, int i, int thread)
     struct encoded *p = &b->part[i];
     (void)thread;
     p->ids.count = 0;
-    tokenizer_encode_at(&p->ids, b->tokenizer, p->first ? TEXT_START : TEXT_WITHIN, b->text.data + p->at, p->length);
+    tokenizer_encode_at(&p->ids, b->options->tokenizer, p->first ? TEXT_START : TEXT_WITHIN, b->text.data + p->at,
+                        p->length);
 }
 
 static int begin_shard(struct builder *b, struct error *error)
 {
     scoped char *path = part_path(b->unit, b->options, b->info.part);
-    int id_bytes = tokenizer_vocab(b->tokenizer) <= 65536 ? 2 : 4;
+    int id_bytes = tokenizer_vocab(b->options->tokenizer) <= 65536 ? 2 : 4;
     int status = shard_create(&b->writer, path, id_bytes, b->source, b->unit->n, error);
     b->documents = 0;
     return status;
@@ -192,7 +191,8 @@ static int write_batch(struct builder *b, struct error *error)
     if (now - b->told > 5) {
         char done[16], all[16];
         b->told = now;
-        shards_tell(b->say, "tokenising: %s of %s read", text_bytes(done, (double)documents_counts(b->reader).bytes),
+        shards_tell(&b->options->say, "tokenising: %s of %s read",
+                    text_bytes(done, (double)documents_counts(b->reader).bytes),
                     text_bytes(all, (double)b->unit->bytes));
     }
     return 0;
@@ -231,22 +231,21 @@ static void remove_rest(const struct shard_unit *u, const struct shards_options 
     }
 }
 
-static void tell_skipped(const struct shards_say *say, const struct ledger *l)
+static void tell_skipped(const struct shards_options *o, const struct ledger *l)
 {
     scoped_bytes struct bytes text = {0};
     ledger_skipped(&text, l);
-    if (text.size) shards_tell(say, "%.*s", (int)text.size - 1, text.data);
+    if (text.size) shards_tell(&o->say, "%.*s", (int)text.size - 1, text.data);
 }
 
-static int build(struct shard_unit *u, const struct tokenizer *t, const struct shards_options *o,
-                 const struct shards_say *say, struct error *error)
+static int build(struct shard_unit *u, const struct shards_options *o, struct error *error)
 {
     struct document_rules rules = {o->text_key, o->separator, o->allow_invalid, o->skip_bad_rows};
-    struct builder b = {.tokenizer = t, .options = o, .say = say, .unit = u, .info = {.rules = rules_crc(o)}};
+    struct builder b = {.options = o, .unit = u, .info = {.rules = rules_crc(o)}};
     size_t length;
-    b.info.tokenizer = tokenizer_crc(t, &length);
+    b.info.tokenizer = tokenizer_crc(o->tokenizer, &length);
     b.info.tokenizer_length = length;
-    b.end_of_text = tokenizer_document(t);
+    b.end_of_text = tokenizer_document(o->tokenizer);
     b.told = seconds_now();
     b.source = host_alloc((size_t)u->n, sizeof *b.source);
     documents_open(&b.reader, &rules);
@@ -259,7 +258,7 @@ static int build(struct shard_unit *u, const struct tokenizer *t, const struct s
     if (status == 0) status = read_sources(&b, error);
     if (status == 0) status = ledger_check(documents_ledger(b.reader), error);
     if (status == 0) status = end_shard(&b, true, error);
-    if (status == 0) tell_skipped(say, documents_ledger(b.reader));
+    if (status == 0) tell_skipped(o, documents_ledger(b.reader));
     shard_abandon(b.writer);
     if (status == 0) remove_rest(u, o, b.info.part);
     documents_close(b.reader);
@@ -283,11 +282,13 @@ static void verify_shard(void *context, int i, int thread)
 }
 
 /* Drops the shards of units of which one is damaged.  What is as it was written is checked where it is read. */
-static void verify_all(struct shard_unit *unit, int n_units, const struct shards_say *say)
+static void verify_all(struct shard_unit *unit, int n_units, const struct shards_options *o)
 {
     int n = 0, k = 0;
     for (int u = 0; u < n_units; u++) n += unit[u].n_shards;
-    struct verification v = {host_alloc((size_t)n + 1, sizeof *v.shard), host_alloc((size_t)n + 1, 1)};
+    scoped struct shard **shard = host_alloc((size_t)n + 1, sizeof *shard);
+    scoped bool *damaged = host_alloc((size_t)n + 1, sizeof *damaged);
+    struct verification v = {shard, damaged};
     for (int u = 0; u < n_units; u++)
         for (int i = 0; i < unit[u].n_shards; i++) v.shard[k++] = &unit[u].shard[i];
     threads_for(n, verify_shard, &v);
@@ -299,18 +300,16 @@ static void verify_all(struct shard_unit *unit, int n_units, const struct shards
         for (int i = 0; i < shards; i++, k++)
             if (v.bad[k] && !bad) bad = shard_verify(v.shard[k], &why) != 0;
         if (!bad) continue;
-        shards_tell(say, "tokenising again: %s", why.text);
+        shards_tell(&o->say, "tokenising again: %s", why.text);
         shard_unit_close(&unit[u]);
     }
-    free(v.shard);
-    free(v.bad);
 }
 
 static char *beside(const struct shards_options *o) { return host_text("%s/new-%d", o->folder, (int)getpid()); }
 
 void shards_settle(struct shard_unit *unit, int n_units, const struct shards_options *o, bool keep)
 {
-    char *folder = beside(o);
+    scoped char *folder = beside(o);
     struct shards_options new = *o;
     new.folder = folder;
     for (int u = 0; u < n_units; u++) {
@@ -323,41 +322,41 @@ void shards_settle(struct shard_unit *unit, int n_units, const struct shards_opt
         unit[u].beside = false;
     }
     rmdir(folder);
-    free(folder);
 }
 
-static int build_missing(struct shard_unit *unit, int n_units, const struct tokenizer *t,
-                         const struct shards_options *o, const struct shards_say *say, int folder, struct error *error)
+static int build_missing(struct shard_unit *unit, int n_units, const struct shards_options *o, int folder,
+                         struct error *error)
 {
     uint64_t bytes = 0;
     double started = seconds_now();
     bool told = false;
     for (int u = 0; u < n_units; u++) {
         if (unit[u].n_shards > 0) continue;
-        if (!told) shards_tell(say, "tokenising the data with %d threads", threads_count());
+        if (!told) shards_tell(&o->say, "tokenising the data with %d threads", threads_count());
         told = true;
         unit[u].beside = o->beside != 0;
-        if (folder_make(o->folder, error) != 0 || build(&unit[u], t, o, say, error) != 0 ||
-            reuse(&unit[u], t, o, error) != 0) return -1;
+        if (folder_make(o->folder, error) != 0 || build(&unit[u], o, error) != 0 ||
+            reuse(&unit[u], o, error) != 0) return -1;
         bytes += unit[u].shard[unit[u].n_shards - 1].info.counts.bytes;
     }
     if (bytes == 0) return 0;
     char size[16];
-    shards_tell(say, "tokenised %s in %.1f s", text_bytes(size, (double)bytes), seconds_now() - started);
+    shards_tell(&o->say, "tokenised %s in %.1f s", text_bytes(size, (double)bytes), seconds_now() - started);
     if (fsync(folder) != 0) return fail(error, EXIT_IO, "cannot sync %s: %s", o->folder, strerror(errno));
     return 0;
 }
 
 /* Two programs may share a folder: the second waits, and then finds everything there.  Returns a file descriptor whose
  * closing gives the lock back, or -1. */
-static int lock_folder(const char *path, const struct shards_say *say, struct error *error)
+static int lock_folder(const struct shards_options *o, struct error *error)
 {
     bool told = false;
+    const char *path = o->folder;
     int folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     while (folder >= 0 && flock(folder, LOCK_EX | LOCK_NB) != 0) {
         if (errno != EWOULDBLOCK) fail(error, EXIT_IO, "cannot lock %s: %s", path, strerror(errno));
         else if (signals_check(error, "waiting for %s", path) == 0) {
-            if (!told) shards_tell(say, "waiting for another program that tokenises into %s", path);
+            if (!told) shards_tell(&o->say, "waiting for another program that tokenises into %s", path);
             told = true;
             signals_nap();
             continue;
@@ -368,23 +367,21 @@ static int lock_folder(const char *path, const struct shards_say *say, struct er
     return folder >= 0 ? folder : fail(error, EXIT_IO, "cannot open %s: %s", path, strerror(errno));
 }
 
-int shards_build(struct shard_unit *unit, int n_units, const struct tokenizer *t, const struct shards_options *o,
-                 const struct shards_say *say, struct error *error)
+int shards_build(struct shard_unit *unit, int n_units, const struct shards_options *o, struct error *error)
 {
     struct error why;
     if (folder_make(o->folder, error) != 0) return -1;
-    int folder = lock_folder(o->folder, say, error);
+    int folder = lock_folder(o, error);
     if (folder < 0) return -1;
     for (int u = 0; u < n_units; u++)
-        if (reuse(&unit[u], t, o, &why) != 0 && why.text[0]) shards_tell(say, "tokenising again: %s", why.text);
-    verify_all(unit, n_units, say);
+        if (reuse(&unit[u], o, &why) != 0 && why.text[0]) shards_tell(&o->say, "tokenising again: %s", why.text);
+    verify_all(unit, n_units, o);
     int status = signals_check(error, "checking %s", o->folder);
     struct shards_options new = *o;
-    char *other = o->beside ? beside(o) : NULL;
+    scoped char *other = o->beside ? beside(o) : NULL;
     if (other) new.folder = other;
-    if (status == 0) status = build_missing(unit, n_units, t, &new, say, folder, error);
+    if (status == 0) status = build_missing(unit, n_units, &new, folder, error);
     if (status != 0 && other) shards_settle(unit, n_units, o, false);
-    free(other);
     close(folder);
     return status;
 }

@@ -5,6 +5,10 @@
 #include "common/data/shard_file.h"
 #include "common/text/tokenizer.h"
 
+struct shards_say { void (*line)(void *self, const char *line); void *self; };
+void shards_tell(const struct shards_say *say, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* The last two are set by order_open. */
 struct shards_options {
     const struct option_list *data;      /* files, folders, globs, each optionally "=WEIGHT" */
     const char *text_key;                /* of JSON rows; "text" */
@@ -14,6 +18,8 @@ struct shards_options {
     const char *folder;                  /* where the shards lie: RUN/shards */
     uint64_t shard_tokens;               /* a shard ends with the document that reaches this; 0: 64M */
     bool beside;                         /* new shards are made beside those that are there, until shards_settle */
+    const struct tokenizer *tokenizer;
+    struct shards_say say;
 };
 
 /* A run of source files whose documents lie together in shards "NAME-0000.shard", "NAME-0001.shard", ... of the
@@ -32,13 +38,9 @@ struct shard_unit {
  * Returns their number; the caller frees *unit. */
 int shard_units(struct shard_unit **unit, struct paths *paths);
 
-struct shards_say { void (*line)(void *self, const char *line); void *self; };
-void shards_tell(const struct shards_say *say, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
 /* Opens the shards of all units, building where there are none, where sources, rules or tokenizer have changed, or
  * where a checksum fails; says which and why.  Returns 0 or -1. */
-int shards_build(struct shard_unit *unit, int n_units, const struct tokenizer *t, const struct shards_options *o,
-                 const struct shards_say *say, struct error *error);
+int shards_build(struct shard_unit *unit, int n_units, const struct shards_options *o, struct error *error);
 void shard_unit_close(struct shard_unit *u);
 
 /* Puts shards that were made beside the others in their place, or removes them. */

@@ -73,7 +73,8 @@ static int set_key(struct cluster *c, const struct key *k, const char *text, str
     x *= factor_of(unit, k->quantity) / (per_host ? (double)c->host : 1);
     if (end == text || !(factor_of(unit, k->quantity) > 0))
         return fail(error, EXIT_USAGE, "--cluster: %s '%s' (expected %s%s)", k->name, text_shown(text).text,
-                    quantities[k->quantity].example, k->quantity == RATE ? ", of one device, or with 'per host' behind it" : "");
+                    quantities[k->quantity].example,
+                    k->quantity == RATE ? ", of one device, or with 'per host' behind it" : "");
     if (!(x >= k->min && x <= k->max))
         return fail(error, EXIT_USAGE, "--cluster: %s %s is out of range (expected %g to %g)", k->name,
                     text_shown(text).text, k->min, k->max);

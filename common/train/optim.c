@@ -1,6 +1,6 @@
 /* optim.c - what happens between backward and the next forward.  Gradients, moments and averages are laid out as the
- * parameters are.  A rank that updates a piece of the parameters has only that piece of them; a parameter may lie across
- * the border of two. */
+ * parameters are.  A rank that updates a piece of the parameters has only that piece of them; a parameter may lie
+ * across the border of two. */
 #include "common/train/optim.h"
 #include "common/model/adamw.h"
 #include "common/model/device.h"

@@ -88,7 +88,7 @@ struct run *program_start(const char *name, const struct option *table, struct t
     comm_watch(o->comm, o->stall_limit, run ? run_failed : NULL, run);
     if (run) log_start(run, table);
     if (run) log_ranks(run, &place);
-    if (run && o->trace && open_trace(o, place.rank, &error) != 0) quit_error(&error);      /* it may lie in the folder */
+    if (run && o->trace && open_trace(o, place.rank, &error) != 0) quit_error(&error);  /* it may lie in the folder */
     return run;
 }
 

@@ -327,9 +327,9 @@ static void write_status(struct run *run, const char *state, int64_t step, int64
     if (run->mute || !run->begun) return;
     char stamp[32], clean[2 * sizeof error.text];
     time_text(stamp, "%Y-%m-%dT%H:%M:%SZ", gmtime_r);
-    json_auto_t *json = json_pack("{ss ss sI sI ss ss}", "program", run->program, "state", state, "step", (json_int_t)step,
-                             "steps", (json_int_t)steps, "time", stamp, "text",
-                             text_escape(clean, sizeof clean, text, strlen(text)));
+    json_auto_t *json = json_pack("{ss ss sI sI ss ss}", "program", run->program, "state", state, "step",
+                                  (json_int_t)step, "steps", (json_int_t)steps, "time", stamp, "text",
+                                  text_escape(clean, sizeof clean, text, strlen(text)));
     scoped char *dump = json_dumps(json, JSON_COMPACT);
     if (!dump) die("no memory for status.json");
     bytes_text(&line, "%s\n", dump);

@@ -50,8 +50,8 @@ struct task {
     /* The step is done: add metrics to the record (already there: step, loss, lr, grad_norm, tokens, seconds ...). */
     void (*end)(void *self, int64_t step, struct record *r);
 
-    /* Before the loop (program_run): the program's memory, as in program_take; what a person should know before the first
-     * step (NULL: nothing); and the first weights, 0 or -1 with *error. */
+    /* Before the loop (program_run): the program's memory, as in program_take; what a person should know before the
+     * first step (NULL: nothing); and the first weights, 0 or -1 with *error. */
     void (*build)(void *self, struct memory *m);
     void (*say)(void *self);
     int (*fill)(void *self, struct error *error);
@@ -62,10 +62,10 @@ struct task {
     /* After the last step, before final.ckpt: normalise a reward model, and the like. */
     void (*finish)(void *self, struct run *run, struct record *r);
 
-    /* What must survive a restart, beyond weights, moments, step and settings.  save fills sections of the checkpoint
-     * (conf and tokn always; chat, dcur, rngs, line, eval and its own keys of trns as needed), and is also asked for the
-     * counts of dcur, the position in the data; load gets them back before the first step of a resumed run: 0, or -1
-     * with *error. */
+    /* What must survive a restart, beyond weights, moments, step and settings.  save fills sections of the
+     * checkpoint (conf and tokn always; chat, dcur, rngs, line, eval and its own keys of trns as needed), and is
+     * also asked for the counts of dcur, the position in the data; load gets them back before the first step of a
+     * resumed run: 0, or -1 with *error. */
     void (*save)(void *self, struct ckpt_meta *meta);
     int (*load)(void *self, const struct ckpt_meta *meta, struct error *error);
 

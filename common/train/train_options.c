@@ -137,8 +137,8 @@ int parallel_check(const struct option *table, const struct train_options *o, st
         return fail(error, EXIT_USAGE, "--stochastic-rounding is about rounding weights to bfloat16, and this build "
                     "computes in float32: use one of make PRECISION=bf16");
     if (o->offload && device_shares_host())
-        return fail(error, EXIT_USAGE, "--offload takes memory off a device, and this build has none: it computes on the "
-                    "CPU");
+        return fail(error, EXIT_USAGE, "--offload takes memory off a device, and this build has none: it computes on "
+                    "the CPU");
     if (o->offload && p->cluster)
         return fail(error, EXIT_USAGE, "--offload is not in the formulas of --cluster: give one of them");
     if (p->cluster && !o->plan)

@@ -1,9 +1,8 @@
-/* train_update.c - one optimizer update.  Every micro-batch adds its share of the gradient of sum of losses / count over
- * the whole update, so that a target token weighs the same wherever it was packed.
- *
- * Two guards stand before the optimizers.  A loss or norm that is not finite leaves the weights as they are; a few such
- * in a row end the run, because they will not heal.  A norm far above its recent median (--spike-z) is skipped too, but
- * a few of these in a row are a new level rather than spikes: then the window starts anew. */
+/* train_update.c - one optimizer update.  Every micro-batch adds its share of the gradient of sum of losses / count
+ * over the whole update, so that a target token weighs the same wherever it was packed.  Two guards stand before the
+ * optimizers.  A loss or norm that is not finite leaves the weights as they are; a few such in a row end the run,
+ * because they will not heal.  A norm far above its recent median (--spike-z) is skipped too, but a few of these in
+ * a row are a new level rather than spikes: then the window starts anew. */
 #include "common/train/train_state.h"
 #include "common/base/signals.h"
 #include "common/model/device.h"
