@@ -24,7 +24,6 @@ enum {
     LINE = 64 / sizeof(act_t),                      /* of a cache */
     FEW = 4 * STRIP,                                /* up to here rows are not packed */
     TASK_WORK = 512 << 10,                          /* multiply-adds: some 10 microseconds */
-    TOGETHER = 4 * PANEL,                           /* columns of b packed at a time */
     TURN = 2 * STRIP,                               /* columns of c that are turned at a time */
 };
 
@@ -38,7 +37,7 @@ struct product {
     const float *bias; const act_t *residual;
     bool add;                                       /* c += */
     int rows, columns, row_tasks;                   /* of a task; tasks that lie below one another */
-    int steps, group;                               /* of the contraction, and of the rows, packed at a time */
+    int steps;                                      /* of the contraction, packed at a time */
 };
 
 /* Whether rows of c lie in the lanes and columns of b are broadcast from where they lie.  Not with bfloat16: the two
@@ -48,6 +47,12 @@ static bool turned(const struct product *p) { return p->form == TURNED && STEP =
 /* Whether b must be packed before the tile can read it. */
 static bool unpacked(const struct product *p) { return p->form != PANELS && !turned(p); }
 
+/* Whether the rows are too few to be packed. */
+static bool few_enough(const struct product *p) { return p->M <= FEW && p->form == PANELS; }
+
+/* Whether c itself takes the sums block by block. */
+static bool sums_in_c(const struct product *p) { return p->c && p->add && !turned(p); }
+
 /* Rows and columns of c that are computed together. */
 static int tile_height(const struct product *p) { return turned(p) ? PANEL : STRIP; }
 static int tile_width(const struct product *p) { return turned(p) ? TURN : PANEL; }
@@ -55,9 +60,8 @@ static int tile_width(const struct product *p) { return turned(p) ? TURN : PANEL
 /* How many parts of at most `most` n has. */
 static int parts_of(int n, int most) { return (n + most - 1) / most; }
 
-/* A part of a task: rows i0 .. i1 - 1 and columns j0 .. j1 - 1 of c, for `steps` steps of the contraction from k on.
- * packing: b is packed on the way; others find it packed. */
-struct part { int i0, i1, j0, j1, k, steps; bool packing; };
+/* A part of a task: rows i0 .. i1 - 1 and columns j0 .. j1 - 1 of c, for `steps` steps of the contraction from k on. */
+struct part { int i0, i1, j0, j1, k, steps; };
 
 /* Adds a tile of sums to what the blocks before gave; after the last block, bias and residual.  Every element by
  * itself. */
@@ -202,7 +206,8 @@ INLINE void fetch_unpacked(const struct product *p, int j, int width, int k, int
 /* Where block k of the columns j.. of b lies. */
 static const act_t *operand(const struct product *p, const struct part *q, int j, int k, const struct scratch *s)
 {
-    if (unpacked(p)) return s->panels + (size_t)(j - q->j0) * whole_steps(q->steps) + (size_t)(k - q->k) * PANEL;
+    size_t within = (size_t)((j - q->j0) % PRODUCT_COLUMNS);
+    if (unpacked(p)) return s->panels + within * whole_steps(q->steps) + (size_t)(k - q->k) * PANEL;
     if (turned(p)) return p->b + (size_t)k * (size_t)p->N + (size_t)j * PANEL;
     return p->b + (size_t)j * whole_steps(p->K) + (size_t)k * PANEL;
 }
@@ -226,18 +231,17 @@ static void add_turned(const struct product *p, const struct part *q, const act_
 INLINE void fetch_next(const struct product *p, const struct part *q, int j, int k, int i, int many,
                        const struct scratch *s)
 {
-    int within = (j - q->j0) % TOGETHER, beyond = j - within + TOGETHER;
-    if (q->packing && beyond < q->j1) {
-        int blocks = parts_of(q->steps, MATMUL_BLOCK), width = tile_width(p);
-        fetch_unpacked(p, beyond, int_min(TOGETHER, q->j1 - beyond), q->k, q->steps,
-                       (within / width * blocks + (k - q->k) / MATMUL_BLOCK) * many + i,
-                       TOGETHER / width * blocks * many);
+    if (turned(p)) return;
+    if (unpacked(p)) {
+        int within = (j - q->j0) % PRODUCT_COLUMNS, beyond = j - within + PRODUCT_COLUMNS;
+        if (beyond < q->j1)
+            fetch_unpacked(p, beyond, int_min(PRODUCT_COLUMNS, q->j1 - beyond), k, q->steps,
+                           within / PANEL * many + i, PRODUCT_COLUMNS / PANEL * many);
         return;
     }
     k += MATMUL_BLOCK;
     if (k >= q->k + q->steps) k = q->k, j += PANEL;
-    if (!turned(p) && j < q->j1)
-        fetch_rows(operand(p, q, j, k, s), PANEL, PANEL, int_min(MATMUL_BLOCK, p->K - k), i, many);
+    if (j < q->j1) fetch_rows(operand(p, q, j, k, s), PANEL, PANEL, int_min(MATMUL_BLOCK, p->K - k), i, many);
 }
 
 /* Block k of the columns j.., against all rows of the part.   between: tile after tile */
@@ -245,7 +249,7 @@ static void column_block(const struct product *p, const struct part *q, int j, i
                          const struct scratch *s)
 {
     int height = tile_height(p), many = parts_of(q->i1 - q->i0, height), n = int_min(MATMUL_BLOCK, p->K - k);
-    bool first = k == 0, last = k + n == p->K;
+    bool first = k == 0 || sums_in_c(p), last = k + n == p->K || sums_in_c(p);
     for (int z = 0, i = q->i0; z < many; z++, i += height, between += height * tile_width(p)) {
         int rows = int_min(height, q->i1 - i);
         const act_t *b = operand(p, q, j, k, s), *a = s->strips + (size_t)(i - q->i0) * whole_steps(q->steps) +
@@ -261,19 +265,15 @@ static void rectangle(const struct product *p, int i0, int i1, int j0, int j1, c
 {
     int width = tile_width(p), rows = (int)tile_round((size_t)(i1 - i0), (size_t)tile_height(p));
     for (int k = 0; k < p->K; k += p->steps) {
+        struct part q = {i0, i1, j0, j1, k, int_min(p->steps, p->K - k)};
         float *between = s->between;
-        for (int i = i0; i < i1; i += p->group) {
-            struct part q = {i, int_min(i + p->group, i1), j0, j1, k, int_min(p->steps, p->K - k),
-                             unpacked(p) && i == i0};
-            pack_rows(s->strips, p, q.i0, q.i1, k, q.steps);
-            for (int j = j0; j < j1; j += width) {
-                if (q.packing && (j - j0) % TOGETHER == 0)
-                    pack_panels(s->panels + (size_t)(j - j0) * whole_steps(q.steps), p, j, int_min(j + TOGETHER, j1), k,
-                                q.steps);
-                for (int block = k; block < k + q.steps; block += MATMUL_BLOCK)
-                    column_block(p, &q, j, block, between, s);
-                if (p->steps < p->K) between += int_min(p->group, rows - (i - i0)) * width;
-            }
+        pack_rows(s->strips, p, i0, i1, k, q.steps);
+        for (int j = j0; j < j1; j += width) {
+            if (unpacked(p) && (j - j0) % PRODUCT_COLUMNS == 0)
+                pack_panels(s->panels, p, j, int_min(j + PRODUCT_COLUMNS, j1), k, q.steps);
+            for (int block = k; block < k + q.steps; block += MATMUL_BLOCK)
+                column_block(p, &q, j, block, between, s);
+            if (p->steps < p->K && !sums_in_c(p)) between += rows * width;
         }
     }
 }
@@ -284,42 +284,32 @@ static void product_task(void *context, int number, int thread)
     int i = number % p->row_tasks * p->rows, j = number / p->row_tasks * p->columns;
     int i1 = int_min(i + p->rows, p->M), j1 = int_min(j + p->columns, p->N);
     struct scratch s = scratch_of(thread);
-    if (p->M > FEW || p->form != PANELS) rectangle(p, i, i1, j, j1, &s);
+    if (!few_enough(p)) rectangle(p, i, i1, j, j1, &s);
     else
         for (; j < j1; j += PANEL) few_rows(p, j, &s);
 }
 
-/* How much is packed at a time: up to BLOCKS blocks of as many rows as fit, or one block where b is packed too. */
-static void cut_packing(struct product *p)
-{
-    enum { BLOCKS = 3 };
-    int blocks = parts_of(p->K, MATMUL_BLOCK), parts = parts_of(blocks, unpacked(p) ? 1 : BLOCKS);
-    p->steps = parts_of(blocks, parts) * MATMUL_BLOCK;
-    p->group = SCRATCH_STRIPS / p->steps / tile_height(p) * tile_height(p);
-}
-
 /* Cuts the product into tasks: enough for the threads to even out, large enough that packing costs little and that
- * waking a thread is worth it.  Where only rows are packed these are cut first, and columns no further than a row's
- * packing is worth. */
+ * waking a thread is worth it.  A task packs its rows once for all its columns: up to BLOCKS blocks of as many rows as
+ * fit, or one block where b is packed for these rows. */
 static void product(struct product *p)
 {
-    enum { ROWS_LEAST = 64, COLUMNS_LEAST = 192 };
+    enum { BLOCKS = 3, ROWS_LEAST = 64 };
     if (p->M == 0 || p->N == 0) return;
     assert(p->K > 0);
-    cut_packing(p);
     double work = (double)p->N * p->K * int_max(p->M, 8);       /* with few rows reading b is what takes time */
     int threads = threads_count(), wanted = (int)fmin(1 + work / TASK_WORK, 4 * threads);
-    int height = tile_height(p), width = tile_width(p);
-    int row_tasks = parts_of(p->M, unpacked(p) ? PRODUCT_ROWS : p->group);
+    int blocks = parts_of(p->K, MATMUL_BLOCK), parts = parts_of(blocks, unpacked(p) ? 1 : BLOCKS);
+    p->steps = parts_of(blocks, parts) * MATMUL_BLOCK;
+    int height = tile_height(p), width = tile_width(p), most = SCRATCH_STRIPS / p->steps / height * height;
+    int columns_least = unpacked(p) ? 384 : few_enough(p) ? PANEL : 192, row_tasks = parts_of(p->M, most);
     if (!unpacked(p)) row_tasks = int_max(row_tasks, int_min(int_min(wanted, 2 * threads), parts_of(p->M, ROWS_LEAST)));
+    int column_tasks = int_max(int_min(parts_of(wanted, row_tasks), p->N / columns_least),
+                               parts_of(int_min(wanted, threads), row_tasks));
+    column_tasks = int_max(column_tasks, parts_of(p->N, SCRATCH_BETWEEN / most / width * width));
+    for (int tasks; (tasks = row_tasks * column_tasks) % threads && row_tasks > 1 && tasks < 2 * wanted; ) row_tasks++;
     p->rows = (int)tile_round((size_t)parts_of(p->M, row_tasks), (size_t)height);
     p->row_tasks = parts_of(p->M, p->rows);
-    int widest = unpacked(p) ? PRODUCT_COLUMNS : SCRATCH_BETWEEN / p->rows / width * width;
-    int column_tasks = parts_of(wanted, p->row_tasks);
-    if (!unpacked(p) && p->M > FEW)
-        column_tasks = int_max(int_min(column_tasks, p->N / COLUMNS_LEAST),
-                               parts_of(int_min(wanted, threads), p->row_tasks));
-    column_tasks = int_max(column_tasks, parts_of(p->N, widest));
     p->columns = (int)tile_round((size_t)parts_of(p->N, column_tasks), (size_t)width);
     threads_for(p->row_tasks * parts_of(p->N, p->columns), product_task, p);
 }

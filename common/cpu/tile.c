@@ -5,7 +5,7 @@
 #include "common/cpu/tile.h"
 
 /* AHEAD: steps of b to fetch ahead; with few rows the hardware's own fetching does best */
-enum { AHEAD = 64, HARDWARE_ROWS = 4, UNROLL = VECTOR_REGISTERS >= 32 ? 4 : 2 };
+enum { AHEAD = 64, HARDWARE_ROWS = 4, UNROLL = 2 };
 
 /* Where a(r, k) lies: see tile_rows, tile_columns and tile_turned. */
 enum walk { ROWS, COLUMNS, TURNED };
