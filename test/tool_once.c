@@ -180,7 +180,7 @@ static void rows(void)
     act_t *few = acts(n * C, 1), *all = acts(N * C, 2);
     int *third = whole(n, 3, N), *positions = whole(N, 1, N), offsets[4] = {0, 1, 260, N};
     rows_gather(few, all, third, n, C);
-    acts_add(few, few, n * C);
+    acts_add(few, few, few, n * C);
     acts_sum(few, all, 3, n * C);
     rows_scatter(all, few, third, n, C);
     wrote_acts("rows", all, N * C);

@@ -25,15 +25,18 @@ void rows_scatter(act_t *to, const act_t *from, const int *rows, int n, int C)
     rows_for(n, C, copy_rows, &(struct copy){.to = to, .from = from, .to_rows = rows, .C = (size_t)C});
 }
 
-struct sum { act_t *y; const act_t *x; };
+struct sum { act_t *y; const act_t *a, *b; };
 
 static void add_block(const void *context, size_t from, size_t end)
 {
     const struct sum *s = context;
     for (size_t i = from; i < end; i += VW) {
         int n = (int)(end - i < VW ? end - i : VW);
-        act_store(s->y + i, act_load(s->y + i, n) + act_load(s->x + i, n), n);
+        act_store(s->y + i, act_load(s->a + i, n) + act_load(s->b + i, n), n);
     }
 }
 
-void acts_add(act_t *y, const act_t *x, size_t n) { blocks_for(n, BLOCK_FLOATS, add_block, &(struct sum){y, x}); }
+void acts_add(act_t *y, const act_t *a, const act_t *b, size_t n)
+{
+    blocks_for(n, BLOCK_FLOATS, add_block, &(struct sum){y, a, b});
+}

@@ -47,15 +47,15 @@ static void copy(act_t *to, const act_t *from, const int *to_rows, const int *fr
 void rows_gather(act_t *to, const act_t *from, const int *rows, int n, int C) { copy(to, from, NULL, rows, n, C); }
 void rows_scatter(act_t *to, const act_t *from, const int *rows, int n, int C) { copy(to, from, rows, NULL, n, C); }
 
-static __global__ void add_acts(act_t *y, const act_t *x, size_t n)
+static __global__ void add_acts(act_t *y, const act_t *a, const act_t *b, size_t n)
 {
-    for (size_t i = thread_of_grid(); i < n; i += threads_of_grid()) set(y + i, to_float(y[i]) + to_float(x[i]));
+    for (size_t i = thread_of_grid(); i < n; i += threads_of_grid()) set(y + i, to_float(a[i]) + to_float(b[i]));
 }
 
-void acts_add(act_t *y, const act_t *x, size_t n)
+void acts_add(act_t *y, const act_t *a, const act_t *b, size_t n)
 {
     if (n == 0) return;
-    add_acts<<<cuda_blocks(n), BLOCK, 0, cuda_stream()>>>(y, x, n);
+    add_acts<<<cuda_blocks(n), BLOCK, 0, cuda_stream()>>>(y, a, b, n);
     cuda_launched("add_acts");
 }
 

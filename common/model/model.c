@@ -49,12 +49,12 @@ static void join_forward(const struct model *m, act_t *to, const struct join *j,
     product_forward(m, sum, y, l, both ? NULL : x, c->parallel, width);
     if (m->place.t > 1) {
         const act_t *own = sum_parts(m, m->acts->part, c->channels);
-        if (sum != x) device_copy(sum, both ? own : x, own_count(m, c->channels) * sizeof *sum);
-        if (!both) acts_add(sum, own, own_count(m, c->channels));
+        if (both) device_copy(sum, own, own_count(m, c->channels) * sizeof *sum);
+        else acts_add(sum, x, own, own_count(m, c->channels));
     }
     if (before) return;
     norm_forward(c, to, j->acts, j->raw, j->norm, m->rows);
-    if (both) acts_add(to, x, own_count(m, c->channels));
+    if (both) acts_add(to, to, x, own_count(m, c->channels));
 }
 
 struct join join_of(const struct config *c, struct block_acts *a, const struct layer_params *p, bool mlp)

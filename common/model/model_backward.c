@@ -38,7 +38,7 @@ static void input_backward(struct model *m, const act_t *x, const struct norm_pa
     const struct config *c = &m->config;
     struct layer_acts *a = m->acts;
     const act_t *dh = sum_parts(m, part_of(m, a->dh), c->channels);
-    if (c->norm_place == NORM_AFTER) acts_add(a->dx, dh, own_count(m, c->channels));
+    if (c->norm_place == NORM_AFTER) acts_add(a->dx, a->dx, dh, own_count(m, c->channels));
     else norm_backward(c, a->dx, d, dh, x, n, acts, true, m->rows);
 }
 

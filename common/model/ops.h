@@ -123,8 +123,8 @@ void activation_backward(act_t *dx, const act_t *dy, const act_t *x, enum activa
 void rows_gather(act_t *to, const act_t *from, const int *rows, int n, int C);
 void rows_scatter(act_t *to, const act_t *from, const int *rows, int n, int C);
 
-/* y += x, activations, each sum rounded once */
-void acts_add(act_t *y, const act_t *x, size_t n);
+/* y = a + b, activations, each sum rounded once.   y may be a or b */
+void acts_add(act_t *y, const act_t *a, const act_t *b, size_t n);
 
 /* ---- the vocabulary head and its losses, in chunks of rows; logits (rows,V) never exist whole -----------------------
  * For each of n rows: z = (h W^T + bias) / temperature, logprob = z[target] - logsumexp(z), entropy = logsumexp(z) - sum p z,
