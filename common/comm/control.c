@@ -341,8 +341,7 @@ static int meet(struct control *c, int fd, struct error *error)
     return -1;
 }
 
-int control_open(struct control **out, struct engine *e, const struct crew *crew, const char *path,
-                 struct error *error)
+int control_open(struct control **out, struct engine *e, const struct crew *crew, const char *path, struct error *error)
 {
     struct control *c = host_alloc(1, sizeof *c);
     struct address address = {{0}, {0}, {{0}}, 0, 0};

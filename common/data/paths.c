@@ -55,8 +55,7 @@ static void leave(struct left *l, const char *path)
     if (l->count++ < NAMED) bytes_text(&l->names, "%s%s", l->count > 1 ? ", " : "", text_shown(path).text);
 }
 
-static void note_left(struct paths *p, struct left *l, const char *folder, const char *what,
-                      const char *how)
+static void note_left(struct paths *p, struct left *l, const char *folder, const char *what, const char *how)
 {
     if (l->count > 0)
         bytes_text(&p->left_out, "left out of %s: %d %s%s %s: %s%s\n", folder, l->count, what, plural(l->count), how,

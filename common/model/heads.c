@@ -177,8 +177,7 @@ static void draw(struct model *m, float *logits, const int *rows, const double *
     if (logits) device_get(logits, m->logits, count * (size_t)m->config.vocab * sizeof *logits);
     device_put(h->uniform, uniform, count * sizeof *uniform);
     device_put(h->sampling, sampling, count * sizeof *sampling);
-    sample_rows(h->tokens, h->drawn_logprobs, m->logits, h->uniform, h->sampling, n, m->config.vocab,
-                m->local.vocab);
+    sample_rows(h->tokens, h->drawn_logprobs, m->logits, h->uniform, h->sampling, n, m->config.vocab, m->local.vocab);
     comm_share(m->use.comm, GROUP_TENSOR, h->tokens, count * sizeof(int), 0);     /* they go on alike */
     /* No test sees it: they have drawn alike, too. */
     comm_wait(m->use.comm);

@@ -104,8 +104,7 @@ static void say_layer(struct walk *w, struct layer_params *y)
         say_vector(w, "attn_q_norm.weight", &y->q_norm, D, INIT_ONES, true);
         say_vector(w, "attn_k_norm.weight", &y->k_norm, D, INIT_ONES, true);
     }
-    say_linear(w, "attn_output.weight", "attn_output.bias", &y->out, SPLIT_COLUMNS, stream, c->heads * D,
-               c->out_bias);
+    say_linear(w, "attn_output.weight", "attn_output.bias", &y->out, SPLIT_COLUMNS, stream, c->heads * D, c->out_bias);
     if (c->norm_place == NORM_BOTH) say_norm(w, "attn_post_norm.weight", "attn_post_norm.bias", &y->post1);
     if (!c->parallel || c->parallel_norms) say_norm(w, "ffn_norm.weight", "ffn_norm.bias", &y->norm2);
     say_linear(w, "ffn_up.weight", "ffn_up.bias", &y->up, SPLIT_ROWS, up, C, c->mlp_bias);

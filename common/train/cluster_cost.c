@@ -93,8 +93,7 @@ static void measure(struct memory *memory, const struct config *c, const struct 
     model_close(&model);
 }
 
-void rank_memory(struct rank_memory *out, const struct layout *l, const struct config *c,
-                 const struct cluster *cluster)
+void rank_memory(struct rank_memory *out, const struct layout *l, const struct config *c, const struct cluster *cluster)
 {
     struct memory all, one, two;
     struct config r = stage_config(l, c), small = r;

@@ -3,8 +3,7 @@
 
 enum { LEAST_PROMPTS = 8 };        /* of a step of rm: a ranking teaches one thing, however long it is */
 
-void start_options(struct option *row, struct start *s, const struct option *own, int n,
-                   const struct start_text *text)
+void start_options(struct option *row, struct start *s, const struct option *own, int n, const struct start_text *text)
 {
     const struct train_defaults defaults = {
         .lr = "auto", .schedule = "cosine", .beta2 = "0.95", .eps = "1e-8", .weight_decay = text->weight_decay,

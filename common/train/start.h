@@ -44,8 +44,7 @@ struct start {
 
 /* The whole table: START_ROWS, the program's own n rows, TRAIN_ROWS and the end. */
 enum { START_ROWS = 8 };
-void start_options(struct option *row, struct start *s, const struct option *own, int n,
-                   const struct start_text *text);
+void start_options(struct option *row, struct start *s, const struct option *own, int n, const struct start_text *text);
 
 /* After program_start: parent and template.  Quits when one fails. */
 void start_open(struct start *s, struct run *run, const struct option *table);
