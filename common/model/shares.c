@@ -82,7 +82,6 @@ void gradient_early_end(struct model *m)
 static void sum_in_buckets(struct model *m)
 {
     const struct params *p = &m->params;
-    struct place place = m->place;
     int L = m->config.layers;
     scoped struct bucket *b = host_alloc((size_t)L + 2, sizeof *b);
     gradient_early_end(m);
@@ -92,9 +91,9 @@ static void sum_in_buckets(struct model *m)
     b[L] = (struct bucket){0, p->layer_from};
     b[L + 1] = (struct bucket){p->layers_end, p->count - p->layers_end};
     for (int i = L; i < L + 2; i++) {
-        size_t part = comm_part(b[i].n, place.d);
+        size_t part = comm_part(b[i].n, m->place.d);
         float *x = m->grads.all + b[i].from;
-        comm_sum_scatter(m->use.comm, GROUP_DATA, x + (size_t)place.data * part, x, 0, b[i].n, part, false);
+        comm_sum_scatter(m->use.comm, GROUP_DATA, x + (size_t)m->place.data * part, x, 0, b[i].n, part, false);
     }
     comm_bucket_home(m->use.comm, GROUP_DATA, m->grads.all, b, L + 2, piece_of(m));
     m->layers_reduced = 0;
@@ -111,18 +110,17 @@ static void sum_tied(struct model *m)
 
 void gradient_sum(struct model *m, bool first, bool last)
 {
-    struct place place = m->place;
     size_t piece = piece_of(m);
     if (m->use.zero >= 2 || !m->early) sum_partials(m, m->use.zero >= 2 ? ENDS : ALL);
     if (m->use.zero >= 2) each_end(m, m->grads.all, reduce);
     sum_tied(m);
     if (m->use.zero >= 2 || m->use.slices <= 1) return;
-    if (place.d == 1 && first) device_clear(m->sum, piece * sizeof(float));
+    if (m->place.d == 1 && first) device_clear(m->sum, piece * sizeof(float));
     if (m->early) sum_in_buckets(m);
     else
         comm_sum_scatter(m->use.comm, GROUP_DATA, m->sum, m->grads.all, 0, m->grads.count, piece,
-                         place.d == 1 || !first);
-    if (place.d == 1 || m->use.zero > 0 || !last) return;
+                         m->place.d == 1 || !first);
+    if (m->place.d == 1 || m->use.zero > 0 || !last) return;
     comm_gather(m->use.comm, GROUP_DATA, m->grads.all, m->sum, piece * sizeof(float));
     comm_wait(m->use.comm);
 }

@@ -56,8 +56,7 @@ static void add_squares(void *context, const struct param *p)
     struct squares *q = context;
     const struct model *m = q->model;
     size_t first, n = own_part(m, p, &first), at = first - m->from, block = at / SQUARES_BLOCK;
-    struct place place = comm_place(m->use.comm);
-    if (n == 0 || p->stage != m->params.stage || (place.tensor > 0 && p->split == SPLIT_NONE)) return;
+    if (n == 0 || p->stage != m->params.stage || (m->place.tensor > 0 && p->split == SPLIT_NONE)) return;
     size_t border = (block + 1) * SQUARES_BLOCK - at, head = n < border ? n : border, rest = squares_blocks(n - head);
     scoped double *part = host_alloc(rest + 1, sizeof *part);
     sum_squares(part, gradient_own(q->model) + at, head);
@@ -72,10 +71,9 @@ struct border { size_t at, n; int data; };
 static struct border border_after(const struct model *m, int stage)
 {
     const struct stage_run *run = &m->params.run[stage];
-    struct place place = comm_place(m->use.comm);
-    struct border b = {.n = run->end % SQUARES_BLOCK, .data = place.data};
+    struct border b = {.n = run->end % SQUARES_BLOCK, .data = m->place.data};
     b.at = run->end - b.n;
-    if (m->use.zero > 0) b.data = (int)(b.at / (run->count / (size_t)place.d));
+    if (m->use.zero > 0) b.data = (int)(b.at / (run->count / (size_t)m->place.d));
     return b;
 }
 
@@ -104,13 +102,12 @@ static void border_pass(struct model *m, double *sum, bool send)
  * two stages have parts of is the later one's. */
 static void own_squares(struct model *m, double *sums)
 {
-    struct place place = comm_place(m->use.comm);
     if (m->params.frozen) params_each(&m->params, &m->local, clear_frozen, m);
-    if (place.pipe > 0) border_pass(m, sums, false);
-    if (place.t == 1) sum_squares(sums, gradient_own(m), m->to - m->from);
+    if (m->place.pipe > 0) border_pass(m, sums, false);
+    if (m->place.t == 1) sum_squares(sums, gradient_own(m), m->to - m->from);
     else params_each(&m->params, &m->local, add_squares, &(struct squares){m, sums});
-    if (place.pipe < place.p - 1) border_pass(m, sums, true);
-    if (m->from == 0) device_clear(gradient_own(m), m->params.run[place.pipe].lead * sizeof(float));
+    if (m->place.pipe < m->place.p - 1) border_pass(m, sums, true);
+    if (m->from == 0) device_clear(gradient_own(m), m->params.run[m->place.pipe].lead * sizeof(float));
 }
 
 /* Blocks are added in the order of the whole model, stage after stage. */

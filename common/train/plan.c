@@ -33,19 +33,18 @@ static double plan_seconds(const struct task *task, double tokens)
 /* What the stages that split the row of layers take, a line each; returns the memory of the one that takes most. */
 static struct memory print_stages(const struct model *m, const struct memory *memory)
 {
-    struct place place = comm_place(m->use.comm);
-    scoped struct memory *all = host_alloc((size_t)place.p, sizeof *all);
+    scoped struct memory *all = host_alloc((size_t)m->place.p, sizeof *all);
     struct memory most = {0};
     comm_gather_host(m->use.comm, GROUP_PIPE, all, memory, sizeof *memory);
-    for (int s = 0; s < place.p; s++) {
+    for (int s = 0; s < m->place.p; s++) {
         char a[16];
         size_t bytes = memory_total(&all[s], SIDE_DEVICE);
         if (s == 0 || bytes > memory_total(&most, SIDE_DEVICE)) most = all[s];
-        if (place.p > 1)
+        if (m->place.p > 1)
             printf("stage       %d: layers %d to %d, %s\n", s, m->first_layer[s], m->first_layer[s + 1] - 1,
                    text_bytes(a, (double)bytes));
     }
-    if (place.p > 1) printf("memory below is that of the largest stage\n");
+    if (m->place.p > 1) printf("memory below is that of the largest stage\n");
     return most;
 }
 

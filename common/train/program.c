@@ -207,16 +207,15 @@ int parent_same_tokenizer(const struct parent *a, const struct parent *b, struct
  * of it, and one after the other adds its own. */
 static void fill_rows(const struct model *m, float *table, int known, int rows, int C)
 {
-    struct place place = comm_place(m->use.comm);
-    int own = m->local.vocab, first = place.tensor * own;
+    int own = m->local.vocab, first = m->place.tensor * own;
     size_t width = (size_t)C, n = (size_t)int_max(int_min(known - first, own), 0),
            end = (size_t)int_max(int_min(rows - first, own), (int)n);
     scoped float *values = host_alloc(end * width, sizeof *values);
     scoped double *sum = host_alloc(width, sizeof *sum);
     device_get(values, table, n * width * sizeof *values);
     device_wait();
-    for (int r = 0; r < place.t; r++) {
-        for (size_t i = 0; i < n * width && r == place.tensor; i++) sum[i % width] += (double)values[i];
+    for (int r = 0; r < m->place.t; r++) {
+        for (size_t i = 0; i < n * width && r == m->place.tensor; i++) sum[i % width] += (double)values[i];
         comm_share_host(m->use.comm, GROUP_TENSOR, sum, width * sizeof *sum, r);
     }
     for (size_t i = n * width; i < end * width; i++) values[i] = (float)(sum[i % width] / known);

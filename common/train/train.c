@@ -58,25 +58,22 @@ static void keep_results(struct train_state *s, const struct record *r)
 
 int evaluation_next(const struct model *m, int64_t i, struct error *error)
 {
-    struct place place = comm_place(m->use.comm);
-    int apart = place.p > 1 ? 4 * place.p : 1;           /* stages go on side by side in between */
+    int apart = m->place.p > 1 ? 4 * m->place.p : 1;           /* stages go on side by side in between */
     if (model_alone(m)) return signals_check(error, "evaluating");
-    if (i % (place.d * apart)) return 0;
+    if (i % (m->place.d * apart)) return 0;
     return comm_agree(m->use.comm, signals_check(error, "evaluating"), error);
 }
 
 bool evaluation_mine(const struct model *m, int64_t i)
 {
-    struct place place = comm_place(m->use.comm);
-    return i % place.d == place.data;
+    return i % m->place.d == m->place.data;
 }
 
 int evaluation_gather(struct model *m, int status, int64_t n_micro, double *x, size_t n, struct error *error)
 {
-    struct place place = comm_place(m->use.comm);
-    if (status == 0 && n_micro % place.d && place.data >= n_micro % place.d) model_idle(m, false);
+    if (status == 0 && n_micro % m->place.d && m->place.data >= n_micro % m->place.d) model_idle(m, false);
     if (comm_agree(m->use.comm, status, error) != 0) return -1;
-    comm_share_host(m->use.comm, GROUP_PIPE, x, n * sizeof *x, place.p - 1);
+    comm_share_host(m->use.comm, GROUP_PIPE, x, n * sizeof *x, m->place.p - 1);
     comm_add(m->use.comm, GROUP_DATA, x, (int)n, 0);
     return 0;
 }
