@@ -43,9 +43,9 @@ BEGIN {
     work("optimizer update", 32 * P);                      work("optimizer square_blocks", 4 * P)
     work("optimizer average_in", 12 * P);                  work("optimizer fill_with", 4 * P)
     work("optimizer add_to", 12 * P)
-    # as many key heads as query heads, of 64 channels: qkv is 3 C wide, and the partial sums of 8 rows 128
-    work("qk forward_heads", 12 * N * C + 8 * N * H);      work("qk backward_heads", 12 * N * C + 8 * N * H + 64 * N)
-    work("qk column_groups<qk_weight_term>", 32 * N);      work("qk column_add<float>", 40 * 64)
+    # as many key heads as query heads, of 64 channels: qkv is 3 C wide, and the partial sums of 16 rows 128
+    work("qk forward_heads", 12 * N * C + 8 * N * H);      work("qk backward_heads", 12 * N * C + 8 * N * H + 32 * N)
+    work("qk column_groups<qk_weight_term>", 16 * N);      work("qk column_add<float>", 24 * 64)
     work("value forward", 2 * N * C);                      work("value backward", 2 * N * C)
     # heads of another size: C / D of them; groups of 128 rows; R rows that are sampled, at position T
     R = 256; groups = N / 128

@@ -105,6 +105,7 @@ static void qk(void)
     wrote_acts("qk_backward", y, N * W);
     wrote_floats("qk_backward, queries", dw, D);
     wrote_floats("qk_backward, keys", db, D);
+    qk_forward(y, rstd, y, w, b, 1e-5f, &pairs, N, H, G, D);            /* over its input */
     qk_forward(y, NULL, y, NULL, NULL, 0, &turn, N, H, G, D);
     qk_backward(y, NULL, NULL, y, NULL, NULL, NULL, NULL, &pairs, N, H, G, D);
     wrote_acts("rope", y, N * W);

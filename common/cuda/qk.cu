@@ -6,7 +6,7 @@
 
 #include <assert.h>
 
-enum { SHARED_BYTES = 48 << 10, QK_GROUPS = 1024, QK_PARTIAL = SCRATCH_FLOATS / 2 };
+enum { SHARED_BYTES = 48 << 10, QK_GROUPS = 512, QK_PARTIAL = SCRATCH_FLOATS / 2 };
 
 struct qk {
     act_t *y;                       /* backward: dx */
@@ -117,7 +117,7 @@ __device__ static inline void backward_head(const struct qk &q, float *sums, con
         sums[c] += d * xhat;
     }
     product = warp_sum<float>(product) / (float)q.D;
-    __syncwarp();                                                   /* dx may be dy */
+    __syncwarp();                   /* dx may be dy; and from here on a lane reads only angles of its own making */
     for (int i = lane; i < q.rope.R / 2; i += WARP) {
         int a = q.first(i), b = a + q.apart();
         float u = turned_back(q, dy, turn, a), v = turned_back(q, dy, turn, b);
@@ -140,7 +140,6 @@ static __global__ void backward_heads(struct qk q, float *partial, int group_row
         angles(turn, q, row, lane, WARP);
         __syncwarp();
         for (int h = 0; h < q.H + q.G; h++) backward_head(q, sums + (h < q.H ? 0 : q.D), turn, row, h, lane);
-        __syncwarp();
         size_t values = q.at(row, q.H + q.G);
         for (int c = lane; c < q.G * q.D && q.y != q.dy; c += WARP) q.y[values + (size_t)c] = q.dy[values + (size_t)c];
     }
@@ -186,7 +185,7 @@ void qk_backward(act_t *dx, float *dweight_q, float *dweight_k, const act_t *dy,
     if (N == 0) return;
     float *partial = cuda_scratch() + QK_PARTIAL;
     while ((size_t)warps * own > SHARED_BYTES) warps /= 2;
-    int group_rows = int_max(warps, (N + most - 1) / most), groups = (N + group_rows - 1) / group_rows;
+    int group_rows = int_max(2 * warps, (N + most - 1) / most), groups = (N + group_rows - 1) / group_rows;
     backward_heads<<<(unsigned)groups, warps * WARP, (size_t)warps * own, cuda_stream()>>>(
         qk{dx, x, dy, (float *)rstd, weight_q, weight_k, 0, -1, *rope, N, H, G, D}, partial, group_rows);
     cuda_launched("backward_heads");

@@ -81,7 +81,7 @@ on_ranks() {
 for kind in ${kernels:+races races-f32 fast}; do
     folder=$(settings $kind) folder=${folder##*=}
     make -s -j"$(nproc)" $(settings $kind) "$folder/test/tool_once" "$folder/test/test_device" >/dev/null || exit 1
-    for part in embed norm attention loss sample optimizer; do
+    for part in embed norm qk attention loss sample optimizer; do
         "$folder/test/tool_once" $part >"$folder/once-$part"
     done
 done
