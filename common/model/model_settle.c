@@ -53,5 +53,7 @@ int model_settle(struct model *m, struct error *error)
     struct settling s = {m, error, m->use.max_tokens};
     int status = m->begin < m->end ? settle_layer(&s) : 0;
     if (status == 0) status = settle_ends(&s);
-    return comm_agree(m->use.comm, status, error);
+    status = comm_agree(m->use.comm, status, error);
+    if (status != 0) matmul_unsettle();             /* some alone are of no use */
+    return status;
 }

@@ -201,10 +201,11 @@ void logits_join(float *logits, const float *parts, int n, int V, int part);
  * Where it is false, the products that a model needs for both may still be had so.  matmul_settle: from now on those of
  * matmul_forward, or, logits, of logits_forward and token_loss, with weights of this shape, with or without a bias, give
  * a row the same bits among any number of rows.  It is tried out on the device, with up to N rows of numbers without a
- * pattern.  False: it cannot be had, and these products are as before.
+ * pattern.  False: it cannot be had, and these products are as before.  unsettle: so are all.
  *   packed: such a weight   x (N,in), y (N,out), or the work of token_loss for N rows: overwritten */
 bool sampling_is_exact(void);
 bool matmul_settle(const act_t *packed, bool bias, bool logits, act_t *x, void *y, int N, int out, int in);
+void matmul_unsettle(void);
 
 /* ---- optimizer -----------------------------------------------------------------------------------------------------
  * AdamW, decoupled decay, for n parameters, with g = grad_scale * grad:
