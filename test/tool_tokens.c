@@ -32,10 +32,9 @@ int main(int argc, char **argv)
     if (argc != 2 && !json) quit(EXIT_USAGE, "usage: tool_tokens [--json] PATH");
     if (tokenizer_import(&t, argv[argc - 1], &error) != 0) quit_error(&error);
     if (json) {
-        struct bytes text = {0};
-        tokenizer_json(&text, t);
-        fwrite(text.data, 1, text.size, stdout);
-        bytes_free(&text);
+        json_t *root = tokenizer_json(t);
+        json_dumpf(root, stdout, JSON_INDENT(1));
+        json_decref(root);
     }
     for (ssize_t n; !json && (n = getline(&line, &room, stdin)) > 0;) {
         json_t *text = json_loadb(line, (size_t)n, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);

@@ -42,9 +42,9 @@ static int put_file(const struct export *x, const char *name, const char *text, 
     return status;
 }
 
-static int put_json(const struct export *x, const char *name, json_t *json, struct error *error)
+static int put_json(const struct export *x, const char *name, size_t indent, json_t *json, struct error *error)
 {
-    char *text = json ? json_dumps(json, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) : NULL;
+    char *text = json ? json_dumps(json, JSON_INDENT(indent) | JSON_REAL_PRECISION(17)) : NULL;
     if (!text) die("%s cannot be made", name);
     int status = put_file(x, name, text, error);
     free(text);
@@ -162,7 +162,7 @@ static int put_all_tensors(const struct export *x, uint64_t shard, struct error 
     free(start);
     json_t *index = json_pack("{s:{s:I, s:I}, s:o}", "metadata", "total_size", (json_int_t)all, "total_parameters",
                               (json_int_t)elements, "weight_map", map);
-    if (status == 0 && files > 1) status = put_json(x, "model.safetensors.index.json", index, error);
+    if (status == 0 && files > 1) status = put_json(x, "model.safetensors.index.json", 2, index, error);
     else json_decref(index);
     return status;
 }
@@ -206,29 +206,26 @@ static int put_config(const struct export *x, json_t *json, const struct speech 
                                                "std", c->score_std, "normalize_reward", 1));
     json_object_update_new(json, json_pack("{s:o, s:o, s:o}", "bos_token_id", id_or_null(s->bos),
                                            "eos_token_id", id_or_null(s->eos), "pad_token_id", id_or_null(padding(s))));
-    return put_json(x, "config.json", json, error);
+    return put_json(x, "config.json", 2, json, error);
 }
 
 static int put_tokenizer(const struct export *x, const struct speech *s, struct error *error)
 {
     const struct tokenizer *t = s->tokenizer;
-    struct bytes text = {0};
-    tokenizer_json(&text, t);
-    int status = put_file(x, "tokenizer.json", text.data, error);
-    bytes_free(&text);
+    int status = put_json(x, "tokenizer.json", 1, tokenizer_json(t), error);
     json_t *config = json_pack("{s:s, s:o, s:o, s:o, s:s, s:i, s:b}", "tokenizer_class", "PreTrainedTokenizerFast",
                                "bos_token", token_or_null(t, s->bos), "eos_token", token_or_null(t, s->eos),
                                "pad_token", token_or_null(t, padding(s)), "padding_side", "left",
                                "model_max_length", x->parts.config.context, "clean_up_tokenization_spaces", 0);
     if (s->template) json_object_set_new(config, "chat_template", json_string(s->template));
-    if (status == 0) status = put_json(x, "tokenizer_config.json", config, error);
+    if (status == 0) status = put_json(x, "tokenizer_config.json", 2, config, error);
     else json_decref(config);
     if (status == 0) status = put_file(x, "chat_template.jinja", s->template, error);
     if (status != 0 || x->parts.config.head != HEAD_VOCABULARY) return status;
     int stop[2] = {s->eos}, n = s->chat.tokenizer ? chat_stops(stop, &s->chat) : s->eos >= 0;
     json_t *stops = json_array();
     for (int i = 0; i < n; i++) json_array_append_new(stops, json_integer(stop[i]));
-    return put_json(x, "generation_config.json",
+    return put_json(x, "generation_config.json", 2,
                     json_pack("{s:o, s:o, s:o, s:b, s:i}", "bos_token_id", id_or_null(s->bos), "eos_token_id", stops,
                               "pad_token_id", id_or_null(padding(s)), "do_sample", 1, "top_k", 0), error);
 }

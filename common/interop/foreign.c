@@ -80,18 +80,13 @@ static int find_pieces(struct foreign *m, struct target *t, struct error *error)
 static void add_target(void *context, const struct param *p)
 {
     struct foreign *m = context;
+    m->target = host_append(m->target, m->count, 1, sizeof *m->target);
     struct target *t = &m->target[m->count++];
     *t = (struct target){.name = host_text("%s", p->name), .ndim = p->ndim, .decay = p->decay, .rows = p->shape[0],
                          .columns = p->ndim == 2 ? p->shape[1] : 1};
     t->shape[0] = (uint64_t)p->shape[0];
     if (p->ndim == 2) t->shape[1] = (uint64_t)p->shape[1];
     if (m->status == 0) m->status = find_pieces(m, t, m->error);
-}
-
-static void count_target(void *context, const struct param *p)
-{
-    (void)p;
-    ((struct foreign *)context)->count++;
 }
 
 /* A head that is there decides, not the key: equal to the embedding it is the embedding, absent it is too. */
@@ -126,12 +121,10 @@ static bool is_buffer(const char *name)
 int foreign_map(struct foreign *m, struct error *error)
 {
     m->error = error;
-    m->params.layer = host_alloc((size_t)m->config.layers, sizeof *m->params.layer);
     if (decide_tied(m, error) != 0) return -1;
-    params_each(&m->params, &m->config, count_target, m);
-    m->target = host_alloc(m->count, sizeof *m->target);
-    m->count = 0;
-    params_each(&m->params, &m->config, add_target, m);
+    struct params params = {.layer = host_alloc((size_t)m->config.layers, sizeof *params.layer)};
+    params_each(&params, &m->config, add_target, m);
+    free(params.layer);
     for (size_t i = 0; m->status == 0 && i < m->tensors.count; i++) {
         const struct st_tensor *t = &m->tensors.tensor[i];
         if (!t->used && !is_buffer(t->name))
@@ -273,7 +266,6 @@ void foreign_close(void *foreign)
     for (int i = 0; i < 4; i++) json_decref(m->document[i]);
     for (size_t i = 0; i < m->count; i++) free(m->target[i].name);
     free(m->template);
-    free(m->params.layer);
     free(m->target);
     free(m);
 }

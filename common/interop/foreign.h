@@ -30,7 +30,6 @@ struct foreign {
     char *template;                             /* of chats, or NULL */
     json_t *document[4];                        /* what may separate documents, the first first: a text or id each, or NULL */
     struct safetensors tensors;
-    struct params params;                       /* walked over, never filled */
     struct target *target;
     size_t count;
     struct error *error;                        /* while targets are listed */

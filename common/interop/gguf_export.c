@@ -150,9 +150,7 @@ static const char *pre_of(enum pattern p, const json_t *json)
 /* How text is split and merged, and the tokens.  False: no way that has a name. */
 static bool put_vocabulary(struct export *x, const struct tokenizer *t)
 {
-    struct bytes text = {0};
-    tokenizer_json(&text, t);
-    json_t *json = json_loadb(text.data, text.size, 0, NULL);
+    json_t *json = tokenizer_json(t);
     int n = tokenizer_vocab(t);
     float *score = host_alloc((size_t)x->parts.config.vocab, sizeof *score);
     bool scores = tokenizer_scores(score, t);
@@ -176,7 +174,6 @@ static bool put_vocabulary(struct export *x, const struct tokenizer *t)
     }
     free(score);
     json_decref(json);
-    bytes_free(&text);
     return pre;
 }
 

@@ -85,15 +85,11 @@ static int open_model(struct safetensors *s, json_t *facts, const char *path, st
         return fail(error, EXIT_DATA, "%s: it has %llu bytes (expected %llu by its header)", path,
                     (unsigned long long)f->size, (unsigned long long)end);
     if (safetensors_sort(s, path, error) != 0) return -1;
-    static const char *const key[] = {"embedding_length", "feed_forward_length", "block_count", "attention.head_count",
-                                      "attention.head_count_kv", NULL, "context_length"};
-    json_object_set_new(facts, "general.architecture", json_string("llama"));
-    json_object_set_new(facts, "llama.attention.layer_norm_rms_epsilon", json_real(1e-5));
-    for (int i = 0; i < NUMBERS; i++) {
-        char *name = key[i] ? host_text("llama.%s", key[i]) : NULL;
-        if (name) json_object_set_new(facts, name, json_integer(m.n[i]));
-        free(name);
-    }
+    json_object_update_new(facts, json_pack("{s:s, s:f, s:I, s:I, s:I, s:I, s:I, s:I}", "general.architecture", "llama",
+        "llama.attention.layer_norm_rms_epsilon", 1e-5, "llama.embedding_length", (json_int_t)m.n[DIM],
+        "llama.feed_forward_length", (json_int_t)m.n[HIDDEN], "llama.block_count", (json_int_t)m.n[LAYERS],
+        "llama.attention.head_count", (json_int_t)m.n[HEADS], "llama.attention.head_count_kv", (json_int_t)m.n[KV_HEADS],
+        "llama.context_length", (json_int_t)m.n[CONTEXT]));
     return 0;
 }
 
@@ -147,11 +143,9 @@ static int open_tokenizer(json_t *facts, const char *path, struct error *error)
     }
     if (status == 0 && json_array_size(tokens) < FIRST_PIECE)
         status = fail(error, EXIT_DATA, "%s: it has %zu tokens (expected 259 or more)", path, json_array_size(tokens));
-    json_object_set_new(facts, "tokenizer.ggml.model", json_string("llama"));
-    json_object_set_new(facts, "tokenizer.ggml.tokens", tokens);
-    json_object_set_new(facts, "tokenizer.ggml.scores", scores);
-    json_object_set_new(facts, "tokenizer.ggml.token_type", types);
-    json_object_set_new(facts, "tokenizer.ggml.bos_token_id", json_integer(BEGIN));
+    json_object_update_new(facts, json_pack("{s:s, s:o, s:o, s:o, s:i}", "tokenizer.ggml.model", "llama",
+        "tokenizer.ggml.tokens", tokens, "tokenizer.ggml.scores", scores, "tokenizer.ggml.token_type", types,
+        "tokenizer.ggml.bos_token_id", BEGIN));
     bytes_free(&file);
     return status;
 }

@@ -243,11 +243,7 @@ void tokenizer_free(struct tokenizer *t)
 }
 
 enum pattern tokenizer_pattern(const struct tokenizer *t) { return t->pattern; }
-
-int tokenizer_vocab(const struct tokenizer *t)
-{
-    return t->n_vocab;
-}
+int tokenizer_vocab(const struct tokenizer *t) { return t->n_vocab; }
 
 uint32_t tokenizer_crc(const struct tokenizer *t, size_t *length)
 {

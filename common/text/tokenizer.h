@@ -49,8 +49,8 @@ int tokenizer_import_json(struct tokenizer **out, json_t *root, const char *name
 int tokenizer_model_json(json_t **out, const char *path, struct error *error);
 int tokenizer_model_parse(json_t **out, const void *data, size_t size, struct error *error);
 
-/* The same as the text of a tokenizer.json, appended: importing it gives a tokenizer with the same ids. */
-void tokenizer_json(struct bytes *out, const struct tokenizer *t);
+/* A tokenizer as a tokenizer.json (to json_decref): importing it gives one with the same ids. */
+json_t *tokenizer_json(const struct tokenizer *t);
 
 void tokenizer_free(struct tokenizer *t);
 

@@ -138,7 +138,7 @@ bool tokenizer_scores(float *score, const struct tokenizer *t)
     return n == t->n_merges;
 }
 
-void tokenizer_json(struct bytes *out, const struct tokenizer *t)
+json_t *tokenizer_json(const struct tokenizer *t)
 {
     json_t *vocab = json_object(), *merges = json_array(), *added = json_array();
     for (int i = 0; i < t->n_vocab; i++) {
@@ -167,10 +167,7 @@ void tokenizer_json(struct bytes *out, const struct tokenizer *t)
                              "added_tokens", added, "normalizer", nfc, "pre_tokenizer", by_characters(t) ? json_null() : splitting(t),
                              "post_processor",
                              "decoder", decoder, "model", model);
-    if (root && by_characters(t)) put_characters(root, t);
-    char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
-    if (!text) die("a tokenizer cannot be written as JSON");
-    bytes_add(out, text, strlen(text));
-    free(text);
-    json_decref(root);
+    if (!root) die("a tokenizer cannot be written as JSON");
+    if (by_characters(t)) put_characters(root, t);
+    return root;
 }

@@ -18,37 +18,27 @@ struct splitter {
     struct splitter *inner;             /* the next stage, or NULL */
 };
 
-static const struct { enum pattern pattern; const char *name, *regex; } known[] = {
-    {PATTERN_GPT2, "gpt2",
+static const struct { const char *name, *regex; } known[] = {
+    [PATTERN_GPT2] = {"gpt2",
      "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"},
-    {PATTERN_LLAMA3, "llama3",
+    [PATTERN_LLAMA3] = {"llama3",
      "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*"
      "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
-    {PATTERN_QWEN2, "qwen2",
+    [PATTERN_QWEN2] = {"qwen2",
      "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*"
      "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
 };
 enum { N_KNOWN = sizeof known / sizeof *known };
 
-const char *pattern_name(enum pattern pattern)
-{
-    for (int i = 0; i < N_KNOWN; i++)
-        if (known[i].pattern == pattern) return known[i].name;
-    return "custom";
-}
-
-const char *pattern_regex(enum pattern pattern)
-{
-    for (int i = 0; i < N_KNOWN; i++)
-        if (known[i].pattern == pattern) return known[i].regex;
-    return NULL;
-}
+static bool is_known(enum pattern p) { return p >= PATTERN_GPT2 && (int)p < N_KNOWN; }
+const char *pattern_name(enum pattern p) { return is_known(p) ? known[p].name : "custom"; }
+const char *pattern_regex(enum pattern p) { return is_known(p) ? known[p].regex : NULL; }
 
 enum pattern pattern_of(const char *regex)
 {
-    for (int i = 0; i < N_KNOWN; i++)
-        if (strcmp(known[i].regex, regex) == 0) return known[i].pattern;
-    return PATTERN_CUSTOM;
+    enum pattern p = PATTERN_GPT2;
+    while ((int)p < N_KNOWN && strcmp(known[p].regex, regex) != 0) p++;
+    return (int)p < N_KNOWN ? p : PATTERN_CUSTOM;
 }
 
 /* \p{Han} means the script; from 10.40 on PCRE2 would add characters that several scripts use. */

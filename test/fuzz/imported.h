@@ -37,8 +37,9 @@ static inline void imported(struct tokenizer *t, const uint8_t *text, size_t siz
         if (ids.count != same.count || (ids.count && memcmp(ids.id, same.id, ids.count * sizeof *ids.id) != 0)) abort();
         tokenizer_decode(&decoded, t, ids.id, ids.count);
     }
-    b.size = 0;
-    tokenizer_json(&b, t);
+    json_t *root = tokenizer_json(t);
+    free(json_dumps(root, JSON_INDENT(1)));
+    json_decref(root);
     free(ids.id);
     free(same.id);
     bytes_free(&b);
