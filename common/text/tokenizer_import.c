@@ -1,7 +1,7 @@
 /* tokenizer_import.c - other people's BPE tokenizers: GPT-2's pair of files, tokenizer.json and tokenizer.model.
  *
- * The first two spell bytes as printable characters; here they become raw bytes.  Two things differ on purpose and are said
- * in docs/tokenizer.md: special tokens are not found in text, and bytes without a token get one at the end. */
+ * The first two spell bytes as printable characters; here they become raw bytes.  Two differences are on purpose (see
+ * docs/tokenizer.md): special tokens are not found in text, and bytes without a token get one at the end. */
 #include "common/text/tokenizer_import.h"
 
 #include <stdlib.h>
