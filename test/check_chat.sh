@@ -120,10 +120,30 @@ if [ "$(script -qec "echo there" /dev/null </dev/null 2>/dev/null | tr -d '\r\n'
     shows "Ctrl-D (code)" 'code 0'
     types long.ckpt '> ' 'y\r' yyyyy '\003' '(stopped)' '\003' code ''
     shows "Ctrl-C, twice (code)" 'code 0'
+    # hangs_up NAME TERM: the terminal is gone while chat waits for a line
+    mkfifo "$work/keys"
+    hangs_up() {
+        rm -f "$work/code"
+        : >"$work/out"
+        TERM=$2 script -qec "trap '' HUP; '$chat' --model '$work/sft.ckpt' 2>'$work/err'; echo code \$? >'$work/code'" \
+            /dev/null <"$work/keys" >"$work/out" 2>&1 &
+        exec 9>"$work/keys"
+        i=0
+        while ! grep -qa '> ' "$work/out" && [ $i -lt 200 ]; do sleep 0.05; i=$((i + 1)); done
+        kill -KILL $!
+        wait $! 2>/dev/null
+        exec 9>&-
+        i=0
+        while [ ! -s "$work/code" ] && [ $i -lt 200 ]; do sleep 0.05; i=$((i + 1)); done
+        check "a terminal that is gone, $1 (code)" 'code 74' "$(cat "$work/code")"
+        check "a terminal that is gone, $1" 1 "$(grep -c 'chat: the input cannot be read: ' "$work/err")"
+    }
+    hangs_up "a line as it is" dumb
     if ldd "$chat" 2>/dev/null | grep -q libedit; then
-        types sft.ckpt '> ' 'thrx\177ee\r' Hi! '\033[A\001on\033[C\005!\r/help\r' 'this list' "/save $work/saved.jsonl\r" '(saved)' '\004' code ''
-        check "a line edited, and one from the history" \
-            '{"role":"user","content":"three"} {"role":"user","content":"onthree!"} ' \
+        hangs_up "a line being edited" xterm
+        types sft.ckpt '> ' 'thrx\177ee\r' Hi! '\033[A\001on\033[C\005!\r\033[A\r\033[A\033[A\r/help\r' 'this list' "/save $work/saved.jsonl\r" '(saved)' '\004' code ''
+        check "lines edited and from the history, where a repeated one stands once (the oldest message is forgotten)" \
+            '{"role":"user","content":"onthree!"} {"role":"user","content":"onthree!"} {"role":"user","content":"three"} ' \
             "$(grep -o '{"role":"user"[^}]*}' "$work/saved.jsonl" | tr '\n' ' ')"
     else
         skipped=$((skipped + 1)); echo "skipped: chat was built without libedit"

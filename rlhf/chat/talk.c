@@ -291,7 +291,7 @@ static const struct command *find_command(const char *line, const char **argumen
  * written to a file, because dialogues are private. */
 struct lines {
     bool terminal, edited;               /* edited: by libedit */
-    char *line;
+    char *line, *kept;                   /* kept: the newest earlier line; one repeated in a row is kept once */
     size_t room;
 };
 
@@ -317,7 +317,11 @@ static ssize_t read_line(struct lines *l)
     if (l->edited) {
         free(l->line);
         l->line = readline("> ");
-        if (l->line && *l->line) add_history(l->line);
+        if (l->line && *l->line && !(l->kept && strcmp(l->kept, l->line) == 0)) {
+            add_history(l->line);
+            free(l->kept);
+            l->kept = host_text("%s", l->line);
+        }
         return l->line ? (ssize_t)strlen(l->line) : -1;
     }
 #endif
@@ -336,7 +340,7 @@ static enum line_end next_line(struct lines *l, const char **line, size_t *lengt
         clearerr(stdin);
         return LINE_INTERRUPTED;
     }
-    if (n < 0) return ferror(stdin) ? LINE_FAILED : LINE_END;
+    if (n < 0) return (l->edited ? errno != 0 : ferror(stdin)) ? LINE_FAILED : LINE_END;
     while (n > 0 && (l->line[n - 1] == '\n' || l->line[n - 1] == '\r')) l->line[--n] = 0;
     *line = l->line;
     *length = (size_t)n;
@@ -382,6 +386,7 @@ static void talk(struct session *s)
     if (end == LINE_FAILED && interrupts == 0) quit(EXIT_IO, "the input cannot be read: %s", strerror(errno));
     if (end != LINE_READ && s->input_tty) fputc('\n', stderr);
     free(lines.line);
+    free(lines.kept);
 }
 
 bool session_talk(struct session *s)
