@@ -11,6 +11,10 @@ if [ "$(ls "$BUILD"/common/cuda/*.ptxas 2>/dev/null)" = "" ]; then
 fi
 . test/lib.sh
 
+touch "$BUILD/common/cuda/removed.ptxas"
+env -u MAKEFLAGS -u MAKELEVEL make -n CUDA=1 BUILD="$BUILD" >/dev/null
+check "make removes the report of a kernel file that is gone" [ ! -e "$BUILD/common/cuda/removed.ptxas" ]
+
 awk '
 /Compiling entry function/ {
     kernel = FILENAME " " $(NF - 2) " " $NF

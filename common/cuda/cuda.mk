@@ -54,6 +54,9 @@ NVCC_FLAGS := -std=c++17 -O3 -lineinfo $(foreach t,$(CUDA_TARGETS),-gencode arch
               $(foreach t,$(lastword $(CUDA_TARGETS)),-gencode arch=compute_$t,code=compute_$t) --threads 2 \
               -Werror all-warnings -Xcompiler -Wall,-Wextra,-Wno-unused-function \
               -Xcompiler -fno-exceptions,-fno-rtti,-fno-threadsafe-statics -ccbin $(CC) -Xptxas -v $(CU_FLAGS)
+# The report of a kernel file that is no longer there.
+STALE      := $(filter-out $(KERNELS:%.cu=$(BUILD)/%.ptxas),$(wildcard $(BUILD)/common/cuda/*.ptxas))
+$(if $(STALE),$(shell rm -f $(STALE)))
 LDLIBS     += -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcublasLt -lcudart \
               $(if $(NCCL),$(if $(NCCL_HOME),-L$(NCCL_HOME)/lib -Wl$(comma)-rpath$(comma)$(NCCL_HOME)/lib) -lnccl)
 
