@@ -111,7 +111,7 @@ static void save(void *self, struct ckpt_meta *meta)
 {
     struct pretrain *p = self;
     uint64_t index = meta->step * (uint64_t)p->rows_per_step;
-    program_describe(meta, &p->config, p->tokenizer, NULL, &p->parent.line);
+    program_describe(meta, &p->config, p->tokenizer, NULL, &p->parent.line, p->parent.meta);
     kv_set_u64(&meta->dcur, "data.identity", order_identity(p->order));
     kv_set_u64(&meta->dcur, "data.rows", order_rows(p->order, false));
     kv_set_u64(&meta->dcur, "data.row_tokens", (uint64_t)p->row_tokens);
@@ -216,8 +216,8 @@ static void sample(void *self, struct run *run, int64_t step)
 {
     struct pretrain *p = self;
     struct samples how = {.tokenizer = p->tokenizer, .prompt = p->prompt, .count = p->n_prompts,
-                          .tokens = (int)p->sample_tokens, .n_stop = 1,
-                          .stop = {tokenizer_document(p->tokenizer)},
+                          .tokens = (int)p->sample_tokens,
+                          .stops = stops_of(NULL, p->tokenizer, p->parent.meta ? &p->parent.meta->meta : NULL),
                           .temperature = p->temperature, .seed = (uint64_t)p->train.seed, .bare = true};
     samples_show(&how, &p->model, run, step);
 }

@@ -232,7 +232,8 @@ static int evaluate(void *self, struct record *record, struct error *error)
 static void save(void *self, struct ckpt_meta *meta)
 {
     struct rlhf *p = self;
-    program_describe(meta, &p->policy_config, p->policy_parent.tokenizer, &p->chat, &p->line);
+    program_describe(meta, &p->policy_config, p->policy_parent.tokenizer, &p->chat, &p->line,
+                     p->policy_parent.meta);
     ppo_save(&p->ppo, meta);
     kv_set_u64(&meta->dcur, "prompts", p->prompts.count);
     kv_set_u64(&meta->dcur, "prompts.crc", prompts_identity(&p->prompts));

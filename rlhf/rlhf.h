@@ -22,7 +22,7 @@ struct rlhf {
     struct parent policy_parent, reward_parent;
     struct kv line;                          /* section LINE: both parents */
     struct chat chat;
-    int stop[2];
+    struct stops stops;
     struct config policy_config, reward_config, critic_config;
     struct model policy, reference, reward, critic;
     struct prompts prompts, held_out;

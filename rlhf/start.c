@@ -18,8 +18,9 @@ static int bind_template(struct rlhf *p, struct error *error)
         return fail(error, EXIT_MISMATCH, "--template %s: the policy %s was fine-tuned with the template %s",
                     chat_template_name((enum chat_template)p->template), ckpt_path(a->ckpt),
                     chat_template_name(p->chat.template));
-    p->ppo.o.stop = p->stop;
-    p->ppo.o.n_stop = chat_stops(p->stop, &p->chat);
+    p->stops = stops_of(&p->chat, a->tokenizer, &a->meta->meta);
+    p->ppo.o.stop = p->stops.id;
+    p->ppo.o.n_stop = p->stops.count;
     p->ppo.o.allowed = tokenizer_vocab(a->tokenizer);
     return 0;
 }

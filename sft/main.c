@@ -95,8 +95,8 @@ static void sample(void *self, struct run *run, int64_t step)
     struct sft *s = self;
     struct samples how = {.tokenizer = s->start.parent.tokenizer, .prompt = s->start.data.prompt,
                           .count = s->start.data.prompts, .tokens = (int)s->sample_tokens,
+                          .stops = stops_of(&s->start.chat, s->start.parent.tokenizer, &s->start.parent.meta->meta),
                           .temperature = s->temperature, .seed = (uint64_t)s->start.train.seed};
-    how.n_stop = chat_stops(how.stop, &s->start.chat);
     samples_show(&how, &s->start.model, run, step);
 }
 

@@ -48,6 +48,19 @@ check "all answered" 6 "$(grep -c 'Hi!' "$work/out")"
 { head -n 3 "$work/lines"; echo /reset; head -n 3 "$work/lines"; } >"$work/reset"
 "$chat" --model "$work/sft.ckpt" <"$work/reset" >/dev/null 2>"$work/err"
 check "reset" "" "$(cat "$work/err")"
+# A model of another origin ends where its own files say, and so does what is made of it.
+"$BIN/ckpt" export "$work/bare.ckpt" --hf "$work/hf" >/dev/null 2>&1
+goes_on=$(printf 'bc\303\251\033[')
+check "no end of a text is known" "$goes_on</s>" "$("$chat" --model "$work/hf" --prompt a --max-new-tokens 7 2>/dev/null)"
+sed 's/"eos_token_id": \[\]/"eos_token_id": [300, 256]/' "$work/hf/generation_config.json" >"$work/generation"
+mv "$work/generation" "$work/hf/generation_config.json"
+says "the end of a text" 0 'a text ends with the token </s>' "$chat" --model "$work/hf" --prompt a
+check "a text ends as its origin says" "$goes_on" "$(cat "$work/out")"
+"$BIN/ckpt" import "$work/hf" --out "$work/ends.ckpt" >/dev/null 2>&1 && "$BIN/ckpt" export "$work/ends.ckpt" --gguf "$work/ends.gguf" >/dev/null 2>&1
+check "in a checkpoint too" "$goes_on" "$("$chat" --model "$work/ends.ckpt" --prompt a 2>&1)"
+check "in a GGUF file too" "$goes_on" "$("$chat" --model "$work/ends.gguf" --prompt a 2>/dev/null)"
+printf '{"eos_token_id": ' >"$work/hf/generation_config.json"
+says "a broken file beside the model" 65 'generation_config.json: not a JSON object' "$chat" --model "$work/hf" --prompt a
 long=$(printf '%080d' 0)
 says "nothing to begin with" 65 'the tokenizer has no token that begins a document' "$chat" --model "$work/bare.ckpt" --prompt ''
 check "with a text it goes on" "$(printf 'bc\303\251\033[')" "$("$chat" --model "$work/bare.ckpt" --prompt a --max-new-tokens 6 2>&1)"

@@ -46,14 +46,15 @@ characters() {
         print ",\"\342\226\201\":285}}}"
     }'
 }
-# further NAME TOKEN ID FOLDER: trained two steps and saved, and still of the same token
+# further NAME TOKEN ID STOPS FOLDER: trained two steps and saved, and still of the same token, and ends at the same ones
 tokens_at=$(((192 + 24 + $(printf %s "$work/text.txt" | wc -c) + 63) / 64 * 64))
 further() {
-    expect 0 "documents begin with the token $2" "$BIN/ckpt" import "$4" --out "$work/$1.ckpt"
+    expect 0 "documents begin with the token $2" "$BIN/ckpt" import "$5" --out "$work/$1.ckpt"
     expect 0 "done: 2 steps" "$BIN/pretrain" --model "$work/$1.ckpt" --data "$work/text.txt" $few --batch-tokens 128 --micro-tokens 128 \
         --out "$work/$1-more"
     check "$1: its documents do not begin with id $3" [ "$(od -An -tu2 -N2 -j "$tokens_at" "$work/$1-more/shards/"*.shard)" -eq "$3" ]
     expect 0 "document    $2" "$BIN/ckpt" tokenizer "$work/$1-more"
+    expect 0 "stops       [$4]" "$BIN/ckpt" tokenizer "$work/$1-more"
 }
 cp -r "$work/llama-hf" "$work/bos-hf"
 characters >"$work/bos-hf/tokenizer.json"
@@ -65,18 +66,19 @@ sed 's/"bos_token": "[^"]*"/"bos_token": null/' "$work/bos-hf/tokenizer_config.j
 sed 's/"bos_token_id": [0-9]*/"bos_token_id": null/' "$work/llama-hf/config.json" >"$work/eos-hf/config.json"
 rm "$work/ids-hf/tokenizer_config.json"
 sed 's/"bos_token_id": [0-9]*/"bos_token_id": 1/' "$work/llama-hf/config.json" >"$work/ids-hf/config.json"
-further bos "<s>" 1 "$work/bos-hf"
-further eos "</s>" 2 "$work/eos-hf"
-further ids "<s>" 1 "$work/ids-hf"
+printf '{"eos_token_id": [2, 300, -1, "x", null, 2]}' >"$work/ids-hf/generation_config.json"
+further bos "<s>" 1 "</s>, <s>" "$work/bos-hf"
+further eos "</s>" 2 "</s>" "$work/eos-hf"
+further ids "<s>" 1 "</s>, <s>" "$work/ids-hf"
 expect 0 "" "$BIN/ckpt" export "$work/bos-more" --gguf "$work/bos.gguf"
 check "nothing is said about the form of text that is left alone" sh -c "! grep -q 'brings text' '$work/out'"
 cp -r "$work/bos-hf" "$work/nfc-hf"
 characters | sed 's/"normalizers":\[/&{"type":"NFC"},/' >"$work/nfc-hf/tokenizer.json"
 expect 0 "" "$BIN/ckpt" import "$work/nfc-hf" --out "$work/nfc.ckpt"
 expect 0 "the tokenizer brings text into NFC, which llama.cpp does not do" "$BIN/ckpt" export "$work/nfc.ckpt" --gguf "$work/nfc.gguf"
-further gguf "<s>" 1 "$work/bos.gguf"
+further gguf "<s>" 1 "</s>, <s>" "$work/bos.gguf"
 expect 0 "" "$BIN/ckpt" export "$work/bos-more" --hf "$work/back-hf"
-further back "<s>" 1 "$work/back-hf"
+further back "<s>" 1 "</s>, <s>" "$work/back-hf"
 sed 's/"\([be]os_token_id\)": [0-9]*/"\1": null/' "$work/llama-hf/config.json" >"$work/ids-hf/config.json"
 expect 0 "" "$BIN/ckpt" import "$work/ids-hf" --out "$work/none.ckpt"
 expect 78 "the tokenizer has no token <|endoftext|>, which separates documents, and no other" "$BIN/pretrain" --model "$work/none.ckpt" \

@@ -340,6 +340,41 @@ static void test_prefix_and_hostile(void)
     }
 }
 
+static bool stops_are(const struct chat *c, const struct tokenizer *t, const struct kv *meta, const int *id, int n)
+{
+    struct stops s = stops_of(c, t, meta);
+    return s.count == n && memcmp(s.id, id, (size_t)n * sizeof *id) == 0;
+}
+
+/* Where generation ends: the template's tokens first, then the origin's, what separates documents, <|endoftext|>. */
+static void test_stops(void)
+{
+    struct tokenizer *t = make_tokenizer();
+    struct kv meta = {0};
+    struct chat none = {0}, c;
+    int text = tokenizer_special(t, "<|endoftext|>"), begin = tokenizer_add_special(t, "<s>"), end = tokenizer_add_special(t, "</s>");
+    CHECK(stops_are(NULL, t, NULL, (int[]){text}, 1) && stops_are(&none, t, &meta, (int[]){text}, 1));
+    tokenizer_set_document(t, begin);
+    CHECK(stops_are(&none, t, &meta, (int[]){begin, text}, 2));
+    kv_set_i64s(&meta, "stop", (int64_t[]){end, -1, 1 << 30, INT64_MAX, end, text}, 6);
+    CHECK(stops_are(&none, t, &meta, (int[]){end, text, begin}, 3));
+    chat_open(&c, TEMPLATE_CHATML, t);
+    CHECK(stops_are(&c, t, &meta, (int[]){c.end, end, text, begin}, 4) && stops_are(&c, t, NULL, (int[]){c.end, begin, text}, 3));
+    chat_open(&c, TEMPLATE_QUARTET, t);
+    CHECK(stops_are(&c, t, NULL, (int[]){c.end, text, begin}, 3));
+    chat_open(&c, TEMPLATE_MISTRAL, t);
+    CHECK(c.end == end && stops_are(&c, t, &meta, (int[]){end, begin, text}, 3));
+    kv_set_text(&meta, "stop", "none");
+    CHECK(stops_are(&c, t, &meta, (int[]){end, begin, text}, 3));
+    int64_t many[2 * STOPS_MOST];
+    for (int i = 0; i < 2 * STOPS_MOST; i++) many[i] = i;
+    kv_set_i64s(&meta, "stop", many, 2 * STOPS_MOST);
+    struct stops s = stops_of(NULL, t, &meta);
+    CHECK(s.count == STOPS_MOST && s.id[STOPS_MOST - 1] == STOPS_MOST - 1);
+    kv_free(&meta);
+    tokenizer_free(t);
+}
+
 static void test_binding(void)
 {
     struct tokenizer *t = make_tokenizer();
@@ -550,6 +585,7 @@ int main(void)
     test_preambles();
     test_prefix_and_hostile();
     test_binding();
+    test_stops();
     test_formats();
     test_muted();
     test_end_marks();

@@ -70,7 +70,7 @@ static void save(const char *name, enum stage stage, int vocab, int model_vocab,
     if (tokenizer_train(&t, next_nothing, NULL, &how, &error) != 0) die("%s", error.text);
     if (config_preset(&c, "llama", &error) != 0) die("%s", error.text);
     c.vocab = model_vocab;
-    program_describe(&meta, &c, t, NULL, NULL);
+    program_describe(&meta, &c, t, NULL, NULL, NULL);
     if (!with_tokenizer) bytes_free(&meta.tokn);
     if (ckpt_save(folder, name, &meta, &source, 1, &error) != 0) die("%s", error.text);
     ckpt_meta_free(&meta);

@@ -321,7 +321,7 @@ static void check_growth(int setting, int padded)
     c.vocab = ids + padded;
     tiny_open(&base, &c, &(struct model_use){.max_tokens = 8, .max_sequences = 2}, 5);
     params_each(&base.m.params, &c, list_one, &list);
-    program_describe(&meta, &c, t, NULL, NULL);
+    program_describe(&meta, &c, t, NULL, NULL, NULL);
     if (ckpt_save(folder, "base.ckpt", &meta, list.source, list.count, &error)) die("%s", error.text);
     char *path = host_text("%s/base.ckpt", folder);
     if (parent_open(&p, path, NULL, 1u << STAGE_PRETRAIN, "init", &error)) die("%s", error.text);

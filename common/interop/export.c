@@ -222,9 +222,8 @@ static int put_tokenizer(const struct export *x, const struct speech *s, struct 
     else json_decref(config);
     if (status == 0) status = put_file(x, "chat_template.jinja", s->template, error);
     if (status != 0 || x->parts.config.head != HEAD_VOCABULARY) return status;
-    int stop[2] = {s->eos}, n = s->chat.tokenizer ? chat_stops(stop, &s->chat) : s->eos >= 0;
     json_t *stops = json_array();
-    for (int i = 0; i < n; i++) json_array_append_new(stops, json_integer(stop[i]));
+    for (int i = 0; i < s->stops.count; i++) json_array_append_new(stops, json_integer(s->stops.id[i]));
     return put_json(x, "generation_config.json", 2,
                     json_pack("{s:o, s:o, s:o, s:b, s:i}", "bos_token_id", id_or_null(s->bos), "eos_token_id", stops,
                               "pad_token_id", id_or_null(padding(s)), "do_sample", 1, "top_k", 0), error);

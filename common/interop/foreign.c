@@ -264,6 +264,7 @@ void foreign_close(void *foreign)
     safetensors_close(&m->tensors);
     json_decref(m->tokenizer);
     for (int i = 0; i < 4; i++) json_decref(m->document[i]);
+    for (int i = 0; i < 3; i++) json_decref(m->end[i]);
     for (size_t i = 0; i < m->count; i++) free(m->target[i].name);
     free(m->template);
     free(m->target);

@@ -29,6 +29,7 @@ struct foreign {
     json_t *tokenizer;                          /* as a tokenizer.json, or NULL */
     char *template;                             /* of chats, or NULL */
     json_t *document[4];                        /* what may separate documents, the first first: a text or id each, or NULL */
+    json_t *end[3];                             /* what ends a text: a text, an id or several each, or NULL */
     struct safetensors tensors;
     struct target *target;
     size_t count;

@@ -177,6 +177,15 @@ static bool put_vocabulary(struct export *x, const struct tokenizer *t)
     return pre;
 }
 
+/* What ends a text, as far as there are keys for it. */
+static void put_ends(struct export *x, const struct speech *s)
+{
+    static const char *const key[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
+                                      "tokenizer.ggml.eom_token_id"};
+    for (int i = 0, n = 0; i < s->stops.count && n < 3; i++)
+        if (i == 0 || s->stops.id[i] != s->bos) put_count(x, key[n++], s->stops.id[i]);
+}
+
 static int put_tokenizer(struct export *x, void (*say)(const char *line), struct error *error)
 {
     struct speech s;
@@ -188,7 +197,7 @@ static int put_tokenizer(struct export *x, void (*say)(const char *line), struct
                       ckpt_path(x->parts.ckpt));
     if (status == 0 && s.tokenizer) {
         if (s.bos >= 0) put_count(x, "tokenizer.ggml.bos_token_id", s.bos);
-        if (s.eos >= 0) put_count(x, "tokenizer.ggml.eos_token_id", s.eos);
+        put_ends(x, &s);
         bytes_add(key(x, "tokenizer.ggml.add_bos_token", TYPE_BOOL), "", 1);
         if (s.template) put_word(x, "tokenizer.chat_template", s.template);
         const char *form = tokenizer_form(s.tokenizer);

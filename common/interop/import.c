@@ -32,31 +32,41 @@ static void take_document(struct foreign *m, const json_t *settings, const json_
     m->document[3] = json_incref(json_object_get(facts, eos));
 }
 
+/* What ends a text: a text, an id or several each. */
+static void take_ends(struct foreign *m, const json_t *first, const json_t *second, const json_t *third)
+{
+    const json_t *end[] = {first, second, third};
+    for (int i = 0; i < 3; i++) m->end[i] = json_incref((json_t *)end[i]);
+}
+
+/* A file of the folder, an object; NULL where there is none and none is needed. */
+static int folder_json(json_t **out, const char *folder, const char *name, bool needed, struct error *error)
+{
+    scoped char *path = host_text("%s/%s", folder, name);
+    return needed || access(path, F_OK) == 0 ? interop_json(out, path, error) : 0;
+}
+
 static int open_folder(struct foreign *m, struct error *error)
 {
     m->kind = "Hugging Face folder";
-    char *path = host_text("%s/config.json", m->from), *tokenizer = host_text("%s/tokenizer.json", m->from);
-    char *model = host_text("%s/tokenizer.model", m->from);
-    char *beside = host_text("%s/tokenizer_config.json", m->from);
-    json_t *json = NULL, *settings = NULL;
-    struct error none;                          /* what does not need to be there */
-    int status = interop_json(&json, path, error);
+    scoped char *model = host_text("%s/tokenizer.model", m->from);
+    json_t *json = NULL, *settings = NULL, *generation = NULL;
+    int status = folder_json(&json, m->from, "config.json", true, error);
     if (status == 0 && family_config(&m->family, &m->config, json, error) != 0) status = fail_in(error, "%s", m->from);
     if (status == 0) status = safetensors_open(&m->tensors, m->from, error);
-    if (status == 0 && access(tokenizer, F_OK) == 0) status = interop_json(&m->tokenizer, tokenizer, error);
-    else if (status == 0 && access(model, F_OK) == 0) status = tokenizer_model_json(&m->tokenizer, model, error);
-    if (status == 0) {
-        interop_json(&settings, beside, &none);
-        m->template = chat_text(m->from, settings);
-    }
+    if (status == 0) status = folder_json(&m->tokenizer, m->from, "tokenizer.json", false, error);
+    if (status == 0 && !m->tokenizer && access(model, F_OK) == 0)
+        status = tokenizer_model_json(&m->tokenizer, model, error);
+    if (status == 0) status = folder_json(&settings, m->from, "tokenizer_config.json", false, error);
+    if (status == 0) status = folder_json(&generation, m->from, "generation_config.json", false, error);
+    if (status == 0) m->template = chat_text(m->from, settings);
     take_document(m, settings, json, "bos_token_id", "eos_token_id");
+    const json_t *ends = json_object_get(generation, "eos_token_id");
+    take_ends(m, ends ? ends : json_object_get(json, "eos_token_id"), json_object_get(settings, "eos_token"), NULL);
     m->names = m->family;
+    json_decref(generation);
     json_decref(settings);
     json_decref(json);
-    free(beside);
-    free(tokenizer);
-    free(model);
-    free(path);
     return status;
 }
 
@@ -83,6 +93,8 @@ static int open_gguf(struct foreign *m, const char *tokenizer, struct bytes *sai
     if (status == 0 && !m->tokenizer) tell(said, why.text);
     if (status == 0 && template) m->template = host_text("%s", template);
     take_document(m, NULL, facts, "tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id");
+    take_ends(m, json_object_get(facts, "tokenizer.ggml.eos_token_id"),
+              json_object_get(facts, "tokenizer.ggml.eot_token_id"), json_object_get(facts, "tokenizer.ggml.eom_token_id"));
     json_decref(json);
     json_decref(facts);
     return status;
@@ -141,6 +153,29 @@ static void set_document(const struct foreign *m, struct tokenizer *t, struct by
     tell(said, line);
 }
 
+/* What ends a text by its origin and by nothing that is known here. */
+static void set_stops(const struct foreign *m, struct ckpt_meta *meta, const struct chat *c, const struct tokenizer *t,
+                      struct bytes *said)
+{
+    struct stops s = stops_of(c, t, NULL);
+    int known = s.count;
+    int64_t id[STOPS_MOST];
+    char line[200], shown[60];
+    size_t length;
+    for (int i = 0; i < 3; i++) {
+        size_t n = json_array_size(m->end[i]);
+        if (!json_is_array(m->end[i])) stops_add(&s, special_of(t, m->end[i]));
+        for (size_t k = 0; k < n; k++) stops_add(&s, special_of(t, json_array_get(m->end[i], k)));
+    }
+    for (int i = known; i < s.count; i++) {
+        const char *text = tokenizer_bytes(t, s.id[i], &length);
+        id[i - known] = s.id[i];
+        snprintf(line, sizeof line, "a text ends with the token %s", text_escape(shown, sizeof shown, text, length));
+        tell(said, line);
+    }
+    if (s.count > known) kv_set_i64s(&meta->meta, "stop", id, (size_t)(s.count - known));
+}
+
 static int take_tokenizer(struct foreign *m, struct ckpt_meta *meta, struct bytes *said, struct error *error)
 {
     char line[200];
@@ -160,6 +195,7 @@ static int take_tokenizer(struct foreign *m, struct ckpt_meta *meta, struct byte
     if (status == 0 && t) set_document(m, t, said);
     if (status == 0 && t) tokenizer_write(&meta->tokn, t);
     if (status == 0 && t && known && chat_bind(&chat, known, t, &why) == 0) chat_write(&chat, &meta->chat);
+    if (status == 0 && t) set_stops(m, meta, meta->chat.count ? &chat : NULL, t, said);
     if (status == 0 && m->template) {
         kv_set_text(&meta->meta, "chat_template", m->template);
         snprintf(line, sizeof line, "chat template: %s", meta->chat.count ? chat_template_name(known)

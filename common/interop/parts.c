@@ -119,7 +119,8 @@ int speech_open(struct speech *s, const struct ckpt *c, struct error *error)
         (m->chat.count && chat_read(&s->chat, &m->chat, s->tokenizer, error) != 0)) return -1;
     bool known = s->chat.tokenizer;
     s->bos = known ? s->chat.bos : tokenizer_document(s->tokenizer);
-    s->eos = known ? s->chat.end : tokenizer_special(s->tokenizer, "<|endoftext|>");
+    s->stops = stops_of(&s->chat, s->tokenizer, &m->meta);
+    s->eos = s->stops.count ? s->stops.id[0] : -1;
     if (kv_get_text(&m->meta, "chat_template", &s->template) != 1 && known) s->template = chat_jinja(s->chat.template);
     return 0;
 }

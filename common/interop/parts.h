@@ -36,7 +36,7 @@ int parts_write(int file, const void *data, uint64_t offset, size_t size);
 
 /* The tokenizer (NULL: none), the text of the chat template (NULL: none), and the ids of the tokens before a text and behind
  * an answer (-1: none).  chat.tokenizer is NULL where the template is unknown. */
-struct speech { struct tokenizer *tokenizer; struct chat chat; const char *template; int bos, eos; };
+struct speech { struct tokenizer *tokenizer; struct chat chat; const char *template; struct stops stops; int bos, eos; };
 int speech_open(struct speech *s, const struct ckpt *c, struct error *error);      /* to tokenizer_free, also when -1 */
 
 #endif

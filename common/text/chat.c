@@ -120,18 +120,36 @@ void chat_open(struct chat *c, enum chat_template template, struct tokenizer *t)
         die("a special token of the template %s was added and is not there", list[template].name);
 }
 
-int chat_stops(int stop[2], const struct chat *c)
+bool stops_add(struct stops *s, int id)
 {
-    stop[0] = c->end;
-    stop[1] = c->also;
-    return c->also >= 0 && c->also != c->end ? 2 : 1;
+    for (int i = 0; i < s->count; i++)
+        if (s->id[i] == id) return false;
+    if (id < 0 || s->count == STOPS_MOST) return false;
+    s->id[s->count++] = id;
+    return true;
+}
+
+struct stops stops_of(const struct chat *c, const struct tokenizer *t, const struct kv *meta)
+{
+    struct stops s = {0};
+    const int64_t *id;
+    size_t n = 0;
+    if (c && c->tokenizer) {
+        stops_add(&s, c->end);
+        stops_add(&s, c->also);
+    }
+    if (meta && kv_get_array(meta, "stop", KV_I64S, &id, &n) != 1) n = 0;
+    for (size_t i = 0; i < n; i++)
+        if (id[i] >= 0 && id[i] < tokenizer_vocab(t)) stops_add(&s, (int)id[i]);
+    stops_add(&s, tokenizer_document(t));
+    stops_add(&s, tokenizer_special(t, "<|endoftext|>"));
+    return s;
 }
 
 void chat_write(const struct chat *c, struct kv *kv)
 {
-    int stop[2], n = chat_stops(stop, c);
     kv_set_text(kv, "template", list[c->template].name);
-    kv_set_i64s(kv, "stop", (const int64_t[]){stop[0], stop[1]}, (size_t)n);
+    kv_set_i64s(kv, "stop", (const int64_t[]){c->end, c->also}, c->also >= 0 && c->also != c->end ? 2 : 1);
 }
 
 int chat_read(struct chat *c, const struct kv *kv, const struct tokenizer *t, struct error *error)

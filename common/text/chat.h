@@ -54,10 +54,15 @@ void chat_open(struct chat *c, enum chat_template template, struct tokenizer *t)
  * the chat. */
 int chat_bind(struct chat *c, enum chat_template template, const struct tokenizer *t, struct error *error);
 
-/* The ids that end an answer, the template's own first, into stop; returns how many. */
-int chat_stops(int stop[2], const struct chat *c);
+/* Where generation ends: ids, each once. */
+enum { STOPS_MOST = 16 };
+struct stops { int id[STOPS_MOST], count; };
+/* What ends an answer of the template, its end token first (c NULL or {0}: there is none); what the model's origin names
+ * (key "stop" of section META, NULL: none); what separates documents; <|endoftext|>. */
+struct stops stops_of(const struct chat *c, const struct tokenizer *t, const struct kv *meta);
+bool stops_add(struct stops *s, int id);        /* false: -1, there already, or one more than fit */
 
-/* Section CHAT: the template's name ("template") and the ids that stop generation ("stop"); and back.  An empty
+/* Section CHAT: the template's name ("template") and the ids that end an answer ("stop"); and back.  An empty
  * section: -1 (EXIT_MISMATCH); another template's name or ids: EXIT_DATA. */
 void chat_write(const struct chat *c, struct kv *kv);
 int chat_read(struct chat *c, const struct kv *kv, const struct tokenizer *t, struct error *error);

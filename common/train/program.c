@@ -262,13 +262,16 @@ int parents_unchanged(const struct kv *then, const struct kv *now, const char *c
 }
 
 void program_describe(struct ckpt_meta *meta, const struct config *c, const struct tokenizer *t,
-                      const struct chat *chat, const struct kv *line)
+                      const struct chat *chat, const struct kv *line, const struct ckpt_meta *parent)
 {
+    const int64_t *stop;
+    size_t n;
     config_write(c, &meta->conf);
     meta->tokn.size = 0;
     tokenizer_write(&meta->tokn, t);
     if (chat) chat_write(chat, &meta->chat);
     if (line) kv_copy(&meta->line, line);
+    if (parent && kv_get_array(&parent->meta, "stop", KV_I64S, &stop, &n) == 1) kv_set_i64s(&meta->meta, "stop", stop, n);
 }
 
 /* ---- memory ---- */

@@ -52,9 +52,10 @@ int parent_load(struct model *m, struct parent *p, int known_ids, uint64_t seed,
 int parents_unchanged(const struct kv *then, const struct kv *now, const char *const *option, int n,
                       struct error *error);
 
-/* Sections CONF, TOKN, CHAT and LINE (chat, line: NULL for none). */
+/* Sections CONF, TOKN, CHAT and LINE (chat, line: NULL for none), and what ends a text by the parent's section META
+ * (parent NULL: none). */
 void program_describe(struct ckpt_meta *meta, const struct config *c, const struct tokenizer *t,
-                      const struct chat *chat, const struct kv *line);
+                      const struct chat *chat, const struct kv *line, const struct ckpt_meta *parent);
 
 /* One line to the log of the run, or to stderr when there is none (run NULL). */
 void program_say(void *run, const char *line);
@@ -82,7 +83,7 @@ struct samples {
     const struct tokenizer *tokenizer;
     const struct ids *prompt;
     int count, tokens;              /* prompts, and the longest answer */
-    int stop[2], n_stop;
+    struct stops stops;
     double temperature;
     uint64_t seed;
     bool bare;                      /* shown without the token that begins a prompt and the one that ends an answer */

@@ -22,7 +22,7 @@ void samples_show(const struct samples *s, struct model *m, struct run *run, int
     size_t n = m->place.data == 0 ? (size_t)s->count : 0, most = (size_t)s->tokens;
     struct sample_settings how = {
         .sampling = {.temperature = (float)s->temperature, .top_p = 1, .allowed = tokenizer_vocab(s->tokenizer)},
-        .stop = s->stop, .n_stop = s->n_stop, .stream = RNG_SAMPLE, .seed = s->seed, .step = (uint64_t)step};
+        .stop = s->stops.id, .n_stop = s->stops.count, .stream = RNG_SAMPLE, .seed = s->seed, .step = (uint64_t)step};
     scoped struct sample *sample = host_alloc(n, sizeof *sample);
     scoped int *tokens = host_alloc(n * most, sizeof *tokens);
     for (size_t i = 0; i < n; i++)

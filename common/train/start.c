@@ -172,7 +172,7 @@ static void save(void *self, struct ckpt_meta *meta)
     struct start *s = self;
     char key[40];
     snprintf(key, sizeof key, "data.%s", s->text->items);
-    program_describe(meta, &s->model.config, s->parent.tokenizer, &s->chat, &s->parent.line);
+    program_describe(meta, &s->model.config, s->parent.tokenizer, &s->chat, &s->parent.line, s->parent.meta);
     kv_set_u64(&meta->dcur, "data.crc", s->data.identity);
     kv_set_u64(&meta->dcur, key, s->data.train.items);
     kv_set_u64(&meta->dcur, "data.tokens", s->data.train.tokens);

@@ -1,6 +1,6 @@
 /* dump_info.c - `ckpt info`, sections, tensors, hash, limits and the metadata sections: what a file holds.  No tensor
  * is read, so 10 GB answer at once.  A damaged file is shown as far as it can be understood. */
-#include "common/text/tokenizer.h"
+#include "common/text/chat.h"
 #include "format/ckpt/dump.h"
 
 #include <inttypes.h>
@@ -281,6 +281,14 @@ int dump_keys(struct dump *d, struct ckpt *c, json_t *facts)
     return 0;
 }
 
+static json_t *token_fact(const struct tokenizer *t, int id)
+{
+    char shown[100];
+    size_t length;
+    const char *text = tokenizer_bytes(t, id, &length);
+    return fact_text(text_escape(shown, sizeof shown, text, length));
+}
+
 int dump_tokenizer(struct dump *d, struct ckpt *c, json_t *facts)
 {
     uint64_t vocabulary = 0;
@@ -295,11 +303,14 @@ int dump_tokenizer(struct dump *d, struct ckpt *c, json_t *facts)
     struct tokenizer *t;
     struct error error;
     if (tokenizer_read(&t, b->data, b->size, &error) != 0) return 0;      /* `verify` says why */
-    char shown[100];
-    size_t length;
-    int id = tokenizer_document(t);
-    const char *text = id >= 0 ? tokenizer_bytes(t, id, &length) : NULL;
-    if (text) fact(facts, "document", fact_text(text_escape(shown, sizeof shown, text, length)));
+    struct chat chat = {0};
+    const struct ckpt_meta *m = &c->header.meta;
+    if (m->chat.count) chat_read(&chat, &m->chat, t, &error);
+    struct stops stops = stops_of(&chat, t, &m->meta);
+    json_t *list = json_array();
+    for (int i = 0; i < stops.count; i++) json_array_append_new(list, token_fact(t, stops.id[i]));
+    if (tokenizer_document(t) >= 0) fact(facts, "document", token_fact(t, tokenizer_document(t)));
+    fact(facts, "stops", list);
     tokenizer_free(t);
     return 0;
 }

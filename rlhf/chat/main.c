@@ -86,11 +86,6 @@ static void build(void *self, struct memory *memory)
     model_open(&s->model, c, &use, memory);
 }
 
-static void add_stop(struct session *s, int id)
-{
-    if (id >= 0 && (s->n_stop == 0 || s->stop[0] != id)) s->stop[s->n_stop++] = id;
-}
-
 /* What the checkpoint says about talking to it. */
 static void read_template(struct session *s)
 {
@@ -109,13 +104,11 @@ static void read_template(struct session *s)
             fail_in(&error, "%s", path);
             quit_error(&error);
         }
-        add_stop(s, s->chat.end);
-        add_stop(s, s->chat.also);
         if (s->system && *s->system && !chat_has_system(&s->chat))
             quit(EXIT_USAGE, "--system: the chat template %s of %s has no system message",
                  chat_template_name(s->chat.template), path);
     }
-    add_stop(s, tokenizer_special(s->parent.tokenizer, "<|endoftext|>"));
+    s->stops = stops_of(&s->chat, s->parent.tokenizer, &s->parent.meta->meta);
     if (s->ema && ckpt_find(s->parent.ckpt, "tok_embd.weight", ROLE_EMA) < 0)
         quit(EXIT_MISMATCH, "%s holds no averaged weights: leave --ema out", path);
 }
@@ -150,7 +143,7 @@ struct sample_settings session_sampling(const struct session *s)
     return (struct sample_settings){
         .sampling = {.temperature = (float)s->temperature, .top_k = (int)s->top_k, .top_p = (float)s->top_p,
                      .min_p = (float)s->min_p, .allowed = tokenizer_vocab(s->parent.tokenizer)},
-        .stop = s->stop, .n_stop = s->n_stop, .stream = RNG_SAMPLE, .seed = (uint64_t)s->seed,
+        .stop = s->stops.id, .n_stop = s->stops.count, .stream = RNG_SAMPLE, .seed = (uint64_t)s->seed,
     };
 }
 

@@ -22,7 +22,7 @@ struct session {
     struct model model;
     struct chat chat;
     bool input_tty, output_tty;
-    int stop[3], n_stop;             /* tokens that end an answer */
+    struct stops stops;              /* tokens that end an answer */
     struct dialogue dialogue;
     uint64_t answers;                /* since the start or /reset: the sample's index */
     struct ids ids;                  /* what the model reads */
