@@ -3,28 +3,8 @@
 # with the exit code of docs/exit-codes.md and words of the one sentence that must be said.  What concerns one program's data
 # alone is in that program's e2e script, what concerns the loop and the run folder in check_failures.sh.
 cd "$(dirname "$0")/.." || exit 1
-: "${BIN:=bin}" "${BUILD:=build/cpu}"
-passed=0 failed=0 skipped=0
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-
-verdict() {   # verdict "what" yes|no
-    if [ "$2" = yes ]; then passed=$((passed + 1)); return; fi
-    failed=$((failed + 1))
-    echo "failed: $1"
-    tail -n 4 "$work/said" | cut -c1-400
-}
-
-# expect CODE "words" command...: the exit code, and words that must be said.
-expect() {
-    code=$1 words=$2
-    shift 2
-    timeout -k 2 60 "$@" >"$work/said" 2>&1 </dev/null
-    got=$?
-    ok=no
-    [ "$got" -eq "$code" ] && grep -qF -- "$words" "$work/said" && ok=yes
-    verdict "code $got, expected $code and \"$words\": $*" $ok
-}
+. test/lib.sh
+. test/said.sh
 
 # ---- a small chain ----
 sh test/small_data.sh "$work"

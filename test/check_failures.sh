@@ -2,32 +2,12 @@
 # check_failures.sh - what can go wrong around a run, seen from outside: the exit code, one sentence that says what, and nothing
 # lost.  Here with pretrain, whose loop, options and run folder are those of all programs; bad data is each program's own test.
 cd "$(dirname "$0")/.." || exit 1
-: "${BIN:=bin}" "${BUILD:=build/cpu}"
-passed=0 failed=0 skipped=0
+. test/lib.sh
+. test/said.sh
 [ -x "$BIN/pretrain" ] || { echo "skipped: pretrain is not built"; echo "check_failures: 0 passed, 0 failed, 1 skipped"; exit 0; }
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
 awk 'BEGIN { srand(1); for (i = 0; i < 3000; i++) printf "%s%s", substr("the red fox sees an old stone house by the green river", 1 + int(30 * rand()), 20), i % 9 ? " " : "\n" }' >"$work/text.txt"
 model="--layers 1 --channels 32 --heads 2 --ffn 64 --context 64 --vocab-size 300 --batch-tokens 256 --micro-tokens 256 --threads 1"
 data="--data $work/text.txt --shards $work/shards $model"
-
-verdict() {   # verdict "what" ok?
-    if [ "$2" = yes ]; then passed=$((passed + 1)); return; fi
-    failed=$((failed + 1))
-    echo "failed: $1"
-    tail -n 4 "$work/said" | cut -c1-400
-}
-
-# expect CODE "part of the sentence" command...
-expect() {
-    code=$1 sentence=$2
-    shift 2
-    timeout 60 "$@" >"$work/said" 2>&1
-    got=$?
-    ok=no
-    [ "$got" -eq "$code" ] && grep -qF -- "$sentence" "$work/said" && ok=yes
-    verdict "code $got, expected $code and \"$sentence\": $*" $ok
-}
 
 pretrain="$BIN/pretrain $data"
 

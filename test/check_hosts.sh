@@ -4,15 +4,8 @@
 # FULL=1: also a link that is gone for a moment, and one that goes down when the ranks have just met.
 cd "$(dirname "$0")/.." || exit 1
 . test/lib.sh
-: "${MPICC:=mpicc}" "${MPIRUN:=mpirun}"
-finish() {
-    echo "check_hosts: $passed passed, $failed failed, $skipped skipped"
-    [ "$failed" -eq 0 ]
-    exit
-}
-skip() { skipped=1; echo "skipped: $*"; finish; }
 case $BUILD in *-*san*) skip "under a sanitizer: the ranks are built without" ;; esac
-command -v "$MPICC" >/dev/null && command -v "$MPIRUN" >/dev/null || skip "no MPI ($MPICC and $MPIRUN)"
+. test/mpi.sh
 [ "$(id -u)" = 0 ] && command -v ip >/dev/null || skip "network namespaces need root and iproute2"
 q=qt$$ net=10.77.$(($$ % 200))
 ip netns add $q-1 2>/dev/null || skip "no network namespaces may be made here"
@@ -41,16 +34,14 @@ shift
 exec ip netns exec $q-\$n unshare --uts sh -c "hostname $q-\$n; \$*"
 AGENT
 chmod +x "$work/agent"
-case $("$MPIRUN" --version 2>&1) in
-*"Open MPI"*|*OpenRTE*) build=build/cpu-mpi
-    launch="$MPIRUN -q --allow-run-as-root --oversubscribe --bind-to none --mca plm_rsh_agent $work/agent --mca btl tcp,vader,self
-        --mca btl_tcp_if_include eth0 --mca oob_tcp_if_include eth0 --host $net.1:1,$net.2:1" ;;
-*) build=build/cpu-mpich
-    launch="$MPIRUN -launcher ssh -launcher-exec $work/agent -iface eth0 -hosts $net.1,$net.2" ;;
+case $library in
+openmpi) launch="$launch --mca plm_rsh_agent $work/agent --mca btl tcp,vader,self
+    --mca btl_tcp_if_include eth0 --mca oob_tcp_if_include eth0 --host $net.1:1,$net.2:1" ;;
+*) launch="$launch -launcher ssh -launcher-exec $work/agent -iface eth0 -hosts $net.1,$net.2" ;;
 esac
 printf '#!/bin/sh\nexec ip netns exec %s unshare --uts sh -c "hostname %s; exec \\"\$@\\"" sh "$@"\n' $q-1 $q-1 >"$work/first"
 chmod +x "$work/first"
-make -s -j2 MPI=1 MPICC="$MPICC" BUILD="$build" BIN="$build/bin" all >"$work/out" 2>&1 || { wrong "make MPI=1"; finish; }
+build_ranks "$build/bin" all
 ranks=$PWD/$build/bin
 sh test/small_data.sh "$work"
 text="--data $work/text.txt --vocab-size 300 --layers 2 --channels 32 --heads 2 --context 32 --schedule constant --slices 2 --threads 1

@@ -2,21 +2,19 @@
 # check_llamacpp.sh - llama.cpp itself loads the GGUF files that `ckpt export` writes and gives the same answers and tokens;
 # skipped where PYTHON (python3) has no xllamacpp, a build of llama.cpp on PyPI.
 cd "$(dirname "$0")/.." || exit 1
-: "${BIN:=bin}" "${PYTHON:=python3}" "${SHARED:=../shared}"
-end() { echo "check_llamacpp: $1 passed, $2 failed, $3 skipped"; [ "$2" -eq 0 ]; exit; }
-"$PYTHON" -c 'import importlib.util as u, sys; sys.exit(not u.find_spec("xllamacpp"))' 2>/dev/null ||
-    { echo "skipped: the Python package xllamacpp is not installed"; end 0 0 1; }
-dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
+. test/lib.sh
+: "${PYTHON:=python3}"
+python_has xllamacpp
+dir=$work
 sh test/small_data.sh "$dir"
 tiny="--layers 2 --channels 32 --context 128 --vocab-size 400 --lr 3e-3 --steps 30 --batch-tokens 512 --micro-tokens 512 --validation 0"
-quiet() { "$@" >"$dir/log" 2>&1 || { cat "$dir/log"; end 0 1 0; }; }
+quiet() { "$@" >"$dir/out" 2>&1 || { wrong "$*"; finish; }; }
 printf '{"prompt":"Who sees 3?"}\n{"prompt":"The cat"}\n{"prompt":"river 5"}\n' >"$dir/prompts.jsonl"
 names=
 # written NAME MODEL TYPE: its GGUF file, and what our own chat answers from that file
 written() {
     quiet "$BIN/ckpt" export "$2" --gguf "$dir/$1.gguf" --type "$3"
-    "$BIN/chat" --model "$dir/$1.gguf" --prompts "$dir/prompts.jsonl" --temperature 0 --max-new-tokens 12 >"$dir/answers" 2>"$dir/log" || { cat "$dir/log"; end 0 1 0; }
+    "$BIN/chat" --model "$dir/$1.gguf" --prompts "$dir/prompts.jsonl" --temperature 0 --max-new-tokens 12 >"$dir/answers" 2>"$dir/out" || { wrong chat; finish; }
     { printf '{"chats": ['; paste -sd, "$dir/answers"; printf ']}'; } >"$dir/$1.json"
     names="$names $1"
 }

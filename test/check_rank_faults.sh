@@ -4,22 +4,10 @@
 # run that nothing befell.  FULL=1: every fault at every place on rank 0 and another, and every call of a save; else a few of them.
 cd "$(dirname "$0")/.." || exit 1
 . test/lib.sh
-: "${MPICC:=mpicc}" "${MPIRUN:=mpirun}"
-finish() {
-    echo "check_rank_faults: $passed passed, $failed failed, $skipped skipped"
-    [ "$failed" -eq 0 ]
-    exit
-}
-skip() { skipped=1; echo "skipped: $*"; finish; }
 case $BUILD in *-*san*) skip "under a sanitizer: the ranks are built without" ;; esac
-command -v "$MPICC" >/dev/null && command -v "$MPIRUN" >/dev/null || skip "no MPI ($MPICC and $MPIRUN)"
-case $("$MPIRUN" --version 2>&1) in
-*"Open MPI"*|*OpenRTE*) launch="$MPIRUN -q --allow-run-as-root --oversubscribe --bind-to none" build=build/cpu-mpi ;;
-*) launch="$MPIRUN" build=build/cpu-mpich kills=1 ;;         # it kills the other ranks at once, before they can say why
-esac
+. test/mpi.sh
 faulty=$PWD/$build/test/faulty
-make -s -j2 MPI=1 MPICC="$MPICC" BUILD="$build" BIN="$build/bin" "$build/test/faulty/pretrain" "$build/test/faulty/rlhf" \
-    >"$work/out" 2>&1 || { wrong "make MPI=1"; finish; }
+build_ranks "$build/bin" "$build/test/faulty/pretrain" "$build/test/faulty/rlhf"
 sh test/small_data.sh "$work"
 
 pretrain="--data $work/text.txt --vocab-size 300 --layers 2 --channels 32 --heads 2 --context 32 --schedule constant --slices 6
@@ -32,7 +20,6 @@ rlhf="--policy $work/sft --reward-cmd $work/reward.sh --prompts $work/chats.json
 chmod +x "$work/reward.sh"
 "$BIN/rlhf" $rlhf --out "$work/ref-rlhf" >"$work/out" 2>&1 || { wrong "an rlhf that nothing befalls"; finish; }
 
-timeless() { sed -E 's/,"([a-z0-9_.]*second[a-z0-9_.]*|peak_share|host_bytes|device_bytes)":[^,}]*//g' "$1"; }
 same() {
     timeless "$1/metrics.jsonl" >"$work/a"
     timeless "$2/metrics.jsonl" >"$work/b"

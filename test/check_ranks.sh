@@ -1,23 +1,12 @@
 #!/bin/sh
 # check_ranks.sh - several ranks by MPI: the programs of make MPI=1 end with the bits of one rank that has the same
 # --slices, whatever the number of ranks, what they share out, and where the run was stopped in between; and what ranks
-# cannot do is refused in one sentence.  MPICC=mpicc.mpich MPIRUN=mpirun.mpich for another library.
+# cannot do is refused in one sentence.
 cd "$(dirname "$0")/.." || exit 1
 . test/lib.sh
-: "${MPICC:=mpicc}" "${MPIRUN:=mpirun}"
-finish() {
-    echo "check_ranks: $passed passed, $failed failed, $skipped skipped"
-    [ "$failed" -eq 0 ]
-    exit
-}
-skip() { skipped=1; echo "skipped: $*"; finish; }
-command -v "$MPICC" >/dev/null && command -v "$MPIRUN" >/dev/null || skip "no MPI ($MPICC and $MPIRUN: Debian's libopenmpi-dev and openmpi-bin, or mpich and libmpich-dev)"
-case $("$MPIRUN" --version 2>&1) in
-*"Open MPI"*|*OpenRTE*) launch="$MPIRUN -q --allow-run-as-root --oversubscribe --bind-to none" build=build/cpu-mpi ;;
-*) launch="$MPIRUN" build=build/cpu-mpich kills=1 ;;         # it kills the other ranks at once, before they can say why
-esac
+. test/mpi.sh
 ranks=$build/bin
-make -s -j2 MPI=1 MPICC="$MPICC" BUILD="$build" BIN="$ranks" all >"$work/out" 2>&1 || { wrong "make MPI=1"; finish; }
+build_ranks "$ranks" all
 sh test/small_data.sh "$work"
 
 # run PROGRAM RANKS OUT options...: RANKS 1 is the usual build
@@ -27,7 +16,6 @@ run() {
     if [ "$n" = 1 ]; then set -- "$BIN/$program" "$@"; else set -- $launch -n "$n" "$ranks/$program" "$@"; fi
     timeout 200 "$@" --threads 1 --out "$out" >"$work/out" 2>&1 </dev/null
 }
-timeless() { sed -E 's/,"([a-z0-9_.]*second[a-z0-9_.]*|peak_share|host_bytes|device_bytes)":[^,}]*//g' "$1"; }
 # bits A B: the tensors of two runs have the same bits; same: their records are the same, too, but for the clock's
 bits() {
     "$BIN/ckpt" diff "$work/$1" "$work/$2" >"$work/out" 2>&1

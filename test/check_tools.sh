@@ -3,11 +3,6 @@
 # run of each program; builds without this machine's vectors.  Each build has its own folder below build/.
 cd "$(dirname "$0")/.." || exit 1
 . test/lib.sh
-finish() {
-    echo "check_tools: $passed passed, $failed failed, $skipped skipped"
-    [ "$failed" -eq 0 ]
-    exit
-}
 [ -n "$FULL" ] || { skipped=1; echo "skipped: other builds and valgrind are for make test-full"; finish; }
 quiet() { "$@" >"$work/out" 2>&1; }
 build() { quiet make -j2 "$@"; }

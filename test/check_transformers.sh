@@ -2,15 +2,14 @@
 # check_transformers.sh - the real transformers loads what `ckpt export` writes and computes the same; skipped where
 # PYTHON (python3) has no transformers and torch.
 cd "$(dirname "$0")/.." || exit 1
-: "${BIN:=bin}" "${PYTHON:=python3}"
-end() { echo "check_transformers: $1 passed, $2 failed, $3 skipped"; [ "$2" -eq 0 ]; exit; }
-"$PYTHON" -c 'import importlib.util as u, sys; sys.exit(not (u.find_spec("transformers") and u.find_spec("torch")))' 2>/dev/null ||
-    { echo "skipped: transformers and torch are not installed"; end 0 0 1; }
-dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
+. test/lib.sh
+: "${PYTHON:=python3}"
+python_has transformers
+python_has torch
+dir=$work
 sh test/small_data.sh "$dir"
 tiny="--layers 2 --channels 32 --context 128 --vocab-size 400 --lr 3e-3 --steps 30 --batch-tokens 512 --micro-tokens 512 --validation 0"
-quiet() { "$@" >"$dir/log" 2>&1 || { cat "$dir/log"; end 0 1 0; }; }
+quiet() { "$@" >"$dir/out" 2>&1 || { wrong "$*"; finish; }; }
 printf '{"text":"The cat number 7 sees a dog."}\n{"text":" \\u00e9t\\u00e9  12345\\n\\nriver <|end|> x"}\n' >"$dir/rows.jsonl"
 printf '{"prompt":"Who sees 3?"}\n{"prompt":"The cat"}\n' >"$dir/prompts.jsonl"
 printf '{"prompt":"Who sees 3?","response":"The cat."}\n{"prompt":"Who?","response":"A dog 3."}\n' >"$dir/pairs.jsonl"
@@ -24,10 +23,10 @@ for family in llama gpt2; do
         quiet "$BIN/rlhf" --policy "$dir/$name-sft" --reward "$dir/$name-rm" --prompts "$dir/chats.jsonl" --episodes 8 --max-new-tokens 8 --steps 2 --validation 0 --out "$dir/$name-rlhf"
         for stage in sft rm rlhf; do quiet "$BIN/ckpt" export "$dir/$name-$stage" --hf "$dir/hf-$name-$stage"; done
         for stage in sft rlhf; do
-            "$BIN/chat" --model "$dir/$name-$stage" --logprobs "$dir/rows.jsonl" >"$dir/$name-$stage.logprobs" || end 0 1 0
-            "$BIN/chat" --model "$dir/$name-$stage" --prompts "$dir/prompts.jsonl" --temperature 0 --max-new-tokens 12 >"$dir/$name-$stage.answers" || end 0 1 0
+            "$BIN/chat" --model "$dir/$name-$stage" --logprobs "$dir/rows.jsonl" >"$dir/$name-$stage.logprobs" || { wrong "$name"; finish; }
+            "$BIN/chat" --model "$dir/$name-$stage" --prompts "$dir/prompts.jsonl" --temperature 0 --max-new-tokens 12 >"$dir/$name-$stage.answers" || { wrong "$name"; finish; }
         done
-        "$BIN/rm" --score --model "$dir/$name-rm" "$dir/pairs.jsonl" >"$dir/$name.scores" || end 0 1 0
+        "$BIN/rm" --score --model "$dir/$name-rm" "$dir/pairs.jsonl" >"$dir/$name.scores" || { wrong "$name"; finish; }
         names="$names $name"
     done
 done

@@ -53,7 +53,6 @@ finished() {
     code=$?
     [ ! "$late" ]
 }
-timeless() { sed -E 's/,"([a-z0-9_.]*second[a-z0-9_.]*|peak_share|host_bytes|device_bytes)":[^,}]*//g' "$1"; }
 same() {
     timeless "$1/metrics.jsonl" >"$work/a"
     timeless "$2/metrics.jsonl" >"$work/b"

@@ -4,39 +4,15 @@
 #include "common/data/order.h"
 #include "common/base/le.h"
 #include "common/base/threads.h"
-#include "test/test.h"
+#include "test/files.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-#include <zlib.h>
 
-static char folder[] = "/tmp/test_shards_XXXXXX";
 static struct tokenizer *tokenizer;
 static struct bytes said;
 
-static char *in(const char *name)
-{
-    static char path[8][200];
-    static int n;
-    n = (n + 1) % 8;
-    snprintf(path[n], sizeof path[n], "%s/%s", folder, name);
-    return path[n];
-}
-
-static void put(const char *name, const void *data, size_t size)
-{
-    struct error error;
-    if (file_replace(in(name), data, size, &error) != 0) die("%s", error.text);
-}
-
 static void put_text(const char *name, const char *text) { put(name, text, strlen(text)); }
-
-static void put_gzip(const char *name, const char *text)
-{
-    gzFile gz = gzopen(in(name), "wb");
-    if (!gz || gzputs(gz, text) < 0 || gzclose(gz) != Z_OK) die("cannot write %s", name);
-}
+static void put_zipped(const char *name, const char *text) { put_gzip(name, text, strlen(text)); }
 
 static void hear(void *self, const char *line)
 {
@@ -314,8 +290,8 @@ static void check_sources(void)
 {
     put_text("rows.jsonl", "{\"text\":\"one\"}\n{\"text\":\"two\\r\\nlines\"}\n\n\"three\"\n{\"text\":\"\"}\n");
     put_text("rows.json", "[{\"body\":[\"a\",\"b\"]},{\"body\":\"c\"}]");
-    put_gzip("zip.txt.gz", "one\n---\ntwo\n---\nthree\n");
-    put_gzip("zip.jsonl.gz", "{\"text\":\"one\"}\n{\"text\":\"two\"}\n");
+    put_zipped("zip.txt.gz", "one\n---\ntwo\n---\nthree\n");
+    put_zipped("zip.jsonl.gz", "{\"text\":\"one\"}\n{\"text\":\"two\"}\n");
     put_text("unsplit.txt", "one\n---\ntwo\n ---\n<|endoftext|> no\n");
     CHECK(count_of("rows.jsonl", NULL, NULL) == 3);
     CHECK(heard("1 carriage returns removed"));
@@ -688,7 +664,7 @@ static void check_estimate(void)
     struct bytes text = {0};
     for (int i = 0; i < 3000; i++) bytes_text(&text, "line number %d of a text\n%s", i, i % 10 == 0 ? "<|endoftext|>\n" : "");
     put("estimate.txt", text.data, text.size);
-    put_gzip("estimate.gz", text.data);
+    put_zipped("estimate.gz", text.data);
     for (int packed = 0; packed < 2; packed++) {
         struct corpus c = {{in(packed ? "estimate.gz" : "estimate.txt")}, {.validation = 0.1, .shards.folder = in("estimated")}};
         struct order *s = opened(&c), *guess = NULL;

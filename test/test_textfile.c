@@ -2,34 +2,9 @@
  * examples. */
 #include "common/data/paths.h"
 #include "common/data/textfile.h"
-#include "test/test.h"
+#include "test/files.h"
 
-#include <sys/stat.h>
-#include <unistd.h>
-#include <zlib.h>
 
-static char folder[] = "/tmp/test_textfile_XXXXXX";
-
-static const char *in(const char *name)
-{
-    static char path[4][300];
-    static int n;
-    n = (n + 1) % 4;
-    snprintf(path[n], sizeof path[n], "%s/%s", folder, name);
-    return path[n];
-}
-
-static void put(const char *name, const void *data, size_t size)
-{
-    struct error error;
-    if (file_replace(in(name), data, size, &error) != 0) die("%s", error.text);
-}
-
-static void put_gzip(const char *name, const void *data, size_t size)
-{
-    gzFile gz = gzopen(in(name), "wb");
-    if (!gz || gzwrite(gz, data, (unsigned)size) != (int)size || gzclose(gz) != Z_OK) die("cannot write %s", name);
-}
 
 static bool expands_to(const char *const *entry, int n, bool weights, const char *expected)
 {
