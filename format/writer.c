@@ -8,6 +8,7 @@
 
 #include "common/base/threads.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -21,6 +22,8 @@ enum { BUFFERS = 4,                      /* chunks under way at once: 16 MiB, wh
        PIECES = 16,
        SQUEEZE = 64 << 10 };             /* a byte section of at least this size is deflated when that pays */
 
+struct chunk { size_t tensor; uint64_t number; size_t size; uint8_t *buffer; struct moments moments; int failure; };
+
 struct writer {
     const struct save *save;
     char *path, *temporary;              /* final path, for messages; temporary name within the folder */
@@ -32,6 +35,7 @@ struct writer {
     struct piece *piece;                 /* in file order; TDAT is the last and has no data */
     size_t pieces;
     uint64_t table_offset;
+    struct chunk chunk[BUFFERS];
 };
 
 static int broken(const struct writer *w, struct error *error, const char *doing)
@@ -45,9 +49,8 @@ static int broken(const struct writer *w, struct error *error, const char *doing
 static void plan_index(struct writer *w)
 {
     const struct save *s = w->save;
-    uint64_t end = 0, chunks = 0, names = 0;
-    if (s->count < 1 || s->count > CKPT_MAX_TENSORS)
-        die("%s: %zu tensors cannot be saved (1 to %d)", w->path, s->count, CKPT_MAX_TENSORS);
+    uint64_t end = 0, chunks = 0;
+    assert(s->count >= 1 && s->count <= CKPT_MAX_TENSORS);
     w->index.count = s->count;
     w->index.tensor = host_alloc(s->count, sizeof *w->index.tensor);
     for (size_t i = 0; i < s->count; i++) {
@@ -57,15 +60,13 @@ static void plan_index(struct writer *w)
         *t = (struct ckpt_tensor){.name = from->name, .role = from->role, .dtype = from->dtype,
                                          .ndim = from->ndim};
         memcpy(t->shape, from->shape, (size_t)from->ndim * sizeof *from->shape);
-        if (!tensor_name_valid(from->name, strlen(from->name)) || !role_name(from->role))
-            die("'%s' cannot be the name of a tensor", from->name);
+        assert(tensor_name_valid(from->name, strlen(from->name)) && role_name(from->role));
         if (tensor_bytes(t, &why) != 0) die("%s", why.text);
         t->flags = (uint16_t)((from->trainable ? TENSOR_TRAINABLE : 0) | (from->decay ? TENSOR_DECAY : 0));
         t->first_chunk = (uint32_t)chunks;
         t->offset = (end + CKPT_PAGE - 1) & ~(CKPT_PAGE - 1);
         end = t->offset + t->bytes;
         chunks += tensor_chunks(t->bytes);
-        names += strlen(from->name);
         if (end > CKPT_MAX_FILE / 2 || chunks > CKPT_MAX_METADATA / 4 - 4)
             die("%s: more data than a file may hold", w->path);
     }
@@ -150,9 +151,6 @@ static void plan_header(struct writer *w)
 
 /* ---- writing ---- */
 
-struct chunk { size_t tensor; uint64_t number; size_t size; uint8_t *buffer; struct moments moments; int failure; };
-struct batch { struct writer *w; struct chunk chunk[BUFFERS]; };
-
 /* Past the page cache whole pages are written: zeros up to where the next tensor begins at the earliest. */
 static int write_chunk(const struct writer *w, uint8_t *buffer, uint64_t place, size_t size)
 {
@@ -169,9 +167,8 @@ static int write_chunk(const struct writer *w, uint8_t *buffer, uint64_t place, 
 /* A chunk's CRC, statistics and bytes on the disk, in one of the threads. */
 static void chunk_task(void *context, int i, int thread)
 {
-    struct batch *batch = context;
-    struct chunk *k = &batch->chunk[i];
-    struct writer *w = batch->w;
+    struct writer *w = context;
+    struct chunk *k = &w->chunk[i];
     const struct ckpt_tensor *t = &w->index.tensor[k->tensor];
     uint32_t crc = 0;
     (void)thread;
@@ -189,11 +186,10 @@ static void chunk_task(void *context, int i, int thread)
 }
 
 /* Finished chunks, in file order. */
-static int take_batch(struct batch *batch, int n)
+static int take_chunks(struct writer *w, int n)
 {
-    struct writer *w = batch->w;
     for (int i = 0; i < n; i++) {
-        struct chunk *k = &batch->chunk[i];
+        struct chunk *k = &w->chunk[i];
         struct ckpt_tensor *t = &w->index.tensor[k->tensor];
         uint32_t crc = w->chunk_crc[t->first_chunk + k->number];
         if (k->failure) {
@@ -209,27 +205,26 @@ static int take_batch(struct batch *batch, int n)
 /* fetch is called by this thread only, so a device needs no locks. */
 static int write_tensors(struct writer *w)
 {
-    struct batch batch = {.w = w};
     int ahead = int_min(threads_count(), BUFFERS), n = 0, status = 0;
     for (int i = 0; i < ahead; i++)
-        if (!(batch.chunk[i].buffer = aligned_alloc(CKPT_PAGE, CKPT_CHUNK))) die("no memory for saving");
+        if (!(w->chunk[i].buffer = aligned_alloc(CKPT_PAGE, CKPT_CHUNK))) die("no memory for saving");
     for (size_t i = 0; i < w->index.count && status == 0; i++) {
         const struct ckpt_source *from = &w->save->source[i];
         uint64_t stored = w->index.tensor[i].bytes, chunks = tensor_chunks(stored);
         for (uint64_t number = 0; number < chunks && status == 0; number++) {
-            struct chunk *k = &batch.chunk[n++];
+            struct chunk *k = &w->chunk[n++];
             uint64_t at = number * CKPT_CHUNK;
             k->tensor = i;
             k->number = number;
             k->size = stored - at < CKPT_CHUNK ? (size_t)(stored - at) : (size_t)CKPT_CHUNK;
             from->fetch(from->self, k->buffer, at, k->size);
             if (n < ahead && !(i + 1 == w->index.count && number + 1 == chunks)) continue;
-            threads_for(n, chunk_task, &batch);
-            status = take_batch(&batch, n);
+            threads_for(n, chunk_task, w);
+            status = take_chunks(w, n);
             n = 0;
         }
     }
-    for (int i = 0; i < ahead; i++) free(batch.chunk[i].buffer);
+    for (int i = 0; i < ahead; i++) free(w->chunk[i].buffer);
     return status;
 }
 
