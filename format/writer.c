@@ -50,7 +50,8 @@ static void plan_index(struct writer *w)
 {
     const struct save *s = w->save;
     uint64_t end = 0, chunks = 0;
-    assert(s->count >= 1 && s->count <= CKPT_MAX_TENSORS);
+    if (s->count < 1 || s->count > CKPT_MAX_TENSORS)
+        die("%s: %zu tensors cannot be saved (1 to %d)", w->path, s->count, CKPT_MAX_TENSORS);
     w->index.count = s->count;
     w->index.tensor = host_alloc(s->count, sizeof *w->index.tensor);
     for (size_t i = 0; i < s->count; i++) {

@@ -4,8 +4,6 @@
 #include "common/data/textfile.h"
 #include "test/files.h"
 
-
-
 static bool expands_to(const char *const *entry, int n, bool weights, const char *expected)
 {
     struct option_list list = {(char **)(void *)entry, n};
