@@ -8,7 +8,7 @@
  *             Where b does not come packed, the first rows pack its panels for those below.
  * Few rows:   a task is a range of panels, read once from memory in order: decoding runs at memory bandwidth.
  * Input gradients read the panels that forward reads, the other way: rows of dy, packed, lie in the lanes, the weights
- *             are broadcast from where they lie, and finished tiles are turned.
+ *             are broadcast from where they lie, and finished tiles are turned.  Few weights are turned instead.
  * Sums between blocks wait in scratch, tile after tile, so that a residual may be y itself. */
 #include "common/cpu/blocks.h"
 #include "common/cpu/product.h"
@@ -24,6 +24,7 @@ enum {
     LINE = 64 / sizeof(act_t),                      /* of a cache */
     FEW = 4 * STRIP,                                /* up to here rows are not packed */
     TASK_WORK = 512 << 10,                          /* multiply-adds: some 10 microseconds */
+    ROWS_MOST = SCRATCH_STRIPS / MATMUL_BLOCK,      /* that a task packs of a block */
     TURN = 2 * STRIP,                               /* columns of c that are turned at a time */
 };
 
@@ -36,26 +37,32 @@ struct product {
     float *c; act_t *y;                             /* the result: floats, or (c NULL) activations */
     const float *bias; const act_t *residual;
     bool add;                                       /* c += */
+    bool lanes;                                     /* see rows_in_lanes */
+    bool in_place;                                  /* a is read where it lies */
     int rows, columns, row_tasks;                   /* of a task; tasks that lie below one another */
     int steps;                                      /* of the contraction, packed at a time */
 };
 
-/* Whether rows of c lie in the lanes and columns of b are broadcast from where they lie.  Not with bfloat16: the two
- * steps that its tile reads as one word lie apart there. */
-static bool turned(const struct product *p) { return p->form == TURNED && STEP == 1; }
+/* Whether rows of c are to lie in the lanes and columns of b to be broadcast from where they lie.  Not with bfloat16:
+ * the two steps that its tile reads as one word lie apart there.  Nor where a task turns b in less time than its rows of
+ * a and c. */
+static bool rows_in_lanes(const struct product *p)
+{
+    return p->form == TURNED && STEP == 1 && 2.0 * p->N * p->K >= (double)int_min(p->M, ROWS_MOST) * (p->N + p->K);
+}
 
 /* Whether b must be packed before the tile can read it. */
-static bool unpacked(const struct product *p) { return p->form != PANELS && !turned(p); }
+static bool unpacked(const struct product *p) { return p->form != PANELS && !p->lanes; }
 
 /* Whether the rows are too few to be packed. */
 static bool few_enough(const struct product *p) { return p->M <= FEW && p->form == PANELS; }
 
 /* Whether c itself takes the sums block by block. */
-static bool sums_in_c(const struct product *p) { return p->c && p->add && !turned(p); }
+static bool sums_in_c(const struct product *p) { return p->c && p->add && !p->lanes; }
 
 /* Rows and columns of c that are computed together. */
-static int tile_height(const struct product *p) { return turned(p) ? PANEL : STRIP; }
-static int tile_width(const struct product *p) { return turned(p) ? TURN : PANEL; }
+static int tile_height(const struct product *p) { return p->lanes ? PANEL : STRIP; }
+static int tile_width(const struct product *p) { return p->lanes ? TURN : PANEL; }
 
 /* How many parts of at most `most` n has. */
 static int parts_of(int n, int most) { return (n + most - 1) / most; }
@@ -95,16 +102,17 @@ static bool direct(const struct product *p, int j, bool first, bool last)
     return p->c || (!last && !(first && p->add));
 }
 
-/* A block's tile: a strip of a, rows or packed as in product_tile.h, with a panel of b, on top of what the blocks
+/* A block's tile: a strip of a, in place or packed as in product_tile.h, with a panel of b, on top of what the blocks
  * before gave. */
-static void add_tile(const struct product *p, bool packed, const act_t *a, const act_t *b, int n, float *tile,
-                     float *between, int i, int j, int rows, bool first, bool last)
+static void add_tile(const struct product *p, const act_t *a, const act_t *b, int n, float *tile, float *between,
+                     int i, int j, int rows, bool first, bool last)
 {
     bool straight = direct(p, j, first, last);
     float *c = p->c ? p->c + (size_t)i * p->N + j : NULL, *to = !straight ? tile : last ? c : between;
     size_t ldc = (size_t)p->N, ldt = straight && last ? ldc : PANEL;
     const float *before = !straight ? NULL : !first ? between : p->add ? c : NULL;
-    product_tile(to, ldt, before, first ? ldc : PANEL, a, p->lda, packed, b, rows, n);
+    product_tile(to, ldt, before, first ? ldc : PANEL, a, p->in_place ? p->lda : (size_t)rows,
+                 p->a_columns || !p->in_place, b, rows, n);
     if (!straight) merge(p, tile, between, i, j, rows, first, last);
 }
 
@@ -142,7 +150,7 @@ static void pack_rows(act_t *to, const struct product *p, int i0, int i1, int k,
         for (int i = i0, height = tile_height(p); i < i1; i += height) {
             const act_t *from = p->a + (size_t)i * p->lda + k;
             int rows = int_min(height, i1 - i);
-            if (turned(p)) tile_pack_transposed(act_floats(to), act_floats(from), p->lda, rows, n, ROWS_AHEAD);
+            if (p->lanes) tile_pack_transposed(act_floats(to), act_floats(from), p->lda, rows, n, ROWS_AHEAD);
             else product_pack_strip(to, from, p->lda, rows, n);
             to += (size_t)height * whole_steps(n);
         }
@@ -165,7 +173,7 @@ static void few_rows(const struct product *p, int j, struct scratch *s)
         int n = int_min(MATMUL_BLOCK, p->K - k);
         const act_t *b = p->b + (size_t)j * whole_steps(p->K) + (size_t)k * PANEL;
         for (int i = 0; i < p->M; i += STRIP)
-            add_tile(p, false, p->a + (size_t)i * p->lda + k, b, n, s->tile, s->between + i * PANEL, i, j,
+            add_tile(p, p->a + (size_t)i * p->lda + k, b, n, s->tile, s->between + i * PANEL, i, j,
                      int_min(STRIP, p->M - i), k == 0, k + n == p->K);
     }
 }
@@ -208,8 +216,17 @@ static const act_t *operand(const struct product *p, const struct part *q, int j
 {
     size_t within = (size_t)((j - q->j0) % PRODUCT_COLUMNS);
     if (unpacked(p)) return s->panels + within * whole_steps(q->steps) + (size_t)(k - q->k) * PANEL;
-    if (turned(p)) return p->b + (size_t)k * (size_t)p->N + (size_t)j * PANEL;
+    if (p->lanes) return p->b + (size_t)k * (size_t)p->N + (size_t)j * PANEL;
     return p->b + (size_t)j * whole_steps(p->K) + (size_t)k * PANEL;
+}
+
+/* The same of the rows i.. of a. */
+static const act_t *strip(const struct product *p, const struct part *q, int i, int rows, int k,
+                          const struct scratch *s)
+{
+    if (p->in_place) return p->a + (p->a_columns ? (size_t)k * p->lda + (size_t)i : (size_t)i * p->lda + (size_t)k);
+    size_t width = (size_t)(p->lanes ? PANEL : rows);
+    return s->strips + (size_t)(i - q->i0) * whole_steps(q->steps) + (size_t)(k - q->k) * width;
 }
 
 /* A block's tiles where rows lie in the lanes: strips of columns j.. against a panel of rows.   between: TURN rows of
@@ -231,7 +248,7 @@ static void add_turned(const struct product *p, const struct part *q, const act_
 INLINE void fetch_next(const struct product *p, const struct part *q, int j, int k, int i, int many,
                        const struct scratch *s)
 {
-    if (turned(p)) return;
+    if (p->lanes) return;
     if (unpacked(p)) {
         int within = (j - q->j0) % PRODUCT_COLUMNS, beyond = j - within + PRODUCT_COLUMNS;
         if (beyond < q->j1)
@@ -252,12 +269,11 @@ static void column_block(const struct product *p, const struct part *q, int j, i
     bool first = k == 0 || sums_in_c(p), last = k + n == p->K || sums_in_c(p);
     for (int z = 0, i = q->i0; z < many; z++, i += height, between += height * tile_width(p)) {
         int rows = int_min(height, q->i1 - i);
-        const act_t *b = operand(p, q, j, k, s), *a = s->strips + (size_t)(i - q->i0) * whole_steps(q->steps) +
-                                                      (size_t)(k - q->k) * (size_t)(turned(p) ? PANEL : rows);
+        const act_t *b = operand(p, q, j, k, s), *a = strip(p, q, i, rows, k, s);
         fetch_next(p, q, j, k, z, many, s);
         fetch_result(p, i, j, rows, first, last);
-        if (turned(p)) add_turned(p, q, a, b, n, between, i, j, first, last, s);
-        else add_tile(p, true, a, b, n, s->tile, between, i, j, rows, first, last);
+        if (p->lanes) add_turned(p, q, a, b, n, between, i, j, first, last, s);
+        else add_tile(p, a, b, n, s->tile, between, i, j, rows, first, last);
     }
 }
 
@@ -267,7 +283,7 @@ static void rectangle(const struct product *p, int i0, int i1, int j0, int j1, c
     for (int k = 0; k < p->K; k += p->steps) {
         struct part q = {i0, i1, j0, j1, k, int_min(p->steps, p->K - k)};
         float *between = s->between;
-        pack_rows(s->strips, p, i0, i1, k, q.steps);
+        if (!p->in_place) pack_rows(s->strips, p, i0, i1, k, q.steps);
         for (int j = j0; j < j1; j += width) {
             if (unpacked(p) && (j - j0) % PRODUCT_COLUMNS == 0)
                 pack_panels(s->panels, p, j, int_min(j + PRODUCT_COLUMNS, j1), k, q.steps);
@@ -294,9 +310,10 @@ static void product_task(void *context, int number, int thread)
  * fit, or one block where b is packed for these rows. */
 static void product(struct product *p)
 {
-    enum { BLOCKS = 3, ROWS_LEAST = 64 };
+    enum { BLOCKS = 3, ROWS_LEAST = 64, COLUMNS_IN_PLACE = 256 };
     if (p->M == 0 || p->N == 0) return;
     assert(p->K > 0);
+    p->lanes = rows_in_lanes(p);
     double work = (double)p->N * p->K * int_max(p->M, 8);       /* with few rows reading b is what takes time */
     int threads = threads_count(), wanted = (int)fmin(1 + work / TASK_WORK, 4 * threads);
     int blocks = parts_of(p->K, MATMUL_BLOCK), parts = parts_of(blocks, unpacked(p) ? 1 : BLOCKS);
@@ -311,6 +328,8 @@ static void product(struct product *p)
     p->rows = (int)tile_round((size_t)parts_of(p->M, row_tasks), (size_t)height);
     p->row_tasks = parts_of(p->M, p->rows);
     p->columns = (int)tile_round((size_t)parts_of(p->N, column_tasks), (size_t)width);
+    bool gain = p->a_columns ? VW == 16 : p->columns <= COLUMNS_IN_PLACE;   /* narrower panels read a too often */
+    p->in_place = few_enough(p) || (STEP == 1 && !p->lanes && gain);
     threads_for(p->row_tasks * parts_of(p->N, p->columns), product_task, p);
 }
 

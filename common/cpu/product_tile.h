@@ -14,8 +14,9 @@
 #ifdef ACT_BF16
 enum { STEP = 2, PANEL = 32, STRIP = 8 };
 
-/* out, before: rows at distance ldo, ldb; before may be out, or NULL.   a: a strip (packed), or rows at distance lda */
-void product_tile(float *out, size_t ldo, const float *before, size_t ldb, const act_t *a, size_t lda, bool packed,
+/* out, before: rows at distance ldo, ldb; before may be out, or NULL.   a: rows at distance lda, or columns: with lda =
+ * rows a strip; of floats, columns at distance lda */
+void product_tile(float *out, size_t ldo, const float *before, size_t ldb, const act_t *a, size_t lda, bool columns,
                   const act_t *b, int rows, int n);
 /* A strip from `rows` rows of a matrix. */
 void product_pack_strip(act_t *to, const act_t *from, size_t ld, int rows, int n);
@@ -53,9 +54,9 @@ INLINE void steps_copy(act_t *to, const act_t *from, size_t ld, int width, int l
 enum { STEP = 1, PANEL = TILE_COLUMNS, STRIP = TILE_ROWS };
 
 INLINE void product_tile(float *out, size_t ldo, const float *before, size_t ldb, const act_t *a, size_t lda,
-                         bool packed, const act_t *b, int rows, int n)
+                         bool columns, const act_t *b, int rows, int n)
 {
-    if (packed) tile_columns(out, ldo, before, ldb, a, (size_t)rows, b, rows, n);
+    if (columns) tile_columns(out, ldo, before, ldb, a, lda, b, rows, n);
     else tile_rows(out, ldo, before, ldb, a, lda, b, rows, n);
 }
 INLINE void product_pack_strip(act_t *to, const act_t *from, size_t ld, int rows, int n)

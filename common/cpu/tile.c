@@ -5,21 +5,21 @@
 #include "common/cpu/tile.h"
 
 /* AHEAD: steps of b to fetch ahead; with few rows the hardware's own fetching does best */
-enum { AHEAD = 64, HARDWARE_ROWS = 4, UNROLL = 2 };
+enum { AHEAD = 64, HARDWARE_ROWS = 4, UNROLL = 2, LINE = 16 };
 
 /* Where a(r, k) lies: see tile_rows, tile_columns and tile_turned. */
 enum walk { ROWS, COLUMNS, TURNED };
 
-/* `steps` steps of all chains.   next: floats to fetch on the way, TILE_ROWS a step, or NULL */
+/* `steps` steps of all chains.   next: floats to fetch on the way, `further` from step to step, or NULL */
 INLINE void advance(const int rows, const int vectors, const enum walk walk, vf sum[][2], const float *a, size_t lda,
-                    const float *b, int steps, const float *next)
+                    const float *b, int steps, const float *next, size_t further)
 {
 #pragma GCC unroll UNROLL
     for (int k = 0; k < steps; k++) {
         if (rows > HARDWARE_ROWS)
-            for (int line = 0; line < vectors * VW; line += 16)
+            for (int line = 0; line < vectors * VW; line += LINE)
                 __builtin_prefetch(b + AHEAD * TILE_COLUMNS + line, 0, 2);
-        if (next) __builtin_prefetch(next + k * TILE_ROWS);
+        if (next) __builtin_prefetch(next + (size_t)k * further);
         vf b0 = v_pin(v_load(b)), b1 = vectors > 1 ? v_pin(v_load(b + VW)) : b0;
 #pragma GCC unroll 16
         for (int r = 0; r < rows; r++) {
@@ -40,10 +40,11 @@ INLINE void chains(const int rows, const int vectors, const enum walk walk, floa
     for (int r = 0; r < rows; r++) sum[r][0] = sum[r][1] = v_set(0);
     if (walk == TURNED) {
         for (; n >= TILE_COLUMNS; n -= TILE_COLUMNS, a += lda, b += TILE_COLUMNS * TILE_COLUMNS)
-            advance(rows, vectors, walk, sum, a, TILE_COLUMNS, b, TILE_COLUMNS, a + AHEAD / TILE_COLUMNS * lda);
-        if (n) advance(rows, vectors, walk, sum, a, TILE_COLUMNS, b, n, NULL);
+            advance(rows, vectors, walk, sum, a, TILE_COLUMNS, b, TILE_COLUMNS, a + AHEAD / TILE_COLUMNS * lda,
+                    TILE_ROWS);
+        if (n) advance(rows, vectors, walk, sum, a, TILE_COLUMNS, b, n, NULL, 0);
     } else {
-        advance(rows, vectors, walk, sum, a, lda, b, n, NULL);
+        advance(rows, vectors, walk, sum, a, lda, b, n, walk == COLUMNS ? a + LINE : NULL, lda);
     }
     if (before)
 #pragma GCC unroll 16
