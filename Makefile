@@ -4,6 +4,7 @@
 # make SAN=1 test  under AddressSanitizer and UBSan;  SAN=tsan: ThreadSanitizer
 # make PRECISION=bf16 activations and packed weights in bfloat16: programs in bin-bf16/ (docs/precision.md)
 # make SEAM=1 test with device memory that host code cannot touch (test/seam/seam.c)
+# make PRECISION=bf16 test-amx  some of the tests with the tiles of Intel AMX, in plain C (test/amx/common/cpu/amx.h)
 # make CUDA=1      the programs on an NVIDIA GPU, into build/cuda/bin (docs/cuda.md); the toolkit is that of nvcc on the
 #                  PATH, or CUDA_HOME.  PRECISION=bf16 (default there) or f32
 # make MPI=1       programs for several processes, into bin-mpi/ (docs/distributed.md); MPICC=mpicc names the compiler

@@ -38,28 +38,46 @@ static void product_close(struct product *p)
     for (int i = 0; i < 9; i++) free(all[i]);
 }
 
-/* Whether this build fuses multiply and add: (1 + e)^2 - (1 + 2e) is e^2 then, and else what rounding leaves. */
-static bool fused(void)
+/* How the backend adds a block: a chain that rounds each product, one that does not, or as tiles of AMX do. */
+enum order { ROUNDED, FUSED, TILES };
+
+/* Fused: (1 + e)^2 - (1 + 2e) is e^2 then, and else what rounding leaves. */
+static enum order order_of_build(void)
 {
     float e = 0x1p-12f, x[2] = {-1, 1 + e}, w[2] = {1 + 2 * e, 1 + e}, y;
-    if (!ACT_IS_FLOAT) return true;                 /* products of bfloat16 fit a float32 whole */
+    if (strstr(device_build(), "AMX")) return TILES;
+    if (!ACT_IS_FLOAT) return FUSED;                /* products of bfloat16 fit a float32 whole */
     act_t packed[64 * 2];
     host_matmul_pack(packed, w, 1, 2);
     host_matmul_forward(&y, x, packed, NULL, NULL, 1, 1, 2);
-    return y == e * e;
+    return y == e * e ? FUSED : ROUNDED;
+}
+
+/* The sum of n steps from zero, as AMX adds them: of 32 the even ones, the odd ones, and both together. */
+static float tiles(const float *a, size_t step_a, const float *b, size_t step_b, int n)
+{
+    float sum = 0, part[2] = {0};
+    for (int i = 0; i < n; i++) {
+        part[i % 2] = fmaf(a[(size_t)i * step_a], b[(size_t)i * step_b], part[i % 2]);
+        if (i % 32 != 31 && i + 1 < n) continue;
+        sum += part[0] + part[1];
+        part[0] = part[1] = 0;
+    }
+    return sum;
 }
 
 /* The law: start, or nothing, then block sums, then bias, then residual.  Of two bfloat16 steps the odd one is first. */
-static float law(bool fuse, const float *start, const float *a, size_t step_a, const float *b, size_t step_b, int K,
+static float law(enum order order, const float *start, const float *a, size_t step_a, const float *b, size_t step_b, int K,
                  const float *bias, const float *residual)
 {
     float sum = start ? *start : 0;
     for (int k = 0; k < K; k += MATMUL_BLOCK) {
-        float chain = 0;
-        for (int i = k; i < int_min(k + MATMUL_BLOCK, K); i++) {
+        int end = int_min(k + MATMUL_BLOCK, K);
+        float chain = order == TILES ? tiles(a + (size_t)k * step_a, step_a, b + (size_t)k * step_b, step_b, end - k) : 0;
+        for (int i = k; i < end && order != TILES; i++) {
             int at = ACT_IS_FLOAT ? i : i % 2 ? i - 1 : i + 1 < K ? i + 1 : i;
             float x = a[(size_t)at * step_a], y = b[(size_t)at * step_b];
-            chain = fuse ? fmaf(x, y, chain) : chain + x * y;
+            chain = order == FUSED ? fmaf(x, y, chain) : chain + x * y;
         }
         sum = k || start ? sum + chain : chain;
     }
@@ -83,7 +101,8 @@ static void check_shape(int N, int out, int in)
     struct product p;
     product_open(&p, N, out, in);
     size_t O = (size_t)out, I = (size_t)in;
-    bool fuse = fused(), forward = true, residual = true, input = true, weight = true, sums = true;
+    enum order order = order_of_build();
+    bool forward = true, residual = true, input = true, weight = true, sums = true;
     double worst = 0;
     host_matmul_forward(p.y, p.x, p.packed, NULL, NULL, N, out, in);
     for (int i = 0; i < N; i++)
@@ -91,7 +110,7 @@ static void check_shape(int N, int out, int in)
             const float *x = p.x + i * I, *w = p.w + o * I;
             double exact = 0;
             for (int k = 0; k < in; k++) exact += (double)x[k] * (double)w[k];
-            forward &= lawful(p.y[i * O + o], act_rounded(law(fuse, NULL, x, 1, w, 1, in, NULL, NULL)), in);
+            forward &= lawful(p.y[i * O + o], act_rounded(law(order, NULL, x, 1, w, 1, in, NULL, NULL)), in);
             worst = fmax(worst, (fabs((double)p.y[i * O + o] - exact) - stored(0) * fabs(exact)) / sqrt(in));
         }
     float *y = array((size_t)N * O, 5);
@@ -99,7 +118,7 @@ static void check_shape(int N, int out, int in)
     host_matmul_forward(p.y, p.x, p.packed, p.bias, p.residual, N, out, in);
     for (int i = 0; i < N; i++)
         for (int o = 0; o < out; o++) {
-            float want = act_rounded(law(fuse, NULL, p.x + i * I, 1, p.w + o * I, 1, in, p.bias + o,
+            float want = act_rounded(law(order, NULL, p.x + i * I, 1, p.w + o * I, 1, in, p.bias + o,
                                          p.residual + i * O + o));
             residual &= lawful(p.y[i * O + o], want, in) && lawful(y[i * O + o], want, in);
         }
@@ -108,18 +127,18 @@ static void check_shape(int N, int out, int in)
     host_matmul_backward_weight(p.dw, p.db, p.y, p.x, N, out, in);
     for (int i = 0; i < N; i++)
         for (int c = 0; c < in; c++)
-            input &= lawful(p.dx[i * I + c], act_rounded(law(fuse, dx + i * I + c, p.y + i * O, 1, p.w + c, I, out, NULL, NULL)),
+            input &= lawful(p.dx[i * I + c], act_rounded(law(order, dx + i * I + c, p.y + i * O, 1, p.w + c, I, out, NULL, NULL)),
                             out * out);
     host_matmul_backward_input(p.dx, p.y, p.packed, false, N, out, in);
     for (int i = 0; i < N; i++)
         for (int c = 0; c < in; c++)
-            input &= lawful(p.dx[i * I + c], act_rounded(law(fuse, NULL, p.y + i * O, 1, p.w + c, I, out, NULL, NULL)), out * out);
+            input &= lawful(p.dx[i * I + c], act_rounded(law(order, NULL, p.y + i * O, 1, p.w + c, I, out, NULL, NULL)), out * out);
     for (int o = 0; o < out; o++) {
         double column = (double)db[o], size = 1;
         for (int i = 0; i < N; i++) { column += (double)p.y[i * O + o]; size += fabs((double)p.y[i * O + o]); }
         sums &= close_to((double)p.db[o], column, 0, 1e-6 * size);
         for (int c = 0; c < in; c++)
-            weight &= lawful(p.dw[o * I + c], law(fuse, dw + o * I + c, p.y + o, O, p.x + c, I, N, NULL, NULL), N * in);
+            weight &= lawful(p.dw[o * I + c], law(order, dw + o * I + c, p.y + o, O, p.x + c, I, N, NULL, NULL), N * in);
     }
     test_error("product, of the square root of its length", worst < 0 ? 0 : worst);
     test_check(forward && residual && input && weight && sums && worst < 1e-6, __FILE__, __LINE__,

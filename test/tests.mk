@@ -48,6 +48,24 @@ test-full: packages
 	@$(MAKE) tests
 	@BIN=$(BIN) BUILD=$(BUILD) test/run.sh full
 
+# Products by Intel AMX with its instructions in plain C (test/amx), after make PRECISION=bf16: the same objects but one.
+AMX       := $(BUILD)/amx
+AMX_TESTS := test_tile test_matmul test_model test_train test_sample test_ppo check_amx
+AMX_BUILT := $(PROGRAMS:$(BIN)/%=$(AMX)/bin/%) $(patsubst %,$(AMX)/test/%,$(filter test_%,$(AMX_TESTS)))
+$(foreach m,$(MAINS),$(eval $(AMX)/bin/$(notdir $(m:%/main.c=%)): $(BUILD)/$(m:.c=.o)))
+$(filter $(AMX)/test/%,$(AMX_BUILT)): $(AMX)/test/%: $(BUILD)/test/%.o
+$(AMX_BUILT): $(AMX)/tile_amx.o $(LIB)
+	@mkdir -p $(@D)
+	$(SAY) "  LINK $@"
+	$(QUIET)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(filter %.o,$^) $(LIB) $(LDLIBS) -o $@
+$(AMX)/tile_amx.o: common/cpu/tile_amx.c
+	@mkdir -p $(@D)
+	$(SAY) "  CC   $< with test/amx"
+	$(QUIET)$(CC) -Itest/amx $(ALL_CFLAGS) -c $< -o $@
+test-amx: packages
+	@$(MAKE) $(AMX_BUILT) $(TOOLS)
+	@BIN=$(AMX)/bin BUILD=$(AMX) TESTS="$${TESTS:-$(AMX_TESTS)}" test/run.sh default
+
 # Everything that the simulator can run; its part that removes barriers; and that for ThreadSanitizer (make SIM=1
 # SAN=tsan sim-once).
 sim-full: packages
@@ -78,4 +96,4 @@ bench-growth: $(PROGRAMS) $(BENCHES) $(TOOLS)
 fuzz:
 	@BUILD=build/fuzz FUZZ_SECONDS=$(FUZZ_SECONDS) test/fuzz/run.sh
 
-.PHONY: tests test test-full sim-full sim-barriers sim-tools sim-once test-slurm soak bench bench-build bench-growth fuzz
+.PHONY: tests test test-amx test-full sim-full sim-barriers sim-tools sim-once test-slurm soak bench bench-build bench-growth fuzz

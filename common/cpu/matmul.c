@@ -22,7 +22,7 @@
 
 enum {
     LINE = 64 / sizeof(act_t),                      /* of a cache */
-    FEW = 4 * STRIP,                                /* up to here rows are not packed */
+    FEW = STEP == 1 ? 4 * STRIP : STRIP,            /* up to here rows are not packed */
     TASK_WORK = 512 << 10,                          /* multiply-adds: some 10 microseconds */
     ROWS_MOST = SCRATCH_STRIPS / MATMUL_BLOCK,      /* that a task packs of a block */
     TURN = 2 * STRIP,                               /* columns of c that are turned at a time */
@@ -61,7 +61,7 @@ static bool few_enough(const struct product *p) { return p->M <= FEW && p->form 
 static bool sums_in_c(const struct product *p) { return p->c && p->add && !p->lanes; }
 
 /* Rows and columns of c that are computed together. */
-static int tile_height(const struct product *p) { return p->lanes ? PANEL : STRIP; }
+static int tile_height(const struct product *p) { return p->lanes ? PANEL : product_height(); }
 static int tile_width(const struct product *p) { return p->lanes ? TURN : PANEL; }
 
 /* How many parts of at most `most` n has. */
@@ -144,25 +144,24 @@ static void pack_panels(act_t *to, const struct product *p, int j0, int j1, int 
 /* Packs rows i0 .. i1 - 1, tile after tile, for n steps from k. */
 static void pack_rows(act_t *to, const struct product *p, int i0, int i1, int k, int n)
 {
-    /* that many lines of a stay in the first-level cache across the strips */
-    enum { STEPS = 8, ROWS_AHEAD = 64 };
+    enum { ROWS_AHEAD = 64 };
+    int height = tile_height(p);
     if (!p->a_columns) {
-        for (int i = i0, height = tile_height(p); i < i1; i += height) {
+        for (int i = i0; i < i1; i += height) {
             const act_t *from = p->a + (size_t)i * p->lda + k;
             int rows = int_min(height, i1 - i);
             if (p->lanes) tile_pack_transposed(act_floats(to), act_floats(from), p->lda, rows, n, ROWS_AHEAD);
             else product_pack_strip(to, from, p->lda, rows, n);
-            to += (size_t)height * whole_steps(n);
+            to += (size_t)height * strip_steps(n);
         }
         return;
     }
-    for (int step = 0; step < n; step += STEPS)
-        for (int i = i0; i < i1; i += STRIP) {
-            int rows = int_min(STRIP, i1 - i);
+    for (int step = 0; step < n; step += STRIP_STEPS)       /* so many lines of a stay in the first-level cache */
+        for (int i = i0; i < i1; i += height) {
+            int rows = int_min(height, i1 - i);
             const act_t *from = p->a + (size_t)(k + step) * p->lda + i;
-            act_t *strip = to + (size_t)(i - i0) * whole_steps(n) + step * rows;
-            for (int z = 0, left = int_min(STEPS, n - step); z < left; z += STEP)
-                steps_copy(strip + z * rows, from + (size_t)z * p->lda, p->lda, rows, left - z);
+            act_t *strip = to + (size_t)(i - i0) * strip_steps(n) + step * product_strip_rows(rows);
+            product_pack_columns(strip, from, p->lda, rows, int_min(STRIP_STEPS, n - step));
         }
 }
 
@@ -172,9 +171,9 @@ static void few_rows(const struct product *p, int j, struct scratch *s)
     for (int k = 0; k < p->K; k += MATMUL_BLOCK) {
         int n = int_min(MATMUL_BLOCK, p->K - k);
         const act_t *b = p->b + (size_t)j * whole_steps(p->K) + (size_t)k * PANEL;
-        for (int i = 0; i < p->M; i += STRIP)
+        for (int i = 0, height = tile_height(p); i < p->M; i += height)
             add_tile(p, p->a + (size_t)i * p->lda + k, b, n, s->tile, s->between + i * PANEL, i, j,
-                     int_min(STRIP, p->M - i), k == 0, k + n == p->K);
+                     int_min(height, p->M - i), k == 0, k + n == p->K);
     }
 }
 
@@ -225,8 +224,8 @@ static const act_t *strip(const struct product *p, const struct part *q, int i, 
                           const struct scratch *s)
 {
     if (p->in_place) return p->a + (p->a_columns ? (size_t)k * p->lda + (size_t)i : (size_t)i * p->lda + (size_t)k);
-    size_t width = (size_t)(p->lanes ? PANEL : rows);
-    return s->strips + (size_t)(i - q->i0) * whole_steps(q->steps) + (size_t)(k - q->k) * width;
+    size_t width = (size_t)(p->lanes ? PANEL : product_strip_rows(rows));
+    return s->strips + (size_t)(i - q->i0) * strip_steps(q->steps) + (size_t)(k - q->k) * width;
 }
 
 /* A block's tiles where rows lie in the lanes: strips of columns j.. against a panel of rows.   between: TURN rows of
@@ -303,6 +302,7 @@ static void product_task(void *context, int number, int thread)
     if (!few_enough(p)) rectangle(p, i, i1, j, j1, &s);
     else
         for (; j < j1; j += PANEL) few_rows(p, j, &s);
+    product_end();
 }
 
 /* Cuts the product into tasks: enough for the threads to even out, large enough that packing costs little and that

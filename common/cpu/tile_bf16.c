@@ -3,9 +3,10 @@
  * The panels hold two steps of a column in one word, as vdpbf16ps reads them.  It adds the product of the odd step to
  * the sum, then that of the even one; a product of two bfloat16 is exact in float32, so fused or not is the same.
  * Denormals it takes and gives as 0.  Where the processor lacks it, the halves are widened to float32, which is exact,
- * and added in the same order: only denormals differ.  Which loop runs is decided once.
+ * and added in the same order: only denormals differ.  AMX (tile_amx.c) adds in another order.  Which loop runs is
+ * decided once.
  * Source: Intel, Architecture Instruction Set Extensions Programming Reference, VDPBF16PS. */
-#include "common/cpu/product_tile.h"
+#include "common/cpu/tile_amx.h"
 
 #ifdef ACT_BF16
 #include <stdlib.h>
@@ -27,6 +28,8 @@ INLINE uint32_t pair_at(const act_t *a, size_t lda, bool packed, int rows, int r
     const act_t *at = a + (size_t)r * lda + k;
     return k + 1 < n ? word_at(at) : at->bits;
 }
+
+enum { PAIR_ROWS = 8 };                                     /* the height of both tiles here */
 
 /* ---- widened: 2 vectors of columns, up to 4 rows ---- */
 
@@ -88,7 +91,7 @@ static inline __attribute__((always_inline)) WITH_DOT void dots(const int rows, 
                                                                size_t lda, const act_t *b, int n)
 {
     enum { AHEAD = 32 };
-    __m512 sum[STRIP][2];
+    __m512 sum[PAIR_ROWS][2];
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++) sum[r][0] = sum[r][1] = _mm512_setzero_ps();
 #pragma GCC unroll 2
@@ -150,50 +153,11 @@ static WITH_DOT int dot_chains(volatile float *sink, int steps)
 }
 #endif
 
-/* ---- the choice ---- */
-
-/* QUARTET_TILE=widened, for tests: what a processor without vdpbf16ps computes. */
-static bool has_dots(void)
-{
-#if defined(__x86_64__)
-    const char *wish = getenv("QUARTET_TILE");
-    return __builtin_cpu_supports("avx512bf16") && !(wish && strcmp(wish, "widened") == 0);
-#else
-    return false;
-#endif
-}
-
-const char *product_tile_name(void) { return has_dots() ? "AVX512-BF16" : "widened to float32"; }
-
-int product_chains(volatile float *sink, int steps)
-{
-#if defined(__x86_64__)
-    if (has_dots()) return dot_chains(sink, steps);
-#endif
-    (void)sink, (void)steps;
-    return 0;
-}
-
-void product_tile(float *out, size_t ldo, const float *before, size_t ldb, const act_t *a, size_t lda, bool packed,
-                  const act_t *b, int rows, int n)
-{
-    static int chosen;                                       /* 1: widened, 2: dots */
-    int tile = __atomic_load_n(&chosen, __ATOMIC_RELAXED);
-    if (tile == 0) __atomic_store_n(&chosen, tile = 1 + has_dots(), __ATOMIC_RELAXED);
-#if defined(__x86_64__)
-    if (tile == 2) {
-        tile_dots(out, ldo, before, ldb, a, lda, packed, b, rows, n);
-        return;
-    }
-#endif
-    tile_widened(out, ldo, before, ldb, a, lda, packed, b, rows, n);
-}
-
-/* ---- packing ---- */
+/* ---- strips of pairs, for both ---- */
 
 /* Whole words are moved as floats are, by the same transposes; a row that begins at an odd element, and the last of an
  * odd number of steps, one by one. */
-void product_pack_strip(act_t *to, const act_t *from, size_t ld, int rows, int n)
+static void pack_strip(act_t *to, const act_t *from, size_t ld, int rows, int n)
 {
     int words = ld % 2 == 0 && (uintptr_t)from % 4 == 0 ? n / 2 : 0;
     if (words) tile_pack_strip((float *)(void *)to, (const float *)(const void *)from, ld / 2, rows, words);
@@ -205,6 +169,80 @@ void product_pack_strip(act_t *to, const act_t *from, size_t ld, int rows, int n
             to[1] = k + 1 < n ? at[1] : (act_t){0};
         }
 }
+
+static void pack_columns(act_t *to, const act_t *from, size_t ld, int rows, int n)
+{
+    for (int k = 0; k < n; k += 2) steps_copy(to + k * rows, from + (size_t)k * ld, ld, rows, n - k);
+}
+
+/* ---- the choice ---- */
+
+struct tile {
+    const char *name, *wish;        /* wish: QUARTET_TILE, for tests */
+    bool (*usable)(void);
+    int height, whole;              /* rows; a strip's are a multiple of `whole` */
+    void (*product)(float *out, size_t ldo, const float *before, size_t ldb, const act_t *a, size_t lda, bool packed,
+                    const act_t *b, int rows, int n);
+    void (*pack_strip)(act_t *to, const act_t *from, size_t ld, int rows, int n);
+    void (*pack_columns)(act_t *to, const act_t *from, size_t ld, int rows, int n);
+    int (*chains)(volatile float *sink, int steps);
+    void (*end)(void);
+};
+
+#if defined(__x86_64__)
+static bool has_dots(void) { return __builtin_cpu_supports("avx512bf16"); }
+#endif
+static bool always(void) { return true; }
+static int no_chains(volatile float *sink, int steps) { (void)sink, (void)steps; return 0; }
+static void nothing(void) {}
+
+/* From the fastest on. */
+static const struct tile tiles[] = {
+#if defined(__x86_64__)
+    {"AMX", "amx", tile_amx_usable, STRIP, AMX_ROWS, tile_amx, tile_amx_pack_strip, tile_amx_pack_columns,
+     tile_amx_chains, tile_amx_end},
+    {"AVX512-BF16", "dots", has_dots, PAIR_ROWS, 1, tile_dots, pack_strip, pack_columns, dot_chains, nothing},
+#endif
+    {"widened to float32", "widened", always, PAIR_ROWS, 1, tile_widened, pack_strip, pack_columns, no_chains, nothing},
+};
+
+static const struct tile *tile(void)
+{
+    static const struct tile *chosen;
+    const struct tile *t = __atomic_load_n(&chosen, __ATOMIC_RELAXED);
+    if (t) return t;
+    const char *wish = getenv("QUARTET_TILE");
+    t = tiles;
+    for (const struct tile *w = tiles; wish && w < tiles + sizeof tiles / sizeof *tiles; w++)
+        if (strcmp(w->wish, wish) == 0) t = w;
+    while (!t->usable()) t++;
+    __atomic_store_n(&chosen, t, __ATOMIC_RELAXED);
+    return t;
+}
+
+const char *product_tile_name(void) { return tile()->name; }
+int product_height(void) { return tile()->height; }
+int product_strip_rows(int rows) { return (int)tile_round((size_t)rows, (size_t)tile()->whole); }
+int product_chains(volatile float *sink, int steps) { return tile()->chains(sink, steps); }
+void product_end(void) { tile()->end(); }
+
+void product_tile(float *out, size_t ldo, const float *before, size_t ldb, const act_t *a, size_t lda, bool packed,
+                  const act_t *b, int rows, int n)
+{
+    tile()->product(out, ldo, before, ldb, a, lda, packed, b, rows, n);
+}
+
+void product_pack_strip(act_t *to, const act_t *from, size_t ld, int rows, int n)
+{
+    tile()->pack_strip(to, from, ld, rows, n);
+}
+
+void product_pack_columns(act_t *to, const act_t *from, size_t ld, int rows, int n)
+{
+    tile()->pack_columns(to, from, ld, rows, n);
+}
+
+/* ---- packing for all ---- */
 
 void product_pack_weights(act_t *to, const float *from, size_t ld, int columns, int n, int ahead)
 {

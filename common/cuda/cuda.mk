@@ -7,7 +7,7 @@ KERNELS  := $(filter-out $(filter-out $(ENGINE),common/cuda/engine_nccl.cu),$(wi
 OBJECTS  += $(KERNELS:%.cu=$(BUILD)/%.o)
 CU_FLAGS := $(if $(filter bf16,$(PRECISION)),-DACT_BF16) -I. -Icommon/cuda $(if $(NCCL_HOME),-I$(NCCL_HOME)/include)
 # What these look at belongs to the CPU backend.
-CPU_TESTS := test/test_vector.c test/test_threads.c
+CPU_TESTS := test/test_tile.c test/test_vector.c test/test_threads.c
 CUDA_TESTS := $(patsubst %.cu,$(BUILD)/%,$(wildcard test/test_*.cu))
 
 ifneq ($(SIM),)
