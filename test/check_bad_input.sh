@@ -184,7 +184,7 @@ $BIN/rm --model $work/sft --data $work/ranked.jsonl --plan
 $rlhf $both --plan
 $BIN/pretrain --eval-only --model $work/base --data $work/text.txt
 TABLE
-else skipped=$((skipped + 1)); echo "skipped: there is no /dev/full"; fi
+else omit "there is no /dev/full"; fi
 for command in "$BIN/rm --score --model $work/rm" "$BIN/chat --model $work/sft"; do
     $command <&- >"$work/said" 2>&1
     [ $? -eq 74 ] && grep -q "stdin is closed" "$work/said" && got=yes || got=no
@@ -205,5 +205,4 @@ if [ "$(id -u)" -ne 0 ]; then
     expect 74 "cannot be created" $BIN/sft --model "$work/base" --data "$work/chats.jsonl" $few --out "$work/locked/run"
 fi
 
-echo "check_bad_input: $passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ]
+finish

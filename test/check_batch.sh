@@ -69,5 +69,4 @@ SLURM_CPUS_PER_TASK=16 SLURM_NTASKS=2 job 0 nothing "a job with cores" "" 0
 check "the job's cores are used" grep -q -- "--threads 16" "$work/program.args"
 check "several tasks meet by PMIx" grep -qx pmix "$work/mpi"
 expect 64 "no --out FOLDER" bash docs/batch/stage.sbatch "$work/program" 0
-echo "check_batch: $passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ]
+finish

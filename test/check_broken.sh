@@ -1,10 +1,9 @@
 #!/bin/sh
 # check_broken.sh - every check of format/SPEC.md refuses its broken file (test/tool_broken.c), by name and with exit code 65.
-: "${BIN:=bin}" "${BUILD:=build/cpu}"
-dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
-passed=0 failed=0
-ok() { passed=$((passed + 1)); }
+cd "$(dirname "$0")/.." || exit 1
+: "${ASAN_OPTIONS:=detect_leaks=1}"
+. test/lib.sh
+dir=$work
 bad() { failed=$((failed + 1)); echo "$@" >&2; }
 
 "$BUILD/test/tool_broken" "$dir" || bad "tool_broken failed"
@@ -31,5 +30,4 @@ done
 for id in $(sed -n 's/^| \([A-Z]*[0-9]*\) | file |.*/\1/p' format/SPEC.md); do
     ls "$dir" | grep -q "^$id[-.]" && ok || bad "no broken file for check $id"
 done
-echo "check_broken: $passed passed, $failed failed, 0 skipped"
-[ $failed -eq 0 ]
+finish

@@ -1,9 +1,8 @@
 #!/bin/sh
 # check_chat.sh - chat with a model whose every word is known (tool_talker.c): answers, dialogues, pipes, signals, refusals.
-passed=0 failed=0 skipped=0
-: "${BIN:=bin}" "${BUILD:=build/cpu}"
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
+cd "$(dirname "$0")/.." || exit 1
+: "${ASAN_OPTIONS:=detect_leaks=1}"
+. test/lib.sh
 talker=$BUILD/test/tool_talker
 chat=$BIN/chat
 
@@ -20,7 +19,7 @@ says() {           # says NAME CODE WORDS COMMAND...: the command ends with CODE
 
 "$talker" "$work" base.ckpt 1 none 64 && "$talker" "$work" sft.ckpt 2 quartet 64 && "$talker" "$work" rm.ckpt 3 none 64 &&
     "$talker" "$work" rlhf.ckpt 4 quartet 64 && "$talker" "$work" long.ckpt 1 none 30000 &&
-    "$talker" "$work" bare.ckpt 1 bare 64 || { echo "no models to talk to"; exit 1; }
+    "$talker" "$work" bare.ckpt 1 bare 64 || { wrong "no models to talk to"; finish; }
 
 # Answers.
 check "sft answers" "Hi!" "$("$chat" --model "$work/sft.ckpt" --prompt 'who is there?' 2>&1)"
@@ -159,10 +158,10 @@ if [ "$(script -qec "echo there" /dev/null </dev/null 2>/dev/null | tr -d '\r\n'
             '{"role":"user","content":"onthree!"} {"role":"user","content":"onthree!"} {"role":"user","content":"three"} ' \
             "$(grep -o '{"role":"user"[^}]*}' "$work/saved.jsonl" | tr '\n' ' ')"
     else
-        skipped=$((skipped + 1)); echo "skipped: chat was built without libedit"
+        omit "chat was built without libedit"
     fi
 else
-    skipped=$((skipped + 1)); echo "skipped: no program 'script' here, or no pseudo-terminal for it"
+    omit "no program 'script' here, or no pseudo-terminal for it"
 fi
 
 # Refusals.
@@ -179,5 +178,4 @@ says "unknown option" 64 'did you mean --top-k' "$chat" --model "$work/sft.ckpt"
 says "closed input" 74 'input cannot be read' sh -c "'$chat' --model '$work/sft.ckpt' <&-"
 says "full disk" 74 'answer cannot be written' sh -c "'$chat' --model '$work/sft.ckpt' --prompt a >/dev/full"
 
-echo "check_chat: $passed passed, $failed failed, $skipped skipped"
-[ $failed -eq 0 ]
+finish

@@ -1,10 +1,10 @@
 #!/bin/sh
 # check_ckpt.sh - every command of ckpt on known files: what it prints, its exit code, escaping, speed.
-: "${BIN:=bin}" "${BUILD:=build/cpu}"
-passed=0 failed=0 skipped=0
+cd "$(dirname "$0")/.." || exit 1
+: "${ASAN_OPTIONS:=detect_leaks=1}"
+. test/lib.sh
 ckpt=$BIN/ckpt
-dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
+dir=$work
 out=$dir/out
 
 # expect CODE PATTERN COMMAND...: exit code, and a line of stdout or stderr that matches
@@ -133,8 +133,7 @@ if python3 -c 'import json' 2>/dev/null; then
             { failed=$((failed + 1)); echo "ckpt $c --json is no JSON" >&2; }
     done
 else
-    skipped=1
-    echo "skipped: JSON of every command (no python3)"
+    omit "JSON of every command (no python3)"
 fi
 
 # 10 GB answer at once: the best of five in under 50 ms
@@ -148,8 +147,6 @@ if "$BUILD/test/tool_save" sparse "$dir/large.ckpt" 10 2>/dev/null; then
     done
     [ $best -lt 50000 ] && passed=$((passed + 1)) || { failed=$((failed + 1)); echo "info of 10 GB took $best us" >&2; }
 else
-    skipped=$((skipped + 1))
-    echo "skipped: info of 10 GB (no sparse files here)"
+    omit "info of 10 GB (no sparse files here)"
 fi
-echo "check_ckpt: $passed passed, $failed failed, $skipped skipped"
-[ $failed -eq 0 ]
+finish

@@ -1,20 +1,13 @@
 #!/bin/sh
 # check_crash.sh - a save is killed at each of its system calls, and each is made to fail: the folder must always go on from the
 # old or the new file, byte-identical to a reference, and nothing may be left behind.  FULL=1: every call with every error.
-: "${BIN:=bin}" "${BUILD:=build/cpu}"
-export ASAN_OPTIONS="detect_leaks=0"      # leaks cannot be looked for under strace
-passed=0 failed=0 skipped=0
+cd "$(dirname "$0")/.." || exit 1
+. test/lib.sh
 tool=$BUILD/test/tool_save
-dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
+dir=$work
 run=$dir/run
 
-finish() {
-    echo "check_crash: $passed passed, $failed failed, $skipped skipped"
-    [ $failed -eq 0 ]
-    exit
-}
-case $BUILD in *-*san) skipped=1; echo "skipped: under a sanitizer, whose own system calls would be hit too"; finish ;; esac
+case $BUILD in *-*san) skip "under a sanitizer, whose own system calls would be hit too" ;; esac
 bad() { failed=$((failed + 1)); echo "$@" >&2; }
 
 # uuid, time and header CRC are new in every save
@@ -53,9 +46,7 @@ for blocks in 0 1 16 100 200 400; do
 done
 
 if ! strace -qq -o /dev/null true 2>/dev/null; then
-    echo "skipped: faults in system calls (strace is missing or may not trace)"
-    skipped=1
-    finish
+    skip "faults in system calls (strace is missing or may not trace)"
 fi
 
 # "name number" of every call from the one that opens the folder on, and "hint" of those behind the checkpoint's rename:

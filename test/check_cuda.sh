@@ -4,12 +4,8 @@
 # registers must fit the 65536 of a multiprocessor; blocks have 256 threads, those of attention at most 128.
 cd "$(dirname "$0")/.." || exit 1
 : "${BUILD:=build/cuda}"
-if [ "$(ls "$BUILD"/common/cuda/*.ptxas 2>/dev/null)" = "" ]; then
-    echo "skipped: $BUILD is no CUDA build (make CUDA=1)"
-    echo "check_cuda: 0 passed, 0 failed, 1 skipped"
-    exit 0
-fi
 . test/lib.sh
+[ "$(ls "$BUILD"/common/cuda/*.ptxas 2>/dev/null)" ] || skip "$BUILD is no CUDA build (make CUDA=1)"
 
 touch "$BUILD/common/cuda/removed.ptxas"
 env -u MAKEFLAGS -u MAKELEVEL make -n CUDA=1 BUILD="$BUILD" >/dev/null
@@ -38,14 +34,12 @@ check "there are kernels" [ "$p" -gt 0 ]
 # The table of kernels, where this is the build that it is made from.
 reported() { grep -q "'$2' for '$3'" "$BUILD/common/cuda/$1.ptxas"; }
 if ! reported flash _Z13flash_combine9attention sm_80 || ! reported flash _Z13flash_combine9attention sm_90; then
-    echo "skipped: docs/cuda-kernels.md is made from a bfloat16 build for sm_80 and sm_90"
-    skipped=$((skipped + 1))
+    omit "docs/cuda-kernels.md is made from a bfloat16 build for sm_80 and sm_90"
 else
     test/cuda_kernels.sh >"$work/kernels.md"
     if [ "$(grep -c 'of CUDA' docs/cuda-kernels.md)" -eq 1 ] &&
        [ "$(grep 'of CUDA' docs/cuda-kernels.md)" != "$(grep 'of CUDA' "$work/kernels.md")" ]; then
-        echo "skipped: docs/cuda-kernels.md is of another release of CUDA"
-        skipped=$((skipped + 1))
+        omit "docs/cuda-kernels.md is of another release of CUDA"
     else
         check "docs/cuda-kernels.md is what test/cuda_kernels.sh prints" cmp "$work/kernels.md" docs/cuda-kernels.md
     fi
@@ -53,13 +47,11 @@ fi
 
 expect 0 "CUDA" "$BIN/pretrain" --version
 if [ -e /dev/nvidiactl ]; then
-    echo "skipped: there is a GPU, so its absence cannot be tested"
-    skipped=$((skipped + 1))
+    omit "there is a GPU, so its absence cannot be tested"
 else
     echo "a text" >"$work/text"
     expect 69 "none can be used here" "$BIN/pretrain" --data "$work/text" --out "$work/run"
     check "in one sentence" [ "$(wc -l <"$work/out")" -eq 1 ]
     check "that leaves nothing behind" [ ! -e "$work/run/metrics.jsonl" ]
 fi
-echo "check_cuda: $passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ]
+finish

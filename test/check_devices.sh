@@ -18,12 +18,10 @@ case $BUILD in *cuda* | *sim*) words="there is no device 3" ;; *) words="this bu
 expect 64 "--devices: $words" "$BIN/pretrain" $text --devices 3 --out "$no"
 check "nothing is left of what was refused" [ ! -e "$no" ]
 expect 0 "done: 1 step" "$BIN/pretrain" $text --devices 0 --steps 1 --out "$work/first"
-case $BUILD in *sim*) ;; *) skipped=1; echo "skipped: the CUDA simulator is not built here (make SIM=1 test)"; finish ;; esac
+case $BUILD in *sim*) ;; *) skip "the CUDA simulator is not built here (make SIM=1 test)" ;; esac
 if ! "$BIN/pretrain" --version | grep -q NCCL; then
     expect 69 "NCCL was not there when it was made: name one" "$BIN/pretrain" $text --devices 0,1 --out "$no"
-    skipped=1
-    echo "skipped: no NCCL in the toolkit"
-    finish
+    skip "no NCCL in the toolkit"
 fi
 
 case $BUILD in *sim-f32*) tolerance=1e-6 random= ;; *) tolerance=1e-2 random=--stochastic-rounding ;; esac

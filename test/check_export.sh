@@ -1,12 +1,10 @@
 #!/bin/sh
 # check_export.sh - what `ckpt export --hf` writes: the very bytes that were imported, shards, and nothing on an error.
 cd "$(dirname "$0")/.." || exit 1
-: "${BIN:=bin}"
-passed=0 failed=0
-dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
+: "${ASAN_OPTIONS:=detect_leaks=1}"
+. test/lib.sh
+dir=$work
 ckpt=$BIN/ckpt
-ok() { passed=$((passed + 1)); }
 bad() { failed=$((failed + 1)); echo "$@"; }
 check() { what=$1; shift; if "$@" >"$dir/out" 2>"$dir/said"; then ok; else bad "$what: $(cat "$dir/said")"; fi; }
 
@@ -55,32 +53,32 @@ for family in llama gpt2; do
 done
 
 # every family comes back: the same weights byte for byte, and from the config.json written here the same settings
-if [ -d "${SHARED:-../shared}/golden" ]; then
+if [ -d "$SHARED/golden" ]; then
     for case in gpt2 gpt2-inner bloom llama llama-tied llama-headdim llama-bias llama-rope-linear llama-rope-llama3 llama-rope-yarn \
                 llama-rope-dynamic smollm mistral qwen2 qwen2-sliding qwen3 falcon-7b falcon-11b falcon-40b falcon-rw falcon-rw-12heads gptj codegen phi gpt-neox glm glm4; do
         rm -rf "$dir/back"
-        check "$case" $ckpt import "${SHARED:-../shared}/golden/$case" --out "$dir/a2.ckpt"
+        check "$case" $ckpt import "$SHARED/golden/$case" --out "$dir/a2.ckpt"
         check "export of $case" $ckpt export "$dir/a2.ckpt" --hf "$dir/back"
-        check "the bytes of $case" cmp "$dir/back/model.safetensors" "${SHARED:-../shared}/golden/$case/model.safetensors"
+        check "the bytes of $case" cmp "$dir/back/model.safetensors" "$SHARED/golden/$case/model.safetensors"
         check "import of $case again" $ckpt import "$dir/back" --out "$dir/again.ckpt"
         check "the settings of $case" sh -c "[ \"\$($ckpt config $dir/a2.ckpt)\" = \"\$($ckpt config $dir/again.ckpt)\" ]"
     done
 else
-    echo "skipped: golden models exported again (../shared/golden is not there)"
+    omit "golden models exported again ($SHARED/golden is not there)"
 fi
 
 # models of other systems as GGUF: tensors, tokenizer and template come back, and another name of a llama is llama
-if [ -d "${SHARED:-../shared}/golden" ]; then
+if [ -d "$SHARED/golden" ]; then
     for case in llama llama-bias llama-headdim qwen2 qwen3 smollm gpt2-inner llama-rope-linear llama-rope-llama3 \
                 bloom falcon-7b falcon-11b falcon-40b gpt-neox phi glm4; do
-        check "$case" $ckpt import "${SHARED:-../shared}/golden/$case" --out "$dir/a2.ckpt"
+        check "$case" $ckpt import "$SHARED/golden/$case" --out "$dir/a2.ckpt"
         check "GGUF of $case" $ckpt export "$dir/a2.ckpt" --gguf "$dir/x.gguf"
         check "import of the GGUF of $case" $ckpt import "$dir/x.gguf" --out "$dir/again.ckpt"
         $ckpt diff "$dir/a2.ckpt" "$dir/again.ckpt" >"$dir/out"
         grep -q ' 0 of [0-9]* tensors differ' "$dir/out" && ! grep -vE '^(META +name|CONF +arch|section|different)' "$dir/out" >/dev/null && ok || bad "$case: $(cat "$dir/out")"
     done
 else
-    echo "skipped: GGUF of golden models (../shared/golden is not there)"
+    omit "GGUF of golden models ($SHARED/golden is not there)"
 fi
 
 # a model of every family that is trained from scratch here comes back as what it was
@@ -122,9 +120,9 @@ spoilt "rope_freqs.weight is not that of rope scaling llama3" ''
 # refused
 "$ckpt" export "$dir/llama-rm" --gguf "$dir/no.gguf" 2>"$dir/said"
 [ $? -eq 78 ] && grep -q 'reward model' "$dir/said" && [ ! -e "$dir/no.gguf" ] && ok || bad "a reward model as GGUF: $(cat "$dir/said")"
-if [ -d "${SHARED:-../shared}/golden" ]; then
+if [ -d "$SHARED/golden" ]; then
     while IFS=: read -r case words; do
-        $ckpt import "${SHARED:-../shared}/golden/$case" --out "$dir/a2.ckpt" >/dev/null 2>&1
+        $ckpt import "$SHARED/golden/$case" --out "$dir/a2.ckpt" >/dev/null 2>&1
         "$ckpt" export "$dir/a2.ckpt" --gguf "$dir/no.gguf" 2>"$dir/said"
         [ $? -eq 78 ] && grep -q "$words" "$dir/said" && [ ! -e "$dir/no.gguf" ] && ok || bad "$case as GGUF: $(cat "$dir/said")"
     done <<'END'
@@ -148,5 +146,4 @@ check "no tokenizer" $ckpt export "$dir/a.ckpt" --gguf "$dir/x.gguf"
 "$ckpt" export "$dir/a.ckpt" --hf "$dir/no/where" >/dev/null 2>"$dir/said"
 [ $? -eq 74 ] && ok || bad "no folder above: $(cat "$dir/said")"
 
-echo "check_export: $passed passed, $failed failed, 0 skipped"
-[ "$failed" -eq 0 ]
+finish

@@ -4,7 +4,7 @@
 cd "$(dirname "$0")/.." || exit 1
 . test/lib.sh
 . test/said.sh
-[ -x "$BIN/pretrain" ] || { echo "skipped: pretrain is not built"; echo "check_failures: 0 passed, 0 failed, 1 skipped"; exit 0; }
+[ -x "$BIN/pretrain" ] || skip "pretrain is not built"
 awk 'BEGIN { srand(1); for (i = 0; i < 3000; i++) printf "%s%s", substr("the red fox sees an old stone house by the green river", 1 + int(30 * rand()), 20), i % 9 ? " " : "\n" }' >"$work/text.txt"
 model="--layers 1 --channels 32 --heads 2 --ffn 64 --context 64 --vocab-size 300 --batch-tokens 256 --micro-tokens 256 --threads 1"
 data="--data $work/text.txt --shards $work/shards $model"
@@ -107,5 +107,4 @@ expect 0 "install -d" make install BUILD="$BUILD" BIN="$BIN" DESTDIR="$work/a b"
 [ -x "$work/a b/the prefix/bin/quartet-rm" ] && got=yes || got=no
 verdict "make install copes with a blank" $got
 
-echo "check_failures: $passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ]
+finish

@@ -91,5 +91,4 @@ variant llama3 llama "$(scaling llama3 "\"factor\": 4, \"low_freq_factor\": 1, \
 variant yarn llama "$(scaling yarn "\"factor\": 4, $bands")"
 variant dynamic llama "$(scaling dynamic '"factor": 2')"
 
-echo "check_families: $passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ]
+finish

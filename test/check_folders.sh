@@ -110,5 +110,4 @@ expect 65 "not a regular file" timeout 5 "$BIN/chat" --model "$work/pipe" --prom
 expect 64 "give the folder" "$BIN/sft" --model "$work/hf/model.safetensors" $sft --steps 1 --out "$work/x6"
 [ -z "$(find "$work"/x? -name '*.ckpt' 2>/dev/null)" ] && ok || wrong "a refused run left a checkpoint"
 
-echo "check_folders: $passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ]
+finish

@@ -1,10 +1,9 @@
 #!/bin/sh
 # check_import.sh - `ckpt import` refuses what it cannot import exactly: one sentence, its exit code, and no file.
 cd "$(dirname "$0")/.." || exit 1
-: "${BIN:=bin}"
-passed=0 failed=0
-dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
+: "${ASAN_OPTIONS:=detect_leaks=1}"
+. test/lib.sh
+dir=$work
 
 fresh() { rm -rf "$dir/m"; mkdir "$dir/m"; cp test/golden/llama/config.json test/golden/llama/model.safetensors "$dir/m"; }
 config() { sed "$1" test/golden/llama/config.json >"$dir/m/config.json"; }
@@ -151,5 +150,4 @@ gguf 's/tokenizer.ggml.tokens\x09\(.\{10\}\)\x00/tokenizer.ggml.tokens\x09\1\x70
 patch 7042 '\001\176';                                            refused "a scale that is not a number" 65 "tensor output.weight has a scale"
 rm -rf "$dir/m"; : >"$dir/m";                                         refused "an empty file" 65 "inside its metadata"
 
-echo "check_import: $passed passed, $failed failed, 0 skipped"
-[ "$failed" -eq 0 ]
+finish

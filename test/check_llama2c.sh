@@ -4,8 +4,7 @@
 cd "$(dirname "$0")/.." || exit 1
 . test/lib.sh
 model=$SHARED/data/model-stories260K/stories260K.bin tok=$SHARED/data/model-stories260K/tok512.bin
-end() { echo "check_llama2c: $passed passed, $failed failed, $skipped skipped"; [ "$failed" -eq 0 ]; exit; }
-[ -r "$model" ] && [ -r "$tok" ] || { echo "skipped: the story model is not here"; skipped=1; end; }
+there "$model" "$tok" || finish
 
 expect 0 "imported from" "$BIN/ckpt" import --llama2c "$model" "$tok" --out "$work/a.ckpt"
 expect 0 "ok" "$BIN/ckpt" verify --deep "$work/a.ckpt"
@@ -48,4 +47,4 @@ refused 65 "is not one of a tokenizer of llama2.c" "$BIN/ckpt" import --llama2c 
 refused 66 "nothing.bin" "$BIN/ckpt" import --llama2c "$work/nothing.bin" "$tok"
 refused 64 "needs two files" "$BIN/ckpt" import --llama2c "$model"
 refused 64 "--llama2c" "$BIN/ckpt" import "$model" "$tok"
-end
+finish

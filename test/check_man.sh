@@ -11,10 +11,10 @@ for program in pretrain sft rm rlhf chat ckpt; do
     if command -v groff >/dev/null; then
         check "$program: groff" sh -c "groff -ww -z -man '$page' >'$work/out' 2>&1 && [ ! -s '$work/out' ]"
         groff -Tascii -man "$page" 2>/dev/null | sed 's/\x1b\[[0-9;]*m//g' >"$work/text"
-    else skipped=$((skipped + 1)); echo "skipped: groff is not installed"; fi
+    else omit "groff is not installed"; fi
     if command -v mandoc >/dev/null; then
         check "$program: mandoc" sh -c "mandoc -T lint -W warning '$page' >'$work/out' 2>&1"
-    else skipped=$((skipped + 1)); echo "skipped: mandoc is not installed"; fi
+    else omit "mandoc is not installed"; fi
     [ $program = ckpt ] && continue
     "$BIN/$program" --help-all | grep -oE '^  --(\[no-\])?[a-z0-9-]+' | tr -d ' ' |
         grep -v '^--help' >"$work/options"
@@ -56,7 +56,7 @@ if command -v bash >/dev/null; then
     completes "quartet-ckpt tensors --so" "--sort"
     completes "quartet-ckpt tensors --sort " "name offset size"
     completes "quartet-ckpt info r" "runs"
-else skipped=$((skipped + 1)); echo "skipped: bash is not installed"; fi
+else omit "bash is not installed"; fi
 
 # ---- --help ----
 for program in pretrain sft rm rlhf; do
@@ -82,5 +82,4 @@ if [ "$BUILD" = build/cpu ]; then
     check "make uninstall" env MAKEFLAGS= make -s uninstall DESTDIR="$work/root" PREFIX=/usr
     check "only that goes" [ "$(find "$work/root" -type f)" = "$work/root/usr/bin/other" ]
 fi
-echo "check_man: $passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ]
+finish

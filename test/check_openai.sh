@@ -4,10 +4,8 @@
 cd "$(dirname "$0")/.." || exit 1
 . test/lib.sh
 : "${PYTHON:=python3}"
-end() { echo "check_openai: $1 passed, $2 failed, $3 skipped"; [ "$2" -eq 0 ]; exit; }
-"$PYTHON" -c 'import importlib.util as u, sys; sys.exit(not u.find_spec("openai"))' 2>/dev/null ||
-    { echo "skipped: the Python package openai is not installed"; end 0 0 1; }
-"$BUILD/test/tool_talker" "$work" sft.ckpt 2 quartet 256 && "$BUILD/test/tool_talker" "$work" base.ckpt 1 none 256 || end 0 1 0
+python_has openai
+"$BUILD/test/tool_talker" "$work" sft.ckpt 2 quartet 256 && "$BUILD/test/tool_talker" "$work" base.ckpt 1 none 256 || { wrong "no models"; finish; }
 servers=
 trap 'kill $servers 2>/dev/null; rm -rf "$work"' EXIT
 for model in sft base; do
@@ -16,7 +14,7 @@ for model in sft base; do
     servers="$servers $!"
     i=0
     while ! grep -q 'served at\|libmicrohttpd' "$work/$model.log" && [ $i -lt 200 ]; do sleep 0.05; i=$((i + 1)); done
-    grep -q libmicrohttpd "$work/$model.log" && { echo "skipped: chat was built without libmicrohttpd"; end 0 0 1; }
+    grep -q libmicrohttpd "$work/$model.log" && skip "chat was built without libmicrohttpd"
 done
 address() { sed -n 's/.*served at \(http[^ ]*\):.*/\1/p' "$work/$1.log"; }
 timeout 120 "$PYTHON" test/openai_agrees.py "$(address sft)" "$(address base)"

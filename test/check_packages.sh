@@ -22,7 +22,7 @@ if git clone -q . "$work/a" 2>/dev/null; then
         check "it works" env BIN= BUILD= TESTS="test_base test_options test_model check_resume" sh -c \
             "unset BIN BUILD FULL; $make -C '$work/quartet-$version' test" >"$work/out"
     fi
-else skipped=$((skipped + 1)); echo "skipped: this is no git clone"; fi
+else omit "this is no git clone"; fi
 
 # ---- the Debian package, of the programs that are there ----
 if [ "$BUILD" = build/cpu ] && command -v dpkg-deb >/dev/null && command -v dpkg-shlibdeps >/dev/null; then
@@ -44,8 +44,7 @@ if [ "$BUILD" = build/cpu ] && command -v dpkg-deb >/dev/null && command -v dpkg
     if command -v lintian >/dev/null; then
         lintian --allow-root "$deb" >"$work/out" 2>&1
         check "lintian" sh -c "! grep -q '^[EW]:' '$work/out'"
-    else skipped=$((skipped + 1)); echo "skipped: lintian is not installed"; fi
-else skipped=$((skipped + 1)); echo "skipped: no dpkg-deb or dpkg-shlibdeps, or another build"; fi
+    else omit "lintian is not installed"; fi
+else omit "no dpkg-deb or dpkg-shlibdeps, or another build"; fi
 
-echo "check_packages: $passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ]
+finish

@@ -3,12 +3,9 @@
 # other's.  Runs in the bfloat16 build, beside a float32 one.
 cd "$(dirname "$0")/.." || exit 1
 . test/lib.sh
-case $BUILD in *-bf16) ;; *) other=none ;; esac
-if [ "$other" = none ] || [ ! -x bin/pretrain ]; then
-    echo "skipped: only make PRECISION=bf16 test, with the programs of both builds there, compares them"
-    echo "check_precision: 0 passed, 0 failed, 1 skipped"
-    exit 0
-fi
+one="only make PRECISION=bf16 test, with the programs of both builds there, compares them"
+case $BUILD in *-bf16) ;; *) skip "$one" ;; esac
+[ -x bin/pretrain ] || skip "$one"
 expect 0 "cpu, bfloat16" "$BIN/pretrain" --version
 expect 0 "cpu, float32" bin/pretrain --version
 QUARTET_TILE=widened expect 0 "widened to float32" "$BIN/chat" --version
@@ -45,5 +42,4 @@ expect 0 "done: 6 steps" "$BIN/pretrain" $small --steps 6 --threads 1 --out "$wo
 check "a stopped run, on other threads, has the bits of one that was not" bits r1 r3
 if bits r1 nearest; then wrong "rounding at random has the bits of rounding to nearest"; else ok; fi
 
-echo "check_precision: $passed passed, $failed failed, 0 skipped"
-[ "$failed" -eq 0 ]
+finish

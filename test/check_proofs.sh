@@ -10,5 +10,4 @@ while IFS=: read -r file name; do
 done <"$work/named"
 check "facts are numbered from F1 on, each with a proof" awk -F'|' '
     { gsub(/ /, "", $2); if ($2 != "F" NR || $4 !~ /`.*:.*`/) bad = 1 } END { exit bad || NR < 60 }' "$work/facts"
-echo "check_proofs: $passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ]
+finish

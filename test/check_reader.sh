@@ -1,16 +1,11 @@
 #!/bin/sh
 # check_reader.sh - the second reader (test/reader.py, from SPEC.md alone) agrees with ckpt on whole files, and refuses every broken one.
-: "${BIN:=bin}" "${BUILD:=build/cpu}"
-passed=0 failed=0
-ok() { passed=$((passed + 1)); }
+cd "$(dirname "$0")/.." || exit 1
+: "${ASAN_OPTIONS:=detect_leaks=1}"
+. test/lib.sh
 bad() { failed=$((failed + 1)); echo "$@" >&2; }
-if ! python3 -c 'import json, struct, zlib, sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
-    echo "skipped: no python3 (3.10 or later)"
-    echo "check_reader: 0 passed, 0 failed, 1 skipped"
-    exit 0
-fi
-dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
+python3 -c 'import json, struct, zlib, sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || skip "no python3 (3.10 or later)"
+dir=$work
 export PYTHONDONTWRITEBYTECODE=1
 mkdir "$dir/base" "$dir/sft" "$dir/rm" "$dir/rlhf" "$dir/broken"
 "$BUILD/test/tool_save" chain "$dir" && "$BUILD/test/tool_broken" "$dir/broken" || bad "no files to read"
@@ -35,5 +30,4 @@ for name in sorted(os.listdir(sys.argv[1])):
 print(*accepted)
 sys.exit(1 if accepted else 0)
 END
-echo "check_reader: $passed passed, $failed failed, 0 skipped"
-[ $failed -eq 0 ]
+finish

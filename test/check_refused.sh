@@ -85,5 +85,4 @@ rm -r "$work/base/shards"
 expect 0 "done: 5 steps" "$BIN/pretrain" --data "$work/moved.txt" $sizes $few --steps 5 --out "$work/base"
 check "no folder is left beside the shards" [ -z "$(find "$work" -name 'new-*')" ]
 
-echo "check_refused: $passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ]
+finish

@@ -4,12 +4,9 @@
 # clock decides (docs/metrics.md).  Then SIGTERM: exit code 75, a valid checkpoint, and the same end.
 # KILLS=n (3; 20 with FULL=1), SEED=n (the moments), PROGRAMS="pretrain sft" (only these).
 cd "$(dirname "$0")/.." || exit 1
-: "${BIN:=bin}" "${KILLS:=${FULL:+20}}" "${SEED:=$(date +%s)}" "${PROGRAMS:=pretrain sft rm rlhf}"
-: "${KILLS:=3}" "${ASAN_OPTIONS:=detect_leaks=0}"     # what lives as long as the process is no leak
-export ASAN_OPTIONS
-passed=0 failed=0 skipped=0
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
+: "${KILLS:=${FULL:+20}}" "${SEED:=$(date +%s)}" "${PROGRAMS:=pretrain sft rm rlhf}"
+: "${KILLS:=3}"
+. test/lib.sh
 
 # ---- tiny data -------------------------------------------------------------------------------------------------------------
 awk -v out="$work" 'BEGIN {
@@ -102,12 +99,11 @@ stop_and_go_on() {   # stop_and_go_on program RUN signal
     check "$1: goes on after $3 to its end" [ $? -eq 0 ] || tail -n 5 "$work/log"
 }
 
-[ -x "$BIN/ckpt" ] || { echo "skipped: ckpt is not built"; echo "check_resume: 0 passed, 0 failed, 1 skipped"; exit 0; }
+[ -x "$BIN/ckpt" ] || skip "ckpt is not built"
 for program in pretrain sft rm rlhf; do
     case " $PROGRAMS " in *" $program "*) ;; *) [ "$program" = rlhf ] && continue ;; esac     # the others are parents too
     if [ ! -x "$BIN/$program" ]; then
-        echo "skipped: $program is not built"
-        skipped=$((skipped + 1))
+        omit "$program is not built"
         continue
     fi
     begun=$(now)
@@ -124,5 +120,4 @@ for program in pretrain sft rm rlhf; do
         same_run "$program stopped by USR1" "$work/$program" "$work/$program-user"
     fi
 done
-echo "check_resume: $passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ]
+finish

@@ -1,15 +1,11 @@
 #!/bin/sh
 # check_seam.sh - the checking build (make SEAM=1 test) stops planted faults; in other builds there is nothing to see.
 cd "$(dirname "$0")/.." || exit 1
-passed=0 failed=0
+. test/lib.sh
 case $BUILD in
 *-seam) ;;
-*) echo "skipped: only make SEAM=1 test keeps host code off device memory"
-   echo "check_seam: 0 passed, 0 failed, 1 skipped"
-   exit 0 ;;
+*) skip "only make SEAM=1 test keeps host code off device memory" ;;
 esac
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
 
 fault() { sh -c 'ulimit -c 0; "$0" "$1"; exit $?' "$BUILD/test/seam/fault" "$1" >"$work/out" 2>&1; }
 
@@ -36,5 +32,4 @@ fault "host thread"
 if [ $? -gt 128 ] && grep -q "host code touches" "$work/out"; then passed=$((passed + 1))
 else failed=$((failed + 1)); echo "a task of host code reads device memory unnoticed"; fi
 
-echo "check_seam: $passed passed, $failed failed, 0 skipped"
-[ "$failed" -eq 0 ]
+finish

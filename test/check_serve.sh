@@ -5,12 +5,11 @@ cd "$(dirname "$0")/.." || exit 1
 . test/lib.sh
 chat=$BIN/chat
 
-end() { echo "check_serve: $passed passed, $failed failed, $skipped skipped"; [ "$failed" -eq 0 ]; exit; }
 "$BUILD/test/tool_talker" "$work" base.ckpt 1 none 64 && "$BUILD/test/tool_talker" "$work" sft.ckpt 2 quartet 64 &&
-    "$BUILD/test/tool_talker" "$work" long.ckpt 1 none 30000 || { wrong "no models"; end; }
+    "$BUILD/test/tool_talker" "$work" long.ckpt 1 none 30000 || { wrong "no models"; finish; }
 "$chat" --model "$work/sft.ckpt" --serve 127.0.0.1:nowhere >"$work/out" 2>&1
-[ $? -eq 69 ] && grep -q libmicrohttpd "$work/out" && { echo "skipped: chat was built without libmicrohttpd"; skipped=1; end; }
-command -v curl >/dev/null || { echo "skipped: curl is not installed"; skipped=1; end; }
+[ $? -eq 69 ] && grep -q libmicrohttpd "$work/out" && skip "chat was built without libmicrohttpd"
+command -v curl >/dev/null || skip "curl is not installed"
 
 # serve MODEL OPTIONS...: starts a server at a free port; its process in $server, its address in $url
 serve() {
@@ -184,7 +183,7 @@ LUA
         wrk -t2 -c64 -d1s --timeout 20s -s "$work/load.lua" "$url/v1/completions" >"$work/out" 2>&1
     check "under load" grep -q 'enough: true, wrong: 0, lost: 0' "$work/out"
 else
-    skipped=$((skipped + 1)); echo "skipped: wrk is not installed"
+    omit "wrk is not installed"
 fi
 stop "the end after load"
 
@@ -240,4 +239,4 @@ i=0
 while ! grep -q 'served at' "$work/log" && [ $i -lt 200 ]; do sleep 0.05; i=$((i + 1)); done
 check "a warning for other machines" grep -q 'warning: 0.0.0.0:[0-9]* can be reached from other machines' "$work/log"
 stop "the end"
-end
+finish

@@ -4,21 +4,14 @@
 # of one that was not; and, simulated, the answers to a machine without a GPU.  float32 losses agree to 1e-5, bfloat16 to
 # 2e-2.
 cd "$(dirname "$0")/.." || exit 1
+. test/lib.sh
 : "${CPU_BIN:=bin}"
 case $BUILD in
 *sim-f32* | *cuda-f32*) tolerance=1e-5 ;;
 *sim* | *cuda*) tolerance=2e-2 ;;
-*)
-    echo "skipped: the CUDA simulator is not built here (make SIM=1 test)"
-    echo "check_simulated: 0 passed, 0 failed, 1 skipped"
-    exit 0 ;;
+*) skip "the CUDA simulator is not built here (make SIM=1 test)" ;;
 esac
-if ! [ -x "$CPU_BIN/pretrain" ]; then
-    echo "skipped: the CPU build to compare with is not there (make)"
-    echo "check_simulated: 0 passed, 0 failed, 1 skipped"
-    exit 0
-fi
-. test/lib.sh
+[ -x "$CPU_BIN/pretrain" ] || skip "the CPU build to compare with is not there (make)"
 export CUDASIM_PRODUCTS=shape
 
 # losses RUN: those of the first five updates
@@ -116,5 +109,4 @@ expect 0 "a profiler would record now" "$BIN/pretrain" $base $same --lr 3e-3 --p
 check "two steps are recorded" grep -q "a profiler would record no more" "$work/out"
 check "orders of threads and streams change nothing" same_tensors "$work/pretrain-gpu" "$work/random"
 
-echo "check_simulated: $passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ]
+finish

@@ -1,11 +1,9 @@
 #!/bin/sh
 # check_spec.sh - SPEC.md says what the code does: limits and check ids on both sides; and format/ stays by itself.
-: "${BIN:=bin}" "${BUILD:=build/cpu}"
-passed=0 failed=0
-ok() { passed=$((passed + 1)); }
+cd "$(dirname "$0")/.." || exit 1
+. test/lib.sh
 bad() { failed=$((failed + 1)); echo "$@" >&2; }
-dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
+dir=$work
 
 # every number of limits.h, by the compiler
 names=$(sed -n 's/^#define \(CKPT_[A-Z_]*\) .*/\1/p' format/limits.h | grep -v -e SIGNATURE -e BYTE_ORDER)
@@ -32,5 +30,4 @@ done
 # format/ knows common/base, nothing else
 others=$(grep -hn '#include "' format/*.[ch] | grep -v -e '"format/' -e '"common/base/')
 [ -z "$others" ] && ok || bad "format/ includes $others"
-echo "check_spec: $passed passed, $failed failed, 0 skipped"
-[ $failed -eq 0 ]
+finish

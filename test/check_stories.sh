@@ -4,11 +4,7 @@
 cd "$(dirname "$0")/.." || exit 1
 . test/lib.sh
 data=$SHARED/data
-if [ ! -r "$data/model-stories260K/stories260K.bin" ] || [ ! -r "$data/pretrain-tinystories/tinystories_944k.txt" ]; then
-    echo "skipped: the story model is not here"
-    echo "check_stories: 0 passed, 0 failed, 1 skipped"
-    exit 0
-fi
+there "$data/model-stories260K/stories260K.bin" "$data/pretrain-tinystories/tinystories_944k.txt" || finish
 model=$work/stories.ckpt
 # loss FILE: nats a token
 loss() { "$BIN/pretrain" --model "$model" --data "$1" --eval-only 2>"$work/out" | sed -n 's/^loss \([0-9.]*\) .*/\1/p'; }
@@ -33,5 +29,4 @@ check "loss on another text is '$other', expected above that on stories" below "
 expect 0 " girl named Lily. She loved to play outside in the park." "$BIN/chat" --model "$model" --temperature 0 --max-new-tokens 40 \
     --prompt " Once upon a time, there was a little"
 
-echo "check_stories: $passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ]
+finish

@@ -2,14 +2,12 @@
 # check_tokenizers.sh - tokenizers of others through the programs; and their ids against the real packages `tokenizers` and
 # `sentencepiece`, which is skipped where PYTHON (python3) has no tokenizers.
 cd "$(dirname "$0")/.." || exit 1
-: "${BIN:=bin}" "${BUILD:=build/cpu}" "${PYTHON:=python3}" "${SHARED:=../shared}"
-passed=0 failed=0 skipped=0
-end() { echo "check_tokenizers: $passed passed, $failed failed, $skipped skipped"; [ "$failed" -eq 0 ]; exit; }
-[ -d "$SHARED/golden/tokenizers" ] || { echo "skipped: no golden tokenizers"; skipped=1; end; }
-dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
+. test/lib.sh
+: "${PYTHON:=python3}"
+[ -d "$SHARED/golden/tokenizers" ] || skip "no golden tokenizers"
+dir=$work
 check() { if [ "$1" -eq 0 ]; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "check_tokenizers: $2"; fi; }
-quiet() { "$@" >"$dir/log" 2>&1 || { cat "$dir/log"; failed=$((failed + 1)); end; }; }
+quiet() { "$@" >"$dir/log" 2>&1 || { cat "$dir/log"; failed=$((failed + 1)); finish; }; }
 
 # a tokenizer.model, the tokenizer.json of the same vocabulary, and what export makes of them: the same tokens, and numbers
 model=$SHARED/golden/tokenizers/made-spm/tokenizer.model json=$SHARED/golden/tokenizers/made-llama2/tokenizer.json
@@ -39,11 +37,6 @@ quiet "$BIN/ckpt" import "$dir/model-hf" --out "$dir/folder.ckpt"
 logprobs "$dir/folder.ckpt" | cmp -s - "$dir/model.said"
 check $? "a folder with tokenizer.model gives other tokens"
 
-# needs PACKAGE: whether PYTHON has it
-needs() {
-    "$PYTHON" -c 'import importlib.util as u, sys; sys.exit(not u.find_spec(sys.argv[1]))' "$1" 2>/dev/null ||
-        { echo "skipped: the package $1 is not installed"; skipped=$((skipped + 1)); end; }
-}
 # agree SCRIPT TOOL: what it counted
 agree() {
     "$PYTHON" "test/$1" "$dir" "$BUILD/test/$2" >"$dir/agree"
@@ -54,11 +47,11 @@ agree() {
     s=$(echo "$line" | sed -n 's/.* \([0-9]*\) skipped$/\1/p')
     passed=$((passed + ${p:-0})) failed=$((failed + ${f:-1})) skipped=$((skipped + ${s:-0}))
 }
-needs tokenizers
+python_has tokenizers
 agree tokenizers_agree.py tool_tokens
 
 # dialogues by published chat templates: the ids of transformers, with a tokenizer of bytes and with one of characters
-needs transformers
+python_has transformers
 rm -rf "$dir"/*-hf
 sh test/small_data.sh "$dir"
 small="--preset llama --layers 1 --channels 32 --context 128 --steps 2 --batch-tokens 512 --micro-tokens 512 --validation 0"
@@ -71,4 +64,4 @@ for name in mistral zephyr gemma qwen3 glm4 chatml mistral-characters zephyr-cha
     quiet "$BIN/ckpt" export "$dir/$name" --hf "$dir/$name-hf"
 done
 agree templates_agree.py tool_chat
-end
+finish

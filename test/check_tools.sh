@@ -3,7 +3,7 @@
 # run of each program; builds without this machine's vectors.  Each build has its own folder below build/.
 cd "$(dirname "$0")/.." || exit 1
 . test/lib.sh
-[ -n "$FULL" ] || { skipped=1; echo "skipped: other builds and valgrind are for make test-full"; finish; }
+[ -n "$FULL" ] || skip "other builds and valgrind are for make test-full"
 quiet() { "$@" >"$work/out" 2>&1; }
 build() { quiet make -j2 "$@"; }
 
@@ -37,7 +37,7 @@ if command -v valgrind >/dev/null && [ "$(uname -m)" = x86_64 ]; then
         for t in $(units build/cpu-v3); do check "x86-64-v3, $t" quiet "$t"; done
         run "valgrind -q --error-exitcode=9 --leak-check=no" build/cpu-v3/bin "$work/valgrind"
     else wrong "the build for x86-64-v3"; fi
-else skipped=$((skipped + 1)); echo "skipped: valgrind is not here"; fi
+else omit "valgrind is not here"; fi
 
 if build ARCH= BUILD=build/cpu-any BIN=build/cpu-any/bin all $(units build/cpu-any); then
     for t in $(units build/cpu-any); do check "any machine, $t" quiet "$t"; done

@@ -2,10 +2,8 @@
 # e2e_chat.sh - chat with models that were really trained: three sentences by heart (pretrain), three questions about them (sft).
 # A model that has learnt them by heart says exactly them, so every link from text to weights to text is checked.
 cd "$(dirname "$0")/.." || exit 1
-: "${BIN:=bin}"
-passed=0 failed=0
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
+: "${ASAN_OPTIONS:=detect_leaks=1}"
+. test/lib.sh
 
 check() {          # check NAME EXPECTED FOUND
     if [ "$2" = "$3" ]; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "$1: expected '$2', found '$3'"; fi
@@ -40,5 +38,4 @@ check "sft, dialogue" "$bird $cat $fox" \
 check "long sft dialogue" "12" "$(for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo 'Where is the fox?'; done | greedy sft | grep -c '\.$')"
 check "threads" "$(greedy sft --temperature 2 --prompt Who --threads 1)" "$(greedy sft --temperature 2 --prompt Who --threads 3)"
 
-echo "e2e_chat: $passed passed, $failed failed, 0 skipped"
-[ $failed -eq 0 ]
+finish

@@ -177,7 +177,7 @@ if command -v zstd >/dev/null; then
     zstd -q "$work/corpus.txt" -o "$work/corpus.zst"
     if ldd "$BIN/pretrain" | grep -q libzstd; then code=0 words="done: 1 step,"; else code=65 words="is packed with zstd"; fi
     expect $code "$words" "$BIN/pretrain" --data "$work/corpus.zst" $small --steps 1 --out "$work/zst"
-else skipped=$((skipped + 1)); echo "skipped: there is no zstd"; fi
+else omit "there is no zstd"; fi
 
 # a run inside its own data: its files are no data, and the same command resumes
 mkdir "$work/inside" && cp "$work/corpus.txt" "$work/inside/" && echo x >"$work/inside/notes.pdf" && ln -s nowhere "$work/inside/gone.txt"
@@ -225,7 +225,7 @@ mkdir "$work/many"
 ( cd "$work/many" && for i in $(seq 20000); do echo "text $i" >"$i.txt"; done )
 ( ulimit -v 1500000; "$BIN/pretrain" --data "$work/many"/*.txt --plan --vocab-size 300 --layers 1 --channels 32 --context 32 --threads 1 --steps 1 ) >"$work/out" 2>&1
 case $BUILD in
-*-*san) skipped=$((skipped + 1)); echo "skipped: a sanitizer takes memory of its own" ;;
+*-*san) omit "a sanitizer takes memory of its own" ;;
 *) check "20,000 names in 1.5 GB" said "estimated from" ;;
 esac
 
@@ -239,7 +239,7 @@ mv "$work/corpus.kept" "$work/corpus.txt"
 real() {                                             # name words file...
     name=$1 words=$2
     shift 2
-    for file; do [ -r "$file" ] || { skipped=$((skipped + 1)); echo "skipped: $file is not there"; return 0; }; done
+    there "$@" || return 0
     expect 0 "$words" "$BIN/pretrain" --data "$@" --vocab-size 1024 --layers 2 --channels 64 --heads 2 --context 128 --batch-tokens 2048 \
         --micro-tokens 1024 --lr 5e-3 --steps 40 --eval-every 20 --out "$work/$name"
     check "$name learns" below "$(number "$work/$name/metrics.jsonl" val_loss last)" "$(number "$work/$name/metrics.jsonl" val_loss first)"
@@ -252,26 +252,25 @@ real novels "3 byte order marks" $d/pretrain-gutenberg/alice_11.txt $d/pretrain-
     $d/pretrain-gutenberg/moby_dick_2701.txt
 real documents "done" $d/pretrain-docs-jsonl/c4_demo.jsonl $d/pretrain-zh-modern/trpl_zh.jsonl
 
-if [ -r "$d/tok-gpt2/vocab.bpe" ]; then
+if there "$d/tok-gpt2/vocab.bpe"; then
     expect 0 "done" "$BIN/pretrain" --data $d/pretrain-names/names.txt --tokenizer $d/tok-gpt2 --preset gpt2 --layers 1 \
         --channels 32 --heads 1 \
         --context 64 --batch-tokens 256 --steps 1 --validation 0 --out "$work/imported"
     expect 0 "50257" "$BIN/ckpt" config "$work/imported"
-else skipped=$((skipped + 1)); echo "skipped: the vocabulary of GPT-2 is not there"; fi
+fi
 
 # what a tokenizer of some size needed while it was trained is given back before the run takes what --plan says
 text=$SHARED/data/pretrain-zh-classics/hongloumeng.txt
-if [ -r "$text" ]; then
+if there "$text"; then
     large="$BIN/pretrain --data $text --vocab-size 2048 --layers 4 --channels 128 --context 512 --batch-tokens 2048 --micro-tokens 2048 --eval-every 0 --steps 1"
     expect 0 "total" $large --plan --out "$work/large"
     planned=$(awk '$1 == "total" { print $NF }' "$work/out")
     expect 0 "done" $large --out "$work/large"
     taken=$(sed -n 's/.*"host_bytes":\([0-9]*\).*/\1/p' "$work/large/metrics.jsonl" | tail -n 1)
     case $BUILD in
-    *-*san) skipped=$((skipped + 1)); echo "skipped: a sanitizer takes memory of its own" ;;
+    *-*san) omit "a sanitizer takes memory of its own" ;;
     *) check "$taken bytes taken, $planned planned" awk -v p="$planned" -v t="$taken" 'BEGIN { exit !(p > 5e7 && t <= 1.02 * p + 33554432) }' ;;
     esac
-else skipped=$((skipped + 1)); echo "skipped: $text is not there"; fi
+fi
 
-echo "e2e_pretrain: $passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ]
+finish

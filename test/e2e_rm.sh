@@ -46,7 +46,7 @@ awk -v out="$work" 'BEGIN {
 }'
 "$BIN/pretrain" --data "$work/corpus.txt" --preset llama --vocab-size 300 --layers 2 --channels 64 --heads 4 --ffn 128 --context 64 \
     --batch-tokens 4096 --micro-tokens 2048 --lr 3e-3 --steps 20 --eval-every 0 --threads 2 --out "$work/base" >"$work/out" 2>&1 ||
-    { wrong "a base model"; echo "e2e_rm: $passed passed, $failed failed, 0 skipped"; exit 1; }
+    { wrong "a base model"; finish; }
 echo '{"prompt":"letters","response":"A B C"}' >"$work/chat.jsonl"
 expect 0 "done" "$BIN/sft" --model "$work/base" --data "$work/chat.jsonl" --validation 0 --steps 2 --batch-tokens 256 \
     --micro-tokens 256 --out "$work/sft"
@@ -181,7 +181,7 @@ expect 0 "done" "$BIN/pretrain" --data "$work/corpus.txt" --vocab-size 300 --lay
     --micro-tokens 2048 --steps 2 --eval-every 0 --threads 2 --out "$work/long"
 small="--model $work/long --batch-tokens 8192 --micro-tokens 4096 --lr 3e-3 --threads 2"
 real() {                                             # rankings file kept words: what --dry-run must say
-    [ -r "$2" ] || { skipped=$((skipped + 1)); echo "skipped: $2 is not there"; return 0; }
+    there "$2" || return 0
     expect 0 "$1  rankings read" "$BIN/rm" $small --data "$2" --dry-run
     [ -z "$4" ] || check "$2: $4" said "$4"
     check "$2: most are kept" [ "$(awk '/prompts to train on/ { n = $1 } END { print n + 0 }' "$work/out")" -gt "$3" ]
@@ -197,12 +197,11 @@ real 25 "$d/pref-stackexchange/stack_exchange_paired_tiny.json" 4
 train() {                                            # name file...
     name=$1
     shift
-    for file; do [ -r "$file" ] || { skipped=$((skipped + 1)); echo "skipped: $file is not there"; return 0; }; done
+    there "$@" || return 0
     expect 0 "done" "$BIN/rm" $small --data "$@" --steps 4 --eval-every 4 --max-length 512 --validation 0.02 --out "$work/$name"
     expect 0 "ok" "$BIN/ckpt" verify "$work/$name"
 }
 train trees "$d/pref-oasst-ranked/oasst_en_100_trees.jsonl"
 train pairs "$d/pref-hh-rlhf/harmless-base-test.jsonl.gz" "$d/pref-zh-medicalgpt/dpo_zh_500.jsonl"
 
-echo "e2e_rm: $passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ]
+finish

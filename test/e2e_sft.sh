@@ -29,7 +29,7 @@ awk -v out="$work" 'BEGIN {
 gzip -k "$work/question.jsonl"
 "$BIN/pretrain" --data "$work/corpus.txt" --preset llama --vocab-size 320 --layers 2 --channels 64 --heads 2 --ffn 128 --context 320 \
     --batch-tokens 1024 --micro-tokens 512 --lr 3e-3 --steps 60 --eval-every 0 --threads 2 --out "$work/base" >"$work/out" 2>&1 ||
-    { wrong "a base model"; echo "e2e_sft: $passed passed, $failed failed, 0 skipped"; exit 1; }
+    { wrong "a base model"; finish; }
 small="--model $work/base --batch-tokens 1024 --micro-tokens 512 --lr 3e-3 --threads 2"
 
 # ---- looking first ----
@@ -168,7 +168,7 @@ expect 0 "done" "$BIN/pretrain" --data "$work/corpus.txt" --vocab-size 300 --lay
     --micro-tokens 2048 --steps 2 --eval-every 0 --threads 2 --out "$work/long"
 small="--model $work/long --batch-tokens 4096 --micro-tokens 2048 --lr 3e-3 --threads 2"
 real() {                                             # rows file: what --dry-run must count
-    [ -r "$2" ] || { skipped=$((skipped + 1)); echo "skipped: $2 is not there"; return 0; }
+    there "$2" || return 0
     expect 0 "$1  rows read" "$BIN/sft" $small --data "$2" --dry-run
     check "$2: most rows are kept" [ "$(awk '/dialogues to train on/ { n = $1 } END { print n + 0 }' "$work/out")" -gt "$3" ]
 }
@@ -182,7 +182,7 @@ real 91 "$d/sft-llamafactory/identity.json" 80
 train() {                                            # name file...
     name=$1
     shift
-    for file; do [ -r "$file" ] || { skipped=$((skipped + 1)); echo "skipped: $file is not there"; return 0; }; done
+    there "$@" || return 0
     expect 0 "done" "$BIN/sft" $small --data "$@" --steps 20 --eval-every 20 --out "$work/$name"
     check "$name learns" below "$(number "$work/$name/metrics.jsonl" val_loss last)" "$(number "$work/$name/metrics.jsonl" val_loss first)"
     expect 0 "ok" "$BIN/ckpt" verify "$work/$name"
@@ -191,10 +191,9 @@ train multi "$d/sft-fastchat/dummy_conversation.json"
 train instructions "$d/sft-llms-from-scratch/instruction-data.json" "$d/sft-zh-community/add_sub_zh.json"
 
 # long dialogues are cut at turn borders
-if [ -r "$d/sft-nemo/dummy-sft.jsonl" ]; then
+if there "$d/sft-nemo/dummy-sft.jsonl"; then
     expect 0 "7503  rows read" "$BIN/sft" $small --data "$d/sft-nemo/dummy-sft.jsonl" "$d/sft-gsm8k/train.jsonl" --dry-run
     check "system messages that are empty are left out" said "an empty system message"
-else skipped=$((skipped + 1)); echo "skipped: $d/sft-nemo is not there"; fi
+fi
 
-echo "e2e_sft: $passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ]
+finish

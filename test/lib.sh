@@ -30,14 +30,20 @@ said() { grep -qF -- "$1" "$work/out"; }
 number() { grep -o "\"$2\":[-0-9.e+a-z]*" "$1" | "$([ "$3" = first ] && echo head || echo tail)" -n 1 | cut -d: -f2; }
 below() { awk -v a="$1" -v b="$2" 'BEGIN { exit !(a != "" && b != "" && a + 0 < b + 0) }'; }
 
-# finish: the last line, with the count, and the end.  skip WORDS: the end, because this cannot be tested here.
+# finish: the last line, with the count, and the end.  omit WORDS: this cannot be tested here; skip WORDS: nothing can.
 finish() {
     echo "$(basename "$0" .sh): $passed passed, $failed failed, $skipped skipped"
     [ "$failed" -eq 0 ]
     exit
 }
-skip() { skipped=$((skipped + 1)); echo "skipped: $*"; finish; }
-python_has() { "$PYTHON" -c 'import importlib.util as u, sys; sys.exit(not u.find_spec(sys.argv[1]))' "$1" 2>/dev/null || skip "the Python package $1 is not installed"; }
+omit() { skipped=$((skipped + 1)); echo "skipped: $*"; }
+skip() { omit "$@"; finish; }
+# there FILE...: whether all are; python_has PACKAGE: or the end
+there() { for file; do [ -r "$file" ] || { omit "$file is not there"; return 1; }; done; }
+python_has() {
+    "$PYTHON" -c 'import importlib.util as u, sys; sys.exit(not u.find_spec(sys.argv[1]))' "$1" 2>/dev/null ||
+        skip "the Python package $1 is not installed"
+}
 
 # the records of a metrics.jsonl without what the clock decides (docs/metrics.md)
 timeless() { sed -E 's/,"([a-z0-9_.]*second[a-z0-9_.]*|peak_share|host_bytes|device_bytes)":[^,}]*//g' "$1"; }
