@@ -2,7 +2,8 @@
 # check_plan.sh - the table that begins docs/distributed.md is what the planner says now.
 cd "$(dirname "$0")/.." || exit 1
 . test/lib.sh
-case $("$BIN/pretrain" --version) in
+version=$("$BIN/pretrain" --version) || { wrong "pretrain --version"; finish; }
+case $version in
 *"cpu, float32"*) ;;
 *) skip "the table is that of the CPU's float32 build, whose arenas it measures" ;;
 esac

@@ -2,6 +2,7 @@
 #ifndef QUARTET_TEST_WORDS_H
 #define QUARTET_TEST_WORDS_H
 
+#include "common/data/dataset.h"
 #include "common/text/chat.h"
 #include "test/test.h"
 
@@ -49,6 +50,25 @@ static void words_gzip(const char *path, const char *text, size_t size)
 {
     gzFile file = gzopen(path, "wb");
     if (!file || gzwrite(file, text, (unsigned)size) != (int)size || gzclose(file) != Z_OK) die("%s: cannot write", path);
+}
+
+/* Whether a "question N", N below 500, is among both. */
+__attribute__((unused))
+static bool words_overlap(const struct tokenizer *t, const struct sequences *a, const struct sequences *b)
+{
+    bool held[500] = {0}, overlap = false;
+    for (int second = 0; second < 2; second++) {
+        const struct sequences *s = second ? b : a;
+        for (uint32_t i = 0; i < s->count; i++) {
+            struct bytes text = {0};
+            tokenizer_decode(&text, t, s->id + s->start[i], s->length[i]);
+            int q = atoi(strstr(text.data, "question ") + 9);
+            if (second) overlap = overlap || held[q];
+            else held[q] = true;
+            bytes_free(&text);
+        }
+    }
+    return overlap;
 }
 
 __attribute__((unused))

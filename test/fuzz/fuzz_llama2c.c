@@ -1,29 +1,11 @@
 /* fuzz_llama2c.c - libFuzzer target: a model and a tokenizer of llama2.c.  The first four bytes are the model's size. */
 #define _GNU_SOURCE
-#include "common/interop/gguf.h"
-#include "common/interop/gguf.h"
 #include "format/layout.h"
+#include "test/fuzz/facts.h"
 #include "test/fuzz/imported.h"
 #include "test/fuzz/in_memory.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void look(const struct safetensors *s, const json_t *facts, const uint8_t *text, size_t n)
-{
-    struct error error = {0};
-    const struct family *family;
-    struct config c;
-    struct tokenizer *t = NULL;
-    const struct family *names = gguf_names(facts, s, &error);
-    json_t *config = names ? gguf_config(facts, names, s, &error) : NULL;
-    if (!config || (family_config(&family, &c, config, &error) != 0 && !*error.text)) abort();
-    json_t *tokenizer = gguf_tokenizer(facts, &error);
-    if (!tokenizer) abort();
-    if (tokenizer_import_json(&t, tokenizer, "fuzz", &error) == 0) imported(t, text, n);
-    else if (!*error.text) abort();
-    json_decref(tokenizer);
-    json_decref(config);
-}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -37,7 +19,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char *path = host_text("%s", in_memory_path);
     int tokenizer = in_memory(data + 4 + n, size - 4 - n);
     if (llama2c_open(&s, &facts, path, in_memory_path, &error) == 0) {
-        look(&s, facts, data + size - text, text);
+        struct tokenizer *t = facts_read(&s, facts, true);
+        if (t) imported(t, data + size - text, text);
         json_decref(facts);
         safetensors_close(&s);
     } else if (!*error.text || facts || s.count || s.files) abort();
