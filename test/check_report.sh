@@ -170,7 +170,9 @@ awk -v n=$lines 'BEGIN { for (i = 1; i <= n; i++)
         i == int(n * 0.7) ? 50 : 2 + rand(), rand(), i, i * 2048 }' >"$work/long/metrics.jsonl"
 began=$(date +%s)
 limit=$(grep -q __asan_init "$ckpt" || echo 'ulimit -v 200000;')               # a sanitizer reserves more
-expect 0 "1 run" sh -c "$limit exec '$ckpt' report '$work/long' --out '$page'"
+expect 0 "1 run" sh -c "$limit exec '$ckpt' report '$work/long' --jobs 2 --out '$page'"
+expect 0 "1 run" "$ckpt" report "$work/long" --jobs 1 --out "$work/one.html"
+check "a page does not depend on the number of threads" cmp "$page" "$work/one.html"
 check "$lines lines within 30 s" [ $(($(date +%s) - began)) -le 30 ]
 check "the page stays small" [ "$(wc -c <"$page")" -lt 300000 ]
 peaks=$(grep -o 'data-key="loss" d="[^"]*"' "$page" | sed 's/.* d=//' | tr '"ML ' '\n' |

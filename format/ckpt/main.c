@@ -60,7 +60,7 @@ static const struct command commands[] = {
      "A Hugging Face folder, a GGUF file, or a model of llama2.c as a checkpoint."},
     {"export", "FILE|RUN", "hf shard gguf type ", 1, 1, dump_export, WHOLE, "",
      "The model as a Hugging Face folder that transformers loads, or as a GGUF file.", .foreign = true},
-    {"report", "RUN...", "dir out compare watch ", 1, 16, dump_report, NOTHING, "",
+    {"report", "RUN...", "dir out compare watch jobs ", 1, 16, dump_report, NOTHING, "",
      "One HTML page of a run and its ancestors: curves, samples, gains, settings, lineage."},
     {"limits", "", "", 0, 0, dump_limits, NOTHING, NULL, "The fixed sizes and limits of the format."},
     {NULL},

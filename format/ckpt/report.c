@@ -1,6 +1,5 @@
 /* report.c - `ckpt report`: finds the runs and their ancestors, reads them, writes the page, and with --watch writes it
- * again.  metrics.jsonl is read once and thinned on the way: each series keeps a fixed number of bins and
- * joins them in pairs when the run outgrows them.  Whatever is damaged is counted and passed over. */
+ * again. */
 #define _GNU_SOURCE
 #include "format/ckpt/report.h"
 
@@ -16,115 +15,7 @@ enum { TEXT_MOST = 1 << 19, WATCH_SECONDS = 5 };
 
 #define RUN_MISSING "%s: there is no run here (expected a folder with metrics.jsonl)"
 
-/* ---- series ---- */
-
-const struct series *metrics_find(const struct metrics *m, const char *key)
-{
-    for (int i = 0; i < m->count; i++)
-        if (strcmp(m->series[i].key, key) == 0) return &m->series[i];
-    return NULL;
-}
-
-void metrics_want(struct metrics *m, const char *key)
-{
-    if (metrics_find(m, key)) return;
-    if (m->count == REPORT_KEYS) die("more than %d series in a report", REPORT_KEYS);
-    m->series[m->count++] = (struct series){.key = key, .sparse = strncmp(key, "val_", 4) == 0, .start = NAN,
-                                            .end = NAN, .bin = host_alloc(REPORT_BINS, sizeof(struct bin))};
-}
-
-static void bin_join(struct bin *a, const struct bin *b)
-{
-    if (b->count == 0) return;
-    if (a->count == 0) { *a = *b; return; }
-    if (b->low.y < a->low.y) a->low = b->low;
-    if (b->high.y > a->high.y) a->high = b->high;
-    a->last = b->last;
-    a->count += b->count;
-}
-
-static void series_halve(struct series *s)
-{
-    for (int i = 0; i < REPORT_BINS / 2; i++) {
-        struct bin pair = s->bin[2 * i];
-        bin_join(&pair, &s->bin[2 * i + 1]);
-        s->bin[i] = pair;
-    }
-    memset(s->bin + REPORT_BINS / 2, 0, REPORT_BINS / 2 * sizeof *s->bin);
-}
-
-static void series_add(struct series *s, const struct metrics *m, int64_t step)
-{
-    struct point p = {(double)step, s->value};
-    struct bin one = {p, p, p, p, 1, s->count && !s->sparse && step != s->previous + 1};
-    bin_join(&s->bin[(step - m->base) / m->width], &one);
-    if (s->count++ == 0) s->start = s->value;
-    s->end = s->value;
-    s->sum += s->value;
-    s->previous = step;
-}
-
-double series_mean(const struct series *s, bool last)
-{
-    int from = REPORT_BINS, to = 0;
-    for (int i = 0; s && i < REPORT_BINS; i++)
-        if (s->bin[i].count) { from = int_min(from, i); to = i + 1; }
-    int tenth = int_max((to - from) / 10, 1);
-    if (last) from = int_max(from, to - tenth);
-    else to = int_min(to, from + tenth);
-    double sum = 0, count = 0;
-    for (int i = from; i < to; i++) {
-        const struct bin *b = &s->bin[i];
-        if (b->count == 0) continue;
-        sum += (b->first.y + b->low.y + b->high.y + b->last.y) / 4 * b->count;
-        count += b->count;
-    }
-    return count > 0 ? sum / count : NAN;
-}
-
-static void pairs_add(struct pairs *p)
-{
-    if (!p->x || !p->y || isnan(p->x->value) || isnan(p->y->value)) return;
-    if (p->seen++ % p->stride) return;
-    if (p->count == REPORT_PAIRS) {
-        for (int i = 0; i < REPORT_PAIRS / 2; i++) p->point[i] = p->point[2 * i];
-        p->count = REPORT_PAIRS / 2;
-        p->stride *= 2;
-    }
-    p->point[p->count++] = (struct point){p->x->value, p->y->value};
-}
-
-/* ---- records ---- */
-
-/* {"key":number or null, ...}.  Returns the step, or -1 when there is none. */
-static int64_t read_record(struct metrics *m, const char *line, size_t length)
-{
-    json_t *record = json_loadb(line, length, JSON_DECODE_INT_AS_REAL, NULL);
-    for (int i = 0; i < m->count; i++) {
-        const json_t *value = json_object_get(record, m->series[i].key);
-        m->series[i].value = json_is_number(value) ? json_number_value(value) : NAN;
-    }
-    json_decref(record);
-    double step = m->series[0].value;
-    return step >= 0 && step < 1e15 && step == floor(step) ? (int64_t)step : -1;
-}
-
-static void take_line(struct metrics *m, const char *line, size_t length, bool whole)
-{
-    if (length == 0) return;
-    int64_t now = read_record(m, line, length);
-    if (now < 0 && whole) m->damaged++;
-    else if (now < 0) m->cut = true;
-    else if (m->records && now <= m->last) m->disordered++;
-    if (now < 0 || (m->records && now <= m->last)) return;
-    if (m->records++ == 0) m->base = now;
-    m->last = now;
-    for (; (now - m->base) / m->width >= REPORT_BINS; m->width *= 2)
-        for (int i = 0; i < m->count; i++) series_halve(&m->series[i]);
-    for (int i = 0; i < m->count; i++)
-        if (!isnan(m->series[i].value)) series_add(&m->series[i], m, now);
-    for (int i = 0; i < 2; i++) pairs_add(&m->pairs[i]);
-}
+/* ---- files ---- */
 
 /* A plain file, or -1: neither a pipe nor a device may hold a report up. */
 static int open_plain(const char *folder, const char *name, off_t *size)
@@ -137,26 +28,6 @@ static int open_plain(const char *folder, const char *name, off_t *size)
     if (fd >= 0) *size = st.st_size;
     return fd;
 }
-
-static void metrics_read(struct metrics *m, const char *folder)
-{
-    off_t size;
-    char *line = NULL;
-    size_t room = 0;
-    int fd = open_plain(folder, "metrics.jsonl", &size);
-    FILE *file = fd >= 0 ? fdopen(fd, "r") : NULL;
-    m->width = 1;
-    for (int i = 0; i < 2; i++) m->pairs[i].stride = 1;
-    m->missing = !file;
-    for (ssize_t n; file && (n = getline(&line, &room, file)) > 0;) {
-        bool whole = line[n - 1] == '\n';
-        take_line(m, line, (size_t)n - whole, whole);
-    }
-    free(line);
-    if (file) fclose(file);
-}
-
-/* ---- the other files ---- */
 
 /* The file, or of a long one its end (with `both`: its start too); "" when there is none.  To free(). */
 static char *read_text(const char *folder, const char *name, bool both)
@@ -220,6 +91,7 @@ static struct run_view *open_run(const char *folder)
 {
     struct run_view *run = host_alloc(1, sizeof *run);
     char name[128];
+    off_t size;
     run->folder = host_text("%s", folder);
     run->name = html_copy(path_name(name, folder));
     run->place = html_copy(folder);
@@ -235,7 +107,7 @@ static struct run_view *open_run(const char *folder)
     run->stage = stage_view_of(run->program);
     metrics_want(&run->metrics, "step");
     stage_view_want(run);
-    metrics_read(&run->metrics, folder);
+    metrics_read(&run->metrics, open_plain(folder, "metrics.jsonl", &size));
     return run;
 }
 

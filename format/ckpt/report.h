@@ -1,6 +1,6 @@
-/* report.h - `ckpt report`: one page for runs and their ancestors.  report.c finds the runs, reads them within
- * bounded memory and writes the file, report_chart.c draws one chart, report_text.c writes what others said (always
- * escaped), and report_page.c says what a stage shows. */
+/* report.h - `ckpt report`: one page for runs and their ancestors.  report.c finds the runs and writes the file,
+ * report_metrics.c reads their numbers within bounded memory, report_chart.c draws one chart, report_text.c writes what
+ * others said (always escaped), and report_page.c says what a stage shows. */
 #ifndef QUARTET_REPORT_H
 #define QUARTET_REPORT_H
 
@@ -46,6 +46,8 @@ struct run_view {
 /* The series of a key; metrics_want adds it. */
 void metrics_want(struct metrics *m, const char *key);
 const struct series *metrics_find(const struct metrics *m, const char *key);
+/* Reads metrics.jsonl, and closes it (fd -1: there is none). */
+void metrics_read(struct metrics *m, int fd);
 /* Mean over the first, or the last, tenth of the steps; NaN without numbers. */
 double series_mean(const struct series *s, bool last);
 
