@@ -38,7 +38,7 @@ struct product {
     const float *bias; const act_t *residual;
     bool add;                                       /* c += */
     bool lanes;                                     /* see rows_in_lanes */
-    bool in_place;                                  /* a is read where it lies */
+    bool in_place, b_in_place;                      /* a, or b though it is PLAIN, is read where it lies */
     int rows, columns, row_tasks;                   /* of a task; tasks that lie below one another */
     int steps;                                      /* of the contraction, packed at a time */
 };
@@ -52,7 +52,7 @@ static bool rows_in_lanes(const struct product *p)
 }
 
 /* Whether b must be packed before the tile can read it. */
-static bool unpacked(const struct product *p) { return p->form != PANELS && !p->lanes; }
+static bool unpacked(const struct product *p) { return p->form != PANELS && !p->lanes && !p->b_in_place; }
 
 /* Whether the rows are too few to be packed. */
 static bool few_enough(const struct product *p) { return p->M <= FEW && p->form == PANELS; }
@@ -111,8 +111,10 @@ static void add_tile(const struct product *p, const act_t *a, const act_t *b, in
     float *c = p->c ? p->c + (size_t)i * p->N + j : NULL, *to = !straight ? tile : last ? c : between;
     size_t ldc = (size_t)p->N, ldt = straight && last ? ldc : PANEL;
     const float *before = !straight ? NULL : !first ? between : p->add ? c : NULL;
-    product_tile(to, ldt, before, first ? ldc : PANEL, a, p->in_place ? p->lda : (size_t)rows,
-                 p->a_columns || !p->in_place, b, rows, n);
+    if (p->b_in_place)
+        tile_plain(to, ldt, before, first ? ldc : PANEL, act_floats(a), p->lda, act_floats(b), ldc, rows, n);
+    else product_tile(to, ldt, before, first ? ldc : PANEL, a, p->in_place ? p->lda : (size_t)rows,
+                      p->a_columns || !p->in_place, b, rows, n);
     if (!straight) merge(p, tile, between, i, j, rows, first, last);
 }
 
@@ -215,6 +217,7 @@ static const act_t *operand(const struct product *p, const struct part *q, int j
 {
     size_t within = (size_t)((j - q->j0) % PRODUCT_COLUMNS);
     if (unpacked(p)) return s->panels + within * whole_steps(q->steps) + (size_t)(k - q->k) * PANEL;
+    if (p->b_in_place) return p->b + (size_t)k * (size_t)p->N + (size_t)j;
     if (p->lanes) return p->b + (size_t)k * (size_t)p->N + (size_t)j * PANEL;
     return p->b + (size_t)j * whole_steps(p->K) + (size_t)k * PANEL;
 }
@@ -247,7 +250,7 @@ static void add_turned(const struct product *p, const struct part *q, const act_
 INLINE void fetch_next(const struct product *p, const struct part *q, int j, int k, int i, int many,
                        const struct scratch *s)
 {
-    if (p->lanes) return;
+    if (p->lanes || p->b_in_place) return;
     if (unpacked(p)) {
         int within = (j - q->j0) % PRODUCT_COLUMNS, beyond = j - within + PRODUCT_COLUMNS;
         if (beyond < q->j1)
@@ -330,6 +333,7 @@ static void product(struct product *p)
     p->columns = (int)tile_round((size_t)parts_of(p->N, column_tasks), (size_t)width);
     bool gain = p->a_columns ? VW == 16 : p->columns <= COLUMNS_IN_PLACE;   /* narrower panels read a too often */
     p->in_place = few_enough(p) || (STEP == 1 && !p->lanes && gain);
+    p->b_in_place = p->form == PLAIN && p->in_place && p->N <= 2 * COLUMNS_IN_PLACE && p->N % PANEL == 0;
     threads_for(p->row_tasks * parts_of(p->N, p->columns), product_task, p);
 }
 

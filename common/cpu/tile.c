@@ -4,47 +4,51 @@
  * sums. */
 #include "common/cpu/tile.h"
 
-/* AHEAD: steps of b to fetch ahead; with few rows the hardware's own fetching does best */
-enum { AHEAD = 64, HARDWARE_ROWS = 4, UNROLL = 2, LINE = 16 };
+/* AHEAD: steps of b to fetch ahead; with few rows the hardware's own fetching does best.  SOON: the same where all of
+ * them may lie in the same lines of a cache */
+enum { AHEAD = 64, SOON = 16, HARDWARE_ROWS = 4, UNROLL = 2, LINE = 16 };
 
-/* Where a(r, k) lies: see tile_rows, tile_columns and tile_turned. */
-enum walk { ROWS, COLUMNS, TURNED };
+/* Where a(r, k) and b lie: see tile_rows, tile_columns, tile_plain and tile_turned. */
+enum walk { ROWS, COLUMNS, PLAIN, TURNED };
 
-/* `steps` steps of all chains.   next: floats to fetch on the way, `further` from step to step, or NULL */
+/* `steps` steps of all chains.   stride: from step to step of b.   next: floats to fetch on the way, `further` from step
+ * to step, or NULL */
 INLINE void advance(const int rows, const int vectors, const enum walk walk, vf sum[][2], const float *a, size_t lda,
-                    const float *b, int steps, const float *next, size_t further)
+                    const float *b, size_t stride, int steps, const float *next, size_t further)
 {
+    const bool columns = walk == COLUMNS || walk == PLAIN;
 #pragma GCC unroll UNROLL
     for (int k = 0; k < steps; k++) {
-        if (rows > HARDWARE_ROWS)
+        if (rows > HARDWARE_ROWS || walk == PLAIN)
             for (int line = 0; line < vectors * VW; line += LINE)
-                __builtin_prefetch(b + AHEAD * TILE_COLUMNS + line, 0, 2);
+                __builtin_prefetch(b + (walk == PLAIN ? SOON : AHEAD) * stride + line, 0, walk == PLAIN ? 3 : 2);
         if (next) __builtin_prefetch(next + (size_t)k * further);
         vf b0 = v_pin(v_load(b)), b1 = vectors > 1 ? v_pin(v_load(b + VW)) : b0;
 #pragma GCC unroll 16
         for (int r = 0; r < rows; r++) {
-            vf x = v_in_turn(v_set(walk == COLUMNS ? a[r] : a[(size_t)r * lda]));
+            vf x = v_in_turn(v_set(columns ? a[r] : a[(size_t)r * lda]));
             sum[r][0] += x * b0;
             if (vectors > 1) sum[r][1] += x * b1;
         }
-        a += walk == COLUMNS ? lda : 1;
-        b += TILE_COLUMNS;
+        a += columns ? lda : 1;
+        b += stride;
     }
 }
 
 INLINE void chains(const int rows, const int vectors, const enum walk walk, float *out, size_t ldo, const float *before,
-                   size_t ldb, const float *a, size_t lda, const float *b, int n)
+                   size_t ldb, const float *a, size_t lda, const float *b, size_t stride, int n)
 {
     vf sum[TILE_ROWS][2];
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++) sum[r][0] = sum[r][1] = v_set(0);
     if (walk == TURNED) {
         for (; n >= TILE_COLUMNS; n -= TILE_COLUMNS, a += lda, b += TILE_COLUMNS * TILE_COLUMNS)
-            advance(rows, vectors, walk, sum, a, TILE_COLUMNS, b, TILE_COLUMNS, a + AHEAD / TILE_COLUMNS * lda,
-                    TILE_ROWS);
-        if (n) advance(rows, vectors, walk, sum, a, TILE_COLUMNS, b, n, NULL, 0);
+            advance(rows, vectors, walk, sum, a, TILE_COLUMNS, b, TILE_COLUMNS, TILE_COLUMNS,
+                    a + AHEAD / TILE_COLUMNS * lda, TILE_ROWS);
+        if (n) advance(rows, vectors, walk, sum, a, TILE_COLUMNS, b, TILE_COLUMNS, n, NULL, 0);
     } else {
-        advance(rows, vectors, walk, sum, a, lda, b, n, walk == COLUMNS ? a + LINE : NULL, lda);
+        advance(rows, vectors, walk, sum, a, lda, b, walk == PLAIN ? stride : TILE_COLUMNS, n,
+                walk == ROWS ? NULL : a + LINE, lda);
     }
     if (before)
 #pragma GCC unroll 16
@@ -56,18 +60,18 @@ INLINE void chains(const int rows, const int vectors, const enum walk walk, floa
 }
 
 INLINE void choose(const int vectors, const enum walk walk, float *out, size_t ldo, const float *before, size_t ldb,
-                   const float *a, size_t lda, const float *b, int rows, int n)
+                   const float *a, size_t lda, const float *b, size_t stride, int rows, int n)
 {
     switch (rows) {
-    case 1: chains(1, vectors, walk, out, ldo, before, ldb, a, lda, b, n); break;
-    case 2: chains(2, vectors, walk, out, ldo, before, ldb, a, lda, b, n); break;
-    case 3: chains(3, vectors, walk, out, ldo, before, ldb, a, lda, b, n); break;
-    case 4: chains(4, vectors, walk, out, ldo, before, ldb, a, lda, b, n); break;
-    case 5: chains(5, vectors, walk, out, ldo, before, ldb, a, lda, b, n); break;
-    case 6: chains(6, vectors, walk, out, ldo, before, ldb, a, lda, b, n); break;
+    case 1: chains(1, vectors, walk, out, ldo, before, ldb, a, lda, b, stride, n); break;
+    case 2: chains(2, vectors, walk, out, ldo, before, ldb, a, lda, b, stride, n); break;
+    case 3: chains(3, vectors, walk, out, ldo, before, ldb, a, lda, b, stride, n); break;
+    case 4: chains(4, vectors, walk, out, ldo, before, ldb, a, lda, b, stride, n); break;
+    case 5: chains(5, vectors, walk, out, ldo, before, ldb, a, lda, b, stride, n); break;
+    case 6: chains(6, vectors, walk, out, ldo, before, ldb, a, lda, b, stride, n); break;
 #if VECTOR_REGISTERS >= 32
-    case 7: chains(7, vectors, walk, out, ldo, before, ldb, a, lda, b, n); break;
-    case 8: chains(8, vectors, walk, out, ldo, before, ldb, a, lda, b, n); break;
+    case 7: chains(7, vectors, walk, out, ldo, before, ldb, a, lda, b, stride, n); break;
+    case 8: chains(8, vectors, walk, out, ldo, before, ldb, a, lda, b, stride, n); break;
 #endif
     }
 }
@@ -75,20 +79,26 @@ INLINE void choose(const int vectors, const enum walk walk, float *out, size_t l
 void tile_rows(float *out, size_t ldo, const float *before, size_t ldb, const float *a, size_t lda, const float *b,
                int rows, int n)
 {
-    choose(2, ROWS, out, ldo, before, ldb, a, lda, b, rows, n);
+    choose(2, ROWS, out, ldo, before, ldb, a, lda, b, 0, rows, n);
 }
 
 void tile_columns(float *out, size_t ldo, const float *before, size_t ldb, const float *a, size_t lda, const float *b,
                   int rows, int n)
 {
-    choose(2, COLUMNS, out, ldo, before, ldb, a, lda, b, rows, n);
+    choose(2, COLUMNS, out, ldo, before, ldb, a, lda, b, 0, rows, n);
+}
+
+void tile_plain(float *out, size_t ldo, const float *before, size_t ldb, const float *a, size_t lda, const float *b,
+                size_t stride, int rows, int n)
+{
+    choose(2, PLAIN, out, ldo, before, ldb, a, lda, b, stride, rows, n);
 }
 
 void tile_turned(float *out, const float *before, const float *a, size_t lda, const float *b, int rows, int columns,
                  int n)
 {
-    if (columns > VW) choose(2, TURNED, out, TILE_COLUMNS, before, TILE_COLUMNS, a, lda, b, rows, n);
-    else choose(1, TURNED, out, TILE_COLUMNS, before, TILE_COLUMNS, a, lda, b, rows, n);
+    if (columns > VW) choose(2, TURNED, out, TILE_COLUMNS, before, TILE_COLUMNS, a, lda, b, 0, rows, n);
+    else choose(1, TURNED, out, TILE_COLUMNS, before, TILE_COLUMNS, a, lda, b, 0, rows, n);
 }
 
 typedef float v4 __attribute__((vector_size(16), aligned(4), may_alias));

@@ -24,6 +24,10 @@ void tile_rows(float *out, size_t ldo, const float *before, size_t ldb, const fl
 void tile_columns(float *out, size_t ldo, const float *before, size_t ldb, const float *a, size_t lda, const float *b,
                   int rows, int n);
 
+/* tile_plain: tile_columns where b is no panel, but rows at distance stride. */
+void tile_plain(float *out, size_t ldo, const float *before, size_t ldb, const float *a, size_t lda, const float *b,
+                size_t stride, int rows, int n);
+
 /* tile_turned: a lies in panels too, a(r, k) = a[k / TILE_COLUMNS * lda + r * TILE_COLUMNS + k % TILE_COLUMNS]; rows of
  * out and before lie TILE_COLUMNS apart.   columns: only the vectors that hold so many are computed */
 void tile_turned(float *out, const float *before, const float *a, size_t lda, const float *b, int rows, int columns,
