@@ -22,15 +22,18 @@ enum {
 
 static int keys_in_block(int D) { return attention_block(D, KEYS_MOST, KEYS_LEAST, KEY_FLOATS); }
 
+static size_t padded(int D) { return tile_round((size_t)D, TILE_COLUMNS); }
+
 struct block {                                  /* keys and values from position `start` on */
     const float *k, *v;
     size_t v_panel;                             /* floats from one panel of values to the next */
     int start;
 };
 
+enum { QUERIES, KEYS, VALUES, RESULTS, PARTS };
 struct soon {                                   /* the next head's rows, to be fetched meanwhile */
-    const act_t *q, *k, *v, *y;
-    size_t ld, ldy;
+    const act_t *first[PARTS];
+    size_t ld[PARTS];
     int rows, D;
 };
 
@@ -38,7 +41,7 @@ struct strip {
     const struct soon *soon;                    /* NULL: nothing to fetch */
     int rows, D;
     const float *q; size_t ldq;
-    float *y;                                   /* the weighted sum so far (rows,D) */
+    float *y;                                   /* the weighted sum so far (rows, padded D) */
     int position, position_step;                /* of row r: position + r * position_step */
     const struct sight *sight;
     const float *slopes; int slope_step;        /* of row r: slopes[r * slope_step]; NULL: none */
@@ -46,85 +49,75 @@ struct strip {
     float *max, *sum;                           /* of row r, so far */
 };
 
-/* Scores of one row become exp(score - max).  Returns the factor for what earlier blocks gave.  Compiled once: all
- * callers get the same bits. */
-static __attribute__((noinline)) float softmax_part(float *s, int valid, int width, float scale, float slope,
-                                                    const struct sight *sight, int key, int distance, float *max,
-                                                    float *sum)
-{
-    int hidden = sight->window ? distance - sight->window + 1 : 0;      /* keys before the window */
-    vf most = v_set(-__builtin_inff());
-    for (int j = 0; j < width; j += VW) {
-        vf x = v_load(s + j) * scale;
-        if (slope != 0) x = attention_biased(x, slope, sight->rounded, scale, key + j, distance - j);
-        if (j + VW > valid) x = v_select(v_lanes() < valid - j, x, v_set(-__builtin_inff()));
-        if (j < hidden) x = v_select(v_lanes() < hidden - j, v_set(-__builtin_inff()), x);
-        v_store(s + j, x);
-        most = v_max(x, most);
-    }
-    float old = *max, new = v_max_lane(most);
-    new = old > new ? old : new;
-    float base = new > -__builtin_inff() ? new : 0;                     /* no key of the block is seen */
-    vf total = v_set(0);
-    for (int j = 0; j < width; j += VW) {
-        vf e = v_exp_low(v_load(s + j) - base);
-        v_store(s + j, e);
-        total += e;
-    }
-    float factor = v_exp_low(v_set(old - base))[0];
-    *max = new;
-    *sum = *sum * factor + v_sum(total);
-    return factor;
-}
-
-/* y = y * factor + sums, row by row; y = sums at first. */
-static void add_values(const struct strip *t, const float *sums, const float *factor, int d, bool first)
-{
-    int n = int_min(TILE_COLUMNS, t->D - d);
-    for (int r = 0; r < t->rows; r++, sums += TILE_COLUMNS) {
-        float *y = t->y + r * t->D + d;
-        for (int c = 0; c < n; c += VW) {
-            int part = int_min(VW, n - c);
-            vf x = v_load(sums + c);
-            if (!first) x += factor[r] * (part == VW ? v_load(y + c) : v_load_part(y + c, part));
-            if (part == VW) v_store(y + c, x);
-            else v_store_part(y + c, x, part);
-        }
-    }
-}
-
 /* Inlined always: gcc takes a function that only fetches for one without effects, and drops calls of it. */
-INLINE void fetch(const struct soon *s, int row)
+INLINE void fetch(const struct strip *t, int part, int r)
 {
-    if (row >= s->rows) return;
-    size_t at = (size_t)row * s->ld;
-    for (int d = 0; d < s->D; d += LINE) {
-        __builtin_prefetch(s->k + at + d);
-        __builtin_prefetch(s->v + at + d);
-        __builtin_prefetch(s->q + at + d);
-        __builtin_prefetch(s->y + (size_t)row * s->ldy + d, 1);
+    const struct soon *s = t->soon;
+    if (!s || t->position + r >= s->rows) return;
+    const act_t *row = s->first[part] + (size_t)(t->position + r) * s->ld[part];
+    for (int d = 0; d < s->D; d += LINE) __builtin_prefetch(row + d);
+}
+
+/* Scores of the rows become exp(score - max).  Compiled once: all callers get the same bits.
+ * factor: of each row, for what earlier blocks gave; has room for whole vectors */
+static __attribute__((noinline)) void softmax_rows(const struct strip *t, const struct block *b, float *scores,
+                                                   int keys, int width, float *factor)
+{
+    float scale = attention_scale(t->D), base[TILE_ROWS];
+    int window = t->sight->window;
+    for (int r = 0; r < t->rows; r++) {
+        float *s = scores + r * SCORES_LD, slope = t->slopes ? t->slopes[r * t->slope_step] : 0;
+        int distance = t->position + r * t->position_step - b->start, valid = int_min(distance + 1, keys);
+        int hidden = window ? distance - window + 1 : 0;                /* keys before the window */
+        vf most = v_set(-__builtin_inff());
+        for (int j = 0; j < width; j += VW) {
+            vf x = v_load(s + j) * scale;
+            if (slope != 0) x = attention_biased(x, slope, t->sight->rounded, scale, b->start + j, distance - j);
+            if (j + VW > valid) x = v_select(v_lanes() < valid - j, x, v_set(-__builtin_inff()));
+            if (j < hidden) x = v_select(v_lanes() < hidden - j, v_set(-__builtin_inff()), x);
+            v_store(s + j, x);
+            most = v_max(x, most);
+        }
+        float old = b->start == t->begin ? -__builtin_inff() : t->max[r], new = v_max_lane(most);
+        new = old > new ? old : new;
+        base[r] = new > -__builtin_inff() ? new : 0;                    /* no key of the block is seen */
+        factor[r] = old - base[r];
+        t->max[r] = new;
+        fetch(t, KEYS, r);
+    }
+    for (int r = 0; r < t->rows; r += VW) v_store(factor + r, v_exp_low(v_load(factor + r)));
+    for (int r = 0; r < t->rows; r++) {
+        float *s = scores + r * SCORES_LD;
+        vf total = v_set(0);
+        fetch(t, VALUES, r);
+        for (int j = 0; j < width; j += VW) {
+            vf e = v_exp_low(v_load(s + j) - base[r]);
+            v_store(s + j, e);
+            total += e;
+        }
+        t->sum[r] = b->start == t->begin ? v_sum(total) : t->sum[r] * factor[r] + v_sum(total);
     }
 }
 
 static void attend(const struct strip *t, const struct block *b, int keys)
 {
-    float scores[TILE_ROWS * SCORES_LD], sums[TILE_ROWS * TILE_COLUMNS], factor[TILE_ROWS];
-    float scale = attention_scale(t->D);
+    float scores[TILE_ROWS * SCORES_LD], sums[TILE_ROWS * TILE_COLUMNS], factor[TILE_ROWS + VW] = {0};
     int last = t->position + (t->rows - 1) * t->position_step;
-    int most = int_min(last - b->start + 1, keys), width = (int)tile_round((size_t)most, TILE_COLUMNS);
+    size_t ld = padded(t->D);
+    int most = int_min(last - b->start + 1, keys), width = (int)tile_round((size_t)most, VW);
+    for (int r = 0; r < t->rows; r++) fetch(t, QUERIES, r);
     for (int j = 0; j < width; j += TILE_COLUMNS)
-        tile_rows(scores + j, SCORES_LD, NULL, 0, t->q, t->ldq, b->k + (size_t)j * t->D, t->rows, t->D);
-    for (int r = 0; r < t->rows; r++) {
-        if (t->soon) fetch(t->soon, t->position + r);
-        if (b->start == t->begin) { t->max[r] = -__builtin_inff(); t->sum[r] = 0; }
-        int distance = t->position + r * t->position_step - b->start;
-        factor[r] = softmax_part(scores + r * SCORES_LD, int_min(distance + 1, keys), width, scale,
-                                 t->slopes ? t->slopes[r * t->slope_step] : 0, t->sight, b->start, distance,
-                                 &t->max[r], &t->sum[r]);
-    }
+        tile_rows(scores + j, SCORES_LD, NULL, 0, t->q, t->ldq, b->k + (size_t)j * t->D, t->rows, width - j, t->D);
+    softmax_rows(t, b, scores, keys, width, factor);
+    for (int r = 0; r < t->rows; r++) fetch(t, RESULTS, r);
     for (int d = 0; d < t->D; d += TILE_COLUMNS) {
-        tile_rows(sums, TILE_COLUMNS, NULL, 0, scores, SCORES_LD, b->v + d / TILE_COLUMNS * b->v_panel, t->rows, most);
-        add_values(t, sums, factor, d, b->start == t->begin);
+        bool first = b->start == t->begin;
+        float *y = t->y + d, *out = first ? y : sums;
+        tile_rows(out, first ? ld : (size_t)TILE_COLUMNS, NULL, 0, scores, SCORES_LD,
+                  b->v + d / TILE_COLUMNS * b->v_panel, t->rows, TILE_COLUMNS, most);
+        for (int r = 0; r < t->rows && !first; r++, y += ld)
+            for (int c = 0; c < TILE_COLUMNS; c += VW)
+                v_store(y + c, v_load(sums + r * TILE_COLUMNS + c) + factor[r] * v_load(y + c));
     }
 }
 
@@ -132,9 +125,9 @@ static void attend(const struct strip *t, const struct block *b, int keys)
 static void finish(const struct strip *t, act_t *y, size_t ldy, float *lse, size_t ld)
 {
     for (int r = 0; r < t->rows; r++) {
-        float *sums = t->y + r * t->D, factor = 1 / t->sum[r];
+        float *sums = t->y + r * padded(t->D), factor = 1 / t->sum[r];
         for (int d = 0; d < t->D; d += VW)
-            act_store(y + r * ldy + d, v_load_upto(sums + d, t->D - d) * factor, t->D - d);
+            act_store(y + r * ldy + d, v_load(sums + d) * factor, t->D - d);
         if (lse) lse[r * ld] = (float)((double)t->max[r] + log((double)t->sum[r]));
     }
 }
@@ -157,7 +150,7 @@ static struct room room_of(int thread, int keys, int D)
     m.v_panels = m.k_panels + tile_round((size_t)keys, TILE_COLUMNS) * D;
     m.q = m.v_panels + tile_round((size_t)D, TILE_COLUMNS) * keys;
     m.y = m.q + TILE_ROWS * D;
-    assert(m.y + ROWS * D <= m.k_panels + SCRATCH_FLOATS);
+    assert(m.y + ROWS * padded(D) <= m.k_panels + SCRATCH_FLOATS);
     return m;
 }
 
@@ -179,7 +172,7 @@ static void attend_rows(const struct forward *f, int start, int from, int to, in
             int edge = (i / f->keys + 1) * f->keys, at = start + i - from;      /* a strip lies in one block */
             rows = int_min(int_min(TILE_ROWS, end - i), edge - i);
             size_t row = (size_t)(start + i);
-            struct strip t = {.soon = soon, .rows = rows, .D = D, .ldq = ld, .y = m->y + at * D,
+            struct strip t = {.soon = soon, .rows = rows, .D = D, .ldq = ld, .y = m->y + at * padded(D),
                               .position = i, .position_step = 1, .sight = f->sight,
                               .begin = attention_begin(i, window, f->keys),
                               .slopes = f->sight->slopes ? f->sight->slopes + h : NULL, .max = max + at, .sum = sum + at};
@@ -211,8 +204,8 @@ static struct soon soon_of(const struct forward *f, int s, int h)
     if (s == f->S) return (struct soon){.rows = 0};
     size_t row = (size_t)f->offsets[s], ld = (size_t)(f->H + 2 * f->G) * D, ldy = (size_t)f->H * D;
     const act_t *first = f->qkv + row * ld, *k = first + (size_t)(f->H + h / (f->H / f->G)) * D;
-    return (struct soon){first + (size_t)h * D, k, k + (size_t)f->G * D, f->y + row * ldy + (size_t)h * D, ld, ldy,
-                         f->offsets[s + 1] - f->offsets[s], D};
+    return (struct soon){{first + (size_t)h * D, k, k + (size_t)f->G * D, f->y + row * ldy + (size_t)h * D},
+                         {ld, ld, ld, ldy}, f->offsets[s + 1] - f->offsets[s], D};
 }
 
 /* Task: of long sequences ROWS rows of the flat batch, one head; the last rows first: they have most keys.  After
@@ -261,8 +254,6 @@ struct cached {
     const int *slots, *positions;
     int N, H, G, D, keys, capacity;
 };
-
-static size_t padded(int D) { return tile_round((size_t)D, TILE_COLUMNS); }
 
 static act_t *cache_at(const struct cached *c, int slot, int g)
 {

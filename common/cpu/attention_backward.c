@@ -101,8 +101,8 @@ static void query_rows(const struct query_head *t, const float *q, size_t ldq, c
         int all = (int)tile_round((size_t)n, TILE_COLUMNS);
         float *p = t->p + r * LD, *ds = t->ds + r * LD;
         for (int c = 0; c < width; c += TILE_COLUMNS) {
-            tile_rows(p + c, LD, NULL, 0, q + r * ldq, ldq, t->k_columns + (size_t)c * D, rows, D);
-            tile_rows(ds + c, LD, NULL, 0, dy + r * ldy, ldy, t->v_columns + (size_t)c * D, rows, D);
+            tile_rows(p + c, LD, NULL, 0, q + r * ldq, ldq, t->k_columns + (size_t)c * D, rows, TILE_COLUMNS, D);
+            tile_rows(ds + c, LD, NULL, 0, dy + r * ldy, ldy, t->v_columns + (size_t)c * D, rows, TILE_COLUMNS, D);
         }
         for (int a = 0; a < rows; a++) {
             probabilities(t, p + a * LD, ds + a * LD, i + a, j0, width);
@@ -110,7 +110,7 @@ static void query_rows(const struct query_head *t, const float *q, size_t ldq, c
             memset(ds + a * LD + width, 0, (size_t)(all - width) * sizeof *ds);
         }
         for (int d = 0; d < D; d += TILE_COLUMNS) {
-            tile_rows(sums, TILE_COLUMNS, NULL, 0, ds, LD, t->k_rows + (size_t)d * n, rows, most);
+            tile_rows(sums, TILE_COLUMNS, NULL, 0, ds, LD, t->k_rows + (size_t)d * n, rows, TILE_COLUMNS, most);
             put(t->dq + i * t->lddq + d, t->lddq, sums, rows, int_min(TILE_COLUMNS, D - d),
                 t->b->sight->window || j0 > 0);
         }

@@ -70,7 +70,7 @@ INLINE void product_tile(float *out, size_t ldo, const float *before, size_t ldb
                          bool columns, const act_t *b, int rows, int n)
 {
     if (columns) tile_columns(out, ldo, before, ldb, a, lda, b, rows, n);
-    else tile_rows(out, ldo, before, ldb, a, lda, b, rows, n);
+    else tile_rows(out, ldo, before, ldb, a, lda, b, rows, PANEL, n);
 }
 INLINE void product_pack_strip(act_t *to, const act_t *from, size_t ld, int rows, int n)
 {

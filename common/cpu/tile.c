@@ -77,9 +77,10 @@ INLINE void choose(const int vectors, const enum walk walk, float *out, size_t l
 }
 
 void tile_rows(float *out, size_t ldo, const float *before, size_t ldb, const float *a, size_t lda, const float *b,
-               int rows, int n)
+               int rows, int columns, int n)
 {
-    choose(2, ROWS, out, ldo, before, ldb, a, lda, b, 0, rows, n);
+    if (columns > VW) choose(2, ROWS, out, ldo, before, ldb, a, lda, b, 0, rows, n);
+    else choose(1, ROWS, out, ldo, before, ldb, a, lda, b, 0, rows, n);
 }
 
 void tile_columns(float *out, size_t ldo, const float *before, size_t ldb, const float *a, size_t lda, const float *b,

@@ -18,9 +18,10 @@ enum {
 };
 
 /* tile_rows: a(r, k) = a[r * lda + k], rows as they lie.
- * tile_columns: a(r, k) = a[k * lda + r], columns, or a packed strip with lda = rows. */
+ * tile_columns: a(r, k) = a[k * lda + r], columns, or a packed strip with lda = rows.
+ * columns: only the vectors that hold so many are computed */
 void tile_rows(float *out, size_t ldo, const float *before, size_t ldb, const float *a, size_t lda, const float *b,
-               int rows, int n);
+               int rows, int columns, int n);
 void tile_columns(float *out, size_t ldo, const float *before, size_t ldb, const float *a, size_t lda, const float *b,
                   int rows, int n);
 
@@ -29,7 +30,7 @@ void tile_plain(float *out, size_t ldo, const float *before, size_t ldb, const f
                 size_t stride, int rows, int n);
 
 /* tile_turned: a lies in panels too, a(r, k) = a[k / TILE_COLUMNS * lda + r * TILE_COLUMNS + k % TILE_COLUMNS]; rows of
- * out and before lie TILE_COLUMNS apart.   columns: only the vectors that hold so many are computed */
+ * out and before lie TILE_COLUMNS apart. */
 void tile_turned(float *out, const float *before, const float *a, size_t lda, const float *b, int rows, int columns,
                  int n);
 

@@ -51,6 +51,12 @@ UNUSED static double bench_seconds(void (*run)(void *context), void *context, do
     return bench_median(time, n);
 }
 
+/* BENCH_CASE=TEXT: only the parts whose name holds the text. */
+UNUSED static bool bench_wanted(const char *name)
+{
+    return !getenv("BENCH_CASE") || strstr(name, getenv("BENCH_CASE"));
+}
+
 /* A line of the final table; goal 0: none. */
 UNUSED static void bench_result(const char *what, double value, const char *unit, double goal)
 {

@@ -78,9 +78,6 @@ static struct config demo(void)
     return c;
 }
 
-/* BENCH_CASE=TEXT: only the parts (training steps, passes, generation) whose name holds the text. */
-static bool wanted(const char *name) { return !getenv("BENCH_CASE") || strstr(name, getenv("BENCH_CASE")); }
-
 static struct training cases[CASES] = {
     {0, "124M 4 x 64", 4, 64, 68}, {0, "124M 4 x 256", 4, 256, 75}, {0, "124M 1 x 1024", 1, 1024, 0},
     {1, "6 x 384 4 x 64", 4, 64, 0}, {1, "6 x 384 4 x 256", 4, 256, 70},
@@ -99,12 +96,12 @@ static void bench_training(int rounds)
     struct subject subject[3] = {0};
     for (int i = 0; i < CASES; i++) {
         struct subject *s = &subject[cases[i].subject];
-        if (!s->m.acts && wanted(cases[i].name)) open_model(s, cases[i].subject);
+        if (!s->m.acts && bench_wanted(cases[i].name)) open_model(s, cases[i].subject);
     }
     printf("\ntraining steps\n");
     for (int r = 0; r <= rounds; r++)
         for (int i = 0; i < CASES; i++)
-            if (wanted(cases[i].name)) train_round(&cases[i], &subject[cases[i].subject], r);
+            if (bench_wanted(cases[i].name)) train_round(&cases[i], &subject[cases[i].subject], r);
     for (int i = 0; i < CASES; i++)
         if (cases[i].rounds) train_line(&cases[i]);
     for (int i = 0; i < 3; i++) subject_close(&subject[i]);
@@ -252,10 +249,10 @@ int main(int argc, char **argv)
         threads_stop();
         return 0;
     }
-    if (wanted("passes") || wanted("generation")) {
+    if (bench_wanted("passes") || bench_wanted("generation")) {
         struct bench_limits limits = bench_limits();
-        if (wanted("passes")) bench_passes(&limits);
-        if (wanted("generation")) bench_generation(&limits, rounds);
+        if (bench_wanted("passes")) bench_passes(&limits);
+        if (bench_wanted("generation")) bench_generation(&limits, rounds);
     }
     bench_training(rounds);
     threads_stop();

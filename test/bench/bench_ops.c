@@ -287,11 +287,11 @@ int main(int argc, char **argv)
     struct bench_limits limits = bench_limits();
     printf("one thread: multiply-adds %.1f GF\n", 1e-9 * peak_one);
     open_libraries();
-    bench_training(limits.peak);
-    bench_decode(limits.peak, limits.rate[BENCH_READ]);
-    bench_pack(limits.rate[BENCH_COPY]);
-    bench_attention(limits.peak);
-    bench_loss(limits.peak);
+    if (bench_wanted("training")) bench_training(limits.peak);
+    if (bench_wanted("decoding")) bench_decode(limits.peak, limits.rate[BENCH_READ]);
+    if (bench_wanted("packing")) bench_pack(limits.rate[BENCH_COPY]);
+    if (bench_wanted("attention")) bench_attention(limits.peak);
+    if (bench_wanted("loss head")) bench_loss(limits.peak);
     memory_close(&memory);
     threads_stop();
     return 0;
