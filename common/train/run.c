@@ -1,10 +1,9 @@
 /* run.c - the run folder.  Training must not end because a log cannot be written: a failure only warns, once until
  * writing works again, except when opening and rewinding.  A record is one write(), so a killed process leaves whole
- * lines; what a full disk cuts short is taken back.  The lock file also remembers which program the folder belongs to.
- * A command may still be refused after it has opened the folder: until run_begin, lines of the log are held back. */
+ * lines; what a full disk cuts short is taken back.  A command may still be refused after it has opened the folder: until run_begin, lines of the log are held back. */
 #define _GNU_SOURCE
 #include "common/train/run.h"
-#include "common/base/signals.h"
+#include "common/train/lock.h"
 #include "format/reader.h"
 
 #include <dirent.h>
@@ -14,18 +13,16 @@
 #include <jansson.h>
 #include <math.h>
 #include <pthread.h>
-#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { WAIT_OTHER = 3, WAIT_ENDING = 300 };      /* seconds for which a folder in use is waited for */
-
 struct run {
     char *folder, *program;
+    struct lock lock;
     char *events;                        /* the file for TensorBoard, or NULL */
-    int folder_fd, lock_fd;
+    int folder_fd;
     bool mute;                           /* of a rank that does not write: another does */
     bool begun;                          /* the folder may be written to */
     struct bytes held;                   /* lines for log.txt from before */
@@ -40,69 +37,9 @@ struct run {
 
 /* ---- the folder ---- */
 
-/* What the lock file says: "pretrain 1234", and "ending" behind it when that process has been asked to stop. */
-struct owner { char program[64], ending[8]; int pid; };
-
-static struct owner read_owner(const struct run *run)
-{
-    struct owner owner = {"another program", "", 0};
-    char text[80];
-    ssize_t got = pread(run->lock_fd, text, sizeof text - 1, 0);
-    text[got > 0 ? got : 0] = 0;
-    sscanf(text, "%60[a-z0-9-] %d %7s", owner.program, &owner.pid, owner.ending);
-    return owner;
-}
-
-static bool write_owner(const struct run *run, const char *ending)
-{
-    char text[80];
-    int size = snprintf(text, sizeof text, "%s %d%s\n", run->program, (int)getpid(), ending);
-    return pwrite(run->lock_fd, text, (size_t)size, 0) == size && ftruncate(run->lock_fd, size) == 0;
-}
-
 void run_ending(struct run *run)
 {
-    if (!run->mute) write_owner(run, " ending");
-}
-
-/* A job that is started again may come while the old process still saves: one that is ending gets WAIT_ENDING seconds,
- * any other WAIT_OTHER. */
-static int wait_for_lock(struct run *run, struct error *error)
-{
-    double start = seconds_now();
-    bool told = false;
-    while (flock(run->lock_fd, LOCK_EX | LOCK_NB) != 0) {
-        if (errno != EWOULDBLOCK && errno != EINTR)
-            return fail(error, EXIT_IO, "%s/lock: cannot be locked: %s", run->folder, strerror(errno));
-        struct owner owner = read_owner(run);
-        double waited = seconds_now() - start;
-        if (waited > (*owner.ending ? WAIT_ENDING : WAIT_OTHER))
-            return fail(error, EXIT_UNAVAILABLE, "%s is in use by %s (process %d): wait for it, stop it, or give "
-                        "another --out", run->folder, owner.program, owner.pid);
-        if (!told && *owner.ending) {
-            fprintf(stderr, "%s: waiting for %s (process %d) to end\n", run->folder, owner.program, owner.pid);
-            told = true;
-        }
-        if (signals_check(error, "waiting for %s, which is in use", run->folder)) return -1;
-        signals_nap();
-    }
-    if (told) run_log(run, "waited %.0f s for another process to leave this folder", seconds_now() - start);
-    return 0;
-}
-
-/* Takes the lock, or says who has it; then the folder must be this program's, or nobody's: a program that ended before
- * its run began has written no run.conf, and leaves no claim. */
-static int take_lock(struct run *run, struct error *error)
-{
-    run->lock_fd = openat(run->folder_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
-    if (run->lock_fd < 0) return fail(error, EXIT_IO, "%s/lock: cannot be written: %s", run->folder, strerror(errno));
-    if (wait_for_lock(run, error) != 0) return -1;
-    struct owner owner = read_owner(run);
-    bool begun = faccessat(run->folder_fd, "run.conf", F_OK, 0) == 0;
-    if (begun && owner.pid && strcmp(owner.program, run->program) != 0)
-        return fail(error, EXIT_MISMATCH, "%s holds a run of %s, not of %s: give another --out", run->folder,
-                    owner.program, run->program);
-    return 0;
+    if (!run->mute) lock_write(&run->lock, true);
 }
 
 /* The next name in an open folder that matches the pattern, or NULL after the last. */
@@ -124,7 +61,7 @@ static bool holds_checkpoint(const struct run *run)
 int run_begin(struct run *run, struct error *error)
 {
     if (run->begun) return 0;
-    if (!write_owner(run, ""))
+    if (!lock_write(&run->lock, false))
         return fail(error, EXIT_IO, "%s/lock: cannot be written: %s", run->folder, strerror(errno));
     run->begun = true;
     folder_sweep(run->folder, "");               /* what a killed process left half-written */
@@ -138,7 +75,7 @@ struct run *run_follow(const char *folder, const char *program)
 {
     struct run *run = host_alloc(1, sizeof *run);
     *run = (struct run){.folder = host_text("%s", folder), .program = host_text("%s", program), .folder_fd = -1,
-                        .lock_fd = -1, .mute = true, .begun = true,
+                        .lock = {.fd = -1}, .mute = true, .begun = true,
                         .saying = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP};      /* writing may itself fail */
     return run;
 }
@@ -154,7 +91,9 @@ int run_open(struct run **out, const char *folder, const char *program, struct e
     run->plain_interval = 10;
     run->folder_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int status = run->folder_fd < 0 ? fail(error, EXIT_IO, "%s: cannot be opened: %s", folder, strerror(errno))
-                                    : take_lock(run, error);
+                                    : lock_take(&run->lock, folder, run->program, error);
+    if (run->lock.waited > 0)
+        run_log(run, "waited %.0f s for another process to leave this folder", run->lock.waited);
     if (status == 0 && !holds_checkpoint(run)) status = run_begin(run, error);
     if (status) {
         run_close(run);
@@ -168,7 +107,7 @@ void run_close(struct run *run)
 {
     if (!run) return;
     if (run->line_shown) fputc('\n', stderr);
-    if (run->lock_fd >= 0) close(run->lock_fd);
+    if (run->lock.fd >= 0) close(run->lock.fd);
     if (run->folder_fd >= 0) close(run->folder_fd);
     bytes_free(&run->held);
     free(run->folder);
