@@ -49,6 +49,9 @@ struct train_state {
     struct clock clock;
 };
 
+/* train_begin.c: loads what the run goes on from and takes the run folder.  All ranks return 0, or -1 with *error. */
+int train_begin(struct train_state *s, struct error *error);
+
 /* What one step's updates did. */
 struct step_result { double loss, norm[LEARNERS_MAX]; int losses, norms[LEARNERS_MAX]; };   /* sums, and how many */
 
