@@ -49,10 +49,17 @@ struct family_place { int piece; int64_t row; };
 struct family_place family_place(const struct family *f, const struct config *c, enum slot slot, int pieces,
                                  int64_t rows, int64_t row);
 
-/* ---- what family_config.c and family_rope.c share ---- */
+/* ---- what family_config.c, family_special.c and family_rope.c share ---- */
 
 /* "config.json: KEY is VALUE (expected EXPECTED): the model would compute something else here".  Returns -1. */
 int family_refuse(struct error *error, const char *key, const json_t *value, const char *expected);
+
+/* Whether it is of one of these types, "a|b". */
+bool family_is(const struct family *f, const char *types);
+
+/* Keys that say more than one thing, or something else in each family: reads them into c and removes them from json; *f
+ * may become another row of the same type. */
+int family_special(const struct family **f, struct config *c, json_t *json, struct error *error);
 
 /* Rotary positions: rope_theta and partial_rotary_factor at the top, rope_scaling (transformers up to 4) and
  * rope_parameters (from 5 on).  Reads them all, refuses those that disagree, and removes them from json. */

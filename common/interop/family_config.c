@@ -104,161 +104,6 @@ static int take_key(struct config *c, const struct key *k, const char *key, cons
     return 0;
 }
 
-/* Is it of one of these types, "a|b"? */
-static bool is_type(const struct family *f, const char *types) { return word_number(types, f->type) >= 0; }
-
-/* A truth that must be one, if it is there. */
-static int take_truth(bool *truth, json_t *json, const char *name, struct error *error)
-{
-    json_t *value = json_object_get(json, name);
-    if (!value || json_is_null(value)) return 0;
-    if (!json_is_boolean(value)) return family_refuse(error, name, value, "true or false");
-    *truth = json_is_true(value);
-    json_object_del(json, name);
-    return 0;
-}
-
-/* Blocks of falcon: the new decoder has parallel sublayers, by default behind two norms; *f is then the next row. */
-static int take_falcon(const struct family **f, struct config *c, json_t *json, struct error *error)
-{
-    bool decoder = false, one = true, parallel = true, bias = false, alibi = false;
-    if (take_truth(&decoder, json, "new_decoder_architecture", error) != 0 ||
-        take_truth(&one, json, "multi_query", error) != 0 || take_truth(&parallel, json, "parallel_attn", error) != 0 ||
-        take_truth(&bias, json, "bias", error) != 0 || take_truth(&alibi, json, "alibi", error) != 0) return -1;
-    if (alibi) c->position = POSITION_ALIBI;
-    c->alibi_rounded = alibi;
-    json_t *norms = json_object_get(json, "num_ln_in_parallel_attn"), *kv = json_object_get(json, "num_kv_heads");
-    bool given = norms && !json_is_null(norms);
-    if (given && json_integer_value(norms) != 1 && json_integer_value(norms) != 2)
-        return family_refuse(error, "num_ln_in_parallel_attn", norms, "1 or 2");
-    if (decoder && json_integer_value(kv) < 1) return family_refuse(error, "num_kv_heads", kv, "a number from 1 up");
-    c->kv_heads = decoder ? (int)json_integer_value(kv) : one ? 1 : 0;
-    c->qkv_bias = c->out_bias = c->mlp_bias = bias;
-    c->parallel = decoder || parallel;
-    c->parallel_norms = decoder && (!given || json_integer_value(norms) == 2);
-    if (c->parallel_norms) ++*f;
-    json_object_del(json, "num_ln_in_parallel_attn");
-    json_object_del(json, "num_kv_heads");
-    return 0;
-}
-
-/* Old names of partial_rotary_factor and rope_theta; and whether there are blocks in parallel. */
-static int take_neox(struct config *c, json_t *json, struct error *error)
-{
-    static const char *const old[][2] = {{"rotary_pct", "partial_rotary_factor"}, {"rotary_emb_base", "rope_theta"}};
-    bool bias = true;
-    for (int i = 0; i < 2; i++) {
-        json_t *value = json_object_get(json, old[i][0]), *other = json_object_get(json, old[i][1]);
-        if (value && other && !json_is_null(other) && json_number_value(value) != json_number_value(other))
-            return family_refuse(error, old[i][0], value, "the value of the other spelling");
-        if (value) json_object_set(json, old[i][1], value);
-        json_object_del(json, old[i][0]);
-    }
-    if (take_truth(&c->parallel, json, "use_parallel_residual", error) != 0 ||
-        take_truth(&bias, json, "attention_bias", error) != 0) return -1;
-    c->parallel_norms = c->parallel;
-    c->qkv_bias = c->out_bias = bias;
-    return 0;
-}
-
-/* rotary_dim of each head are rotated; absent: 64, null: all. */
-static int take_gptj(const struct family *f, struct config *c, json_t *json, struct error *error)
-{
-    json_t *value = json_object_get(json, "rotary_dim");
-    json_int_t heads = json_integer_value(json_object_get(json, "n_head"));
-    json_int_t D = heads > 0 ? json_integer_value(json_object_get(json, "n_embd")) / heads : 0;
-    json_int_t R = !value ? 64 : json_is_null(value) ? D : json_integer_value(value);
-    if (D > 0 && (R < 2 || R > D || R % 2 != 0)) return family_refuse(error, "rotary_dim", value, "an even part of a head");
-    if (f->blocks && heads % f->blocks != 0)
-        return family_refuse(error, "n_head", json_object_get(json, "n_head"), "a multiple of 4");
-    if (D > 0) c->rope_fraction = (double)R / (double)D;
-    json_object_del(json, "rotary_dim");
-    return 0;
-}
-
-static int take_opt(struct config *c, json_t *json, struct error *error)
-{
-    static const char proj[] = "word_embed_proj_dim";
-    json_t *width = json_object_get(json, proj);
-    json_int_t n = json_integer_value(width), all = json_integer_value(json_object_get(json, "hidden_size"));
-    bool before = true;
-    if (take_truth(&before, json, "do_layer_norm_before", error) != 0) return -1;
-    if (width && (n < 1 || n > INT32_MAX)) return family_refuse(error, proj, width, "a number from 1 up");
-    c->norm_place = before ? NORM_BEFORE : NORM_AFTER;
-    c->embed_width = width && n != all ? (int)n : 0;
-    json_object_del(json, proj);
-    return 0;
-}
-
-/* layer_types: layers that see everything, then those with a window.  Returns how many of the first kind, or -1. */
-static int full_layers(const json_t *types, struct error *error)
-{
-    int full = 0, n = (int)json_array_size(types);
-    for (int i = 0; i < n; i++) {
-        const json_t *value = json_array_get(types, (size_t)i);
-        const char *word = json_string_value(value);
-        bool all = word && strcmp(word, "full_attention") == 0;
-        if (!all && (!word || strcmp(word, "sliding_attention") != 0))
-            return family_refuse(error, "layer_types", value, "full_attention or sliding_attention");
-        if (all && i > full) return family_refuse(error, "layer_types", types, "full_attention in the first layers alone");
-        full += all;
-    }
-    return full;
-}
-
-/* A window of keys: mistral has one in every layer, qwen2 and qwen3 from layer max_window_layers on, if they use it. */
-static int take_window(struct config *c, bool always, json_t *json, struct error *error)
-{
-    json_t *window = json_object_get(json, "sliding_window"), *types = json_object_get(json, "layer_types");
-    json_t *first = json_object_get(json, "max_window_layers");
-    json_int_t layers = json_integer_value(json_object_get(json, "num_hidden_layers"));
-    bool used = always;
-    if (!always && take_truth(&used, json, "use_sliding_window", error) != 0) return -1;
-    if (window && !json_is_null(window) && json_integer_value(window) < 1)
-        return family_refuse(error, "sliding_window", window, "a number from 1 up");
-    json_int_t w = used ? json_integer_value(window) : 0;
-    json_int_t full = types && !json_is_null(types) ? full_layers(types, error)
-                    : always ? 0 : first ? json_integer_value(first) : 28;          /* 28: the class's */
-    if (full < 0) return -1;
-    if (types && (json_int_t)json_array_size(types) != layers && !json_is_null(types))
-        return family_refuse(error, "layer_types", types, "one word a layer");
-    if (types && !json_is_null(types) && full < layers && w < 1)
-        return family_refuse(error, "layer_types", types, "full_attention, for there is no sliding_window in use");
-    if (w > 0 && w < INT32_MAX && full < layers) {
-        c->window = (int)w;
-        c->full_layers = (int)full;
-    }
-    json_object_del(json, "sliding_window");
-    json_object_del(json, "max_window_layers");
-    json_object_del(json, "layer_types");
-    return 0;
-}
-
-/* 13B has no number of positions, and no rotation.  What only the second generation's config.json has is a weight of its
- * training's loss: *f is then the next row. */
-static void take_baichuan(const struct family **f, struct config *c, json_t *json)
-{
-    if (json_object_get(json, "model_max_length") && !json_object_get(json, "max_position_embeddings"))
-        c->position = POSITION_ALIBI;
-    if (json_object_get(json, "z_loss_weight")) ++*f;
-    json_object_del(json, "z_loss_weight");
-}
-
-/* Keys that say more than one thing, or something else in each family; what is done with is removed. */
-static int take_special(const struct family **family, struct config *c, json_t *json, struct error *error)
-{
-    const struct family *f = *family;
-    bool always = is_type(f, "mistral"), may = is_type(f, "mistral|qwen2|qwen3");
-    json_t *window = json_object_get(json, "sliding_window");
-    if (!may && window && !json_is_null(window)) return family_refuse(error, "sliding_window", window, "null");
-    if (take_window(c, always, json, error) != 0) return -1;
-    if (is_type(f, "baichuan")) take_baichuan(family, c, json);
-    return is_type(f, "falcon") ? take_falcon(family, c, json, error)
-         : is_type(f, "gpt_neox") ? take_neox(c, json, error)
-         : is_type(f, "gptj|codegen") ? take_gptj(f, c, json, error)
-         : is_type(f, "opt") ? take_opt(c, json, error) : 0;
-}
-
 static int take_all(struct config *c, json_t *json, struct error *error)
 {
     const char *name;
@@ -287,7 +132,7 @@ int family_config(const struct family **family, struct config *c, json_t *json, 
     new.score_std = 1;
     new.init_std = 0.02;
     snprintf(new.family, sizeof new.family, "%s", f->type);
-    if (take_special(&f, &new, json, error) != 0 || family_rope_read(&new, json, error) != 0 ||
+    if (family_special(&f, &new, json, error) != 0 || family_rope_read(&new, json, error) != 0 ||
         take_all(&new, json, error) != 0) return -1;
     if (new.heads < 1) return fail(error, EXIT_DATA, "config.json: the number of attention heads is missing");
     if (new.window >= new.context) new.window = new.full_layers = 0;            /* it hides nothing */
@@ -295,7 +140,7 @@ int family_config(const struct family **family, struct config *c, json_t *json, 
     if (!new.head_dim || (!json_object_get(json, "head_dim") &&
                           f->config.head_dim == 0)) new.head_dim = new.channels / new.heads;
     if (!new.ffn) new.ffn = 4 * new.channels;
-    if (is_type(f, "llama")) new.out_bias = new.qkv_bias;
+    if (family_is(f, "llama")) new.out_bias = new.qkv_bias;
     if (class && strstr(class, "SequenceClassification")) {
         new.head = HEAD_SCALAR;
         new.tied = new.head_bias = false;
@@ -338,7 +183,7 @@ static json_t *json_by(const struct family *f, const struct config *c)
     bool scalar = c->head == HEAD_SCALAR;
     json_t *json = json_pack("{s:s, s:[o]}", "model_type", f->type, "architectures",
                              json_sprintf("%s%s", f->class, scalar ? "ForSequenceClassification" :
-                                          is_type(f, "gpt2") ? "LMHeadModel" : "ForCausalLM"));
+                                          family_is(f, "gpt2") ? "LMHeadModel" : "ForCausalLM"));
     char name[40];
     for (const char *at = f->keys; *at; at += strspn(at, " ")) {
         size_t n = strcspn(at, " ");
@@ -346,24 +191,24 @@ static json_t *json_by(const struct family *f, const struct config *c)
         put_key(json, c, name);
         at += n;
     }
-    put_key(json, c, is_type(f, "opt") ? "init_std" : "initializer_range");
+    put_key(json, c, family_is(f, "opt") ? "init_std" : "initializer_range");
     if (!scalar) put_key(json, c, "tie_word_embeddings");
     if (strstr(f->keys, "rope_theta"))
         family_rope_write(json, c, strstr(f->keys, "partial_rotary_factor") != NULL);
-    if (is_type(f, "opt"))
+    if (family_is(f, "opt"))
         json_object_update_new(json, json_pack("{s:b, s:i}", "do_layer_norm_before", c->norm_place == NORM_BEFORE,
                                                "word_embed_proj_dim", config_embed_width(c)));
-    if (is_type(f, "mistral|qwen2|qwen3"))              /* absent: 4096 to some */
+    if (family_is(f, "mistral|qwen2|qwen3"))              /* absent: 4096 to some */
         json_object_set_new(json, "sliding_window", c->window ? json_integer(c->window) : json_null());
-    if (is_type(f, "qwen2|qwen3"))
+    if (family_is(f, "qwen2|qwen3"))
         json_object_update_new(json, json_pack("{s:b, s:i}", "use_sliding_window", c->window > 0, "max_window_layers",
                                                c->window ? c->full_layers : c->layers));
-    if (is_type(f, "gptj|codegen"))
+    if (family_is(f, "gptj|codegen"))
         json_object_set_new(json, "rotary_dim", json_integer(config_rotated(c)));
-    if (is_type(f, "gpt_neox"))
+    if (family_is(f, "gpt_neox"))
         json_object_update_new(json, json_pack("{s:f, s:f, s:b}", "rotary_pct", c->rope_fraction, "rotary_emb_base",
                                                c->rope_theta, "use_parallel_residual", c->parallel));
-    if (is_type(f, "falcon")) {
+    if (family_is(f, "falcon")) {
         bool decoder = c->parallel && (c->kv_heads != 1 || c->parallel_norms);
         json_t *norms = decoder ? json_integer(c->parallel_norms ? 2 : 1) : json_null();
         json_object_update_new(json, json_pack("{s:b, s:b, s:b, s:b, s:b, s:i, s:o}",
