@@ -313,7 +313,7 @@ static void product_task(void *context, int number, int thread)
  * fit, or one block where b is packed for these rows. */
 static void product(struct product *p)
 {
-    enum { BLOCKS = 3, ROWS_LEAST = 64, COLUMNS_IN_PLACE = 256 };
+    enum { BLOCKS = 3, ROWS_LEAST = 64, COLUMNS_IN_PLACE = VW == 16 ? 768 : 192, B_IN_PLACE = 512 };
     if (p->M == 0 || p->N == 0) return;
     assert(p->K > 0);
     p->lanes = rows_in_lanes(p);
@@ -333,7 +333,7 @@ static void product(struct product *p)
     p->columns = (int)tile_round((size_t)parts_of(p->N, column_tasks), (size_t)width);
     bool gain = p->a_columns ? VW == 16 : p->columns <= COLUMNS_IN_PLACE;   /* narrower panels read a too often */
     p->in_place = few_enough(p) || (STEP == 1 && !p->lanes && gain);
-    p->b_in_place = p->form == PLAIN && p->in_place && p->N <= 2 * COLUMNS_IN_PLACE && p->N % PANEL == 0;
+    p->b_in_place = p->form == PLAIN && p->in_place && p->N <= B_IN_PLACE && p->N % PANEL == 0;
     threads_for(p->row_tasks * parts_of(p->N, p->columns), product_task, p);
 }
 
