@@ -75,6 +75,7 @@ static void test_text(void)
     CHECK(utf8_length("\xf0\x9f\x98\x80", 4) == 4 && utf8_length("", 0) == 0);
     CHECK(utf8_length("\xc0\xaf", 2) == 0 && utf8_length("\xe0\x80\xaf", 3) == 0 && utf8_length("\xed\xa0\x80", 3) == 0);
     CHECK(utf8_length("\xf4\x90\x80\x80", 4) == 0 && utf8_length("\xf5\x80\x80\x80", 4) == 0 && utf8_length("\xe7\xba", 2) == 0);
+    CHECK(utf8_length("\xe1\x41\x80", 3) == 0 && utf8_length("\xe1\x80\x41", 3) == 0 && utf8_length("\xec\xbf\xbf", 3) == 3);
     CHECK(strcmp(text_escape(out, sizeof out, "a\x1b[31mb", 7), "a\\x1b[31mb") == 0);
     CHECK(strcmp(text_escape(out, sizeof out, "\xe2\x80\xae", 3), "\\xe2\\x80\\xae") == 0);
     CHECK(strcmp(text_escape(out, sizeof out, "\xff\xc3\xa9", 3), "\\xff\xc3\xa9") == 0);
