@@ -90,6 +90,31 @@ for preset in opt bloom falcon gptj gpt_neox codegen phi mistral qwen2 qwen3 glm
     check "the tensors of $preset" $ckpt diff --tensors "$dir/plain.ckpt" "$dir/again.ckpt"
 done
 
+# the form of text that a tokenizer asks for, or does not, comes back from a GGUF file: formed NAME CHECKPOINT
+formed() {
+    check "GGUF, $1" $ckpt export "$2" --gguf "$dir/x.gguf"
+    check "import of the GGUF, $1" $ckpt import "$dir/x.gguf" --out "$dir/again.ckpt"
+    $ckpt tokenizer "$2" | grep crc32 >"$dir/ours"
+    $ckpt tokenizer "$dir/again.ckpt" | grep crc32 >"$dir/theirs"
+    check "the tokenizer, $1" cmp "$dir/ours" "$dir/theirs"
+}
+check "pretrain with the pattern of Qwen2" "$BIN/pretrain" --data "$dir/text.txt" --pattern qwen2 $tiny --heads 4 --steps 1 --out "$dir/pattern"
+formed "Qwen2's pattern without a form" "$dir/pattern"
+for form in NFC NFKC; do
+    rm -rf "$dir/form"
+    check "export for $form" $ckpt export "$dir/pattern" --hf "$dir/form"
+    sed "s/\"normalizer\": null/\"normalizer\": {\"type\": \"$form\"}/" "$dir/form/tokenizer.json" >"$dir/tokenizer"
+    mv "$dir/tokenizer" "$dir/form/tokenizer.json"
+    check "import of $form" $ckpt import "$dir/form" --out "$dir/a2.ckpt"
+    formed "Qwen2's pattern and $form" "$dir/a2.ckpt"
+done
+rm -rf "$dir/form"
+check "export for NFC" $ckpt export "$dir/llama-base" --hf "$dir/form"
+sed 's/"normalizer": null/"normalizer": {"type": "NFC"}/' "$dir/form/tokenizer.json" >"$dir/tokenizer"
+mv "$dir/tokenizer" "$dir/form/tokenizer.json"
+check "import of NFC" $ckpt import "$dir/form" --out "$dir/a2.ckpt"
+formed "another pattern and NFC" "$dir/a2.ckpt"
+
 # rope scaling in a GGUF file: the settings come back, the divisors of llama3 too
 scaled() {
     rm -rf "$dir/scaled"

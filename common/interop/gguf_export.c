@@ -160,7 +160,11 @@ static bool put_vocabulary(struct export *x, const struct tokenizer *t)
         put_word(x, "tokenizer.ggml.pre", pre);
         put_tokens(x, t, json);
     }
-    if (pre && !scores) put_merges(x, json_object_get(json_object_get(json, "model"), "merges"));
+    if (pre && !scores) {
+        const char *form = tokenizer_form(t), *usual = strcmp(pre, "qwen2") == 0 ? "NFC" : "none";
+        put_merges(x, json_object_get(json_object_get(json, "model"), "merges"));
+        if (strcmp(form ? form : "none", usual) != 0) put_word(x, GGUF_FORM, form ? form : "none");
+    }
     if (scores) {
         put_array(x, "tokenizer.ggml.scores", TYPE_F32, (size_t)x->parts.config.vocab);
         for (int i = 0; i < x->parts.config.vocab; i++) {
