@@ -14,7 +14,6 @@ enum {
     KEYS_MOST = 256, KEYS_LEAST = 32,
     KEY_FLOATS = 16384,                         /* of a block of keys; as many of values: half a second-level cache */
     SHORT = 128, GROUP = 32,                    /* rows: of a short sequence; in which those of a task begin */
-    LINE = 64 / sizeof(act_t),
     ROWS = 256,                                 /* query rows of a task, for which a block is packed once */
     SCORES_LD = KEYS_MOST + 16,                 /* not a power of two: rows would share cache sets */
     DECODE_ROWS = TILE_ROWS,
@@ -34,7 +33,7 @@ enum { QUERIES, KEYS, VALUES, RESULTS, PARTS };
 struct soon {                                   /* the next head's rows, to be fetched meanwhile */
     const act_t *first[PARTS];
     size_t ld[PARTS];
-    int rows, D;
+    int rows;
 };
 
 struct strip {
@@ -49,13 +48,11 @@ struct strip {
     float *max, *sum;                           /* of row r, so far */
 };
 
-/* Inlined always: gcc takes a function that only fetches for one without effects, and drops calls of it. */
 INLINE void fetch(const struct strip *t, int part, int r)
 {
     const struct soon *s = t->soon;
     if (!s || t->position + r >= s->rows) return;
-    const act_t *row = s->first[part] + (size_t)(t->position + r) * s->ld[part];
-    for (int d = 0; d < s->D; d += LINE) __builtin_prefetch(row + d);
+    attention_fetch(s->first[part] + (size_t)(t->position + r) * s->ld[part], t->D);
 }
 
 /* Scores of the rows become exp(score - max).  Compiled once: all callers get the same bits.
@@ -205,7 +202,7 @@ static struct soon soon_of(const struct forward *f, int s, int h)
     size_t row = (size_t)f->offsets[s], ld = (size_t)(f->H + 2 * f->G) * D, ldy = (size_t)f->H * D;
     const act_t *first = f->qkv + row * ld, *k = first + (size_t)(f->H + h / (f->H / f->G)) * D;
     return (struct soon){{first + (size_t)h * D, k, k + (size_t)f->G * D, f->y + row * ldy + (size_t)h * D},
-                         {ld, ld, ld, ldy}, f->offsets[s + 1] - f->offsets[s], D};
+                         {ld, ld, ld, ldy}, f->offsets[s + 1] - f->offsets[s]};
 }
 
 /* Task: of long sequences ROWS rows of the flat batch, one head; the last rows first: they have most keys.  After

@@ -31,6 +31,13 @@ INLINE vf attention_biased(vf x, float slope, bool rounded, float scale, int key
 
 static inline float attention_scale(int D) { return (float)(1 / sqrt((double)D)); }      /* 1 / sqrt(D) */
 
+/* Fetches a row of D activations.  Inlined always: gcc takes a function that only fetches for one without effects, and
+ * drops calls of it. */
+INLINE void attention_fetch(const act_t *row, int D)
+{
+    for (int d = 0; d < D; d += 64 / (int)sizeof(act_t)) __builtin_prefetch(row + d);
+}
+
 /* n rows of D activations at distance *ld as floats: the array itself, or a copy in `to` with *ld = D. */
 static inline const float *attention_floats(float *to, const act_t *from, size_t *ld, int n, int D)
 {

@@ -9,7 +9,8 @@
 #include <assert.h>
 
 enum { KEYS_MOST = 128, KEYS_LEAST = 32, QUERIES_MOST = 64, QUERIES_LEAST = 16, BLOCK_FLOATS = 8192,
-      LD = KEYS_MOST + 16 };
+      LD = KEYS_MOST + 16,
+      SHORT = 128 };                            /* rows of a sequence all of whose heads are one task */
 
 struct backward {
     /* shared: (N,H,2D), dk and dv of each query head, where H > G; else NULL */
@@ -34,7 +35,16 @@ struct query_head {                                   /* one head of one sequenc
     int T;
     float *k_columns, *v_columns, *k_rows, *q_rows, *dy_rows, *dk_sum, *dv_sum, *p, *ds,    /* scratch */
           *q_floats, *dy_floats;
+    const struct query_head *soon;              /* the thread's next head, to be fetched meanwhile; T = 0: none */
 };
+
+/* Row `row` of one of the next head's arrays. */
+INLINE void fetch(const struct query_head *t, const act_t *first, size_t ld, int row)
+{
+    if (row < t->soon->T) attention_fetch(first + (size_t)row * ld, t->b->D);
+}
+
+struct sums { float *dk, *dv; size_t ld; };
 
 /* Lays the blocks out in scratch.  Returns their floats. */
 static size_t lay_out(struct query_head *t, float *at)
@@ -97,67 +107,86 @@ static void query_rows(const struct query_head *t, const float *q, size_t ldq, c
     float sums[TILE_ROWS * TILE_COLUMNS];
     for (int r = 0; r < m; r += TILE_ROWS) {
         int rows = int_min(TILE_ROWS, m - r), i = i0 + r;
-        int most = int_min(n, i + rows - j0), width = (int)tile_round((size_t)most, TILE_COLUMNS);
-        int all = (int)tile_round((size_t)n, TILE_COLUMNS);
+        int most = int_min(n, i + rows - j0), width = (int)tile_round((size_t)most, VW);
         float *p = t->p + r * LD, *ds = t->ds + r * LD;
+        const struct query_head *s = t->soon;
+        for (int a = 0; a < rows; a++) fetch(t, s->dy, s->ldy, i + a);
         for (int c = 0; c < width; c += TILE_COLUMNS) {
-            tile_rows(p + c, LD, NULL, 0, q + r * ldq, ldq, t->k_columns + (size_t)c * D, rows, TILE_COLUMNS, D);
-            tile_rows(ds + c, LD, NULL, 0, dy + r * ldy, ldy, t->v_columns + (size_t)c * D, rows, TILE_COLUMNS, D);
+            tile_rows(p + c, LD, NULL, 0, q + r * ldq, ldq, t->k_columns + (size_t)c * D, rows, width - c, D);
+            tile_rows(ds + c, LD, NULL, 0, dy + r * ldy, ldy, t->v_columns + (size_t)c * D, rows, width - c, D);
         }
         for (int a = 0; a < rows; a++) {
             probabilities(t, p + a * LD, ds + a * LD, i + a, j0, width);
-            memset(p + a * LD + width, 0, (size_t)(all - width) * sizeof *p);
-            memset(ds + a * LD + width, 0, (size_t)(all - width) * sizeof *ds);
+            fetch(t, s->y, s->ldy, i + a);
+            fetch(t, s->v, s->ld, i + a);
+            for (int c = width; c < width + TILE_ROWS; c += VW) {           /* key_rows may read so far */
+                v_store(p + a * LD + c, v_set(0));
+                v_store(ds + a * LD + c, v_set(0));
+            }
         }
+        for (int a = 0; a < rows; a++) fetch(t, s->k, s->ld, i + a);
         for (int d = 0; d < D; d += TILE_COLUMNS) {
-            tile_rows(sums, TILE_COLUMNS, NULL, 0, ds, LD, t->k_rows + (size_t)d * n, rows, TILE_COLUMNS, most);
-            put(t->dq + i * t->lddq + d, t->lddq, sums, rows, int_min(TILE_COLUMNS, D - d),
-                t->b->sight->window || j0 > 0);
+            bool whole = D - d >= TILE_COLUMNS, add = t->b->sight->window || j0 > 0;
+            float *dq = t->dq + i * t->lddq + d;
+            tile_rows(whole ? dq : sums, whole ? t->lddq : (size_t)TILE_COLUMNS, whole && add ? dq : NULL, t->lddq,
+                      ds, LD, t->k_rows + (size_t)d * n, rows, TILE_COLUMNS, most);
+            if (!whole) put(dq, t->lddq, sums, rows, D - d, add);
         }
     }
 }
 
-/* dk += ds^T q and dv += p^T dy over m queries; `late`: how many queries lie before the first key. */
-static void key_rows(const struct query_head *t, int m, int n, int late)
+/* dk += ds^T q and dv += p^T dy over m queries, from 0 for those that see a key first; `late`: how many queries lie
+ * before the first key.   to: where the sums go */
+static void key_rows(const struct query_head *t, int m, int n, int late, const struct sums *to)
 {
+    static const float zeros[TILE_COLUMNS];
     int width = (int)tile_round((size_t)t->b->D, TILE_COLUMNS);
     for (int c = 0; c < n; c += TILE_ROWS) {
         /* earlier queries do not see these keys */
         int rows = int_min(TILE_ROWS, n - c), from = int_max(0, c - late);
         if (from >= m) break;
+        const struct query_head *s = t->soon;
+        for (int a = 0; a < rows; a++) fetch(t, s->q, s->ld, c + a), fetch(t, s->dq_act, s->ld, c + a);
         for (int d = 0; d < width; d += TILE_COLUMNS) {
             size_t at = (size_t)c * width + d, panel = (size_t)d * m + (size_t)from * TILE_COLUMNS;
-            float *dv = t->dv_sum + at, *dk = t->dk_sum + at;
-            size_t ld = (size_t)width;
-            tile_columns(dv, ld, dv, ld, t->p + from * LD + c, LD, t->dy_rows + panel, rows, m - from);
-            tile_columns(dk, ld, dk, ld, t->ds + from * LD + c, LD, t->q_rows + panel, rows, m - from);
+            size_t out = (size_t)c * to->ld + d, ld = c >= late ? 0 : (size_t)width;
+            tile_columns(to->dv + out, to->ld, c >= late ? zeros : t->dv_sum + at, ld, t->p + from * LD + c, LD,
+                         t->dy_rows + panel, rows, m - from);
+            for (int a = 0; a < rows && d == 0; a++)
+                fetch(t, s->dk_act, s->ld, c + a), fetch(t, s->dv_act, s->ld, c + a);
+            tile_columns(to->dk + out, to->ld, c >= late ? zeros : t->dk_sum + at, ld, t->ds + from * LD + c, LD,
+                         t->q_rows + panel, rows, m - from);
         }
     }
 }
 
 static void key_block(const struct query_head *t, int j, int n)
 {
-    int D = t->b->D;
-    size_t width = tile_round((size_t)D, TILE_COLUMNS);
+    const struct backward *b = t->b;
+    int D = b->D;
+    size_t width = tile_round((size_t)D, TILE_COLUMNS), row = (size_t)j;
+    struct sums between = {t->dk_sum, t->dv_sum, width}, direct = {NULL};      /* the last ones go where they belong */
+    if (D % TILE_COLUMNS == 0 && t->dk_shared)
+        direct = (struct sums){t->dk_shared + row * t->ldk, t->dv_shared + row * t->ldk, t->ldk};
+    else if (D % TILE_COLUMNS == 0 && act_floats(t->dk_act))
+        direct = (struct sums){act_floats(t->dk_act) + row * t->ld, act_floats(t->dv_act) + row * t->ld, t->ld};
     attention_pack_columns(t->v_columns, t->v + j * t->ld, t->ld, n, D);
     attention_pack_columns(t->k_columns, t->k + j * t->ld, t->ld, n, D);
     attention_pack_rows(t->k_rows, (size_t)n * TILE_COLUMNS, t->k + j * t->ld, t->ld, n, D);
-    memset(t->dk_sum, 0, n * width * sizeof *t->dk_sum);
-    memset(t->dv_sum, 0, n * width * sizeof *t->dv_sum);
-    int window = t->b->sight->window, end = window && j + n - 1 < t->T - window ? j + n - 1 + window : t->T;
-    for (int i = j; i < end; i += t->b->queries) {
-        int m = int_min(t->b->queries, t->T - i);
+    int window = b->sight->window, end = window && j + n - 1 < t->T - window ? j + n - 1 + window : t->T;
+    for (int i = j; i < end; i += b->queries) {
+        int m = int_min(b->queries, t->T - i);
         size_t ldq = t->ld, ldy = t->ldy;
         const float *q = attention_floats(t->q_floats, t->q + i * t->ld, &ldq, m, D);
         const float *dy = attention_floats(t->dy_floats, t->dy + i * t->ldy, &ldy, m, D);
         attention_pack_rows(t->q_rows, (size_t)m * TILE_COLUMNS, t->q + i * t->ld, t->ld, m, D);
         attention_pack_rows(t->dy_rows, (size_t)m * TILE_COLUMNS, t->dy + i * t->ldy, t->ldy, m, D);
         query_rows(t, q, ldq, dy, ldy, i, m, j, n);
-        key_rows(t, m, n, i - j);
+        key_rows(t, m, n, i - j, direct.dk && i + b->queries >= end ? &direct : &between);
     }
-    for (size_t r = 0; r < (size_t)n; r++) {
+    if (direct.dk) return;
+    for (size_t r = 0; r < (size_t)n; r++, row++) {
         const float *dk = t->dk_sum + r * width, *dv = t->dv_sum + r * width;
-        size_t row = (size_t)j + r;
         if (t->dk_shared) {
             memcpy(t->dk_shared + row * t->ldk, dk, (size_t)D * sizeof *dk);
             memcpy(t->dv_shared + row * t->ldk, dv, (size_t)D * sizeof *dv);
@@ -180,9 +209,8 @@ static void deltas(const struct query_head *t)
     }
 }
 
-static void head_task(void *context, int number, int thread)
+static struct query_head head_at(const struct backward *b, int number, int thread)
 {
-    const struct backward *b = context;
     int H = b->H, D = b->D, h = number % H, g = h / (H / b->G);
     size_t start = (size_t)b->offsets[number / H], ld = (size_t)(H + 2 * b->G) * D, ldy = (size_t)H * D;
     act_t *dk = b->dqkv + start * ld + (size_t)(H + g) * D;
@@ -201,11 +229,33 @@ static void head_task(void *context, int number, int thread)
     }
     size_t floats = lay_out(&t, scratch_of(thread).attention);
     assert(floats <= SCRATCH_FLOATS);
-    for (int i = 0; b->sight->window && i < t.T; i++)           /* it is added up from whichever keys a row sees first */
-        memset(t.dq + i * t.lddq, 0, (size_t)D * sizeof *t.dq);
-    deltas(&t);
-    for (int j = 0; j < t.T; j += b->keys) key_block(&t, j, int_min(b->keys, t.T - j));
-    for (int i = 0; i < t.T && b->dq; i++) attention_store(t.dq_act + i * ld, t.dq + i * t.lddq, D);
+    return t;
+}
+
+static void head(const struct query_head *t)
+{
+    const struct backward *b = t->b;
+    for (int i = 0; b->sight->window && i < t->T; i++)      /* it is added up from whichever keys a row sees first */
+        memset(t->dq + i * t->lddq, 0, (size_t)b->D * sizeof *t->dq);
+    deltas(t);
+    for (int j = 0; j < t->T; j += b->keys) key_block(t, j, int_min(b->keys, t->T - j));
+    for (int i = 0; i < t->T && b->dq; i++) attention_store(t->dq_act + i * t->ld, t->dq + i * t->lddq, b->D);
+}
+
+/* Task: one head, or of a short sequence all; these wait for memory longer than they compute, so each fetches the next
+ * one's rows. */
+static void head_task(void *context, int number, int thread)
+{
+    const struct backward *b = context;
+    struct query_head t = head_at(b, number, thread), soon = {.T = 0};
+    bool is_short = t.T <= SHORT;
+    if (is_short && number % b->H) return;
+    for (int n = is_short ? b->H : 1; n > 0; n--, t = soon) {
+        if (n > 1) soon = head_at(b, ++number, thread);
+        else soon.T = 0;
+        t.soon = &soon;
+        head(&t);
+    }
 }
 
 static void share_task(void *context, int row, int thread)
