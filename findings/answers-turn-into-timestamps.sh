@@ -5,7 +5,8 @@
 # What happens: a column whose strings are all ISO dates or times becomes timestamp[s].  A row then holds a datetime, a template renders
 # 2024-05-01 as 2024-05-01 00:00:00, a time with an offset is moved to UTC and loses the offset, and to_json writes milliseconds since
 # 1970.  Asked for strings (features=), it reads timestamps first and turns these into strings: 2024-05-01 00:00:00 again.  The same
-# happens to a file of dates behind a file of other strings.  With one string of another kind in the file, all stay as they are.
+# happens to a file of dates behind a file of other strings.  With one string of another kind among the dates all stay as they are; where
+# it comes many megabytes later, loading fails.
 # Version: datasets 5.2.0, pyarrow 26.0.1.
 # Why it matters: "When was ...?" and "Extract the date" are usual tasks, and a split by task makes files of nothing but dates.  Prepared
 # this way, the answers that a model is trained on, or compared with, are not those of the file, and as strings they look quite right.

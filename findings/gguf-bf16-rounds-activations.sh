@@ -8,7 +8,7 @@
 # further from those of F32 as BF16 than as F16.  Q8_0, of half the size, rounds weights and activations.
 # Version: xllamacpp 2026.10.11549 (llama.cpp within), gguf 0.19.0.
 # Why it matters: BF16 is what one picks for a bfloat16 model in order to lose nothing, and as the reference when quantised files are
-# judged.  Where weights lie within float16's range, as trained ones nearly always do, F16 is closer; F32 is the reference.
+# judged.  Where weights lie within float16's range, as trained ones usually do, F16 is closer; F32 is the reference.
 # Source: type_traits_cpu in ggml/src/ggml-cpu/ggml-cpu.c (vec_dot_type of F16 and BF16 is the type itself).
 # Seen (log-probabilities of all tokens after 8 prompts, compared with F32):
 #   xllamacpp 2026.10.11549 gguf 0.19.0

@@ -5,8 +5,7 @@
 # transformers ends with eos_token_id.
 # What happens: any token of the vocabulary that is called like the end token of some known model ends it as well: <|end|>, <|im_end|>,
 # <|endoftext|>, <end_of_turn>, <|eot_id|>, <EOT>, <|return|>, and marks of code models such as <|file_sep|> and <|repo_name|>.  That holds
-# for tokens of type normal too, which become control tokens by it.  The list is in the log of loading; no key and no option takes a
-# token out, other than ignore_eos, which ignores all.
+# for tokens of type normal too, which become control tokens by it.  The log of loading lists them.
 # Version: xllamacpp 2026.10.11549 (llama.cpp within), gguf 0.19.0.
 # Why it matters: a model that puts <|end|> behind its reasoning or every turn of a tool, or a base model that writes several documents or
 # files, stops early, with the finish reason "stop"; evaluations of the same weights in transformers or vLLM go on.  Name the marks of a
