@@ -51,6 +51,9 @@ expect 0 '^   \|- rm .*val_accuracy=0.71 .*\(reward\)' $ckpt lineage "$f"
 expect 0 '^   `- rlhf .*<- this file' $ckpt lineage "$f"
 expect 0 '^`- sft .*\(policy\)  found: ' $ckpt lineage "$f" --dir "$dir"
 rm "$dir/base/final.ckpt"
+expect 66 'there is no such folder' $ckpt lineage "$f" --dir "$dir/nowhere"
+expect 0 '^0 tensors' $ckpt stats "$f" nothing
+expect 65 'is a checkpoint already' $ckpt import "$f" --out "$dir/again.ckpt"
 expect 0 '^pretrain base .* not found' $ckpt lineage "$dir/rlhf" --dir "$dir"
 expect 0 '^embed.weight +weight +-0.124952 ' $ckpt stats "$f"
 expect 0 '2\^-17 .*2\^-4$' $ckpt stats "$f" 'embed*' --hist

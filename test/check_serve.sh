@@ -227,6 +227,7 @@ check "which is finished" grep -q '"finish_reason":"length".*"completion_tokens"
 
 # ---- how it begins ----
 expect 64 'expected ADDRESS:PORT' "$chat" --model "$work/sft.ckpt" --serve 8080
+expect 64 'expected a port from 0 to 65535' "$chat" --model "$work/sft.ckpt" --serve 127.0.0.1:65536
 expect 64 '--prompt cannot be given with --serve' "$chat" --model "$work/sft.ckpt" --serve 127.0.0.1:0 --prompt a
 expect 64 '--slots means nothing without --serve' "$chat" --model "$work/sft.ckpt" --slots 3
 serve sft.ckpt

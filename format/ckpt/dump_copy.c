@@ -76,9 +76,12 @@ int dump_import(struct dump *d, struct ckpt *c, json_t *facts)
         quit(EXIT_USAGE, "import: %s", d->llama2c ? "--llama2c needs two files: MODEL.bin TOKENIZER.bin"
              : "one folder or file is imported at a time (of llama2.c: --llama2c MODEL.bin TOKENIZER.bin)");
     need_name("out", d->out);
-    if (interop_import(d->argument[0], d->llama2c ? d->argument[1] : NULL, d->out, say, &error) != 0 ||
-        reader_header(&h, d->out, &error) != 0)
+    if (interop_import(d->argument[0], d->llama2c ? d->argument[1] : NULL, d->out, say, &error) != 0) {
+        if (reader_header(&h, d->argument[0], &(struct error){0}) == 0)
+            quit(EXIT_DATA, "import: %s is a checkpoint already", d->argument[0]);
         quit_error(&error);
+    }
+    if (reader_header(&h, d->out, &error) != 0) quit_error(&error);
     fact_members(facts, json_pack("{s:o, s:o, s:o}", "file", fact_text(d->out), "bytes", fact_u64(h.file_size),
                                   "weights_id",
                                   fact_hex(h.meta.weights_id, 16)));
@@ -89,7 +92,7 @@ int dump_import(struct dump *d, struct ckpt *c, json_t *facts)
 int dump_export(struct dump *d, struct ckpt *c, json_t *facts)
 {
     struct error error;
-    if (!d->hf == !d->gguf) quit(EXIT_USAGE, "export: one of --hf FOLDER and --gguf FILE is needed");
+    if (!d->hf == !d->gguf) quit(EXIT_USAGE, "export: give one of --hf FOLDER and --gguf FILE");
     need_name("hf", d->hf);
     need_name("gguf", d->gguf);
     int status = d->hf ? interop_export(c, d->hf, (uint64_t)d->shard, say, &error)

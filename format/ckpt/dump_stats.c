@@ -97,6 +97,7 @@ int dump_stats(struct dump *d, struct ckpt *c, json_t *facts)
         free(scan[i].exponent);
     }
     fact(facts, "tensors", rows);
+    if (n == 0) d->note = host_text("0 tensors");
     free(scan);
     return 0;
 }

@@ -216,6 +216,7 @@ int main(int argc, char **argv)
     if (options_parse(table, argc - 1, argv + 1, usage, c->about, &arguments, &error) != 0) quit_error(&error);
     if (arguments.count < c->least || arguments.count > c->most)
         quit(EXIT_USAGE, "usage: %s%s", program_prefix(), usage);
+    if (d.dir && !folder_is(d.dir)) quit(EXIT_NOINPUT, "--dir %s: there is no such folder", d.dir);
     d.argument = arguments.item;
     d.arguments = arguments.count;
     if (takes(c, "jobs")) threads_start((int)d.jobs);

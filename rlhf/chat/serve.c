@@ -302,8 +302,8 @@ static void describe(char at[80], bool *local, int fd)
     *local = is_local((struct sockaddr *)&own);
 }
 
-/* Made here and not by the library, so that a message can say what is wrong.  Returns a socket that listens at "ADDRESS:PORT" (IPv6 in brackets; port 0: a free one), or -1: EXIT_USAGE,
- * EXIT_UNAVAILABLE (in use). */
+/* Made here and not by the library, so that a message can say what is wrong.  Returns a socket that listens at
+ * "ADDRESS:PORT" (IPv6 in brackets; port 0: a free one), or -1: EXIT_USAGE, EXIT_UNAVAILABLE (in use). */
 static int listen_at(const char *address, struct error *error)
 {
     char host[256];
@@ -314,6 +314,8 @@ static int listen_at(const char *address, struct error *error)
     if (n < 1 || n >= sizeof host || !colon[1])
         return fail(error, EXIT_USAGE, "--serve %s: expected ADDRESS:PORT, such as 127.0.0.1:8080",
                     text_shown(address).text);
+    if (strtoul(colon + 1, NULL, 10) > 65535)          /* getaddrinfo takes it modulo 65536 */
+        return fail(error, EXIT_USAGE, "--serve %s: expected a port from 0 to 65535", text_shown(address).text);
     snprintf(host, sizeof host, "%.*s", (int)n - 2 * bracketed, address + bracketed);
     int code = getaddrinfo(host, colon + 1, &want, &found);
     if (code != 0)
