@@ -10,7 +10,6 @@
  * Input gradients read the panels that forward reads, the other way: rows of dy, packed, lie in the lanes, the weights
  *             are broadcast from where they lie, and finished tiles are turned.  Few weights are turned instead.
  * Sums between blocks wait in scratch, tile after tile, so that a residual may be y itself. */
-#include "common/cpu/blocks.h"
 #include "common/cpu/product.h"
 #include "common/cpu/scratch.h"
 #include "common/cpu/tile.h"
@@ -308,12 +307,21 @@ static void product_task(void *context, int number, int thread)
     product_end();
 }
 
+/* Whether a is read where it lies: columns of it not for narrow panels, which read it too often, nor where their rows
+ * are a multiple of 64 KB apart, which all lie in a few lines of the second-level cache. */
+static bool a_in_place(const struct product *p)
+{
+    enum { COLUMNS = VW == 16 ? 768 : 192, APART = 64 << 10 };
+    if (STEP > 1 || p->lanes || few_enough(p)) return few_enough(p);
+    return p->a_columns ? VW == 16 && p->lda * sizeof *p->a % APART != 0 : p->columns <= COLUMNS;
+}
+
 /* Cuts the product into tasks: enough for the threads to even out, large enough that packing costs little and that
  * waking a thread is worth it.  A task packs its rows once for all its columns: up to BLOCKS blocks of as many rows as
  * fit, or one block where b is packed for these rows. */
 static void product(struct product *p)
 {
-    enum { BLOCKS = 3, ROWS_LEAST = 64, COLUMNS_IN_PLACE = VW == 16 ? 768 : 192, B_IN_PLACE = 512 };
+    enum { BLOCKS = 3, ROWS_LEAST = 64, B_IN_PLACE = 512 };
     if (p->M == 0 || p->N == 0) return;
     assert(p->K > 0);
     p->lanes = rows_in_lanes(p);
@@ -331,8 +339,7 @@ static void product(struct product *p)
     p->rows = (int)tile_round((size_t)parts_of(p->M, row_tasks), (size_t)height);
     p->row_tasks = parts_of(p->M, p->rows);
     p->columns = (int)tile_round((size_t)parts_of(p->N, column_tasks), (size_t)width);
-    bool gain = p->a_columns ? VW == 16 : p->columns <= COLUMNS_IN_PLACE;   /* narrower panels read a too often */
-    p->in_place = few_enough(p) || (STEP == 1 && !p->lanes && gain);
+    p->in_place = a_in_place(p);
     p->b_in_place = p->form == PLAIN && p->in_place && p->N <= B_IN_PLACE && p->N % PANEL == 0;
     threads_for(p->row_tasks * parts_of(p->N, p->columns), product_task, p);
 }
@@ -360,27 +367,6 @@ void product_backward_input(act_t *dx, const act_t *dy, size_t ldy, const act_t 
 void matmul_backward_input(act_t *dx, const act_t *dy, const act_t *packed, bool add, int N, int out, int in)
 {
     product_backward_input(dx, dy, (size_t)out, packed, add, N, out, in);
-}
-
-struct column_sums { float *sums; const act_t *x; int rows; size_t ld; };
-
-enum { SUM_COLUMNS = 4 * VW };
-
-static void column_sums_task(const void *context, size_t from, size_t end)
-{
-    const struct column_sums *s = context;
-    size_t n = end - from;
-    for (int k = 0; k < s->rows; k += MATMUL_BLOCK) {
-        float sum[SUM_COLUMNS] = {0};
-        for (int r = k; r < int_min(k + MATMUL_BLOCK, s->rows); r++)
-            for (size_t c = 0; c < n; c++) sum[c] += act_get(s->x[(size_t)r * s->ld + from + c]);
-        for (size_t c = 0; c < n; c++) s->sums[from + c] += sum[c];
-    }
-}
-
-void product_backward_bias(float *dbias, const act_t *dy, size_t ldy, int N, int out)
-{
-    blocks_for((size_t)out, SUM_COLUMNS, column_sums_task, &(struct column_sums){dbias, dy, N, ldy});
 }
 
 void product_backward_weight(float *dweight, const act_t *dy, size_t ldy, const act_t *x, int N, int out, int in)
