@@ -57,8 +57,8 @@ int rollout_pack(struct rollouts *r, const uint32_t *order, int from, int to, in
 /* The rows of r->batch that count, ascending, into r->rows; returns how many. */
 int rollout_counted_rows(struct rollouts *r);
 
-/* For the answer tokens of this rank's share: log-probability (and entropy, may be NULL) under m at the temperature; and the critic's
- * values. */
+/* For the answer tokens of this rank's share: log-probability (and entropy, may be NULL) under m at the temperature;
+ * and the critic's values. */
 void rollout_logprobs(struct rollouts *r, struct model *m, float temperature, float *logprobs, float *entropy);
 void rollout_values(struct rollouts *r, struct model *critic);
 

@@ -15,8 +15,9 @@ struct sft_options {
 
 /* Reads every row of the files.  Dialogues without an answer, with an empty turn, or whose first answered turn alone is
  * over the limit are dropped and counted; what is over the limit is cut after the last whole answer that fits.
- * max_prompts: how many prompts to keep for samples: of the first held-out dialogues, or of the first of all.  Returns 0, or -1: a row that is not understood (EXIT_DATA, with file and
- * line), no file (EXIT_NOINPUT), no trainable token at all (EXIT_DATA). */
+ * max_prompts: how many prompts to keep for samples: of the first held-out dialogues, or of the first of all.
+ * Returns 0, or -1: a row that is not understood (EXIT_DATA, with file and line), no file (EXIT_NOINPUT), no trainable
+ * token at all (EXIT_DATA). */
 int sft_data_read(struct dataset *d, char *const *path, int n, const struct chat *chat, const struct sft_options *o,
                   int max_prompts, struct error *error);
 

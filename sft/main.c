@@ -143,7 +143,8 @@ static void build(void *self, struct memory *m)
 static int learn(struct sft *s)
 {
     struct task task = {.program = "sft", .stage = STAGE_SFT, .build = build, .head = head, .end = end,
-                        .evaluate = evaluate, .sample = sample, .main_metric = s->start.data.validation.items > 0 ? "val_loss" : "loss"};
+                        .evaluate = evaluate, .sample = sample,
+                        .main_metric = s->start.data.validation.items > 0 ? "val_loss" : "loss"};
     int code = start_train(&s->start, &task);
     if (code == EXIT_DONE && s->start.run) {
         program_next(s->start.run, "talk to it", "chat", "--model", NULL);

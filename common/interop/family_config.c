@@ -237,7 +237,8 @@ static char *difference(const struct config *a, const struct config *b)
     for (size_t i = 0; i < x.count + y.count && !found; i++) {      /* those of either: some are written where used */
         const struct kv_entry *p = i < x.count ? &x.entry[i] : &y.entry[i - x.count];
         bool rope = a->position == POSITION_ROPE;
-        if (a->head == HEAD_SCALAR && (strcmp(p->key, "tie_embeddings") == 0 || strcmp(p->key, "head.bias") == 0)) continue;
+        bool of_head = strcmp(p->key, "tie_embeddings") == 0 || strcmp(p->key, "head.bias") == 0;
+        if (a->head == HEAD_SCALAR && of_head) continue;
         if (strstr(no_matter, p->key) && !(rope && strncmp(p->key, "rope.", 5) == 0)) continue;
         if (!same_entry(p, kv_find(i < x.count ? &y : &x, p->key))) found = host_text("%s", p->key);
     }

@@ -67,7 +67,8 @@ static int take_gptj(const struct family *f, struct config *c, json_t *json, str
     json_int_t heads = json_integer_value(json_object_get(json, "n_head"));
     json_int_t D = heads > 0 ? json_integer_value(json_object_get(json, "n_embd")) / heads : 0;
     json_int_t R = !value ? 64 : json_is_null(value) ? D : json_integer_value(value);
-    if (D > 0 && (R < 2 || R > D || R % 2 != 0)) return family_refuse(error, "rotary_dim", value, "an even part of a head");
+    if (D > 0 && (R < 2 || R > D || R % 2 != 0))
+        return family_refuse(error, "rotary_dim", value, "an even part of a head");
     if (f->blocks && heads % f->blocks != 0)
         return family_refuse(error, "n_head", json_object_get(json, "n_head"), "a multiple of 4");
     if (D > 0) c->rope_fraction = (double)R / (double)D;
@@ -99,7 +100,8 @@ static int full_layers(const json_t *types, struct error *error)
         bool all = word && strcmp(word, "full_attention") == 0;
         if (!all && (!word || strcmp(word, "sliding_attention") != 0))
             return family_refuse(error, "layer_types", value, "full_attention or sliding_attention");
-        if (all && i > full) return family_refuse(error, "layer_types", types, "full_attention in the first layers alone");
+        if (all && i > full)
+            return family_refuse(error, "layer_types", types, "full_attention in the first layers alone");
         full += all;
     }
     return full;

@@ -215,7 +215,8 @@ int gguf_check_values(const struct safetensors *s, struct error *error)
             if (status == 0) gguf_dequantise(wide, raw, n, t->dtype);
             for (size_t k = 0; status == 0 && k < n; k++)
                 if (!isfinite(wide[k]))
-                    status = fail(error, EXIT_DATA, "%s: tensor %s has a scale that is not finite", s->file->path, t->name);
+                    status = fail(error, EXIT_DATA, "%s: tensor %s has a scale that is not finite", s->file->path,
+                                  t->name);
         }
     }
     free(wide);
@@ -261,7 +262,8 @@ static json_t *splitting(const char *pre)
 static json_t *pieces_of(const json_t *facts, struct error *why)
 {
     const json_t *tokens = json_object_get(facts, "tokenizer.ggml.tokens");
-    const json_t *scores = json_object_get(facts, "tokenizer.ggml.scores"), *types = json_object_get(facts, "tokenizer.ggml.token_type");
+    const json_t *scores = json_object_get(facts, "tokenizer.ggml.scores");
+    const json_t *types = json_object_get(facts, "tokenizer.ggml.token_type");
     const char *not_known = json_is_true(json_object_get(facts, "tokenizer.ggml.remove_extra_whitespaces"))
                           ? "remove_extra_whitespaces" : json_object_get(facts, "tokenizer.ggml.precompiled_charsmap")
                           ? "precompiled_charsmap" : NULL;

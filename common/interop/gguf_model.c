@@ -175,13 +175,14 @@ static const char *obstacle(const struct family *f, const struct family *family,
     static const char square[] = "bloom falcon gptneox phi2 chatglm", untied[] = "gptneox phi2";
     bool falcon = strcmp(f->type, "falcon") == 0, bands = c->rope_scaling == ROPE_LLAMA3 && strcmp(f->type, "llama") != 0;
     if (bands) return "with rope scaling llama3";
-    if (c->rope_scaling == ROPE_YARN && (c->rope_high != 32 || c->rope_low != 1))     /* it has keys that llama.cpp does not read */
+    if (c->rope_scaling == ROPE_YARN && (c->rope_high != 32 || c->rope_low != 1))     /* llama.cpp does not read its keys */
         return "with a beta_fast of YaRN other than 32, or a beta_slow other than 1,";
     if (c->activation != family->config.activation) return "with another activation than its own";
     if (falcon && c->position == POSITION_ALIBI) return "with ALiBi";
     if (falcon && c->mlp_bias) return "with biases";
     if (strcmp(f->type, "gptneox") == 0 && !c->qkv_bias) return "without biases of attention";
-    if (strstr(square, f->type) && c->heads * c->head_dim != c->channels) return "with heads that are not as wide as the model";
+    if (strstr(square, f->type) && c->heads * c->head_dim != c->channels)
+        return "with heads that are not as wide as the model";
     if (strstr(untied, f->type) && c->tied) return "whose output matrix is the embedding";
     return NULL;
 }
@@ -192,10 +193,14 @@ const struct family *gguf_for(const struct family *family, const struct config *
     bool one_norm = c->parallel && !c->parallel_norms;
     while (f->type && (strcmp(f->class, family->type) != 0 || one_norm == (f->name[SLOT_NORM2] != NULL))) f++;
     const char *why = c->head == HEAD_SCALAR ? "as a reward model" : c->window ? "with a window of keys"
-                    : c->rope_scaling == ROPE_DYNAMIC ? "with rope scaling dynamic" : f->type ? obstacle(f, family, c) : NULL;
+                    : c->rope_scaling == ROPE_DYNAMIC ? "with rope scaling dynamic"
+                    : f->type ? obstacle(f, family, c) : NULL;
     if (f->type && !why) return f;
-    if (why) fail(error, EXIT_MISMATCH, "a model of type %s %s has no place in a GGUF file; --hf writes it", family->type, why);
-    else fail(error, EXIT_MISMATCH, "a model of type %s is not written as a GGUF file (architectures are %s)", family->type,
-              listed);
+    if (why)
+        fail(error, EXIT_MISMATCH, "a model of type %s %s has no place in a GGUF file; --hf writes it", family->type,
+             why);
+    else
+        fail(error, EXIT_MISMATCH, "a model of type %s is not written as a GGUF file (architectures are %s)",
+             family->type, listed);
     return NULL;
 }

@@ -94,7 +94,8 @@ static int open_gguf(struct foreign *m, const char *tokenizer, struct bytes *sai
     if (status == 0 && template) m->template = host_text("%s", template);
     take_document(m, NULL, facts, "tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id");
     take_ends(m, json_object_get(facts, "tokenizer.ggml.eos_token_id"),
-              json_object_get(facts, "tokenizer.ggml.eot_token_id"), json_object_get(facts, "tokenizer.ggml.eom_token_id"));
+              json_object_get(facts, "tokenizer.ggml.eot_token_id"),
+              json_object_get(facts, "tokenizer.ggml.eom_token_id"));
     json_decref(json);
     json_decref(facts);
     return status;

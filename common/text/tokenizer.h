@@ -82,7 +82,8 @@ enum text_place { TEXT_START, TEXT_SECTION /* behind a special token */, TEXT_WI
 
 /* Appends the ids of text to a growing list.  Special-token text is ordinary bytes here; added tokens that are not
  * special are found.  Every byte string has an encoding, invalid UTF-8 too, and decoding gives the bytes back (in NFC, if
- * the tokenizer asks for it; with a blank for U+2581, if it is one of characters).  Quits (EXIT_DATA) when a splitting pattern that is not built in gives up. */
+ * the tokenizer asks for it; with a blank for U+2581, if it is one of characters).  Quits (EXIT_DATA) when a splitting
+ * pattern that is not built in gives up. */
 struct ids { int *id; size_t count, capacity; };      /* starts as {0}; free(id) */
 void ids_add(struct ids *list, int id);
 void ids_append(struct ids *list, const int *id, size_t n);

@@ -64,14 +64,15 @@ static void put_characters(json_t *root, const struct tokenizer *t)
         json_array_append_new(list, json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern", "String", " ", "content",
                                               TEXT_MARK));
     if (unless || t->pattern == PATTERN_WORDS)
-        json_object_set_new(root, "pre_tokenizer", json_pack("{s:s, s:s, s:s, s:b}", "type", "Metaspace", "replacement", TEXT_MARK,
-                            "prepend_scheme", !unless ? "never" : t->flags & TOKENIZER_SECTIONS ? "always" : "first",
-                            "split", t->pattern == PATTERN_WORDS));
+        json_object_set_new(root, "pre_tokenizer",
+                            json_pack("{s:s, s:s, s:s, s:b}", "type", "Metaspace", "replacement", TEXT_MARK,
+                                      "prepend_scheme", !unless ? "never" : t->flags & TOKENIZER_SECTIONS ? "always" : "first",
+                                      "split", t->pattern == PATTERN_WORDS));
     else json_object_set_new(root, "pre_tokenizer", json_null());
-    json_object_set_new(root, "normalizer", json_array_size(list) ? json_pack("{s:s, s:O}", "type", "Sequence", "normalizers",
-                                                                              list) : json_null());
-    decoders = json_pack("[{s:s, s:{s:s}, s:s}, {s:s}, {s:s}]", "type", "Replace", "pattern", "String", TEXT_MARK, "content", " ",
-                         "type", "ByteFallback", "type", "Fuse");
+    json_object_set_new(root, "normalizer", !json_array_size(list) ? json_null()
+                        : json_pack("{s:s, s:O}", "type", "Sequence", "normalizers", list));
+    decoders = json_pack("[{s:s, s:{s:s}, s:s}, {s:s}, {s:s}]", "type", "Replace", "pattern", "String", TEXT_MARK,
+                         "content", " ", "type", "ByteFallback", "type", "Fuse");
     if (t->flags & TOKENIZER_STRIP)
         json_array_append_new(decoders, json_pack("{s:s, s:s, s:i, s:i}", "type", "Strip", "content", " ", "start", 1, "stop",
                                                   0));
@@ -164,8 +165,8 @@ json_t *tokenizer_json(const struct tokenizer *t)
                               "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", 0, "byte_fallback", 0,
                               "ignore_merges", (t->flags & TOKENIZER_IGNORE_MERGES) != 0, "vocab", vocab, "merges", merges);
     json_t *root = json_pack("{s:s, s:n, s:n, s:o, s:o, s:o, s:n, s:o, s:o}", "version", "1.0", "truncation", "padding",
-                             "added_tokens", added, "normalizer", nfc, "pre_tokenizer", by_characters(t) ? json_null() : splitting(t),
-                             "post_processor",
+                             "added_tokens", added, "normalizer", nfc, "pre_tokenizer",
+                             by_characters(t) ? json_null() : splitting(t), "post_processor",
                              "decoder", decoder, "model", model);
     if (!root) die("a tokenizer cannot be written as JSON");
     if (by_characters(t)) put_characters(root, t);

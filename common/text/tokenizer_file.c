@@ -63,7 +63,8 @@ struct layout {
 static int read_head(struct layout *l, const unsigned char *data, size_t size, struct error *error)
 {
     if (size < HEAD) return fail(error, EXIT_DATA, "tokenizer: %zu bytes, expected at least %d", size, HEAD);
-    *l = (struct layout){.kind = load32(data), .pattern = load32(data + 16), .flags = load32(data + 20), .n_vocab = load32(data + 4), .n_merges = load32(data + 8), .n_special = load32(data + 12),
+    *l = (struct layout){.kind = load32(data), .n_vocab = load32(data + 4), .n_merges = load32(data + 8),
+                         .n_special = load32(data + 12), .pattern = load32(data + 16), .flags = load32(data + 20),
                          .regex = load32(data + 24), .area = load32(data + 28)};
     if (l->kind != KIND_BYTES && l->kind != KIND_CHARACTERS)
         return fail(error, EXIT_DATA, "tokenizer: kind %u, this version knows 1 (of bytes) and 2 (of characters)", l->kind);

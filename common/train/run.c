@@ -1,6 +1,7 @@
 /* run.c - the run folder.  Training must not end because a log cannot be written: a failure only warns, once until
  * writing works again, except when opening and rewinding.  A record is one write(), so a killed process leaves whole
- * lines; what a full disk cuts short is taken back.  A command may still be refused after it has opened the folder: until run_begin, lines of the log are held back. */
+ * lines; what a full disk cuts short is taken back.  A command may still be refused after it has opened the folder:
+ * until run_begin, lines of the log are held back. */
 #define _GNU_SOURCE
 #include "common/train/run.h"
 #include "common/train/lock.h"
