@@ -132,6 +132,8 @@ if [ "$(script -qec "echo there" /dev/null </dev/null 2>/dev/null | tr -d '\r\n'
     shows "Ctrl-D (code)" 'code 0'
     types long.ckpt '> ' 'y\r' yyyyy '\003' '(stopped)' '\003' code ''
     shows "Ctrl-C, twice (code)" 'code 0'
+    types sft.ckpt '> ' '/halp\r' Hi! '\004' code ''
+    shows "a line that looks like a command" 'no command, so the model reads it: /help'
     # hangs_up NAME TERM: the terminal is gone while chat waits for a line
     mkfifo "$work/keys"
     hangs_up() {

@@ -380,7 +380,10 @@ static void talk(struct session *s)
         const struct command *c = length ? find_command(line, &argument) : NULL;
         if (c && !c->run) break;
         if (c) c->run(s, argument);
-        else if (length) take_message(s, line, length);
+        else if (length) {
+            if (*line == '/') note(s, "no command, so the model reads it: /help lists the commands");
+            take_message(s, line, length);
+        }
         if (interrupts && !s->input_tty) break;
     }
     if (end == LINE_FAILED && interrupts == 0) quit(EXIT_IO, "the input cannot be read: %s", strerror(errno));
