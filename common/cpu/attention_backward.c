@@ -33,8 +33,8 @@ struct query_head {                                   /* one head of one sequenc
     size_t ld, ldy, lddq, ldk;                  /* between rows of q, k, v; of y, dy; of dq; of dk_shared, dv_shared */
     float slope, scale;
     int T;
-    float *k_columns, *v_columns, *k_rows, *q_rows, *dy_rows, *dk_sum, *dv_sum, *p, *ds,    /* scratch */
-          *q_floats, *dy_floats;
+    act_t *k_columns, *v_columns;                                           /* scratch */
+    float *k_rows, *q_rows, *dy_rows, *dk_sum, *dv_sum, *p, *ds;
     const struct query_head *soon;              /* the thread's next head, to be fetched meanwhile; T = 0: none */
 };
 
@@ -53,8 +53,8 @@ static size_t lay_out(struct query_head *t, float *at)
     size_t width = tile_round((size_t)b->D, TILE_COLUMNS);
     size_t keys = (size_t)b->keys * width, queries = (size_t)b->queries * width;
     float *start = at;
-    t->k_columns = at; at += keys;
-    t->v_columns = at; at += keys;
+    t->k_columns = (act_t *)(void *)at; at += keys;
+    t->v_columns = (act_t *)(void *)at; at += keys;
     t->k_rows = at; at += keys;
     t->dk_sum = at; at += keys;
     t->dv_sum = at; at += keys;
@@ -62,8 +62,6 @@ static size_t lay_out(struct query_head *t, float *at)
     t->dy_rows = at; at += queries;
     t->p = at; at += b->queries * LD;
     t->ds = at; at += b->queries * LD;
-    t->q_floats = at; at += queries;
-    t->dy_floats = at; at += queries;
     return (size_t)(at - start);
 }
 
@@ -100,8 +98,7 @@ static void probabilities(const struct query_head *t, float *p, float *ds, int i
 }
 
 /* Queries i0..i0+m-1 against the packed keys j0..j0+n-1: p and ds, and dq. */
-static void query_rows(const struct query_head *t, const float *q, size_t ldq, const float *dy, size_t ldy, int i0,
-                       int m, int j0, int n)
+static void query_rows(const struct query_head *t, int i0, int m, int j0, int n)
 {
     int D = t->b->D;
     float sums[TILE_ROWS * TILE_COLUMNS];
@@ -111,9 +108,10 @@ static void query_rows(const struct query_head *t, const float *q, size_t ldq, c
         float *p = t->p + r * LD, *ds = t->ds + r * LD;
         const struct query_head *s = t->soon;
         for (int a = 0; a < rows; a++) fetch(t, s->dy, s->ldy, i + a);
-        for (int c = 0; c < width; c += TILE_COLUMNS) {
-            tile_rows(p + c, LD, NULL, 0, q + r * ldq, ldq, t->k_columns + (size_t)c * D, rows, width - c, D);
-            tile_rows(ds + c, LD, NULL, 0, dy + r * ldy, ldy, t->v_columns + (size_t)c * D, rows, width - c, D);
+        for (int c = 0; c < width; c += PANEL) {
+            size_t at = (size_t)c * whole_steps(D);
+            product_rows(p + c, LD, t->q + i * t->ld, t->ld, t->k_columns + at, rows, width - c, D);
+            product_rows(ds + c, LD, t->dy + i * t->ldy, t->ldy, t->v_columns + at, rows, width - c, D);
         }
         for (int a = 0; a < rows; a++) {
             probabilities(t, p + a * LD, ds + a * LD, i + a, j0, width);
@@ -170,18 +168,18 @@ static void key_block(const struct query_head *t, int j, int n)
         direct = (struct sums){t->dk_shared + row * t->ldk, t->dv_shared + row * t->ldk, t->ldk};
     else if (D % TILE_COLUMNS == 0 && act_floats(t->dk_act))
         direct = (struct sums){act_floats(t->dk_act) + row * t->ld, act_floats(t->dv_act) + row * t->ld, t->ld};
-    attention_pack_columns(t->v_columns, t->v + j * t->ld, t->ld, n, D);
-    attention_pack_columns(t->k_columns, t->k + j * t->ld, t->ld, n, D);
+    for (int c = 0; c < n; c += PANEL) {
+        size_t at = (size_t)c * whole_steps(D), from = (size_t)(j + c) * t->ld;
+        product_pack_transposed(t->v_columns + at, t->v + from, t->ld, int_min(PANEL, n - c), D);
+        product_pack_transposed(t->k_columns + at, t->k + from, t->ld, int_min(PANEL, n - c), D);
+    }
     attention_pack_rows(t->k_rows, (size_t)n * TILE_COLUMNS, t->k + j * t->ld, t->ld, n, D);
     int window = b->sight->window, end = window && j + n - 1 < t->T - window ? j + n - 1 + window : t->T;
     for (int i = j; i < end; i += b->queries) {
         int m = int_min(b->queries, t->T - i);
-        size_t ldq = t->ld, ldy = t->ldy;
-        const float *q = attention_floats(t->q_floats, t->q + i * t->ld, &ldq, m, D);
-        const float *dy = attention_floats(t->dy_floats, t->dy + i * t->ldy, &ldy, m, D);
         attention_pack_rows(t->q_rows, (size_t)m * TILE_COLUMNS, t->q + i * t->ld, t->ld, m, D);
         attention_pack_rows(t->dy_rows, (size_t)m * TILE_COLUMNS, t->dy + i * t->ldy, t->ldy, m, D);
-        query_rows(t, q, ldq, dy, ldy, i, m, j, n);
+        query_rows(t, i, m, j, n);
         key_rows(t, m, n, i - j, direct.dk && i + b->queries >= end ? &direct : &between);
     }
     if (direct.dk) return;
@@ -256,6 +254,7 @@ static void head_task(void *context, int number, int thread)
         t.soon = &soon;
         head(&t);
     }
+    product_end();
 }
 
 static void share_task(void *context, int row, int thread)

@@ -34,7 +34,16 @@ void product_pack_weights(act_t *to, const float *from, size_t ld, int columns, 
 /* A panel of n <= PANEL steps from the part of a panel, whose columns become steps and whose first `columns` steps
  * become columns. */
 void product_pack_turned(act_t *to, const act_t *from, int columns, int n);
-/* For attention, which computes in float32: tile_pack_transposed and tile_pack_panel of activations. */
+/* A panel of n steps from columns <= PANEL rows; the rest is 0.  And rows of a against it, of whose columns only the
+ * vectors that hold so many are needed. */
+void product_pack_transposed(act_t *to, const act_t *from, size_t ld, int columns, int n);
+INLINE void product_rows(float *out, size_t ldo, const act_t *a, size_t lda, const act_t *b, int rows, int columns,
+                         int n)
+{
+    (void)columns;
+    product_tile(out, ldo, NULL, 0, a, lda, false, b, rows, n);
+}
+/* For what attention computes in float32: tile_pack_transposed and tile_pack_panel of activations. */
 void product_widen_transposed(float *to, const act_t *from, size_t ld, int columns, int n);
 void product_widen_panel(float *to, const act_t *from, size_t ld, int columns, int n);
 /* Which inner loop this processor has: "AMX", "AVX512-BF16", or "widened to float32". */
@@ -83,6 +92,15 @@ INLINE void product_pack_weights(act_t *to, const float *from, size_t ld, int co
 INLINE void product_pack_turned(act_t *to, const act_t *from, int columns, int n)
 {
     tile_pack_transposed(to, from, TILE_COLUMNS, columns, n, 0);
+}
+INLINE void product_pack_transposed(act_t *to, const act_t *from, size_t ld, int columns, int n)
+{
+    tile_pack_transposed(to, from, ld, columns, n, 0);
+}
+INLINE void product_rows(float *out, size_t ldo, const act_t *a, size_t lda, const act_t *b, int rows, int columns,
+                         int n)
+{
+    tile_rows(out, ldo, NULL, 0, a, lda, b, rows, columns, n);
 }
 INLINE void product_widen_transposed(float *to, const act_t *from, size_t ld, int columns, int n)
 {

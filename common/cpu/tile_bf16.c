@@ -290,7 +290,23 @@ void product_pack_turned(act_t *to, const act_t *from, int columns, int n)
         }
     }
 }
-/* Words of two steps are transposed, and then widened to two rows. */
+
+/* Words of two steps are transposed. */
+void product_pack_transposed(act_t *to, const act_t *from, size_t ld, int columns, int n)
+{
+    int pairs = ld % 2 == 0 && (uintptr_t)from % 4 == 0 ? n / 2 : 0;
+    if (columns < PANEL) memset(to, 0, whole_steps(n) * PANEL * sizeof *to);
+    if (pairs) tile_turn((float *)(void *)to, PANEL, (const float *)(const void *)from, ld / 2, columns, pairs);
+    for (int k = 2 * pairs; k < n; k += 2)
+        for (int c = 0; c < columns; c++) {
+            const act_t *at = from + (size_t)c * ld + k;
+            act_t *word = to + (size_t)k * PANEL + 2 * c;
+            word[0] = at[0];
+            word[1] = k + 1 < n ? at[1] : (act_t){0};
+        }
+}
+
+/* The same, and then they are widened to two rows. */
 void product_widen_transposed(float *to, const act_t *from, size_t ld, int columns, int n)
 {
     enum { PIECE = 32 };                                    /* words */
