@@ -4,6 +4,7 @@
 #include "common/cpu/product_tile.h"
 #include "common/base/base.h"
 #include "common/base/rng.h"
+#include "common/model/device.h"
 #include "test/act_host.h"
 #include "test/test.h"
 
@@ -106,6 +107,41 @@ static void check_rows(char **memory, int rows, int n, const act_t *p)
         }
 }
 
+/* What a row gives that is x at step k, y two steps on, and else 0, with a panel of nothing but w: at the top or at the
+ * bottom of rows of ones.  -1: not the same in each column, or the ones are disturbed. */
+static float given(char **memory, float x, float y, int k, float w, int row)
+{
+    enum { N = 70 };
+    int height = product_height();
+    act_t *from = ends(memory[1], (size_t)height * N, sizeof *from), *p = ends(memory[3], N * PANEL, sizeof *p);
+    act_t *strip = ends(memory[0], (size_t)product_strip_rows(height) * strip_steps(N), sizeof *strip);
+    float *out = ends(memory[2], (size_t)height * PANEL, sizeof *out);
+    for (int i = 0; i < N * PANEL; i++) p[i] = act_of(w);
+    for (int i = 0; i < height * N; i++) from[i] = act_of(i / N != row ? 1 : i % N == k ? x : i % N == k + 2 ? y : 0);
+    product_pack_strip(strip, from, N, height, N);
+    product_tile(out, PANEL, NULL, 0, strip, (size_t)height, true, p, height, N);
+    product_end();
+    for (int i = 0; i < height * PANEL; i++)
+        if (i / PANEL == row ? memcmp(&out[i], &out[row * PANEL], sizeof *out) != 0 : out[i] != N * w) return -1;
+    return out[row * PANEL];
+}
+
+/* Infinity, NaN and denormals, of operands, products and sums, in whole tiles and in the tail. */
+static void check_special(char **memory)
+{
+    bool flushed = strstr(device_build(), "AMX") || strstr(device_build(), "AVX512-BF16");
+    static const int place[] = {0, 3, 37, 67};
+    for (int i = 0; i < 8; i++) {
+        int k = place[i % 4], row = i < 4 ? 0 : product_height() - 1;
+        CHECK(given(memory, INFINITY, 1, k, 1, row) == INFINITY && given(memory, 1, INFINITY, k, -1, row) == -INFINITY);
+        CHECK(isnan(given(memory, INFINITY, -INFINITY, k, 1, row)) && isnan(given(memory, 0, NAN, k, 1, row)));
+        CHECK(given(memory, 0x1p-70f, 0, k, 0x1p-70f, row) == (flushed ? 0 : 0x1p-140f));
+        CHECK(given(memory, 0x1p-130f, 0, k, 0x1p100f, row) == (flushed ? 0 : 0x1p-30f));
+        CHECK(given(memory, 0x1p-126f, -0x1.02p-126f, k, 1, row) == (flushed ? 0 : -0x1p-133f));
+        CHECK(given(memory, 0x1.02p-100f, 0x1p-126f, k, 1, row) == 0x1.02p-100f + 0x1p-126f);
+    }
+}
+
 int main(void)
 {
     static const int lengths[] = {1, 2, 3, 8, 31, 32, 33, 62, 64, 95, 127, 255, 256, 300};
@@ -120,5 +156,6 @@ int main(void)
         for (int rows = 1; rows <= product_height(); rows++) check_rows(memory, rows, n, p);
         product_end();
     }
+    check_special(memory);
     return test_end("test_tile");
 }
