@@ -169,6 +169,9 @@ fi
 # Refusals.
 head -c 5000 "$work/sft.ckpt" >"$work/cut.ckpt"
 says "reward model" 78 'stage rm, expected pretrain, sft, rlhf or imported' "$chat" --model "$work/rm.ckpt" --prompt a
+: >"$work/nothing.jsonl"
+says "a file without prompts" 65 'no prompt is left (of at most 32 tokens): there are no rows' "$chat" --model "$work/base.ckpt" \
+    --prompts "$work/nothing.jsonl"
 says "no such model" 66 'nowhere' "$chat" --model "$work/nowhere" --prompt a
 says "half a model" 65 'cut.ckpt' "$chat" --model "$work/cut.ckpt" --prompt a
 says "no averaged weights" 78 'holds no averaged weights' "$chat" --model "$work/sft.ckpt" --ema --prompt a

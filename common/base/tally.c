@@ -59,20 +59,26 @@ void ledger_skipped(struct bytes *out, const struct ledger *l)
     if (l->bad > LISTED) bytes_text(out, "          ... and %" PRIu64 " more\n", l->bad - LISTED);
 }
 
-void ledger_report(struct bytes *out, const struct ledger *l)
+static void print_counts(struct bytes *out, const struct ledger *l)
 {
     tally_print(out, "", &l->read);
     ledger_skipped(out, l);
     tally_print(out, "dropped, and why:\n", &l->dropped);
     tally_print(out, "changed:\n", &l->changed);
     tally_print(out, "keys that are not used:\n", &l->unused);
+}
+
+void ledger_report(struct bytes *out, const struct ledger *l)
+{
+    print_counts(out, l);
     bytes_text(out, "kept:\n");
 }
 
 int ledger_nothing(const struct ledger *l, const char *what, bool held_out, struct error *error)
 {
     scoped_bytes struct bytes report = {0};
-    ledger_report(&report, l);
-    fail(error, EXIT_DATA, "%s%s:\n%.1700s", what, held_out ? ": --validation holds out all" : "", report.data);
+    print_counts(&report, l);
+    fail(error, EXIT_DATA, "%s%s:%s%.*s", what, held_out ? ": --validation holds out all" : "",
+         report.size ? "\n" : " there are no rows", report.size ? int_min(1700, (int)report.size - 1) : 0, report.size ? report.data : "");
     return -1;
 }
