@@ -14,7 +14,7 @@ says() {           # says NAME CODE WORDS COMMAND...: the command ends with CODE
     shift 3
     "$@" >"$work/out" 2>"$work/err"
     check "$name (code)" "$code" $?
-    grep -q -- "$words" "$work/err" && passed=$((passed + 1)) || { failed=$((failed + 1)); echo "$name: no '$words' in: $(cat "$work/err")"; }
+    grep -q -- "$words" "$work/err" && ok || { failed=$((failed + 1)); echo "$name: no '$words' in: $(cat "$work/err")"; }
 }
 
 "$talker" "$work" base.ckpt 1 none 64 && "$talker" "$work" sft.ckpt 2 quartet 64 && "$talker" "$work" rm.ckpt 3 none 64 &&
@@ -34,7 +34,7 @@ check "the end of the context is told" "(the answer was cut after 62 tokens: the
 # At temperature 100 nearly every token is likely: the seed decides, and the number of threads does not.
 draw() { "$chat" --model "$work/base.ckpt" --prompt q --temperature 100 --top-p 1 --max-new-tokens 20 "$@" 2>&1 | od -c; }
 check "seed" "$(draw --seed 5)" "$(draw --seed 5 --threads 3)"
-[ "$(draw --seed 5)" != "$(draw --seed 6)" ] && passed=$((passed + 1)) || { failed=$((failed + 1)); echo "seeds 5 and 6 draw the same"; }
+[ "$(draw --seed 5)" != "$(draw --seed 6)" ] && ok || wrong "seeds 5 and 6 draw the same"
 check "temperature 0" "$(draw --temperature 0 --seed 5)" "$(draw --temperature 0 --seed 6)"
 check "top-k 1" "$(draw --top-k 1 --seed 5)" "$(draw --temperature 0 --seed 6)"
 
@@ -106,8 +106,8 @@ check "continued text, saved" '{"text":"abc' "$(printf 'a\n/save %s\n' "$work/sa
 # A terminal: a prompt, and control characters of the model's are shown, not sent.
 if [ "$(script -qec "echo there" /dev/null </dev/null 2>/dev/null | tr -d '\r\n')" = there ]; then
     printf 'a\n/quit\n' | script -qec "'$chat' --model '$work/base.ckpt'" /dev/null >"$work/out" 2>&1
-    grep -q 'bcé\\x1b\[' "$work/out" && passed=$((passed + 1)) || { failed=$((failed + 1)); echo "terminal: $(od -c "$work/out")"; }
-    grep -q 'step 7, llama' "$work/out" && passed=$((passed + 1)) || { failed=$((failed + 1)); echo "no greeting"; }
+    grep -q 'bcé\\x1b\[' "$work/out" && ok || { failed=$((failed + 1)); echo "terminal: $(od -c "$work/out")"; }
+    grep -q 'step 7, llama' "$work/out" && ok || wrong "no greeting"
     # types MODEL {WORDS KEYS}...: on a terminal, the keys as soon as the words are there; what it shows into out
     types() {
         model=$1; shift
@@ -121,7 +121,7 @@ if [ "$(script -qec "echo there" /dev/null </dev/null 2>/dev/null | tr -d '\r\n'
             echo "code $?"; } >"$work/out" 2>&1         # not said by the shell in there, which Ctrl-C may end
     }
     shows() {      # shows NAME WORDS
-        grep -q -- "$2" "$work/out" && passed=$((passed + 1)) || { failed=$((failed + 1)); echo "$1: no '$2' in: $(od -c "$work/out")"; }
+        grep -q -- "$2" "$work/out" && ok || { failed=$((failed + 1)); echo "$1: no '$2' in: $(od -c "$work/out")"; }
     }
     types sft.ckpt '> ' '\003' 'Ctrl-C again' '\003' code ''
     shows "Ctrl-C while waiting" 'Ctrl-C again or Ctrl-D: end'

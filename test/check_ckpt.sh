@@ -92,7 +92,7 @@ expect 64 'exists already' $ckpt strip "$f" "$dir/stripped.ckpt"
 expect 0 'instead of' $ckpt strip "$f" "$dir/stripped.ckpt" --force
 expect 0 '^4 tensors' $ckpt tensors "$dir/stripped.ckpt"
 expect 0 'TRNS is empty' $ckpt train "$dir/stripped.ckpt"
-[ "$($ckpt hash "$f" | head -n 2)" = "$($ckpt hash "$dir/stripped.ckpt" | head -n 2)" ] && passed=$((passed + 1)) || { failed=$((failed + 1)); echo "strip changed the weights" >&2; }
+[ "$($ckpt hash "$f" | head -n 2)" = "$($ckpt hash "$dir/stripped.ckpt" | head -n 2)" ] && ok || { failed=$((failed + 1)); echo "strip changed the weights" >&2; }
 expect 0 ': ok' $ckpt verify "$dir/stripped.ckpt" --deep
 
 # run folders
@@ -132,7 +132,7 @@ if python3 -c 'import json' 2>/dev/null; then
     for c in "info $f" "sections $f" "tensors $f" "config $f" "config $f arch" "eval $f" "tokenizer $f" "lineage $f" \
         "stats $f --hist" "print $f embed.weight" \
         "print $f scale" "verify $f $dir/run" "diff $f $dir/sft" "hash $f" "ls $dir/run" "latest $dir/run" "explain $f 5" limits "info $dir/run/step-00000003.ckpt"; do
-        $ckpt $c --json 2>/dev/null | python3 -c 'import json, sys; d = json.load(sys.stdin); sys.exit(d["schema"] != "ckpt-dump/1")' && passed=$((passed + 1)) ||
+        $ckpt $c --json 2>/dev/null | python3 -c 'import json, sys; d = json.load(sys.stdin); sys.exit(d["schema"] != "ckpt-dump/1")' && ok ||
             { failed=$((failed + 1)); echo "ckpt $c --json is no JSON" >&2; }
     done
 else
@@ -148,7 +148,7 @@ if "$BUILD/test/tool_save" sparse "$dir/large.ckpt" 10 2>/dev/null; then
         took=$((($(date +%s%N) - start) / 1000))
         [ $took -lt $best ] && best=$took
     done
-    [ $best -lt 50000 ] && passed=$((passed + 1)) || { failed=$((failed + 1)); echo "info of 10 GB took $best us" >&2; }
+    [ $best -lt 50000 ] && ok || { failed=$((failed + 1)); echo "info of 10 GB took $best us" >&2; }
 else
     omit "info of 10 GB (no sparse files here)"
 fi

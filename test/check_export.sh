@@ -5,19 +5,18 @@ cd "$(dirname "$0")/.." || exit 1
 . test/lib.sh
 dir=$work
 ckpt=$BIN/ckpt
-bad() { failed=$((failed + 1)); echo "$@"; }
-check() { what=$1; shift; if "$@" >"$dir/out" 2>"$dir/said"; then ok; else bad "$what: $(cat "$dir/said")"; fi; }
+check() { what=$1; shift; if "$@" >"$dir/out" 2>"$dir/said"; then ok; else wrong "$what: $(cat "$dir/said")"; fi; }
 
 # the file comes back byte for byte, and in shards value for value
 check "import" $ckpt import test/golden/llama --out "$dir/a.ckpt"
 check "export" $ckpt export "$dir/a.ckpt" --hf "$dir/hf"
 check "the same bytes" cmp "$dir/hf/model.safetensors" test/golden/llama/model.safetensors
 check "export in shards" $ckpt export "$dir/a.ckpt" --hf "$dir/shards" --shard 20K
-[ "$(ls "$dir/shards" | grep -c '^model-.*-of-.*\.safetensors$')" -gt 2 ] && ok || bad "no shards: $(ls "$dir/shards")"
+[ "$(ls "$dir/shards" | grep -c '^model-.*-of-.*\.safetensors$')" -gt 2 ] && ok || wrong "no shards: $(ls "$dir/shards")"
 check "import of shards" $ckpt import "$dir/shards" --out "$dir/b.ckpt"
 check "the same tensors" $ckpt diff --tensors "$dir/a.ckpt" "$dir/b.ckpt"
 check "the same settings" sh -c "[ \"\$($ckpt config $dir/a.ckpt)\" = \"\$($ckpt config $dir/b.ckpt)\" ]"
-[ -z "$(ls -A "$dir" | grep part)" ] && ok || bad "left behind: $(ls -A "$dir")"
+[ -z "$(ls -A "$dir" | grep part)" ] && ok || wrong "left behind: $(ls -A "$dir")"
 
 # a chain of our own: tokenizer, template and reward model
 sh test/small_data.sh "$dir"
@@ -29,9 +28,9 @@ for family in llama gpt2; do
     for stage in base sft rm; do
         check "export of $family $stage" $ckpt export "$dir/$family-$stage" --hf "$dir/x-$family-$stage"
         check "import of $family $stage" $ckpt import "$dir/x-$family-$stage" --out "$dir/again.ckpt"
-        [ "$($ckpt chat "$dir/again.ckpt")" = "$($ckpt chat "$dir/$family-$stage")" ] && ok || bad "$family $stage: another chat template"
+        [ "$($ckpt chat "$dir/again.ckpt")" = "$($ckpt chat "$dir/$family-$stage")" ] && ok || wrong "$family $stage: another chat template"
         $ckpt strip "$dir/$family-$stage" "$dir/plain.ckpt" --force >/dev/null
-        if [ $stage = rm ]; then $ckpt diff --tensors "$dir/plain.ckpt" "$dir/again.ckpt" >"$dir/out"; grep -q "[01] of [0-9]* tensors differ" "$dir/out" && ok || bad "$family rm: more than score.bias differs: $(tail -n 1 "$dir/out")"
+        if [ $stage = rm ]; then $ckpt diff --tensors "$dir/plain.ckpt" "$dir/again.ckpt" >"$dir/out"; grep -q "[01] of [0-9]* tensors differ" "$dir/out" && ok || wrong "$family rm: more than score.bias differs: $(tail -n 1 "$dir/out")"
         else check "the tensors of $family $stage" $ckpt diff --tensors "$dir/plain.ckpt" "$dir/again.ckpt"; fi
     done
     # as GGUF: float32 comes back bit for bit, the others load
@@ -49,7 +48,7 @@ for family in llama gpt2; do
     check "ids again" "$BIN/chat" --model "$dir/again.ckpt" --logprobs "$dir/rows.jsonl"
     mv "$dir/out" "$dir/theirs"
     check "the same ids and log-probabilities" cmp "$dir/theirs" "$dir/ours"
-    grep -q '<|assistant|>' "$dir/x-$family-sft/chat_template.jinja" && ok || bad "no chat template"
+    grep -q '<|assistant|>' "$dir/x-$family-sft/chat_template.jinja" && ok || wrong "no chat template"
 done
 
 # every family comes back: the same weights byte for byte, and from the config.json written here the same settings
@@ -75,7 +74,7 @@ if [ -d "$SHARED/golden" ]; then
         check "GGUF of $case" $ckpt export "$dir/a2.ckpt" --gguf "$dir/x.gguf"
         check "import of the GGUF of $case" $ckpt import "$dir/x.gguf" --out "$dir/again.ckpt"
         $ckpt diff "$dir/a2.ckpt" "$dir/again.ckpt" >"$dir/out"
-        grep -q ' 0 of [0-9]* tensors differ' "$dir/out" && ! grep -vE '^(META +name|CONF +arch|section|different)' "$dir/out" >/dev/null && ok || bad "$case: $(cat "$dir/out")"
+        grep -q ' 0 of [0-9]* tensors differ' "$dir/out" && ! grep -vE '^(META +name|CONF +arch|section|different)' "$dir/out" >/dev/null && ok || wrong "$case: $(cat "$dir/out")"
     done
 else
     omit "GGUF of golden models ($SHARED/golden is not there)"
@@ -124,7 +123,7 @@ scaled() {
     check "GGUF of $1" $ckpt export "$dir/a2.ckpt" --gguf "$dir/x.gguf"
     check "import of the GGUF of $1" $ckpt import "$dir/x.gguf" --out "$dir/again.ckpt"
     $ckpt diff "$dir/a2.ckpt" "$dir/again.ckpt" >"$dir/out"
-    grep -q ' 0 of [0-9]* tensors differ' "$dir/out" && ! grep -vE '^(META +name|CONF +init.std|section|different)' "$dir/out" >/dev/null && ok || bad "$1: $(cat "$dir/out")"
+    grep -q ' 0 of [0-9]* tensors differ' "$dir/out" && ! grep -vE '^(META +name|CONF +init.std|section|different)' "$dir/out" >/dev/null && ok || wrong "$1: $(cat "$dir/out")"
 }
 bands='"low_freq_factor": 1.0, "high_freq_factor": 4.0'
 scaled "YaRN with a factor of its own" yarn '"factor": 4.0, "original_max_position_embeddings": 16, "attention_factor": 1.37'
@@ -132,7 +131,7 @@ scaled "YaRN with a factor of its own" yarn '"factor": 4.0, "original_max_positi
 spoilt() {
     LC_ALL=C sed "$2" "$dir/x.gguf" >"$dir/y.gguf"
     $ckpt import "$dir/y.gguf" --out "$dir/no.ckpt" >"$dir/out" 2>"$dir/said"
-    [ $? -eq 65 ] && grep -q "$1" "$dir/said" && [ ! -e "$dir/no.ckpt" ] && ok || bad "$2: $(cat "$dir/said")"
+    [ $? -eq 65 ] && grep -q "$1" "$dir/said" && [ ! -e "$dir/no.ckpt" ] && ok || wrong "$2: $(cat "$dir/said")"
 }
 spoilt "yarn_zeta_fast of rope scaling yarn is not known" 's/yarn_beta_fast/yarn_zeta_fast/'
 spoilt 'scaling.type is "barn"' 's/\x04\(.\{7\}\)yarn/\x04\1barn/'
@@ -144,12 +143,12 @@ spoilt "rope_freqs.weight is not that of rope scaling llama3" ''
 
 # refused
 "$ckpt" export "$dir/llama-rm" --gguf "$dir/no.gguf" 2>"$dir/said"
-[ $? -eq 78 ] && grep -q 'reward model' "$dir/said" && [ ! -e "$dir/no.gguf" ] && ok || bad "a reward model as GGUF: $(cat "$dir/said")"
+[ $? -eq 78 ] && grep -q 'reward model' "$dir/said" && [ ! -e "$dir/no.gguf" ] && ok || wrong "a reward model as GGUF: $(cat "$dir/said")"
 if [ -d "$SHARED/golden" ]; then
     while IFS=: read -r case words; do
         $ckpt import "$SHARED/golden/$case" --out "$dir/a2.ckpt" >/dev/null 2>&1
         "$ckpt" export "$dir/a2.ckpt" --gguf "$dir/no.gguf" 2>"$dir/said"
-        [ $? -eq 78 ] && grep -q "$words" "$dir/said" && [ ! -e "$dir/no.gguf" ] && ok || bad "$case as GGUF: $(cat "$dir/said")"
+        [ $? -eq 78 ] && grep -q "$words" "$dir/said" && [ ! -e "$dir/no.gguf" ] && ok || wrong "$case as GGUF: $(cat "$dir/said")"
     done <<'END'
 llama-rope-dynamic:a model of type llama with rope scaling dynamic has no place
 llama-rope-yarn:beta_fast
@@ -165,10 +164,10 @@ END
 fi
 check "no tokenizer" $ckpt export "$dir/a.ckpt" --gguf "$dir/x.gguf"
 "$ckpt" export "$dir/a.ckpt" 2>"$dir/said"
-[ $? -eq 64 ] && grep -q 'one of --hf' "$dir/said" && ok || bad "no format: $(cat "$dir/said")"
+[ $? -eq 64 ] && grep -q 'one of --hf' "$dir/said" && ok || wrong "no format: $(cat "$dir/said")"
 "$ckpt" export "$dir/a.ckpt" --hf "$dir/hf" >/dev/null 2>"$dir/said"
-[ $? -eq 64 ] && grep -q 'exists already' "$dir/said" && ok || bad "a folder that is there: $(cat "$dir/said")"
+[ $? -eq 64 ] && grep -q 'exists already' "$dir/said" && ok || wrong "a folder that is there: $(cat "$dir/said")"
 "$ckpt" export "$dir/a.ckpt" --hf "$dir/no/where" >/dev/null 2>"$dir/said"
-[ $? -eq 74 ] && ok || bad "no folder above: $(cat "$dir/said")"
+[ $? -eq 74 ] && ok || wrong "no folder above: $(cat "$dir/said")"
 
 finish

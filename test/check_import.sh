@@ -24,8 +24,8 @@ refused() {
 
 fresh
 "$BIN/ckpt" import "$dir/m" --out "$dir/good.ckpt" >/dev/null 2>&1 && "$BIN/ckpt" verify --deep "$dir/good.ckpt" >/dev/null &&
-    passed=$((passed + 1)) || { failed=$((failed + 1)); echo "a good folder is refused"; }
-[ "$("$BIN/ckpt" config "$dir/good.ckpt" arch)" = llama ] && passed=$((passed + 1)) || { failed=$((failed + 1)); echo "not a llama"; }
+    ok || wrong "a good folder is refused"
+[ "$("$BIN/ckpt" config "$dir/good.ckpt" arch)" = llama ] && ok || wrong "not a llama"
 
 fresh; config 's/"hidden_act"/"frobnicate": 3, "hidden_act"/';                       refused "an unknown key" 65 "key frobnicate is not known"
 fresh; config 's/"hidden_act": "silu"/"hidden_act": "relu"/';                        refused "another activation" 65 'hidden_act is "relu"'
@@ -76,7 +76,7 @@ header() {
     { long "$(wc -c <"$dir/header")"; cat "$dir/header"; tail -c +$((n + 9)) test/golden/llama/model.safetensors; } >"$dir/m/model.safetensors"
 }
 header 's/^/ \t/; s/$/\n  /'
-"$BIN/ckpt" import "$dir/m" --out "$dir/good.ckpt" >/dev/null 2>&1 && passed=$((passed + 1)) || { failed=$((failed + 1)); echo "blanks around a header are refused"; }
+"$BIN/ckpt" import "$dir/m" --out "$dir/good.ckpt" >/dev/null 2>&1 && ok || wrong "blanks around a header are refused"
 header 's/\[113,40\]/[-113,40]/';                                                    refused "a negative dimension" 65 "embed_tokens.weight has a shape that is not one"
 header 's/\[113,40\]/[113.0,40]/';                                                   refused "a broken dimension" 65 "embed_tokens.weight has a shape that is not one"
 header 's/\[113,40\]/[1e2,40]/';                                                     refused "a dimension with an exponent" 65 "embed_tokens.weight has a shape that is not one"
@@ -92,7 +92,7 @@ header 's/"dtype":"BF16"/&,"dtype":"BF16"/';                                    
 header 's/"format":"pt"/"format":{"a":"b"}/';                                        refused "metadata in metadata" 65 "__metadata__"
 header 's/"model.norm.weight"/"model.norm\\u0000weight"/';                           refused "a name with a NUL" 65 "header is not a JSON"
 header 's/"model.norm.weight"/"model.\\u001b[31m"/';                               refused "a name that colours the terminal" 65 'control characters.*model.\\x1b'
-grep -q "$(printf '\033')" "$dir/said" && { failed=$((failed + 1)); echo "a name reaches the terminal as it is"; } || passed=$((passed + 1))
+grep -q "$(printf '\033')" "$dir/said" && wrong "a name reaches the terminal as it is" || ok
 fresh; { long $((1 << 40)); tail -c +9 test/golden/llama/model.safetensors; } >"$dir/m/model.safetensors"; refused "a header longer than the file" 65 "it is truncated, or no safetensors"
 fresh; rm "$dir/m/model.safetensors"
 echo '{"weight_map":{"model.norm.weight":"../secret.safetensors"}}' >"$dir/m/model.safetensors.index.json"; refused "a shard outside" 65 "in the same folder"
@@ -104,20 +104,20 @@ fresh; echo '{% for m in messages %}{{ m.content }}{% endif %}' >"$dir/m/chat_te
 fresh; printf '%s' '{"chat_template": "a\n{{ \"b }}"}' >"$dir/m/tokenizer_config.json";       refused "a quote without an end in a template" 65 "line 2 of it: a quote does not end"
 fresh; echo '{% if a %}b' >"$dir/m/chat_template.jinja";                             refused "a block without an end in a template" 65 "a block of it, if, does not end"
 fresh; echo '{%- set x = {"a": {"b": 1}} -%}{% raw %}{{{% endraw %}{# {{ #}{{ x["}}"] }} { } {% set y %}{% endset %}' >"$dir/m/chat_template.jinja"
-"$BIN/ckpt" import "$dir/m" --out "$dir/good.ckpt" >/dev/null 2>&1 && passed=$((passed + 1)) || { failed=$((failed + 1)); echo "a good template is refused"; }
+"$BIN/ckpt" import "$dir/m" --out "$dir/good.ckpt" >/dev/null 2>&1 && ok || wrong "a good template is refused"
 rm -rf "$dir/m";                                                                     refused "no folder" 66 "m: cannot be opened: No such file"
 
 # ---- GGUF: quantised matrices become the floats that gguf-py makes of them ----
 
 "$BIN/ckpt" import test/golden/gguf/model.gguf --out "$dir/good.ckpt" >/dev/null 2>&1 &&
-    [ "$("$BIN/ckpt" hash "$dir/good.ckpt" | sed -n 's/^weights_crc32 *//p')" = 3e2fea98 ] && passed=$((passed + 1)) ||
-    { failed=$((failed + 1)); echo "the GGUF file has other weights"; }
-[ "$("$BIN/ckpt" chat "$dir/good.ckpt" template)" = llama3 ] && passed=$((passed + 1)) || { failed=$((failed + 1)); echo "no template from the GGUF file"; }
+    [ "$("$BIN/ckpt" hash "$dir/good.ckpt" | sed -n 's/^weights_crc32 *//p')" = 3e2fea98 ] && ok ||
+    wrong "the GGUF file has other weights"
+[ "$("$BIN/ckpt" chat "$dir/good.ckpt" template)" = llama3 ] && ok || wrong "no template from the GGUF file"
 if [ -d ../shared/golden/gguf ]; then
     for m in gpt2 llama qwen2; do
         "$BIN/ckpt" import ../shared/golden/gguf/$m.gguf --out "$dir/a.ckpt" >/dev/null 2>&1
         "$BIN/ckpt" import ../shared/golden/$m --out "$dir/b.ckpt" >/dev/null 2>&1
-        "$BIN/ckpt" diff --tensors "$dir/a.ckpt" "$dir/b.ckpt" >/dev/null && passed=$((passed + 1)) || { failed=$((failed + 1)); echo "$m.gguf and its folder differ"; }
+        "$BIN/ckpt" diff --tensors "$dir/a.ckpt" "$dir/b.ckpt" >/dev/null && ok || wrong "$m.gguf and its folder differ"
     done
 fi
 
