@@ -69,29 +69,28 @@ ran "pretrain resumes on 2 ranks" pretrain 2 moved $text --slices 4 --steps 4
 ran "pretrain resumes on 1 rank, which keeps its slices" pretrain 1 moved $text
 check "pretrain: 4, then 2, then 1 rank have the bits of one" bits base moved
 
+# as_one PROGRAM X options...: 2 ranks, whole and with --zero 2 and 3, beside 1 rank; their runs are X1 to X5
+as_one() {
+    p=$1 x=$2
+    shift 2
+    ran "$p, 1 rank" "$p" 1 "${x}1" "$@" --slices 2
+    ran "$p, 2 ranks" "$p" 2 "${x}2" "$@"
+    check "$p: 2 ranks have the bits of one" same "${x}1" "${x}2"
+    ran "$p, 2 ranks, --zero 2" "$p" 2 "${x}3" "$@" --zero 2 --slices 4
+    ran "$p, 1 rank of 4 slices" "$p" 1 "${x}4" "$@" --slices 4
+    check "$p: --zero 2 has the bits of one rank" same "${x}3" "${x}4"
+    ran "$p, 2 ranks, --zero 3" "$p" 2 "${x}5" "$@" --zero 3 --slices 4
+    check "$p: --zero 3 has the bits of one rank" same "${x}5" "${x}4"
+}
 chats="--model $work/base --data $work/chats.jsonl --steps 4 --batch-tokens 256 --micro-tokens 64 --save-every 2 --eval-every 2"
-ran "sft, 1 rank" sft 1 s1 $chats --slices 2
-ran "sft, 2 ranks" sft 2 s2 $chats
-check "sft: 2 ranks have the bits of one" same s1 s2
-ran "sft, 2 ranks, --zero 2" sft 2 s3 $chats --zero 2 --slices 4
-ran "sft, 1 rank of 4 slices" sft 1 s4 $chats --slices 4
-check "sft: --zero 2 has the bits of one rank" same s3 s4
-ran "sft, 2 ranks, --zero 3" sft 2 s5 $chats --zero 3 --slices 4
-check "sft: --zero 3 has the bits of one rank" same s5 s4
+as_one sft s $chats
 "$BIN/ckpt" export "$work/base" --hf "$work/hf" >"$work/out" 2>&1 && ok || wrong "export"
 foreign="--model $work/hf --data $work/chats.jsonl --steps 2 --batch-tokens 256 --micro-tokens 64"
 ran "sft of a Hugging Face folder, 1 rank" sft 1 f1 $foreign --slices 2
 ran "sft of a Hugging Face folder, 2 ranks" sft 2 f2 $foreign
 check "sft of a Hugging Face folder: 2 ranks have the bits of one" same f1 f2
 ranked="--model $work/s1 --data $work/ranked.jsonl --steps 4 --batch-tokens 256 --micro-tokens 64 --save-every 2 --eval-every 2"
-ran "rm, 1 rank" rm 1 r1 $ranked --slices 2
-ran "rm, 2 ranks" rm 2 r2 $ranked
-check "rm: 2 ranks have the bits of one" same r1 r2
-ran "rm, 2 ranks, --zero 2" rm 2 r3 $ranked --zero 2 --slices 4
-ran "rm, 1 rank of 4 slices" rm 1 r4 $ranked --slices 4
-check "rm: --zero 2 has the bits of one rank" same r3 r4
-ran "rm, 2 ranks, --zero 3" rm 2 r5 $ranked --zero 3 --slices 4
-check "rm: --zero 3 has the bits of one rank" same r5 r4
+as_one rm r $ranked
 prompts="--policy $work/s1 --reward $work/r1 --prompts $work/chats.jsonl --episodes 12 --max-new-tokens 8 --steps 4 --save-every 2
     --eval-every 2 --ptx-data $work/text.txt --ptx-tokens 256 --ema 0.9 --micro-tokens 128 --critic-warmup 1 --minibatches 2"
 ran "rlhf, 1 rank" rlhf 1 l1 $prompts --slices 3
