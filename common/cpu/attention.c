@@ -3,7 +3,7 @@
  * The unit is a strip: up to TILE_ROWS query rows against one block of keys.  Blocks start at fixed positions of the
  * sequence, and a masked key adds an exact 0 to sums that are never -0; so a row's bits do not depend on the rows
  * beside it, and the strip that decodes one token from the cache repeats those of training.  Keys lie as panels across
- * lanes (scores of 2 VW keys at once), values as panels across channels; the cache keeps them in this form.
+ * lanes (scores of PANEL keys at once), values as panels across channels; the cache keeps them in this form.
  * Source: Dao et al. 2022, alg. 1 (running maximum and sum). */
 #include "common/cpu/attention.h"
 #include "common/base/threads.h"
@@ -24,7 +24,8 @@ static int keys_in_block(int D) { return attention_block(D, KEYS_MOST, KEYS_LEAS
 static size_t padded(int D) { return tile_round((size_t)D, TILE_COLUMNS); }
 
 struct block {                                  /* keys and values from position `start` on */
-    const float *k, *v;
+    const act_t *k;
+    const float *v;
     size_t v_panel;                             /* floats from one panel of values to the next */
     int start;
 };
@@ -39,7 +40,7 @@ struct soon {                                   /* the next head's rows, to be f
 struct strip {
     const struct soon *soon;                    /* NULL: nothing to fetch */
     int rows, D;
-    const float *q; size_t ldq;
+    const act_t *q; size_t ldq;
     float *y;                                   /* the weighted sum so far (rows, padded D) */
     int position, position_step;                /* of row r: position + r * position_step */
     const struct sight *sight;
@@ -103,8 +104,8 @@ static void attend(const struct strip *t, const struct block *b, int keys)
     size_t ld = padded(t->D);
     int most = int_min(last - b->start + 1, keys), width = (int)tile_round((size_t)most, VW);
     for (int r = 0; r < t->rows; r++) fetch(t, QUERIES, r);
-    for (int j = 0; j < width; j += TILE_COLUMNS)
-        tile_rows(scores + j, SCORES_LD, NULL, 0, t->q, t->ldq, b->k + (size_t)j * t->D, t->rows, width - j, t->D);
+    for (int j = 0; j < width; j += PANEL)
+        product_rows(scores + j, SCORES_LD, t->q, t->ldq, b->k + j * whole_steps(t->D), t->rows, width - j, t->D);
     softmax_rows(t, b, scores, keys, width, factor);
     for (int r = 0; r < t->rows; r++) fetch(t, RESULTS, r);
     for (int d = 0; d < t->D; d += TILE_COLUMNS) {
@@ -139,15 +140,15 @@ struct forward {
 };
 
 /* Where things lie in a thread's scratch. */
-struct room { float *k_panels, *v_panels, *q, *y; };
+struct room { act_t *k_panels; float *v_panels, *y; };
 
 static struct room room_of(int thread, int keys, int D)
 {
-    struct room m = {.k_panels = scratch_of(thread).attention};
-    m.v_panels = m.k_panels + tile_round((size_t)keys, TILE_COLUMNS) * D;
-    m.q = m.v_panels + tile_round((size_t)D, TILE_COLUMNS) * keys;
-    m.y = m.q + TILE_ROWS * D;
-    assert(m.y + ROWS * padded(D) <= m.k_panels + SCRATCH_FLOATS);
+    float *start = scratch_of(thread).attention;
+    struct room m = {.k_panels = (act_t *)(void *)start};
+    m.v_panels = start + tile_round((size_t)keys, PANEL) * whole_steps(D);
+    m.y = m.v_panels + padded(D) * keys;
+    assert(m.y + ROWS * padded(D) <= start + SCRATCH_FLOATS);
     return m;
 }
 
@@ -169,11 +170,11 @@ static void attend_rows(const struct forward *f, int start, int from, int to, in
             int edge = (i / f->keys + 1) * f->keys, at = start + i - from;      /* a strip lies in one block */
             rows = int_min(int_min(TILE_ROWS, end - i), edge - i);
             size_t row = (size_t)(start + i);
-            struct strip t = {.soon = soon, .rows = rows, .D = D, .ldq = ld, .y = m->y + at * padded(D),
+            struct strip t = {.soon = soon, .rows = rows, .D = D, .q = f->qkv + row * ld + (size_t)h * D, .ldq = ld,
+                              .y = m->y + at * padded(D),
                               .position = i, .position_step = 1, .sight = f->sight,
                               .begin = attention_begin(i, window, f->keys),
                               .slopes = f->sight->slopes ? f->sight->slopes + h : NULL, .max = max + at, .sum = sum + at};
-            t.q = attention_floats(m->q, f->qkv + row * ld + (size_t)h * D, &t.ldq, rows, D);
             attend(&t, &block, n);
             if (edge == j + f->keys)
                 finish(&t, f->y + (row * f->H + h) * D, (size_t)f->H * D, f->lse + row * f->H + h, (size_t)f->H);
@@ -224,6 +225,7 @@ static void forward_task(void *context, int i, int thread)
             attend_rows(f, start, start, to, h, &soon, &room);
         }
     }
+    product_end();
 }
 
 static bool any_long(const int *offsets, int S)
@@ -254,12 +256,12 @@ struct cached {
 
 static act_t *cache_at(const struct cached *c, int slot, int g)
 {
-    return c->cache + ((size_t)slot * c->G + g) * c->capacity * (c->D + padded(c->D));
+    return c->cache + ((size_t)slot * c->G + g) * c->capacity * (whole_steps(c->D) + padded(c->D));
 }
 
 size_t attention_cache_elements(int slots, int capacity, int G, int D)
 {
-    return (size_t)slots * G * tile_round((size_t)capacity, TILE_COLUMNS) * ((size_t)D + padded(D));
+    return (size_t)slots * G * tile_round((size_t)capacity, PANEL) * (whole_steps(D) + padded(D));
 }
 
 static void write_task(void *context, int i, int thread)
@@ -270,27 +272,26 @@ static void write_task(void *context, int i, int thread)
     for (int row = i * DECODE_ROWS; row < int_min((i + 1) * DECODE_ROWS, c->N); row++)
         for (int g = 0; g < c->G; g++) {
             int position = c->positions[row];
-            act_t *keys = cache_at(c, c->slots[row], g), *values = keys + (size_t)c->capacity * D;
+            act_t *keys = cache_at(c, c->slots[row], g), *values = keys + c->capacity * whole_steps(D);
             const act_t *k = c->qkv + (size_t)row * (c->H + 2 * c->G) * D + (size_t)(c->H + g) * D;
             const act_t *v = k + (size_t)c->G * D;
-            act_t *to = keys + (size_t)(position / TC) * TC * D + position % TC;
-            for (int d = 0; d < D; d++) to[(size_t)d * TC] = k[d];
+            act_t *to = keys + position / PANEL * PANEL * whole_steps(D) + position % PANEL * STEP;
+            for (int d = 0; d < (int)whole_steps(D); d++)
+                to[(size_t)(d / STEP) * PANEL * STEP + d % STEP] = d < D ? k[d] : (act_t){0};
             for (int d = 0; d < D; d++) values[((size_t)(d / TC) * c->capacity + position) * TC + d % TC] = v[d];
         }
 }
 
-/* n keys and values of the cache from position j on, as floats. */
+/* n keys and values of the cache from position j on; values as floats. */
 static struct block cached_block(const struct cached *c, const act_t *keys, int j, int n, const struct room *m)
 {
-    int TC = TILE_COLUMNS, D = c->D, width = (int)tile_round((size_t)n, TILE_COLUMNS);
-    size_t ldk = (size_t)TC, ldv = (size_t)TC, from = (size_t)c->capacity * TC;
-    const act_t *k = keys + (size_t)j * D, *v = keys + (size_t)c->capacity * D + (size_t)j * TC;
-    struct block b = {act_floats(k), act_floats(v), from, j};
-    if (b.k) return b;
-    b = (struct block){attention_floats(m->k_panels, k, &ldk, width / TC * D, TC), m->v_panels, (size_t)n * TC, j};
+    int TC = TILE_COLUMNS, D = c->D;
+    size_t ld = (size_t)TC, from = (size_t)c->capacity * TC;
+    const act_t *k = keys + j * whole_steps(D), *v = keys + c->capacity * whole_steps(D) + (size_t)j * TC;
+    if (act_floats(v)) return (struct block){k, act_floats(v), from, j};
     for (size_t d = 0; d < padded(D); d += TILE_COLUMNS, v += from)
-        attention_floats(m->v_panels + d * n, v, &ldv, n, TC);
-    return b;
+        attention_floats(m->v_panels + d * n, v, &ld, n, TC);
+    return (struct block){k, m->v_panels, (size_t)n * TC, j};
 }
 
 static void attend_cached(const struct cached *c, const struct strip *t, const act_t *keys, const struct room *m)
@@ -328,16 +329,17 @@ static void cached_task(void *context, int i, int thread)
         if (!down) n = 1;
         for (int h = g * group, rows; h < (g + 1) * group; h += down ? 1 : rows) {
             rows = down ? n : int_min(TILE_ROWS, (g + 1) * group - h);
-            struct strip t = {.rows = rows, .D = D, .ldq = down ? ld : (size_t)D, .y = room.y,
+            struct strip t = {.rows = rows, .D = D, .q = c->qkv + row * ld + (size_t)h * D,
+                              .ldq = down ? ld : (size_t)D, .y = room.y,
                               .position = c->positions[row], .position_step = down, .sight = c->sight,
                               .begin = attention_begin(c->positions[row], c->sight->window, c->keys),
                               .slopes = c->sight->slopes ? c->sight->slopes + h : NULL, .slope_step = !down,
                               .max = max, .sum = sum};
-            t.q = attention_floats(room.q, c->qkv + row * ld + (size_t)h * D, &t.ldq, rows, D);
             attend_cached(c, &t, cache_at(c, c->slots[row], g), &room);
             finish(&t, c->y + row * ldy + (size_t)h * D, down ? ldy : (size_t)D, NULL, 0);
         }
     }
+    product_end();
 }
 
 void attention_cached(act_t *y, act_t *cache, const act_t *qkv, const int *slots, const int *positions,
@@ -347,7 +349,7 @@ void attention_cached(act_t *y, act_t *cache, const act_t *qkv, const int *slots
     for (int i = 0; i < N; i++)
         assert(slots[i] >= 0 && slots[i] < n_slots && positions[i] >= 0 && positions[i] < capacity);
     struct cached c = {y, cache, qkv, sight, slots, positions, N, H, G, D, keys_in_block(D),
-                       (int)tile_round((size_t)capacity, TILE_COLUMNS)};
+                       (int)tile_round((size_t)capacity, PANEL)};
     int chunks = (N + DECODE_ROWS - 1) / DECODE_ROWS;
     threads_for(chunks, write_task, &c);
     threads_for(chunks * G, cached_task, &c);

@@ -54,13 +54,13 @@ static inline void attention_store(act_t *to, const float *from, int D)
     for (int d = 0; d < D; d += VW) act_store(to + d, v_load_upto(from + d, D - d), D - d);
 }
 
-/* Panels (tile.h) of n vectors of D activations at distance ld, as the b of products that contract over D (columns: D
- * rows a panel, vector j in column j mod TILE_COLUMNS), or over the vectors (rows: n rows a panel, channel d in column
- * d mod TILE_COLUMNS). */
-static inline void attention_pack_columns(float *to, const act_t *from, size_t ld, int n, int D)
+/* Panels of n vectors of D activations at distance ld, as the b of products that contract over D (columns: as they are,
+ * see product_tile.h, vector j in column j mod PANEL), or over the vectors (rows: as floats, see tile.h, n rows a panel,
+ * channel d in column d mod TILE_COLUMNS). */
+static inline void attention_pack_columns(act_t *to, const act_t *from, size_t ld, int n, int D)
 {
-    for (int j = 0; j < n; j += TILE_COLUMNS)
-        product_widen_transposed(to + (size_t)j * D, from + (size_t)j * ld, ld, int_min(TILE_COLUMNS, n - j), D);
+    for (int j = 0; j < n; j += PANEL)
+        product_pack_transposed(to + j * whole_steps(D), from + (size_t)j * ld, ld, int_min(PANEL, n - j), D);
 }
 
 /* panel: floats from one panel to the next. */

@@ -168,11 +168,8 @@ static void key_block(const struct query_head *t, int j, int n)
         direct = (struct sums){t->dk_shared + row * t->ldk, t->dv_shared + row * t->ldk, t->ldk};
     else if (D % TILE_COLUMNS == 0 && act_floats(t->dk_act))
         direct = (struct sums){act_floats(t->dk_act) + row * t->ld, act_floats(t->dv_act) + row * t->ld, t->ld};
-    for (int c = 0; c < n; c += PANEL) {
-        size_t at = (size_t)c * whole_steps(D), from = (size_t)(j + c) * t->ld;
-        product_pack_transposed(t->v_columns + at, t->v + from, t->ld, int_min(PANEL, n - c), D);
-        product_pack_transposed(t->k_columns + at, t->k + from, t->ld, int_min(PANEL, n - c), D);
-    }
+    attention_pack_columns(t->v_columns, t->v + j * t->ld, t->ld, n, D);
+    attention_pack_columns(t->k_columns, t->k + j * t->ld, t->ld, n, D);
     attention_pack_rows(t->k_rows, (size_t)n * TILE_COLUMNS, t->k + j * t->ld, t->ld, n, D);
     int window = b->sight->window, end = window && j + n - 1 < t->T - window ? j + n - 1 + window : t->T;
     for (int i = j; i < end; i += b->queries) {

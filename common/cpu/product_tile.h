@@ -43,8 +43,7 @@ INLINE void product_rows(float *out, size_t ldo, const act_t *a, size_t lda, con
     (void)columns;
     product_tile(out, ldo, NULL, 0, a, lda, false, b, rows, n);
 }
-/* For what attention computes in float32: tile_pack_transposed and tile_pack_panel of activations. */
-void product_widen_transposed(float *to, const act_t *from, size_t ld, int columns, int n);
+/* For what attention computes in float32: tile_pack_panel of activations. */
 void product_widen_panel(float *to, const act_t *from, size_t ld, int columns, int n);
 /* Which inner loop this processor has: "AMX", "AVX512-BF16", or "widened to float32". */
 const char *product_tile_name(void);
@@ -101,10 +100,6 @@ INLINE void product_rows(float *out, size_t ldo, const act_t *a, size_t lda, con
                          int n)
 {
     tile_rows(out, ldo, NULL, 0, a, lda, b, rows, columns, n);
-}
-INLINE void product_widen_transposed(float *to, const act_t *from, size_t ld, int columns, int n)
-{
-    tile_pack_transposed(to, from, ld, columns, n, 0);
 }
 INLINE void product_widen_panel(float *to, const act_t *from, size_t ld, int columns, int n)
 {

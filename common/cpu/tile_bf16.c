@@ -306,26 +306,6 @@ void product_pack_transposed(act_t *to, const act_t *from, size_t ld, int column
         }
 }
 
-/* The same, and then they are widened to two rows. */
-void product_widen_transposed(float *to, const act_t *from, size_t ld, int columns, int n)
-{
-    enum { PIECE = 32 };                                    /* words */
-    float words[PIECE * TILE_COLUMNS];
-    int pairs = ld % 2 == 0 && (uintptr_t)from % 4 == 0 ? n / 2 : 0;
-    for (int k = 0; k < pairs; k += PIECE) {
-        int m = pairs - k < PIECE ? pairs - k : PIECE;
-        tile_pack_transposed(words, (const float *)(const void *)(from + 2 * k), ld / 2, columns, m, 0);
-        for (int z = 0; z < m; z++, to += 2 * TILE_COLUMNS)
-            for (int c = 0; c < TILE_COLUMNS; c += VW) {
-                vu w = (vu)v_load(words + z * TILE_COLUMNS + c);
-                v_store(to + c, low_half(w));
-                v_store(to + TILE_COLUMNS + c, high_half(w));
-            }
-    }
-    for (int k = 2 * pairs; k < n; k++, to += TILE_COLUMNS)
-        for (int c = 0; c < TILE_COLUMNS; c++) to[c] = c < columns ? act_get(from[(size_t)c * ld + k]) : 0;
-}
-
 void product_widen_panel(float *to, const act_t *from, size_t ld, int columns, int n)
 {
     for (int k = 0; k < n; k++, to += TILE_COLUMNS, from += ld) {
