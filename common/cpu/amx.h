@@ -5,6 +5,7 @@
 #ifndef QUARTET_AMX_H
 #define QUARTET_AMX_H
 
+#include <cpuid.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -20,9 +21,13 @@ struct amx_shapes { uint8_t palette, start_row, reserved[14]; uint16_t row_bytes
  * threads, for good (Documentation/arch/x86/xstate.rst). */
 static inline bool amx_granted(void)
 {
-    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
-    return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
-           syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+    enum { OSXSAVE = 27, AMX_BF16 = 22, AMX_TILE = 24, XTILECFG = 17, XTILEDATA = 18, ARCH_REQ_XCOMP_PERM = 0x1023 };
+    unsigned a, b, c, d, enabled, high;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> OSXSAVE & 1)) return false;
+    __asm__ volatile("xgetbv" : "=a"(enabled), "=d"(high) : "c"(0));
+    if (!(enabled >> XTILECFG & enabled >> XTILEDATA & 1)) return false;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d >> AMX_BF16 & d >> AMX_TILE & 1)) return false;
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XTILEDATA) == 0;
 }
 
 /* Shapes the thread's tiles; they are 0 then. */
