@@ -78,7 +78,9 @@ int ledger_nothing(const struct ledger *l, const char *what, bool held_out, stru
 {
     scoped_bytes struct bytes report = {0};
     print_counts(&report, l);
-    fail(error, EXIT_DATA, "%s%s:%s%.*s", what, held_out ? ": --validation holds out all" : "",
-         report.size ? "\n" : " there are no rows", report.size ? int_min(1700, (int)report.size - 1) : 0, report.size ? report.data : "");
+    const char *gap = report.size ? "\n" : " ";
+    if (report.size == 0) bytes_text(&report, "there are no rows\n");
+    fail(error, EXIT_DATA, "%s%s:%s%.*s", what, held_out ? ": --validation holds out all" : "", gap,
+         int_min(1700, (int)report.size - 1), report.data);
     return -1;
 }
