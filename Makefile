@@ -22,6 +22,7 @@
 # make deb         a Debian package in build/, for x86-64-v3 (AVX2) or the ARCH given
 #
 # ARCH=native (default) builds for this machine; ARCH=x86-64-v3, x86-64-v4, armv8-a ... for another; ARCH= for any.
+# A build folder keeps what it was given last, so that make install installs it.
 
 ARCH   ?= native
 SAN    ?=
@@ -77,6 +78,14 @@ SANITIZE := -fsanitize=$(if $(filter tsan,$(SAN)),thread,address$(comma)undefine
 ALL_CFLAGS += -O1 -fno-omit-frame-pointer $(SANITIZE) $(if $(filter tsan,$(SAN)),,-fno-sanitize-recover=all)
 ALL_LDFLAGS += $(SANITIZE)
 endif
+# What the objects are built for: none given keeps it, another one builds all of them anew.
+BUILT  := $(shell cat $(BUILD)/arch 2>/dev/null)
+ifeq ($(origin ARCH)$(if $(BUILT),-kept),file-kept)
+ARCH   := $(BUILT:any=)
+endif
+ifneq ($(BUILT),$(or $(ARCH),any))
+.PHONY: $(BUILD)/arch
+endif
 SAY    := $(if $(V)$(findstring s,$(firstword -$(MAKEFLAGS))),@:,@echo)      # V=1 shows the whole commands instead
 QUIET  := $(if $(V),,@)
 
@@ -125,7 +134,11 @@ $(BUILD)/needed:
 	@mkdir -p $(@D)
 	@$(if $(NEEDED),touch $@,$(error zlib, PCRE2, jansson and utf8proc are needed, with development files: run make packages))
 
-$(BUILD)/%.o: %.c Makefile test/tests.mk | $(BUILD)/needed
+$(BUILD)/arch:
+	@mkdir -p $(@D)
+	@echo $(or $(ARCH),any) >$@
+
+$(BUILD)/%.o: %.c Makefile test/tests.mk $(BUILD)/arch | $(BUILD)/needed
 	@mkdir -p $(@D)
 	$(SAY) "  CC   $<"
 	$(QUIET)$(CC) $(ALL_CFLAGS) -c $< -o $@

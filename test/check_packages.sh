@@ -1,10 +1,18 @@
 #!/bin/sh
-# check_packages.sh - make dist gives the same bytes twice, and in full builds and passes quick tests elsewhere; the
+# check_packages.sh - a build keeps its ARCH, and another one builds anew; make dist gives the same bytes twice, and in full builds and passes quick tests elsewhere; the
 # Debian package installs, removes, and is free of lintian's errors.
 cd "$(dirname "$0")/.." || exit 1
 . test/lib.sh
 make="env -u MAKEFLAGS -u MAKELEVEL make -s"
 version=$("$BIN/ckpt" --version | cut -d' ' -f2)
+
+# ---- ARCH ----
+object=$work/build/common/base/rng.o
+built() { $make -s V=1 BUILD="$work/build" BIN="$work/bin" "$@" "$object" >"$work/out" 2>&1; }
+check "a build for any processor" built ARCH=
+check "make install would keep it" sh -c "$make -q BUILD='$work/build' BIN='$work/bin' '$object'"
+check "another one is built" built ARCH=native
+check "and kept" sh -c "! $make -q BUILD='$work/build' BIN='$work/bin' ARCH= '$object'"
 
 # ---- the tarball ----
 if git clone -q . "$work/a" 2>/dev/null; then

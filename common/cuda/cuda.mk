@@ -33,7 +33,7 @@ $(HEADERS): $(BUILD)/rewritten/%: % $(BUILD)/rewrite
 	@mkdir -p $(@D)
 	$(QUIET)$(BUILD)/rewrite $< >$@
 
-$(BUILD)/%.o: %.cu $(HEADERS) $(BUILD)/rewrite Makefile common/cuda/cuda.mk
+$(BUILD)/%.o: %.cu $(HEADERS) $(BUILD)/rewrite $(BUILD)/arch Makefile common/cuda/cuda.mk
 	@mkdir -p $(@D)
 	$(SAY) "  SIM  $<"
 	$(QUIET)$(BUILD)/rewrite $< >$(@:.o=.cpp)
@@ -43,7 +43,7 @@ $(BUILD)/%.o: %.cu $(HEADERS) $(BUILD)/rewrite Makefile common/cuda/cuda.mk
 $(BUILD)/changed-%: $(BUILD)/common/cuda/%.o
 	$(QUIET)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(BUILD)/$(CHANGED).o $< $(LIB) $(LDLIBS) -o $@
 
-$(BUILD)/test/cudasim/%.o: test/cudasim/%.cpp Makefile common/cuda/cuda.mk
+$(BUILD)/test/cudasim/%.o: test/cudasim/%.cpp $(BUILD)/arch Makefile common/cuda/cuda.mk
 	@mkdir -p $(@D)
 	$(SAY) "  CXX  $<"
 	$(QUIET)$(CXX) $(SIM_FLAGS) $(SIM_OWN) -c $< -o $@
