@@ -305,6 +305,7 @@ static void say(void *self)
     if (warmup >= steps)
         run_log(p->run, "warning: the policy learns nothing: --critic-warmup %lld covers all %lld iterations", warmup,
                 steps);
+    else if (warmup == 1) run_log(p->run, "the first of %lld iterations trains only the critic", steps);
     else if (warmup > 0) run_log(p->run, "the first %lld of %lld iterations train only the critic", warmup, steps);
 }
 

@@ -10,6 +10,7 @@
 #include "rm/ranking.h"
 #include "rm/score.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -40,7 +41,7 @@ static void option_rows(struct option *row, struct rm *s)
         {NULL, "center", OPTION_REAL, &s->ranking.center, "0", 0, 100,
          .help = "Weight of the squared sum of a pair's scores, which keeps them around 0 (0.01)."},
         {NULL, "normalize", OPTION_CHOICE, &s->normalize, "both", .choices = "none|mean|both",
-         .help = "Shift (and scale) the trained reward to mean 0 (and deviation 1) on the best answers of the data."},
+         .help = "Shift (and scale) the trained reward to mean 0 (and standard deviation 1) on the best answers of the data."},
     };
     static const struct start_text text = {
         .model = "Checkpoint or run folder to start from: of sft (or pretrain or imported, with a warning); or a Hugging "
@@ -258,7 +259,8 @@ static void finish(void *self, struct run *run, struct record *r)
     c->score_mean = s->normalize == NORMALIZE_NONE ? 0 : mean;
     c->score_std = s->normalize == NORMALIZE_BOTH && deviation > 0 ? deviation : 1;
     run_log(run, "the best answers of %d training prompts score %.4f on average, standard deviation %.4f; "
-            "rewards are (score - %.4f) / %.4f", n, mean, deviation, c->score_mean, c->score_std);
+            "rewards are (score %c %.4f) / %.4f", n, mean, deviation, c->score_mean < 0 ? '+' : '-',
+            fabs(c->score_mean), c->score_std);
     record_real(r, "score_mean", c->score_mean);
     record_real(r, "score_std", c->score_std);
 }

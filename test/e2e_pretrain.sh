@@ -90,7 +90,7 @@ gzip -c "$work/corpus.txt" >"$work/folder/a.txt.gz"
 sed 's/"body"/"text"/; s/$/,/; 1s/^/[/; $s/,$/]/' "$work/rows.jsonl" >"$work/folder/b.json"
 printf '\357\273\277One\r\nbad \377 byte\r\n' >"$work/folder/c.txt"
 printf '{"text":"One of the texts."}\n{"text":"Another."}\n' >"$work/texts.jsonl"
-expect 0 "1 byte order marks and 2 carriage returns removed, 1 invalid bytes replaced" "$BIN/pretrain" --data "$work/folder" \
+expect 0 "1 byte order mark and 2 carriage returns removed, 1 invalid byte replaced" "$BIN/pretrain" --data "$work/folder" \
     "$work/text*.jsonl=2.5" $small --steps 2 --out "$work/mixed" --shards "$work/cache"
 check "--shards names the folder" [ -n "$(ls "$work/cache"/*.shard)" ]
 expect 65 "--text-key" "$BIN/pretrain" --data "$work/rows.jsonl" $small --steps 2 --out "$work/key"
@@ -246,7 +246,7 @@ real() {                                             # name words file...
     expect 0 "ok" "$BIN/ckpt" verify "$work/$name"
 }
 d=$SHARED/data
-real shakespeare "from the ends of 1 documents" $d/pretrain-tinyshakespeare/input.txt
+real shakespeare "from the ends of 1 document " $d/pretrain-tinyshakespeare/input.txt
 real novel "5591 carriage returns" $d/pretrain-zh-classics/hongloumeng.txt
 real novels "3 byte order marks" $d/pretrain-gutenberg/alice_11.txt $d/pretrain-gutenberg/pride_prejudice_1342.txt \
     $d/pretrain-gutenberg/moby_dick_2701.txt

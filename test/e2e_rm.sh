@@ -83,7 +83,7 @@ check "answers are marked" said "<|assistant|>["
 expect 0 "parameters" $run --plan
 expect 0 "memory of a rank (measured" $run --plan --cluster "h100 x 8, network 25GB/s"
 check "--plan and --dry-run leave nothing behind" [ ! -e "$work/run" ]
-expect 0 "rewards are (score - " $run
+expect 0 "rewards are (score " $run
 metrics=$work/run/metrics.jsonl
 check "untrained, it is wrong more often" below "$(number "$metrics" val_accuracy first)" "$(number "$metrics" val_accuracy last)"
 check "held-out prompts are ranked" below 0.95 "$(number "$metrics" val_accuracy last)"

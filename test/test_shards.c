@@ -305,7 +305,7 @@ static void check_sources(void)
     put_text("dirty.txt", "\xEF\xBB\xBFone\r\ntwo\r\n<|endoftext|>\r\nbad \xFF\xFE bytes\r\n");
     struct corpus c = {{in("dirty.txt")}, {.row_tokens = 64}};
     struct order *s = opened(&c);
-    CHECK(heard("1 byte order marks and 3 carriage returns removed, 2 invalid bytes replaced"));
+    CHECK(heard("1 byte order mark and 3 carriage returns removed, 2 invalid bytes replaced"));
     char *text = epoch_text(s, false, 0);
     CHECK(strcmp(text, "#one\ntwo\n#|#bad \xEF\xBF\xBD\xEF\xBF\xBD bytes\n#\n") == 0);
     free(text);

@@ -175,13 +175,16 @@ static void report(const struct order *s, const struct shards_say *say)
         text_count(tokens[k], (double)s->tokens[k]);
     }
     if (c.boms || c.carriage_returns || c.invalid)
-        shards_tell(say, "text cleaned: %llu byte order marks and %llu carriage returns removed, %llu invalid bytes "
-                    "replaced", (unsigned long long)c.boms, (unsigned long long)c.carriage_returns,
-                    (unsigned long long)c.invalid);
-    if (s->validation == 0) shards_tell(say, "data: %s tokens in %s documents", tokens[TRAINING], count[TRAINING]);
-    else shards_tell(say, "data: %s tokens in %s documents to train on, %s tokens %s %s documents held out",
-                     tokens[TRAINING], count[TRAINING], tokens[VALIDATION], s->tails ? "from the ends of" : "in",
-                     count[VALIDATION]);
+        shards_tell(say, "text cleaned: %llu byte order mark%s and %llu carriage return%s removed, %llu invalid byte%s "
+                    "replaced", (unsigned long long)c.boms, plural((int64_t)c.boms),
+                    (unsigned long long)c.carriage_returns, plural((int64_t)c.carriage_returns),
+                    (unsigned long long)c.invalid, plural((int64_t)c.invalid));
+    const int64_t n[SPLITS] = {(int64_t)s->documents[TRAINING], (int64_t)s->documents[VALIDATION]};
+    if (s->validation == 0)
+        shards_tell(say, "data: %s tokens in %s document%s", tokens[TRAINING], count[TRAINING], plural(n[TRAINING]));
+    else shards_tell(say, "data: %s tokens in %s document%s to train on, %s tokens %s %s document%s held out",
+                     tokens[TRAINING], count[TRAINING], plural(n[TRAINING]), tokens[VALIDATION],
+                     s->tails ? "from the ends of" : "in", count[VALIDATION], plural(n[VALIDATION]));
 }
 
 static int open_shards(struct order *s, const struct tokenizer *t, const struct order_options *o, struct shards_say say,

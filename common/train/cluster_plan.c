@@ -191,8 +191,9 @@ static void print_warnings(const struct layout *l, const struct config *m, const
     if (c->units > 0 && m->channels % 128 != 0)
         printf("warning: %d channels are not a multiple of 128: products are slower than this plan\n", m->channels);
     if (c->units > 0 && (m->vocab % l->t != 0 || m->vocab / l->t % 128 != 0))
-        printf("warning: a vocabulary of %d over %d ranks is not a multiple of 128 each: the output is slower than "
-               "this plan; %d would be\n", m->vocab, l->t, (m->vocab + 128 * l->t - 1) / (128 * l->t) * 128 * l->t);
+        printf("warning: a vocabulary of %d over %d rank%s is not a multiple of 128 each: the output is slower than "
+               "this plan; %d would be\n", m->vocab, l->t, plural(l->t),
+               (m->vocab + 128 * l->t - 1) / (128 * l->t) * 128 * l->t);
     if (l->t > c->host)
         printf("warning: %d tensor ranks do not lie within a host of %lld\n", l->t, (long long)c->host);
 }

@@ -81,8 +81,8 @@ int train_option_rows(struct option *rows, struct train_options *o, const struct
         {"Guards", "skip-limit", OPTION_INT, &o->skip_limit, "3", 1, 1e6, .flags = CHANGES,
          .help = "Updates in a row with a loss or gradient norm that is not finite before the run ends with code 65."},
         {NULL, "spike-z", OPTION_REAL, &o->spike_z, "0", 0, 1e9,
-         .help = "Skip an update whose gradient norm lies this many robust deviations above the median of the last "
-                 "128; 0: off."},
+         .help = "Skip an update whose gradient norm lies this many robust standard deviations above the median of "
+                 "the last 128; 0: off."},
 
         {"Several ranks", "cluster", OPTION_TEXT, &o->parallel.cluster, NULL, .flags = OPTION_NOT_SAVED,
          .help = "With --plan: the machines to plan for, such as \"a100-80 x 384, network 50GB/s\"."},
