@@ -44,6 +44,8 @@ job() {
 fresh() { rm -rf "$work/run"; }
 
 job 0 nothing "a stage that is done" "" 0
+PATH="$work/path:$PATH" SLURM_JOB_ID=7 bash docs/batch/stage.sbatch true "--out=$work/run" 2>"$work/out"
+check "--out=FOLDER is understood" [ $? -eq 0 ]
 fresh
 job 71 requeue "an end that says nothing of being done" "" silent
 job 75 requeue "a stage out of time" "" 75
