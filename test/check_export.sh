@@ -11,6 +11,8 @@ check() { what=$1; shift; if "$@" >"$dir/out" 2>"$dir/said"; then ok; else wrong
 check "import" $ckpt import test/golden/llama --out "$dir/a.ckpt"
 check "export" $ckpt export "$dir/a.ckpt" --hf "$dir/hf"
 check "the same bytes" cmp "$dir/hf/model.safetensors" test/golden/llama/model.safetensors
+check "a folder with a slash behind" $ckpt export "$dir/a.ckpt" --hf "$dir/slash/"
+check "is the same folder" diff -r "$dir/hf" "$dir/slash"
 check "export in shards" $ckpt export "$dir/a.ckpt" --hf "$dir/shards" --shard 20K
 [ "$(ls "$dir/shards" | grep -c '^model-.*-of-.*\.safetensors$')" -gt 2 ] && ok || wrong "no shards: $(ls "$dir/shards")"
 check "import of shards" $ckpt import "$dir/shards" --out "$dir/b.ckpt"

@@ -285,7 +285,10 @@ static void remove_part(const char *folder)
 int interop_export(struct ckpt *c, const char *folder, uint64_t shard, void (*say)(const char *line),
                    struct error *error)
 {
-    struct export x = {.parts = {.ckpt = c}, .folder = host_text("%s.part-%d", folder, (int)getpid())};
+    size_t length = strlen(folder);
+    while (length > 1 && folder[length - 1] == '/') length--;
+    struct export x = {.parts = {.ckpt = c},
+                       .folder = host_text("%.*s.part-%d", (int)length, folder, (int)getpid())};
     struct parts *p = &x.parts;
     json_t *json = NULL;
     int status = config_read(&p->config, &ckpt_meta_of(c)->conf, error);

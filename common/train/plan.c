@@ -153,6 +153,7 @@ void train_log_plan(struct run *run, const struct task *task, const struct memor
         run_log(run, "warning: that is long for this machine: fewer tokens or a smaller model take less time (--plan "
                 "shows how much)");
     if (o->steps < UPDATES_FEW && task->stage != STAGE_RLHF && !option_changed(table, "steps"))
-        run_log(run, "warning: only %lld updates: the model cannot learn much from so few; give more data, more "
-                "--epochs, or a smaller --batch-tokens (now %lld)", (long long)o->steps, (long long)o->batch_tokens);
+        run_log(run, "warning: only %lld update%s: the model cannot learn much from so few; give more data, more "
+                "--epochs, or a smaller --batch-tokens (now %lld)", (long long)o->steps, plural(o->steps),
+                (long long)o->batch_tokens);
 }

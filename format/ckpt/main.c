@@ -95,7 +95,7 @@ static void options_of(struct option table[8], const struct command *c, struct d
         {NULL, "top", OPTION_INT, &d->top, "20", 0, 1e9, .help = "Show at most this many tensors; 0 shows all."},
         {NULL, "tensors", OPTION_FLAG, &d->tensors_only, .help = "Compare tensors only, not the metadata."},
         {NULL, "out", OPTION_TEXT, &d->out, .flags = OPTION_REQUIRED,
-         .help = "The file to write; report: - for stdout."},
+         .help = "The file to write; import and report replace one that is there; report: - for stdout."},
         {NULL, "llama2c", OPTION_FLAG, &d->llama2c, .help = "Two files of llama2.c: MODEL.bin TOKENIZER.bin."},
         {NULL, "hf", OPTION_TEXT, &d->hf, .help = "The Hugging Face folder to write; it must be new or empty."},
         {NULL, "gguf", OPTION_TEXT, &d->gguf, .help = "The GGUF file to write."},

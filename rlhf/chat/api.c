@@ -128,8 +128,8 @@ static int add_prompt(struct api_request *r, const struct api_model *m, const js
     for (size_t i = 0; i < json_array_size(prompt); i++) {
         const json_t *id = json_array_get(prompt, i);
         if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) >= m->standard.allowed)
-            return api_fail(error, 400, "prompt", "'prompt': token number %zu is no id below %d", i,
-                            m->standard.allowed);
+            return api_fail(error, 400, "prompt", "'prompt': element %zu is no token id of the model (expected 0 to %d)",
+                            i, m->standard.allowed - 1);
         ids_add(&r->ids, (int)json_integer_value(id));
     }
     ids_add(&r->end, (int)r->ids.count);

@@ -91,7 +91,8 @@ static int row_ids(struct ids *ids, const struct session *s, const json_t *row, 
     for (size_t i = 0; i < json_array_size(tokens); i++) {
         const json_t *id = json_array_get(tokens, i);
         if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) >= vocab)
-            return fail(error, EXIT_DATA, "%s: token number %zu is no id below %d", where, i, vocab);
+            return fail(error, EXIT_DATA, "%s: tokens[%zu] is no id of the model (expected 0 to %d)", where, i,
+                        vocab - 1);
         ids_add(ids, (int)json_integer_value(id));
     }
     if (ids->count < 1 || ids->count > (size_t)context)
