@@ -294,7 +294,7 @@ static void check_sources(void)
     put_zipped("zip.jsonl.gz", "{\"text\":\"one\"}\n{\"text\":\"two\"}\n");
     put_text("unsplit.txt", "one\n---\ntwo\n ---\n<|endoftext|> no\n");
     CHECK(count_of("rows.jsonl", NULL, NULL) == 3);
-    CHECK(heard("1 carriage returns removed"));
+    CHECK(heard("1 carriage return removed"));
     CHECK(count_of("rows.json", "body", NULL) == 2);
     CHECK(count_of("zip.txt.gz", NULL, "---") == 3);
     CHECK(count_of("zip.jsonl.gz", NULL, NULL) == 2);

@@ -332,7 +332,8 @@ static int build_missing(struct shard_unit *unit, int n_units, const struct shar
     bool told = false;
     for (int u = 0; u < n_units; u++) {
         if (unit[u].n_shards > 0) continue;
-        if (!told) shards_tell(&o->say, "tokenising the data with %d threads", threads_count());
+        if (!told) shards_tell(&o->say, "tokenising the data with %d thread%s", threads_count(),
+                               plural(threads_count()));
         told = true;
         unit[u].beside = o->beside != 0;
         if (folder_make(o->folder, error) != 0 || build(&unit[u], o, error) != 0 ||
