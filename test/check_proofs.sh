@@ -10,4 +10,5 @@ while IFS=: read -r file name; do
 done <"$work/named"
 check "facts are numbered from F1 on, each with a proof" awk -F'|' '
     { gsub(/ /, "", $2); if ($2 != "F" NR || $4 !~ /`.*:.*`/) bad = 1 } END { exit bad || NR < 60 }' "$work/facts"
+check "README.md says how many" grep -qF "lists $(wc -l <"$work/facts") facts" README.md
 finish

@@ -199,8 +199,8 @@ int parent_same_tokenizer(const struct parent *a, const struct parent *b, struct
     uint32_t crc_a = tokenizer_crc(a->tokenizer, &length_a), crc_b = tokenizer_crc(b->tokenizer, &length_b);
     if (crc_a == crc_b && length_a == length_b) return 0;
     return fail(error, EXIT_MISMATCH, "%s and %s have different tokenizers (CRC %08x of %zu bytes, and %08x of %zu): "
-                "both must descend from the same pretraining", ckpt_path(a->ckpt), ckpt_path(b->ckpt), crc_a, length_a,
-                crc_b, length_b);
+                "both must descend from the same pretraining, with the same --template", ckpt_path(a->ckpt),
+                ckpt_path(b->ckpt), crc_a, length_a, crc_b, length_b);
 }
 
 /* table (rows,C): rows known.. become the mean of those before, summed in double in row order.  Tensor ranks have parts
