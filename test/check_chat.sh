@@ -178,6 +178,9 @@ says "no averaged weights" 78 'holds no averaged weights' "$chat" --model "$work
 says "system without template" 64 'needs a model with a chat template' "$chat" --model "$work/base.ckpt" --system a --prompt a
 says "no model" 64 'model' "$chat" --prompt a
 says "bad number" 64 'temperature' "$chat" --model "$work/sft.ckpt" --temperature -1
+cp "$work/sft.ckpt" "$work/bad.ckpt"
+printf x | dd of="$work/bad.ckpt" bs=1 seek=$(($(wc -c <"$work/bad.ckpt") / 2)) conv=notrunc 2>/dev/null
+says "weights that changed, and their file once" 65 "chat: $work/bad.ckpt: tensor " "$chat" --model "$work/bad.ckpt" --prompt a
 says "a temperature too small to divide by" 64 "expected 0, or 0.01 to 100" "$chat" --model "$work/sft.ckpt" --temperature 1e-40
 says "unknown option" 64 'did you mean --top-k' "$chat" --model "$work/sft.ckpt" --topk 5
 says "closed input" 74 'input cannot be read' sh -c "'$chat' --model '$work/sft.ckpt' <&-"

@@ -122,10 +122,8 @@ static void open_model(struct session *s, struct memory *memory)
     read_template(s);
     build(s, memory);
     program_take(memory, build, s);
-    if (model_load(&s->model, s->parent.ckpt, "", s->ema ? ROLE_EMA : ROLE_WEIGHT, false, 0, &error)) {
-        fail_in(&error, "%s", ckpt_path(s->parent.ckpt));
+    if (model_load(&s->model, s->parent.ckpt, "", s->ema ? ROLE_EMA : ROLE_WEIGHT, false, 0, &error))
         quit_error(&error);
-    }
     s->tokens = host_alloc((size_t)s->parent.config.context, sizeof *s->tokens);
 }
 
