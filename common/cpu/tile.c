@@ -19,9 +19,9 @@ INLINE void advance(const int rows, const int vectors, const enum walk walk, vf 
     const bool columns = walk == COLUMNS || walk == PLAIN;
 #pragma GCC unroll UNROLL
     for (int k = 0; k < steps; k++) {
-        if (rows > HARDWARE_ROWS || walk == PLAIN)
-            for (int line = 0; line < vectors * VW; line += LINE)
-                __builtin_prefetch(b + (walk == PLAIN ? SOON : AHEAD) * stride + line, 0, walk == PLAIN ? 3 : 2);
+        for (int line = 0; line < vectors * VW; line += LINE)
+            if (walk == PLAIN) __builtin_prefetch(b + SOON * stride + line, 0, 3);
+            else if (rows > HARDWARE_ROWS) __builtin_prefetch(b + AHEAD * stride + line, 0, 2);
         if (next) __builtin_prefetch(next + (size_t)k * further);
         vf b0 = v_pin(v_load(b)), b1 = vectors > 1 ? v_pin(v_load(b + VW)) : b0;
 #pragma GCC unroll 16
