@@ -50,7 +50,7 @@ test-full: packages
 
 # Products by Intel AMX with its instructions in plain C (test/amx), after make PRECISION=bf16: the same objects but one.
 AMX       := $(BUILD)/amx
-AMX_TESTS := test_tile test_matmul test_model test_train test_sample test_ppo check_amx
+AMX_TESTS := test_tile test_matmul test_attention test_model test_train test_sample test_ppo check_amx
 AMX_BUILT := $(PROGRAMS:$(BIN)/%=$(AMX)/bin/%) $(patsubst %,$(AMX)/test/%,$(filter test_%,$(AMX_TESTS)))
 $(foreach m,$(MAINS),$(eval $(AMX)/bin/$(notdir $(m:%/main.c=%)): $(BUILD)/$(m:.c=.o)))
 $(filter $(AMX)/test/%,$(AMX_BUILT)): $(AMX)/test/%: $(BUILD)/test/%.o
