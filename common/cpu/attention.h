@@ -55,8 +55,8 @@ static inline void attention_store(act_t *to, const float *from, int D)
 }
 
 /* Panels of n vectors of D activations at distance ld, as the b of products that contract over D (columns: as they are,
- * see product_tile.h, vector j in column j mod PANEL), or over the vectors (rows: as floats, see tile.h, n rows a panel,
- * channel d in column d mod TILE_COLUMNS). */
+ * see product_tile.h, vector j in column j mod PANEL), or over the vectors (rows: as floats, see tile.h, n rows a
+ * panel, channel d in column d mod TILE_COLUMNS). */
 static inline void attention_pack_columns(act_t *to, const act_t *from, size_t ld, int n, int D)
 {
     for (int j = 0; j < n; j += PANEL)
