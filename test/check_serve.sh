@@ -139,7 +139,7 @@ text '{"prompt":["a",[121],"y"],"max_tokens":3,"n":2,"logprobs":0}' >"$work/repl
 same "prompts and choices" 'bc bc yyy yyy yyy yyy' "$(said | sed 's/[^ybcé ]//g')"
 has "offsets" '"text_offset":[0,1,2]'
 text '{"prompt":[[97],[1000]]}' -w "$status" >"$work/reply"
-refused "no such id" 400 'no id below 257'
+refused "no such id" 400 'expected 0 to 256'
 text '{"prompt":"a","echo":true}' -w "$status" >"$work/reply"
 refused "echo" 400 "'echo' is not supported"
 talk "{$hi}" -w "$status" >"$work/reply"
