@@ -46,7 +46,7 @@ wait $job 2>/dev/null
 check "SIGTERM ends with code 75" [ $? -eq 75 ]
 check "the trace is whole after a signal" sound
 steps=$(sed -n 's/.*"step":\([0-9]*\),"loss".*/\1/p' "$work/long/metrics.jsonl" | tail -n 1)
-check "and has the last step" spans 0 step "$steps"
+check "and has the update of the last step" spans 0 update "$steps"
 "$BIN/pretrain" $text --steps 1000000 --out "$work/long" --trace "$work/trace.json" >"$work/out" 2>&1 &
 job=$!
 for i in $(seq 100); do grep -qs forward "$work/trace.json" && break; sleep 0.1; done
