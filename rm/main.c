@@ -41,7 +41,8 @@ static void option_rows(struct option *row, struct rm *s)
         {NULL, "center", OPTION_REAL, &s->ranking.center, "0", 0, 100,
          .help = "Weight of the squared sum of a pair's scores, which keeps them around 0 (0.01)."},
         {NULL, "normalize", OPTION_CHOICE, &s->normalize, "both", .choices = "none|mean|both",
-         .help = "Shift (and scale) the trained reward to mean 0 (and standard deviation 1) on the best answers of the data."},
+         .help = "Shift (and scale) the trained reward to mean 0 (and standard deviation 1) on the best answers of the "
+                 "data."},
     };
     static const struct start_text text = {
         .model = "Checkpoint or run folder to start from: of sft (or pretrain or imported, with a warning); or a Hugging "

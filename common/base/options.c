@@ -222,7 +222,8 @@ static int walk_all(struct walk *w, struct error *error)
         }
         if (!ended && word[0] == '-' && word[1])
             return fail(error, EXIT_USAGE, "unknown option %s: options begin with two dashes", word);
-        if (!w->positional) return fail(error, EXIT_USAGE, "'%s' belongs to no option: --help lists them", text_shown(word).text);
+        if (!w->positional)
+            return fail(error, EXIT_USAGE, "'%s' belongs to no option: --help lists them", text_shown(word).text);
         if (!w->find_config) option_list_add(w->positional, word);
         w->at++;
     }

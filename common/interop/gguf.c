@@ -281,20 +281,13 @@ static json_t *pieces_of(const json_t *facts, struct error *why)
     return json_pack("{s:o, s:b}", "pieces", pieces, "prefix", prefix);
 }
 
-/* Whether a text of the file is this one. */
-static bool says(const json_t *facts, const char *key, const char *text)
-{
-    const char *found = json_string_value(json_object_get(facts, key));
-    return found && strcmp(found, text) == 0;
-}
+const char *gguf_usual_form(const char *pre) { return strcmp(pre, "qwen2") == 0 ? "NFC" : "none"; }
 
-/* The normalizer: what export wrote of one (none, NFC or NFKC), else what the tokenizer.json of the family has. */
-static json_t *normalizer_of(const json_t *facts)
+static json_t *normalizer_of(const json_t *facts, const char *pre)
 {
-    json_t *form = json_object_get(facts, GGUF_FORM);
-    if (says(facts, GGUF_FORM, "none")) return json_null();
-    if (form) return json_pack("{s:O}", "type", form);
-    return says(facts, "tokenizer.ggml.pre", "qwen2") ? json_pack("{s:s}", "type", "NFC") : json_null();
+    const char *form = json_string_value(json_object_get(facts, GGUF_FORM));
+    if (!form) form = gguf_usual_form(pre);
+    return strcmp(form, "none") == 0 ? json_null() : json_pack("{s:s}", "type", form);
 }
 
 json_t *gguf_tokenizer(const json_t *facts, struct error *why)
@@ -332,7 +325,7 @@ json_t *gguf_tokenizer(const json_t *facts, struct error *why)
             json_array_append_new(added, json_pack("{s:I, s:O, s:b}", "id", (json_int_t)i, "content",
                                                    json_array_get(tokens, i), "special", type == CONTROL));
     }
-    return json_pack("{s:o, s:o, s:o, s:{s:s, s:o, s:O, s:b}}", "added_tokens", added, "normalizer", normalizer_of(facts),
-                     "pre_tokenizer", splitting(pre), "model", "type", "BPE", "vocab", vocab, "merges", merges,
+    return json_pack("{s:o, s:o, s:o, s:{s:s, s:o, s:O, s:b}}", "added_tokens", added, "normalizer",
+                     normalizer_of(facts, pre), "pre_tokenizer", splitting(pre), "model", "type", "BPE", "vocab", vocab, "merges", merges,
                      "ignore_merges", strcmp(pre, "llama-bpe") == 0);
 }

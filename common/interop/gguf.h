@@ -38,9 +38,10 @@ int gguf_rope_read(json_t *config, const json_t *facts, const char *arch, const 
 /* What is written: for llama3 the divisor of each pair's frequency; for yarn with a factor of its own, attn_factor. */
 void gguf_rope_divisors(float *out, const struct config *c);
 double gguf_attention_key(const struct config *c);
-/* A key of ours: the normalizer of a tokenizer of bytes (none, NFC, NFKC), for which GGUF has none, where it is not what the
- * pre-tokenizer's name means here. */
+/* A key of ours: the normalizer of a tokenizer of bytes (none, NFC, NFKC), for which GGUF has none, where it is not the
+ * one that the tokenizer.json of the pre-tokenizer's family has. */
 #define GGUF_FORM "quartet.normalizer"
+const char *gguf_usual_form(const char *pre);
 /* Its tokenizer as tokenizer_import_json reads it (to json_decref): byte-level BPE, or pieces with scores (model llama);
  * NULL where it is another one or none, and *why says so. */
 json_t *gguf_tokenizer(const json_t *facts, struct error *why);

@@ -161,9 +161,10 @@ static bool put_vocabulary(struct export *x, const struct tokenizer *t)
         put_tokens(x, t, json);
     }
     if (pre && !scores) {
-        const char *form = tokenizer_form(t), *usual = strcmp(pre, "qwen2") == 0 ? "NFC" : "none";
+        const char *form = tokenizer_form(t);
         put_merges(x, json_object_get(json_object_get(json, "model"), "merges"));
-        if (strcmp(form ? form : "none", usual) != 0) put_word(x, GGUF_FORM, form ? form : "none");
+        if (!form) form = "none";
+        if (strcmp(form, gguf_usual_form(pre)) != 0) put_word(x, GGUF_FORM, form);
     }
     if (scores) {
         put_array(x, "tokenizer.ggml.scores", TYPE_F32, (size_t)x->parts.config.vocab);

@@ -175,7 +175,7 @@ static const char *obstacle(const struct family *f, const struct family *family,
     static const char square[] = "bloom falcon gptneox phi2 chatglm", untied[] = "gptneox phi2";
     bool falcon = strcmp(f->type, "falcon") == 0, bands = c->rope_scaling == ROPE_LLAMA3 && strcmp(f->type, "llama") != 0;
     if (bands) return "with rope scaling llama3";
-    if (c->rope_scaling == ROPE_YARN && (c->rope_high != 32 || c->rope_low != 1))     /* llama.cpp does not read its keys */
+    if (c->rope_scaling == ROPE_YARN && (c->rope_high != 32 || c->rope_low != 1))   /* llama.cpp reads no key of them */
         return "with a beta_fast of YaRN other than 32, or a beta_slow other than 1,";
     if (c->activation != family->config.activation) return "with another activation than its own";
     if (falcon && c->position == POSITION_ALIBI) return "with ALiBi";

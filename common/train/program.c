@@ -271,7 +271,8 @@ void program_describe(struct ckpt_meta *meta, const struct config *c, const stru
     tokenizer_write(&meta->tokn, t);
     if (chat) chat_write(chat, &meta->chat);
     if (line) kv_copy(&meta->line, line);
-    if (parent && kv_get_array(&parent->meta, "stop", KV_I64S, &stop, &n) == 1) kv_set_i64s(&meta->meta, "stop", stop, n);
+    if (parent && kv_get_array(&parent->meta, "stop", KV_I64S, &stop, &n) == 1)
+        kv_set_i64s(&meta->meta, "stop", stop, n);
 }
 
 /* ---- memory ---- */
