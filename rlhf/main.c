@@ -58,7 +58,7 @@ static int data_rows(struct option *row, struct rlhf *p)
         {NULL, "reward-clip", OPTION_REAL, &o->shaping.clip, "0", 0, 1e9,
          .help = "Clip rewards to this magnitude; 0: no limit."},
         {NULL, "missing-eos-penalty", OPTION_REAL, &o->shaping.missing_end_penalty, "1", 0, 1e9,
-         .help = "Subtracted from the reward of an answer that does not end by itself."},
+         .help = "Subtracted from the reward of an answer without the template's end token."},
     };
     return copy_rows(row, rows, sizeof rows);
 }
